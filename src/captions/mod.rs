@@ -1,0 +1,1 @@
+//! Caption files: one format per file, all giving numbered captions.

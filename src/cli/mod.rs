@@ -1,0 +1,41 @@
+//! Arguments → one call; messages and exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::device;
+use crate::error::Result;
+use crate::store;
+
+/// Captions to trained vision encoders, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "stablerep", version, max_term_width = 110)]
+pub struct Cli {
+    /// Threads to compute with [default: every core]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
+/// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    store::install_signal_handlers()?;
+    device::set_threads(cli.threads)?;
+    match cli.command {}
+}

@@ -1,0 +1,1 @@
+//! Which rank of how many this process is.

@@ -1,0 +1,1 @@
+//! RGB pictures: decode, encode, resize, contact sheets, plots.

@@ -1,0 +1,29 @@
+//! From captions to trained vision encoders: `generate` images with Stable Diffusion, `train` a ViT on them with StableRep's
+//! multi-positive contrastive loss (Tian et al. 2023, arXiv 2306.00984), and `probe` it on real photographs.
+//!
+//! # Letters of shapes
+//! N batch · H W pixels · C channels · T tokens · D width · G groups or heads · M images (views) per caption.
+//! Images are NHWC, tokens `[N, T, D]`, matrices row-major. A gradient of `x` is `dx`.
+//!
+//! # Rooms
+//! Imports go down this list only (`tests/layering.rs`):
+//! `cli` → `generate` `train` `eval` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
+//! → `rng` `config` `error`.
+
+pub mod captions;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod dist;
+pub mod error;
+pub mod eval;
+pub mod generate;
+pub mod image;
+pub mod metrics;
+pub mod models;
+pub mod ops;
+pub mod rng;
+pub mod shards;
+pub mod store;
+pub mod train;
+pub mod weights;

@@ -1,0 +1,1 @@
+//! Where numbers go: progress bars, JSONL, TensorBoard.

@@ -1,0 +1,1 @@
+//! Networks as explicit forward (and backward) passes over ops.

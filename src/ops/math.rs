@@ -1,0 +1,106 @@
+//! Special functions as short branch-free polynomials, so that loops over them vectorise.
+//!
+//! libm calls do not vectorise and cost 5–20 ns each; these cost about 1 ns per value with AVX2.
+
+/// e^x within 2 ulp for |x| ≤ 87; 0 below −87.3, +inf above 88.7; NaN stays NaN.
+/// Range reduction x = n·ln2 + r, then the Cephes degree-5 polynomial.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const LN2_HI: f32 = 0.693_359_375;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    let n = (x * std::f32::consts::LOG2_E).clamp(-150.0, 150.0);
+    // Rounding to nearest by adding and subtracting 1.5·2^23: `round` is a libm call on the baseline target.
+    const MAGIC: f32 = 12_582_912.0;
+    let n = (n + MAGIC) - MAGIC;
+    let r = (x - n * LN2_HI) - n * LN2_LO;
+    let p = 1.987_569_2e-4f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let y = p * r * r + r + 1.0;
+    // 2^n as two factors, so that n = 128 does not overflow the exponent field.
+    let n = n as i32;
+    let half = n >> 1;
+    let scale = |k: i32| f32::from_bits(((k + 127).clamp(0, 254) as u32) << 23);
+    let y = y * scale(half) * scale(n - half);
+    let y = if x < -87.336_54 { 0.0 } else { y };
+    let y = if x > 88.722_84 { f32::INFINITY } else { y };
+    if x.is_nan() { x } else { y }
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// erf(x) within 4e-7 absolute: an odd rational function of degree 13/8 on |x| ≤ 4, ±1 beyond.
+#[inline(always)]
+pub fn erf(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let s = x * x;
+    let p = -2.726_142_3e-10f32;
+    let p = p * s + 2.770_681_4e-8;
+    let p = p * s + -2.101_024e-6;
+    let p = p * s + -5.692_506_4e-5;
+    let p = p * s + -7.349_906e-4;
+    let p = p * s + -2.954_599_8e-3;
+    let p = p * s + -1.609_603_3e-2;
+    let q = -1.456_607_2e-5f32;
+    let q = q * s + -2.133_740_2e-4;
+    let q = q * s + -1.682_827e-3;
+    let q = q * s + -7.373_329e-3;
+    let q = q * s + -1.426_473_9e-2;
+    x * p / q
+}
+
+/// Density of N(0, 1).
+#[inline(always)]
+pub fn normal_pdf(x: f32) -> f32 {
+    0.398_942_3 * exp(-0.5 * x * x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_matches_f64() {
+        let mut worst = 0.0f64;
+        for i in -870_000..=870_000 {
+            let x = i as f32 * 1e-4;
+            let want = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - want).abs() / want);
+        }
+        assert!(worst < 2.4e-7, "{worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(1000.0), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(88.7).is_finite());
+    }
+
+    /// erf by its Maclaurin series in f64 (|x| ≤ 4 needs 80 terms at most).
+    fn erf_reference(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..120 {
+            term *= -x * x / n as f64;
+            sum += term / (2 * n + 1) as f64;
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    #[test]
+    fn erf_matches_series() {
+        let mut worst = 0.0f64;
+        for i in -40_000..=40_000 {
+            let x = i as f32 * 1e-4;
+            worst = worst.max((f64::from(erf(x)) - erf_reference(f64::from(x))).abs());
+        }
+        assert!(worst < 4e-7, "{worst:e}");
+        assert!((erf(9.0) - 1.0).abs() < 4e-7 && (erf(-9.0) + 1.0).abs() < 4e-7);
+    }
+}

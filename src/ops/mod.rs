@@ -1,0 +1,11 @@
+//! Maths on buffers: one file per op, with its shape checks, its CPU implementation forward and backward, its FLOPs and bytes.
+//!
+//! Conventions of every op:
+//! - destination first, then inputs; a gradient of `x` is `dx`;
+//! - matrices are row-major; images are NHWC, tokens `[N, T, D]`;
+//! - gradients of parameters are *added to* (a head may run several times per step), gradients of activations are overwritten;
+//! - reductions run in an order fixed by the shape alone: chunk sizes are constants, never derived from the thread count.
+
+pub mod gemm;
+pub mod math;
+pub mod simd;

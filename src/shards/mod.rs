@@ -1,0 +1,1 @@
+//! Webdataset shards: tar writer and reader, manifest.

@@ -1,0 +1,90 @@
+//! Temporary name, fsync, rename: a crash at any instant leaves the old file or the new one, never a part.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A file being written under `.NAME.partial` in its final folder; [`AtomicFile::commit`] gives it its name.
+/// Dropped without commit, it removes the temporary file. One writer per name: a leftover of a killed run is overwritten.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<File>,
+    temporary: PathBuf,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl AtomicFile {
+    /// Starts writing what will become `path`. The folder must exist.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let Some(name) = path.file_name() else {
+            return Err(Error::Usage(format!("{}: expected a file name", path.display())));
+        };
+        let temporary = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), temporary, path, committed: false })
+    }
+
+    /// Flushes, fsyncs, renames, and fsyncs the folder.
+    pub fn commit(mut self) -> Result<()> {
+        self.file.flush().map_err(Error::io("write", &self.path))?;
+        self.file.get_ref().sync_all().map_err(Error::io("sync", &self.path))?;
+        fs::rename(&self.temporary, &self.path).map_err(Error::io("rename to", &self.path))?;
+        self.committed = true;
+        sync_parent(&self.path)
+    }
+
+    /// Where the file will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing can be done about a failure here; the next run overwrites the leftover.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes `bytes` to `path` atomically and durably.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).map_err(Error::io("write", file.path()))?;
+    file.commit()
+}
+
+/// `mkdir -p` with the folder named in the error.
+pub fn create_dir(path: impl AsRef<Path>) -> Result<()> {
+    fs::create_dir_all(&path).map_err(Error::io("create folder", path))
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let folder = File::open(parent).map_err(Error::io("open folder", parent))?;
+    folder.sync_all().map_err(Error::io("sync folder", parent))
+}

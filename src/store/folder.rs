@@ -1,0 +1,61 @@
+//! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the difference.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::atomic::{create_dir, write_atomic};
+use crate::error::{Error, Result};
+
+/// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration, fails and
+/// lists every key that differs. Ranks of one run may call this at the same time: they write the same bytes.
+pub fn claim_folder(folder: &Path, file_name: &str, config: &impl Serialize) -> Result<()> {
+    create_dir(folder)?;
+    let path = folder.join(file_name);
+    let wanted = serde_json::to_value(config).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let found: Value = serde_json::from_slice(&bytes).map_err(|e| {
+                Error::Data(format!(
+                    "{}: not the JSON this program writes ({e}); choose another output folder",
+                    path.display()
+                ))
+            })?;
+            let mut differences = Vec::new();
+            compare("", &found, &wanted, &mut differences);
+            if differences.is_empty() {
+                return Ok(());
+            }
+            Err(Error::Usage(format!(
+                "{} was started with another configuration:\n{}\nuse the old settings to resume, or another output folder",
+                folder.display(),
+                differences.join("\n")
+            )))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let text = serde_json::to_string_pretty(&wanted).map_err(|e| Error::Failed(e.to_string()))?;
+            write_atomic(&path, (text + "\n").as_bytes())
+        }
+        Err(e) => Err(Error::io("read", &path)(e)),
+    }
+}
+
+fn compare(key: &str, found: &Value, wanted: &Value, out: &mut Vec<String>) {
+    match (found, wanted) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for name in keys {
+                let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let value = |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or(Value::Null);
+                compare(&path, &value(a), &value(b), out);
+            }
+        }
+        (a, b) if a != b => out.push(format!("  {key}: was {a}, now {b}")),
+        _ => {}
+    }
+}
