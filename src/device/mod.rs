@@ -1,7 +1,9 @@
 //! Where computation runs and how much memory it has.
 
+mod mapped;
 mod plan;
 
+pub use mapped::MappedFile;
 pub use plan::{Plan, human_bytes};
 
 use crate::error::{Error, Result};

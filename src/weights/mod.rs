@@ -1,5 +1,7 @@
 //! Names, shapes and layouts of tensors: in memory (one flat parameter buffer) and on disk (safetensors).
 
 mod params;
+mod safetensors;
 
 pub use params::{Param, ParamInfo, ParamTable, pair_mut};
+pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

@@ -1,0 +1,40 @@
+//! Read-only memory maps of files.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// A whole file, mapped read-only: pages are read when touched and shared between processes.
+#[derive(Debug)]
+pub struct MappedFile(Option<Mmap>);
+
+impl MappedFile {
+    /// Maps `path`. An empty file gives an empty slice. The file must not shrink while it is mapped
+    /// (this program only ever replaces files by renaming, which leaves a map intact).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let info = file.metadata().map_err(Error::io("read", path))?;
+        if info.is_dir() {
+            return Err(Error::Data(format!("{}: is a folder, expected a file", path.display())));
+        }
+        if info.len() == 0 {
+            return Ok(Self(None));
+        }
+        // SAFETY: the map is read-only; the one hazard, another process truncating the file, is stated above.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
+        Ok(Self(Some(map)))
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[])
+    }
+}
