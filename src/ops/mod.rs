@@ -6,6 +6,17 @@
 //! - gradients of parameters are *added to* (a head may run several times per step), gradients of activations are overwritten;
 //! - reductions run in an order fixed by the shape alone: chunk sizes are constants, never derived from the thread count.
 
+pub mod batchnorm;
+pub mod contrastive;
+pub mod gelu;
 pub mod gemm;
+pub mod l2norm;
+pub mod layernorm;
+pub mod linear;
 pub mod math;
+pub mod optimizer;
+pub mod patch_embed;
+pub mod reduce;
+pub mod relu;
+pub mod self_attention;
 pub mod simd;

@@ -1,0 +1,104 @@
+use stablerep::ops::contrastive::{Batch, backward, forward};
+use stablerep::ops::l2norm;
+use stablerep::rng::{Domain, Stream};
+
+use crate::support::{assert_close, differences, dot, random, wide};
+
+/// METHOD §2.3 word for word in f64: the loss of each anchor.
+fn reference(z: &[f64], labels: &[u32], temperature: f64) -> Vec<f64> {
+    let (total, d) = (labels.len(), z.len() / labels.len());
+    let s = |i: usize, j: usize| dot(&z[i * d..][..d], &z[j * d..][..d]) / temperature;
+    (0..total)
+        .map(|i| {
+            let others = || (0..total).filter(move |&j| j != i);
+            let positives: Vec<usize> = others().filter(|&j| labels[j] == labels[i]).collect();
+            let log_sum = others().map(|j| s(i, j).exp()).sum::<f64>().ln();
+            positives.iter().map(|&j| log_sum - s(i, j)).sum::<f64>() / positives.len().max(1) as f64
+        })
+        .collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn unit(x: &[f32], rows: usize) -> Vec<f32> {
+    let (mut z, mut norms) = (vec![0.0; x.len()], vec![0.0; rows]);
+    l2norm::forward(&mut z, &mut norms, x, 1e-12);
+    z
+}
+
+/// The vectors of the method's specification: two captions, three views.
+#[test]
+fn specification_vectors() {
+    let raw = [1., 0., 0., 0., 1., 0., 1., 1., 0., 0., 1., 1., 1., 0., 1., 0., 2., -1.];
+    let labels = [0, 1, 0, 1, 0, 1];
+    let z = unit(&raw, 6);
+    let batch = Batch { z: &z, labels: &labels, temperature: 0.1 };
+    let loss = forward(&mut [0.0; 6], &mut [0.0; 6], batch);
+    assert!((loss - 1.726451).abs() < 1e-6, "{loss}");
+    let each = [0.694420, 1.204736, 2.038413, 2.195784, 1.261065, 2.964287];
+    for (got, want) in reference(&wide(&z), &labels, 0.1).iter().zip(each) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
+#[test]
+fn matches_f64_and_central_differences() {
+    for (rows, d, classes) in [(1, 3, 1), (2, 2, 1), (2, 2, 2), (9, 5, 4), (65, 3, 20), (70, 2, 1), (300, 2, 290)] {
+        let mut stream = Stream::new(1, Domain::Init, [9, 0, 0]);
+        let labels: Vec<u32> = (0..rows).map(|_| stream.below(classes) as u32).collect();
+        let z = unit(&random(rows * d, 1), rows);
+        for temperature in [0.1f32, 0.5] {
+            let batch = Batch { z: &z, labels: &labels, temperature };
+            let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
+            let loss = forward(&mut lse, &mut weight, batch);
+            let t = f64::from(temperature);
+            let want = mean(&reference(&wide(&z), &labels, t));
+            assert!((loss - want).abs() < 1e-6, "{rows} {classes}: {loss} {want}");
+            let mut dz = vec![f32::NAN; z.len()];
+            backward(&mut dz, &lse, &weight, batch);
+            if rows < 100 {
+                let want = differences(&z, |z| mean(&reference(z, &labels, t)));
+                assert_close("dz", &dz, &want, 2e-5);
+            }
+        }
+    }
+}
+
+/// Blocks of rows and columns do not show: many rows, several positives in several blocks.
+#[test]
+fn gradient_over_many_blocks() {
+    let (rows, d) = (600, 4);
+    let labels: Vec<u32> = (0..rows as u32).map(|i| i % 150).collect();
+    let z = unit(&random(rows * d, 3), rows);
+    let batch = Batch { z: &z, labels: &labels, temperature: 0.1 };
+    let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
+    forward(&mut lse, &mut weight, batch);
+    let mut dz = vec![0.0; z.len()];
+    backward(&mut dz, &lse, &weight, batch);
+    // The same gradient written out over whole rows: as anchor and as candidate.
+    let z64 = wide(&z);
+    let s = |i: usize, j: usize| dot(&z64[i * d..][..d], &z64[j * d..][..d]) / 0.1;
+    let log_sum: Vec<f64> =
+        (0..rows).map(|i| (0..rows).filter(|&j| j != i).map(|j| s(i, j).exp()).sum::<f64>().ln()).collect();
+    let slope =
+        |i: usize, j: usize| (s(i, j) - log_sum[i]).exp() - if labels[i] == labels[j] { 1.0 / 3.0 } else { 0.0 };
+    let mut want = vec![0.0; z.len()];
+    for i in 0..rows {
+        for j in (0..rows).filter(|&j| j != i) {
+            for c in 0..d {
+                want[i * d + c] += (slope(i, j) + slope(j, i)) * z64[j * d + c] / (0.1 * rows as f64);
+            }
+        }
+    }
+    assert_close("dz", &dz, &want, 2e-5);
+}
+
+#[test]
+fn nan_is_not_hidden() {
+    let mut z = unit(&random(20, 1), 5);
+    z[7] = f32::NAN;
+    let batch = Batch { z: &z, labels: &[0, 0, 1, 1, 2], temperature: 0.1 };
+    assert!(forward(&mut [0.0; 5], &mut [0.0; 5], batch).is_nan());
+}
