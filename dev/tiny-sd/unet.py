@@ -89,9 +89,10 @@ def caption_ids(tokenizer: CLIPTokenizer) -> torch.Tensor:
 def save(model: Path, unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
     unet.save_pretrained(model / "unet")
     text.save_pretrained(model / "text_encoder")
-    PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, clip_sample=False, **SCHEDULE).save_pretrained(
-        model / "scheduler"
-    )
+    scheduler = PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, **SCHEDULE)
+    # PNDM has no such setting, but DDIM reads it from this file and would clip the predicted x0 without it.
+    scheduler.register_to_config(clip_sample=False)
+    scheduler.save_pretrained(model / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.42.1",
