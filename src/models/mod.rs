@@ -1,1 +1,5 @@
 //! Networks as explicit forward (and backward) passes over ops.
+
+pub mod init;
+pub mod projector;
+pub mod vit;

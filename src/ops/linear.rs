@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::gelu;
 use super::gemm::{Mat, Threads, nn, raw, tn};
-use super::reduce::{add, add_column_sums};
+use super::reduce::add_column_sums;
 use super::simd::vectorize;
 
 /// Rows per block.
@@ -51,13 +51,14 @@ impl Shape {
 
 /// `y = x·Wᵀ + b`.
 pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
-    product(y, x, w, Some(b), None, shape);
+    product(y, x, w, b, None, shape);
 }
 
-/// `y = residual + x·Wᵀ + b`.
-pub fn forward_residual(y: &mut [f32], residual: &[f32], x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
-    assert_eq!(residual.len(), y.len(), "linear: residual");
-    product(y, x, w, Some(b), Some(residual), shape);
+/// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride of `(residual, stride)`.
+pub fn forward_residual(y: &mut [f32], residual: (&[f32], usize), x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
+    let enough = shape.rows.saturating_sub(1) * residual.1 + shape.outputs;
+    assert!(residual.1 >= shape.outputs && residual.0.len() >= enough, "linear: residual");
+    product(y, x, w, b, Some(residual), shape);
 }
 
 /// `h = x·Wᵀ + b` and `a = gelu(h)`; `h` is kept for [`backward_input_gelu`].
@@ -65,13 +66,13 @@ pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: &[f32
     shape.check(x, h, w);
     assert_eq!(a.len(), h.len(), "linear: a and h");
     if shape.rows < BLOCKS * ROWS {
-        product(h, x, w, Some(b), None, shape);
+        product(h, x, w, b, None, shape);
         a.par_chunks_mut(ROWS * 16).zip(h.par_chunks(ROWS * 16)).for_each(|(a, h)| vectorize(|| gelu::forward(a, h)));
         return;
     }
     let blocks = a.par_chunks_mut(ROWS * shape.outputs).zip(h.par_chunks_mut(ROWS * shape.outputs));
     blocks.zip(x.par_chunks(ROWS * shape.inputs)).for_each(|((a, h), x)| {
-        block(h, x, w, Some(b), None, shape, Threads::One);
+        block(h, x, w, b, None, shape, Threads::One);
         vectorize(|| gelu::forward(a, h));
     });
 }
@@ -113,15 +114,15 @@ pub fn backward_weight(dw: &mut [f32], db: &mut [f32], dy: &[f32], x: &[f32], sh
     add_column_sums(db, dy);
 }
 
-fn product(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, residual: Option<&[f32]>, shape: Shape) {
+fn product(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], residual: Option<(&[f32], usize)>, shape: Shape) {
     shape.check(x, y, w);
     if shape.rows < BLOCKS * ROWS {
         return block(y, x, w, b, residual, shape, Threads::All);
     }
     let blocks = y.par_chunks_mut(ROWS * shape.outputs).zip(x.par_chunks(ROWS * shape.inputs)).enumerate();
     blocks.for_each(|(i, (y, x))| {
-        let start = i * ROWS * shape.outputs;
-        block(y, x, w, b, residual.map(|r| &r[start..start + y.len()]), shape, Threads::One);
+        let residual = residual.map(|(r, stride)| (&r[i * ROWS * stride..], stride));
+        block(y, x, w, b, residual, shape, Threads::One);
     });
 }
 
@@ -130,19 +131,21 @@ fn block(
     y: &mut [f32],
     x: &[f32],
     w: &[f32],
-    b: Option<&[f32]>,
-    residual: Option<&[f32]>,
+    b: &[f32],
+    residual: Option<(&[f32], usize)>,
     shape: Shape,
     threads: Threads,
 ) {
     let Shape { inputs, outputs, .. } = shape;
-    match residual {
-        Some(residual) => y.copy_from_slice(residual),
-        None => y.fill(0.0),
-    }
-    if let Some(b) = b {
-        vectorize(|| y.chunks_exact_mut(outputs).for_each(|row| add(row, b)));
-    }
+    assert_eq!(b.len(), outputs, "linear: bias");
+    vectorize(|| match residual {
+        Some((residual, stride)) => {
+            for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks(stride)) {
+                y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b);
+            }
+        }
+        None => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
+    });
     let (rows, y) = (y.len() / outputs, y.as_mut_ptr());
     // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively borrowed.
     unsafe {

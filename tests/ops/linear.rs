@@ -41,9 +41,14 @@ fn forward_and_gradients_match_f64() {
         let mut y = vec![f32::NAN; rows * outputs];
         forward(&mut y, &x, &w, &b, shape);
         assert_close("y", &y, &want, 2e-6);
-        forward_residual(&mut y, &residual, &x, &w, &b, shape);
+        // Every row of the residual, and every third.
+        let sparse: Vec<f32> =
+            residual.chunks_exact(outputs).flat_map(|row| [row, &[f32::NAN].repeat(2 * outputs)].concat()).collect();
         let sum: Vec<f64> = want.iter().zip(wide(&residual)).map(|(a, b)| a + b).collect();
-        assert_close("y with residual", &y, &sum, 2e-6);
+        for (residual, stride) in [(&residual, outputs), (&sparse, 3 * outputs)] {
+            forward_residual(&mut y, (residual, stride), &x, &w, &b, shape);
+            assert_close("y with residual", &y, &sum, 2e-6);
+        }
 
         let mut dx = vec![f32::NAN; rows * inputs];
         backward_input(&mut dx, &dy, &w, shape);

@@ -5,6 +5,7 @@ mod contrastive;
 mod gemm;
 mod layernorm;
 mod linear;
+mod pytorch;
 mod self_attention;
 mod support;
 mod training_small;

@@ -1,0 +1,273 @@
+//! The projection head of contrastive training: Linear → BatchNorm → ReLU → Linear → BatchNorm → ReLU → Linear, no norm at its end.
+//!
+//! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own and the running
+//! statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the linears take all rows at once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
+use crate::device::Plan;
+use crate::error::Result;
+use crate::models::init;
+use crate::ops::batchnorm::{self, Running};
+use crate::ops::linear::{self, Shape};
+use crate::ops::relu;
+use crate::rng::{Domain, Stream};
+use crate::weights::{Param, ParamTable, SafeTensors, pair_mut};
+
+/// Sizes of the head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectorConfig {
+    /// Width of the features.
+    pub input: usize,
+    /// Width of both hidden layers.
+    pub hidden: usize,
+    /// Width of what the loss compares.
+    pub output: usize,
+}
+
+/// The places of the head's tensors in the flat parameter buffer, and of its running statistics in a buffer of their own.
+#[derive(Clone, Debug)]
+pub struct Projector {
+    config: ProjectorConfig,
+    /// Weight and bias of layer1, layer2, layer3.
+    layers: [[Param; 2]; 3],
+    /// gamma and beta of bn1, bn2.
+    norms: [[Param; 2]; 2],
+    /// Running mean and variance of bn1, bn2.
+    running: [[Param; 2]; 2],
+    /// Names and shapes of all of them, statistics last.
+    names: Vec<(String, Vec<usize>, Place)>,
+    prefix: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Parameter(Param),
+    Statistic(Param),
+}
+
+impl Projector {
+    /// Appends the parameters (named `prefix` + `layer1.weight`, …, as in the official checkpoints) to `table` and the running
+    /// statistics (`prefix` + `bn1.running_mean`, …) to `statistics`.
+    ///
+    /// # Errors
+    /// Usage error if a size is zero or absurd.
+    pub fn new(
+        config: &ProjectorConfig,
+        prefix: &str,
+        table: &mut ParamTable,
+        statistics: &mut ParamTable,
+    ) -> Result<Self> {
+        let ProjectorConfig { input, hidden, output } = *config;
+        if [input, hidden, output].iter().any(|&size| size == 0 || size > 65_536) {
+            bail!(Usage, "--head-dims {hidden},{output}: expected two sizes of 1 to 65536, e.g. 4096,256");
+        }
+        let mut names = Vec::new();
+        let mut pair = |name: &str, shape: &[usize]| {
+            [("weight", shape), ("bias", &shape[..1])].map(|(what, shape)| {
+                let name = format!("{name}.{what}");
+                let param = table.add(format!("{prefix}{name}"), shape);
+                names.push((name, shape.to_vec(), Place::Parameter(param)));
+                param
+            })
+        };
+        let layer1 = pair("layer1", &[hidden, input]);
+        let bn1 = pair("bn1", &[hidden]);
+        let layer2 = pair("layer2", &[hidden, hidden]);
+        let bn2 = pair("bn2", &[hidden]);
+        let layer3 = pair("layer3", &[output, hidden]);
+        let running = [1, 2].map(|i| {
+            ["running_mean", "running_var"].map(|what| {
+                let name = format!("bn{i}.{what}");
+                let param = statistics.add(format!("{prefix}{name}"), &[hidden]);
+                names.push((name, vec![hidden], Place::Statistic(param)));
+                param
+            })
+        });
+        let (layers, norms) = ([layer1, layer2, layer3], [bn1, bn2]);
+        Ok(Self { config: config.clone(), layers, norms, running, names, prefix: prefix.to_owned() })
+    }
+
+    pub fn config(&self) -> &ProjectorConfig {
+        &self.config
+    }
+
+    /// PyTorch's default initial values. `first` numbers the stream of the first tensor, after those of the backbone.
+    pub fn init(&self, params: &mut [f32], statistics: &mut [f32], seed: u64, first: usize) {
+        let sizes = [self.config.input, self.config.hidden, self.config.hidden];
+        for (i, (layer, fan_in)) in self.layers.iter().zip(sizes).enumerate() {
+            for (j, param) in layer.iter().enumerate() {
+                let mut stream = Stream::new(seed, Domain::Init, [(first + 2 * i + j) as u32, 0, 0]);
+                init::uniform_fan_in(param.of_mut(params), &mut stream, fan_in);
+            }
+        }
+        for [gamma, beta] in self.norms {
+            gamma.of_mut(params).fill(1.0);
+            beta.of_mut(params).fill(0.0);
+        }
+        for [mean, var] in self.running {
+            mean.of_mut(statistics).fill(0.0);
+            var.of_mut(statistics).fill(1.0);
+        }
+    }
+
+    /// Whether `file` holds a head (`image_mlp.layer1.weight`).
+    pub fn is_in(&self, file: &SafeTensors) -> bool {
+        file.contains(&format!("{}layer1.weight", self.prefix))
+    }
+
+    /// Reads parameters and running statistics from `file`.
+    ///
+    /// # Errors
+    /// Bad data if a tensor is absent or has another shape.
+    pub fn load(&self, params: &mut [f32], statistics: &mut [f32], file: &SafeTensors) -> Result<()> {
+        for (name, shape, place) in &self.names {
+            let values = file.f32(&format!("{}{name}", self.prefix), shape)?;
+            match place {
+                Place::Parameter(param) => param.of_mut(params).copy_from_slice(&values),
+                Place::Statistic(param) => param.of_mut(statistics).copy_from_slice(&values),
+            }
+        }
+        Ok(())
+    }
+
+    fn shapes(&self, rows: usize) -> [Shape; 3] {
+        let ProjectorConfig { input, hidden, output } = self.config;
+        [(input, hidden), (hidden, hidden), (hidden, output)].map(|(inputs, outputs)| Shape { rows, inputs, outputs })
+    }
+
+    /// `acts.out [R, output]` from `features [R, D]`, training mode; moves the running statistics once per slot.
+    pub fn forward(&self, params: &[f32], statistics: &mut [f32], acts: &mut ProjectorActs, features: &[f32]) {
+        let shapes = self.shapes(acts.rows);
+        for i in 0..2 {
+            let (done, now) = acts.layers.split_at_mut(i);
+            let Hidden { linear: y, relu: z, stats } = &mut now[0];
+            let x = done.last().map_or(features, |layer| &layer.relu);
+            let [w, b] = self.layers[i].map(|p| p.of(params));
+            linear::forward(y, x, w, b, shapes[i]);
+            let [gamma, beta] = self.norms[i].map(|p| p.of(params));
+            let slot = acts.rows / acts.slots * self.config.hidden;
+            let slots = z.chunks_exact_mut(slot).zip(y.chunks_exact(slot));
+            for ((z, y), stats) in slots.zip(stats.chunks_exact_mut(2 * self.config.hidden)) {
+                let (mean, var) = pair_mut(statistics, self.running[i][0], self.running[i][1]);
+                batchnorm::forward(z, stats, Running { mean, var }, y, gamma, beta);
+            }
+            relu::forward_in_place(z);
+        }
+        let [w, b] = self.layers[2].map(|p| p.of(params));
+        linear::forward(&mut acts.out, &acts.layers[1].relu, w, b, shapes[2]);
+    }
+
+    /// Overwrites `dfeatures [R, D]` and adds the gradients of the parameters, given `dout [R, output]`.
+    pub fn backward(
+        &self,
+        params: &[f32],
+        grads: &mut [f32],
+        acts: &mut ProjectorActs,
+        dfeatures: &mut [f32],
+        dout: &[f32],
+        features: &[f32],
+    ) {
+        let shapes = self.shapes(acts.rows);
+        let [w, b] = self.layers[2];
+        let (dw, db) = pair_mut(grads, w, b);
+        linear::backward_weight(dw, db, dout, &acts.layers[1].relu, shapes[2]);
+        linear::backward_input(&mut acts.dy, dout, w.of(params), shapes[2]);
+        for i in [1, 0] {
+            let Hidden { linear: y, relu: z, stats } = &acts.layers[i];
+            relu::backward_in_place(&mut acts.dy, z);
+            let (dgamma, dbeta) = pair_mut(grads, self.norms[i][0], self.norms[i][1]);
+            let gamma = self.norms[i][0].of(params);
+            let slot = acts.rows / acts.slots * self.config.hidden;
+            let slots = acts.dx.chunks_exact_mut(slot).zip(acts.dy.chunks_exact(slot)).zip(y.chunks_exact(slot));
+            for (((dx, dy), y), stats) in slots.zip(stats.chunks_exact(2 * self.config.hidden)) {
+                batchnorm::backward(dx, dgamma, dbeta, dy, y, stats, gamma);
+            }
+            let [w, b] = self.layers[i];
+            let (dw, db) = pair_mut(grads, w, b);
+            let x = if i == 0 { features } else { &acts.layers[0].relu };
+            linear::backward_weight(dw, db, &acts.dx, x, shapes[i]);
+            let target = if i == 0 { &mut *dfeatures } else { &mut acts.dy };
+            linear::backward_input(target, &acts.dx, w.of(params), shapes[i]);
+        }
+    }
+
+    /// The head's output `[R, output]` in evaluation mode (batch norm by the running statistics).
+    pub fn infer(&self, params: &[f32], statistics: &[f32], features: &[f32]) -> Vec<f32> {
+        let shapes = self.shapes(features.len() / self.config.input);
+        let mut x = features.to_vec();
+        for (i, shape) in shapes.into_iter().enumerate() {
+            let mut y = vec![0.0; shape.rows * shape.outputs];
+            let [w, b] = self.layers[i].map(|p| p.of(params));
+            linear::forward(&mut y, &x, w, b, shape);
+            if i == 2 {
+                return y;
+            }
+            let ([gamma, beta], [mean, var]) =
+                (self.norms[i].map(|p| p.of(params)), self.running[i].map(|p| p.of(statistics)));
+            x.resize(y.len(), 0.0);
+            batchnorm::infer(&mut x, &y, mean, var, gamma, beta);
+            relu::forward_in_place(&mut x);
+        }
+        x
+    }
+
+    /// FLOPs of the matrix products of one row, forward; the backward takes twice as many.
+    pub fn flops(&self) -> f64 {
+        self.shapes(1).into_iter().map(Shape::flops).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Hidden {
+    linear: Vec<f32>,
+    relu: Vec<f32>,
+    stats: Vec<f32>,
+}
+
+/// Activations of the head for `rows` rows in `slots` slots.
+#[derive(Debug)]
+pub struct ProjectorActs {
+    rows: usize,
+    slots: usize,
+    layers: [Hidden; 2],
+    out: Vec<f32>,
+    dy: Vec<f32>,
+    dx: Vec<f32>,
+}
+
+impl ProjectorActs {
+    /// Takes the buffers from `plan`; `rows` must be a multiple of `slots`.
+    pub fn new(plan: &mut Plan, head: &Projector, rows: usize, slots: usize) -> Self {
+        assert!(slots > 0 && rows.is_multiple_of(slots), "projector: {rows} rows in {slots} slots");
+        let ProjectorConfig { hidden, output, .. } = head.config;
+        let group = "activations";
+        let layers = [1, 2].map(|i| Hidden {
+            linear: plan.f32(group, format!("image_mlp.layer{i}"), rows * hidden),
+            relu: plan.f32(group, format!("image_mlp.bn{i}"), rows * hidden),
+            stats: plan.f32(group, format!("image_mlp.bn{i}.stats"), slots * 2 * hidden),
+        });
+        let out = plan.f32(group, "image_mlp.layer3", rows * output);
+        let group = "backward scratch";
+        let (dy, dx) = (plan.f32(group, "d head", rows * hidden), plan.f32(group, "d head norm", rows * hidden));
+        Self { rows, slots, layers, out, dy, dx }
+    }
+
+    /// The head's output `[R, output]` of the last forward.
+    pub fn out(&self) -> &[f32] {
+        &self.out
+    }
+
+    /// Every activation in the order it was computed, by name.
+    pub fn named(&self) -> Vec<(String, &[f32])> {
+        let mut all: Vec<(String, &[f32])> = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            all.push((format!("image_mlp.layer{}", i + 1), &layer.linear));
+            all.push((format!("image_mlp.bn{}", i + 1), &layer.relu));
+        }
+        all.push(("image_mlp.layer3".into(), &self.out));
+        all
+    }
+}

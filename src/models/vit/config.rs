@@ -1,0 +1,104 @@
+//! Sizes of a ViT.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
+use crate::error::Result;
+use crate::ops::patch_embed;
+
+/// Sizes of a vision transformer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Height and width of an image, pixels.
+    pub image_size: usize,
+    /// Height and width of a patch, pixels.
+    pub patch_size: usize,
+    /// Values of one token, D.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads, G.
+    pub heads: usize,
+    /// Width of the hidden layer of the MLP, in widths.
+    pub mlp_ratio: usize,
+    /// Values of one pixel.
+    pub channels: usize,
+}
+
+impl VitConfig {
+    /// `vit_{tiny,small,base,large}_patch16_224`, or without the ending.
+    pub fn named(name: &str) -> Option<Self> {
+        let (width, depth, heads) = match name.strip_suffix("_patch16_224").unwrap_or(name) {
+            "vit_tiny" => (192, 12, 3),
+            "vit_small" => (384, 12, 6),
+            "vit_base" => (768, 12, 12),
+            "vit_large" => (1024, 24, 16),
+            _ => return None,
+        };
+        Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3 })
+    }
+
+    /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch size.
+    pub fn timm_name(&self) -> Option<String> {
+        ["vit_tiny", "vit_small", "vit_base", "vit_large"].into_iter().find_map(|name| {
+            let standard = Self::named(name)?;
+            let same = Self { image_size: self.image_size, patch_size: self.patch_size, ..standard } == *self;
+            same.then(|| format!("{name}_patch{}_{}", self.patch_size, self.image_size))
+        })
+    }
+
+    /// # Errors
+    /// Usage error naming the flag if a size is zero, absurd, or does not divide another.
+    pub fn validate(&self) -> Result<()> {
+        for (flag, value, most) in [
+            ("--image-size", self.image_size, 4096),
+            ("--patch-size", self.patch_size, 4096),
+            ("--width", self.width, 16_384),
+            ("--depth", self.depth, 256),
+            ("--heads", self.heads, 1024),
+            ("mlp_ratio", self.mlp_ratio, 64),
+            ("channels", self.channels, 16),
+        ] {
+            if value == 0 || value > most {
+                bail!(Usage, "{flag} {value}: expected 1 to {most}");
+            }
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            bail!(
+                Usage,
+                "--image-size {} is not a multiple of --patch-size {}; choose sizes that divide",
+                self.image_size,
+                self.patch_size
+            );
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            bail!(
+                Usage,
+                "--width {} is not a multiple of --heads {}; every head takes an equal share of the width",
+                self.width,
+                self.heads
+            );
+        }
+        Ok(())
+    }
+
+    /// Tokens of an image: its patches and the class token.
+    pub fn tokens(&self) -> usize {
+        self.patch_shape(1).tokens()
+    }
+
+    /// Values of an image.
+    pub fn image_len(&self) -> usize {
+        self.image_size * self.image_size * self.channels
+    }
+
+    pub(super) fn hidden(&self) -> usize {
+        self.width * self.mlp_ratio
+    }
+
+    pub(super) fn patch_shape(&self, n: usize) -> patch_embed::Shape {
+        let Self { image_size, patch_size: patch, width: dim, channels, .. } = *self;
+        patch_embed::Shape { n, height: image_size, width: image_size, channels, patch, dim }
+    }
+}

@@ -1,0 +1,5 @@
+//! Networks against the reference libraries' outputs (tests/fixtures).
+
+mod projector;
+mod support;
+mod vit;

@@ -1,0 +1,121 @@
+use stablerep::device::Plan;
+use stablerep::models::vit::{Vit, VitActs, VitConfig};
+use stablerep::weights::{ParamTable, SafeTensors};
+
+use crate::support::{assert_near, fixture, nhwc};
+
+fn config(file: &SafeTensors) -> VitConfig {
+    let value = |key| file.metadata(key).unwrap_or("4").parse::<f64>().unwrap() as usize;
+    VitConfig {
+        image_size: value("image"),
+        patch_size: value("patch"),
+        width: value("width"),
+        depth: value("depth"),
+        heads: value("heads"),
+        mlp_ratio: value("mlp_ratio"),
+        channels: 3,
+    }
+}
+
+#[test]
+fn features_and_every_gradient_match_timm() {
+    for name in ["vit_32_patch8", "vit_48_patch16"] {
+        let file = fixture(&format!("{name}.safetensors"));
+        let config = config(&file);
+        let mut table = ParamTable::new();
+        let vit = Vit::new(&config, "visual.", &mut table).unwrap();
+        let mut params = vec![0.0; table.len()];
+        for (name, shape, param) in vit.tensors() {
+            let values = file.f32(&format!("param.{name}"), shape).unwrap();
+            param.of_mut(&mut params).copy_from_slice(&values);
+        }
+        let held = file.names().filter(|n| n.starts_with("param.")).count();
+        assert_eq!(held, vit.tensors().count(), "{name}: tensors of timm's state dict");
+        let (n, side, d) = (2, config.image_size, config.width);
+        let images = nhwc(&file.f32("images", &[n, 3, side, side]).unwrap(), n, 3, side, side);
+        let mut acts = VitActs::new(&mut Plan::new(), &vit, n);
+        vit.forward(&params, &mut acts, &images);
+        let want = file.f32("features", &[n, d]).unwrap();
+        assert_near("features", acts.features(), &want, 1e-5);
+        assert_near("inference path", &vit.features(&params, &images), &want, 1e-5);
+
+        let mut grads = vec![0.0; params.len()];
+        vit.backward(&params, &mut grads, &mut acts, &file.f32("upstream", &[n, d]).unwrap());
+        for (name, shape, param) in vit.tensors() {
+            assert_near(name, param.of(&grads), &file.f32(&format!("grad.{name}"), shape).unwrap(), 1e-4);
+        }
+    }
+}
+
+/// The inference path works through more images than it takes at once, with a rest, at any depth.
+#[test]
+fn features_of_many_images() {
+    for depth in [1, 2, 3] {
+        let config = VitConfig { image_size: 4, patch_size: 2, width: 6, depth, heads: 2, mlp_ratio: 2, channels: 3 };
+        let mut table = ParamTable::new();
+        let vit = Vit::new(&config, "", &mut table).unwrap();
+        let mut params = vec![0.0; table.len()];
+        vit.init(&mut params, 3);
+        params.iter_mut().enumerate().for_each(|(i, p)| *p += (i % 7) as f32 * 0.05);
+        let n = 70;
+        let images: Vec<f32> = (0..n * 48).map(|i| ((i * 31) % 17) as f32 * 0.1 - 0.8).collect();
+        let mut acts = VitActs::new(&mut Plan::new(), &vit, n);
+        vit.forward(&params, &mut acts, &images);
+        assert_near("features", &vit.features(&params, &images), acts.features(), 1e-5);
+    }
+}
+
+#[test]
+fn initial_values_are_timms() {
+    let config = VitConfig { image_size: 32, patch_size: 8, ..VitConfig::named("vit_tiny_patch16_224").unwrap() };
+    let mut table = ParamTable::new();
+    let vit = Vit::new(&config, "visual.", &mut table).unwrap();
+    let mut params = vec![f32::NAN; table.len()];
+    vit.init(&mut params, 1);
+    for (name, _, param) in vit.tensors() {
+        let values = param.of(&params);
+        let len = values.len() as f64;
+        let std = (values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / len).sqrt();
+        let tolerance = 4.0 / (2.0 * len).sqrt();
+        if name.starts_with("patch_embed") {
+            // Uniform in ±1/√192: standard deviation 1/√192/√3.
+            let bound = 1.0 / 192f64.sqrt();
+            assert!(values.iter().all(|&v| f64::from(v.abs()) <= bound), "{name}");
+            assert!((std / (bound / 3f64.sqrt()) - 1.0).abs() < tolerance, "{name}: {std}");
+        } else if name.contains("norm") {
+            assert!(values.iter().all(|&v| v == if name.ends_with("weight") { 1.0 } else { 0.0 }), "{name}");
+        } else if name.ends_with("bias") {
+            assert!(values.iter().all(|&v| v == 0.0), "{name}");
+        } else {
+            assert!((std / 0.02 - 1.0).abs() < tolerance, "{name}: {std}");
+        }
+    }
+    let mut again = vec![0.0; table.len()];
+    vit.init(&mut again, 1);
+    assert_eq!(params, again);
+    vit.init(&mut again, 2);
+    assert_ne!(params, again);
+}
+
+#[test]
+fn named_sizes_and_refused_sizes() {
+    for name in ["vit_tiny", "vit_small", "vit_base", "vit_large"] {
+        let config = VitConfig::named(name).unwrap();
+        assert_eq!(config.timm_name().unwrap(), format!("{name}_patch16_224"));
+        config.validate().unwrap();
+    }
+    let small = VitConfig::named("vit_small_patch16_224").unwrap();
+    let mut table = ParamTable::new();
+    Vit::new(&small, "", &mut table).unwrap();
+    // timm: 21,665,664 parameters of vit_small_patch16_224 without classifier.
+    assert_eq!(table.len(), 21_665_664);
+    for (bad, word) in [
+        (VitConfig { patch_size: 0, ..small.clone() }, "--patch-size 0"),
+        (VitConfig { patch_size: 15, ..small.clone() }, "--image-size 224 is not a multiple"),
+        (VitConfig { heads: 5, ..small.clone() }, "--width 384 is not a multiple of --heads 5"),
+        (VitConfig { depth: 1_000_000, ..small.clone() }, "--depth 1000000"),
+    ] {
+        let error = bad.validate().unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(word), "{error}");
+    }
+}
