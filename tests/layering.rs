@@ -30,11 +30,12 @@ fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
 
 /// Every `crate::room` a file names, whether in a `use`, a `use crate::{a, b}` list, a path or a macro.
 fn imports(text: &str) -> Vec<String> {
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).fold(String::new(), |mut all, line| {
-        all.push_str(line);
-        all.push('\n');
-        all
-    });
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).fold(String::new(), |mut all, line| {
+            all.push_str(line);
+            all.push('\n');
+            all
+        });
     let mut rooms = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];

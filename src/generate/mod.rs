@@ -1,1 +1,3 @@
 //! Captions to shards of images.
+
+pub mod sampler;
