@@ -2,4 +2,5 @@
 
 pub mod init;
 pub mod projector;
+pub mod tokenizer;
 pub mod vit;
