@@ -6,7 +6,7 @@ use super::math::{erf, normal_pdf};
 
 /// Distribution function of N(0, 1).
 #[inline(always)]
-fn normal_cdf(x: f32) -> f32 {
+pub(super) fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 

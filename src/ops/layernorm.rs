@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use super::gemm::Threads;
 use super::reduce::add;
 use super::simd::{sum, vectorize};
 
@@ -37,6 +38,28 @@ fn forward_row(y: &mut [f32], stats: &mut [f32], x: &[f32], gamma: &[f32], beta:
         y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
     }
     stats.copy_from_slice(&[mean, rstd]);
+}
+
+/// As [`forward`], keeping no statistics (inference).
+pub fn infer(y: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, threads: Threads) {
+    let d = gamma.len();
+    assert!(
+        d > 0 && x.len().is_multiple_of(d) && y.len() == x.len() && beta.len() == d,
+        "layernorm: x {} and y {} do not fit rows of {d}",
+        x.len(),
+        y.len()
+    );
+    let rows = |y: &mut [f32], x: &[f32]| {
+        vectorize(|| {
+            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                forward_row(y, &mut [0.0; 2], x, gamma, beta, eps);
+            }
+        })
+    };
+    match threads {
+        Threads::One => rows(y, x),
+        Threads::All => y.par_chunks_mut(ROWS * d).zip(x.par_chunks(ROWS * d)).for_each(|(y, x)| rows(y, x)),
+    }
 }
 
 /// `dx` is *added to* (it holds the gradient of the residual branch around the norm), as are `dgamma` and `dbeta`.

@@ -6,17 +6,25 @@
 //! - gradients of parameters are *added to* (a head may run several times per step), gradients of activations are overwritten;
 //! - reductions run in an order fixed by the shape alone: chunk sizes are constants, never derived from the thread count.
 
+pub mod activation;
+pub mod attention;
 pub mod batchnorm;
 pub mod contrastive;
+pub mod conv;
+pub mod embed;
 pub mod gelu;
 pub mod gemm;
+pub mod groupnorm;
 pub mod l2norm;
 pub mod layernorm;
 pub mod linear;
 pub mod math;
 pub mod optimizer;
+pub mod packed;
 pub mod patch_embed;
+pub mod pixels;
 pub mod reduce;
 pub mod relu;
+pub mod sampler_step;
 pub mod self_attention;
 pub mod simd;

@@ -77,18 +77,23 @@ impl Shape {
 
 /// A buffer that tasks write in disjoint strided pieces.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub(super) struct Shared(*mut f32);
 // SAFETY: each task touches only the columns of its own (image, head); see the uses.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// `y` must stay borrowed while tasks write to it.
+    pub(super) fn new(y: &mut [f32]) -> Self {
+        Self(y.as_mut_ptr())
+    }
+
     /// A method, so that closures capture the whole wrapper and not its pointer field.
     ///
     /// # Safety
     /// `offset` must lie inside the buffer.
-    unsafe fn at(self, offset: usize) -> *mut f32 {
+    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(offset) }
     }
@@ -99,7 +104,7 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
     shape.check(qkv.len(), out.len(), lse.len());
     let Shape { tokens, queries, head_dim, .. } = shape;
     let width = shape.width();
-    let out = Shared(out.as_mut_ptr());
+    let out = Shared::new(out);
     lse.par_chunks_mut(queries).enumerate().for_each_init(
         || vec![0.0f32; queries * tokens],
         |p, (pair, lse)| {
@@ -127,7 +132,7 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
     let Shape { tokens, queries, head_dim, .. } = shape;
     let width = shape.width();
     let scale = (head_dim as f32).powf(-0.5);
-    let target = Shared(dqkv.as_mut_ptr());
+    let target = Shared::new(dqkv);
     lse.par_chunks(queries).enumerate().for_each_init(
         || (vec![0.0f32; queries * tokens], vec![0.0f32; queries * tokens]),
         |(p, ds), (pair, lse)| {
@@ -192,7 +197,7 @@ fn scores(s: &mut [f32], qkv: &[f32], shape: Shape) {
 
 /// Softmax of the first `seen` values, zeros after them; returns the log of the sum of exponentials.
 #[inline(always)]
-fn softmax_row(row: &mut [f32], seen: usize) -> f32 {
+pub(super) fn softmax_row(row: &mut [f32], seen: usize) -> f32 {
     let (row, unseen) = row.split_at_mut(seen);
     unseen.fill(0.0);
     let top = max(row);

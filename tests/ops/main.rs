@@ -1,10 +1,14 @@
 //! Ops against references: f64 formulas, goldens of the field's libraries, central differences.
 
+mod attention;
 mod batchnorm;
 mod contrastive;
+mod conv;
 mod gemm;
+mod groupnorm;
 mod layernorm;
 mod linear;
+mod pointwise;
 mod pytorch;
 mod self_attention;
 mod support;

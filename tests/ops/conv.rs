@@ -1,0 +1,114 @@
+use stablerep::ops::conv::{Shape, forward};
+use stablerep::ops::gemm::Threads;
+use stablerep::ops::packed::{Packed, Start, linear};
+
+use crate::support::{assert_close, random};
+
+/// Convolution by its definition, in f64; weights `[out, in, 3, 3]`.
+fn reference(x: &[f32], w: &[f32], s: Shape, outputs: usize) -> Vec<f64> {
+    let (ch, cw) = s.enlarge.unwrap_or((s.height, s.width));
+    let (oh, ow) = s.output();
+    let mut y = vec![0.0; s.n * oh * ow * outputs];
+    for (i, y) in y.iter_mut().enumerate() {
+        let (o, ox, oy, n) = (i % outputs, i / outputs % ow, i / outputs / ow % oh, i / outputs / ow / oh);
+        for (ky, kx) in (0..9).map(|t| (t / 3, t % 3)) {
+            let (vy, vx) = ((oy * s.stride + ky).wrapping_sub(1), (ox * s.stride + kx).wrapping_sub(1));
+            if vy < ch && vx < cw {
+                let (iy, ix) = (vy * s.height / ch, vx * s.width / cw);
+                for c in 0..s.channels {
+                    let pixel = x[((n * s.height + iy) * s.width + ix) * s.channels + c];
+                    *y += f64::from(pixel) * f64::from(w[((o * s.channels + c) * 3 + ky) * 3 + kx]);
+                }
+            }
+        }
+    }
+    y
+}
+
+fn shapes() -> Vec<(Shape, usize)> {
+    let same = Shape::same;
+    vec![
+        (same(1, 1, 1, 1), 1),
+        (same(3, 4, 4, 4), 80),
+        (same(2, 5, 7, 3), 4),
+        (same(1, 2, 9, 130), 17),
+        (same(2, 19, 33, 16), 3),
+        (Shape { stride: 2, ..same(2, 8, 8, 5) }, 6),
+        (Shape { stride: 2, ..same(1, 5, 7, 60) }, 9),
+        (Shape { enlarge: Some((8, 8)), ..same(3, 4, 4, 20) }, 7),
+        (Shape { enlarge: Some((5, 9)), ..same(2, 3, 5, 6) }, 5),
+    ]
+}
+
+#[test]
+fn matches_the_definition_in_f64() {
+    for (shape, outputs) in shapes() {
+        let x = random(shape.n * shape.height * shape.width * shape.channels, 1);
+        let (w, bias) = (random(outputs * shape.channels * 9, 2), random(outputs, 3));
+        let packed = Packed::from_conv3x3(&w, Some(bias.clone()), outputs, shape.channels);
+        let products = reference(&x, &w, shape, outputs);
+        let residual = random(products.len(), 4);
+        let row = random(outputs, 5);
+        for threads in [Threads::One, Threads::All] {
+            let run = |start: Start<'_>, base: &dyn Fn(usize) -> f32| {
+                let mut y = residual.clone();
+                forward(&mut y, &x, &packed, start, shape, threads);
+                let want: Vec<f64> = products.iter().enumerate().map(|(i, p)| p + f64::from(base(i))).collect();
+                assert_close(&format!("{shape:?} {start:?}"), &y, &want, 2e-6);
+            };
+            run(Start::Bias, &|i| bias[i % outputs]);
+            run(Start::Row(&row), &|i| row[i % outputs]);
+            run(Start::Residual(&residual), &|i| residual[i] + bias[i % outputs]);
+            run(Start::Keep, &|i| residual[i] + bias[i % outputs]);
+        }
+    }
+}
+
+#[test]
+fn an_image_has_the_same_bits_in_every_batch() {
+    for (shape, outputs) in shapes() {
+        let image = shape.height * shape.width * shape.channels;
+        let (oh, ow) = shape.output();
+        let x = random(8 * image, 1);
+        let packed = Packed::from_conv3x3(&random(outputs * shape.channels * 9, 2), None, outputs, shape.channels);
+        let run = |n: usize, threads| {
+            let mut y = vec![0.0; n * oh * ow * outputs];
+            forward(&mut y, &x[..n * image], &packed, Start::Bias, Shape { n, ..shape }, threads);
+            y
+        };
+        let whole = run(8, Threads::All);
+        for n in [1, 2, 3, 5] {
+            for threads in [Threads::One, Threads::All] {
+                assert!(run(n, threads) == whole[..n * oh * ow * outputs], "{n} of {shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_layers_match_f64_and_join() {
+    for (rows, k, n) in [(1, 3, 5), (7, 64, 80), (300, 33, 1), (257, 530, 40)] {
+        let (x, w, bias) = (random(rows * k, 1), random(n * k, 2), random(n, 3));
+        let layer = Packed::from_out_in(&w, Some(bias.clone()), n, k);
+        let want: Vec<f64> = (0..rows * n)
+            .map(|i| {
+                let dot = |p: usize| f64::from(x[i / n * k + p]) * f64::from(w[i % n * k + p]);
+                (0..k).map(dot).sum::<f64>() + f64::from(bias[i % n])
+            })
+            .collect();
+        for threads in [Threads::One, Threads::All] {
+            let mut y = vec![9.0; rows * n];
+            linear(&mut y, &x, &layer, Start::Bias, threads);
+            assert_close("linear", &y, &want, 2e-6);
+            let no_bias = Packed::from_out_in(&w, None, n, k);
+            let both = Packed::side_by_side(&[&no_bias, &layer]);
+            let mut pair = vec![9.0; rows * 2 * n];
+            linear(&mut pair, &x, &both, Start::Bias, threads);
+            for (pair, y) in pair.chunks_exact(2 * n).zip(y.chunks_exact(n)) {
+                for i in 0..n {
+                    assert!((pair[n + i] - y[i]).abs() < 1e-4 && (pair[i] + bias[i] - y[i]).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}
