@@ -1,1 +1,40 @@
 //! RGB pictures: decode, encode, resize, contact sheets, plots.
+
+mod canvas;
+mod decode;
+mod encode;
+mod font;
+pub mod plot;
+mod resize;
+pub mod sheet;
+
+pub use canvas::{Canvas, Color};
+pub use decode::{MAX_SIDE, decode};
+pub use encode::{encode_jpeg, encode_png};
+pub use resize::{Filter, resize, resize_box};
+
+/// An 8-bit RGB picture, `[height, width, 3]`, rows from the top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rgb8 {
+    pub width: usize,
+    pub height: usize,
+    pub data: Vec<u8>,
+}
+
+impl Rgb8 {
+    /// A picture of one colour.
+    pub fn filled(width: usize, height: usize, color: [u8; 3]) -> Self {
+        Self { width, height, data: color.repeat(width * height) }
+    }
+
+    /// The pixel in column `x`, row `y`.
+    pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        let i = 3 * (y * self.width + x);
+        [self.data[i], self.data[i + 1], self.data[i + 2]]
+    }
+
+    /// One row, `[width, 3]`.
+    pub fn row(&self, y: usize) -> &[u8] {
+        &self.data[3 * self.width * y..3 * self.width * (y + 1)]
+    }
+}

@@ -1,0 +1,69 @@
+//! Contact sheets: one row per caption, its images side by side.
+
+use super::canvas::{Canvas, wrap};
+use super::{Filter, Rgb8, resize};
+use crate::error::Result;
+
+/// One row of a contact sheet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SheetRow {
+    /// What stands at the left: the caption.
+    pub label: String,
+    pub images: Vec<Rgb8>,
+}
+
+const BACKGROUND: [u8; 3] = [250, 250, 248];
+const STRIPE: [u8; 3] = [241, 242, 240];
+const INK: [u8; 3] = [38, 42, 48];
+const CAP: f32 = 9.0;
+const LINE: f32 = 18.0;
+const LABEL_WIDTH: usize = 190;
+const MARGIN: usize = 16;
+const GAP: usize = 6;
+
+/// Side of a drawn image: small ones are enlarged by a whole factor (their pixels stay visible), large ones shrunk to this.
+const TILE: usize = 128;
+
+/// Rows of label and images on a light ground. All images get the same tile; labels are wrapped to the height of a tile.
+pub fn contact_sheet(rows: &[SheetRow]) -> Result<Rgb8> {
+    let images = || rows.iter().flat_map(|row| &row.images);
+    let longest = images().map(|image| image.width.max(image.height)).max().unwrap_or(TILE);
+    let scale = (TILE / longest.max(1)).max(1);
+    let tile = if longest > TILE { TILE } else { longest * scale };
+    let columns = rows.iter().map(|row| row.images.len()).max().unwrap_or(0);
+    let row_height = tile.max(2 * LINE as usize) + GAP;
+    let width = MARGIN + LABEL_WIDTH + columns * (tile + GAP) + MARGIN;
+    let mut canvas = Canvas::new(width, 2 * MARGIN + rows.len() * row_height, BACKGROUND);
+    for (index, row) in rows.iter().enumerate() {
+        let top = MARGIN + index * row_height;
+        if index % 2 == 0 {
+            canvas.rectangle(0, top - GAP / 2, width, row_height, STRIPE);
+        }
+        let max_lines = (((row_height - GAP) as f32 / LINE) as usize).max(1);
+        let lines = wrap(&row.label, CAP, (LABEL_WIDTH - 2 * GAP) as f32, max_lines);
+        let middle = top as f32 + (row_height - GAP) as f32 / 2.0;
+        let first = middle - LINE * (lines.len() as f32 - 1.0) / 2.0 + CAP / 2.0;
+        for (i, line) in lines.iter().enumerate() {
+            canvas.text(line, MARGIN as f32, first + LINE * i as f32, CAP, INK);
+        }
+        for (column, image) in row.images.iter().enumerate() {
+            let x = MARGIN + LABEL_WIDTH + column * (tile + GAP);
+            let shown = fit(image, tile)?;
+            let picture = shown.as_ref().unwrap_or(image);
+            let scale = if shown.is_some() { 1 } else { scale };
+            let inset = |side: usize| (tile - (side * scale).min(tile)) / 2;
+            canvas.picture(picture, x + inset(picture.width), top + inset(picture.height), scale);
+        }
+    }
+    Ok(canvas.finish())
+}
+
+/// A smaller copy when `image` is larger than the tile.
+fn fit(image: &Rgb8, tile: usize) -> Result<Option<Rgb8>> {
+    let longest = image.width.max(image.height);
+    if longest <= tile {
+        return Ok(None);
+    }
+    let side = |s: usize| ((s * tile + longest / 2) / longest).max(1);
+    resize(image, side(image.width), side(image.height), Filter::Lanczos).map(Some)
+}
