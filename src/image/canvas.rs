@@ -62,7 +62,8 @@ impl Canvas {
         let mut pen = x;
         for c in text.chars() {
             let (segments, advance) = glyph(c);
-            let placed: Vec<_> = segments.iter().map(|s| s.map(|(px, py)| (pen + px * unit, top + py * unit))).collect();
+            let placed: Vec<_> =
+                segments.iter().map(|s| s.map(|(px, py)| (pen + px * unit, top + py * unit))).collect();
             self.strokes(&placed, pen_width(cap), color);
             pen += advance * unit;
         }
@@ -75,7 +76,8 @@ impl Canvas {
         let mut pen = y;
         for c in text.chars() {
             let (segments, advance) = glyph(c);
-            let placed: Vec<_> = segments.iter().map(|s| s.map(|(px, py)| (x - cap + py * unit, pen - px * unit))).collect();
+            let placed: Vec<_> =
+                segments.iter().map(|s| s.map(|(px, py)| (x - cap + py * unit, pen - px * unit))).collect();
             self.strokes(&placed, pen_width(cap), color);
             pen -= advance * unit;
         }

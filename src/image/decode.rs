@@ -23,14 +23,22 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
         decode_png(bytes, name)
     } else {
         let head = &bytes[..bytes.len().min(8)];
-        bail!(Data, "{name}: neither JPEG nor PNG ({} bytes, beginning {head:02x?}); convert it to one of these", bytes.len())
+        bail!(
+            Data,
+            "{name}: neither JPEG nor PNG ({} bytes, beginning {head:02x?}); convert it to one of these",
+            bytes.len()
+        )
     }
 }
 
 fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Rgb8> {
     // The decoder pads a scan that ends early; a complete file ends with the EOI marker (some writers add bytes after it).
     if !bytes.windows(2).rev().any(|pair| pair == [0xFF, 0xD9]) {
-        bail!(Data, "{name}: JPEG cut short ({} bytes, no end-of-image marker); fetch or generate it again", bytes.len());
+        bail!(
+            Data,
+            "{name}: JPEG cut short ({} bytes, no end-of-image marker); fetch or generate it again",
+            bytes.len()
+        );
     }
     let options = DecoderOptions::default()
         .jpeg_set_out_colorspace(ColorSpace::RGB)

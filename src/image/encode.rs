@@ -38,7 +38,11 @@ pub fn encode_jpeg(image: &Rgb8, quality: u8) -> Result<Vec<u8>> {
 fn check(image: &Rgb8) -> Result<()> {
     let Rgb8 { width, height, data } = image;
     if *width == 0 || *height == 0 || data.len() != 3 * width * height {
-        bail!(Usage, "a picture of {width}×{height} with {} bytes cannot be encoded; expected 3·width·height > 0", data.len());
+        bail!(
+            Usage,
+            "a picture of {width}×{height} with {} bytes cannot be encoded; expected 3·width·height > 0",
+            data.len()
+        );
     }
     Ok(())
 }

@@ -104,7 +104,8 @@ impl Frame {
             (left + 12.0, bottom - height - 8.0),
         ];
         let covered = |&(x, y): &(f32, f32)| {
-            let inside = |p: (f32, f32)| p.0 > x - 8.0 && p.0 < x + width + 8.0 && p.1 > y - 8.0 && p.1 < y + height + 8.0;
+            let inside =
+                |p: (f32, f32)| p.0 > x - 8.0 && p.0 < x + width + 8.0 && p.1 > y - 8.0 && p.1 < y + height + 8.0;
             series.iter().flat_map(|s| &s.points).filter(|&&p| inside(self.place(p))).count()
         };
         let Some((x, y)) = corners.into_iter().min_by_key(covered) else { return };
