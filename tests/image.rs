@@ -66,7 +66,7 @@ fn resize_has_pillows_bits() {
         let got = match parts[3] {
             "whole" => resize(&image, want.width, want.height, filter),
             part => {
-                let edges: Vec<usize> = part.split('_').map(|v| v.parse().unwrap()).collect();
+                let edges: Vec<f64> = part.split('_').map(|v| v.parse().unwrap()).collect();
                 resize_box(&image, edges.try_into().unwrap(), want.width, want.height, filter)
             }
         };
@@ -74,7 +74,7 @@ fn resize_has_pillows_bits() {
         assert_eq!(worst, 0, "{name}: {count} of {} values differ", want.data.len());
         cases += 1;
     }
-    assert_eq!(cases, 24);
+    assert_eq!(cases, 28);
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn encoders_round_trip_and_repeat() {
 fn resize_refuses_what_it_cannot_do() {
     let image = Rgb8::filled(8, 6, [1, 2, 3]);
     for (part, width, height) in [
-        ([0, 0, 9, 6], 4, 4),
-        ([0, 0, 8, 7], 4, 4),
-        ([4, 0, 4, 6], 4, 4),
-        ([5, 0, 4, 6], 4, 4),
-        ([0, 0, 8, 6], 0, 4),
-        ([0, 0, 8, 6], 4, 1 << 20),
+        ([0.0, 0.0, 9.0, 6.0], 4, 4),
+        ([0.0, -0.5, 8.0, 6.0], 4, 4),
+        ([4.0, 0.0, 4.0, 6.0], 4, 4),
+        ([0.0, 0.0, f64::NAN, 6.0], 4, 4),
+        ([0.0, 0.0, 8.0, 6.0], 0, 4),
+        ([0.0, 0.0, 8.0, 6.0], 4, 1 << 20),
     ] {
         assert_eq!(resize_box(&image, part, width, height, Filter::Bilinear).unwrap_err().exit_code(), 2);
     }

@@ -80,11 +80,19 @@ def main() -> None:
         "bicubic": Image.Resampling.BICUBIC,
         "lanczos": Image.Resampling.LANCZOS,
     }
-    cases = [(24, 24, None), (18, 14, None), (74, 61, None), (37, 11, None), (16, 16, (3, 5, 30, 23)), (40, 23, (20, 1, 29, 28))]
+    cases = [
+        (24, 24, None),
+        (18, 14, None),
+        (74, 61, None),
+        (37, 11, None),
+        (16, 16, (3, 5, 30, 23)),
+        (40, 23, (20, 1, 29, 28)),
+        (21, 17, (2.25, 1.5, 20.75, 26.125)),
+    ]
     for name, kernel in filters.items():
         for width, height, box in cases:
             part = "whole" if box is None else "_".join(str(v) for v in box)
-            out = image.crop(box or (0, 0, 37, 29)).resize((width, height), kernel)
+            out = image.resize((width, height), kernel, box=box)
             tensors[f"resized.{name}.{width}x{height}.{part}"] = torch.from_numpy(np.array(out))
     save_tensors("image/expected.safetensors", tensors)
 

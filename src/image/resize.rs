@@ -50,14 +50,16 @@ fn sinc(x: f64) -> f64 {
 
 /// The whole picture at `width`×`height`.
 pub fn resize(image: &Rgb8, width: usize, height: usize, filter: Filter) -> Result<Rgb8> {
-    resize_box(image, [0, 0, image.width, image.height], width, height, filter)
+    let mut data = Vec::new();
+    Resampler::default().crop(&mut data, (width, height), image, [0, 0, image.width, image.height], filter)?;
+    Ok(Rgb8 { width, height, data })
 }
 
-/// The part `[left, top, right, bottom]` (pixels) at `width`×`height`, as if it were cut out first: the filter reads nothing beside
-/// it (torchvision's `resized_crop`, Pillow's `crop(…).resize(…)`).
-pub fn resize_box(image: &Rgb8, part: [usize; 4], width: usize, height: usize, filter: Filter) -> Result<Rgb8> {
+/// The part `[left, top, right, bottom]` (pixels, fractions allowed) at `width`×`height`. The filter also reads pixels beside the part
+/// where the picture has them (Pillow's `resize(box=…)`).
+pub fn resize_box(image: &Rgb8, part: [f64; 4], width: usize, height: usize, filter: Filter) -> Result<Rgb8> {
     let mut data = Vec::new();
-    Resampler::default().run(&mut data, (width, height), image, part, filter)?;
+    Resampler::default().part(&mut data, (width, height), image, part, filter)?;
     Ok(Rgb8 { width, height, data })
 }
 
@@ -75,69 +77,118 @@ pub struct Resampler {
 }
 
 impl Resampler {
-    /// Like [`resize_box`], into `out`, which becomes `[height, width, 3]`.
-    pub fn run(
+    /// The part `[left, top, right, bottom]` (pixels) as `[height, width, 3]` in `out`, as if it were cut out first: the filter
+    /// reads nothing beside it (torchvision's `resized_crop`, Pillow's `crop(…).resize(…)`).
+    pub fn crop(
         &mut self,
         out: &mut Vec<u8>,
-        (width, height): (usize, usize),
+        size: (usize, usize),
         image: &Rgb8,
         part: [usize; 4],
         filter: Filter,
     ) -> Result<()> {
+        check(image, part.map(|edge| edge as f64), size)?;
         let [left, top, right, bottom] = part;
-        let inside = left < right && right <= image.width && top < bottom && bottom <= image.height;
-        if !inside || image.data.len() != 3 * image.width * image.height {
-            bail!(
-                Usage,
-                "cannot resize the box ({left}, {top}, {right}, {bottom}) of a picture of {}×{} with {} bytes; \
-                 expected left < right ≤ width, top < bottom ≤ height and 3 bytes per pixel",
-                image.width,
-                image.height,
-                image.data.len()
-            );
-        }
-        if width == 0 || height == 0 || width > super::MAX_SIDE || height > super::MAX_SIDE {
-            bail!(Usage, "cannot resize to {width}×{height}: sides must be 1 to {}", super::MAX_SIDE);
-        }
-        let (from_width, from_height) = (right - left, bottom - top);
         out.clear();
         (top..bottom).for_each(|y| out.extend_from_slice(&image.row(y)[3 * left..3 * right]));
-        // Pillow 13 shortens the columns first when that sheds more rows than twice the columns that the other pass sheds;
-        // earlier releases always went along the rows first, which rounds a few values to the neighbouring level.
-        if from_height > height && from_height - height + 2 * width > 2 * from_width {
-            self.across(out, from_width, (from_height, height), filter);
-            self.along(out, (from_width, width), height, filter);
-        } else {
-            self.along(out, (from_width, width), from_height, filter);
-            self.across(out, width, (from_height, height), filter);
-        }
+        let (width, height) = (right - left, bottom - top);
+        self.passes(out, Axis::whole(width, size.0), Axis::whole(height, size.1), filter);
         Ok(())
     }
 
+    /// Like [`resize_box`], into `out`.
+    pub fn part(
+        &mut self,
+        out: &mut Vec<u8>,
+        size: (usize, usize),
+        image: &Rgb8,
+        part: [f64; 4],
+        filter: Filter,
+    ) -> Result<()> {
+        check(image, part, size)?;
+        let [left, top, right, bottom] = part;
+        out.clone_from(&image.data);
+        let along = Axis { pixels: image.width, low: left, high: right, output: size.0 };
+        let across = Axis { pixels: image.height, low: top, high: bottom, output: size.1 };
+        self.passes(out, along, across, filter);
+        Ok(())
+    }
+
+    fn passes(&mut self, image: &mut Vec<u8>, along: Axis, across: Axis, filter: Filter) {
+        // Pillow 13 shortens the columns first when that sheds more rows than twice the columns that the other pass sheds;
+        // earlier releases always went along the rows first, which rounds a few values to the neighbouring level.
+        let shed = |axis: Axis| axis.pixels as i64 - axis.output as i64;
+        if shed(across) > 0 && shed(across) > 2 * shed(along) {
+            self.across(image, along.pixels, across, filter);
+            self.along(image, along, across.output, filter);
+        } else {
+            self.along(image, along, across.pixels, filter);
+            self.across(image, along.output, across, filter);
+        }
+    }
+
     /// Changes the width of `image`.
-    fn along(&mut self, image: &mut Vec<u8>, (from, to): (usize, usize), height: usize, filter: Filter) {
-        if from == to {
+    fn along(&mut self, image: &mut Vec<u8>, axis: Axis, height: usize, filter: Filter) {
+        if axis.is_identity() {
             return;
         }
-        self.weights.fill(from, to, filter);
+        self.weights.fill(axis, filter);
         self.between.clear();
-        self.between.resize(3 * to * height, 0);
-        for (row, source) in self.between.chunks_exact_mut(3 * to).zip(image.chunks_exact(3 * from)) {
+        self.between.resize(3 * axis.output * height, 0);
+        for (row, source) in self.between.chunks_exact_mut(3 * axis.output).zip(image.chunks_exact(3 * axis.pixels)) {
             self.weights.along(row, source);
         }
         std::mem::swap(image, &mut self.between);
     }
 
     /// Changes the height of `image`.
-    fn across(&mut self, image: &mut Vec<u8>, width: usize, (from, to): (usize, usize), filter: Filter) {
-        if from == to {
+    fn across(&mut self, image: &mut Vec<u8>, width: usize, axis: Axis, filter: Filter) {
+        if axis.is_identity() {
             return;
         }
-        self.weights.fill(from, to, filter);
+        self.weights.fill(axis, filter);
         self.between.clear();
-        self.between.resize(3 * width * to, 0);
+        self.between.resize(3 * width * axis.output, 0);
         pulp::Arch::new().dispatch(|| self.weights.across(&mut self.between, image, 3 * width));
         std::mem::swap(image, &mut self.between);
+    }
+}
+
+fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (usize, usize)) -> Result<()> {
+    let inside = 0.0 <= left && left < right && right <= image.width as f64;
+    let inside = inside && 0.0 <= top && top < bottom && bottom <= image.height as f64;
+    if !inside || image.data.len() != 3 * image.width * image.height {
+        bail!(
+            Usage,
+            "cannot resize the box ({left}, {top}, {right}, {bottom}) of a picture of {}×{} with {} bytes; \
+             expected 0 ≤ left < right ≤ width, 0 ≤ top < bottom ≤ height and 3 bytes per pixel",
+            image.width,
+            image.height,
+            image.data.len()
+        );
+    }
+    if width == 0 || height == 0 || width > super::MAX_SIDE || height > super::MAX_SIDE {
+        bail!(Usage, "cannot resize to {width}×{height}: sides must be 1 to {}", super::MAX_SIDE);
+    }
+    Ok(())
+}
+
+/// What happens along one axis: of `pixels`, the part from `low` to `high` becomes `output` pixels.
+#[derive(Clone, Copy, Debug)]
+struct Axis {
+    pixels: usize,
+    low: f64,
+    high: f64,
+    output: usize,
+}
+
+impl Axis {
+    fn whole(pixels: usize, output: usize) -> Self {
+        Self { pixels, low: 0.0, high: pixels as f64, output }
+    }
+
+    fn is_identity(&self) -> bool {
+        self.pixels == self.output && self.low == 0.0 && self.high == self.pixels as f64
     }
 }
 
@@ -153,18 +204,18 @@ struct Weights {
 }
 
 impl Weights {
-    fn fill(&mut self, input: usize, output: usize, filter: Filter) {
-        let scale = input as f64 / output as f64;
+    fn fill(&mut self, axis: Axis, filter: Filter) {
+        let scale = (axis.high - axis.low) / axis.output as f64;
         let stretch = scale.max(1.0);
         let radius = filter.radius() * stretch;
         self.first.clear();
         self.start.clear();
         self.start.push(0);
         self.values.clear();
-        for i in 0..output {
-            let center = (i as f64 + 0.5) * scale;
+        for i in 0..axis.output {
+            let center = axis.low + (i as f64 + 0.5) * scale;
             let first = (center - radius + 0.5).max(0.0) as usize;
-            let end = ((center + radius + 0.5) as usize).min(input);
+            let end = ((center + radius + 0.5) as usize).min(axis.pixels);
             // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some roundings.
             let shrink = 1.0 / stretch;
             self.real.clear();
