@@ -1,1 +1,14 @@
-//! Webdataset shards: tar writer and reader, manifest.
+//! webdataset shards: tar files whose consecutive members with one base name are a sample.
+
+mod captions;
+mod index;
+mod locate;
+mod sizes;
+mod tarball;
+mod writer;
+
+pub use captions::{CaptionGroup, CaptionGroups};
+pub use index::{Damage, SampleRef, Shards};
+pub use locate::locate;
+pub use sizes::{SIZES_FILE, read_sizes, write_sizes};
+pub use writer::{ShardWriter, image_key, shard_name};
