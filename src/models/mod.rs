@@ -1,6 +1,11 @@
 //! Networks as explicit forward (and backward) passes over ops.
 
+pub mod clip_text;
 pub mod init;
+mod layers;
 pub mod projector;
+mod settings;
 pub mod tokenizer;
+pub mod unet;
+pub mod vae;
 pub mod vit;

@@ -127,6 +127,11 @@ impl Context {
         }
         this
     }
+
+    /// Number of keys, for a width of G·d.
+    pub fn tokens(&self, width: usize) -> usize {
+        self.keys.len() / width
+    }
 }
 
 /// `y [N, Tq, G, d]` where runs of adjacent images share a context: `runs` gives how many images and whose context, in order.

@@ -80,13 +80,8 @@ impl Packed {
     }
 
     /// Number of values held.
-    pub fn len(&self) -> usize {
+    pub fn values(&self) -> usize {
         self.w.len() + self.bias.as_ref().map_or(0, Vec::len)
-    }
-
-    /// Whether there are no weights at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// FLOPs for this many rows.
@@ -96,7 +91,7 @@ impl Packed {
 
     /// Bytes for this many rows, each operand once.
     pub fn bytes(&self, rows: usize) -> f64 {
-        4.0 * (rows * (self.k + self.n) + self.len()) as f64
+        4.0 * (rows * (self.k + self.n) + self.values()) as f64
     }
 
     /// Writes what the sums start from into the rows `row0..` of the result; whether the product must add to it.

@@ -1,5 +1,6 @@
 //! Networks against the reference libraries' outputs (tests/fixtures).
 
+mod diffusion;
 mod projector;
 mod support;
 mod vit;

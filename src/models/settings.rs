@@ -1,0 +1,141 @@
+//! `config.json` of a model folder: every key is either understood, known to be irrelevant, or refused by name.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::bail;
+use crate::error::{Error, Result};
+
+/// The keys of one config file, and which of them were read.
+#[derive(Debug)]
+pub struct Settings {
+    path: PathBuf,
+    map: Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl Settings {
+    /// Reads a JSON object from `path`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let shown = path.display();
+        let text = fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion 1.x"))
+            }
+            _ => Error::io("read", &path)(e),
+        })?;
+        match serde_json::from_slice(&text) {
+            Ok(Value::Object(map)) => Ok(Self { path, map, read: RefCell::default() }),
+            Ok(_) => Err(Error::Data(format!("{shown}: expected a JSON object of settings"))),
+            Err(e) => Err(Error::Data(format!("{shown}: not JSON: {e}; download the model again"))),
+        }
+    }
+
+    /// The value of `key`; `None` when absent or null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// An error about `key`.
+    pub fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = self.map.get(key).map_or_else(|| "it is absent".to_owned(), |value| format!("found {value}"));
+        Error::Data(format!("{}: `{key}`: expected {expected}, {found}", self.path.display()))
+    }
+
+    /// A whole number from 1 to 2^20; `default` when absent.
+    pub fn count(&self, key: &str, default: Option<usize>) -> Result<usize> {
+        match (self.get(key), default) {
+            (None, Some(default)) => Ok(default),
+            (value, _) => value.and_then(as_count).ok_or_else(|| self.wrong(key, "a whole number from 1 to 2^20")),
+        }
+    }
+
+    /// A list of whole numbers, or one number that stands for `length` of them; `default` when absent.
+    pub fn counts(&self, key: &str, length: usize, default: Option<usize>) -> Result<Vec<usize>> {
+        let expected = || self.wrong(key, &format!("a whole number or a list of {length}"));
+        match self.get(key) {
+            Some(Value::Array(items)) if items.len() == length => {
+                items.iter().map(as_count).collect::<Option<_>>().ok_or_else(expected)
+            }
+            Some(value) => as_count(value).map(|v| vec![v; length]).ok_or_else(expected),
+            None => default.map(|v| vec![v; length]).ok_or_else(expected),
+        }
+    }
+
+    /// A list of 1 to 16 whole numbers.
+    pub fn list(&self, key: &str) -> Result<Vec<usize>> {
+        let items = self.get(key).and_then(Value::as_array).filter(|items| (1..=16).contains(&items.len()));
+        let numbers = items.and_then(|items| items.iter().map(as_count).collect());
+        numbers.ok_or_else(|| self.wrong(key, "a list of 1 to 16 whole numbers"))
+    }
+
+    /// A list of `length` names.
+    pub fn names(&self, key: &str, length: usize) -> Result<Vec<&str>> {
+        let items = self.get(key).and_then(Value::as_array).filter(|items| items.len() == length);
+        let names = items.and_then(|items| items.iter().map(Value::as_str).collect());
+        names.ok_or_else(|| self.wrong(key, &format!("a list of {length} names")))
+    }
+
+    /// A finite number; `default` when absent.
+    pub fn number(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_f64().filter(|v| v.is_finite()).ok_or_else(|| self.wrong(key, "a number")),
+        }
+    }
+
+    /// True or false; `default` when absent.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false")),
+        }
+    }
+
+    /// One of `choices`; the first when absent.
+    pub fn choice<'a>(&self, key: &str, choices: &[&'a str]) -> Result<&'a str> {
+        let Some(value) = self.get(key) else { return Ok(choices[0]) };
+        let found = value.as_str().and_then(|text| choices.iter().find(|choice| **choice == text));
+        found
+            .copied()
+            .ok_or_else(|| self.wrong(key, &format!("one of {} (others are not implemented)", choices.join(", "))))
+    }
+
+    /// Refuses any value of `key` but `only` (or absence, or null).
+    pub fn only(&self, key: &str, only: Value) -> Result<()> {
+        let same = |value: &Value| *value == only || (value.as_f64().is_some() && value.as_f64() == only.as_f64());
+        match self.get(key) {
+            Some(value) if !same(value) => {
+                Err(self.wrong(key, &format!("{only} or nothing (others are not implemented)")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses every key that was not read, is not in `irrelevant`, does not start with `_`, and says something (not null, not false).
+    pub fn finish(&self, irrelevant: &[&str]) -> Result<()> {
+        let read = self.read.borrow();
+        for (key, value) in &self.map {
+            let silent = value.is_null() || *value == Value::Bool(false) || key.starts_with('_');
+            if !silent && !read.contains(key) && !irrelevant.contains(&key.as_str()) {
+                bail!(
+                    Data,
+                    "{}: `{key}` = {value} is not known to this version, so the model might be computed wrongly; expected a Stable \
+                     Diffusion 1.x model",
+                    self.path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_count(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|v| (1..=1 << 20).contains(v)).map(|v| v as usize)
+}
