@@ -1,5 +1,8 @@
 //! Arguments → one call; messages and exit codes.
 
+mod export;
+mod probe;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,7 +23,12 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Score an encoder on labelled photographs: linear probe, k-NN
+    Probe(Box<probe::Args>),
+    /// Write an encoder as a timm folder
+    Export(export::Args),
+}
 
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
@@ -37,5 +45,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     store::install_signal_handlers()?;
     device::set_threads(cli.threads)?;
-    match cli.command {}
+    match cli.command {
+        Command::Probe(args) => probe::run(*args),
+        Command::Export(args) => export::run(args),
+    }
 }

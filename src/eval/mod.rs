@@ -1,1 +1,182 @@
 //! A trained encoder to scores.
+
+pub mod dataset;
+pub mod encoder;
+pub mod features;
+pub mod heads;
+pub mod knn;
+pub mod linear_probe;
+pub mod report;
+pub mod timm;
+pub mod transform;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use self::dataset::{Dataset, Split};
+use self::encoder::{Encoder, ModelSource};
+use self::features::{Preparation, extract, extract_all};
+use self::knn::{KnnConfig, KnnReport};
+use self::linear_probe::{Augmentation, LinearConfig, LinearReport, ProbeData};
+use self::report::{DataReport, ModelReport, ProbeReport};
+use self::transform::{Fit, Transform};
+use crate::bail;
+use crate::error::Result;
+use crate::store;
+
+/// Which photographs, and how they are labelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSource {
+    /// IDX images, a folder of classes, or webdataset shards ([`Dataset::open`]).
+    pub path: PathBuf,
+    /// IDX labels, when they are not beside the images.
+    pub labels: Option<PathBuf>,
+}
+
+/// What to measure, and how photographs reach the encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeSettings {
+    pub fit: Fit,
+    /// Short side before the crop; `None` is [`Transform::new`]'s default.
+    pub resize: Option<usize>,
+    pub linear: Option<LinearConfig>,
+    pub knn: Option<KnnConfig>,
+    pub seed: u64,
+}
+
+/// A run of `stablerep probe`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeConfig {
+    pub model: ModelSource,
+    pub train: DataSource,
+    pub test: DataSource,
+    pub settings: ProbeSettings,
+    /// Where `report.json` goes.
+    pub output: Option<PathBuf>,
+}
+
+/// Opens encoder and data, measures, and writes `report.json` when there is an output folder.
+///
+/// # Errors
+/// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when features or
+/// losses are not finite, `Interrupted` on a signal.
+pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
+    config.settings.check()?;
+    let encoder = Encoder::open(&config.model)?;
+    let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
+    let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
+    for note in train.notes().iter().chain(test.notes()) {
+        eprintln!("note: {note}");
+    }
+    let report = probe_encoder(&config.settings, &encoder, &train, test)?;
+    if let Some(folder) = &config.output {
+        store::create_dir(folder)?;
+        report.write(&folder.join("report.json"))?;
+    }
+    Ok(report)
+}
+
+/// The same with everything in memory.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_encoder(
+    settings: &ProbeSettings,
+    encoder: &Encoder,
+    train: &Dataset,
+    mut test: Dataset,
+) -> Result<ProbeReport> {
+    settings.check()?;
+    test.match_classes(train)?;
+    let transform = Transform::new(encoder.vit().config().image_size, settings.fit, settings.resize)?;
+    let test_features = extract_all(encoder, &test, transform)?;
+    let frozen = settings.linear.as_ref().is_some_and(|linear| linear.augmentation == Augmentation::None);
+    let train_features =
+        if settings.knn.is_some() || frozen { extract_all(encoder, train, transform)? } else { Vec::new() };
+    let task =
+        Task { encoder, train, train_features: &train_features, test: &test, test_features: &test_features, transform };
+    Ok(ProbeReport {
+        model: ModelReport::of(encoder),
+        train: DataReport::of(train),
+        test: DataReport::of(&test),
+        transform,
+        settings: settings.clone(),
+        linear: match &settings.linear {
+            Some(linear) => task.linear(linear, settings.seed)?,
+            None => Vec::new(),
+        },
+        knn: settings.knn.as_ref().map(|knn| task.knn(knn)).transpose()?,
+    })
+}
+
+impl ProbeSettings {
+    /// # Errors
+    /// `Usage` naming the setting that cannot be run.
+    pub fn check(&self) -> Result<()> {
+        if self.linear.is_none() && self.knn.is_none() {
+            bail!(Usage, "nothing to measure: leave --no-linear out or add --knn 20");
+        }
+        self.linear.as_ref().map_or(Ok(()), LinearConfig::check)?;
+        self.knn.as_ref().map_or(Ok(()), KnnConfig::check)
+    }
+}
+
+/// Encoder, photographs and their features.
+struct Task<'a> {
+    encoder: &'a Encoder,
+    train: &'a Dataset,
+    /// Under the test transform; empty when nobody needs them.
+    train_features: &'a [f32],
+    test: &'a Dataset,
+    test_features: &'a [f32],
+    transform: Transform,
+}
+
+impl Task<'_> {
+    fn linear(&self, config: &LinearConfig, seed: u64) -> Result<Vec<LinearReport>> {
+        let width = self.encoder.vit().config().width;
+        let under_test_transform = |indices: &[usize], out: &mut [f32]| match config.augmentation {
+            Augmentation::None => {
+                for (out, &index) in out.chunks_exact_mut(width).zip(indices) {
+                    out.copy_from_slice(&self.train_features[index * width..(index + 1) * width]);
+                }
+                Ok(())
+            }
+            Augmentation::CropFlip => {
+                extract(out, self.encoder, self.train, indices, Preparation::Test(self.transform), |_| ())
+            }
+        };
+        let val_features = |indices: &[usize]| {
+            let mut out = vec![0.0; indices.len() * width];
+            under_test_transform(indices, &mut out).map(|()| out)
+        };
+        let mut source = |epoch: usize, indices: &[usize], out: &mut [f32]| match config.augmentation {
+            Augmentation::None => under_test_transform(indices, out),
+            Augmentation::CropFlip => {
+                extract(out, self.encoder, self.train, indices, Preparation::CropFlip { seed, epoch }, |_| ())
+            }
+        };
+        let data = ProbeData {
+            width,
+            classes: self.train.classes(),
+            train_labels: self.train.labels(),
+            val_features: &val_features,
+            test_features: self.test_features,
+            test_labels: self.test.labels(),
+        };
+        linear_probe::run(config, &data, &mut source, seed)
+    }
+
+    fn knn(&self, config: &KnnConfig) -> Result<KnnReport> {
+        let width = self.encoder.vit().config().width;
+        let (labels, classes) = (self.train.labels(), self.train.classes());
+        let predicted = knn::classify(config, self.train_features, labels, classes, self.test_features, width)?;
+        let correct = predicted.iter().zip(self.test.labels()).filter(|(a, b)| a == b).count();
+        Ok(KnnReport {
+            k: config.k.min(self.train.len()),
+            temperature: config.temperature,
+            test: 100.0 * correct as f64 / self.test.len() as f64,
+        })
+    }
+}

@@ -11,6 +11,7 @@ pub mod attention;
 pub mod batchnorm;
 pub mod contrastive;
 pub mod conv;
+pub mod cross_entropy;
 pub mod embed;
 pub mod gelu;
 pub mod gemm;

@@ -1,7 +1,9 @@
 //! Names, shapes and layouts of tensors: in memory (one flat parameter buffer) and on disk (safetensors).
 
+mod names;
 mod params;
 mod safetensors;
 
+pub use names::BackboneNames;
 pub use params::{Param, ParamInfo, ParamTable, pair_mut};
 pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

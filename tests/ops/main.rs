@@ -4,6 +4,7 @@ mod attention;
 mod batchnorm;
 mod contrastive;
 mod conv;
+mod cross_entropy;
 mod gemm;
 mod groupnorm;
 mod layernorm;

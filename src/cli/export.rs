@@ -1,0 +1,30 @@
+//! `stablerep export`: an encoder as a timm folder.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::eval::encoder::{Encoder, ModelSource};
+use crate::eval::timm;
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]
+pub struct Args {
+    /// Encoder: a training checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Folder for model.safetensors and config.json
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Attention heads, for a file that does not tell and whose heads are not 64 wide
+    #[arg(long)]
+    heads: Option<usize>,
+}
+
+/// Writes the folder and says what it holds.
+pub fn run(args: Args) -> Result<()> {
+    let encoder = Encoder::open(&ModelSource::Checkpoint { path: args.checkpoint, heads: args.heads })?;
+    timm::export(&encoder, &args.output)?;
+    println!("{}: {}", args.output.display(), encoder.describe());
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! `stablerep probe`: score a frozen encoder on labelled photographs.
+
+use std::path::PathBuf;
+
+use clap::builder::ArgGroup;
+
+use crate::bail;
+use crate::error::Result;
+use crate::eval::encoder::ModelSource;
+use crate::eval::knn::KnnConfig;
+use crate::eval::linear_probe::{Augmentation, BASE_LRS, BatchNorm, LinearConfig, Select};
+use crate::eval::transform::Fit;
+use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings};
+use crate::models::vit::VitConfig;
+
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
+#[command(after_long_help = "\
+Images (--train, --test) are one of:
+  an IDX file (MNIST and relatives, gzipped or not), or a folder with train-images-idx3-ubyte, t10k-images-idx3-ubyte, …
+  a folder with one subfolder of .jpg or .png files per class (ImageNet's layout)
+  a webdataset .tar, or a folder of them, with .jpg or .png and .cls members
+
+Example: stablerep probe --checkpoint run/checkpoint.safetensors --train imagenet/train --test imagenet/val --output scores")]
+pub struct Args {
+    /// Encoder: a training checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
+    #[arg(long, value_name = "MODEL")]
+    random_init: Option<String>,
+    /// Labelled images that train the probe
+    #[arg(long, value_name = "PATH")]
+    train: PathBuf,
+    /// Labelled images that test it
+    #[arg(long, value_name = "PATH")]
+    test: PathBuf,
+    /// IDX labels of --train [default: the file beside it with labels-idx1 in its name]
+    #[arg(long, value_name = "FILE")]
+    train_labels: Option<PathBuf>,
+    /// IDX labels of --test
+    #[arg(long, value_name = "FILE")]
+    test_labels: Option<PathBuf>,
+    /// How a photograph becomes the encoder's square
+    #[arg(long, value_enum, default_value = "crop")]
+    fit: Fit,
+    /// Short side before the centre crop, pixels [default: 256/224 of the encoder's side from 128 pixels on, else its side]
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<usize>,
+    /// Also classify by the K nearest training images (20 is usual)
+    #[arg(long, value_name = "K")]
+    knn: Option<usize>,
+    /// Temperature of the neighbours' votes
+    #[arg(long, value_name = "T", default_value_t = 0.07)]
+    knn_temperature: f32,
+    /// Seed of heads, order and augmentation, and of --random-init
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder for report.json
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the table in Markdown
+    #[arg(long)]
+    markdown: bool,
+    // Flattened groups come last: their help heading holds for every argument after it.
+    #[command(flatten)]
+    linear: Linear,
+    #[command(flatten)]
+    sizes: Sizes,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sizes of --random-init")]
+struct Sizes {
+    /// Side of its images, pixels
+    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    image_size: Option<usize>,
+    /// Side of a patch, pixels
+    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    patch_size: Option<usize>,
+    /// Width of a token
+    #[arg(long, conflicts_with = "checkpoint")]
+    width: Option<usize>,
+    /// Number of blocks
+    #[arg(long, conflicts_with = "checkpoint")]
+    depth: Option<usize>,
+    /// Attention heads; for a --checkpoint that does not tell and whose heads are not 64 wide, too
+    #[arg(long)]
+    heads: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Linear probe")]
+struct Linear {
+    /// Leave the linear probe out (with --knn)
+    #[arg(long)]
+    no_linear: bool,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 90)]
+    epochs: usize,
+    /// Images per step
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    batch: usize,
+    /// Epochs between evaluations
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    eval_every: usize,
+    /// Base learning rates, one head each (lr = base · batch / 256)
+    #[arg(long, value_name = "LR,…", value_delimiter = ',', default_values_t = BASE_LRS)]
+    lrs: Vec<f64>,
+    /// Batch norm (no affine part) before the heads
+    #[arg(long, value_enum, default_value = "both")]
+    batch_norm: BatchNorm,
+    /// Augmentation of the training images
+    #[arg(long, value_enum, default_value = "crop-flip")]
+    augmentation: Augmentation,
+    /// What chooses the reported head and epoch
+    #[arg(long, value_enum, default_value = "test")]
+    select: Select,
+}
+
+/// Runs the probe and prints its table.
+pub fn run(args: Args) -> Result<()> {
+    let markdown = args.markdown;
+    let report = eval::probe(&args.config()?)?;
+    print!("{}", if markdown { report.markdown() } else { report.text() });
+    Ok(())
+}
+
+impl Args {
+    fn config(self) -> Result<ProbeConfig> {
+        let Linear { no_linear, epochs, batch, eval_every, lrs, batch_norm, augmentation, select } = self.linear;
+        let linear = LinearConfig { base_lrs: lrs, batch, epochs, eval_every, batch_norm, augmentation, select };
+        let model = match (self.checkpoint, self.random_init) {
+            (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads },
+            (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },
+            (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
+        };
+        Ok(ProbeConfig {
+            model,
+            train: DataSource { path: self.train, labels: self.train_labels },
+            test: DataSource { path: self.test, labels: self.test_labels },
+            settings: ProbeSettings {
+                fit: self.fit,
+                resize: self.resize,
+                linear: (!no_linear).then_some(linear),
+                knn: self.knn.map(|k| KnnConfig { k, temperature: self.knn_temperature }),
+                seed: self.seed,
+            },
+            output: self.output,
+        })
+    }
+}
+
+impl Sizes {
+    fn of(&self, name: &str) -> Result<VitConfig> {
+        let Some(standard) = VitConfig::named(name) else {
+            bail!(Usage, "--random-init {name}: expected vit_tiny, vit_small, vit_base or vit_large");
+        };
+        let model = VitConfig {
+            image_size: self.image_size.unwrap_or(standard.image_size),
+            patch_size: self.patch_size.unwrap_or(standard.patch_size),
+            width: self.width.unwrap_or(standard.width),
+            depth: self.depth.unwrap_or(standard.depth),
+            heads: self.heads.unwrap_or(standard.heads),
+            ..standard
+        };
+        model.validate()?;
+        Ok(model)
+    }
+}

@@ -1,0 +1,70 @@
+//! Photographs to frozen features: decode and transform on every core, normalise, one batch at a time through the ViT.
+
+use rayon::prelude::*;
+
+use super::dataset::Dataset;
+use super::encoder::Encoder;
+use super::transform::{Transform, crop_flip};
+use crate::error::{Error, Result};
+use crate::rng::{Domain, Stream};
+use crate::store;
+
+/// Images decoded and encoded together: bounds memory, and feeds the ViT whole batches.
+const BATCH: usize = 128;
+
+/// What a photograph goes through before the encoder.
+#[derive(Clone, Copy, Debug)]
+pub enum Preparation {
+    /// The test transform.
+    Test(Transform),
+    /// [`crop_flip`], keyed by seed, epoch and the image's index.
+    CropFlip { seed: u64, epoch: usize },
+}
+
+/// Features `[indices.len(), D]` of the images at `indices`, written to `out`; `done` is told after each batch how many are new.
+///
+/// # Errors
+/// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Interrupted` on a signal.
+pub fn extract(
+    out: &mut [f32],
+    encoder: &Encoder,
+    dataset: &Dataset,
+    indices: &[usize],
+    preparation: Preparation,
+    mut done: impl FnMut(usize),
+) -> Result<()> {
+    let config = encoder.vit().config();
+    assert_eq!(out.len(), indices.len() * config.width);
+    let mut pixels = vec![0.0; BATCH.min(indices.len()) * config.image_len()];
+    for (out, indices) in out.chunks_mut(BATCH * config.width).zip(indices.chunks(BATCH)) {
+        store::check_interrupt("the probe starts over when run again")?;
+        let pixels = &mut pixels[..indices.len() * config.image_len()];
+        pixels.par_chunks_mut(config.image_len()).zip(indices).try_for_each(|(pixels, &index)| {
+            let image = dataset.image(index)?;
+            let prepared = match preparation {
+                Preparation::Test(transform) => transform.apply(&image),
+                Preparation::CropFlip { seed, epoch } => {
+                    let mut stream = Stream::new(seed, Domain::Probe, [epoch as u32, index as u32, 0]);
+                    crop_flip(&image, config.image_size, &mut stream)
+                }
+            };
+            let prepared = prepared.map_err(|e| Error::Data(format!("{}: {e}", dataset.describe(index))))?;
+            encoder.normalise(pixels, &prepared);
+            Ok(())
+        })?;
+        out.copy_from_slice(&encoder.vit().features(encoder.params(), pixels));
+        done(indices.len());
+    }
+    Ok(())
+}
+
+/// Features `[N, D]` of the whole data set under the test transform.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform) -> Result<Vec<f32>> {
+    let mut features = vec![0.0; dataset.len() * encoder.vit().config().width];
+    let indices: Vec<usize> = (0..dataset.len()).collect();
+    extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |_| ())?;
+    Ok(features)
+}

@@ -1,0 +1,228 @@
+//! Linear classifiers trained side by side on the same features, one per learning rate, in one matrix product.
+//!
+//! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product each for all
+//! heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
+
+use crate::ops::cross_entropy::{self, Shape};
+use crate::ops::gemm::{self, Threads};
+use crate::rng::{Domain, Stream};
+
+/// eps of the batch norm before the heads (as StableRep's linear probe; PyTorch's default would be 1e-5).
+const BATCH_NORM_EPS: f64 = 1e-6;
+
+/// Weight of the newest batch in the running statistics.
+const BATCH_NORM_MOMENTUM: f32 = 0.1;
+
+/// SGD momentum.
+const MOMENTUM: f32 = 0.9;
+
+/// Standard deviation of the initial weights.
+const INIT_STD: f32 = 0.01;
+
+/// Rows of one evaluation product.
+const EVAL_ROWS: usize = 1024;
+
+/// G heads of C classes on features of width D, with or without a batch norm (no affine part) before them.
+#[derive(Debug)]
+pub struct Heads {
+    width: usize,
+    classes: usize,
+    lrs: Vec<f32>,
+    running: Option<Running>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    dweight: Vec<f32>,
+    dbias: Vec<f32>,
+    weight_velocity: Vec<f32>,
+    bias_velocity: Vec<f32>,
+}
+
+/// Batch norm statistics for evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// Mean per feature.
+    pub mean: Vec<f32>,
+    /// Unbiased variance per feature.
+    pub var: Vec<f32>,
+}
+
+impl Heads {
+    /// One head per entry of `lrs` (peak learning rates). Weights are N(0, 0.01), keyed by `seed`, the head's learning rate and
+    /// `batch_norm`, so that a head starts alike whichever others are trained beside it; biases are 0.
+    pub fn new(width: usize, classes: usize, lrs: &[f32], batch_norm: bool, seed: u64) -> Self {
+        let columns = lrs.len() * classes;
+        let mut weight = vec![0.0; width * columns];
+        let mut column = vec![0.0; width * classes];
+        for (g, lr) in lrs.iter().enumerate() {
+            Stream::new(seed, Domain::Probe, [lr.to_bits(), batch_norm.into(), 2]).fill_normal(&mut column);
+            for (c, values) in column.chunks_exact(width).enumerate() {
+                for (d, value) in values.iter().enumerate() {
+                    weight[d * columns + g * classes + c] = INIT_STD * value;
+                }
+            }
+        }
+        Self {
+            width,
+            classes,
+            lrs: lrs.to_vec(),
+            running: batch_norm.then(|| Running { mean: vec![0.0; width], var: vec![1.0; width] }),
+            dweight: vec![0.0; weight.len()],
+            weight_velocity: vec![0.0; weight.len()],
+            weight,
+            bias: vec![0.0; columns],
+            dbias: vec![0.0; columns],
+            bias_velocity: vec![0.0; columns],
+        }
+    }
+
+    /// `[D, G·C]`.
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// `[D, G·C]`, to write.
+    pub fn weight_mut(&mut self) -> &mut [f32] {
+        &mut self.weight
+    }
+
+    /// `[G·C]`.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// `[G·C]`, to write.
+    pub fn bias_mut(&mut self) -> &mut [f32] {
+        &mut self.bias
+    }
+
+    /// Gradients of the last [`Heads::loss_and_gradient`]: `[D, G·C]` and `[G·C]`.
+    pub fn gradient(&self) -> (&[f32], &[f32]) {
+        (&self.dweight, &self.dbias)
+    }
+
+    /// Statistics that evaluation normalises with; `None` without batch norm.
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// Mean cross-entropy of each head on `x[N, D]` in training mode, and the gradient of their sum. With batch norm, `x` is
+    /// normalised by the mean and biased variance of this batch, and the running statistics take their step (with the unbiased
+    /// variance, as PyTorch).
+    pub fn loss_and_gradient(&mut self, x: &[f32], labels: &[u32]) -> Vec<f32> {
+        let normalised = self.running.as_mut().map(|running| batch_normalise(x, self.width, running));
+        let x = normalised.as_deref().unwrap_or(x);
+        let (rows, columns) = (labels.len(), self.bias.len());
+        let shape = Shape { rows, heads: self.lrs.len(), classes: self.classes };
+        let logits = self.logits(x, rows);
+        let mut losses = vec![0.0; rows * shape.heads];
+        let mut log_sums = vec![0.0; rows * shape.heads];
+        cross_entropy::forward(&mut losses, &mut log_sums, &logits, labels, shape);
+        let mut dlogits = vec![0.0; logits.len()];
+        cross_entropy::backward(&mut dlogits, &logits, &log_sums, labels, 1.0 / rows as f32, shape);
+        gemm::tn(&mut self.dweight, x, &dlogits, (self.width, columns, rows), false, Threads::All);
+        self.dbias.fill(0.0);
+        for row in dlogits.chunks_exact(columns) {
+            self.dbias.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+        }
+        let mut means = vec![0.0f64; shape.heads];
+        for row in losses.chunks_exact(shape.heads) {
+            means.iter_mut().zip(row).for_each(|(sum, &loss)| *sum += f64::from(loss));
+        }
+        means.iter().map(|sum| (sum / rows as f64) as f32).collect()
+    }
+
+    /// One step of SGD with momentum 0.9 and no weight decay (v ← 0.9·v + g, w ← w − lr·v), each head at its learning rate times
+    /// `schedule`. Returns each head's loss before the step.
+    pub fn step(&mut self, x: &[f32], labels: &[u32], schedule: f32) -> Vec<f32> {
+        let losses = self.loss_and_gradient(x, labels);
+        let rates: Vec<f32> = self.lrs.iter().flat_map(|lr| std::iter::repeat_n(lr * schedule, self.classes)).collect();
+        let columns = rates.len();
+        let rows = self.weight.chunks_exact_mut(columns).zip(self.weight_velocity.chunks_exact_mut(columns));
+        for ((weight, velocity), gradient) in rows.zip(self.dweight.chunks_exact(columns)) {
+            descend(weight, velocity, gradient, &rates);
+        }
+        descend(&mut self.bias, &mut self.bias_velocity, &self.dbias, &rates);
+        losses
+    }
+
+    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. A head whose logits are not
+    /// numbers classifies nothing correctly; equal logits go to the lower class.
+    pub fn count_correct(&self, features: &[f32], labels: &[u32]) -> Vec<usize> {
+        let columns = self.bias.len();
+        let mut correct = vec![0; self.lrs.len()];
+        for (x, labels) in features.chunks(EVAL_ROWS * self.width).zip(labels.chunks(EVAL_ROWS)) {
+            let normalised = self.running.as_ref().map(|running| running.normalise(x));
+            let logits = self.logits(normalised.as_deref().unwrap_or(x), labels.len());
+            for (row, &label) in logits.chunks_exact(columns).zip(labels) {
+                for (correct, logits) in correct.iter_mut().zip(row.chunks_exact(self.classes)) {
+                    *correct += usize::from(is_argmax(logits, label as usize));
+                }
+            }
+        }
+        correct
+    }
+
+    fn logits(&self, x: &[f32], rows: usize) -> Vec<f32> {
+        let columns = self.bias.len();
+        let mut logits = self.bias.repeat(rows);
+        gemm::nn(&mut logits, x, &self.weight, (rows, columns, self.width), true, Threads::All);
+        logits
+    }
+}
+
+impl Running {
+    fn normalise(&self, x: &[f32]) -> Vec<f32> {
+        let scale: Vec<f32> =
+            self.var.iter().map(|&var| (1.0 / (f64::from(var) + BATCH_NORM_EPS).sqrt()) as f32).collect();
+        let mut y = x.to_vec();
+        for row in y.chunks_exact_mut(self.mean.len()) {
+            for ((y, mean), scale) in row.iter_mut().zip(&self.mean).zip(&scale) {
+                *y = (*y - mean) * scale;
+            }
+        }
+        y
+    }
+}
+
+/// `x[N, D]` normalised by its own mean and biased variance per column (sums in f64); moves `running` towards them.
+fn batch_normalise(x: &[f32], width: usize, running: &mut Running) -> Vec<f32> {
+    let rows = (x.len() / width) as f64;
+    let mut mean = vec![0.0f64; width];
+    for row in x.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+    }
+    mean.iter_mut().for_each(|sum| *sum /= rows);
+    let mut var = vec![0.0f64; width];
+    for row in x.chunks_exact(width) {
+        for ((sum, &v), mean) in var.iter_mut().zip(row).zip(&mean) {
+            *sum += (f64::from(v) - mean).powi(2);
+        }
+    }
+    let unbiased = |sum: f64| sum / (rows - 1.0).max(1.0);
+    for (running, mean) in running.mean.iter_mut().zip(&mean) {
+        *running += BATCH_NORM_MOMENTUM * (*mean as f32 - *running);
+    }
+    for (running, &sum) in running.var.iter_mut().zip(&var) {
+        *running += BATCH_NORM_MOMENTUM * (unbiased(sum) as f32 - *running);
+    }
+    let scale: Vec<f64> = var.iter().map(|sum| 1.0 / (sum / rows + BATCH_NORM_EPS).sqrt()).collect();
+    let mut y = x.to_vec();
+    for row in y.chunks_exact_mut(width) {
+        for ((y, mean), scale) in row.iter_mut().zip(&mean).zip(&scale) {
+            *y = ((f64::from(*y) - mean) * scale) as f32;
+        }
+    }
+    y
+}
+
+fn descend(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], rates: &[f32]) {
+    for (((w, v), g), rate) in weight.iter_mut().zip(velocity).zip(gradient).zip(rates) {
+        *v = MOMENTUM * *v + g;
+        *w -= rate * *v;
+    }
+}
+
+fn is_argmax(logits: &[f32], label: usize) -> bool {
+    let value = logits[label];
+    logits[..label].iter().all(|&other| other < value) && logits[label + 1..].iter().all(|&other| other <= value)
+}

@@ -1,0 +1,134 @@
+//! Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018, as in DINO): the k most similar training images
+//! by cosine vote for their class with weight exp(similarity / temperature).
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
+use crate::error::Result;
+use crate::ops::gemm::{self, Threads};
+
+/// Test images of one task.
+const QUERIES: usize = 64;
+
+/// Training images compared at once, so that memory does not grow with their number.
+const BLOCK: usize = 8192;
+
+/// Settings. [`Default`] is DINO's: k 20, temperature 0.07.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnnConfig {
+    pub k: usize,
+    pub temperature: f32,
+}
+
+impl Default for KnnConfig {
+    fn default() -> Self {
+        Self { k: 20, temperature: 0.07 }
+    }
+}
+
+impl KnnConfig {
+    /// # Errors
+    /// `Usage` naming the setting that cannot be run.
+    pub fn check(&self) -> Result<()> {
+        if self.k == 0 {
+            bail!(Usage, "--knn 0: expected at least one neighbour");
+        }
+        if !self.temperature.is_finite() || self.temperature <= 0.0 {
+            bail!(Usage, "--knn-temperature {}: expected a positive number", self.temperature);
+        }
+        Ok(())
+    }
+}
+
+/// k-NN accuracy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KnnReport {
+    /// Neighbours used: the smaller of the setting and the number of training images.
+    pub k: usize,
+    pub temperature: f32,
+    /// Top-1 on the test images, percent.
+    pub test: f64,
+}
+
+/// The class of each row of `queries[N, D]` by its neighbours among `features[T, D]` with `labels[T]`. Of equally similar
+/// neighbours the earlier counts first; of equal votes the lower class wins.
+///
+/// # Errors
+/// `Usage` for settings that cannot be run.
+///
+/// # Panics
+/// When lengths disagree or a label is not below `classes`.
+pub fn classify(
+    config: &KnnConfig,
+    features: &[f32],
+    labels: &[u32],
+    classes: usize,
+    queries: &[f32],
+    width: usize,
+) -> Result<Vec<u32>> {
+    config.check()?;
+    assert_eq!(features.len(), labels.len() * width);
+    let train = unit_rows(features, width);
+    let queries = unit_rows(queries, width);
+    let k = config.k.min(labels.len());
+    let predictions = queries
+        .par_chunks(QUERIES * width)
+        .flat_map_iter(|queries| {
+            let rows = queries.len() / width;
+            let mut nearest = vec![Vec::with_capacity(k + 1); rows];
+            let mut similarities = vec![0.0; rows * BLOCK];
+            for (block, train) in train.chunks(BLOCK * width).enumerate() {
+                let columns = train.len() / width;
+                let similarities = &mut similarities[..rows * columns];
+                gemm::nt(similarities, queries, train, (rows, columns, width), false, Threads::One);
+                for (nearest, row) in nearest.iter_mut().zip(similarities.chunks_exact(columns)) {
+                    for (column, &similarity) in row.iter().enumerate() {
+                        insert(nearest, k, similarity, block * BLOCK + column);
+                    }
+                }
+            }
+            nearest.into_iter().map(|nearest| vote(&nearest, labels, classes, config.temperature)).collect::<Vec<_>>()
+        })
+        .collect();
+    Ok(predictions)
+}
+
+/// Keeps `nearest` the k largest similarities, in falling order.
+#[inline(always)]
+fn insert(nearest: &mut Vec<(f32, usize)>, k: usize, similarity: f32, index: usize) {
+    if nearest.len() == k && nearest.last().is_some_and(|&(smallest, _)| similarity <= smallest) {
+        return;
+    }
+    let place = nearest.partition_point(|&(other, _)| other >= similarity);
+    nearest.insert(place, (similarity, index));
+    nearest.truncate(k);
+}
+
+fn vote(nearest: &[(f32, usize)], labels: &[u32], classes: usize, temperature: f32) -> u32 {
+    let mut votes = vec![0.0f64; classes];
+    // Weights relative to the nearest: the same votes, and no overflow for small temperatures.
+    let largest = nearest.first().map_or(0.0, |&(similarity, _)| similarity);
+    for &(similarity, index) in nearest {
+        votes[labels[index] as usize] += f64::from((similarity - largest) / temperature).exp();
+    }
+    let mut winner = 0;
+    for (class, &weight) in votes.iter().enumerate() {
+        if weight > votes[winner] {
+            winner = class;
+        }
+    }
+    winner as u32
+}
+
+/// Rows scaled to length 1 (rows shorter than 1e-12 as if of that length).
+fn unit_rows(x: &[f32], width: usize) -> Vec<f32> {
+    let mut y = x.to_vec();
+    y.par_chunks_mut(width).for_each(|row| {
+        let square: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let scale = 1.0 / square.sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+    });
+    y
+}

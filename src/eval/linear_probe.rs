@@ -1,0 +1,327 @@
+//! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before the heads.
+//!
+//! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up, weights from
+//! N(0, 0.01). The paper reports the best head at the best evaluation on the test images; [`Select::Val`] chooses on a tenth of
+//! the training images instead.
+
+use serde::{Deserialize, Serialize};
+
+use super::heads::Heads;
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::rng::{Domain, Stream};
+use crate::store;
+
+/// Base learning rates of the paper's ten heads.
+pub const BASE_LRS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5];
+
+/// Share of the training images that [`Select::Val`] holds out.
+const HELD_OUT: f64 = 0.1;
+
+/// Which images choose the reported head and epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Select {
+    /// The test images, as the paper does: comparable with its tables, optimistic by what the choice fits.
+    Test,
+    /// A tenth of the training images, held out: the test images are looked at once.
+    Val,
+}
+
+/// Which heads to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNorm {
+    /// Both kinds, side by side.
+    Both,
+    /// Heads behind a batch norm without affine part.
+    On,
+    /// Heads on the features as they are.
+    Off,
+}
+
+/// What the training images go through before the encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// Random resized crop (area 0.08–1, ratio 3/4–4/3) and flip, features computed anew each epoch: the paper's.
+    CropFlip,
+    /// The test transform; features are computed once.
+    None,
+}
+
+/// Settings of the probe. [`Default`] is the paper's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearConfig {
+    pub base_lrs: Vec<f64>,
+    /// Images per step; at most the number of training images.
+    pub batch: usize,
+    pub epochs: usize,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    pub eval_every: usize,
+    pub batch_norm: BatchNorm,
+    pub augmentation: Augmentation,
+    pub select: Select,
+}
+
+impl Default for LinearConfig {
+    fn default() -> Self {
+        Self {
+            base_lrs: BASE_LRS.to_vec(),
+            batch: 1024,
+            epochs: 90,
+            eval_every: 10,
+            batch_norm: BatchNorm::Both,
+            augmentation: Augmentation::CropFlip,
+            select: Select::Test,
+        }
+    }
+}
+
+impl LinearConfig {
+    /// # Errors
+    /// `Usage` naming the setting that cannot be run.
+    pub fn check(&self) -> Result<()> {
+        if self.base_lrs.is_empty() || self.base_lrs.iter().any(|lr| !lr.is_finite() || *lr <= 0.0) {
+            bail!(Usage, "--lrs {:?}: expected positive numbers", self.base_lrs);
+        }
+        for (i, lr) in self.base_lrs.iter().enumerate() {
+            if self.base_lrs[..i].contains(lr) {
+                bail!(Usage, "--lrs: {lr} is listed twice");
+            }
+        }
+        for (flag, value) in [("--batch", self.batch), ("--epochs", self.epochs), ("--eval-every", self.eval_every)] {
+            if value == 0 {
+                bail!(Usage, "{flag} 0: expected at least 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Top-1 of one head after one epoch, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// 1-based.
+    pub epoch: usize,
+    pub test: f64,
+    /// On the held-out training images, when there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val: Option<f64>,
+}
+
+/// One head: its learning rate and how it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadReport {
+    pub base_lr: f64,
+    /// base_lr · batch / 256.
+    pub lr: f64,
+    /// Mean cross-entropy over the last epoch.
+    pub train_loss: f32,
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// A chosen head at a chosen epoch; accuracies in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub base_lr: f64,
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// All heads of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinearReport {
+    pub batch_norm: bool,
+    pub heads: Vec<HeadReport>,
+    pub selected_on: Select,
+    /// The best head at the best evaluation, by `selected_on`.
+    pub best: Choice,
+    /// The best head after the last epoch, by `selected_on`.
+    pub last: Choice,
+}
+
+/// Learning-rate factor at `iteration` (0-based) of `total`: ½(1 + cos(π·iteration/total)), from 1 down to almost 0.
+pub fn cosine(iteration: usize, total: usize) -> f64 {
+    0.5 * (1.0 + (std::f64::consts::PI * iteration as f64 / total as f64).cos())
+}
+
+/// Features of the training images. `features(epoch, indices, out)` writes `[indices.len(), D]`, epoch 0-based.
+pub type FeatureSource<'a> = dyn FnMut(usize, &[usize], &mut [f32]) -> Result<()> + 'a;
+
+/// What a probe is trained and tested on.
+pub struct ProbeData<'a> {
+    /// D.
+    pub width: usize,
+    pub classes: usize,
+    pub train_labels: &'a [u32],
+    /// Features of held-out images under the test transform, by index into the training images (only for [`Select::Val`]).
+    pub val_features: &'a dyn Fn(&[usize]) -> Result<Vec<f32>>,
+    /// `[N, D]`.
+    pub test_features: &'a [f32],
+    pub test_labels: &'a [u32],
+}
+
+/// Trains all heads and evaluates them; one report per kind of heads (without batch norm first).
+///
+/// # Errors
+/// `Usage` for settings that cannot be run, `Diverged` when a feature is not finite, `Interrupted` on a signal, and whatever
+/// `train_features` returns.
+pub fn run(
+    config: &LinearConfig,
+    data: &ProbeData,
+    train_features: &mut FeatureSource,
+    seed: u64,
+) -> Result<Vec<LinearReport>> {
+    config.check()?;
+    let (train, val) = match config.select {
+        Select::Test => ((0..data.train_labels.len()).collect(), Vec::new()),
+        Select::Val => hold_out(data.train_labels, data.classes, seed)?,
+    };
+    check_finite(data.test_features, data.width, "test")?;
+    let val_labels: Vec<u32> = val.iter().map(|&i| data.train_labels[i]).collect();
+    let val_features = if val.is_empty() { Vec::new() } else { (data.val_features)(&val)? };
+    check_finite(&val_features, data.width, "held-out training")?;
+
+    let batch = config.batch.min(train.len());
+    let lrs: Vec<f32> = config.base_lrs.iter().map(|lr| (lr * batch as f64 / 256.0) as f32).collect();
+    let kinds: &[bool] = match config.batch_norm {
+        BatchNorm::Both => &[false, true],
+        BatchNorm::On => &[true],
+        BatchNorm::Off => &[false],
+    };
+    let mut trained: Vec<Trained> = kinds
+        .iter()
+        .map(|&batch_norm| Trained {
+            batch_norm,
+            heads: Heads::new(data.width, data.classes, &lrs, batch_norm, seed),
+            losses: vec![0.0; lrs.len()],
+            evaluations: vec![Vec::new(); lrs.len()],
+        })
+        .collect();
+
+    let steps_per_epoch = train.len().div_ceil(batch);
+    let total = steps_per_epoch * config.epochs;
+    let mut order = train;
+    let mut x = vec![0.0; batch * data.width];
+    for epoch in 0..config.epochs {
+        order.sort_unstable();
+        Stream::new(seed, Domain::Probe, [epoch as u32, 0, 1]).shuffle(&mut order);
+        trained.iter_mut().for_each(|kind| kind.losses.fill(0.0));
+        for (step, indices) in order.chunks(batch).enumerate() {
+            store::check_interrupt("the probe starts over when run again")?;
+            let x = &mut x[..indices.len() * data.width];
+            train_features(epoch, indices, x)?;
+            check_finite(x, data.width, "training")?;
+            let labels: Vec<u32> = indices.iter().map(|&i| data.train_labels[i]).collect();
+            let schedule = cosine(epoch * steps_per_epoch + step, total) as f32;
+            for kind in &mut trained {
+                let losses = kind.heads.step(x, &labels, schedule);
+                let share = indices.len() as f64 / order.len() as f64;
+                kind.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * f64::from(loss));
+            }
+        }
+        if (epoch + 1) % config.eval_every == 0 || epoch + 1 == config.epochs {
+            for kind in &mut trained {
+                let test = percent(kind.heads.count_correct(data.test_features, data.test_labels), data.test_labels);
+                let val = percent(kind.heads.count_correct(&val_features, &val_labels), &val_labels);
+                for (head, evaluations) in kind.evaluations.iter_mut().enumerate() {
+                    let val = (!val_labels.is_empty()).then(|| val[head]);
+                    evaluations.push(Evaluation { epoch: epoch + 1, test: test[head], val });
+                }
+            }
+        }
+    }
+    trained.into_iter().map(|kind| kind.report(config, batch)).collect()
+}
+
+/// Heads of one kind while they train.
+struct Trained {
+    batch_norm: bool,
+    heads: Heads,
+    losses: Vec<f64>,
+    evaluations: Vec<Vec<Evaluation>>,
+}
+
+impl Trained {
+    fn report(self, config: &LinearConfig, batch: usize) -> Result<LinearReport> {
+        if self.losses.iter().all(|loss| !loss.is_finite()) {
+            bail!(Diverged, "the loss of every head of the linear probe left the finite numbers; use smaller --lrs");
+        }
+        let heads: Vec<HeadReport> = config
+            .base_lrs
+            .iter()
+            .zip(self.losses.iter().zip(self.evaluations))
+            .map(|(&base_lr, (&loss, evaluations))| HeadReport {
+                base_lr,
+                lr: base_lr * batch as f64 / 256.0,
+                train_loss: loss as f32,
+                evaluations,
+            })
+            .collect();
+        let choose = |last_only: bool| {
+            let candidates = heads.iter().flat_map(|head| {
+                let skip = if last_only { head.evaluations.len() - 1 } else { 0 };
+                head.evaluations[skip..].iter().map(|&evaluation| Choice { base_lr: head.base_lr, evaluation })
+            });
+            // The first of equals: the smaller learning rate, then the earlier epoch.
+            candidates
+                .reduce(|best, next| if next.score(config.select) > best.score(config.select) { next } else { best })
+        };
+        let (Some(best), Some(last)) = (choose(false), choose(true)) else {
+            return Err(Error::Usage("--lrs: expected at least one learning rate".into()));
+        };
+        Ok(LinearReport { batch_norm: self.batch_norm, best, last, heads, selected_on: config.select })
+    }
+}
+
+impl Choice {
+    fn score(&self, select: Select) -> f64 {
+        match select {
+            Select::Test => self.evaluation.test,
+            Select::Val => self.evaluation.val.unwrap_or(f64::NEG_INFINITY),
+        }
+    }
+}
+
+/// Splits the training images into (train, held out): a tenth of every class, at least one image where a class has two.
+fn hold_out(labels: &[u32], classes: usize, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    Stream::new(seed, Domain::Probe, [0, 0, 3]).shuffle(&mut order);
+    let mut sizes = vec![0usize; classes];
+    labels.iter().for_each(|&label| sizes[label as usize] += 1);
+    let mut left: Vec<usize> =
+        sizes.iter().map(|&n| if n < 2 { 0 } else { ((n as f64 * HELD_OUT).round() as usize).max(1) }).collect();
+    let (mut train, mut val) = (Vec::new(), Vec::new());
+    for i in order {
+        let left = &mut left[labels[i] as usize];
+        if *left > 0 {
+            *left -= 1;
+            val.push(i);
+        } else {
+            train.push(i);
+        }
+    }
+    if val.is_empty() {
+        bail!(Usage, "--select val: no class has two training images, so none can be held out; use --select test");
+    }
+    val.sort_unstable();
+    Ok((train, val))
+}
+
+fn percent(correct: Vec<usize>, labels: &[u32]) -> Vec<f64> {
+    correct.into_iter().map(|count| 100.0 * count as f64 / labels.len().max(1) as f64).collect()
+}
+
+fn check_finite(features: &[f32], width: usize, which: &str) -> Result<()> {
+    match features.iter().position(|v| !v.is_finite()) {
+        Some(at) => bail!(
+            Diverged,
+            "feature {} of a {which} image is {}: the encoder's weights or its mean and std are not usable",
+            at % width,
+            features[at]
+        ),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,202 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use stablerep::error::{Error, Result};
+use stablerep::eval::encoder::{Encoder, IMAGENET_MEAN, IMAGENET_STD, ModelSource};
+use stablerep::eval::timm;
+use stablerep::models::vit::VitConfig;
+use stablerep::weights::{SafeTensors, write_safetensors};
+use tempfile::TempDir;
+
+fn small() -> VitConfig {
+    VitConfig { image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, mlp_ratio: 2, channels: 3 }
+}
+
+fn open(path: &Path, heads: Option<usize>) -> Result<Encoder> {
+    Encoder::open(&ModelSource::Checkpoint { path: path.to_path_buf(), heads })
+}
+
+/// Writes the weights of `encoder` with `prefix` before timm's names and `extra` tensors beside them.
+fn write(path: &Path, encoder: &Encoder, prefix: &str, extra: &[&str], metadata: &[(&str, String)]) {
+    let other = [1.0f32, 2.0];
+    let mut tensors: Vec<_> = encoder
+        .vit()
+        .tensors()
+        .map(|(name, shape, param)| (format!("{prefix}{name}"), shape.to_vec(), param.of(encoder.params())))
+        .collect();
+    tensors.extend(extra.iter().map(|name| (name.to_string(), vec![2], &other[..])));
+    write_safetensors(path, &tensors, metadata).unwrap();
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn export_and_import_keep_every_bit() {
+    let root = TempDir::new().unwrap();
+    for (i, model) in [small(), VitConfig { depth: 1, ..VitConfig::named("vit_tiny").unwrap() }].iter().enumerate() {
+        let fresh = Encoder::random(model, 7).unwrap();
+        let (mean, std) = ([0.1, 0.25, 0.3], [0.31, 0.5, 0.7]);
+        let encoder = Encoder::from_params(model, fresh.params().to_vec(), mean, std, "test").unwrap();
+        let folder = root.path().join(i.to_string());
+        timm::export(&encoder, &folder).unwrap();
+        for path in [folder.clone(), folder.join("model.safetensors")] {
+            let again = open(&path, None).unwrap();
+            assert_eq!(again.vit().config(), model);
+            assert_eq!(bits(again.params()), bits(encoder.params()));
+            assert_eq!((again.mean(), again.std()), (mean, std));
+        }
+    }
+}
+
+#[test]
+fn config_json_is_timms() {
+    let root = TempDir::new().unwrap();
+    let config = |model: &VitConfig| -> Value {
+        timm::export(&Encoder::random(model, 0).unwrap(), root.path()).unwrap();
+        serde_json::from_slice(&fs::read(root.path().join("config.json")).unwrap()).unwrap()
+    };
+    let tiny = config(&VitConfig::named("vit_tiny").unwrap());
+    assert_eq!(tiny["architecture"], "vit_tiny_patch16_224");
+    assert_eq!((&tiny["num_classes"], &tiny["num_features"]), (&json!(0), &json!(192)));
+    assert_eq!((&tiny["global_pool"], &tiny["model_args"]), (&json!("token"), &Value::Null));
+    let pretrained = &tiny["pretrained_cfg"];
+    assert_eq!(pretrained["input_size"], json!([3, 224, 224]));
+    assert_eq!(pretrained["mean"], json!([0.485, 0.456, 0.406]));
+    assert_eq!(pretrained["std"], json!([0.229, 0.224, 0.225]));
+    assert_eq!(pretrained["crop_pct"], json!(0.875));
+    assert_eq!((&pretrained["first_conv"], &pretrained["classifier"]), (&json!("patch_embed.proj"), &json!("head")));
+    let odd = config(&small());
+    let args = json!({"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2});
+    assert_eq!(odd["model_args"], args);
+    assert_eq!(odd["pretrained_cfg"]["crop_pct"], json!(1.0));
+}
+
+/// Official checkpoints as safetensors: `visual.` beside the head, `module.` in front when several GPUs trained it.
+#[test]
+fn official_names_are_imported() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("official.safetensors");
+    let model = VitConfig { width: 64, heads: 1, ..small() };
+    let encoder = Encoder::random(&model, 3).unwrap();
+    for (prefix, extra) in [
+        ("visual.", "image_mlp.layer1.weight"),
+        ("module.visual.", "module.image_mlp.bn1.running_var"),
+        ("", "image_mlp.layer3.bias"),
+        ("", "head.bias"),
+    ] {
+        write(&path, &encoder, prefix, &[extra], &[]);
+        let again = open(&path, None).unwrap();
+        // One head of 64: the width of every standard ViT's heads.
+        assert_eq!(again.vit().config(), &model);
+        assert_eq!(bits(again.params()), bits(encoder.params()));
+        assert_eq!((again.mean(), again.std()), (IMAGENET_MEAN, IMAGENET_STD));
+    }
+}
+
+#[test]
+fn training_checkpoints_bring_heads_mean_and_std() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("checkpoint.safetensors");
+    let encoder = Encoder::random(&small(), 3).unwrap();
+    let metadata = |model: &str| {
+        [("model", model.to_string()), ("mean", "[0.5,0.25,0.125]".into()), ("std", "[0.5,0.5,1.0]".into())]
+    };
+    let text = serde_json::to_string(&small()).unwrap();
+    write(&path, &encoder, "visual.", &["adam.m.visual.cls_token", "image_mlp.bn1.weight"], &metadata(&text));
+    let again = open(&path, None).unwrap();
+    assert_eq!(again.vit().config(), &small());
+    assert_eq!((again.mean(), again.std()), ([0.5, 0.25, 0.125], [0.5, 0.5, 1.0]));
+    write(&path, &encoder, "visual.", &[], &metadata("{}"));
+    let error = open(&path, None).unwrap_err();
+    assert!(error.exit_code() == 3 && error.to_string().contains("`model`"), "{error}");
+}
+
+#[test]
+fn heads_that_cannot_be_told_are_asked_for() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("timm.safetensors");
+    write(&path, &Encoder::random(&small(), 3).unwrap(), "", &[], &[]);
+    let error = open(&path, None).unwrap_err();
+    assert!(matches!(&error, Error::Usage(text) if text.contains("--heads")), "{error}");
+    assert_eq!(open(&path, Some(3)).unwrap().vit().config(), &small());
+    let error = open(&path, Some(5)).unwrap_err();
+    assert!(matches!(&error, Error::Usage(text) if text.contains("--heads 5")), "{error}");
+}
+
+#[test]
+fn bad_weights_are_named() {
+    let root = TempDir::new().unwrap();
+    let refuse = |path: &Path, parts: &[&str]| {
+        let error = open(path, Some(3)).unwrap_err();
+        assert_eq!(error.exit_code(), 3, "{error}");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    };
+    let pickle = root.path().join("stablerep.pth");
+    fs::write(&pickle, b"\x80\x02").unwrap();
+    refuse(&pickle, &["stablerep.pth", "pickle", "save_file"]);
+
+    let path = root.path().join("weights.safetensors");
+    let one = [0.0f32; 24];
+    write_safetensors(&path, &[("fc.weight".into(), vec![24], &one[..])], &[]).unwrap();
+    refuse(&path, &["weights.safetensors", "no ViT"]);
+
+    let encoder = Encoder::random(&small(), 3).unwrap();
+    let mut params = encoder.params().to_vec();
+    params[30] = f32::NAN;
+    let broken = Encoder::from_params(&small(), params, IMAGENET_MEAN, IMAGENET_STD, "test").unwrap();
+    write(&path, &broken, "", &[], &[]);
+    refuse(&path, &["weights.safetensors", "pos_embed", "not finite"]);
+
+    write(&path, &encoder, "", &[], &[]);
+    let file = SafeTensors::open(&path).unwrap();
+    let square = |name: &str, shape: &[usize]| {
+        let values = file.f32(name, file.shape(name).unwrap()).unwrap();
+        (name.to_string(), shape.to_vec(), values[..shape.iter().product()].to_vec())
+    };
+    // 15 patches are no square; a norm of another width.
+    for (name, shape, part) in [
+        ("pos_embed", vec![1, 16, 24], "16 positions"),
+        ("blocks.1.norm2.bias", vec![23], "blocks.1.norm2.bias"),
+        ("patch_embed.proj.weight", vec![24, 192], "patch_embed.proj.weight"),
+    ] {
+        let changed: Vec<_> = file
+            .names()
+            .map(|other| square(other, if other == name { &shape } else { file.shape(other).unwrap() }))
+            .collect();
+        let tensors: Vec<_> = changed.iter().map(|(n, s, v)| (n.clone(), s.clone(), v.as_slice())).collect();
+        let damaged = root.path().join("damaged.safetensors");
+        write_safetensors(&damaged, &tensors, &[]).unwrap();
+        refuse(&damaged, &["damaged.safetensors", part]);
+    }
+    refuse(&PathBuf::from(root.path()), &["model.safetensors"]);
+}
+
+#[test]
+fn bad_timm_configs_are_named() {
+    let root = TempDir::new().unwrap();
+    timm::export(&Encoder::random(&small(), 3).unwrap(), root.path()).unwrap();
+    let path = root.path().join("config.json");
+    let good: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut cases = Vec::new();
+    let mut case = |key: &str, value: Value, part: &'static str| {
+        let mut config = good.clone();
+        *config.pointer_mut(key).unwrap() = value;
+        cases.push((config.to_string(), part));
+    };
+    case("/global_pool", json!("avg"), "global_pool");
+    case("/model_args/num_heads", json!("three"), "num_heads");
+    case("/pretrained_cfg/mean", json!([0.5]), "mean");
+    case("/architecture", json!(7), "architecture");
+    cases.push(("{".into(), "not JSON"));
+    for (text, part) in cases {
+        fs::write(&path, text).unwrap();
+        let error = open(root.path(), None).unwrap_err();
+        assert!(error.exit_code() == 3 && error.to_string().contains("config.json"), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}

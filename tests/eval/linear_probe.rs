@@ -1,0 +1,329 @@
+use stablerep::error::Error;
+use stablerep::eval::heads::Heads;
+use stablerep::eval::linear_probe::{
+    Augmentation, BASE_LRS, BatchNorm, LinearConfig, LinearReport, ProbeData, Select, cosine, run,
+};
+use stablerep::rng::{Domain, Stream};
+
+fn random(len: usize, id: u32) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    Stream::new(11, Domain::Init, [id, 0, 0]).fill_normal(&mut values);
+    values
+}
+
+/// `rows` points of `classes` clouds around far-apart centres.
+fn clouds(rows: usize, width: usize, classes: usize, noise: f32, id: u32) -> (Vec<f32>, Vec<u32>) {
+    let centres = random(classes * width, 1000);
+    let mut x = random(rows * width, id);
+    let labels: Vec<u32> = (0..rows).map(|n| (n % classes) as u32).collect();
+    for (row, &label) in x.chunks_exact_mut(width).zip(&labels) {
+        for (v, centre) in row.iter_mut().zip(&centres[label as usize * width..]) {
+            *v = *v * noise + centre;
+        }
+    }
+    (x, labels)
+}
+
+fn config(epochs: usize) -> LinearConfig {
+    LinearConfig { epochs, batch: 64, eval_every: 5, augmentation: Augmentation::None, ..LinearConfig::default() }
+}
+
+/// Runs the probe on features in memory.
+fn probe(config: &LinearConfig, noise: f32, seed: u64) -> Vec<LinearReport> {
+    let (width, classes) = (24, 5);
+    let (train, train_labels) = clouds(300, width, classes, noise, 1);
+    let (test, test_labels) = clouds(200, width, classes, noise, 2);
+    let gather = |indices: &[usize]| -> Vec<f32> {
+        indices.iter().flat_map(|&i| train[i * width..(i + 1) * width].to_vec()).collect()
+    };
+    let data = ProbeData {
+        width,
+        classes,
+        train_labels: &train_labels,
+        val_features: &|indices| Ok(gather(indices)),
+        test_features: &test,
+        test_labels: &test_labels,
+    };
+    let mut source = |_: usize, indices: &[usize], out: &mut [f32]| {
+        out.copy_from_slice(&gather(indices));
+        Ok(())
+    };
+    run(config, &data, &mut source, seed).unwrap()
+}
+
+#[test]
+fn separable_classes_reach_100_percent() {
+    for select in [Select::Test, Select::Val] {
+        let reports = probe(&LinearConfig { select, ..config(20) }, 0.1, 3);
+        assert_eq!(reports.iter().map(|r| r.batch_norm).collect::<Vec<_>>(), [false, true]);
+        for report in &reports {
+            assert_eq!(report.best.evaluation.test, 100.0, "{report:?}");
+            assert_eq!(report.last.evaluation.test, 100.0, "{report:?}");
+            assert_eq!(report.heads.len(), BASE_LRS.len());
+            assert_eq!(report.best.evaluation.val.is_some(), select == Select::Val);
+            for head in &report.heads {
+                assert_eq!(head.evaluations.iter().map(|e| e.epoch).collect::<Vec<_>>(), [5, 10, 15, 20]);
+                assert!((head.lr - head.base_lr * 64.0 / 256.0).abs() < 1e-9, "{} {}", head.lr, head.base_lr);
+            }
+        }
+    }
+}
+
+/// Labels that no feature explains: a probe that saw its test labels anywhere would beat chance.
+#[test]
+fn noise_stays_at_chance() {
+    let reports = probe(&LinearConfig { select: Select::Val, ..config(10) }, 1e4, 3);
+    for report in reports {
+        assert!((report.last.evaluation.test - 20.0).abs() < 12.0, "{:?}", report.last);
+    }
+}
+
+#[test]
+fn the_choice_follows_its_rule_and_repeats() {
+    for select in [Select::Test, Select::Val] {
+        let config = LinearConfig { select, ..config(15) };
+        let reports = probe(&config, 3.0, 5);
+        assert_eq!(reports, probe(&config, 3.0, 5));
+        assert_ne!(reports, probe(&config, 3.0, 6));
+        for report in reports {
+            let score = |e: &stablerep::eval::linear_probe::Evaluation| match select {
+                Select::Test => e.test,
+                Select::Val => e.val.unwrap(),
+            };
+            let all = || report.heads.iter().flat_map(|head| &head.evaluations);
+            let best = all().map(score).fold(0.0, f64::max);
+            let last = all().filter(|e| e.epoch == 15).map(score).fold(0.0, f64::max);
+            assert_eq!(score(&report.best.evaluation), best);
+            assert_eq!(score(&report.last.evaluation), last);
+            assert_eq!(report.last.evaluation.epoch, 15);
+            assert!(report.best.evaluation.test < 100.0, "a task this easy cannot tell the heads apart");
+        }
+    }
+}
+
+/// Ten heads at once are ten runs of one head.
+#[test]
+fn many_heads_equal_single_heads() {
+    for batch_norm in [BatchNorm::Off, BatchNorm::On] {
+        let together = probe(&LinearConfig { batch_norm, ..config(6) }, 3.0, 1).remove(0);
+        for (head, &base_lr) in together.heads.iter().zip(&BASE_LRS) {
+            let alone = probe(&LinearConfig { batch_norm, base_lrs: vec![base_lr], ..config(6) }, 3.0, 1).remove(0);
+            assert_eq!(alone.heads[0].evaluations, head.evaluations);
+            assert!((alone.heads[0].train_loss - head.train_loss).abs() <= 1e-6 * head.train_loss);
+        }
+    }
+}
+
+#[test]
+fn weights_of_many_heads_equal_those_of_single_heads() {
+    let (width, classes, lrs) = (20, 7, [0.01f32, 0.3, 2.0]);
+    let (x, labels) = clouds(96, width, classes, 1.0, 4);
+    let train = |lrs: &[f32], batch_norm| {
+        let mut heads = Heads::new(width, classes, lrs, batch_norm, 9);
+        for step in 0..12 {
+            heads.step(&x, &labels, cosine(step, 12) as f32);
+        }
+        heads
+    };
+    for batch_norm in [false, true] {
+        let together = train(&lrs, batch_norm);
+        for (g, lr) in lrs.iter().enumerate() {
+            let alone = train(&[*lr], batch_norm);
+            for d in 0..width {
+                for c in 0..classes {
+                    let (a, b) =
+                        (together.weight()[(d * lrs.len() + g) * classes + c], alone.weight()[d * classes + c]);
+                    assert!((a - b).abs() <= 1e-6 * (1.0 + b.abs()), "{batch_norm} {lr} {d} {c}: {a} {b}");
+                }
+            }
+        }
+    }
+}
+
+/// Sum over heads of the mean cross-entropy in f64, batch norm written out.
+fn reference_loss(
+    x: &[f32],
+    labels: &[u32],
+    w: &[f64],
+    b: &[f64],
+    (width, heads, classes): (usize, usize, usize),
+    bn: bool,
+) -> f64 {
+    let n = labels.len();
+    let mut x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    if bn {
+        for d in 0..width {
+            let mean = (0..n).map(|i| x[i * width + d]).sum::<f64>() / n as f64;
+            let var = (0..n).map(|i| (x[i * width + d] - mean).powi(2)).sum::<f64>() / n as f64;
+            (0..n).for_each(|i| x[i * width + d] = (x[i * width + d] - mean) / (var + 1e-6).sqrt());
+        }
+    }
+    let mut total = 0.0;
+    for i in 0..n {
+        for g in 0..heads {
+            let logit = |c: usize| {
+                let column = g * classes + c;
+                b[column] + (0..width).map(|d| x[i * width + d] * w[d * heads * classes + column]).sum::<f64>()
+            };
+            let sum: f64 = (0..classes).map(|c| logit(c).exp()).sum();
+            total += (sum.ln() - logit(labels[i] as usize)) / n as f64;
+        }
+    }
+    total
+}
+
+#[test]
+fn gradient_matches_central_differences() {
+    let (width, classes, lrs) = (6, 4, [0.1f32, 0.5]);
+    let (x, labels) = clouds(17, width, classes, 1.0, 8);
+    for batch_norm in [false, true] {
+        let mut heads = Heads::new(width, classes, &lrs, batch_norm, 2);
+        heads.weight_mut().iter_mut().for_each(|w| *w *= 30.0);
+        heads.bias_mut().copy_from_slice(&random(lrs.len() * classes, 20));
+        let mut w: Vec<f64> = heads.weight().iter().map(|&v| f64::from(v)).collect();
+        let mut b: Vec<f64> = heads.bias().iter().map(|&v| f64::from(v)).collect();
+        let sizes = (width, lrs.len(), classes);
+        let losses = heads.loss_and_gradient(&x, &labels);
+        let want = reference_loss(&x, &labels, &w, &b, sizes, batch_norm);
+        assert!((losses.iter().map(|&v| f64::from(v)).sum::<f64>() - want).abs() < 1e-5);
+        let h = 1e-5;
+        let (dw, db) = heads.gradient();
+        for i in 0..w.len() {
+            let centre = w[i];
+            w[i] = centre + h;
+            let up = reference_loss(&x, &labels, &w, &b, sizes, batch_norm);
+            w[i] = centre - h;
+            let down = reference_loss(&x, &labels, &w, &b, sizes, batch_norm);
+            w[i] = centre;
+            let want = (up - down) / (2.0 * h);
+            assert!((f64::from(dw[i]) - want).abs() < 2e-6, "{batch_norm} weight {i}: {} {want}", dw[i]);
+        }
+        for i in 0..b.len() {
+            let centre = b[i];
+            b[i] = centre + h;
+            let up = reference_loss(&x, &labels, &w, &b, sizes, batch_norm);
+            b[i] = centre - h;
+            let down = reference_loss(&x, &labels, &w, &b, sizes, batch_norm);
+            b[i] = centre;
+            let want = (up - down) / (2.0 * h);
+            assert!((f64::from(db[i]) - want).abs() < 2e-6, "{batch_norm} bias {i}: {} {want}", db[i]);
+        }
+    }
+}
+
+/// SGD with momentum by hand: v ← 0.9·v + g, w ← w − lr·schedule·v.
+#[test]
+fn steps_are_sgd_with_momentum() {
+    let (width, classes, lrs) = (5, 3, [0.2f32, 0.7]);
+    let (x, labels) = clouds(12, width, classes, 1.0, 9);
+    let mut heads = Heads::new(width, classes, &lrs, false, 4);
+    let mut twin = Heads::new(width, classes, &lrs, false, 4);
+    let mut velocity = vec![0.0f64; heads.weight().len()];
+    let mut want: Vec<f64> = heads.weight().iter().map(|&v| f64::from(v)).collect();
+    for schedule in [1.0f32, 0.5, 0.25] {
+        twin.loss_and_gradient(&x, &labels);
+        for (i, (v, w)) in velocity.iter_mut().zip(&mut want).enumerate() {
+            *v = 0.9 * *v + f64::from(twin.gradient().0[i]);
+            *w -= f64::from(lrs[i / classes % 2] * schedule) * *v;
+        }
+        twin.step(&x, &labels, schedule);
+        heads.step(&x, &labels, schedule);
+        for (got, want) in heads.weight().iter().zip(&want) {
+            assert!((f64::from(*got) - want).abs() < 1e-6, "{got} {want}");
+        }
+    }
+}
+
+#[test]
+fn batch_norm_statistics() {
+    let (width, rows) = (3, 8);
+    let x: Vec<f32> = random(rows * width, 30).iter().enumerate().map(|(i, v)| v * 2.0 + (i % width) as f32).collect();
+    let mut heads = Heads::new(width, 2, &[0.1], true, 0);
+    assert_eq!(heads.running().unwrap().mean, [0.0; 3]);
+    assert_eq!(heads.running().unwrap().var, [1.0; 3]);
+    let labels = vec![0; rows];
+    heads.loss_and_gradient(&x, &labels);
+    let (mut mean_twice, mut var_twice) = (Vec::new(), Vec::new());
+    for d in 0..width {
+        let column: Vec<f64> = (0..rows).map(|i| f64::from(x[i * width + d])).collect();
+        let mean = column.iter().sum::<f64>() / rows as f64;
+        let unbiased = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (rows - 1) as f64;
+        let running = heads.running().unwrap();
+        assert!((f64::from(running.mean[d]) - 0.1 * mean).abs() < 1e-6);
+        assert!((f64::from(running.var[d]) - (0.9 + 0.1 * unbiased)).abs() < 1e-6);
+        mean_twice.push(0.9 * 0.1 * mean + 0.1 * mean);
+        var_twice.push(0.9 * (0.9 + 0.1 * unbiased) + 0.1 * unbiased);
+    }
+    heads.loss_and_gradient(&x, &labels);
+    let running = heads.running().unwrap();
+    for d in 0..width {
+        assert!((f64::from(running.mean[d]) - mean_twice[d]).abs() < 1e-6);
+        assert!((f64::from(running.var[d]) - var_twice[d]).abs() < 1e-6);
+    }
+}
+
+/// Evaluation uses the running statistics, not those of the batch: a count does not depend on who is counted with whom.
+#[test]
+fn evaluation_does_not_depend_on_the_batch() {
+    let (width, classes) = (10, 4);
+    let (x, labels) = clouds(50, width, classes, 2.0, 31);
+    let mut heads = Heads::new(width, classes, &[0.3, 1.0], true, 0);
+    for _ in 0..5 {
+        heads.step(&x, &labels, 1.0);
+    }
+    let whole = heads.count_correct(&x, &labels);
+    let mut parts = vec![0; 2];
+    for i in 0..50 {
+        let one = heads.count_correct(&x[i * width..(i + 1) * width], &labels[i..=i]);
+        parts.iter_mut().zip(one).for_each(|(sum, count)| *sum += count);
+    }
+    assert_eq!(whole, parts);
+    assert!(whole[1] > 20, "{whole:?}");
+}
+
+#[test]
+fn learning_rates_follow_the_paper() {
+    assert_eq!(BASE_LRS, [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]);
+    let default = LinearConfig::default();
+    assert_eq!((default.batch, default.epochs, default.eval_every), (1024, 90, 10));
+    // ½(1 + cos(π·i/total)), worked out by hand.
+    for (iteration, want) in [(0, 1.0), (1, 0.853_553_390_6), (2, 0.5), (3, 0.146_446_609_4)] {
+        assert!((cosine(iteration, 4) - want).abs() < 1e-9);
+    }
+    assert!(cosine(9_999, 10_000) > 0.0);
+}
+
+#[test]
+fn settings_that_cannot_run_are_refused() {
+    for (config, named) in [
+        (LinearConfig { base_lrs: vec![], ..config(1) }, "--lrs"),
+        (LinearConfig { base_lrs: vec![0.1, -1.0], ..config(1) }, "--lrs"),
+        (LinearConfig { base_lrs: vec![0.1, 0.1], ..config(1) }, "--lrs"),
+        (LinearConfig { base_lrs: vec![f64::NAN], ..config(1) }, "--lrs"),
+        (LinearConfig { batch: 0, ..config(1) }, "--batch"),
+        (config(0), "--epochs"),
+        (LinearConfig { eval_every: 0, ..config(1) }, "--eval-every"),
+    ] {
+        let error = config.check().unwrap_err();
+        assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(named), "{error}");
+    }
+}
+
+#[test]
+fn features_that_are_not_numbers_are_refused() {
+    let labels = [0, 1, 0, 1];
+    let data = ProbeData {
+        width: 2,
+        classes: 2,
+        train_labels: &labels,
+        val_features: &|_| Ok(Vec::new()),
+        test_features: &[0.0; 8],
+        test_labels: &labels,
+    };
+    let mut source = |_: usize, _: &[usize], out: &mut [f32]| {
+        out[3] = f32::NAN;
+        Ok(())
+    };
+    let error = run(&config(1), &data, &mut source, 0).unwrap_err();
+    assert!(matches!(error, Error::Diverged(_)) && error.to_string().contains("feature 1"), "{error}");
+}

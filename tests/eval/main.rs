@@ -1,0 +1,8 @@
+//! Probes and their data sets.
+
+mod dataset;
+mod encoder;
+mod knn;
+mod linear_probe;
+mod probe;
+mod transform;
