@@ -1,1 +1,9 @@
-//! Where numbers go: progress bars, JSONL, TensorBoard.
+//! Where numbers go: a progress line for people, JSON lines for scripts, event files for TensorBoard.
+
+mod json_lines;
+mod progress;
+mod tensorboard;
+
+pub use json_lines::JsonLines;
+pub use progress::Progress;
+pub use tensorboard::TensorBoard;
