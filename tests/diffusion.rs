@@ -1,0 +1,184 @@
+//! Whole DDIM runs of the bundled model against diffusers, and the same bits for every batch.
+
+use std::path::{Path, PathBuf};
+
+use stablerep::device::Plan;
+use stablerep::generate::sampler::SamplerKind;
+use stablerep::generate::{Pipeline, Settings, Text};
+use stablerep::weights::SafeTensors;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).into()
+}
+
+fn settings(model: &Path) -> Settings<'_> {
+    Settings {
+        model,
+        sampler: SamplerKind::Ddim,
+        steps: 7,
+        guidance_scale: 3.0,
+        negative_prompt: "",
+        width: None,
+        height: None,
+        batch: 8,
+    }
+}
+
+fn open(settings: Settings<'_>) -> Pipeline {
+    Pipeline::open(&settings, &mut Plan::new()).unwrap()
+}
+
+/// A copy of the bundled model in which `file` holds `text` with `from` replaced by `to`.
+fn altered(file: &str, from: &str, to: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for part in ["scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+        std::fs::create_dir(folder.path().join(part)).unwrap();
+        for entry in std::fs::read_dir(root().join("assets/tiny-sd").join(part)).unwrap() {
+            let entry = entry.unwrap().path();
+            let target = folder.path().join(part).join(entry.file_name().unwrap());
+            std::os::unix::fs::symlink(entry, target).unwrap();
+        }
+    }
+    let path = folder.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from}");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    folder
+}
+
+struct Golden {
+    file: SafeTensors,
+    captions: Vec<String>,
+}
+
+impl Golden {
+    fn open() -> Self {
+        let file = SafeTensors::open(root().join("tests/fixtures/tiny_sd.safetensors")).unwrap();
+        let captions = serde_json::from_str(file.metadata("captions").unwrap()).unwrap();
+        Self { file, captions }
+    }
+
+    /// Compares latents and pictures of the first `n` rows of the noise, two for each caption.
+    fn check(&self, name: &str, steps: usize, pipeline: &mut Pipeline, n: usize) {
+        let captions: Vec<&str> = self.captions.iter().take(n / 2).map(String::as_str).collect();
+        let texts = pipeline.encode_texts(&captions).unwrap();
+        let images: Vec<&Text> = texts.iter().flat_map(|text| [text, text]).collect();
+        let mut latents = self.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
+        latents.truncate(n * 64);
+        let mut heard = 0;
+        pipeline.sample(&images, &mut latents, &mut |step| heard = step).unwrap();
+        assert_eq!(heard, steps);
+        let want = self.file.f32(&format!("{name}.latents_{steps}"), &[n, 4, 4, 4]).unwrap();
+        let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+        let difference = norm(&mut latents.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
+        let error = difference / norm(&mut want.iter().map(|&w| f64::from(w)));
+
+        let pictures = pipeline.decode(&latents).unwrap();
+        assert!(pictures.iter().all(|p| !p.not_finite && (p.image.width, p.image.height) == (32, 32)));
+        let got = pictures.iter().flat_map(|p| &p.image.data);
+        let want = self.file.i64(&format!("{name}.u8_truncated"), &[n, 32, 32, 3]).unwrap();
+        let apart: Vec<i64> = got.zip(&want).map(|(&g, w)| (i64::from(g) - w).abs()).filter(|&d| d > 0).collect();
+        println!("{name}: latents {error:.1e}, {} of {} values differ", apart.len(), want.len());
+        assert!(error <= 1e-4, "{name}: relative error of the latents {error:e}");
+        assert!(apart.iter().all(|&d| d == 1) && apart.len() * 1000 <= want.len(), "{name}: {} differ", apart.len());
+    }
+}
+
+#[test]
+fn fifty_steps_match_diffusers() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    for (name, w) in [("ddim50.w2", 2.0), ("ddim50.w8", 8.0)] {
+        let mut pipeline = open(Settings { steps: 50, guidance_scale: w, ..settings(&model) });
+        golden.check(name, 50, &mut pipeline, 8);
+    }
+}
+
+#[test]
+fn guidance_one_negative_prompt_and_clipping_match_diffusers() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    golden.check("ddim7.w3", 7, &mut open(settings(&model)), 4);
+    golden.check("ddim7.w1", 7, &mut open(Settings { guidance_scale: 1.0, ..settings(&model) }), 4);
+    let negative_prompt = golden.file.metadata("negative_prompt").unwrap();
+    golden.check("ddim7.w3_negative", 7, &mut open(Settings { negative_prompt, ..settings(&model) }), 4);
+    let clipping = altered("scheduler/scheduler_config.json", "\"clip_sample\": false", "\"clip_sample\": true");
+    golden.check("ddim7.w3_clip_sample", 7, &mut open(settings(clipping.path())), 4);
+}
+
+/// Batches of 1, 3 and 8 images, whichever captions stand beside one another: the same bits.
+#[test]
+fn an_image_has_the_same_bits_in_every_batch() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    let noise = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
+    let run = |batch: usize, size: usize| {
+        let mut pipeline = open(Settings { batch, ..settings(&model) });
+        let (mut all, mut pictures) = (Vec::new(), Vec::new());
+        for start in (0..8).step_by(size) {
+            let end = (start + size).min(8);
+            let captions: Vec<&str> = (start..end).map(|i| golden.captions[i / 2].as_str()).collect();
+            let texts = pipeline.encode_texts(&captions).unwrap();
+            // Equal captions share their context when they are the same object, and need not.
+            let texts: Vec<&Text> =
+                (0..end - start).map(|i| if size == 8 && i % 2 == 1 { &texts[i - 1] } else { &texts[i] }).collect();
+            let mut latents = noise[start * 64..end * 64].to_vec();
+            pipeline.sample(&texts, &mut latents, &mut |_| ()).unwrap();
+            pictures.extend(pipeline.decode(&latents).unwrap().into_iter().map(|p| p.image));
+            all.extend(latents);
+        }
+        (all, pictures)
+    };
+    let whole = run(8, 8);
+    for (batch, size) in [(1, 1), (3, 3), (8, 5), (16, 1)] {
+        assert!(run(batch, size) == whole, "--batch {batch}, {size} at once");
+    }
+}
+
+#[test]
+fn unusable_settings_and_models_are_refused_by_name() {
+    let model = root().join("assets/tiny-sd");
+    let refused = |settings: Settings<'_>, code: u8, words: &[&str]| {
+        let error = Pipeline::open(&settings, &mut Plan::new()).unwrap_err();
+        let text = error.to_string();
+        assert!(error.exit_code() == code && words.iter().all(|word| text.contains(word)), "{code} {words:?}: {text}");
+    };
+    let base = settings(&model);
+    refused(Settings { model: Path::new("/no/such/model"), ..base }, 2, &["--model", "/no/such/model"]);
+    refused(Settings { width: Some(0), ..base }, 2, &["--width 0", "multiple of 8"]);
+    refused(Settings { height: Some(36), ..base }, 2, &["--height 36", "multiple of 8"]);
+    refused(Settings { height: Some(8192), ..base }, 2, &["--height 8192", "4096"]);
+    refused(Settings { steps: 0, ..base }, 2, &["--steps 0"]);
+    refused(Settings { steps: 1001, ..base }, 2, &["--steps 1001"]);
+    refused(Settings { batch: 0, ..base }, 2, &["--batch 0"]);
+
+    let unet = "unet/config.json";
+    for (file, from, to, words) in [
+        (unet, "\"CrossAttnDownBlock2D\"", "\"AttnDownBlock2D\"", ["down_block_types", "AttnDownBlock2D"]),
+        (unet, "\"UNetMidBlock2DCrossAttn\"", "\"UNetMidBlock2D\"", ["mid_block_type", "UNetMidBlock2D"]),
+        (unet, "\"class_embed_type\": null", "\"class_embed_type\": \"timestep\"", ["class_embed_type", "timestep"]),
+        (unet, "\"act_fn\": \"silu\"", "\"act_fn\": \"gelu\"", ["act_fn", "gelu"]),
+        (
+            unet,
+            "\"transformer_layers_per_block\": 1",
+            "\"transformer_layers_per_block\": 2",
+            ["transformer_layers", "2"],
+        ),
+        (unet, "\"freq_shift\"", "\"frequency_of_shift\": 3, \"freq_shift\"", ["frequency_of_shift", "not known"]),
+        (unet, "\"cross_attention_dim\": 64", "\"cross_attention_dim\": 768", ["cross_attention_dim", "768"]),
+        (unet, "\"attention_head_dim\": 2", "\"attention_head_dim\": 3", ["attention_head_dim", "3"]),
+        (unet, "\"norm_num_groups\": 8", "\"norm_num_groups\": \"8\"", ["norm_num_groups", "\"8\""]),
+        (unet, "    160\n", "    320\n", ["diffusion_pytorch_model.safetensors", "has shape"]),
+        (unet, "{", "[", ["unet/config.json", "JSON"]),
+        ("vae/config.json", "\"UpDecoderBlock2D\"", "\"AttnUpDecoderBlock2D\"", ["up_block_types", "AttnUp"]),
+        ("vae/config.json", "\"shift_factor\": null", "\"shift_factor\": 0.1", ["shift_factor", "0.1"]),
+        ("text_encoder/config.json", "\"quick_gelu\"", "\"relu\"", ["hidden_act", "relu"]),
+        ("text_encoder/config.json", "\"vocab_size\": 588", "\"vocab_size\": 500", ["588", "500"]),
+        ("scheduler/scheduler_config.json", "PNDMScheduler", "FlowMatchScheduler", ["_class_name", "FlowMatch"]),
+    ] {
+        let folder = altered(file, from, to);
+        refused(settings(folder.path()), 3, &words);
+    }
+    let folder = altered(unet, "{", "{");
+    std::fs::remove_file(folder.path().join("vae/config.json")).unwrap();
+    refused(settings(folder.path()), 3, &["vae/config.json", "not there"]);
+}
