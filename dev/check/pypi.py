@@ -62,7 +62,7 @@ def generate(binary: Path, scratch: Path) -> Path:
     run(
         binary, "generate", "--model", ROOT / "assets" / "tiny-sd", "--captions", captions,
         "--images-per-caption", IMAGES_PER_CAPTION, "--guidance-scale", 2, "--steps", 3, "--sampler", "ddim",
-        "--seed", 5, "--captions-per-shard", 3, "--output", shards,
+        "--seed", 5, "--images-per-shard", 9, "--output", shards,
     )  # fmt: skip
     return shards
 
@@ -97,8 +97,8 @@ def train(binary: Path, shards: Path, scratch: Path) -> Path:
     out = scratch / "run"
     run(
         binary, "train", "--data", shards, "--method", "stablerep", "--output", out,
-        "--image-size", 32, "--patch-size", 8, "--width", 48, "--depth", 2, "--heads", 3,
-        "--head-hidden", 64, "--head-out", 32, "--views", 3, "--captions-per-step", 4, "--steps", STEPS,
+        "--model", "custom", "--image-size", 32, "--patch-size", 8, "--width", 48, "--depth", 2, "--heads", 3,
+        "--head-dims", "64,32", "--batch", 4, "--images-per-caption", IMAGES_PER_CAPTION, "--steps", STEPS, "--lr", "1e-3",
     )  # fmt: skip
     return out
 
