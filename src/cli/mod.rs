@@ -1,6 +1,7 @@
 //! Arguments → one call; messages and exit codes.
 
 mod export;
+mod generate;
 mod probe;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Draw images for captions with Stable Diffusion, as webdataset shards
+    Generate(Box<generate::Args>),
     /// Score an encoder on labelled photographs: linear probe, k-NN
     Probe(Box<probe::Args>),
     /// Write an encoder as a timm folder
@@ -45,7 +48,13 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     store::install_signal_handlers()?;
     device::set_threads(cli.threads)?;
-    match cli.command {
+    dispatch(cli.command)
+}
+
+/// Runs one command.
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Generate(args) => generate::run(*args),
         Command::Probe(args) => probe::run(*args),
         Command::Export(args) => export::run(args),
     }

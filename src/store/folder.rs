@@ -1,6 +1,6 @@
 //! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the difference.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -10,10 +10,25 @@ use serde_json::Value;
 use super::atomic::{create_dir, write_atomic};
 use crate::error::{Error, Result};
 
+/// Held while the shared files of a folder are written; dropping it lets the next process in.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+/// Waits until no other process writes the shared files of `folder`. A killed process holds nothing.
+pub fn lock_folder(folder: &Path) -> Result<FolderLock> {
+    let path = folder.join(".lock");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    file.lock().map_err(Error::io("lock", &path))?;
+    Ok(FolderLock { _file: file })
+}
+
 /// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration, fails and
-/// lists every key that differs. Ranks of one run may call this at the same time: they write the same bytes.
+/// lists every key that differs. Ranks of one run may call this at the same time.
 pub fn claim_folder(folder: &Path, file_name: &str, config: &impl Serialize) -> Result<()> {
     create_dir(folder)?;
+    let _lock = lock_folder(folder)?;
     let path = folder.join(file_name);
     let wanted = serde_json::to_value(config).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
     match fs::read(&path) {

@@ -1,0 +1,134 @@
+//! `stablerep generate`.
+
+use std::path::PathBuf;
+
+use crate::captions::{self, Format};
+use crate::device::Device;
+use crate::dist::Ranks;
+use crate::error::Result;
+use crate::generate::sampler::SamplerKind;
+use crate::generate::{self, Config, ImageFormat};
+
+/// Captions to images: m images for each caption with Stable Diffusion, as webdataset shards.
+///
+/// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). The image of (seed,
+/// caption, image index) has the same bits whatever --batch, --threads and --world-size are. Interrupted? Run the same command again:
+/// whole shards are kept. A folder that was started with other settings is refused, with the difference.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example, the paper's settings:\n  \
+    stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --images-per-caption 10 \\\n    \
+    --guidance-scale 2 --steps 50 --store-size 256 --output shards\n\n\
+    The folder then holds 00000.tar …, sizes.json, contact-sheet.png and, once all is done, stats.json.")]
+pub struct Args {
+    /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Captions: .txt (one per line), .csv or .tsv
+    #[arg(long, value_name = "FILE")]
+    captions: PathBuf,
+    /// Folder for the shards
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Images drawn for each caption (m of the paper: 10 drawn, 6 used per step)
+    #[arg(long, short = 'm', value_name = "M", default_value_t = 1)]
+    images_per_caption: usize,
+    /// Classifier-free guidance w; 1 follows the caption without it and costs half (paper: 2 for StableRep, 8 for SimCLR)
+    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
+    guidance_scale: f32,
+    /// Denoising steps
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    steps: usize,
+    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
+    sampler: SamplerKind,
+    /// Text of the unconditional branch
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    negative_prompt: String,
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    width: Option<usize>,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    height: Option<usize>,
+    /// Downscale the shorter side to this before storing, antialiased bicubic (paper: 512 → 256) [default: as drawn]
+    #[arg(long, value_name = "PX")]
+    store_size: Option<usize>,
+    #[arg(long, value_enum, default_value_t = ImageFormat::Png)]
+    format: ImageFormat,
+    /// JPEG quality
+    #[arg(long, value_name = "Q", default_value_t = 95)]
+    quality: u8,
+    /// Images drawn at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    /// Images per shard; a shard is also what an interruption can lose
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    images_per_shard: usize,
+    /// Start from these latents instead of drawn ones: tensor `noise` [images, 4, h, w], rows in output order
+    #[arg(long, value_name = "FILE")]
+    initial_noise: Option<PathBuf>,
+    /// Keep the final latents in latents/00000.safetensors …
+    #[arg(long)]
+    save_latents: bool,
+    /// Format of the caption file [default: by its extension]
+    #[arg(long, value_enum)]
+    caption_format: Option<Format>,
+    /// csv, tsv: the caption's column, by header name, or by number from 0 for files without header
+    #[arg(long, value_name = "COLUMN")]
+    caption_column: Option<String>,
+    /// Unreadable caption lines to skip (each is named) before giving up
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_bad: usize,
+    /// This process among --world-size [default: from torchrun, SLURM or MPI, else 0]
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// Processes that share the work; each writes its own shards to the same folder
+    #[arg(long, value_name = "N")]
+    world_size: Option<usize>,
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<()> {
+    Device::parse(&args.device)?;
+    let stats = generate::run(&Config {
+        model: args.model,
+        captions: args.captions,
+        caption_options: captions::Options {
+            format: args.caption_format,
+            column: args.caption_column,
+            max_bad: args.max_bad,
+        },
+        images_per_caption: args.images_per_caption,
+        sampler: args.sampler,
+        steps: args.steps,
+        guidance_scale: args.guidance_scale,
+        negative_prompt: args.negative_prompt,
+        seed: args.seed,
+        width: args.width,
+        height: args.height,
+        store_size: args.store_size,
+        format: args.format,
+        quality: args.quality,
+        batch: args.batch,
+        images_per_shard: args.images_per_shard,
+        initial_noise: args.initial_noise,
+        save_latents: args.save_latents,
+        output: args.output,
+        ranks: Ranks::from_env_or(args.rank, args.world_size)?,
+    })?;
+    println!("{} images of {} captions", stats.images, stats.captions);
+    for (count, what) in [
+        (stats.truncated_captions, "captions were longer than the text encoder reads and were cut"),
+        (stats.not_finite_images, "images held values that are not numbers"),
+        (stats.constant_images, "images are one single color"),
+    ] {
+        if count > 0 {
+            println!("{count} {what} (flagged in their json)");
+        }
+    }
+    Ok(())
+}

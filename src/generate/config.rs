@@ -1,0 +1,125 @@
+//! What a generation run is: everything asked for, and the part of it that decides the bits of its output.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::sampler::SamplerKind;
+use crate::bail;
+use crate::captions;
+use crate::dist::Ranks;
+use crate::error::Result;
+
+/// How stored images are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// Lossless, as the paper stores them.
+    Png,
+    /// Smaller; see --quality.
+    Jpg,
+}
+
+impl ImageFormat {
+    /// Member extension inside a shard.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpg => "jpg",
+        }
+    }
+}
+
+/// A generation run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Diffusers folder.
+    pub model: PathBuf,
+    /// Caption file and how to read it.
+    pub captions: PathBuf,
+    pub caption_options: captions::Options,
+    /// m of the paper: images drawn for each caption.
+    pub images_per_caption: usize,
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f32,
+    pub negative_prompt: String,
+    pub seed: u64,
+    /// Pixels; the model's own size when absent.
+    pub width: Option<usize>,
+    pub height: Option<usize>,
+    /// Side of the shorter edge as stored; no downscale when absent.
+    pub store_size: Option<usize>,
+    pub format: ImageFormat,
+    /// JPEG quality, 1 to 100.
+    pub quality: u8,
+    /// Images drawn at once; changes speed and memory, never the images.
+    pub batch: usize,
+    pub images_per_shard: usize,
+    /// Initial latents instead of drawn ones.
+    pub initial_noise: Option<PathBuf>,
+    pub save_latents: bool,
+    pub output: PathBuf,
+    pub ranks: Ranks,
+}
+
+impl Config {
+    /// Refuses numbers no run can have, before anything is read.
+    pub fn check(&self) -> Result<()> {
+        let within = |name: &str, value: usize, low: usize, high: usize| {
+            if !(low..=high).contains(&value) {
+                bail!(Usage, "{name} {value}: expected {low} to {high}");
+            }
+            Ok(())
+        };
+        within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
+        within("--batch", self.batch, 1, 4_096)?;
+        within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
+        within("--quality", usize::from(self.quality), 1, 100)?;
+        within("--steps", self.steps, 1, 1_000_000)?;
+        for (name, size) in [("--width", self.width), ("--height", self.height)] {
+            if let Some(size) = size {
+                within(name, size, 8, 4_096)?;
+            }
+        }
+        if let Some(size) = self.store_size {
+            within("--store-size", size, 1, 4_096)?;
+        }
+        if !(self.guidance_scale.is_finite() && self.guidance_scale.abs() <= 1_000.0) {
+            bail!(
+                Usage,
+                "--guidance-scale {}: expected a number from -1000 to 1000; the paper's is 2",
+                self.guidance_scale
+            );
+        }
+        Ok(())
+    }
+
+    /// Captions whose images share a shard.
+    pub fn captions_per_shard(&self) -> usize {
+        (self.images_per_shard / self.images_per_caption).max(1)
+    }
+}
+
+/// What decides the bits of the output; recorded in the output folder, compared when a run resumes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub model_sha256: String,
+    pub captions_sha256: String,
+    pub captions: usize,
+    pub images_per_caption: usize,
+    pub captions_per_shard: usize,
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f32,
+    pub negative_prompt: String,
+    pub seed: u64,
+    pub width: usize,
+    pub height: usize,
+    pub store_size: Option<usize>,
+    pub format: ImageFormat,
+    pub quality: u8,
+    pub initial_noise_sha256: Option<String>,
+    pub save_latents: bool,
+}

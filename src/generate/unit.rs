@@ -1,0 +1,183 @@
+//! One unit of work: the images of some captions, drawn in batches, encoded, written as one shard.
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::config::{Config, Identity};
+use super::pipeline::{Decoded, Pipeline, Text};
+use super::plan::{Stats, Unit};
+use crate::captions::Caption;
+use crate::error::{Error, Result};
+use crate::image::{self, Filter, Rgb8};
+use crate::metrics::Progress;
+use crate::rng::{Domain, Stream};
+use crate::shards::{ShardWriter, image_key};
+use crate::store;
+use crate::weights;
+
+/// What every unit of a run shares.
+pub(super) struct Job<'a> {
+    pub config: &'a Config,
+    pub identity: &'a Identity,
+    pub captions: &'a [Caption],
+    /// Initial latents of all images of the run, when given.
+    pub noise: Option<&'a [f32]>,
+}
+
+/// One image of a unit: caption (its place in the run's list) and image index.
+#[derive(Clone, Copy)]
+struct Item {
+    caption: usize,
+    image: usize,
+}
+
+/// Makes `unit` and writes its files, the shard last.
+pub(super) fn make(job: &Job, unit: &Unit, pipeline: &mut Pipeline, progress: &Progress) -> Result<()> {
+    let config = job.config;
+    let per_image: usize = pipeline.latent_shape().iter().product();
+    let items: Vec<Item> = unit
+        .captions
+        .clone()
+        .flat_map(|caption| (0..config.images_per_caption).map(move |image| Item { caption, image }))
+        .collect();
+    let mut stats = Stats { captions: unit.captions.len(), images: items.len(), ..Stats::default() };
+    let mut writer = ShardWriter::create(&unit.tar(&config.output))?;
+    let mut kept_latents = Vec::new();
+    // Text encodings of this unit, dropped once the last image of the caption is drawn.
+    let mut texts: Vec<Option<Text>> = unit.captions.clone().map(|_| None).collect();
+    let first = unit.captions.start;
+
+    for batch in items.chunks(config.batch) {
+        for item in batch {
+            let slot = &mut texts[item.caption - first];
+            if slot.is_none() {
+                let text = pipeline.encode_text(&job.captions[item.caption].text)?;
+                stats.truncated_captions += usize::from(text.truncated > 0);
+                *slot = Some(text);
+            }
+        }
+        let mut latents = vec![0.0; batch.len() * per_image];
+        for (item, latent) in batch.iter().zip(latents.chunks_exact_mut(per_image)) {
+            initial_latent(job, *item, latent);
+        }
+        let selected: Vec<&Text> = batch.iter().filter_map(|item| texts[item.caption - first].as_ref()).collect();
+        pipeline
+            .sample(&selected, &mut latents, &mut |step| progress.note(format!("step {step} of {}", config.steps)))?;
+        let decoded = pipeline.decode(&latents)?;
+        let encoded: Vec<Encoded> =
+            decoded.into_par_iter().map(|decoded| encode(config, decoded)).collect::<Result<_>>()?;
+        for ((item, encoded), text) in batch.iter().zip(&encoded).zip(&selected) {
+            stats.not_finite_images += usize::from(encoded.not_finite);
+            stats.constant_images += usize::from(encoded.constant);
+            write_sample(job, &mut writer, *item, encoded, text.truncated)?;
+        }
+        if config.save_latents {
+            kept_latents.extend_from_slice(&latents);
+        }
+        if let Some(last) = batch.last() {
+            texts[..last.caption - first].fill_with(|| None);
+        }
+        progress.advance(batch.len() as u64);
+        store::check_interrupt("run the same command again to resume from the last whole shard")?;
+    }
+
+    if config.save_latents {
+        write_latents(unit, config, &kept_latents, pipeline.latent_shape())?;
+    }
+    let text = serde_json::to_string_pretty(&stats).map_err(|e| Error::Failed(e.to_string()))?;
+    store::write_atomic(unit.stats(&config.output), (text + "\n").as_bytes())?;
+    writer.finish()?;
+    Ok(())
+}
+
+/// N(0, 1) keyed by (seed, caption id, image index), or the given row.
+fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
+    match job.noise {
+        Some(noise) => {
+            let row = item.caption * job.config.images_per_caption + item.image;
+            latent.copy_from_slice(&noise[row * latent.len()..(row + 1) * latent.len()]);
+        }
+        None => {
+            // Ids were checked against 2^32 when the captions were read.
+            let id = job.captions[item.caption].id as u32;
+            Stream::new(job.config.seed, Domain::InitialNoise, [id, item.image as u32, 0]).fill_normal(latent);
+        }
+    }
+}
+
+/// An image as it goes into the shard.
+struct Encoded {
+    bytes: Vec<u8>,
+    width: usize,
+    height: usize,
+    not_finite: bool,
+    constant: bool,
+}
+
+fn encode(config: &Config, decoded: Decoded) -> Result<Encoded> {
+    let Decoded { image, not_finite } = decoded;
+    let constant = image.data.chunks_exact(3).all(|pixel| pixel == &image.data[..3]);
+    let image = match config.store_size {
+        Some(side) => downscale(&image, side)?,
+        None => image,
+    };
+    let bytes = match config.format {
+        super::ImageFormat::Png => image::encode_png(&image)?,
+        super::ImageFormat::Jpg => image::encode_jpeg(&image, config.quality)?,
+    };
+    Ok(Encoded { bytes, width: image.width, height: image.height, not_finite, constant })
+}
+
+/// Shorter edge to `side`, antialiased bicubic as Pillow's `resize`; never enlarges.
+fn downscale(image: &Rgb8, side: usize) -> Result<Rgb8> {
+    let short = image.width.min(image.height);
+    if side >= short {
+        return Ok(image.clone());
+    }
+    let scaled = |edge: usize| ((edge * side) as f64 / short as f64).round() as usize;
+    image::resize(image, scaled(image.width), scaled(image.height), Filter::Bicubic)
+}
+
+fn write_sample(job: &Job, writer: &mut ShardWriter, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
+    let caption = &job.captions[item.caption];
+    let identity = job.identity;
+    let key = image_key(caption.id, item.image);
+    let mut flags = Vec::new();
+    for (name, on) in [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)]
+    {
+        if on {
+            flags.push(name);
+        }
+    }
+    let json = json!({
+        "key": key,
+        "caption_id": caption.id,
+        "image_index": item.image,
+        "caption": caption.text,
+        "seed": identity.seed,
+        "guidance_scale": identity.guidance_scale,
+        "steps": identity.steps,
+        "sampler": identity.sampler,
+        "width": encoded.width,
+        "height": encoded.height,
+        "generated_width": identity.width,
+        "generated_height": identity.height,
+        "negative_prompt": identity.negative_prompt,
+        "model_sha256": identity.model_sha256,
+        "truncated_tokens": truncated,
+        "flags": flags,
+    });
+    let json = serde_json::to_vec(&json).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
+    let extension = job.config.format.extension();
+    writer.add(&key, &[(extension, &encoded.bytes), ("txt", caption.text.as_bytes()), ("json", &json)])
+}
+
+/// Final latents of a unit, `latents [images, 4, h, w]`, rows in the order of the shard.
+fn write_latents(unit: &Unit, config: &Config, values: &[f32], [c, h, w]: [usize; 3]) -> Result<()> {
+    let path = unit.latents(&config.output);
+    if let Some(parent) = path.parent() {
+        store::create_dir(parent)?;
+    }
+    let shape = vec![values.len() / (c * h * w), c, h, w];
+    weights::write_safetensors(&path, &[("latents".to_owned(), shape, values)], &[])
+}

@@ -1,0 +1,77 @@
+//! What tests of the binary share.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures").join(name)
+}
+
+/// The binary with `args`, in an environment without launcher variables.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stablerep"));
+    command.args(args).env_remove("RANK").env_remove("WORLD_SIZE");
+    command
+}
+
+/// Runs the binary.
+pub fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// Runs the binary and fails the test unless it succeeds; returns its standard output.
+pub fn succeeds(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the binary and checks its exit code and that its message holds every needle; returns the message.
+pub fn fails(args: &[&str], exit_code: i32, needles: &[&str]) -> String {
+    let output = run(args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit_code), "{args:?}\n{text}");
+    for needle in needles {
+        assert!(text.contains(needle), "{args:?}\nexpected `{needle}` in:\n{text}");
+    }
+    text
+}
+
+/// Every file below `folder` by relative name, but for the lock file.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(folder: &Path, base: &Path, out: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, base, out);
+            } else if path.file_name().is_some_and(|name| name != ".lock") {
+                out.insert(path.strip_prefix(base).unwrap().display().to_string(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(folder, folder, &mut out);
+    out
+}
+
+/// Fails with the names of the files that differ.
+pub fn assert_same_files(a: &Path, b: &Path, what: &str) {
+    let (left, right) = (files(a), files(b));
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&left), names(&right), "{what}: other files");
+    for (name, bytes) in &left {
+        assert!(bytes == &right[name], "{what}: {name} differs");
+    }
+}
+
+/// Text of a path.
+pub fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,212 @@
+//! `stablerep generate`, whole: against diffusers from the same noise, and the same bits however the work is cut.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::{assert_same_files, command, fails, files, fixture, root, succeeds, text};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use stablerep::image;
+use stablerep::shards::Shards;
+use tempfile::TempDir;
+
+fn write_captions(folder: &Path, lines: &[&str]) -> String {
+    let path = folder.join("captions.txt");
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    text(&path)
+}
+
+fn tiny_sd() -> String {
+    text(&root().join("assets/tiny-sd"))
+}
+
+/// `generate` into `output` with `extra` flags.
+fn args<'a>(model: &'a str, captions: &'a str, output: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["generate", "--model", model, "--captions", captions, "--output", output];
+    args.extend(extra);
+    args
+}
+
+const LINES: [&str; 5] = [
+    "a photo of a dark patterned slim dress",
+    "a photo of a bag",
+    "",
+    "a light plain wide ankle boot",
+    "a photo of a gray t-shirt",
+];
+
+#[test]
+fn same_bits_for_any_batch_threads_and_ranks() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES));
+    let common = ["-m", "3", "--steps", "4", "--seed", "7", "--images-per-shard", "6", "--save-latents"];
+    let out = |name: &str| text(&folder.path().join(name));
+    let reference = out("reference");
+    succeeds(&args(&model, &captions, &reference, &common));
+    let expected: Vec<String> = files(Path::new(&reference)).into_keys().collect();
+    for name in [
+        "00000.tar",
+        "00000_stats.json",
+        "00001.tar",
+        "contact-sheet.png",
+        "generate.json",
+        "latents/00001.safetensors",
+        "sizes.json",
+        "stats.json",
+    ] {
+        assert!(expected.contains(&name.to_owned()), "{name} is missing of {expected:?}");
+    }
+    for (name, extra) in [
+        ("batch1", ["--batch", "1", "--threads", "2"]),
+        ("batch3", ["--batch", "3", "--threads", "1"]),
+        ("batch8", ["--batch", "8", "--threads", "2"]),
+    ] {
+        let output = out(name);
+        let all: Vec<&str> = common.iter().copied().chain(extra).collect();
+        succeeds(&args(&model, &captions, &output, &all));
+        assert_same_files(Path::new(&reference), Path::new(&output), name);
+    }
+    // Two ranks at the same time in one folder, one of them told by its launcher's environment.
+    let output = out("ranks");
+    let all: Vec<&str> = common.iter().copied().chain(["--rank", "1", "--world-size", "2"]).collect();
+    let mut second = command(&args(&model, &captions, &output, &all)).spawn().unwrap();
+    let first =
+        command(&args(&model, &captions, &output, &common)).env("RANK", "0").env("WORLD_SIZE", "2").status().unwrap();
+    assert!(first.success() && second.wait().unwrap().success());
+    assert_same_files(Path::new(&reference), Path::new(&output), "two ranks");
+}
+
+#[test]
+fn shards_hold_captions_whole_and_described() {
+    let folder = TempDir::new().unwrap();
+    let long = "a very long caption ".repeat(30);
+    let mut lines = LINES.to_vec();
+    lines.push(&long);
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &lines));
+    let output = folder.path().join("out");
+    let extra = ["-m", "2", "--steps", "2", "--images-per-shard", "5", "--format", "jpg", "--store-size", "16"];
+    let printed = succeeds(&args(&model, &captions, &text(&output), &extra));
+    assert!(printed.contains("10 images of 5 captions") && printed.contains("1 captions were longer"), "{printed}");
+    let sizes: Value = serde_json::from_slice(&fs::read(output.join("sizes.json")).unwrap()).unwrap();
+    assert_eq!(sizes, serde_json::json!({"00000.tar": 4, "00001.tar": 4, "00002.tar": 2}));
+    let stats: Value = serde_json::from_slice(&fs::read(output.join("stats.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&stats["images"], &stats["captions"], &stats["truncated_captions"]),
+        (&10.into(), &5.into(), &1.into())
+    );
+    let mut keys = Vec::new();
+    for name in ["00000.tar", "00001.tar", "00002.tar"] {
+        for sample in Shards::open(&[output.join(name)]).unwrap().iter() {
+            let json: Value = serde_json::from_slice(sample.member("json").unwrap()).unwrap();
+            let caption = sample.caption().unwrap().unwrap();
+            let line = json["caption_id"].as_u64().unwrap() as usize;
+            assert_eq!(caption, lines[line].trim());
+            assert_eq!(json["caption"], caption);
+            assert_eq!(sample.key(), format!("{line:08}_{:03}", json["image_index"].as_u64().unwrap()));
+            assert_eq!(json["flags"], if line == 5 { serde_json::json!(["truncated"]) } else { serde_json::json!([]) });
+            assert!((json["truncated_tokens"].as_u64().unwrap() > 0) == (line == 5));
+            let image = image::decode(sample.image().unwrap().1, sample.key()).unwrap();
+            assert_eq!((image.width, image.height), (16, 16));
+            keys.push(sample.key().to_owned());
+        }
+    }
+    let want: Vec<String> =
+        [0, 1, 3, 4, 5].iter().flat_map(|id| (0..2).map(move |i| format!("{id:08}_{i:03}"))).collect();
+    assert_eq!(keys, want, "ids are line numbers, images of a caption adjacent and in order");
+}
+
+/// Fixture `ddim…` of diffusers: same noise in, same 8-bit images out but for at most one value in a thousand off by one.
+#[test]
+fn images_equal_those_of_diffusers() {
+    let bytes = fs::read(fixture("tiny_sd.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().clone().unwrap();
+    let captions: Vec<String> = serde_json::from_str(&metadata["captions"]).unwrap();
+    let negative: String =
+        serde_json::from_str(&metadata["negative_prompt"]).unwrap_or_else(|_| metadata["negative_prompt"].clone());
+    let folder = TempDir::new().unwrap();
+    let noise = tensors.tensor("ddim.noise").unwrap();
+    let model = tiny_sd();
+    let clipping = folder.path().join("clipping");
+    copy_folder(&root().join("assets/tiny-sd"), &clipping);
+    let config = clipping.join("scheduler/scheduler_config.json");
+    let on = fs::read_to_string(&config).unwrap().replace("\"clip_sample\": false", "\"clip_sample\": true");
+    fs::write(&config, on).unwrap();
+    let clipping = text(&clipping);
+
+    let all = ["-m", "2", "--batch", "3"];
+    let cases: [(&str, &str, usize, Vec<&str>); 6] = [
+        ("ddim50.w2", &model, 4, vec!["--steps", "50", "-w", "2"]),
+        ("ddim50.w8", &model, 4, vec!["--steps", "50", "-w", "8"]),
+        ("ddim7.w1", &model, 2, vec!["--steps", "7", "-w", "1"]),
+        ("ddim7.w3", &model, 2, vec!["--steps", "7", "-w", "3"]),
+        ("ddim7.w3_clip_sample", &clipping, 2, vec!["--steps", "7", "-w", "3"]),
+        ("ddim7.w3_negative", &model, 2, vec!["--steps", "7", "-w", "3", "--negative-prompt", &negative]),
+    ];
+    for (name, model, rows, flags) in cases {
+        let lines: Vec<&str> = captions[..rows].iter().map(String::as_str).collect();
+        let file = write_captions(folder.path(), &lines);
+        let noise_file = text(&folder.path().join("noise.safetensors"));
+        let data = &noise.data()[..rows * 2 * 4 * 4 * 4 * 4];
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![rows * 2, 4, 4, 4], data).unwrap();
+        safetensors::serialize_to_file([("noise", view)], None, noise_file.as_ref()).unwrap();
+        let output = folder.path().join(name);
+        let extra: Vec<&str> =
+            all.iter().copied().chain(["--save-latents", "--initial-noise", &noise_file]).chain(flags).collect();
+        succeeds(&args(model, &file, &text(&output), &extra));
+
+        let steps = if name.starts_with("ddim50") { 50 } else { 7 };
+        let ours = fs::read(output.join("latents/00000.safetensors")).unwrap();
+        let ours = f32s(SafeTensors::deserialize(&ours).unwrap().tensor("latents").unwrap().data());
+        let theirs = f32s(tensors.tensor(&format!("{name}.latents_{steps}")).unwrap().data());
+        let largest = theirs.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let worst = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert_eq!(ours.len(), theirs.len());
+        assert!(worst <= 1e-4 * largest, "{name}: latents differ by {worst} of {largest}");
+
+        let want = tensors.tensor(&format!("{name}.u8_truncated")).unwrap();
+        let shard = Shards::open(&[output.join("00000.tar")]).unwrap();
+        let got: Vec<u8> =
+            shard.iter().flat_map(|sample| image::decode(sample.image().unwrap().1, name).unwrap().data).collect();
+        assert_eq!(got.len(), want.data().len());
+        let differ = got.iter().zip(want.data()).filter(|(a, b)| a != b).count();
+        assert!(
+            got.iter().zip(want.data()).all(|(a, b)| a.abs_diff(*b) <= 1),
+            "{name}: a value is off by more than one"
+        );
+        assert!(differ * 1000 <= got.len(), "{name}: {differ} of {} values differ", got.len());
+    }
+}
+
+#[test]
+fn a_folder_belongs_to_one_configuration() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES));
+    let output = folder.path().join("out");
+    let output_text = text(&output);
+    succeeds(&args(&model, &captions, &output_text, &["--steps", "2"]));
+    let before = files(&output);
+    succeeds(&args(&model, &captions, &output_text, &["--steps", "2", "--batch", "2"]));
+    fails(
+        &args(&model, &captions, &output_text, &["--steps", "3", "--seed", "5"]),
+        2,
+        &["steps: was 2, now 3", "seed: was 0, now 5", "another output folder"],
+    );
+    fs::write(&captions, "another caption\n").unwrap();
+    fails(&args(&model, &captions, &output_text, &["--steps", "2"]), 2, &["captions_sha256", "captions: was 4, now 1"]);
+    assert_eq!(files(&output), before, "a refused run changes nothing");
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for (name, bytes) in files(from) {
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}

@@ -1,0 +1,56 @@
+//! Help texts are part of the interface: a change shows up in review as a change of `tests/cli/help/*.txt`.
+//! After a wanted change: `UPDATE_HELP=1 cargo test --release --test cli help`.
+
+use std::fs;
+
+use crate::common::{root, run, succeeds};
+
+const COMMANDS: [&str; 7] = ["demo", "generate", "train", "probe", "export", "inspect", "doctor"];
+
+#[test]
+fn help_texts_are_the_recorded_ones() {
+    let folder = root().join("tests/cli/help");
+    let update = std::env::var_os("UPDATE_HELP").is_some();
+    let mut differ = Vec::new();
+    for name in ["stablerep"].iter().chain(&COMMANDS) {
+        let args: &[&str] = if *name == "stablerep" { &["--help"] } else { &[name, "--help"] };
+        let text = succeeds(args);
+        let path = folder.join(format!("{name}.txt"));
+        if update {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &text).unwrap();
+        } else if fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
+            differ.push(name.to_string());
+        }
+    }
+    assert!(
+        differ.is_empty(),
+        "help of {differ:?} changed; if wanted, UPDATE_HELP=1 cargo test --release --test cli help"
+    );
+}
+
+#[test]
+fn every_command_is_listed_and_every_flag_explained() {
+    let overview = succeeds(&["--help"]);
+    for name in COMMANDS {
+        assert!(overview.contains(&format!("  {name} ")), "{name} is not in --help");
+        let long = succeeds(&[name, "--help"]);
+        // A flag line of clap's long help is followed by its explanation, indented deeper.
+        let lines: Vec<&str> = long.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            if line.trim_start().starts_with("--") || line.trim_start().starts_with("-m, --") {
+                let explained =
+                    lines.get(i + 1).is_some_and(|next| next.starts_with("          ") && !next.trim().is_empty());
+                assert!(explained, "{name}: no explanation of {}", line.trim());
+            }
+        }
+    }
+}
+
+#[test]
+fn nonsense_exits_with_2() {
+    for args in [&["frobnicate"][..], &[], &["generate"], &["train", "--nope"], &["--threads", "0", "doctor"]] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

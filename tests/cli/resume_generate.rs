@@ -1,0 +1,89 @@
+//! `kill -9` at random instants of `generate`: the run ends in the same bytes as one that was never disturbed.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::{assert_same_files, command, files, root, succeeds, text};
+use stablerep::rng::{Domain, Stream};
+use tempfile::TempDir;
+
+#[test]
+fn generate_survives_kills() {
+    let folder = TempDir::new().unwrap();
+    let captions = folder.path().join("captions.txt");
+    let lines: Vec<String> =
+        (0..24).map(|i| format!("a photo of a {} dress number {i}", ["dark", "light"][i % 2])).collect();
+    fs::write(&captions, lines.join("\n")).unwrap();
+    let (model, captions) = (text(&root().join("assets/tiny-sd")), text(&captions));
+    let args = |output: &str| -> Vec<String> {
+        let line =
+            ["generate", "--model", &model, "--captions", &captions, "--output", output, "-m", "2", "--steps", "6"];
+        let more = ["--images-per-shard", "4", "--batch", "3", "--save-latents", "--threads", "1"];
+        line.iter().chain(&more).map(|&word| word.to_owned()).collect()
+    };
+    let run = |output: &str| {
+        let words = args(output);
+        succeeds(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+
+    let reference = folder.path().join("reference");
+    let started = Instant::now();
+    run(&text(&reference));
+    let whole = started.elapsed().as_secs_f32();
+
+    let mut random = Stream::new(11, Domain::Shuffle, [0; 3]);
+    let mut landed = 0;
+    for round in 0..8 {
+        let output = folder.path().join(format!("killed{round}"));
+        for _ in 0..4 {
+            let words = args(&text(&output));
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            sleep(Duration::from_secs_f32(random.uniform_in(0.02, 0.35) * whole));
+            child.kill().unwrap();
+            landed += usize::from(!child.wait().unwrap().success());
+            if output.exists() {
+                for name in files(&output).into_keys().filter(|name| !name.contains(".partial")) {
+                    // Whatever has its final name has its final bytes.
+                    assert_eq!(
+                        fs::read(output.join(&name)).unwrap(),
+                        fs::read(reference.join(&name)).unwrap(),
+                        "{name}"
+                    );
+                }
+            }
+        }
+        run(&text(&output));
+        assert_same_files(&reference, &output, &format!("round {round}"));
+    }
+    assert!(landed >= 20, "only {landed} kills met a running process");
+}
+
+/// SIGTERM: exit code 75, whole shards kept, and the same command ends the run.
+#[cfg(unix)]
+#[test]
+fn generate_stops_on_a_signal_and_says_how_to_go_on() {
+    let folder = TempDir::new().unwrap();
+    let captions = folder.path().join("captions.txt");
+    fs::write(&captions, "a photo of a bag\n".repeat(400)).unwrap();
+    let output = text(&folder.path().join("out"));
+    let (model, captions) = (text(&root().join("assets/tiny-sd")), text(&captions));
+    let words =
+        ["generate", "--model", &model, "--captions", &captions, "--output", &output, "--images-per-shard", "4"];
+    let child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let shard = folder.path().join("out/00000.tar");
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !shard.exists() {
+        assert!(Instant::now() < limit, "no shard after a minute");
+        sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let result = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&result.stderr).into_owned();
+    assert_eq!(result.status.code(), Some(75), "{message}");
+    assert!(message.contains("run the same command again"), "{message}");
+    assert!(shard.exists());
+}
