@@ -6,6 +6,7 @@ use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::transform::{Transform, crop_flip};
 use crate::error::{Error, Result};
+use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
 use crate::store;
 
@@ -58,13 +59,15 @@ pub fn extract(
     Ok(())
 }
 
-/// Features `[N, D]` of the whole data set under the test transform.
+/// Features `[N, D]` of the whole data set under the test transform, with a progress bar called `what`.
 ///
 /// # Errors
 /// As [`extract`].
-pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform) -> Result<Vec<f32>> {
+pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform, what: &str) -> Result<Vec<f32>> {
     let mut features = vec![0.0; dataset.len() * encoder.vit().config().width];
     let indices: Vec<usize> = (0..dataset.len()).collect();
-    extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |_| ())?;
+    let progress = Progress::bar(dataset.len() as u64, what);
+    extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |n| progress.advance(n as u64))?;
+    progress.finish();
     Ok(features)
 }

@@ -113,12 +113,11 @@ impl Heads {
         let x = normalised.as_deref().unwrap_or(x);
         let (rows, columns) = (labels.len(), self.bias.len());
         let shape = Shape { rows, heads: self.lrs.len(), classes: self.classes };
-        let logits = self.logits(x, rows);
+        let mut logits = self.logits(x, rows);
         let mut losses = vec![0.0; rows * shape.heads];
-        let mut log_sums = vec![0.0; rows * shape.heads];
-        cross_entropy::forward(&mut losses, &mut log_sums, &logits, labels, shape);
-        let mut dlogits = vec![0.0; logits.len()];
-        cross_entropy::backward(&mut dlogits, &logits, &log_sums, labels, 1.0 / rows as f32, shape);
+        cross_entropy::forward_in_place(&mut losses, &mut logits, labels, shape);
+        let mut dlogits = logits;
+        cross_entropy::backward_in_place(&mut dlogits, labels, 1.0 / rows as f32, shape);
         gemm::tn(&mut self.dweight, x, &dlogits, (self.width, columns, rows), false, Threads::All);
         self.dbias.fill(0.0);
         for row in dlogits.chunks_exact(columns) {

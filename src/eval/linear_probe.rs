@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::heads::Heads;
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
 use crate::store;
 
@@ -203,6 +204,7 @@ pub fn run(
 
     let steps_per_epoch = train.len().div_ceil(batch);
     let total = steps_per_epoch * config.epochs;
+    let progress = Progress::bar(total as u64, "linear probe");
     let mut order = train;
     let mut x = vec![0.0; batch * data.width];
     for epoch in 0..config.epochs {
@@ -221,6 +223,7 @@ pub fn run(
                 let share = indices.len() as f64 / order.len() as f64;
                 kind.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * f64::from(loss));
             }
+            progress.advance(1);
         }
         if (epoch + 1) % config.eval_every == 0 || epoch + 1 == config.epochs {
             for kind in &mut trained {
@@ -230,9 +233,11 @@ pub fn run(
                     let val = (!val_labels.is_empty()).then(|| val[head]);
                     evaluations.push(Evaluation { epoch: epoch + 1, test: test[head], val });
                 }
+                progress.note(format!("best head {:.2} %", test.iter().copied().fold(0.0, f64::max)));
             }
         }
     }
+    progress.finish();
     trained.into_iter().map(|kind| kind.report(config, batch)).collect()
 }
 

@@ -90,10 +90,13 @@ pub fn probe_encoder(
     settings.check()?;
     test.match_classes(train)?;
     let transform = Transform::new(encoder.vit().config().image_size, settings.fit, settings.resize)?;
-    let test_features = extract_all(encoder, &test, transform)?;
+    let test_features = extract_all(encoder, &test, transform, "test features")?;
     let frozen = settings.linear.as_ref().is_some_and(|linear| linear.augmentation == Augmentation::None);
-    let train_features =
-        if settings.knn.is_some() || frozen { extract_all(encoder, train, transform)? } else { Vec::new() };
+    let train_features = if settings.knn.is_some() || frozen {
+        extract_all(encoder, train, transform, "train features")?
+    } else {
+        Vec::new()
+    };
     let task =
         Task { encoder, train, train_features: &train_features, test: &test, test_features: &test_features, transform };
     Ok(ProbeReport {

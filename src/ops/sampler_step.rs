@@ -22,21 +22,18 @@ pub fn advance(x: &mut [f32], conditional: &[f32], unconditional: Option<(&[f32]
         x.len(),
         conditional.len()
     );
-    vectorize(
-        #[inline(always)]
-        || match unconditional {
-            None => {
-                for (x, &c) in x.iter_mut().zip(conditional) {
-                    *x = next(*x, c, step);
-                }
+    vectorize(|| match unconditional {
+        None => {
+            for (x, &c) in x.iter_mut().zip(conditional) {
+                *x = next(*x, c, step);
             }
-            Some((unconditional, w)) => {
-                for ((x, &c), &u) in x.iter_mut().zip(conditional).zip(unconditional) {
-                    *x = next(*x, u + w * (c - u), step);
-                }
+        }
+        Some((unconditional, w)) => {
+            for ((x, &c), &u) in x.iter_mut().zip(conditional).zip(unconditional) {
+                *x = next(*x, u + w * (c - u), step);
             }
-        },
-    );
+        }
+    });
 }
 
 #[inline(always)]
