@@ -8,7 +8,9 @@
 
 pub mod activation;
 pub mod attention;
+pub mod augment;
 pub mod batchnorm;
+pub mod blur;
 pub mod contrastive;
 pub mod conv;
 pub mod cross_entropy;
@@ -16,6 +18,7 @@ pub mod embed;
 pub mod gelu;
 pub mod gemm;
 pub mod groupnorm;
+pub mod jitter;
 pub mod l2norm;
 pub mod layernorm;
 pub mod linear;

@@ -1,1 +1,3 @@
 //! Shards to a trained encoder.
+
+pub mod views;
