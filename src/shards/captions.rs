@@ -20,8 +20,9 @@ pub struct CaptionGroups {
     pub groups: Vec<CaptionGroup>,
     /// Number of different texts.
     pub texts: usize,
-    /// One message per sample that has no image or no readable caption, and is therefore in no group.
-    pub bad: Vec<String>,
+    /// (position of the file in [`Shards::files`], message) of every sample that has no image or no readable caption and is
+    /// therefore in no group.
+    pub bad: Vec<(usize, String)>,
 }
 
 impl CaptionGroups {
@@ -34,11 +35,11 @@ impl CaptionGroups {
             let (id, text) = match describe(&sample) {
                 Ok(Ok(pair)) => pair,
                 Ok(Err(missing)) => {
-                    all.bad.push(format!("{}: {missing}", sample.name()));
+                    all.bad.push((sample.file(), format!("{}: {missing}", sample.name())));
                     continue;
                 }
                 Err(e) => {
-                    all.bad.push(e.to_string());
+                    all.bad.push((sample.file(), e.to_string()));
                     continue;
                 }
             };

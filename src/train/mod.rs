@@ -1,3 +1,4 @@
 //! Shards to a trained encoder.
 
+pub mod loader;
 pub mod views;

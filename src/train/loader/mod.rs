@@ -1,0 +1,233 @@
+//! Shards → batches of views, by (epoch, step) alone.
+//!
+//! A batch is a pure function of the configuration, the shards, and (epoch, step): the order of an epoch, the images drawn of a caption and
+//! the parameters of every view come from streams keyed by what they are for. So a run goes on from two numbers, and neither the cache,
+//! nor the thread that decodes ahead, nor the number of threads changes a bit.
+//!
+//! **Bad data.** Damaged tars, samples without image or caption, and captions that lost images to either are named on stderr and left out
+//! when the shards are opened; images that do not decode are found when they are first needed. Then another image of the same caption
+//! stands in (the next of the caption's drawn order), or, when none is left, the caption n places further in the epoch's order does. Each is
+//! counted once; more than `max_bad` stop the run.
+
+mod decode;
+mod source;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rayon::prelude::*;
+
+use super::views::Augmenter;
+use crate::bail;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::augment::{Augment, AugmentParams, Policy};
+use crate::rng::{Domain, Stream};
+use decode::Images;
+use source::{Found, Source};
+
+/// What a loader draws batches from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Folders of shards, tars, or patterns of tars.
+    pub data: Vec<PathBuf>,
+    /// Captions per batch, n.
+    pub captions_per_batch: usize,
+    /// Different images drawn of each caption, m.
+    pub images_per_caption: usize,
+    /// Views made of each drawn image (2 for SimCLR).
+    pub crops: usize,
+    /// Side of a view, pixels.
+    pub image_size: usize,
+    pub augmentation: Policy,
+    /// Share of the area that a crop takes, smallest and largest.
+    pub crop_scale: [f64; 2],
+    /// Otherwise captions come in order, and of each its first m images.
+    pub shuffle: bool,
+    pub seed: u64,
+    /// Bad samples tolerated; each is named on stderr.
+    pub max_bad: usize,
+    /// Whether one image in twenty is shrunk and enlarged first.
+    pub downsample: bool,
+}
+
+impl LoaderConfig {
+    /// Views of one caption: images × crops.
+    pub fn views(&self) -> usize {
+        self.images_per_caption * self.crops
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.captions_per_batch == 0 || self.images_per_caption == 0 || self.crops == 0 {
+            bail!(Usage, "captions per batch, images per caption and crops must be at least 1");
+        }
+        if self.image_size == 0 || self.image_size > 4096 {
+            bail!(Usage, "image size {}: expected 1 to 4096", self.image_size);
+        }
+        let [low, high] = self.crop_scale;
+        if !(0.0 < low && low <= high && high <= 1.0) {
+            bail!(Usage, "crop scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1");
+        }
+        Ok(())
+    }
+}
+
+/// Makes the batches of a training run.
+#[derive(Debug)]
+pub struct Loader {
+    config: LoaderConfig,
+    source: Arc<Source>,
+    ahead: Ahead,
+    /// Samples already counted as bad.
+    counted: HashSet<u32>,
+    bad: usize,
+}
+
+impl Loader {
+    /// Opens and indexes the shards. Decoded images are kept in up to a quarter of the memory that is free now.
+    pub fn new(config: &LoaderConfig) -> Result<Self> {
+        Self::with_cache(config, Device::Cpu.available_bytes().map_or(1 << 30, |free| free / 4))
+    }
+
+    /// Keeps decoded images in at most `cache_bytes`.
+    pub fn with_cache(config: &LoaderConfig, cache_bytes: u64) -> Result<Self> {
+        config.check()?;
+        let (source, bad) = Source::open(config, Images::new(cache_bytes))?;
+        let source = Arc::new(source);
+        let mut loader =
+            Self { config: config.clone(), ahead: Ahead::start(&source)?, source, counted: HashSet::new(), bad: 0 };
+        for message in bad {
+            loader.count(&message)?;
+        }
+        Ok(loader)
+    }
+
+    /// Whole batches of an epoch; captions beyond them wait for the next epoch's order.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.source.captions() / self.config.captions_per_batch) as u64
+    }
+
+    /// Captions that can be drawn.
+    pub fn captions(&self) -> usize {
+        self.source.captions()
+    }
+
+    /// Images of these captions.
+    pub fn images(&self) -> usize {
+        self.source.images()
+    }
+
+    /// Bad samples counted so far.
+    pub fn bad(&self) -> usize {
+        self.bad
+    }
+
+    /// Most memory that decoded images may take, bytes.
+    pub fn cache_bytes(&self) -> u64 {
+        self.source.cache_bytes()
+    }
+
+    /// Fills `images` `[views·n, side, side, 3]` with the normalised views of step `step` of `epoch`, view-major (row = slot·n + caption;
+    /// slot = image·crops + crop), and `labels` `[views·n]` with the number of each row's caption text.
+    ///
+    /// # Errors
+    /// Data error once more than `max_bad` samples turned out bad, or a batch cannot be filled.
+    pub fn batch(&mut self, epoch: u64, step: u64, images: &mut [f32], labels: &mut [u32]) -> Result<()> {
+        let LoaderConfig { captions_per_batch: n, crops, image_size: side, seed, .. } = self.config;
+        let rows = self.config.views() * n;
+        assert!(
+            images.len() == rows * side * side * 3 && labels.len() == rows && step < self.steps_per_epoch(),
+            "batch: images {} labels {} step {step} for {rows} rows of side {side}, {} steps",
+            images.len(),
+            labels.len(),
+            self.steps_per_epoch()
+        );
+        self.ahead.finish();
+        let found: Vec<Found> = self.source.find(epoch, step)?;
+        let bad: BTreeMap<u32, String> = found.iter().flat_map(|one| one.bad.iter().cloned()).collect();
+        for (sample, message) in bad {
+            if self.counted.insert(sample) {
+                self.count(&message)?;
+            }
+        }
+        let next = if step + 1 < self.steps_per_epoch() { (epoch, step + 1) } else { (epoch + 1, 0) };
+        self.source.images.forget_ahead();
+        self.ahead.request(next);
+
+        let augment = Augment {
+            policy: self.config.augmentation,
+            crop_scale: self.config.crop_scale,
+            downsample: self.config.downsample,
+        };
+        images.par_chunks_exact_mut(side * side * 3).zip(labels.par_iter_mut()).enumerate().try_for_each_init(
+            Augmenter::default,
+            |augmenter, (row, (out, label))| {
+                let (slot, one) = (row / n, &found[row % n]);
+                *label = one.label;
+                let (sample, image) = &one.images[slot / crops];
+                let ids = [epoch as u32, *sample, (slot % crops) as u32];
+                let mut stream = Stream::new(seed, Domain::Augmentation, ids);
+                let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
+                augmenter.view(out, image, &params, side)
+            },
+        )
+    }
+
+    fn count(&mut self, message: &str) -> Result<()> {
+        self.bad += 1;
+        if self.bad > self.config.max_bad {
+            bail!(
+                Data,
+                "{message}\n{} bad sample(s), --max-bad allows {}: repair or regenerate the shard, or raise --max-bad to train without them",
+                self.bad,
+                self.config.max_bad
+            );
+        }
+        eprintln!("warning: bad sample {} of {} allowed: {message}", self.bad, self.config.max_bad);
+        Ok(())
+    }
+}
+
+/// A thread that decodes the images of the next step while the current one is computed.
+#[derive(Debug)]
+struct Ahead {
+    requests: Sender<(u64, u64)>,
+    done: Receiver<()>,
+    pending: bool,
+}
+
+impl Ahead {
+    fn start(source: &Arc<Source>) -> Result<Self> {
+        let (requests, inbox) = channel::<(u64, u64)>();
+        let (outbox, done) = channel();
+        let source = Arc::clone(source);
+        let work = move || {
+            for (epoch, step) in inbox {
+                // Whatever is wrong with the data is found again, and reported, by the batch itself.
+                let _ = source.find(epoch, step);
+                if outbox.send(()).is_err() {
+                    break;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("decode-ahead".into())
+            .spawn(work)
+            .map_err(|e| Error::Failed(format!("cannot start the decoding thread: {e}")))?;
+        Ok(Self { requests, done, pending: false })
+    }
+
+    fn request(&mut self, step: (u64, u64)) {
+        self.pending = self.requests.send(step).is_ok();
+    }
+
+    /// Waits for the requested step, so that nothing is decoded twice.
+    fn finish(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            // An error means that the thread is gone; then the batch decodes for itself.
+            let _ = self.done.recv();
+        }
+    }
+}
