@@ -10,13 +10,8 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::models::vit::{Vit, VitConfig};
+use crate::ops::augment::Normalize;
 use crate::weights::{BackboneNames, ParamTable, SafeTensors};
-
-/// Mean of ImageNet's training images per channel: what every model of the paper is trained with.
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-
-/// Their standard deviation.
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// Head width of every standard ViT, for files that do not say how many heads they have.
 const HEAD_DIM: usize = 64;
@@ -50,6 +45,7 @@ pub struct Encoder {
     params: Vec<f32>,
     mean: [f32; 3],
     std: [f32; 3],
+    normalize: Normalize,
     source: String,
 }
 
@@ -75,7 +71,7 @@ impl Encoder {
         let mut params = vec![0.0; table.len()];
         vit.init(&mut params, seed);
         let source = format!("random weights (seed {seed})");
-        Ok(Self { vit, params, mean: IMAGENET_MEAN, std: IMAGENET_STD, source })
+        Ok(Self::new(vit, params, Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD, source))
     }
 
     /// An encoder from weights in memory; `params` holds exactly the tensors of `model` in [`Vit`]'s order.
@@ -94,7 +90,7 @@ impl Encoder {
         if params.len() != table.len() {
             bail!(Usage, "{source}: {} parameters, {} expected for {}", params.len(), table.len(), describe(model));
         }
-        Ok(Self { vit, params, mean, std, source: source.to_string() })
+        Ok(Self::new(vit, params, mean, std, source.to_string()))
     }
 
     fn load(path: &Path, heads: Option<usize>) -> Result<Self> {
@@ -112,8 +108,16 @@ impl Encoder {
         if let Some(info) = table.iter().find(|info| info.param.of(&params).iter().any(|v| !v.is_finite())) {
             bail!(Data, "{shown}: tensor `{}` holds values that are not finite", names.in_file(&info.name));
         }
-        let (mean, std) = (about.mean.unwrap_or(IMAGENET_MEAN), about.std.unwrap_or(IMAGENET_STD));
-        Ok(Self { vit, params, mean, std, source: shown })
+        let (mean, std) =
+            (about.mean.unwrap_or(Normalize::IMAGENET_MEAN), about.std.unwrap_or(Normalize::IMAGENET_STD));
+        if std.iter().any(|&v| v <= 0.0) {
+            bail!(Data, "{shown}: std {std:?} of its pixels: expected three numbers above 0");
+        }
+        Ok(Self::new(vit, params, mean, std, shown))
+    }
+
+    fn new(vit: Vit, params: Vec<f32>, mean: [f32; 3], std: [f32; 3], source: String) -> Self {
+        Self { vit, params, mean, std, normalize: Normalize::new(mean, std), source }
     }
 
     pub fn vit(&self) -> &Vit {
@@ -145,12 +149,7 @@ impl Encoder {
     /// # Panics
     /// When `image` is not S×S.
     pub fn normalise(&self, out: &mut [f32], image: &Rgb8) {
-        assert_eq!(out.len(), image.data.len(), "an image of {}×{}", image.width, image.height);
-        for (out, pixel) in out.chunks_exact_mut(3).zip(image.data.chunks_exact(3)) {
-            for c in 0..3 {
-                out[c] = (f32::from(pixel[c]) / 255.0 - self.mean[c]) / self.std[c];
-            }
-        }
+        self.normalize.apply(out, &image.data);
     }
 
     /// Features `[N, D]` of images of its own size.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::image::{Filter, Rgb8, resize};
+use crate::image::{Filter, Resampler, Rgb8, resize};
+use crate::ops::augment::{self, Augment, AugmentParams, Policy, short_side};
 use crate::rng::Stream;
 
 /// How a photograph becomes S×S.
@@ -63,13 +64,10 @@ impl Transform {
         let size = self.size;
         match self.fit {
             Fit::Crop => {
-                let (short, long) = (image.width.min(image.height), image.width.max(image.height));
-                let scaled_long = (self.resize as u64 * long as u64 / short.max(1) as u64) as usize;
-                let (width, height) =
-                    if image.width <= image.height { (self.resize, scaled_long) } else { (scaled_long, self.resize) };
+                let (width, height) = short_side((image.width, image.height), self.resize);
                 let image = resize(image, width, height, Filter::Bilinear)?;
                 let offset = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
-                Ok(crop(&image, offset(width), offset(height), size, size))
+                Ok(crop(&image, offset(width), offset(height), size))
             }
             Fit::Stretch => resize(image, size, size, Filter::Bilinear),
             Fit::Pad => {
@@ -83,52 +81,25 @@ impl Transform {
 }
 
 /// The paper's augmentation of the probe's training images: a random resized crop (area 0.08–1 of the picture, ratio 3/4–4/3,
-/// bilinear) and a flip with odds ½, drawn as torchvision draws them.
+/// bilinear) and a flip with odds ½.
 ///
 /// # Errors
 /// Whatever the resize refuses.
 pub fn crop_flip(image: &Rgb8, size: usize, stream: &mut Stream) -> Result<Rgb8> {
-    let [left, top, width, height] = random_crop(image.width, image.height, stream);
-    let mut out = resize(&crop(image, left, top, width, height), size, size, Filter::Bilinear)?;
-    if stream.uniform() < 0.5 {
-        for row in out.data.chunks_exact_mut(3 * size) {
-            row.as_chunks_mut::<3>().0.reverse();
-        }
+    let augment = Augment { policy: Policy::Weak, crop_scale: Policy::Strong.crop_scale(), downsample: false };
+    let params = AugmentParams::draw(stream, &augment, image.width, image.height);
+    let mut data = vec![0; 3 * size * size];
+    Resampler::default().crop(&mut data, (size, size), image, params.crop, Filter::Bilinear)?;
+    if params.flip {
+        augment::flip(&mut data, size);
     }
-    Ok(out)
+    Ok(Rgb8 { width: size, height: size, data })
 }
 
-/// Left, top, width and height of torchvision's `RandomResizedCrop` with scale (0.08, 1) and ratio (3/4, 4/3): ten tries, then the
-/// largest centred crop within the ratios.
-fn random_crop(width: usize, height: usize, stream: &mut Stream) -> [usize; 4] {
-    let (least, most) = (3.0f64 / 4.0, 4.0f64 / 3.0);
-    let mut between = |lo: f64, hi: f64| lo + (hi - lo) * f64::from(stream.uniform());
-    for _ in 0..10 {
-        let area = (width * height) as f64 * between(0.08, 1.0);
-        let ratio = between(least.ln(), most.ln()).exp();
-        let (w, h) =
-            ((area * ratio).sqrt().round_ties_even() as usize, (area / ratio).sqrt().round_ties_even() as usize);
-        let (left, top) = (between(0.0, 1.0), between(0.0, 1.0));
-        if 0 < w && w <= width && 0 < h && h <= height {
-            let place = |free: usize, at: f64| ((free + 1) as f64 * at) as usize;
-            return [place(width - w, left), place(height - h, top), w, h];
-        }
-    }
-    let ratio = width as f64 / height as f64;
-    let (w, h) = if ratio < least {
-        (width, ((width as f64 / least).round_ties_even() as usize).clamp(1, height))
-    } else if ratio > most {
-        (((height as f64 * most).round_ties_even() as usize).clamp(1, width), height)
-    } else {
-        (width, height)
-    };
-    [(width - w) / 2, (height - h) / 2, w, h]
-}
-
-/// The part of `image` whose top left corner is (`left`, `top`).
-fn crop(image: &Rgb8, left: usize, top: usize, width: usize, height: usize) -> Rgb8 {
-    let rows = (top..top + height).flat_map(|y| &image.row(y)[3 * left..3 * (left + width)]);
-    Rgb8 { width, height, data: rows.copied().collect() }
+/// The `size`×`size` part of `image` whose top left corner is (`left`, `top`).
+fn crop(image: &Rgb8, left: usize, top: usize, size: usize) -> Rgb8 {
+    let rows = (top..top + size).flat_map(|y| &image.row(y)[3 * left..3 * (left + size)]);
+    Rgb8 { width: size, height: size, data: rows.copied().collect() }
 }
 
 /// `image` in the middle of a black `size`×`size`; an odd margin is wider at the right and bottom.

@@ -184,21 +184,21 @@ fn bad_webdatasets_are_named() {
     let path = root.path().join("s.tar");
     let image = png(40, 40, 9);
     write_tar(&path, &[("0.png", &image), ("1.png", &image), ("1.cls", b"1")]);
-    data_error(webdataset::open(&path), &["s.tar", "sample 0 has an image but no .cls"]);
+    data_error(webdataset::open(&path), &["s.tar", "s.tar: 0: has an image but no .cls"]);
     write_tar(&path, &[("0.png", &image), ("0.cls", b"0"), ("1.cls", b"1")]);
-    data_error(webdataset::open(&path), &["s.tar", "sample 1 has .cls but no .jpg"]);
+    data_error(webdataset::open(&path), &["s.tar", "s.tar: 1: has .cls but no .jpg"]);
     for bad in ["cat", "-1", "1.5", "4000000000", ""] {
         write_tar(&path, &[("0.png", &image), ("0.cls", bad.as_bytes())]);
-        data_error(webdataset::open(&path), &["s.tar", "0.cls", "class number"]);
+        data_error(webdataset::open(&path), &["s.tar: 0.cls", "class number"]);
     }
     write_tar(&path, &[("readme.txt", b"nothing")]);
     data_error(webdataset::open(&path), &["s.tar", "no samples"]);
     fs::write(&path, b"this is not a tar file, but it is longer than nothing".repeat(20)).unwrap();
-    data_error(webdataset::open(&path), &["s.tar", "damaged tar"]);
+    data_error(webdataset::open(&path), &["s.tar", "fetch the shard again"]);
     write_tar(&path, &[("0.cls", b"0"), ("0.png", &image)]);
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..1536 + 20]).unwrap();
-    data_error(webdataset::open(&path), &["s.tar", "truncated", "0.png"]);
+    data_error(webdataset::open(&path), &["s.tar", "cut short", "0.png"]);
 }
 
 #[test]

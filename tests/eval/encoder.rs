@@ -3,9 +3,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use stablerep::error::{Error, Result};
-use stablerep::eval::encoder::{Encoder, IMAGENET_MEAN, IMAGENET_STD, ModelSource};
+use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::timm;
 use stablerep::models::vit::VitConfig;
+use stablerep::ops::augment::Normalize;
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
@@ -92,7 +93,7 @@ fn official_names_are_imported() {
         // One head of 64: the width of every standard ViT's heads.
         assert_eq!(again.vit().config(), &model);
         assert_eq!(bits(again.params()), bits(encoder.params()));
-        assert_eq!((again.mean(), again.std()), (IMAGENET_MEAN, IMAGENET_STD));
+        assert_eq!((again.mean(), again.std()), (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD));
     }
 }
 
@@ -148,7 +149,8 @@ fn bad_weights_are_named() {
     let encoder = Encoder::random(&small(), 3).unwrap();
     let mut params = encoder.params().to_vec();
     params[30] = f32::NAN;
-    let broken = Encoder::from_params(&small(), params, IMAGENET_MEAN, IMAGENET_STD, "test").unwrap();
+    let broken =
+        Encoder::from_params(&small(), params, Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD, "test").unwrap();
     write(&path, &broken, "", &[], &[]);
     refuse(&path, &["weights.safetensors", "pos_embed", "not finite"]);
 
@@ -191,12 +193,14 @@ fn bad_timm_configs_are_named() {
     case("/global_pool", json!("avg"), "global_pool");
     case("/model_args/num_heads", json!("three"), "num_heads");
     case("/pretrained_cfg/mean", json!([0.5]), "mean");
+    case("/pretrained_cfg/std", json!([0.5, 0.0, 0.5]), "std");
     case("/architecture", json!(7), "architecture");
     cases.push(("{".into(), "not JSON"));
     for (text, part) in cases {
         fs::write(&path, text).unwrap();
         let error = open(root.path(), None).unwrap_err();
-        assert!(error.exit_code() == 3 && error.to_string().contains("config.json"), "{error}");
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
 }

@@ -72,7 +72,7 @@ fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut Vec<PathBuf>
 }
 
 /// Whether the name ends in `.jpg`, `.jpeg` or `.png`, in any case.
-pub(super) fn has_image_name(path: &Path) -> bool {
+fn has_image_name(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }

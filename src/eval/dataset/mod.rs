@@ -35,8 +35,8 @@ enum Images {
     Gray { height: usize, width: usize, pixels: Vec<u8> },
     /// One file per image.
     Files(Vec<PathBuf>),
-    /// Members of tar files.
-    Members(webdataset::Members),
+    /// Samples of tar files.
+    Samples(webdataset::Samples),
 }
 
 impl Dataset {
@@ -44,12 +44,16 @@ impl Dataset {
     /// - an IDX file of images (`*-images-idx3-ubyte`, gzipped or not); its labels are in `labels`, or in the file beside it with
     ///   `labels-idx1` for `images-idx3` in its name;
     /// - a folder with the four MNIST-named IDX files: `split` picks `train-…` or `t10k-…`;
-    /// - a `.tar` file or a folder of them: webdataset shards with `.cls` members;
+    /// - a `.tar` file, a folder of them or a pattern `{00000..00012}.tar`: webdataset shards with `.cls` members;
     /// - any other folder: one subfolder per class.
     ///
     /// # Errors
     /// `Data` naming the file, what was expected and the fix; `Io` when the system refuses.
     pub fn open(path: &Path, labels: Option<&Path>, split: Split) -> Result<Self> {
+        if !path.exists() && path.to_string_lossy().contains('{') {
+            refuse_labels(path, labels)?;
+            return webdataset::open(path);
+        }
         let kind = std::fs::metadata(path).map_err(Error::io("open", path))?;
         if kind.is_file() {
             if path.extension().is_some_and(|extension| extension == "tar") {
@@ -114,7 +118,7 @@ impl Dataset {
                 let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
                 crate::image::decode(&bytes, &path.display().to_string())
             }
-            Images::Members(members) => members.image(index),
+            Images::Samples(samples) => samples.image(index),
         }
     }
 
@@ -123,7 +127,7 @@ impl Dataset {
         match &self.images {
             Images::Gray { .. } => format!("{}: image {index}", self.name),
             Images::Files(paths) => paths[index].display().to_string(),
-            Images::Members(members) => members.describe(index),
+            Images::Samples(samples) => samples.describe(index),
         }
     }
 
