@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use stablerep::generate::sampler::{Ddim, SchedulerConfig, guide};
+use stablerep::generate::sampler::{Ddim, SchedulerConfig};
+use stablerep::ops::sampler_step::{Step, advance};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -95,7 +96,7 @@ fn single_steps_match_diffusers() {
             for t in [961, 481, 1] {
                 let i = ddim.timesteps().iter().position(|&visited| visited == t).unwrap();
                 let mut got = x.clone();
-                ddim.step(i, &mut got, &output);
+                advance(&mut got, &output, None, ddim.coefficients(i));
                 for (got, want) in got.iter().zip(f32s(&format!("{prediction}.{mode}.t{t}"))) {
                     // diffusers works in f32: at t = 1, 1 - alpha = 1.8e-3 is known to 3e-5, its root to 2e-5.
                     assert!((got - want).abs() <= 5e-5 * want.abs().max(1.0), "{prediction} {mode} {t}: {got} {want}");
@@ -142,8 +143,8 @@ fn odd_configs_are_refused_by_name() {
 fn guidance_interpolates_and_extrapolates() {
     let (uncond, cond) = ([1.0f32, -2.0, 0.5], [2.0f32, 1.0, 0.5]);
     for (w, want) in [(0.0, [1.0, -2.0, 0.5]), (1.0, [2.0, 1.0, 0.5]), (3.0, [4.0, 7.0, 0.5])] {
-        let mut eps = uncond;
-        guide(&mut eps, &cond, w);
+        let mut eps = [0.0; 3];
+        advance(&mut eps, &cond, Some((&uncond, w)), Step::Linear { a: 0.0, b: 1.0 });
         assert_eq!(eps, want);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::sampler::{Ddim, SamplerKind, SchedulerConfig, guide};
+use super::sampler::{Ddim, SamplerKind, SchedulerConfig};
 use crate::bail;
 use crate::device::{MappedFile, Plan};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::models::tokenizer::Tokenizer;
 use crate::models::unet::{self, Batch, TextContext, UNet};
 use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
-use crate::ops::pixels;
+use crate::ops::{pixels, sampler_step};
 use crate::store;
 use crate::weights::SafeTensors;
 
@@ -285,13 +285,8 @@ impl Lane {
         for (step, time) in job.table.iter().enumerate() {
             job.unet.forward(eps, x, &batch, time, &mut self.unet, job.threads);
             let (conditional, other) = eps.split_at_mut(x.len());
-            match job.unconditional {
-                Some((_, w)) => {
-                    guide(other, conditional, *w);
-                    job.sampler.step(step, x, other);
-                }
-                None => job.sampler.step(step, x, conditional),
-            }
+            let unconditional = job.unconditional.map(|(_, w)| (&*other, *w));
+            sampler_step::advance(x, conditional, unconditional, job.sampler.coefficients(step));
             on_step(step + 1);
             if store::interrupted() {
                 return Err(Stopped);

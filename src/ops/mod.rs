@@ -29,5 +29,6 @@ pub mod patch_embed;
 pub mod pixels;
 pub mod reduce;
 pub mod relu;
+pub mod sampler_step;
 pub mod self_attention;
 pub mod simd;

@@ -1,6 +1,7 @@
 use stablerep::ops::activation::{geglu, gelu, quick_gelu, silu};
 use stablerep::ops::embed::timestep;
 use stablerep::ops::pixels::to_u8;
+use stablerep::ops::sampler_step::{Step, advance};
 
 use crate::support::{assert_close, random};
 
@@ -52,6 +53,37 @@ fn timestep_embedding_has_its_order_and_shift() {
             (want[sin], want[cos]) = (angle.sin(), angle.cos());
         }
         assert_close("timestep", &y, &want, 4e-6);
+    }
+}
+
+#[test]
+fn sampler_step_guides_and_clips() {
+    let (x, c, u) = (random(37, 1), random(37, 2), random(37, 3));
+    let of = |values: &[f32], i: usize| f64::from(values[i]);
+    let linear = Step::Linear { a: 1.25, b: -0.5 };
+    let clipped = Step::Clipped { x0: (1.5, -1.25), eps: (0.25, 1.0), clean: 0.75, noise: 0.5, limit: 1.0 };
+    for w in [None, Some(2.0f32), Some(7.5)] {
+        let guided = |i: usize| match w {
+            None => of(&c, i),
+            Some(w) => of(&u, i) + f64::from(w) * (of(&c, i) - of(&u, i)),
+        };
+        let wants: [(Step, Vec<f64>); 2] = [
+            (linear, (0..37).map(|i| 1.25 * of(&x, i) - 0.5 * guided(i)).collect()),
+            (
+                clipped,
+                (0..37)
+                    .map(|i| {
+                        let clean = (1.5 * of(&x, i) - 1.25 * guided(i)).clamp(-1.0, 1.0);
+                        0.75 * clean + 0.5 * (0.25 * of(&x, i) + guided(i))
+                    })
+                    .collect(),
+            ),
+        ];
+        for (step, want) in wants {
+            let mut y = x.clone();
+            advance(&mut y, &c, w.map(|w| (&u[..], w)), step);
+            assert_close("step", &y, &want, 2e-6);
+        }
     }
 }
 

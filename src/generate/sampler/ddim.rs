@@ -5,6 +5,7 @@
 
 use super::schedule::{PredictionType, SchedulerConfig};
 use crate::error::Result;
+use crate::ops::sampler_step;
 
 /// The coefficients of one step.
 #[derive(Clone, Copy, Debug)]
@@ -57,25 +58,22 @@ impl Ddim {
     /// (a, b) of `x' = a·x + b·prediction` at step `i`; `None` when x0 is clipped in between.
     pub fn linear(&self, i: usize) -> Option<(f64, f64)> {
         let Step { x0, eps, next } = self.table[i];
-        self.clip.is_none().then(|| (next.0 * x0.0 + next.1 * eps.0, next.0 * x0.1 + next.1 * eps.1))
+        self.clip.is_none().then_some((next.0 * x0.0 + next.1 * eps.0, next.0 * x0.1 + next.1 * eps.1))
     }
 
-    /// Takes step `i` in place: `x` becomes the latent at the next, less noisy step. `prediction` is the UNet's output for `x`.
-    pub fn step(&self, i: usize, x: &mut [f32], prediction: &[f32]) {
-        assert_eq!(x.len(), prediction.len(), "ddim: latent and prediction differ in length");
-        if let Some((a, b)) = self.linear(i) {
-            let (a, b) = (a as f32, b as f32);
-            for (x, &p) in x.iter_mut().zip(prediction) {
-                *x = a * *x + b * p;
-            }
-            return;
-        }
+    /// Step `i` as the op takes it: `x` becomes the latent at the next, less noisy step.
+    pub fn coefficients(&self, i: usize) -> sampler_step::Step {
         let Step { x0, eps, next } = self.table[i];
-        let bound = f64::from(self.clip.unwrap_or(f32::INFINITY));
-        for (x, &p) in x.iter_mut().zip(prediction) {
-            let (value, p) = (f64::from(*x), f64::from(p));
-            let clipped = (x0.0 * value + x0.1 * p).clamp(-bound, bound);
-            *x = (next.0 * clipped + next.1 * (eps.0 * value + eps.1 * p)) as f32;
+        let pair = |(x, prediction): (f64, f64)| (x as f32, prediction as f32);
+        match (self.linear(i), self.clip) {
+            (Some(linear), _) => {
+                let (a, b) = pair(linear);
+                sampler_step::Step::Linear { a, b }
+            }
+            (None, limit) => {
+                let ((clean, noise), limit) = (pair(next), limit.unwrap_or(f32::INFINITY));
+                sampler_step::Step::Clipped { x0: pair(x0), eps: pair(eps), clean, noise, limit }
+            }
         }
     }
 }
