@@ -48,13 +48,13 @@ pub(super) fn make(job: &Job, unit: &Unit, pipeline: &mut Pipeline, progress: &P
     let first = unit.captions.start;
 
     for batch in items.chunks(config.batch) {
-        for item in batch {
-            let slot = &mut texts[item.caption - first];
-            if slot.is_none() {
-                let text = pipeline.encode_text(&job.captions[item.caption].text)?;
-                stats.truncated_captions += usize::from(text.truncated > 0);
-                *slot = Some(text);
-            }
+        let mut new: Vec<usize> = batch.iter().map(|item| item.caption).collect();
+        new.dedup();
+        new.retain(|caption| texts[caption - first].is_none());
+        let captions: Vec<&str> = new.iter().map(|&caption| job.captions[caption].text.as_str()).collect();
+        for (caption, text) in new.into_iter().zip(pipeline.encode_texts(&captions)?) {
+            stats.truncated_captions += usize::from(text.truncated > 0);
+            texts[caption - first] = Some(text);
         }
         let mut latents = vec![0.0; batch.len() * per_image];
         for (item, latent) in batch.iter().zip(latents.chunks_exact_mut(per_image)) {
