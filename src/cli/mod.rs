@@ -3,6 +3,7 @@
 mod export;
 mod generate;
 mod probe;
+mod train;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ pub struct Cli {
 enum Command {
     /// Draw images for captions with Stable Diffusion, as webdataset shards
     Generate(Box<generate::Args>),
+    /// Train a vision transformer on generated images
+    Train(Box<train::Args>),
     /// Score an encoder on labelled photographs: linear probe, k-NN
     Probe(Box<probe::Args>),
     /// Write an encoder as a timm folder
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> Result<()> {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Generate(args) => generate::run(*args),
+        Command::Train(args) => train::run(*args),
         Command::Probe(args) => probe::run(*args),
         Command::Export(args) => export::run(args),
     }

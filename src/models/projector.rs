@@ -141,12 +141,12 @@ impl Projector {
     /// `acts.out [R, output]` from `features [R, D]`, training mode; moves the running statistics once per slot.
     pub fn forward(&self, params: &[f32], statistics: &mut [f32], acts: &mut ProjectorActs, features: &[f32]) {
         let shapes = self.shapes(acts.rows);
-        for i in 0..2 {
+        for (i, &shape) in shapes[..2].iter().enumerate() {
             let (done, now) = acts.layers.split_at_mut(i);
             let Hidden { linear: y, relu: z, stats } = &mut now[0];
             let x = done.last().map_or(features, |layer| &layer.relu);
             let [w, b] = self.layers[i].map(|p| p.of(params));
-            linear::forward(y, x, w, b, shapes[i]);
+            linear::forward(y, x, w, b, shape);
             let [gamma, beta] = self.norms[i].map(|p| p.of(params));
             let slot = acts.rows / acts.slots * self.config.hidden;
             let slots = z.chunks_exact_mut(slot).zip(y.chunks_exact(slot));

@@ -3,7 +3,9 @@
 mod common;
 
 mod bad_generate;
+mod bad_train;
 mod docs;
 mod generate;
 mod help;
 mod resume_generate;
+mod resume_train;

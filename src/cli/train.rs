@@ -1,0 +1,263 @@
+//! `stablerep train`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
+use crate::config::{Layers, TRAIN_DEFAULTS, TRAIN_PRESETS};
+use crate::device::Device;
+use crate::error::Result;
+use crate::models::vit::VitConfig;
+use crate::train::method::Method;
+use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery};
+
+/// Train a vision transformer on generated images.
+///
+/// Reads webdataset shards (made by `stablerep generate`, or any with jpg/png and txt), and writes to --output a checkpoint,
+/// metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run in the same bits; a
+/// finished one is left as it is.
+///
+/// Settings come from, in this order: built-in defaults (the paper's recipe without its size), --preset, --config, flags.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Folders of shards, or single .tar files
+    #[arg(long, required = true, num_args = 1.., value_name = "SHARDS")]
+    data: Vec<PathBuf>,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// A recipe that travels in the binary: stablerep-{cc12m,redcaps}-{1x,2x,3x}, simclr-{cc12m,redcaps}-1x
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// A TOML file whose keys are these long flags
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)
+    #[arg(long, default_value = "600s", value_name = "INTERVAL")]
+    save_every: SaveEvery,
+    /// Where to compute
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What preset, file and flags may set; keys of the files are the names of the flags.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Settings {
+    /// What makes two images belong together [default: stablerep]
+    #[arg(long, value_enum, help_heading = "Method")]
+    method: Option<Method>,
+    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr n·m/2
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    batch: Option<usize>,
+    /// Images per caption and step, m, drawn anew without replacement in every epoch [default: 6]
+    #[arg(long, value_name = "M", help_heading = "Method")]
+    images_per_caption: Option<usize>,
+    /// Temperature of the contrastive loss [default: 0.1]
+    #[arg(long, value_name = "T", help_heading = "Method")]
+    temperature: Option<f64>,
+
+    /// vit_tiny, vit_small, vit_base, vit_large, or custom with --image-size --patch-size --width --depth --heads [default: vit_base]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    model: Option<String>,
+    /// Side of the square images, pixels [default: 224]
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    image_size: Option<usize>,
+    /// Side of a patch, pixels [default: 16]
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    patch_size: Option<usize>,
+    /// Values per token, of a custom model
+    #[arg(long, value_name = "D", help_heading = "Model")]
+    width: Option<usize>,
+    /// Blocks of a custom model
+    #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
+    depth: Option<usize>,
+    /// Attention heads of a custom model
+    #[arg(long, value_name = "G", help_heading = "Model")]
+    heads: Option<usize>,
+    /// Hidden and output width of the projection head [default: 4096,256]
+    #[arg(long, value_name = "HIDDEN,OUT", value_delimiter = ',', help_heading = "Model")]
+    head_dims: Option<Vec<usize>>,
+    /// Rows over which the head's batch norm takes its statistics [default: per-slot]
+    #[arg(long, value_enum, help_heading = "Model")]
+    bn: Option<BatchNorm>,
+    /// Weights to start from: backbone in timm's names (or with `visual.`), head as image_mlp.layer1.weight … if it is there
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Model")]
+    init_from: Option<PathBuf>,
+
+    /// Random changes of the images [default: strong]
+    #[arg(long, value_enum, help_heading = "Images")]
+    augmentation: Option<Augmentation>,
+    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
+    crop_scale: Option<Vec<f64>>,
+    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
+    downsample: Option<bool>,
+    /// Take captions and their images in the order of the shards
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
+    no_shuffle: Option<bool>,
+    /// Unreadable images to leave out (each is named) before the run stops [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Images")]
+    max_bad: Option<usize>,
+
+    /// Passes over the captions; may be a fraction
+    #[arg(long, value_name = "E", conflicts_with = "steps", help_heading = "Optimization")]
+    epochs: Option<f64>,
+    /// Iterations, in place of --epochs
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    steps: Option<u64>,
+    /// Epochs of linear warm-up [default: 1/30 of the run]
+    #[arg(long, value_name = "E", conflicts_with = "warmup_steps", help_heading = "Optimization")]
+    warmup_epochs: Option<f64>,
+    /// Iterations of linear warm-up, in place of --warmup-epochs
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    warmup_steps: Option<u64>,
+    /// Learning rate per 512 images of a step: peak = blr · images / 512 [default: 2e-4]
+    #[arg(long, value_name = "RATE", conflicts_with = "lr", help_heading = "Optimization")]
+    blr: Option<f64>,
+    /// Peak learning rate itself, in place of --blr
+    #[arg(long, value_name = "RATE", help_heading = "Optimization")]
+    lr: Option<f64>,
+    /// AdamW's decay of weight matrices and embeddings [default: 0.1]
+    #[arg(long, value_name = "WD", help_heading = "Optimization")]
+    weight_decay: Option<f64>,
+    /// Decay rate of AdamW's first moment [default: 0.9]
+    #[arg(long, value_name = "B", help_heading = "Optimization")]
+    beta1: Option<f64>,
+    /// Decay rate of AdamW's second moment [default: 0.98]
+    #[arg(long, value_name = "B", help_heading = "Optimization")]
+    beta2: Option<f64>,
+    /// Seed of initial weights, order, choice of images and augmentation [default: 0]
+    #[arg(long, value_name = "S", help_heading = "Optimization")]
+    seed: Option<u64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  A small model on 32×32 images, 200 steps of 64 captions × 4 images:
+    stablerep train --data shards --output run --model custom --image-size 32 --patch-size 8 --width 128 --depth 4 \\
+      --heads 4 --head-dims 512,128 --batch 64 --images-per-caption 4 --steps 200 --lr 1e-3
+
+  The paper's schedule on CC12M:
+    stablerep train --preset stablerep-cc12m-1x --data shards --output run
+
+  SimCLR with the compute of the first example (64·4/2 captions, two crops each):
+    … --method simclr --batch 128";
+
+/// Keys that replace each other.
+const EXCLUSIVE: &[[&str; 2]] = &[["epochs", "steps"], ["warmup-epochs", "warmup-steps"], ["blr", "lr"]];
+
+/// Runs the training.
+///
+/// # Errors
+/// Every exit code of the program can come out of it.
+pub fn run(args: Args) -> Result<()> {
+    train::run(&config(args)?)?;
+    Ok(())
+}
+
+/// Lays defaults, preset, file and flags over each other.
+fn config(args: Args) -> Result<Config> {
+    let mut layers = Layers::new(EXCLUSIVE);
+    layers.text::<Settings>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
+    if let Some(name) = &args.preset {
+        layers.preset::<Settings>(TRAIN_PRESETS, name)?;
+    }
+    if let Some(path) = &args.config {
+        layers.file::<Settings>(path)?;
+    }
+    layers.flags(&args.settings)?;
+    let recipe = recipe(args.data, layers.finish()?)?;
+    recipe.validate()?;
+    Ok(Config { recipe, output: args.output, save_every: args.save_every, device: Device::parse(&args.device)? })
+}
+
+fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
+    let model = model(&settings)?;
+    let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
+    let Some(length) = epochs.map(Length::Epochs).or(steps.map(Length::Steps)) else {
+        bail!(Usage, "how long to train? give --epochs or --steps, or a --preset");
+    };
+    let share = match length {
+        Length::Epochs(epochs) => Length::Epochs(epochs / 30.0),
+        Length::Steps(steps) => Length::Steps(steps / 30),
+    };
+    let warmup = warmup_epochs.map(Length::Epochs).or(warmup_steps.map(Length::Steps)).unwrap_or(share);
+    let augmentation = set(settings.augmentation, "augmentation")?;
+    let widest = if augmentation == Augmentation::Weak { 0.5 } else { 0.08 };
+    Ok(Recipe {
+        data,
+        method: set(settings.method, "method")?,
+        model,
+        head_dims: pair(set(settings.head_dims, "head-dims")?, "--head-dims", "4096,256")?,
+        batch_norm: set(settings.bn, "bn")?,
+        batch: set(settings.batch, "batch")?,
+        images_per_caption: set(settings.images_per_caption, "images-per-caption")?,
+        length,
+        warmup,
+        rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,
+        weight_decay: set(settings.weight_decay, "weight-decay")?,
+        beta1: set(settings.beta1, "beta1")?,
+        beta2: set(settings.beta2, "beta2")?,
+        temperature: set(settings.temperature, "temperature")?,
+        augmentation,
+        crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
+        downsample: settings.downsample.unwrap_or(false),
+        shuffle: !settings.no_shuffle.unwrap_or(false),
+        seed: set(settings.seed, "seed")?,
+        max_bad: set(settings.max_bad, "max-bad")?,
+        init_from: settings.init_from,
+    })
+}
+
+fn model(settings: &Settings) -> Result<VitConfig> {
+    let name = settings.model.as_deref().unwrap_or("vit_base");
+    let sizes = [("--width", settings.width), ("--depth", settings.depth), ("--heads", settings.heads)];
+    if let Some(standard) = VitConfig::named(name) {
+        if let Some((flag, Some(value))) = sizes.iter().find(|(_, value)| value.is_some()) {
+            bail!(Usage, "{flag} {value} does not go with --model {name}, whose size is fixed; use --model custom");
+        }
+        let image_size = settings.image_size.unwrap_or(standard.image_size);
+        let patch_size = settings.patch_size.unwrap_or(standard.patch_size);
+        return Ok(VitConfig { image_size, patch_size, ..standard });
+    }
+    if name != "custom" {
+        bail!(Usage, "--model {name}: expected vit_tiny, vit_small, vit_base, vit_large or custom");
+    }
+    let need = |flag: &str, value: Option<usize>| match value {
+        Some(value) => Ok(value),
+        None => bail!(Usage, "--model custom needs {flag} (and --image-size, --patch-size, --width, --depth, --heads)"),
+    };
+    Ok(VitConfig {
+        image_size: need("--image-size", settings.image_size)?,
+        patch_size: need("--patch-size", settings.patch_size)?,
+        width: need("--width", settings.width)?,
+        depth: need("--depth", settings.depth)?,
+        heads: need("--heads", settings.heads)?,
+        mlp_ratio: 4,
+        channels: 3,
+    })
+}
+
+fn set<T>(value: Option<T>, key: &str) -> Result<T> {
+    match value {
+        Some(value) => Ok(value),
+        None => bail!(Usage, "--{key} is not set; give the flag, or a --preset or --config that sets it"),
+    }
+}
+
+fn pair<T: Copy>(values: Vec<T>, flag: &str, example: &str) -> Result<[T; 2]> {
+    match values[..] {
+        [a, b] => Ok([a, b]),
+        _ => bail!(
+            Usage,
+            "{flag}: expected two values with a comma between, e.g. {flag} {example}; got {}",
+            values.len()
+        ),
+    }
+}

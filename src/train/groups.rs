@@ -1,0 +1,19 @@
+//! Which parameters decay: not those with fewer than two dimensions, and none whose name contains `bias`, `ln` or `bn`, as in
+//! the official code. Position embedding and class token therefore do decay.
+
+use crate::ops::optimizer::Group;
+use crate::weights::ParamTable;
+
+/// The groups of the flat buffer, neighbours of one kind merged.
+pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for info in table.iter() {
+        let decay = info.shape.len() >= 2 && !["bias", "ln", "bn"].iter().any(|part| info.name.contains(part));
+        let end = info.param.offset + info.param.len;
+        match groups.last_mut() {
+            Some(last) if last.decay == decay && last.range.end == info.param.offset => last.range.end = end,
+            _ => groups.push(Group { range: info.param.offset..end, decay }),
+        }
+    }
+    groups
+}

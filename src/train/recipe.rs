@@ -1,0 +1,229 @@
+//! What determines a run's numbers: two runs of one recipe over the same shards end in the same bits.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::loader::LoaderConfig;
+use super::method::{Method, Views};
+use super::schedule::Schedule;
+use crate::bail;
+use crate::error::Result;
+use crate::models::vit::VitConfig;
+use crate::ops::augment::Policy;
+
+/// Over which rows the head's batch norm takes its statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNorm {
+    /// The k-th views of all captions on their own, as the official code
+    PerSlot,
+    /// The whole batch
+    Global,
+}
+
+/// Random changes of the training images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Augmentation {
+    /// Crop (scale 0.08–1), colour jitter, grayscale, blur, flip: SimCLR's
+    Strong,
+    /// Crop (scale 0.5–1) only
+    Weak,
+    /// None: images are resized to the model's size
+    None,
+}
+
+impl Augmentation {
+    fn policy(self) -> Policy {
+        match self {
+            Self::Strong => Policy::Strong,
+            Self::Weak => Policy::Weak,
+            Self::None => Policy::None,
+        }
+    }
+}
+
+/// A length of training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Passes over the captions, may be a fraction.
+    Epochs(f64),
+    /// Iterations.
+    Steps(u64),
+}
+
+/// The height of the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rate {
+    /// Per 512 images of a step: peak = base · images / 512.
+    Base(f64),
+    /// The peak itself.
+    Peak(f64),
+}
+
+/// Everything that determines a run's numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    pub data: Vec<PathBuf>,
+    pub method: Method,
+    pub model: VitConfig,
+    /// Hidden and output width of the projection head.
+    pub head_dims: [usize; 2],
+    pub batch_norm: BatchNorm,
+    /// Captions per step, n.
+    pub batch: usize,
+    /// Images per caption and step, m.
+    pub images_per_caption: usize,
+    pub length: Length,
+    pub warmup: Length,
+    pub rate: Rate,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub temperature: f64,
+    pub augmentation: Augmentation,
+    /// Smallest and largest share of the image's area that a crop takes.
+    pub crop_scale: [f64; 2],
+    /// Whether some images are shrunk and enlarged again first.
+    pub downsample: bool,
+    pub shuffle: bool,
+    pub seed: u64,
+    /// Unreadable images after which the run stops.
+    pub max_bad: usize,
+    pub init_from: Option<PathBuf>,
+}
+
+impl Recipe {
+    /// What one caption contributes to a step.
+    pub fn views(&self) -> Views {
+        self.method.views(self.images_per_caption)
+    }
+
+    /// Images of a step.
+    pub fn images_per_step(&self) -> usize {
+        self.batch * self.views().slots()
+    }
+
+    /// What the batches of this recipe are drawn from.
+    pub fn loader(&self) -> LoaderConfig {
+        let views = self.views();
+        LoaderConfig {
+            data: self.data.clone(),
+            captions_per_batch: self.batch,
+            images_per_caption: views.images,
+            crops: views.crops,
+            image_size: self.model.image_size,
+            augmentation: self.augmentation.policy(),
+            crop_scale: self.crop_scale,
+            shuffle: self.shuffle,
+            seed: self.seed,
+            max_bad: self.max_bad,
+            downsample: self.downsample,
+        }
+    }
+
+    /// Groups of rows that the head's batch norm treats on their own.
+    pub fn norm_slots(&self) -> usize {
+        match self.batch_norm {
+            BatchNorm::PerSlot => self.views().slots(),
+            BatchNorm::Global => 1,
+        }
+    }
+
+    /// # Errors
+    /// Usage error naming the flag, what it was, and what is expected.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        if self.data.is_empty() {
+            bail!(Usage, "--data: expected at least one folder of shards or one shard (.tar)");
+        }
+        if self.batch < 2 || self.batch > 1 << 20 {
+            bail!(
+                Usage,
+                "--batch {}: expected 2 to {} captions per step (a contrastive loss needs others to contrast with)",
+                self.batch,
+                1 << 20
+            );
+        }
+        let m = self.images_per_caption;
+        if m == 0 || m > 1000 {
+            bail!(Usage, "--images-per-caption {m}: expected 1 to 1000");
+        }
+        if self.method == Method::StableRep && m < 2 {
+            bail!(
+                Usage,
+                "--images-per-caption 1 with --method stablerep leaves no positives and a loss of 0; use 2 or more, or --method simclr"
+            );
+        }
+        let [low, high] = self.crop_scale;
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            bail!(Usage, "--crop-scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1, e.g. 0.08,1");
+        }
+        let finite = |v: f64, low: f64, high: f64| v.is_finite() && v >= low && v <= high;
+        let (Rate::Base(rate) | Rate::Peak(rate)) = self.rate;
+        for (flag, value, low, high) in [
+            (if matches!(self.rate, Rate::Base(_)) { "--blr" } else { "--lr" }, rate, 0.0, 1000.0),
+            ("--weight-decay", self.weight_decay, 0.0, 100.0),
+            ("--beta1", self.beta1, 0.0, 0.999_999),
+            ("--beta2", self.beta2, 0.0, 0.999_999),
+            ("--temperature", self.temperature, 0.001, 100.0),
+        ] {
+            if !finite(value, low, high) {
+                bail!(Usage, "{flag} {value}: expected {low} to {high}");
+            }
+        }
+        for (name, length, least) in [("", self.length, f64::MIN_POSITIVE), ("warmup-", self.warmup, 0.0)] {
+            match length {
+                Length::Epochs(epochs) if !finite(epochs, least, 1e6) => {
+                    bail!(
+                        Usage,
+                        "--{name}epochs {epochs}: expected {} to 1000000",
+                        if least > 0.0 { "more than 0" } else { "0" }
+                    )
+                }
+                Length::Steps(steps) if (steps == 0 && least > 0.0) || steps > 1 << 40 => {
+                    bail!(
+                        Usage,
+                        "--{name}steps {steps}: expected {} to {}",
+                        if least > 0.0 { 1 } else { 0 },
+                        1u64 << 40
+                    )
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The learning rates of the run when the data gives `steps_per_epoch` iterations per epoch.
+    ///
+    /// # Errors
+    /// Usage error if the warm-up is not shorter than the run, or the run has no iteration.
+    pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
+        let iterations = |length| match length {
+            Length::Epochs(epochs) => epochs * steps_per_epoch as f64,
+            Length::Steps(steps) => steps as f64,
+        };
+        let (length, warmup) = (iterations(self.length), iterations(self.warmup));
+        let steps = length.round() as u64;
+        if steps == 0 {
+            bail!(Usage, "{length} epochs·steps round to no iteration at {steps_per_epoch} per epoch; train longer");
+        }
+        if warmup >= length {
+            bail!(
+                Usage,
+                "the warm-up of {warmup} iterations is not shorter than the run of {length} ({steps_per_epoch} per epoch); \
+                 lower --warmup-epochs or --warmup-steps, or train longer"
+            );
+        }
+        let peak = match self.rate {
+            Rate::Base(base) => base * self.images_per_step() as f64 / 512.0,
+            Rate::Peak(peak) => peak,
+        };
+        Ok(Schedule { peak, steps, length, warmup })
+    }
+}

@@ -1,0 +1,220 @@
+//! `train` with settings and data that cannot be used: exit code, what is wrong and where, how to go on.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::common::{command, fails, fixture, succeeds, text};
+use tempfile::TempDir;
+
+struct Case {
+    folder: TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A run that works, with `more` at its end (a repeated flag replaces the first).
+    fn words(&self, more: &[&str]) -> Vec<String> {
+        let (data, output) = (text(&fixture("train_run/stablerep")), text(&self.path("run")));
+        let mut flags: Vec<(String, Vec<String>)> = Vec::new();
+        let base = format!(
+            "--data {data} --output {output} --model custom --image-size 32 --patch-size 8 --width 24 --depth 1 --heads 3 \
+             --head-dims 32,16 --batch 4 --images-per-caption 3 --steps 4 --warmup-steps 1 --blr 1e-3 --augmentation none"
+        );
+        for word in
+            base.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).chain(more.iter().map(|w| (*w).to_owned()))
+        {
+            if word.starts_with("--") {
+                flags.retain(|(flag, _)| *flag != word);
+                flags.push((word, Vec::new()));
+            } else if let Some((_, values)) = flags.last_mut() {
+                values.push(word);
+            }
+        }
+        let flags = flags.into_iter().filter(|(_, values)| values.first().is_none_or(|v| v != "UNSET"));
+        std::iter::once("train".to_owned())
+            .chain(flags.flat_map(|(flag, values)| std::iter::once(flag).chain(values)))
+            .collect()
+    }
+
+    fn refuses(&self, more: &[&str], exit_code: i32, needles: &[&str]) -> String {
+        let words = self.words(more);
+        fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), exit_code, needles)
+    }
+
+    fn succeeds(&self, more: &[&str]) {
+        let words = self.words(more);
+        succeeds(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_run() {
+    let case = Case::new();
+    for (flags, needles) in [
+        (&["--batch", "0"][..], &["--batch 0", "expected 2 to"][..]),
+        (&["--images-per-caption", "1"], &["--images-per-caption 1", "--method simclr"]),
+        (&["--images-per-caption", "0"], &["--images-per-caption 0"]),
+        (&["--steps", "0"], &["--steps 0", "expected 1"]),
+        (&["--steps", "UNSET"], &["--epochs or --steps", "--preset"]),
+        (&["--steps", "UNSET", "--epochs", "0"], &["--epochs 0", "more than 0"]),
+        (&["--steps", "UNSET", "--epochs", "NaN"], &["--epochs NaN"]),
+        (&["--warmup-steps", "4"], &["warm-up of 4 iterations", "--warmup-steps"]),
+        (&["--blr", "inf"], &["--blr inf"]),
+        (&["--temperature", "0"], &["--temperature 0"]),
+        (&["--beta2", "1"], &["--beta2 1"]),
+        (&["--patch-size", "7"], &["--image-size 32 is not a multiple of --patch-size 7"]),
+        (&["--heads", "5"], &["--width 24 is not a multiple of --heads 5"]),
+        (&["--width", "0"], &["--width 0", "expected 1"]),
+        (&["--depth", "1000000000"], &["--depth 1000000000"]),
+        (&["--width", "UNSET"], &["--model custom needs --width"]),
+        (&["--model", "vit_small"], &["--width 24 does not go with --model vit_small"]),
+        (&["--model", "resnet50"], &["--model resnet50", "vit_base"]),
+        (&["--head-dims", "32"], &["--head-dims", "4096,256"]),
+        (&["--head-dims", "0,4"], &["--head-dims 0,4"]),
+        (&["--crop-scale", "0.5,0.2"], &["--crop-scale 0.5,0.2"]),
+        (&["--preset", "nope"], &["--preset nope", "stablerep-cc12m-1x"]),
+        (&["--save-every", "5"], &["--save-every", "500steps"]),
+        (&["--save-every", "0s"], &["--save-every"]),
+        (&["--device", "tpu"], &["--device tpu", "cpu"]),
+    ] {
+        case.refuses(flags, 2, needles);
+    }
+    case.refuses(&["--device", "cuda:0"], 4, &["--device cuda:0", "CPU only"]);
+    assert!(!case.path("run").exists(), "a refused run leaves nothing behind");
+}
+
+#[test]
+fn configuration_files() {
+    let case = Case::new();
+    let file = case.path("mine.toml");
+    let refuses = |toml: &str, needles: &[&str]| {
+        fs::write(&file, toml).unwrap();
+        case.refuses(&["--config", &text(&file)], 2, needles);
+    };
+    refuses("batch = 4\nbatchsize = 5\n", &["mine.toml", "line 2", "batchsize"]);
+    refuses("batch = \"four\"\n", &["mine.toml", "line 1", "four"]);
+    refuses("batch = = 4\n", &["mine.toml", "line 1"]);
+    case.refuses(&["--config", "/nonexistent/x.toml"], 1, &["/nonexistent/x.toml"]);
+
+    // Flags win over the file, the file over the preset; what is left of the preset stays.
+    fs::write(&file, "batch = 3\nimages-per-caption = 2\nweight-decay = 0.05\n").unwrap();
+    let flags =
+        ["--preset", "stablerep-cc12m-1x", "--config", &text(&file), "--batch", "4", "--images-per-caption", "UNSET"];
+    case.succeeds(&flags);
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(case.path("run/config.json")).unwrap()).unwrap();
+    assert_eq!(config["batch"], 4);
+    assert_eq!(config["images_per_caption"], 2);
+    assert_eq!(config["weight_decay"], 0.05);
+    assert_eq!(config["beta2"], 0.98);
+    assert_eq!(config["length"], serde_json::json!({"steps": 4}));
+}
+
+#[test]
+fn another_configuration_in_the_same_folder() {
+    let case = Case::new();
+    case.succeeds(&[]);
+    let before = fs::read(case.path("run/checkpoint.safetensors")).unwrap();
+    case.succeeds(&[]);
+    case.refuses(&["--beta1", "0.8", "--seed", "3"], 2, &["beta1: was 0.9, now 0.8", "seed: was 0, now 3"]);
+    assert_eq!(before, fs::read(case.path("run/checkpoint.safetensors")).unwrap());
+    fs::write(case.path("run/config.json"), "{").unwrap();
+    case.refuses(&[], 3, &["config.json"]);
+}
+
+#[test]
+fn data_that_cannot_be_used() {
+    let case = Case::new();
+    case.refuses(&["--data", "/nonexistent"], 3, &["/nonexistent"]);
+    let empty = case.path("empty");
+    fs::create_dir(&empty).unwrap();
+    case.refuses(&["--data", &text(&empty)], 3, &["empty"]);
+    case.refuses(&["--images-per-caption", "5"], 3, &["00000.tar", "5", "4"]);
+    case.refuses(&["--batch", "17"], 3, &["--batch", "17", "16"]);
+
+    // A truncated shard and a damaged picture are counted, and named.
+    let shard = fs::read(fixture("train_run/stablerep/00000.tar")).unwrap();
+    let broken = case.path("broken");
+    fs::create_dir(&broken).unwrap();
+    let write = |bytes: &[u8]| fs::write(broken.join("00000.tar"), bytes).unwrap();
+    write(&shard[..shard.len() / 2 + 100]);
+    let data = ["--data", &text(&broken), "--batch", "2"];
+    case.refuses(&data, 3, &["00000.tar", "--max-bad"]);
+    case.succeeds(&[&data[..], &["--max-bad", "9"]].concat());
+    fs::remove_dir_all(case.path("run")).unwrap();
+
+    let mut damaged = shard.clone();
+    let png = damaged.windows(8).position(|bytes| bytes == b"\x89PNG\r\n\x1a\n").unwrap();
+    damaged[png + 40..png + 80].fill(0);
+    write(&damaged);
+    let all = ["--data", &text(&broken), "--images-per-caption", "4", "--batch", "16"];
+    case.refuses(&all, 3, &["00000_000" /* the sample's key */]);
+}
+
+#[test]
+fn initial_weights_that_do_not_fit() {
+    let case = Case::new();
+    let init = text(&fixture("train_run/init.safetensors"));
+    case.refuses(&["--init-from", "/nonexistent.safetensors"], 1, &["/nonexistent.safetensors"]);
+    // The golden weights are of depth 2, width 24.
+    case.refuses(&["--init-from", &init, "--depth", "3"], 3, &["init.safetensors", "`blocks.2.norm1.weight`"]);
+    case.refuses(&["--init-from", &init, "--width", "48"], 3, &["cls_token", "[1, 1, 24]", "[1, 1, 48]"]);
+    case.refuses(
+        &["--init-from", &init, "--head-dims", "32,8"],
+        3,
+        &["image_mlp.layer3.weight", "[16, 32]", "[8, 32]"],
+    );
+    let bytes = fs::read(&init).unwrap();
+    let file = case.path("cut.safetensors");
+    fs::write(&file, &bytes[..bytes.len() - 5]).unwrap();
+    case.refuses(&["--init-from", &text(&file)], 3, &["cut.safetensors"]);
+    let pickle = case.path("weights.pth");
+    fs::File::create(&pickle).unwrap().write_all(b"\x80\x02}").unwrap();
+    case.refuses(&["--init-from", &text(&pickle)], 3, &["weights.pth", "safetensors"]);
+    case.succeeds(&["--init-from", &init]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_and_left_alone() {
+    let case = Case::new();
+    case.succeeds(&[]);
+    fs::remove_file(case.path("run/done.json")).unwrap();
+    let path = case.path("run/checkpoint.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+    case.refuses(&[], 3, &["checkpoint.safetensors"]);
+    assert_eq!(fs::read(&path).unwrap().len(), bytes.len() - 100);
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let case = Case::new();
+    fs::write(case.path("file"), "").unwrap();
+    case.refuses(&["--output", &text(&case.path("file/run"))], 1, &["file/run"]);
+}
+
+/// Writes fail from 64 KiB on, as on a full disk: the run says so, and the checkpoint before it stays.
+#[cfg(unix)]
+#[test]
+fn full_disk() {
+    let case = Case::new();
+    let words = case.words(&["--save-every", "1steps"]);
+    let script = format!(
+        "ulimit -f 64; trap '' XFSZ; exec \"$0\" {}",
+        words.iter().map(|w| format!("'{w}' ")).collect::<String>()
+    );
+    let binary = command(&[]).get_program().to_owned();
+    let output = std::process::Command::new("bash").arg("-c").arg(script).arg(binary).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("checkpoint.safetensors"), "{message}");
+    assert!(!case.path("run/checkpoint.safetensors").exists() && !case.path("run/done.json").exists());
+    case.succeeds(&["--save-every", "1steps"]);
+}

@@ -1,0 +1,131 @@
+//! Whole runs over the golden shards.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use stablerep::device::{Device, Plan};
+use stablerep::error::Error;
+use stablerep::train::method::Method;
+use stablerep::train::{Augmentation, BatchNorm, CHECKPOINT, Config, Length, METRICS, Network, Rate, Recipe};
+use stablerep::train::{SaveEvery, State, Trainer, run};
+use tempfile::TempDir;
+
+use crate::support::{fixture_path, recipe};
+
+fn job(recipe: Recipe, output: &Path) -> Config {
+    Config { recipe, output: output.to_owned(), save_every: SaveEvery::Steps(1000), device: Device::Cpu }
+}
+
+fn metrics(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join(METRICS)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Shards, no augmentation, given initial weights: losses, gradient norms and learning rates of PyTorch's run.
+#[test]
+fn twenty_steps_follow_pytorch() {
+    let golden: Value = serde_json::from_str(&fs::read_to_string(fixture_path("train_run/run.json")).unwrap()).unwrap();
+    for (name, method) in [("stablerep", Method::StableRep), ("simclr", Method::SimClr)] {
+        let want = &golden[name];
+        let recipe = Recipe {
+            data: vec![fixture_path(&format!("train_run/{name}"))],
+            method,
+            batch: want["captions_per_step"].as_u64().unwrap() as usize,
+            rate: Rate::Peak(want["peak_lr"].as_f64().unwrap()),
+            ..recipe()
+        };
+        let folder = TempDir::new().unwrap();
+        run(&job(recipe, folder.path())).unwrap();
+        let lines = metrics(folder.path());
+        assert_eq!(lines.len(), 20);
+        for (step, line) in lines.iter().enumerate() {
+            let near = |key: &str, want: &Value, tolerance: f64| {
+                let (got, want) = (line[key].as_f64().unwrap(), want.as_f64().unwrap());
+                assert!(
+                    (got - want).abs() <= tolerance * want.abs(),
+                    "{name} step {step}: {key} {got}, PyTorch {want}"
+                );
+            };
+            near("loss", &want["loss"][step], 1e-4);
+            near("loss", &want["loss_f64"][step], 1e-4);
+            near("grad_norm", &want["grad_norm"][step], 1e-4);
+            near("lr", &want["lr"][step], 1e-12);
+            assert_eq!(line["step"], step);
+            assert_eq!(line["epoch"], step / 2);
+            assert!(line["images_per_second"].as_f64().unwrap() > 0.0);
+        }
+    }
+}
+
+/// Wide enough that every product is cut into blocks and chunks.
+fn larger() -> Recipe {
+    let mut recipe = Recipe { init_from: None, augmentation: Augmentation::Strong, shuffle: true, ..recipe() };
+    recipe.model.patch_size = 2;
+    recipe.length = Length::Steps(2);
+    recipe.warmup = Length::Steps(0);
+    recipe.batch_norm = BatchNorm::Global;
+    recipe
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let results = [1, 2, 5].map(|threads| {
+        let folder = TempDir::new().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(&job(larger(), folder.path()))).unwrap();
+        fs::read(folder.path().join(CHECKPOINT)).unwrap()
+    });
+    assert!(results[0] == results[1] && results[0] == results[2]);
+}
+
+/// A run whose loss leaves the numbers stops there, names step and layer, and keeps the last checkpoint.
+#[test]
+fn divergence_is_named_and_the_checkpoint_kept() {
+    let folder = TempDir::new().unwrap();
+    let mut recipe = larger();
+    recipe.length = Length::Steps(50);
+    recipe.rate = Rate::Peak(1000.0);
+    let mut job = job(recipe, folder.path());
+    job.save_every = SaveEvery::Steps(1);
+    let error = run(&job).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.exit_code(), 5, "{text}");
+    assert!(text.starts_with("step ") && text.contains("first not finite: "), "{text}");
+    let kept = fs::read(folder.path().join(CHECKPOINT)).unwrap();
+    assert_eq!(run(&job).unwrap_err().to_string(), text);
+    assert!(kept == fs::read(folder.path().join(CHECKPOINT)).unwrap());
+}
+
+#[test]
+fn the_first_tensor_that_is_not_finite_is_named() {
+    let recipe = recipe();
+    let step = |poison: &dyn Fn(&Network, &mut State, &mut [f32])| {
+        let network = Network::new(&recipe).unwrap();
+        let mut plan = Plan::new();
+        let mut state = State::new(&mut plan, &network);
+        state.init(&network, &recipe).unwrap();
+        let mut images: Vec<f32> = (0..32 * 32 * 32 * 3).map(|i| ((i * 37) % 101) as f32 * 0.01).collect();
+        poison(&network, &mut state, &mut images);
+        let labels: Vec<u32> = (0..32).map(|i| i % 8).collect();
+        let before = state.params.clone();
+        let mut trainer = Trainer::new(&mut plan, network, &recipe);
+        let error = trainer.step(&mut state, &images, &labels, 1e-3).unwrap_err();
+        let same = before.iter().zip(&state.params).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same && state.step == 0 && matches!(error, Error::Diverged(_)), "{error}");
+        error.to_string()
+    };
+    let fill = |name: &'static str, value: f32| {
+        move |network: &Network, state: &mut State, _: &mut [f32]| {
+            let param = network.table.get(name).unwrap().param;
+            param.of_mut(&mut state.params).fill(value);
+        }
+    };
+    let text = step(&fill("visual.blocks.1.norm2.bias", f32::NAN));
+    assert!(text.contains("first not finite: parameter visual.blocks.1.norm2.bias"), "{text}");
+    let text = step(&|_, _, images| images[100] = f32::INFINITY);
+    assert!(text.contains("first not finite: the images"), "{text}");
+    // Finite weights whose product overflows.
+    let text = step(&fill("visual.blocks.1.mlp.fc1.weight", 3e38));
+    assert!(text.contains("step 0") && text.contains("the output of visual.blocks.1.mlp.fc1"), "{text}");
+}
