@@ -52,12 +52,15 @@ pub fn forward_in_place(losses: &mut [f32], x: &mut [f32], labels: &[u32], shape
     assert_eq!(losses.len(), rows * heads, "losses of {shape:?}");
     let blocks = losses.par_chunks_mut(ROWS * heads).zip(x.par_chunks_mut(ROWS * heads * classes));
     blocks.zip(labels.par_chunks(ROWS)).for_each(|((losses, x), labels)| {
-        vectorize(|| {
-            for (i, (loss, x)) in losses.iter_mut().zip(x.chunks_exact_mut(classes)).enumerate() {
-                let logit = x[labels[i / heads] as usize];
-                *loss = softmax_row(x, classes) - logit;
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for (i, (loss, x)) in losses.iter_mut().zip(x.chunks_exact_mut(classes)).enumerate() {
+                    let logit = x[labels[i / heads] as usize];
+                    *loss = softmax_row(x, classes) - logit;
+                }
+            },
+        );
     });
 }
 
@@ -70,7 +73,10 @@ pub fn backward_in_place(x: &mut [f32], labels: &[u32], scale: f32, shape: Shape
     shape.check(x, labels);
     let Shape { heads, classes, .. } = shape;
     x.par_chunks_mut(ROWS * heads * classes).zip(labels.par_chunks(ROWS)).for_each(|(x, labels)| {
-        vectorize(|| x.iter_mut().for_each(|x| *x *= scale));
+        vectorize(
+            #[inline(always)]
+            || x.iter_mut().for_each(|x| *x *= scale),
+        );
         for (i, x) in x.chunks_exact_mut(classes).enumerate() {
             x[labels[i / heads] as usize] -= scale;
         }
