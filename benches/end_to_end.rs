@@ -36,7 +36,15 @@ fn main() -> Result<()> {
             "generate" => generate(&options)?,
             "train_vit_s" => train(&options, name, vit("vit_small"), [4096, 256], 4)?,
             "train_demo" => {
-                let demo = VitConfig { image_size: 32, patch_size: 8, width: 128, depth: 4, heads: 4, mlp_ratio: 4, channels: 3 };
+                let demo = VitConfig {
+                    image_size: 32,
+                    patch_size: 8,
+                    width: 128,
+                    depth: 4,
+                    heads: 4,
+                    mlp_ratio: 4,
+                    channels: 3,
+                };
                 train(&options, name, demo, [512, 128], 64)?;
             }
             "loss" => loss(&options),
