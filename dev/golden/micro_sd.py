@@ -149,7 +149,9 @@ def write(name: str, channels, head_dim, linear: bool, activation: str, dtype, p
     out = {"text.ids": ids.int(), "text.hidden": loaded["text"](ids)[0]}
     context = torch.randn(2, 77, TEXT_WIDTH)
     out |= {"unet.context": context, "unet.square.x": torch.randn(2, 4, 8, 8), "unet.wide.x": torch.randn(2, 4, 8, 16)}
-    for shape in ("square", "wide"):
+    # A size that halves unevenly (9 -> 5 -> 3 -> 2), with a generator of its own.
+    out["unet.odd.x"] = torch.randn(2, 4, 5, 9, generator=torch.Generator().manual_seed(59))
+    for shape in ("square", "wide", "odd"):
         for t in (981, 1):
             out[f"unet.{shape}.eps_t{t}"] = loaded["unet"](out[f"unet.{shape}.x"], t, context).sample
     out["vae.latents"] = torch.randn(1, 4, 4, 6)
