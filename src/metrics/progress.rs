@@ -76,7 +76,7 @@ impl Progress {
         }
         *due = now + LINE_EVERY;
         let (position, len) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let percent = if len > 0 { 100 * position / len } else { 0 };
+        let percent = (100 * position).checked_div(len).unwrap_or(0);
         eprintln!(
             "{}: {position}/{len} ({percent} %), {:.1}/s, {} left{}{}",
             self.what,

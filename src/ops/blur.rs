@@ -83,13 +83,13 @@ impl Kernel {
         for (y, out) in values.chunks_exact_mut(length).enumerate() {
             let y = y as isize;
             // `sums` holds rows y − radius − 1 ..= y + radius − 1; move it one on.
-            let (leaving, entering) = (row(y - radius - 1), row(y + radius));
-            let (before, after) = (row(y - radius - 1), row(y + radius + 1));
+            let (before, entering, after) = (row(y - radius - 1), row(y + radius), row(y + radius + 1));
             vectorize(|| {
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = *sum + u32::from(entering[i]) - u32::from(leaving[i]);
-                    let ends = u32::from(before[i]) + u32::from(after[i]);
-                    out[i] = ((*sum * full + ends * edge + half) >> FRACTION) as u8;
+                let rows = before.iter().zip(entering).zip(after);
+                for ((out, sum), ((&before, &entering), &after)) in out.iter_mut().zip(sums.iter_mut()).zip(rows) {
+                    *sum = *sum + u32::from(entering) - u32::from(before);
+                    let ends = u32::from(before) + u32::from(after);
+                    *out = ((*sum * full + ends * edge + half) >> FRACTION) as u8;
                 }
             });
         }

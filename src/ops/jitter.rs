@@ -55,60 +55,61 @@ pub fn grayscale(pixels: &mut [u8]) {
     }
 }
 
+/// Pixels that the hue shift works on at a time.
+const LANES: usize = 16;
+
 /// Turns the hue by `shift` of a circle, in steps of 1/255 turn counted in a byte that wraps at 256 (as torchvision does on Pillow's HSV).
 pub fn hue(pixels: &mut [u8], shift: f32) {
-    let steps = (f64::from(shift) * 255.0) as i32 as u8;
+    let steps = (f64::from(shift) * 255.0) as i32;
     vectorize(|| {
-        for pixel in pixels.chunks_exact_mut(3) {
-            let [h, s, v] = hsv(pixel[0], pixel[1], pixel[2]);
-            pixel.copy_from_slice(&rgb(h.wrapping_add(steps), s, v));
+        for block in pixels.chunks_mut(3 * LANES) {
+            let mut planes = [[0u8; LANES]; 3];
+            for (i, pixel) in block.chunks_exact(3).enumerate() {
+                (planes[0][i], planes[1][i], planes[2][i]) = (pixel[0], pixel[1], pixel[2]);
+            }
+            let [r, g, b] = &mut planes;
+            for ((r, g), b) in r.iter_mut().zip(g.iter_mut()).zip(b.iter_mut()) {
+                (*r, *g, *b) = turned(i32::from(*r), i32::from(*g), i32::from(*b), steps);
+            }
+            for (i, pixel) in block.chunks_exact_mut(3).enumerate() {
+                (pixel[0], pixel[1], pixel[2]) = (planes[0][i], planes[1][i], planes[2][i]);
+            }
         }
     });
 }
 
-/// Pillow's RGB → HSV, 8 bits each.
+/// Pillow's RGB → HSV (8 bits each), `steps` added to the hue, and back. Without branches, so that it vectorises; sums are in f64 and
+/// rounded to f32 where Pillow's C does so.
 #[inline(always)]
-fn hsv(r: u8, g: u8, b: u8) -> [u8; 3] {
+fn turned(r: i32, g: i32, b: i32, steps: i32) -> (u8, u8, u8) {
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
-    if most == least {
-        return [0, 0, most];
-    }
-    let range = f32::from(most - least);
-    let saturation = range / f32::from(most);
-    let part = |v: u8| f32::from(most - v) / range;
-    // Sums in f64 and rounded to f32 where Pillow's C does so.
-    let hue = if r == most {
-        part(b) - part(g)
-    } else if g == most {
-        (2.0 + f64::from(part(r)) - f64::from(part(b))) as f32
-    } else {
-        (4.0 + f64::from(part(g)) - f64::from(part(r))) as f32
-    };
-    let turn = f64::from(hue) / 6.0 + 1.0;
-    let turn = (turn - turn.floor()) as f32;
-    [(f64::from(turn) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, most]
-}
+    // A gray pixel has saturation 0, with which every hue gives it back.
+    let range = (most - least).max(1) as f32;
+    let part = |v: i32| f64::from((most - v) as f32 / range);
+    let (pr, pg, pb) = (part(r), part(g), part(b));
+    let from_blue = 4.0 + pg - pr;
+    let hue = if g == most { 2.0 + pr - pb } else { from_blue };
+    let hue = if r == most { pb - pg } else { hue };
+    let turn = f64::from(hue as f32) / 6.0 + 1.0;
+    let turn = if turn >= 1.0 { turn - 1.0 } else { turn };
+    let h = ((f64::from(turn as f32) * 255.0) as i32 + steps) & 255;
+    let s = (f64::from((most - least) as f32 / most.max(1) as f32) * 255.0) as i32;
 
-/// Pillow's HSV → RGB.
-#[inline(always)]
-fn rgb(h: u8, s: u8, v: u8) -> [u8; 3] {
-    if s == 0 {
-        return [v, v, v];
-    }
-    let sixth = f32::from(h) * 6.0 / 255.0;
-    let sector = sixth.floor();
-    let fraction = f64::from(sixth - sector);
-    let (value, saturation) = (f64::from(v), f64::from(s) / 255.0);
-    let round = |x: f64| (x + 0.5) as u8;
+    let sixth = f64::from(h) * 6.0 / 255.0;
+    let sector = sixth as i32;
+    let fraction = f64::from((sixth - f64::from(sector)) as f32);
+    let (value, saturation) = (f64::from(most), f64::from(s) / 255.0);
+    let round = |x: f64| (x + 0.5) as i32;
     let p = round(value * (1.0 - saturation));
     let q = round(value * (1.0 - saturation * fraction));
     let t = round(value * (1.0 - saturation * (1.0 - fraction)));
-    match sector as u8 % 6 {
-        0 => [v, t, p],
-        1 => [q, v, p],
-        2 => [p, v, t],
-        3 => [p, q, v],
-        4 => [t, p, v],
-        _ => [v, p, q],
-    }
+    let pick = |choices: [i32; 6]| {
+        let mut chosen = choices[0];
+        for (i, &choice) in choices.iter().enumerate().skip(1) {
+            chosen = if sector == i as i32 { choice } else { chosen };
+        }
+        chosen as u8
+    };
+    let v = most;
+    (pick([v, q, p, p, t, v]), pick([t, v, v, q, p, p]), pick([p, p, t, v, v, q]))
 }
