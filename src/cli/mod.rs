@@ -1,8 +1,11 @@
 //! Arguments → one call; messages and exit codes.
 
+mod doctor;
 mod export;
 mod generate;
+mod inspect;
 mod probe;
+mod table;
 mod train;
 
 use std::process::ExitCode;
@@ -34,6 +37,10 @@ enum Command {
     Probe(Box<probe::Args>),
     /// Write an encoder as a timm folder
     Export(export::Args),
+    /// Show what is in shards, checkpoints and other weights
+    Inspect(inspect::Args),
+    /// Look at this machine and say what to expect of it
+    Doctor(doctor::Args),
 }
 
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
@@ -61,5 +68,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Probe(args) => probe::run(*args),
         Command::Export(args) => export::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

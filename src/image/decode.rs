@@ -14,21 +14,44 @@ use crate::error::{Error, Result};
 /// Longest side that is decoded: a header that claims more is refused before memory is reserved for it.
 pub const MAX_SIDE: usize = 16_384;
 
+/// How the files begin.
+const JPEG: &[u8] = &[0xFF, 0xD8, 0xFF];
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
 /// Decodes a JPEG or PNG. Gray and palette pictures become RGB, 16-bit samples keep their high byte, alpha is dropped
 /// (what Pillow's `convert("RGB")` does). `name` stands in the error. A file cut short is an error, never half a picture.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
-    if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+    if bytes.starts_with(JPEG) {
         decode_jpeg(bytes, name)
-    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+    } else if bytes.starts_with(PNG) {
         decode_png(bytes, name)
     } else {
-        let head = &bytes[..bytes.len().min(8)];
-        bail!(
-            Data,
-            "{name}: neither JPEG nor PNG ({} bytes, beginning {head:02x?}); convert it to one of these",
-            bytes.len()
-        )
+        Err(unknown(bytes, name))
     }
+}
+
+/// Width and height by the header alone; [`decode`] may still find the rest corrupt.
+pub fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
+    if bytes.starts_with(JPEG) {
+        let mut decoder = JpegDecoder::new(ZCursor::new(bytes));
+        decoder.decode_headers().map_err(|e| broken(name, "JPEG", &format!("{e:?}")))?;
+        let info = decoder.info().ok_or_else(|| broken(name, "JPEG", "no frame header"))?;
+        Ok((usize::from(info.width), usize::from(info.height)))
+    } else if bytes.starts_with(PNG) {
+        let mut decoder = png::Decoder::new(Cursor::new(bytes));
+        let header = decoder.read_header_info().map_err(|e| broken(name, "PNG", &e.to_string()))?;
+        Ok((header.width as usize, header.height as usize))
+    } else {
+        Err(unknown(bytes, name))
+    }
+}
+
+fn unknown(bytes: &[u8], name: &str) -> Error {
+    let head = &bytes[..bytes.len().min(8)];
+    Error::Data(format!(
+        "{name}: neither JPEG nor PNG ({} bytes, beginning {head:02x?}); convert it to one of these",
+        bytes.len()
+    ))
 }
 
 fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Rgb8> {

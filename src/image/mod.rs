@@ -9,7 +9,7 @@ mod resize;
 pub mod sheet;
 
 pub use canvas::{Canvas, Color};
-pub use decode::{MAX_SIDE, decode};
+pub use decode::{MAX_SIDE, decode, dimensions};
 pub use encode::{encode_jpeg, encode_png};
 pub use resize::{Filter, Resampler, resize, resize_box};
 

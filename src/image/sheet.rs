@@ -21,14 +21,17 @@ const LABEL_WIDTH: usize = 190;
 const MARGIN: usize = 16;
 const GAP: usize = 6;
 
-/// Side of a drawn image: small ones are enlarged by a whole factor (their pixels stay visible), large ones shrunk to this.
+/// Side that larger images are shrunk to.
 const TILE: usize = 128;
+
+/// Side up to which smaller ones are enlarged, by a whole factor: their pixels stay visible.
+const ENLARGED: usize = 96;
 
 /// Rows of label and images on a light ground. All images get the same tile; labels are wrapped to the height of a tile.
 pub fn contact_sheet(rows: &[SheetRow]) -> Result<Rgb8> {
     let images = || rows.iter().flat_map(|row| &row.images);
     let longest = images().map(|image| image.width.max(image.height)).max().unwrap_or(TILE);
-    let scale = (TILE / longest.max(1)).max(1);
+    let scale = (ENLARGED / longest.max(1)).max(1);
     let tile = if longest > TILE { TILE } else { longest * scale };
     let columns = rows.iter().map(|row| row.images.len()).max().unwrap_or(0);
     let row_height = tile.max(2 * LINE as usize) + GAP;

@@ -155,6 +155,8 @@ pub struct SampleRef<'a> {
 struct Fields {
     caption: Option<String>,
     caption_id: Option<u64>,
+    #[serde(default)]
+    flags: Vec<String>,
 }
 
 impl<'a> SampleRef<'a> {
@@ -218,6 +220,11 @@ impl<'a> SampleRef<'a> {
     /// `caption_id` of the `json` member, when there is one.
     pub fn caption_id(&self) -> Result<Option<u64>> {
         Ok(self.fields()?.caption_id)
+    }
+
+    /// `flags` of the `json` member: what the generator remarked about this image.
+    pub fn flags(&self) -> Result<Vec<String>> {
+        Ok(self.fields()?.flags)
     }
 
     fn fields(&self) -> Result<Fields> {

@@ -184,6 +184,13 @@ impl SafeTensors {
         self.metadata.get(key).map(String::as_str)
     }
 
+    /// Every key of the header's `__metadata__` with its text, sorted.
+    pub fn metadata_entries(&self) -> Vec<(&str, &str)> {
+        let mut entries: Vec<_> = self.metadata.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        entries.sort_unstable();
+        entries
+    }
+
     /// Tensor `name` as f32 (stored as F64, F32, F16 or BF16).
     ///
     /// # Errors

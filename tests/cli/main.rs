@@ -7,5 +7,6 @@ mod bad_train;
 mod docs;
 mod generate;
 mod help;
+mod inspect;
 mod resume_generate;
 mod resume_train;

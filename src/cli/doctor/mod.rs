@@ -1,0 +1,143 @@
+//! `stablerep doctor`: what this machine has, and what that means for the work.
+
+mod machine;
+mod measure;
+
+use std::path::{Path, PathBuf};
+
+use crate::device::{Device, human_bytes};
+use crate::error::Result;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder that is to hold the output; its disk is measured
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+}
+
+/// One thing that was looked at.
+struct Finding {
+    ok: bool,
+    what: &'static str,
+    text: String,
+}
+
+/// Prints one line per finding, then what to do next. Warnings do not fail the command.
+pub fn run(args: Args) -> Result<()> {
+    let mut warnings = 0;
+    let mut say = |finding: Finding| {
+        let mark = if finding.ok { "ok  " } else { "warn" };
+        warnings += usize::from(!finding.ok);
+        println!("{mark}  {:<14} {}", finding.what, finding.text);
+    };
+    say(processor());
+    say(vectors());
+    say(threads());
+    say(memory());
+    say(arithmetic());
+    say(bandwidth());
+    for finding in disk(&args.output) {
+        say(finding);
+    }
+    say(gpu());
+    println!();
+    match warnings {
+        0 => println!("Everything is in order."),
+        1 => println!("1 warning: the work can run; the line above says what to expect."),
+        n => println!("{n} warnings: the work can run; the lines above say what to expect."),
+    }
+    println!(
+        "Next: `stablerep demo` runs the whole line in miniature; `stablerep generate --help` begins with your captions."
+    );
+    Ok(())
+}
+
+fn processor() -> Finding {
+    let name = machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    Finding { ok: true, what: "processor", text: name }
+}
+
+fn vectors() -> Finding {
+    let (sets, wide) = machine::vector_sets();
+    let text = if wide {
+        format!("{sets} (chosen at run time)")
+    } else {
+        format!("{sets}: without AVX2 and FMA expect a quarter of the speed or less")
+    };
+    Finding { ok: wide, what: "vectors", text }
+}
+
+fn threads() -> Finding {
+    let cores = machine::physical_cores();
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    let used = rayon::current_num_threads();
+    let cores = cores.map_or(String::new(), |cores| format!("{cores} cores, "));
+    Finding {
+        ok: true,
+        what: "threads",
+        text: format!("{cores}{logical} hardware threads; {used} are used (--threads)"),
+    }
+}
+
+fn arithmetic() -> Finding {
+    let flops = measure::gemm_flops();
+    // The slowest processors of the last ten years manage this with one core.
+    let ok = flops > 1e10;
+    let advice = if ok { "" } else { ": slow; is something else running, or is this a debug build?" };
+    Finding { ok, what: "arithmetic", text: format!("{:.1} GFLOP/s (f32 product of 1024³){advice}", flops / 1e9) }
+}
+
+fn bandwidth() -> Finding {
+    let bytes = measure::copy_bytes();
+    let ok = bytes > 2e9;
+    let advice = if ok { "" } else { ": slow; is something else running?" };
+    Finding { ok, what: "bandwidth", text: format!("{:.1} GB/s (copy, read + write){advice}", bytes / 1e9) }
+}
+
+fn memory() -> Finding {
+    let Some(free) = Device::Cpu.available_bytes() else {
+        return Finding { ok: true, what: "memory", text: "unknown on this system".into() };
+    };
+    let limit = machine::memory_limit();
+    let text = match limit {
+        Some(limit) => format!("{} available; this process may use {}", human_bytes(free), human_bytes(limit)),
+        None => format!("{} available", human_bytes(free)),
+    };
+    let usable = limit.map_or(free, |limit| limit.min(free));
+    let ok = usable >= 2 << 30;
+    let advice = if ok { "" } else { ": enough for the demo, not for Stable Diffusion 1.5 (6 GiB in f32)" };
+    Finding { ok, what: "memory", text: format!("{text}{advice}") }
+}
+
+fn disk(folder: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let shown = folder.display();
+    let folder = machine::nearest_existing(folder);
+    match machine::free_bytes(&folder) {
+        Some(free) => findings.push(Finding {
+            ok: free >= 1 << 30,
+            what: "disk space",
+            text: format!("{} free for {shown} (a 256² PNG takes about 100 KiB)", human_bytes(free)),
+        }),
+        None => findings.push(Finding { ok: true, what: "disk space", text: "unknown on this system".into() }),
+    }
+    findings.push(match measure::write_speed(&folder) {
+        Ok(speed) => Finding {
+            ok: speed > 5e6,
+            what: "disk speed",
+            text: format!("{:.0} MB/s written and made durable in {}", speed / 1e6, folder.display()),
+        },
+        Err(e) => {
+            Finding { ok: false, what: "disk speed", text: format!("cannot write: {e}; choose another --output") }
+        }
+    });
+    findings
+}
+
+fn gpu() -> Finding {
+    let text = match machine::nvidia_driver() {
+        Some(driver) => format!("NVIDIA driver {driver}; this version computes on the CPU and leaves the GPU idle"),
+        None => "no NVIDIA driver; everything runs on the CPU, the same commands and results".into(),
+    };
+    Finding { ok: true, what: "gpu", text }
+}

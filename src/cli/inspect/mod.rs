@@ -1,0 +1,69 @@
+//! `stablerep inspect`: what is in a file.
+
+mod shards;
+mod tensors;
+
+use std::path::{Path, PathBuf};
+
+use crate::bail;
+use crate::error::{Error, Result};
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  stablerep inspect images/ --sheet sheet.png
+  stablerep inspect 'images/{00000..00003}.tar' --check
+  stablerep inspect run/checkpoint.safetensors")]
+pub struct Args {
+    /// Shards (a folder of *.tar, a tar, or a pattern such as dir/{00000..00012}.tar), or weights (a .safetensors file or a
+    /// folder of them)
+    path: PathBuf,
+    /// Shards: draw a contact sheet (rows = captions, columns = their images) into this PNG
+    #[arg(long, value_name = "PNG")]
+    sheet: Option<PathBuf>,
+    /// Shards: captions on the contact sheet, spread over all of them
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    rows: usize,
+    /// Shards: decode every image, not only the headers
+    #[arg(long)]
+    check: bool,
+}
+
+/// Prints a table of what `path` holds. Damage is listed and gives exit code 3.
+pub fn run(args: Args) -> Result<()> {
+    match kind(&args.path)? {
+        Kind::Shards => shards::inspect(&args.path, args.check, args.sheet.as_deref().map(|path| (path, args.rows))),
+        Kind::Tensors(files) => {
+            if args.sheet.is_some() || args.check {
+                bail!(Usage, "--sheet and --check are for shards; {} holds weights", args.path.display());
+            }
+            files.iter().try_for_each(|file| tensors::inspect(file))
+        }
+    }
+}
+
+enum Kind {
+    Shards,
+    Tensors(Vec<PathBuf>),
+}
+
+fn kind(path: &Path) -> Result<Kind> {
+    if !path.is_dir() {
+        let name = path.to_string_lossy();
+        return Ok(if name.ends_with(".tar") { Kind::Shards } else { Kind::Tensors(vec![path.to_path_buf()]) });
+    }
+    let mut tensors = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(Error::io("list", path))? {
+        let file = entry.map_err(Error::io("list", path))?.path();
+        match file.extension().and_then(|e| e.to_str()) {
+            Some("tar") => return Ok(Kind::Shards),
+            Some("safetensors") => tensors.push(file),
+            _ => {}
+        }
+    }
+    if tensors.is_empty() {
+        bail!(Data, "{}: neither *.tar shards nor *.safetensors weights in this folder", path.display());
+    }
+    tensors.sort();
+    Ok(Kind::Tensors(tensors))
+}
