@@ -5,7 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 binary=${1:-target/release/stablerep}
-[ -x "$binary" ] || { echo "$binary is not there: cargo build --release" >&2; exit 2; }
+for built in "$binary" "$(dirname "$binary")/examples/features"; do
+    [ -x "$built" ] || { echo "$built is not there: cargo build --release --bins --examples" >&2; exit 2; }
+done
 
 wanted=dev/check/requirements.txt
 installed=.venv/.installed-for-check
