@@ -22,6 +22,8 @@ macro_rules! presets {
 
 /// Presets of `stablerep train --preset`.
 pub const TRAIN_PRESETS: &[Preset] = presets![
+    "demo-stablerep",
+    "demo-simclr",
     "stablerep-cc12m-1x",
     "stablerep-cc12m-2x",
     "stablerep-cc12m-3x",

@@ -38,12 +38,14 @@ pub struct Args {
     /// Denoising steps
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: usize,
+    /// How noise becomes an image
     #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
     sampler: SamplerKind,
     /// Text of the unconditional branch
     #[arg(long, value_name = "TEXT", default_value = "")]
     negative_prompt: String,
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    /// Seed of the initial noise; an image is (seed, caption, image index)
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// Pixels drawn, a multiple of 8 [default: the model's own size]
     #[arg(long, value_name = "PX")]
@@ -54,12 +56,13 @@ pub struct Args {
     /// Downscale the shorter side to this before storing, antialiased bicubic (paper: 512 → 256) [default: as drawn]
     #[arg(long, value_name = "PX")]
     store_size: Option<usize>,
+    /// How images are stored
     #[arg(long, value_enum, default_value_t = ImageFormat::Png)]
     format: ImageFormat,
     /// JPEG quality
     #[arg(long, value_name = "Q", default_value_t = 95)]
     quality: u8,
-    /// Images drawn at once
+    /// Images drawn at once; changes speed and memory, never the images
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// Images per shard; a shard is also what an interruption can lose

@@ -1,5 +1,6 @@
 //! Arguments → one call; messages and exit codes.
 
+mod demo;
 mod doctor;
 mod export;
 mod generate;
@@ -29,6 +30,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole line in miniature, in about three minutes: images, two encoders, three scores
+    Demo(demo::Args),
     /// Draw images for captions with Stable Diffusion, as webdataset shards
     Generate(Box<generate::Args>),
     /// Train a vision transformer on generated images
@@ -64,6 +67,7 @@ fn run(cli: Cli) -> Result<()> {
 /// Runs one command.
 fn dispatch(command: Command) -> Result<()> {
     match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Generate(args) => generate::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Probe(args) => probe::run(*args),

@@ -153,7 +153,7 @@ fn weights() {
     fs::remove_file(case.path("model/vae/config.json")).unwrap();
     case.refuses(&[], 3, &["vae", "config.json"]);
     fs::remove_dir_all(case.path("model")).unwrap();
-    case.refuses(&[], 3, &["model"]);
+    case.refuses(&[], 2, &["--model", "no such folder"]);
 }
 
 #[test]

@@ -38,7 +38,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let folder = &args.output;
-    store::claim_folder(folder, "demo.json", &serde_json::json!({ "seed": args.seed, "version": env!("CARGO_PKG_VERSION") }))?;
+    store::claim_folder(
+        folder,
+        "demo.json",
+        &serde_json::json!({ "seed": args.seed, "version": env!("CARGO_PKG_VERSION") }),
+    )?;
     assets::unpack(folder)?;
     let stages = stages::all(folder, args.seed);
     store::write_atomic(folder.join("commands.sh"), stages::script(&stages).as_bytes())?;

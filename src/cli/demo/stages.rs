@@ -13,10 +13,6 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn new(name: &'static str, title: &'static str, line: String) -> Self {
-        Self { name, title, words: line.split('\u{1f}').map(str::to_owned).collect() }
-    }
-
     /// As it would be typed, quoted for a shell.
     pub fn command_line(&self) -> String {
         let mut text = "stablerep".to_owned();
@@ -27,4 +23,102 @@ impl Stage {
         }
         text
     }
+}
+
+/// Photographs the probes use.
+const PHOTOS: &str = "fashion-mnist";
+
+/// Every stage, in order. `folder` is the demo's output; paths are as the reader of `commands.sh` would type them.
+pub fn all(folder: &Path, seed: u64) -> Vec<Stage> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let generate = words(&[
+        "generate --model",
+        &at("tiny-sd"),
+        "--captions",
+        &at("captions.txt"),
+        "--output",
+        &at("shards"),
+        "--images-per-caption 5 --guidance-scale 2 --steps 20 --batch 128 --images-per-shard 400 --seed",
+        &seed.to_string(),
+    ]);
+    let train = |preset: &str| {
+        words(&[
+            "train --preset",
+            preset,
+            "--data",
+            &at("shards"),
+            "--output",
+            &at(preset.trim_start_matches("demo-")),
+            "--seed",
+            &seed.to_string(),
+        ])
+    };
+    let probe = |encoder: &[&str], output: &str| {
+        let mut all = words(&["probe"]);
+        all.extend(words(encoder));
+        all.extend(words(&[
+            "--train",
+            &at(&format!("{PHOTOS}/train-images-idx3-ubyte.gz")),
+            "--test",
+            &at(&format!("{PHOTOS}/t10k-images-idx3-ubyte.gz")),
+            "--fit pad --augmentation none --epochs 60 --batch 256 --eval-every 60 --select val --knn 20 --seed",
+            &seed.to_string(),
+            "--output",
+            &at(output),
+        ]));
+        all
+    };
+    let checkpoint = |name: &str| at(&format!("{name}/checkpoint.safetensors"));
+    let random = "--random-init vit_tiny --image-size 32 --patch-size 8 --width 128 --depth 4 --heads 2";
+    let stage = |name, title, words| Stage { name, title, words };
+    vec![
+        stage("shards", "Draw 5 images for each of 320 captions with the bundled tiny Stable Diffusion", generate),
+        stage(
+            "simclr",
+            "Train a ViT on those images with SimCLR: two crops of one image attract",
+            train("demo-simclr"),
+        ),
+        stage(
+            "stablerep",
+            "Train the same ViT with StableRep: the images of one caption attract",
+            train("demo-stablerep"),
+        ),
+        stage("probe-random", "Score a ViT that learnt nothing, on real photographs", probe(&[random], "probe-random")),
+        stage(
+            "probe-simclr",
+            "Score the SimCLR encoder on the same photographs",
+            probe(&["--checkpoint", &checkpoint("simclr")], "probe-simclr"),
+        ),
+        stage(
+            "probe-stablerep",
+            "Score the StableRep encoder on the same photographs",
+            probe(&["--checkpoint", &checkpoint("stablerep")], "probe-stablerep"),
+        ),
+    ]
+}
+
+/// Pieces that are flags and numbers are split at blanks; a piece that follows a flag on its own (a path) stays whole.
+fn words(pieces: &[&str]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for piece in pieces {
+        let first = piece.split(' ').next().unwrap_or_default();
+        let after_flag = out.last().is_some_and(|last| last.starts_with("--"));
+        if after_flag && !first.starts_with("--") {
+            out.push((*piece).to_owned());
+        } else {
+            out.extend(piece.split(' ').map(str::to_owned));
+        }
+    }
+    out
+}
+
+/// A shell script of all stages.
+pub fn script(stages: &[Stage]) -> String {
+    let mut text =
+        "#!/bin/sh\n# What `stablerep demo` ran, in order. Each line can be rerun, or changed, by itself.\nset -e\n"
+            .to_owned();
+    for stage in stages {
+        text.push_str(&format!("\n# {}\n{}\n", stage.title, stage.command_line()));
+    }
+    text
 }
