@@ -21,10 +21,10 @@ Images (--train, --test) are one of:
   a folder with one subfolder of .jpg or .png files per class (ImageNet's layout)
   a webdataset .tar, or a folder of them, with .jpg or .png and .cls members
 
-Example: stablerep probe --checkpoint run/checkpoint.safetensors --train imagenet/train --test imagenet/val --output scores")]
+Example: stablerep probe --checkpoint run --train imagenet/train --test imagenet/val --output scores")]
 pub struct Args {
-    /// Encoder: a training checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
-    #[arg(long, value_name = "FILE")]
+    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
     #[arg(long, value_name = "MODEL")]

@@ -13,6 +13,9 @@ use crate::models::vit::{Vit, VitConfig};
 use crate::ops::augment::Normalize;
 use crate::weights::{BackboneNames, ParamTable, SafeTensors};
 
+/// The checkpoint in the folder of a training run.
+const TRAINED: &str = "checkpoint.safetensors";
+
 /// Head width of every standard ViT, for files that do not say how many heads they have.
 const HEAD_DIM: usize = 64;
 
@@ -20,7 +23,7 @@ const HEAD_DIM: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
-    /// A training checkpoint of this program, a timm folder or file, or an official checkpoint as safetensors.
+    /// A training run or checkpoint of this program, a timm folder or file, or an official checkpoint as safetensors.
     Checkpoint {
         path: PathBuf,
         /// Number of attention heads, for files that do not tell and whose heads are not 64 wide.
@@ -94,6 +97,8 @@ impl Encoder {
     }
 
     fn load(path: &Path, heads: Option<usize>) -> Result<Self> {
+        let trained = path.join(TRAINED);
+        let path = if trained.is_file() { &trained } else { path };
         let file = if path.is_dir() { SafeTensors::open_folder(path, "model")? } else { SafeTensors::open(path)? };
         let shown = path.display().to_string();
         let names = BackboneNames::find(&file.names().collect::<Vec<_>>(), &shown)?;

@@ -110,6 +110,8 @@ fn training_checkpoints_bring_heads_mean_and_std() {
     let again = open(&path, None).unwrap();
     assert_eq!(again.vit().config(), &small());
     assert_eq!((again.mean(), again.std()), ([0.5, 0.25, 0.125], [0.5, 0.5, 1.0]));
+    // The folder of the run stands for its checkpoint.
+    assert_eq!(bits(open(root.path(), None).unwrap().params()), bits(encoder.params()));
     write(&path, &encoder, "visual.", &[], &metadata("{}"));
     let error = open(&path, None).unwrap_err();
     assert!(error.exit_code() == 3 && error.to_string().contains("`model`"), "{error}");
