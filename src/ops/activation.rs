@@ -6,28 +6,40 @@ use super::simd::vectorize;
 
 /// `x·sigmoid(x)` (SiLU, Elfwing et al. 2018).
 pub fn silu(x: &mut [f32]) {
-    vectorize(|| x.iter_mut().for_each(|x| *x *= sigmoid(*x)));
+    vectorize(
+        #[inline(always)]
+        || x.iter_mut().for_each(|x| *x *= sigmoid(*x)),
+    );
 }
 
 /// `x·sigmoid(1.702·x)`: the approximation of GELU that OpenAI's CLIP was trained with.
 pub fn quick_gelu(x: &mut [f32]) {
-    vectorize(|| x.iter_mut().for_each(|x| *x *= sigmoid(1.702 * *x)));
+    vectorize(
+        #[inline(always)]
+        || x.iter_mut().for_each(|x| *x *= sigmoid(1.702 * *x)),
+    );
 }
 
 /// Exact GELU.
 pub fn gelu(x: &mut [f32]) {
-    vectorize(|| x.iter_mut().for_each(|x| *x *= gelu::normal_cdf(*x)));
+    vectorize(
+        #[inline(always)]
+        || x.iter_mut().for_each(|x| *x *= gelu::normal_cdf(*x)),
+    );
 }
 
 /// `y [rows, F] = a·gelu(b)` where a row of `x [rows, 2F]` is `a` then `b` (GEGLU, Shazeer 2020, arXiv 2002.05202).
 pub fn geglu(y: &mut [f32], x: &[f32], width: usize) {
     assert!(x.len() == 2 * y.len() && width > 0 && y.len().is_multiple_of(width), "geglu: x {} y {}", x.len(), y.len());
-    vectorize(|| {
-        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
-            let (a, b) = x.split_at(width);
-            for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                *y = a * b * gelu::normal_cdf(b);
+    vectorize(
+        #[inline(always)]
+        || {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
+                let (a, b) = x.split_at(width);
+                for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                    *y = a * b * gelu::normal_cdf(b);
+                }
             }
-        }
-    });
+        },
+    );
 }

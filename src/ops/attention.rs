@@ -199,11 +199,14 @@ unsafe fn attend(
     // SAFETY: the scores hold rows × keys; the rest is the caller's promise.
     unsafe { raw(scores.as_mut_ptr(), keys, q, k, (rows, keys, d), 0.0, scale, Threads::One) }
     let block = &mut scores[..rows * keys];
-    vectorize(|| {
-        for (i, row) in block.chunks_exact_mut(keys).enumerate() {
-            softmax_row(row, causal.map_or(keys, |from| from + i + 1));
-        }
-    });
+    vectorize(
+        #[inline(always)]
+        || {
+            for (i, row) in block.chunks_exact_mut(keys).enumerate() {
+                softmax_row(row, causal.map_or(keys, |from| from + i + 1));
+            }
+        },
+    );
     // SAFETY: as above.
     unsafe { raw(y, stride, Mat::rows(block, keys), v, (rows, d, keys), 0.0, 1.0, Threads::One) }
     BLOCK.set(scores);

@@ -29,16 +29,19 @@ fn column_sums<const S: usize>(
         .enumerate()
         .map(|(block, rows)| {
             let mut sums: [Vec<f64>; S] = std::array::from_fn(|_| vec![0.0; cols]);
-            vectorize(|| {
-                for (i, row) in rows.chunks_exact(cols).enumerate() {
-                    for (c, &value) in row.iter().enumerate() {
-                        let terms = f(block * ROWS + i, c, value);
-                        for (sums, term) in sums.iter_mut().zip(terms) {
-                            sums[c] += f64::from(term);
+            vectorize(
+                #[inline(always)]
+                || {
+                    for (i, row) in rows.chunks_exact(cols).enumerate() {
+                        for (c, &value) in row.iter().enumerate() {
+                            let terms = f(block * ROWS + i, c, value);
+                            for (sums, term) in sums.iter_mut().zip(terms) {
+                                sums[c] += f64::from(term);
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
             sums
         })
         .collect();
@@ -89,13 +92,16 @@ pub fn infer(y: &mut [f32], x: &[f32], mean: &[f32], var: &[f32], gamma: &[f32],
 fn affine(y: &mut [f32], x: &[f32], mean: &[f32], rstd: &[f32], gamma: &[f32], beta: &[f32]) {
     let cols = gamma.len();
     y.par_chunks_mut(ROWS * cols).zip(x.par_chunks(ROWS * cols)).for_each(|(y, x)| {
-        vectorize(|| {
-            for (y, x) in y.chunks_exact_mut(cols).zip(x.chunks_exact(cols)) {
-                for c in 0..cols {
-                    y[c] = (x[c] - mean[c]) * rstd[c] * gamma[c] + beta[c];
+        vectorize(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(cols).zip(x.chunks_exact(cols)) {
+                    for c in 0..cols {
+                        y[c] = (x[c] - mean[c]) * rstd[c] * gamma[c] + beta[c];
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -130,14 +136,18 @@ pub fn backward(
     }
     dx.par_chunks_mut(ROWS * cols).zip(dy.par_chunks(ROWS * cols)).zip(x.par_chunks(ROWS * cols)).for_each(
         |((dx, dy), x)| {
-            vectorize(|| {
-                for ((dx, dy), x) in dx.chunks_exact_mut(cols).zip(dy.chunks_exact(cols)).zip(x.chunks_exact(cols)) {
-                    for c in 0..cols {
-                        let normalised = (x[c] - mean[c]) * rstd[c];
-                        dx[c] = scale[c] * (dy[c] - mean_dy[c] - normalised * mean_dyx[c]);
+            vectorize(
+                #[inline(always)]
+                || {
+                    for ((dx, dy), x) in dx.chunks_exact_mut(cols).zip(dy.chunks_exact(cols)).zip(x.chunks_exact(cols))
+                    {
+                        for c in 0..cols {
+                            let normalised = (x[c] - mean[c]) * rstd[c];
+                            dx[c] = scale[c] * (dy[c] - mean_dy[c] - normalised * mean_dyx[c]);
+                        }
                     }
-                }
-            });
+                },
+            );
         },
     );
 }

@@ -84,14 +84,17 @@ impl Kernel {
             let y = y as isize;
             // `sums` holds rows y − radius − 1 ..= y + radius − 1; move it one on.
             let (before, entering, after) = (row(y - radius - 1), row(y + radius), row(y + radius + 1));
-            vectorize(|| {
-                let rows = before.iter().zip(entering).zip(after);
-                for ((out, sum), ((&before, &entering), &after)) in out.iter_mut().zip(sums.iter_mut()).zip(rows) {
-                    *sum = *sum + u32::from(entering) - u32::from(before);
-                    let ends = u32::from(before) + u32::from(after);
-                    *out = ((*sum * full + ends * edge + half) >> FRACTION) as u8;
-                }
-            });
+            vectorize(
+                #[inline(always)]
+                || {
+                    let rows = before.iter().zip(entering).zip(after);
+                    for ((out, sum), ((&before, &entering), &after)) in out.iter_mut().zip(sums.iter_mut()).zip(rows) {
+                        *sum = *sum + u32::from(entering) - u32::from(before);
+                        let ends = u32::from(before) + u32::from(after);
+                        *out = ((*sum * full + ends * edge + half) >> FRACTION) as u8;
+                    }
+                },
+            );
         }
     }
 }

@@ -76,30 +76,33 @@ fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, batch: Batch)
     for (col, cols) in blocks(batch.labels.len()) {
         batch.logits(&mut s, (first, rows), (col, cols));
         let labels = &batch.labels[col..col + cols];
-        vectorize(|| {
-            for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
-                let anchor = first + r;
-                let label = batch.labels[anchor];
-                for (c, (&s, &other)) in s.iter().zip(labels).enumerate() {
-                    if other == label && col + c != anchor {
-                        positive_sum[r] += f64::from(s);
-                        positives[r] += 1;
+        vectorize(
+            #[inline(always)]
+            || {
+                for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
+                    let anchor = first + r;
+                    let label = batch.labels[anchor];
+                    for (c, (&s, &other)) in s.iter().zip(labels).enumerate() {
+                        if other == label && col + c != anchor {
+                            positive_sum[r] += f64::from(s);
+                            positives[r] += 1;
+                        }
+                    }
+                    if (col..col + cols).contains(&anchor) {
+                        s[anchor - col] = f32::NEG_INFINITY;
+                    }
+                    let new_top = top[r].max(max(s));
+                    if new_top > f32::NEG_INFINITY {
+                        let part = sum(cols, |c| exp(s[c] - new_top));
+                        total[r] = total[r] * f64::from(top[r] - new_top).exp() + f64::from(part);
+                        top[r] = new_top;
+                    } else {
+                        // Only the anchor itself, or not a number: the sum tells them apart.
+                        total[r] += f64::from(sum(cols, |c| exp(s[c])));
                     }
                 }
-                if (col..col + cols).contains(&anchor) {
-                    s[anchor - col] = f32::NEG_INFINITY;
-                }
-                let new_top = top[r].max(max(s));
-                if new_top > f32::NEG_INFINITY {
-                    let part = sum(cols, |c| exp(s[c] - new_top));
-                    total[r] = total[r] * f64::from(top[r] - new_top).exp() + f64::from(part);
-                    top[r] = new_top;
-                } else {
-                    // Only the anchor itself, or not a number: the sum tells them apart.
-                    total[r] += f64::from(sum(cols, |c| exp(s[c])));
-                }
-            }
-        });
+            },
+        );
     }
     let mut loss = 0.0;
     for r in 0..rows {
@@ -127,22 +130,25 @@ pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
                 batch.logits(s, (first, rows), (col, cols));
                 let labels = &batch.labels[col..col + cols];
                 let (lse_j, weight_j) = (&lse[col..col + cols], &weight[col..col + cols]);
-                vectorize(|| {
-                    for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
-                        let anchor = first + r;
-                        let (label, lse_i, weight_i) = (batch.labels[anchor], lse[anchor], weight[anchor]);
-                        let active = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
-                        let active_i = active(weight_i);
-                        for c in 0..cols {
-                            let q = active_i * exp(s[c] - lse_i) + active(weight_j[c]) * exp(s[c] - lse_j[c]);
-                            let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
-                            s[c] = q - p;
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
+                            let anchor = first + r;
+                            let (label, lse_i, weight_i) = (batch.labels[anchor], lse[anchor], weight[anchor]);
+                            let active = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
+                            let active_i = active(weight_i);
+                            for c in 0..cols {
+                                let q = active_i * exp(s[c] - lse_i) + active(weight_j[c]) * exp(s[c] - lse_j[c]);
+                                let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
+                                s[c] = q - p;
+                            }
+                            if (col..col + cols).contains(&anchor) {
+                                s[anchor - col] = 0.0;
+                            }
                         }
-                        if (col..col + cols).contains(&anchor) {
-                            s[anchor - col] = 0.0;
-                        }
-                    }
-                });
+                    },
+                );
                 let z = Mat::rows(&batch.z[col * d..(col + cols) * d], d);
                 // SAFETY: `dz` holds rows·d values and belongs to this task, `s` rows·cols, the slice of z cols·d.
                 unsafe { raw(dz.as_mut_ptr(), d, Mat::rows(s, cols), z, (rows, d, cols), 1.0, scale, Threads::One) }

@@ -46,7 +46,12 @@ impl GroupNorm {
         );
         for (y, x) in y.chunks_exact_mut(image).zip(x.chunks_exact(image)) {
             let (scale, shift) = self.scale_and_shift(x, pixels, threads);
-            let finish = |y: &mut [f32], x: &[f32]| vectorize(|| apply(y, x, &scale, &shift, silu));
+            let finish = |y: &mut [f32], x: &[f32]| {
+                vectorize(
+                    #[inline(always)]
+                    || apply(y, x, &scale, &shift, silu),
+                )
+            };
             match threads {
                 Threads::One => finish(y, x),
                 Threads::All => {
@@ -62,7 +67,10 @@ impl GroupNorm {
         let width = c / groups;
         let statistics = |x: &[f32]| {
             let mut scratch = vec![0.0f32; 2 * c];
-            vectorize(|| chunk_statistics(x, groups, &mut scratch))
+            vectorize(
+                #[inline(always)]
+                || chunk_statistics(x, groups, &mut scratch),
+            )
         };
         let mut total: Vec<Moments> = vec![Moments::default(); groups];
         let mut merge = |partial: Vec<Moments>| total.iter_mut().zip(partial).for_each(|(t, p)| t.merge(p));

@@ -31,21 +31,27 @@ pub fn brightness(pixels: &mut [u8], factor: f32) {
 
 /// Blend with the rounded mean luma.
 pub fn contrast(pixels: &mut [u8], factor: f32) {
-    let sum: u64 = vectorize(|| pixels.chunks_exact(3).map(|p| u64::from(luma(p))).sum());
+    let sum: u64 = vectorize(
+        #[inline(always)]
+        || pixels.chunks_exact(3).map(|p| u64::from(luma(p))).sum(),
+    );
     let mean = sum as f64 / (pixels.len() / 3) as f64;
     blend_with(pixels, (mean + 0.5) as u8, factor);
 }
 
 /// Blend with the luma.
 pub fn saturation(pixels: &mut [u8], factor: f32) {
-    vectorize(|| {
-        for pixel in pixels.chunks_exact_mut(3) {
-            let gray = luma(pixel);
-            for value in pixel {
-                *value = blend(gray, *value, factor);
+    vectorize(
+        #[inline(always)]
+        || {
+            for pixel in pixels.chunks_exact_mut(3) {
+                let gray = luma(pixel);
+                for value in pixel {
+                    *value = blend(gray, *value, factor);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Replaces every pixel by its luma.
@@ -61,21 +67,24 @@ const LANES: usize = 16;
 /// Turns the hue by `shift` of a circle, in steps of 1/255 turn counted in a byte that wraps at 256 (as torchvision does on Pillow's HSV).
 pub fn hue(pixels: &mut [u8], shift: f32) {
     let steps = (f64::from(shift) * 255.0) as i32;
-    vectorize(|| {
-        for block in pixels.chunks_mut(3 * LANES) {
-            let mut planes = [[0u8; LANES]; 3];
-            for (i, pixel) in block.chunks_exact(3).enumerate() {
-                (planes[0][i], planes[1][i], planes[2][i]) = (pixel[0], pixel[1], pixel[2]);
+    vectorize(
+        #[inline(always)]
+        || {
+            for block in pixels.chunks_mut(3 * LANES) {
+                let mut planes = [[0u8; LANES]; 3];
+                for (i, pixel) in block.chunks_exact(3).enumerate() {
+                    (planes[0][i], planes[1][i], planes[2][i]) = (pixel[0], pixel[1], pixel[2]);
+                }
+                let [r, g, b] = &mut planes;
+                for ((r, g), b) in r.iter_mut().zip(g.iter_mut()).zip(b.iter_mut()) {
+                    (*r, *g, *b) = turned(i32::from(*r), i32::from(*g), i32::from(*b), steps);
+                }
+                for (i, pixel) in block.chunks_exact_mut(3).enumerate() {
+                    (pixel[0], pixel[1], pixel[2]) = (planes[0][i], planes[1][i], planes[2][i]);
+                }
             }
-            let [r, g, b] = &mut planes;
-            for ((r, g), b) in r.iter_mut().zip(g.iter_mut()).zip(b.iter_mut()) {
-                (*r, *g, *b) = turned(i32::from(*r), i32::from(*g), i32::from(*b), steps);
-            }
-            for (i, pixel) in block.chunks_exact_mut(3).enumerate() {
-                (pixel[0], pixel[1], pixel[2]) = (planes[0][i], planes[1][i], planes[2][i]);
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Pillow's RGB → HSV (8 bits each), `steps` added to the hue, and back. Without branches, so that it vectorises; sums are in f64 and

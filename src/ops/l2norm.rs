@@ -15,13 +15,16 @@ pub fn forward(y: &mut [f32], norms: &mut [f32], x: &[f32], eps: f32) {
     assert_eq!(y.len(), x.len(), "l2norm: y");
     let blocks = y.par_chunks_mut(ROWS * d).zip(norms.par_chunks_mut(ROWS)).zip(x.par_chunks(ROWS * d));
     blocks.for_each(|((y, norms), x)| {
-        vectorize(|| {
-            for ((y, norm), x) in y.chunks_exact_mut(d).zip(norms).zip(x.chunks_exact(d)) {
-                *norm = sum(d, |i| x[i] * x[i]).sqrt();
-                let scale = 1.0 / norm.max(eps);
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * scale);
-            }
-        })
+        vectorize(
+            #[inline(always)]
+            || {
+                for ((y, norm), x) in y.chunks_exact_mut(d).zip(norms).zip(x.chunks_exact(d)) {
+                    *norm = sum(d, |i| x[i] * x[i]).sqrt();
+                    let scale = 1.0 / norm.max(eps);
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * scale);
+                }
+            },
+        )
     });
 }
 
@@ -31,16 +34,19 @@ pub fn backward(dx: &mut [f32], dy: &[f32], y: &[f32], norms: &[f32], eps: f32) 
     assert!(dx.len() == y.len() && dy.len() == y.len(), "l2norm: dx, dy");
     let blocks = dx.par_chunks_mut(ROWS * d).zip(dy.par_chunks(ROWS * d)).zip(y.par_chunks(ROWS * d));
     blocks.zip(norms.par_chunks(ROWS)).for_each(|(((dx, dy), y), norms)| {
-        vectorize(|| {
-            let rows = dx.chunks_exact_mut(d).zip(dy.chunks_exact(d)).zip(y.chunks_exact(d));
-            for (((dx, dy), y), &norm) in rows.zip(norms) {
-                let along = if norm > eps { sum(d, |i| y[i] * dy[i]) } else { 0.0 };
-                let scale = 1.0 / norm.max(eps);
-                for i in 0..d {
-                    dx[i] = (dy[i] - y[i] * along) * scale;
+        vectorize(
+            #[inline(always)]
+            || {
+                let rows = dx.chunks_exact_mut(d).zip(dy.chunks_exact(d)).zip(y.chunks_exact(d));
+                for (((dx, dy), y), &norm) in rows.zip(norms) {
+                    let along = if norm > eps { sum(d, |i| y[i] * dy[i]) } else { 0.0 };
+                    let scale = 1.0 / norm.max(eps);
+                    for i in 0..d {
+                        dx[i] = (dy[i] - y[i] * along) * scale;
+                    }
                 }
-            }
-        })
+            },
+        )
     });
 }
 

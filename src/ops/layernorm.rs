@@ -18,11 +18,14 @@ pub fn forward(y: &mut [f32], stats: &mut [f32], x: &[f32], gamma: &[f32], beta:
     assert!(y.len() == x.len() && beta.len() == d, "layernorm: y {} x {} beta {}", y.len(), x.len(), beta.len());
     y.par_chunks_mut(ROWS * d).zip(stats.par_chunks_mut(ROWS * 2)).zip(x.par_chunks(ROWS * d)).for_each(
         |((y, stats), x)| {
-            vectorize(|| {
-                for ((y, stats), x) in y.chunks_exact_mut(d).zip(stats.chunks_exact_mut(2)).zip(x.chunks_exact(d)) {
-                    forward_row(y, stats, x, gamma, beta, eps);
-                }
-            })
+            vectorize(
+                #[inline(always)]
+                || {
+                    for ((y, stats), x) in y.chunks_exact_mut(d).zip(stats.chunks_exact_mut(2)).zip(x.chunks_exact(d)) {
+                        forward_row(y, stats, x, gamma, beta, eps);
+                    }
+                },
+            )
         },
     );
 }
@@ -50,11 +53,14 @@ pub fn infer(y: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, th
         y.len()
     );
     let rows = |y: &mut [f32], x: &[f32]| {
-        vectorize(|| {
-            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                forward_row(y, &mut [0.0; 2], x, gamma, beta, eps);
-            }
-        })
+        vectorize(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                    forward_row(y, &mut [0.0; 2], x, gamma, beta, eps);
+                }
+            },
+        )
     };
     match threads {
         Threads::One => rows(y, x),
@@ -82,21 +88,27 @@ pub fn backward(
         .zip(stats.par_chunks(ROWS * 2))
         .map(|(((dx, dy), x), stats)| {
             let mut partial = vec![0.0; 2 * d];
-            vectorize(|| {
-                let rows = dx.chunks_exact_mut(d).zip(dy.chunks_exact(d)).zip(x.chunks_exact(d));
-                for (((dx, dy), x), stats) in rows.zip(stats.chunks_exact(2)) {
-                    backward_row(dx, &mut partial, dy, x, stats, gamma);
-                }
-            });
+            vectorize(
+                #[inline(always)]
+                || {
+                    let rows = dx.chunks_exact_mut(d).zip(dy.chunks_exact(d)).zip(x.chunks_exact(d));
+                    for (((dx, dy), x), stats) in rows.zip(stats.chunks_exact(2)) {
+                        backward_row(dx, &mut partial, dy, x, stats, gamma);
+                    }
+                },
+            );
             partial
         })
         .collect();
-    vectorize(|| {
-        for partial in &partials {
-            add(dgamma, &partial[..d]);
-            add(dbeta, &partial[d..]);
-        }
-    });
+    vectorize(
+        #[inline(always)]
+        || {
+            for partial in &partials {
+                add(dgamma, &partial[..d]);
+                add(dbeta, &partial[d..]);
+            }
+        },
+    );
 }
 
 /// With `g = dy·gamma` and `x̂` the normalised row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`.

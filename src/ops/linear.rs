@@ -1,7 +1,8 @@
 //! Fully connected layer for training: `y = x·Wᵀ + b` with `W [out, in]` as PyTorch stores it, and its three gradients.
 //!
-//! Rows are cut into blocks of [`ROWS`]; each block is multiplied on one thread and finished (bias, GELU, its derivative) while
-//! it is in that core's cache. A product with too few rows for that is shared by all threads.
+//! Rows are cut into blocks; each block is multiplied on one thread and finished (bias, GELU, its derivative) while it is in that
+//! core's cache. A product with too few rows for that is shared by all threads. How rows are cut changes no bit: an output is the
+//! same chain of additions in every block ([`super::gemm`]).
 //!
 //! FLOPs: 2·rows·in·out for the forward and for each of the input and weight gradients.
 
@@ -12,10 +13,18 @@ use super::gemm::{Mat, Threads, nn, raw, tn};
 use super::reduce::add_column_sums;
 use super::simd::vectorize;
 
-/// Rows per block.
-const ROWS: usize = 256;
-/// Fewer blocks than this cannot keep the cores of a large machine busy: the product is split inside instead.
-const BLOCKS: usize = 4;
+/// Most and fewest rows per block: fewer blocks pack the weights less often, smaller ones stay in the cache.
+const MOST_ROWS: usize = 1024;
+const FEWEST_ROWS: usize = 256;
+/// Values per task of an elementwise pass.
+const VALUES: usize = 1 << 14;
+
+/// Rows per block, an equal share of blocks for every thread; `None` when there are too few.
+fn block_rows(rows: usize) -> Option<usize> {
+    let threads = rayon::current_num_threads();
+    let each = rows.div_ceil(threads * rows.div_ceil(threads * MOST_ROWS));
+    (each >= FEWEST_ROWS).then_some(each)
+}
 
 /// Sizes of a layer: `rows` of `inputs` values become rows of `outputs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +74,23 @@ pub fn forward_residual(y: &mut [f32], residual: (&[f32], usize), x: &[f32], w: 
 pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
     shape.check(x, h, w);
     assert_eq!(a.len(), h.len(), "linear: a and h");
-    if shape.rows < BLOCKS * ROWS {
-        product(h, x, w, b, None, shape);
-        a.par_chunks_mut(ROWS * 16).zip(h.par_chunks(ROWS * 16)).for_each(|(a, h)| vectorize(|| gelu::forward(a, h)));
+    let Some(rows) = block_rows(shape.rows) else {
+        block(h, x, w, b, None, shape, Threads::All);
+        a.par_chunks_mut(VALUES).zip(h.par_chunks(VALUES)).for_each(|(a, h)| {
+            vectorize(
+                #[inline(always)]
+                || gelu::forward(a, h),
+            )
+        });
         return;
-    }
-    let blocks = a.par_chunks_mut(ROWS * shape.outputs).zip(h.par_chunks_mut(ROWS * shape.outputs));
-    blocks.zip(x.par_chunks(ROWS * shape.inputs)).for_each(|((a, h), x)| {
+    };
+    let blocks = a.par_chunks_mut(rows * shape.outputs).zip(h.par_chunks_mut(rows * shape.outputs));
+    blocks.zip(x.par_chunks(rows * shape.inputs)).for_each(|((a, h), x)| {
         block(h, x, w, b, None, shape, Threads::One);
-        vectorize(|| gelu::forward(a, h));
+        vectorize(
+            #[inline(always)]
+            || gelu::forward(a, h),
+        );
     });
 }
 
@@ -81,10 +98,10 @@ pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: &[f32
 pub fn backward_input(dx: &mut [f32], dy: &[f32], w: &[f32], shape: Shape) {
     shape.check(dx, dy, w);
     let (inputs, outputs) = (shape.inputs, shape.outputs);
-    if shape.rows < BLOCKS * ROWS {
+    let Some(rows) = block_rows(shape.rows) else {
         return nn(dx, dy, w, (shape.rows, inputs, outputs), false, Threads::All);
-    }
-    dx.par_chunks_mut(ROWS * inputs).zip(dy.par_chunks(ROWS * outputs)).for_each(|(dx, dy)| {
+    };
+    dx.par_chunks_mut(rows * inputs).zip(dy.par_chunks(rows * outputs)).for_each(|(dx, dy)| {
         nn(dx, dy, w, (dy.len() / outputs, inputs, outputs), false, Threads::One);
     });
 }
@@ -94,15 +111,23 @@ pub fn backward_input_gelu(dh: &mut [f32], dy: &[f32], w: &[f32], h: &[f32], sha
     shape.check(dh, dy, w);
     assert_eq!(dh.len(), h.len(), "linear: dh and h");
     let (inputs, outputs) = (shape.inputs, shape.outputs);
-    if shape.rows < BLOCKS * ROWS {
+    let Some(rows) = block_rows(shape.rows) else {
         nn(dh, dy, w, (shape.rows, inputs, outputs), false, Threads::All);
-        let pieces = dh.par_chunks_mut(ROWS * 16).zip(h.par_chunks(ROWS * 16));
-        return pieces.for_each(|(dh, h)| vectorize(|| gelu::backward_in_place(dh, h)));
-    }
-    let blocks = dh.par_chunks_mut(ROWS * inputs).zip(dy.par_chunks(ROWS * outputs)).zip(h.par_chunks(ROWS * inputs));
+        let pieces = dh.par_chunks_mut(VALUES).zip(h.par_chunks(VALUES));
+        return pieces.for_each(|(dh, h)| {
+            vectorize(
+                #[inline(always)]
+                || gelu::backward_in_place(dh, h),
+            )
+        });
+    };
+    let blocks = dh.par_chunks_mut(rows * inputs).zip(dy.par_chunks(rows * outputs)).zip(h.par_chunks(rows * inputs));
     blocks.for_each(|((dh, dy), h)| {
         nn(dh, dy, w, (dy.len() / outputs, inputs, outputs), false, Threads::One);
-        vectorize(|| gelu::backward_in_place(dh, h));
+        vectorize(
+            #[inline(always)]
+            || gelu::backward_in_place(dh, h),
+        );
     });
 }
 
@@ -116,12 +141,12 @@ pub fn backward_weight(dw: &mut [f32], db: &mut [f32], dy: &[f32], x: &[f32], sh
 
 fn product(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], residual: Option<(&[f32], usize)>, shape: Shape) {
     shape.check(x, y, w);
-    if shape.rows < BLOCKS * ROWS {
+    let Some(rows) = block_rows(shape.rows) else {
         return block(y, x, w, b, residual, shape, Threads::All);
-    }
-    let blocks = y.par_chunks_mut(ROWS * shape.outputs).zip(x.par_chunks(ROWS * shape.inputs)).enumerate();
+    };
+    let blocks = y.par_chunks_mut(rows * shape.outputs).zip(x.par_chunks(rows * shape.inputs)).enumerate();
     blocks.for_each(|(i, (y, x))| {
-        let residual = residual.map(|(r, stride)| (&r[i * ROWS * stride..], stride));
+        let residual = residual.map(|(r, stride)| (&r[i * rows * stride..], stride));
         block(y, x, w, b, residual, shape, Threads::One);
     });
 }
@@ -138,14 +163,17 @@ fn block(
 ) {
     let Shape { inputs, outputs, .. } = shape;
     assert_eq!(b.len(), outputs, "linear: bias");
-    vectorize(|| match residual {
-        Some((residual, stride)) => {
-            for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks(stride)) {
-                y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b);
+    vectorize(
+        #[inline(always)]
+        || match residual {
+            Some((residual, stride)) => {
+                for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks(stride)) {
+                    y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b);
+                }
             }
-        }
-        None => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
-    });
+            None => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
+        },
+    );
     let (rows, y) = (y.len() / outputs, y.as_mut_ptr());
     // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively borrowed.
     unsafe {

@@ -12,14 +12,14 @@ pub fn exp(x: f32) -> f32 {
     // Rounding to nearest by adding and subtracting 1.5·2^23: `round` is a libm call on the baseline target.
     const MAGIC: f32 = 12_582_912.0;
     let n = (n + MAGIC) - MAGIC;
-    let r = (x - n * LN2_HI) - n * LN2_LO;
+    let r = (-n).mul_add(LN2_LO, (-n).mul_add(LN2_HI, x));
     let p = 1.987_569_2e-4f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let y = p * r * r + r + 1.0;
+    let p = p.mul_add(r, 1.398_199_9e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let y = p.mul_add(r * r, r) + 1.0;
     // 2^n as two factors, so that n = 128 does not overflow the exponent field.
     let n = n as i32;
     let half = n >> 1;

@@ -47,14 +47,17 @@ impl AdamW {
                 .zip(v[r.clone()].par_chunks_mut(VALUES))
                 .zip(g[r].par_chunks(VALUES))
                 .for_each(|(((p, m), v), g)| {
-                    vectorize(|| {
-                        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                            *m += lerp * (g - *m);
-                            *v = *v * beta2 + rest2 * g * g;
-                            let denominator = v.sqrt() / correction + eps;
-                            *p = *p * shrink + step_size * (*m / denominator);
-                        }
-                    });
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                                *m += lerp * (g - *m);
+                                *v = *v * beta2 + rest2 * g * g;
+                                let denominator = v.sqrt() / correction + eps;
+                                *p = *p * shrink + step_size * (*m / denominator);
+                            }
+                        },
+                    );
                 });
         }
     }

@@ -103,16 +103,22 @@ impl Packed {
         };
         match (start, bias) {
             (Start::Keep, None) => {}
-            (Start::Keep, Some(bias)) => vectorize(|| y.chunks_exact_mut(n).for_each(|row| add(row, bias))),
+            (Start::Keep, Some(bias)) => vectorize(
+                #[inline(always)]
+                || y.chunks_exact_mut(n).for_each(|row| add(row, bias)),
+            ),
             (Start::Residual(residual), None) => y.copy_from_slice(&residual[row0 * n..row0 * n + y.len()]),
-            (Start::Residual(residual), Some(bias)) => vectorize(|| {
-                let residual = residual[row0 * n..row0 * n + y.len()].chunks_exact(n);
-                for (y, residual) in y.chunks_exact_mut(n).zip(residual) {
-                    for ((y, &r), &b) in y.iter_mut().zip(residual).zip(bias) {
-                        *y = r + b;
+            (Start::Residual(residual), Some(bias)) => vectorize(
+                #[inline(always)]
+                || {
+                    let residual = residual[row0 * n..row0 * n + y.len()].chunks_exact(n);
+                    for (y, residual) in y.chunks_exact_mut(n).zip(residual) {
+                        for ((y, &r), &b) in y.iter_mut().zip(residual).zip(bias) {
+                            *y = r + b;
+                        }
                     }
-                }
-            }),
+                },
+            ),
             (_, Some(bias)) => y.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)),
             (_, None) => return false,
         }

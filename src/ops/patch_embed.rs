@@ -135,10 +135,13 @@ pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Sha
             for (tokens, embedded) in tokens.chunks_exact_mut(shape.tokens() * dim).zip(embedded) {
                 tokens[..dim].copy_from_slice(&start);
                 tokens[dim..].copy_from_slice(embedded);
-                vectorize(|| {
-                    add(&mut tokens[dim..], &weights.pos[dim..]);
-                    tokens[dim..].chunks_exact_mut(dim).for_each(|row| add(row, weights.b));
-                });
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        add(&mut tokens[dim..], &weights.pos[dim..]);
+                        tokens[dim..].chunks_exact_mut(dim).for_each(|row| add(row, weights.b));
+                    },
+                );
             }
         },
     );
@@ -151,13 +154,19 @@ pub fn backward(gradients: Gradients, scratch: &mut [f32], dtokens: &[f32], patc
     assert!(scratch.len() == shape.n * shape.patches() * dim && gradients.pos.len() == tokens * dim);
     let mut sums = vec![0.0f32; tokens * dim];
     sums.par_chunks_mut(dim).enumerate().for_each(|(t, sum)| {
-        vectorize(|| dtokens.chunks_exact(tokens * dim).for_each(|image| add(sum, &image[t * dim..(t + 1) * dim])));
+        vectorize(
+            #[inline(always)]
+            || dtokens.chunks_exact(tokens * dim).for_each(|image| add(sum, &image[t * dim..(t + 1) * dim])),
+        );
     });
-    vectorize(|| {
-        add(gradients.pos, &sums);
-        add(gradients.cls, &sums[..dim]);
-        sums[dim..].chunks_exact(dim).for_each(|row| add(gradients.b, row));
-    });
+    vectorize(
+        #[inline(always)]
+        || {
+            add(gradients.pos, &sums);
+            add(gradients.cls, &sums[..dim]);
+            sums[dim..].chunks_exact(dim).for_each(|row| add(gradients.b, row));
+        },
+    );
     let per_image = shape.patches() * dim;
     scratch
         .par_chunks_mut(per_image)

@@ -19,11 +19,17 @@ pub fn add_column_sums(out: &mut [f32], x: &[f32]) {
         .par_chunks(ROWS * cols)
         .map(|rows| {
             let mut sum = vec![0.0; cols];
-            vectorize(|| rows.chunks_exact(cols).for_each(|row| add(&mut sum, row)));
+            vectorize(
+                #[inline(always)]
+                || rows.chunks_exact(cols).for_each(|row| add(&mut sum, row)),
+            );
             sum
         })
         .collect();
-    vectorize(|| partials.iter().for_each(|partial| add(out, partial)));
+    vectorize(
+        #[inline(always)]
+        || partials.iter().for_each(|partial| add(out, partial)),
+    );
 }
 
 /// `y += x`, elementwise. Call inside [`vectorize`].
@@ -39,19 +45,22 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     let partials: Vec<f64> = x
         .par_chunks(VALUES)
         .map(|chunk| {
-            vectorize(|| {
-                let mut lanes = [0.0f64; 16];
-                let (body, tail) = chunk.split_at(chunk.len() / 16 * 16);
-                for values in body.chunks_exact(16) {
-                    for (lane, &v) in lanes.iter_mut().zip(values) {
+            vectorize(
+                #[inline(always)]
+                || {
+                    let mut lanes = [0.0f64; 16];
+                    let (body, tail) = chunk.split_at(chunk.len() / 16 * 16);
+                    for values in body.chunks_exact(16) {
+                        for (lane, &v) in lanes.iter_mut().zip(values) {
+                            *lane += f64::from(v) * f64::from(v);
+                        }
+                    }
+                    for (lane, &v) in lanes.iter_mut().zip(tail) {
                         *lane += f64::from(v) * f64::from(v);
                     }
-                }
-                for (lane, &v) in lanes.iter_mut().zip(tail) {
-                    *lane += f64::from(v) * f64::from(v);
-                }
-                lanes.iter().sum()
-            })
+                    lanes.iter().sum()
+                },
+            )
         })
         .collect();
     partials.iter().sum()
@@ -61,7 +70,10 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
 pub fn all_finite(x: &[f32]) -> bool {
     x.par_chunks(VALUES).all(|chunk| {
         // v·0 is 0 for finite v and NaN otherwise: one branch-free pass.
-        vectorize(|| super::simd::sum(chunk.len(), |i| chunk[i] * 0.0)) == 0.0
+        vectorize(
+            #[inline(always)]
+            || super::simd::sum(chunk.len(), |i| chunk[i] * 0.0),
+        ) == 0.0
     })
 }
 

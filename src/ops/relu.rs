@@ -12,7 +12,10 @@ const VALUES: usize = 1 << 14;
 /// `x = max(x, 0)`; NaN stays NaN, so that a divergence is seen.
 pub fn forward_in_place(x: &mut [f32]) {
     x.par_chunks_mut(VALUES).for_each(|x| {
-        vectorize(|| x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }));
+        vectorize(
+            #[inline(always)]
+            || x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+        );
     });
 }
 
@@ -20,7 +23,10 @@ pub fn forward_in_place(x: &mut [f32]) {
 pub fn backward_in_place(dx: &mut [f32], y: &[f32]) {
     assert_eq!(dx.len(), y.len(), "relu: dx and y");
     dx.par_chunks_mut(VALUES).zip(y.par_chunks(VALUES)).for_each(|(dx, y)| {
-        vectorize(|| dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = if y > 0.0 { *dx } else { 0.0 }));
+        vectorize(
+            #[inline(always)]
+            || dx.iter_mut().zip(y).for_each(|(dx, &y)| *dx = if y > 0.0 { *dx } else { 0.0 }),
+        );
     });
 }
 

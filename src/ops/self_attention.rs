@@ -111,11 +111,14 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
             let (from, to) = shape.offsets(pair);
             let v = strided(&qkv[from + 2 * width..], 3 * width);
             scores(p, &qkv[from..], shape);
-            vectorize(|| {
-                for (i, (row, lse)) in p.chunks_exact_mut(tokens).zip(lse.iter_mut()).enumerate() {
-                    *lse = softmax_row(row, if shape.causal { i + 1 } else { tokens });
-                }
-            });
+            vectorize(
+                #[inline(always)]
+                || {
+                    for (i, (row, lse)) in p.chunks_exact_mut(tokens).zip(lse.iter_mut()).enumerate() {
+                        *lse = softmax_row(row, if shape.causal { i + 1 } else { tokens });
+                    }
+                },
+            );
             // SAFETY: columns `to..to + head_dim` of rows `width` apart of this image belong to this task alone.
             unsafe {
                 let y = out.at(to);
@@ -142,13 +145,16 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
             let v = strided(&qkv[from + 2 * width..], 3 * width);
             let dy = strided(&dout[to..], width);
             scores(p, &qkv[from..], shape);
-            vectorize(|| {
-                for (i, (row, &lse)) in p.chunks_exact_mut(tokens).zip(lse).enumerate() {
-                    let seen = if shape.causal { i + 1 } else { tokens };
-                    row[..seen].iter_mut().for_each(|s| *s = exp(*s - lse));
-                    row[seen..].fill(0.0);
-                }
-            });
+            vectorize(
+                #[inline(always)]
+                || {
+                    for (i, (row, &lse)) in p.chunks_exact_mut(tokens).zip(lse).enumerate() {
+                        let seen = if shape.causal { i + 1 } else { tokens };
+                        row[..seen].iter_mut().for_each(|s| *s = exp(*s - lse));
+                        row[seen..].fill(0.0);
+                    }
+                },
+            );
             let probabilities = Mat::rows(p, tokens);
             // SAFETY: in each product below, the rows (3·width apart) and columns written are those of this image and head, which no
             // other task touches; `ds` is this task's own.
@@ -157,16 +163,19 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
                 raw(dv, 3 * width, probabilities.t(), dy, (tokens, head_dim, queries), 0.0, 1.0, Threads::One);
                 raw(ds.as_mut_ptr(), tokens, dy, v.t(), (queries, tokens, head_dim), 0.0, 1.0, Threads::One);
             }
-            vectorize(|| {
-                for (i, (row, ds)) in p.chunks_exact(tokens).zip(ds.chunks_exact_mut(tokens)).enumerate() {
-                    let at = to + i * width;
-                    let (dy, y) = (&dout[at..at + head_dim], &out[at..at + head_dim]);
-                    let mean = sum(head_dim, |j| dy[j] * y[j]);
-                    for (ds, &p) in ds.iter_mut().zip(row) {
-                        *ds = p * (*ds - mean) * scale;
+            vectorize(
+                #[inline(always)]
+                || {
+                    for (i, (row, ds)) in p.chunks_exact(tokens).zip(ds.chunks_exact_mut(tokens)).enumerate() {
+                        let at = to + i * width;
+                        let (dy, y) = (&dout[at..at + head_dim], &out[at..at + head_dim]);
+                        let mean = sum(head_dim, |j| dy[j] * y[j]);
+                        for (ds, &p) in ds.iter_mut().zip(row) {
+                            *ds = p * (*ds - mean) * scale;
+                        }
                     }
-                }
-            });
+                },
+            );
             let ds = Mat::rows(ds, tokens);
             // SAFETY: as above.
             unsafe {

@@ -1,7 +1,8 @@
 //! Runs a loop compiled for the widest vectors this processor has (AVX-512, AVX2 or the baseline).
 
-/// Calls `f`, compiled once per instruction set, through run-time detection. Keep the loop inside `f` plain and inlinable
-/// so that the compiler vectorises it; reductions must be written with explicit lanes (see [`sum`]).
+/// Calls `f`, compiled once per instruction set, through run-time detection. Write the closure as `#[inline(always)] || …`: a large
+/// one is otherwise compiled on its own, for the baseline, where also every fused multiply-add is a call. Keep the loop inside
+/// plain, so that the compiler vectorises it; reductions must be written with explicit lanes (see [`sum`]).
 #[inline(always)]
 pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
@@ -59,8 +60,20 @@ mod tests {
     fn sum_and_max_cover_every_length() {
         for n in 0..70 {
             let values: Vec<f32> = (0..n).map(|i| ((i * 7919) % 31) as f32 - 15.0).collect();
-            assert_eq!(vectorize(|| sum(n, |i| values[i])), values.iter().sum::<f32>());
-            assert_eq!(vectorize(|| max(&values)), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(
+                vectorize(
+                    #[inline(always)]
+                    || sum(n, |i| values[i])
+                ),
+                values.iter().sum::<f32>()
+            );
+            assert_eq!(
+                vectorize(
+                    #[inline(always)]
+                    || max(&values)
+                ),
+                values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+            );
         }
     }
 }
