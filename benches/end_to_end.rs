@@ -45,11 +45,11 @@ fn main() -> Result<()> {
                     patch_size: 8,
                     width: 128,
                     depth: 4,
-                    heads: 4,
+                    heads: 2,
                     mlp_ratio: 4,
                     channels: 3,
                 };
-                train(&options, name, demo, [512, 128], 64)?;
+                train(&options, name, demo, [512, 64], 64)?;
             }
             "loss" => loss(&options),
             _ => panic!("{name}: expected one of {BENCHES:?}"),

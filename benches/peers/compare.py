@@ -7,6 +7,7 @@ One round is ours, then the peer; medians over the rounds are compared, so that 
 """
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def main() -> None:
     subprocess.run(["cargo", "bench", "--quiet", "--bench", "end_to_end", "--no-run"], cwd=ROOT, check=True)
 
     raw = []
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} before the start (another program's work falsifies the ratios)")
     print(f"{'benchmark':<14} {'ours':>12} {'PyTorch':>12} {'ratio':>7}   images per second, {given.threads} threads")
     for name in names:
         ours, theirs = [], []

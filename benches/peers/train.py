@@ -15,7 +15,7 @@ from measure import arguments, measure
 # image, patch, width, depth, heads; head's hidden and output width; default captions per step
 MODELS = {
     "vit_s": ((224, 16, 384, 12, 6), (4096, 256), 4),
-    "demo": ((32, 8, 128, 4, 4), (512, 128), 64),
+    "demo": ((32, 8, 128, 4, 2), (512, 64), 64),
 }
 TEMPERATURE = 0.1
 
