@@ -85,6 +85,9 @@ fn images_are_drawn_without_replacement_and_captions_once_per_epoch() {
     let config = config(folder.path());
     let mut loader = Loader::new(&config).unwrap();
     assert_eq!((loader.captions(), loader.images(), loader.steps_per_epoch()), (20, 100, 3));
+    let pixels = 100 * 8 * 8 * 3;
+    assert!((pixels..2 * pixels).contains(&loader.cache_bytes()), "{}", loader.cache_bytes());
+    assert_eq!(Loader::with_cache(&config, 5000).unwrap().cache_bytes(), 5000);
     let mut drawn = BTreeMap::<(u64, usize), usize>::new();
     let mut orders = BTreeSet::new();
     for epoch in 0..200 {

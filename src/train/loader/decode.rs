@@ -20,10 +20,10 @@ pub(super) struct Images {
     limit: u64,
 }
 
-/// What an entry takes beside its pixels.
-const ENTRY: u64 = 120;
-
 impl Images {
+    /// What an image takes beside its pixels, bytes.
+    pub const ENTRY: u64 = 120;
+
     pub fn new(limit: u64) -> Self {
         Self { kept: RwLock::default(), shelf: RwLock::default(), free: AtomicU64::new(limit), limit }
     }
@@ -44,7 +44,7 @@ impl Images {
             Some((_, bytes)) => decode(bytes, &sample.name()).map(Arc::new).map_err(|e| e.to_string()),
             None => Err(format!("{}: no image", sample.name())),
         });
-        let bytes = ENTRY + image.as_ref().as_ref().map_or(0, |image| image.data.len() as u64);
+        let bytes = Self::ENTRY + image.as_ref().as_ref().map_or(0, |image| image.data.len() as u64);
         let fits = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes)).is_ok();
         let store = if fits { &self.kept } else { &self.shelf };
         store.write().unwrap_or_else(PoisonError::into_inner).insert(index, Arc::clone(&image));

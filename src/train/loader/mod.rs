@@ -124,7 +124,7 @@ impl Loader {
         self.bad
     }
 
-    /// Most memory that decoded images may take, bytes.
+    /// Memory that decoded images will take, bytes: all of them, or as many as the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
         self.source.cache_bytes()
     }

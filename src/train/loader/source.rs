@@ -9,7 +9,7 @@ use super::LoaderConfig;
 use super::decode::Images;
 use crate::bail;
 use crate::error::{Error, Result};
-use crate::image::Rgb8;
+use crate::image::{Rgb8, dimensions};
 use crate::rng::{Domain, Stream};
 use crate::shards::{CaptionGroup, CaptionGroups, Shards};
 
@@ -88,8 +88,18 @@ impl Source {
         self.groups.iter().map(|group| group.samples.len()).sum()
     }
 
+    /// Bytes of all decoded images, by the sizes of a few spread over the shards; no more than the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
-        self.images.limit()
+        const LOOKED_AT: usize = 64;
+        let looked = self.groups.iter().step_by(self.groups.len().div_ceil(LOOKED_AT).max(1));
+        let sizes = looked.filter_map(|group| {
+            let sample = self.shards.sample(group.samples[0] as usize);
+            let (width, height) = dimensions(sample.image()?.1, sample.key()).ok()?;
+            Some(3 * (width * height) as u64)
+        });
+        let (count, sum) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
+        let mean = u64::checked_div(sum, count).unwrap_or(0);
+        (self.images() as u64 * (mean + Images::ENTRY)).min(self.images.limit())
     }
 
     /// The captions of an epoch in the order they are taken.
