@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::store::create_dir;
 
 /// Writes scalars for TensorBoard.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl TensorBoard {
     }
 
     fn open(folder: &Path, resumed: Option<u64>) -> Result<Self> {
-        create_dir(folder)?;
+        fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
         let path = folder.join(next_name(folder)?);
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io("create", &path))?;
         let mut board = Self { file, path };
