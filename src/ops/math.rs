@@ -36,32 +36,6 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// erf(x) within 4e-7 absolute: an odd rational function of degree 13/8 on |x| ≤ 4, ±1 beyond.
-#[inline(always)]
-pub fn erf(x: f32) -> f32 {
-    let x = x.clamp(-4.0, 4.0);
-    let s = x * x;
-    let p = -2.726_142_3e-10f32;
-    let p = p * s + 2.770_681_4e-8;
-    let p = p * s + -2.101_024e-6;
-    let p = p * s + -5.692_506_4e-5;
-    let p = p * s + -7.349_906e-4;
-    let p = p * s + -2.954_599_8e-3;
-    let p = p * s + -1.609_603_3e-2;
-    let q = -1.456_607_2e-5f32;
-    let q = q * s + -2.133_740_2e-4;
-    let q = q * s + -1.682_827e-3;
-    let q = q * s + -7.373_329e-3;
-    let q = q * s + -1.426_473_9e-2;
-    x * p / q
-}
-
-/// Density of N(0, 1).
-#[inline(always)]
-pub fn normal_pdf(x: f32) -> f32 {
-    0.398_942_3 * exp(-0.5 * x * x)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,26 +55,5 @@ mod tests {
         assert_eq!(exp(1000.0), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(88.7).is_finite());
-    }
-
-    /// erf by its Maclaurin series in f64 (|x| ≤ 4 needs 80 terms at most).
-    fn erf_reference(x: f64) -> f64 {
-        let (mut term, mut sum) = (x, x);
-        for n in 1..120 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
-        }
-        sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
-
-    #[test]
-    fn erf_matches_series() {
-        let mut worst = 0.0f64;
-        for i in -40_000..=40_000 {
-            let x = i as f32 * 1e-4;
-            worst = worst.max((f64::from(erf(x)) - erf_reference(f64::from(x))).abs());
-        }
-        assert!(worst < 4e-7, "{worst:e}");
-        assert!((erf(9.0) - 1.0).abs() < 4e-7 && (erf(-9.0) + 1.0).abs() < 4e-7);
     }
 }

@@ -1,6 +1,6 @@
 //! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the difference.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -22,6 +22,24 @@ pub fn lock_folder(folder: &Path) -> Result<FolderLock> {
     let file = File::create(&path).map_err(Error::io("create", &path))?;
     file.lock().map_err(Error::io("lock", &path))?;
     Ok(FolderLock { _file: file })
+}
+
+/// Creates `folder` if needed and takes it for one process that writes there from beginning to end.
+///
+/// # Errors
+/// Usage error if another process holds it.
+pub fn occupy_folder(folder: &Path) -> Result<FolderLock> {
+    create_dir(folder)?;
+    let path = folder.join(".running");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(FolderLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
+            "{}: another process is writing into this folder; wait for it to end, or choose another --output",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+    }
 }
 
 /// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration, fails and

@@ -5,5 +5,5 @@ mod folder;
 mod interrupt;
 
 pub use atomic::{AtomicFile, create_dir, write_atomic};
-pub use folder::{FolderLock, claim_folder, lock_folder};
+pub use folder::{FolderLock, claim_folder, lock_folder, occupy_folder};
 pub use interrupt::{check_interrupt, install_signal_handlers, interrupted};

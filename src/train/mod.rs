@@ -86,6 +86,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         state.init(trainer.network(), recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
+    let _occupied = store::occupy_folder(output)?;
     store::claim_folder(output, CONFIG, recipe)?;
     if done.exists() {
         eprintln!("{} is finished already ({} steps)", output.display(), schedule.steps);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use stablerep::rng::{Domain, Stream};
 use tempfile::TempDir;
 
-use crate::common::{command, fixture, succeeds, text};
+use crate::common::{command, fails, fixture, succeeds, text};
 
 fn words(output: &Path, steps: &str, save_every: &str) -> Vec<String> {
     let (data, output) = (text(&fixture("train_run/stablerep")), text(output));
@@ -93,6 +93,8 @@ fn train_stops_on_a_signal_and_goes_on() {
         assert!(Instant::now() < limit, "no 20 steps after a minute");
         sleep(Duration::from_millis(2));
     }
+    let again = words(&output, steps, save_every);
+    fails(&again.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["another process is writing", "stopped"]);
     let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     assert_eq!(child.wait().unwrap().code(), Some(75));
