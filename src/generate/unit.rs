@@ -41,7 +41,7 @@ pub(super) fn make(job: &Job, unit: &Unit, pipeline: &mut Pipeline, progress: &P
         .flat_map(|caption| (0..config.images_per_caption).map(move |image| Item { caption, image }))
         .collect();
     let mut stats = Stats { captions: unit.captions.len(), images: items.len(), ..Stats::default() };
-    let mut writer = ShardWriter::create(&unit.tar(&config.output))?;
+    let mut writer = ShardWriter::create(unit.tar(&config.output))?;
     let mut kept_latents = Vec::new();
     // Text encodings of this unit, dropped once the last image of the caption is drawn.
     let mut texts: Vec<Option<Text>> = unit.captions.clone().map(|_| None).collect();

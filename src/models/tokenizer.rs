@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// The `tokenizer.json` that transformers would make of these two files.
-fn pipeline(vocab_path: &PathBuf, merges_path: &PathBuf) -> Result<String> {
+fn pipeline(vocab_path: &Path, merges_path: &Path) -> Result<String> {
     let vocab: HashMap<String, u32> = serde_json::from_str(&read(vocab_path)?)
         .map_err(|e| Error::Data(format!("{}: {e}; expected an object of token to id", vocab_path.display())))?;
     let id = |token: &str| {

@@ -82,6 +82,7 @@ fn check(y: &[f32], a: &[f32], b: &[f32], (m, n, k): (usize, usize, usize)) {
 /// # Safety
 /// Every element addressed by (`y`, `y_stride`), `a` and `b` for these sizes must be inside a live allocation,
 /// and no other thread may touch the addressed part of `y` during the call.
+#[expect(clippy::too_many_arguments, reason = "a BLAS call in full")]
 pub unsafe fn raw(
     y: *mut f32,
     y_stride: usize,

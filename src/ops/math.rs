@@ -6,7 +6,7 @@
 /// Range reduction x = n·ln2 + r, then the Cephes degree-5 polynomial.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const LN2_HI: f32 = 0.693_359_375;
+    const LN2_HI: f32 = 355.0 / 512.0;
     const LN2_LO: f32 = -2.121_944_4e-4;
     let n = (x * std::f32::consts::LOG2_E).clamp(-150.0, 150.0);
     // Rounding to nearest by adding and subtracting 1.5·2^23: `round` is a libm call on the baseline target.
