@@ -2,11 +2,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use stablerep::device::Plan;
 use stablerep::error::{Error, Result};
 use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::timm;
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::augment::Normalize;
+use stablerep::train::method::Method;
+use stablerep::train::{Augmentation, BatchNorm, Length, Network, Rate, Recipe, State, checkpoint};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
@@ -205,4 +208,41 @@ fn bad_timm_configs_are_named() {
         assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+/// What training saves, probing reads: the same weights, sizes, mean and std.
+#[test]
+fn a_checkpoint_that_training_saved_is_read() {
+    let root = TempDir::new().unwrap();
+    let recipe = Recipe {
+        data: vec!["shards".into()],
+        method: Method::StableRep,
+        model: small(),
+        head_dims: [8, 4],
+        batch_norm: BatchNorm::PerSlot,
+        batch: 2,
+        images_per_caption: 2,
+        length: Length::Steps(1),
+        warmup: Length::Steps(0),
+        rate: Rate::Peak(1e-4),
+        weight_decay: 0.1,
+        beta1: 0.9,
+        beta2: 0.98,
+        temperature: 0.1,
+        augmentation: Augmentation::None,
+        crop_scale: [1.0, 1.0],
+        downsample: false,
+        shuffle: false,
+        seed: 5,
+        max_bad: 0,
+        init_from: None,
+    };
+    let network = Network::new(&recipe).unwrap();
+    let mut state = State::new(&mut Plan::new(), &network);
+    state.init(&network, &recipe).unwrap();
+    checkpoint::save(&root.path().join("checkpoint.safetensors"), &network, &state, &recipe, 10).unwrap();
+    let encoder = open(root.path(), None).unwrap();
+    assert_eq!(encoder.vit().config(), &recipe.model);
+    assert_eq!(bits(encoder.params()), bits(Encoder::random(&small(), 5).unwrap().params()));
+    assert_eq!((encoder.mean(), encoder.std()), (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD));
 }
