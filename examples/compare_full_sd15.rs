@@ -1,0 +1,98 @@
+//! Full-size Stable Diffusion 1.5 with random weights against diffusers: text encoder, one UNet call of batch 2, one VAE decode.
+//!
+//!     python dev/golden/full_sd15.py FOLDER        # once: 2.1 GB of weights and diffusers' outputs
+//!     cargo run --release --example compare_full_sd15 -- FOLDER
+//!
+//! Prints the relative error and the seconds of each part; fails above 1e-4. Takes 5 GB of memory.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use stablerep::bail;
+use stablerep::device::Plan;
+use stablerep::error::Result;
+use stablerep::models::clip_text::{self, ClipText};
+use stablerep::models::unet::{self, Batch, UNet};
+use stablerep::models::vae::{self, Decoder};
+use stablerep::ops::gemm::Threads;
+use stablerep::weights::SafeTensors;
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args().nth(1) else {
+        eprintln!("usage: compare_full_sd15 FOLDER (made by dev/golden/full_sd15.py)");
+        return ExitCode::from(2);
+    };
+    match run(Path::new(&folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(folder: &Path) -> Result<()> {
+    let (model, reference) = (folder.join("model"), SafeTensors::open(folder.join("reference.safetensors"))?);
+    text_encoder(&model, &reference)?;
+    decoder(&model, &reference)?;
+    unet_call(&model, &reference)
+}
+
+fn text_encoder(model: &Path, reference: &SafeTensors) -> Result<()> {
+    let weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
+    let encoder = ClipText::load(clip_text::Config::open(&model.join("text_encoder/config.json"))?, &weights)?;
+    let ids = reference.i64("text.ids", &[2, 77])?;
+    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
+    let start = Instant::now();
+    let hidden = encoder.encode(&[&ids[..77], &ids[77..]])?.concat();
+    report("text encoder, 2 captions", &hidden, &reference.f32("text.hidden", &[2, 77, 768])?, start)
+}
+
+fn decoder(model: &Path, reference: &SafeTensors) -> Result<()> {
+    let weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
+    let decoder = Decoder::load(vae::Config::open(&model.join("vae/config.json"))?, &weights)?;
+    let latents = nhwc(&reference.f32("vae.latents", &[1, 4, 64, 64])?, 1, 4);
+    let mut memory = decoder.memory(&mut Plan::new(), "decoder", 1, (64, 64));
+    let mut image = vec![0.0; 512 * 512 * 3];
+    let start = Instant::now();
+    decoder.decode(&mut image, &latents, (1, (64, 64)), &mut memory, Threads::All);
+    report("VAE decode, 512×512", &image, &nhwc(&reference.f32("vae.image", &[1, 3, 512, 512])?, 1, 3), start)
+}
+
+fn unet_call(model: &Path, reference: &SafeTensors) -> Result<()> {
+    let start = Instant::now();
+    let weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
+    let unet = UNet::load(unet::Config::open(&model.join("unet/config.json"))?, &weights)?;
+    println!("UNet of {:.1} M parameters read in {:.1} s", unet.values() as f64 / 1e6, start.elapsed().as_secs_f64());
+    let text = reference.f32("unet.context", &[2, 77, 768])?;
+    let contexts: Vec<_> = text.chunks_exact(77 * 768).map(|text| unet.context(text)).collect();
+    let time = unet.time_table(&[981]);
+    let shape = [2, 4, 64, 64];
+    let x = nhwc(&reference.f32("unet.x", &shape)?, 2, 4);
+    let mut memory = unet.memory(&mut Plan::new(), "unet", 2, (64, 64));
+    let runs = contexts.iter().map(|context| (1, context)).collect();
+    let batch = Batch { images: 2, size: (64, 64), runs };
+    let mut out = vec![0.0; x.len()];
+    let start = Instant::now();
+    unet.forward(&mut out, &x, &batch, &time[0], &mut memory, Threads::All);
+    report("UNet call, batch 2, 64×64", &out, &nhwc(&reference.f32("unet.eps_t981", &shape)?, 2, 4), start)
+}
+
+fn nhwc(x: &[f32], n: usize, c: usize) -> Vec<f32> {
+    let pixels = x.len() / n / c;
+    (0..x.len()).map(|i| x[(i / pixels / c * c + i % c) * pixels + i / c % pixels]).collect()
+}
+
+/// Prints ‖got − want‖ / ‖want‖ and the largest difference over the largest value.
+fn report(what: &str, got: &[f32], want: &[f32], start: Instant) -> Result<()> {
+    let seconds = start.elapsed().as_secs_f64();
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut got.iter().zip(want).map(|(g, w)| f64::from(g - w)));
+    let error = difference / norm(&mut want.iter().map(|&w| f64::from(w)));
+    let top = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = got.iter().zip(want).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / top;
+    println!("{what}: relative error {error:.1e}, largest {worst:.1e}, {seconds:.2} s");
+    // `error` is compared so that NaN fails.
+    if error <= 1e-4 && worst <= 1e-4 { Ok(()) } else { bail!(Failed, "{what}: expected at most 1e-4") }
+}
