@@ -121,9 +121,18 @@ fn inspect_refuses_what_it_does_not_know() {
 fn doctor_reports_every_part_of_the_machine() {
     let folder = tempfile::tempdir().unwrap();
     let out = succeeds(&["doctor", "--output", &text(folder.path())]);
-    for part in
-        ["processor", "vectors", "threads", "memory", "arithmetic", "bandwidth", "disk space", "disk speed", "gpu"]
-    {
+    for part in [
+        "processor",
+        "vectors",
+        "threads",
+        "memory",
+        "arithmetic",
+        "bandwidth",
+        "disk space",
+        "disk speed",
+        "bundled files",
+        "gpu",
+    ] {
         let line = out.lines().find(|line| line[4..].trim_start().starts_with(part));
         let line = line.unwrap_or_else(|| panic!("{part}:\n{out}"));
         assert!(line.starts_with("ok  ") || line.starts_with("warn"), "{line}");

@@ -3,7 +3,7 @@
 //! The demo owns no maths: it unpacks its assets, runs a list of command lines through the same parser as the shell would,
 //! reads the reports those commands wrote, and prints one table. What it shows is therefore what `commands.sh` reproduces.
 
-mod assets;
+pub(super) mod assets;
 mod report;
 mod stages;
 

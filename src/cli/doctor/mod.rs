@@ -3,8 +3,10 @@
 mod machine;
 mod measure;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::demo::assets::ASSETS;
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
 
@@ -39,6 +41,7 @@ pub fn run(args: Args) -> Result<()> {
     for finding in disk(&args.output) {
         say(finding);
     }
+    say(assets());
     say(gpu());
     println!();
     match warnings {
@@ -132,6 +135,26 @@ fn disk(folder: &Path) -> Vec<Finding> {
         }
     });
     findings
+}
+
+/// The bundled weights must parse and the photographs must unpack: a binary cut short by a copy fails here, not in the demo.
+fn assets() -> Finding {
+    let broken: Vec<&str> = ASSETS.iter().filter(|(name, bytes)| !intact(name, bytes)).map(|(name, _)| *name).collect();
+    let bytes: usize = ASSETS.iter().map(|(_, bytes)| bytes.len()).sum();
+    let text = match broken.as_slice() {
+        [] => format!("{} files of the demo, {}, intact", ASSETS.len(), human_bytes(bytes as u64)),
+        names => format!("damaged in this binary: {}; build or copy it again", names.join(", ")),
+    };
+    Finding { ok: broken.is_empty(), what: "bundled files", text }
+}
+
+fn intact(name: &str, bytes: &[u8]) -> bool {
+    match name.rsplit('.').next() {
+        Some("safetensors") => safetensors::SafeTensors::deserialize(bytes).is_ok(),
+        Some("json") => serde_json::from_slice::<serde_json::Value>(bytes).is_ok(),
+        Some("gz") => flate2::read::GzDecoder::new(bytes).read_to_end(&mut Vec::new()).is_ok(),
+        _ => !bytes.is_empty(),
+    }
 }
 
 fn gpu() -> Finding {
