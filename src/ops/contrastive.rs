@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};
-use super::math::exp;
+use super::math::{exp, exp_nonpositive};
 use super::simd::{max, sum, vectorize};
 
 /// Anchors per task.
@@ -93,7 +93,7 @@ fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, batch: Batch)
                     }
                     let new_top = top[r].max(max(s));
                     if new_top > f32::NEG_INFINITY {
-                        let part = sum(cols, |c| exp(s[c] - new_top));
+                        let part = sum(cols, |c| exp_nonpositive(s[c] - new_top));
                         total[r] = total[r] * f64::from(top[r] - new_top).exp() + f64::from(part);
                         top[r] = new_top;
                     } else {
@@ -139,7 +139,8 @@ pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
                             let active = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
                             let active_i = active(weight_i);
                             for c in 0..cols {
-                                let q = active_i * exp(s[c] - lse_i) + active(weight_j[c]) * exp(s[c] - lse_j[c]);
+                                let q = active_i * exp_nonpositive(s[c] - lse_i)
+                                    + active(weight_j[c]) * exp_nonpositive(s[c] - lse_j[c]);
                                 let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
                                 s[c] = q - p;
                             }

@@ -2,14 +2,14 @@
 //!
 //! Per-value functions for use inside [`super::simd::vectorize`]; [`super::linear`] runs them on rows still in cache.
 
-use super::math::exp;
+use super::math::exp_nonpositive;
 
 /// Φ(x) within 1e-7 and e^(−x²/2): the exponential serves both the distribution function and the density.
 /// Φ by Abramowitz & Stegun 7.1.26, `erf(z) = 1 − (a1·t + … + a5·t⁵)·e^(−z²)`, `t = 1/(1 + p·z)`, z = |x|/√2.
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     let t = 1.0 / (0.3275911 * std::f32::consts::FRAC_1_SQRT_2).mul_add(x.abs(), 1.0);
-    let bell = exp(-0.5 * x * x);
+    let bell = exp_nonpositive(-0.5 * x * x);
     let p = 0.5 * 1.061_405_4f32;
     let p = p.mul_add(t, -0.5 * 1.453_152_1);
     let p = p.mul_add(t, 0.5 * 1.421_413_8);

@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};
-use super::math::exp;
+use super::math::exp_nonpositive;
 use super::simd::{max, sum, vectorize};
 
 /// Sizes: `n` images, `tokens` T, the first `queries` of them asking, `heads` G, head dimension d.
@@ -150,7 +150,7 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
                 || {
                     for (i, (row, &lse)) in p.chunks_exact_mut(tokens).zip(lse).enumerate() {
                         let seen = if shape.causal { i + 1 } else { tokens };
-                        row[..seen].iter_mut().for_each(|s| *s = exp(*s - lse));
+                        row[..seen].iter_mut().for_each(|s| *s = exp_nonpositive(*s - lse));
                         row[seen..].fill(0.0);
                     }
                 },
@@ -210,7 +210,7 @@ pub(super) fn softmax_row(row: &mut [f32], seen: usize) -> f32 {
     let (row, unseen) = row.split_at_mut(seen);
     unseen.fill(0.0);
     let top = max(row);
-    row.iter_mut().for_each(|s| *s = exp(*s - top));
+    row.iter_mut().for_each(|s| *s = exp_nonpositive(*s - top));
     let total = sum(seen, |i| row[i]);
     let inverse = 1.0 / total;
     row.iter_mut().for_each(|s| *s *= inverse);
