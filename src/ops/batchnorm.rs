@@ -2,7 +2,7 @@
 //! the running estimate, momentum 0.1, eps 1e-5.
 //!
 //! Column sums are accumulated in f64, mean first and squares around it second; both are plain sums over rows
-//! ([`column_sums`]), so that ranks can add theirs before going on.
+//! (`column_sums`), so that ranks can add theirs before going on.
 //!
 //! FLOPs per value: forward 8, backward 12. Bytes per value: forward 16 (x three times, y), backward 20.
 

@@ -21,7 +21,7 @@ fn exp_reduced(r: f32) -> f32 {
 }
 
 /// e^x within 2 ulp for |x| ≤ 87; 0 below −87.3, +inf above 88.7; NaN stays NaN.
-/// Range reduction x = n·ln2 + r, then [`exp_reduced`].
+/// Range reduction x = n·ln2 + r, then `exp_reduced`.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let n = (x * std::f32::consts::LOG2_E).clamp(-150.0, 150.0);
