@@ -1,6 +1,6 @@
 //! 3×3 convolution with padding 1, stride 1 or 2, of NHWC images, optionally of their nearest-neighbour enlargement: implicit GEMM.
 //!
-//! The matrix of shifted pixels `[N·H·W, 9·C]` never exists: a tile of it (at most [`ROWS`] rows by [`DEPTH`] columns, half a megabyte, one per
+//! The matrix of shifted pixels `[N·H·W, 9·C]` never exists: a tile of it (at most `ROWS` rows by `DEPTH` columns, half a megabyte, one per
 //! thread) is gathered while the matrix product consumes it. Enlargement is folded into the gather: an index map, no enlarged image.
 //!
 //! FLOPs: 2·N·H·W·9·C·Cout. Bytes: x, y and the weights once.

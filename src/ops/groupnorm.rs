@@ -1,7 +1,7 @@
 //! Group normalisation of NHWC images (Wu & He 2018), optionally followed by SiLU:
 //! `y = (x − mean)·rstd·gamma + beta` with mean and biased variance over the pixels and channels of a group.
 //!
-//! Statistics: every [`PIXELS`] pixels, the mean and the sum of squared deviations of each group in two passes over cached values; these are merged
+//! Statistics: every `PIXELS` pixels, the mean and the sum of squared deviations of each group in two passes over cached values; these are merged
 //! in pixel order in f64 (Chan et al. 1979). Nothing depends on the batch or the thread count.
 //!
 //! FLOPs per value: 8 (with SiLU about 30). Memory-bound: two reads of x, one write of y.

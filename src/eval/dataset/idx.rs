@@ -11,7 +11,7 @@ use super::{Dataset, Images, Split, numbered_classes};
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// Opens the images at `path` with `labels`, or with the labels file beside it (see [`labels_beside`]).
+/// Opens the images at `path` with `labels`, or with the labels file beside it (see `labels_beside`).
 ///
 /// # Errors
 /// `Data` for a file that is no IDX file of the expected kind, is truncated or too long, or holds another number of labels
