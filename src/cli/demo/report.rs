@@ -39,7 +39,7 @@ fn table(folder: &Path) -> Result<String> {
         let path = folder.join(probe).join("report.json");
         let report = read_json(&path)?;
         let linear = |batch_norm: bool| {
-            report["linear"].as_array()?.iter().find(|row| row["batch_norm"] == batch_norm)?["best"]["evaluation"]["test"].as_f64()
+            report["linear"].as_array()?.iter().find(|row| row["batch_norm"] == batch_norm)?["best"]["test"].as_f64()
         };
         let (Some(plain), Some(normed), Some(knn)) = (linear(false), linear(true), report["knn"]["test"].as_f64())
         else {

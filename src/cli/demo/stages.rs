@@ -17,12 +17,17 @@ impl Stage {
     pub fn command_line(&self) -> String {
         let mut text = "stablerep".to_owned();
         for word in &self.words {
-            let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=,:".contains(c));
             text.push(' ');
-            if plain { text.push_str(word) } else { text.push_str(&format!("'{}'", word.replace('\'', r"'\''"))) }
+            text.push_str(&quoted(word));
         }
         text
     }
+}
+
+/// `word` as a POSIX shell takes it for itself.
+fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=,:".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Photographs the probes use.
@@ -61,7 +66,7 @@ pub fn all(folder: &Path, seed: u64) -> Vec<Stage> {
             &at(&format!("{PHOTOS}/train-images-idx3-ubyte.gz")),
             "--test",
             &at(&format!("{PHOTOS}/t10k-images-idx3-ubyte.gz")),
-            "--fit pad --augmentation none --epochs 60 --batch 256 --eval-every 60 --select val --knn 20 --seed",
+            "--fit pad --augmentation none --epochs 300 --batch 256 --eval-every 300 --select val --knn 20 --seed",
             &seed.to_string(),
             "--output",
             &at(output),
