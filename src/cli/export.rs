@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::eval::encoder::{Encoder, ModelSource};
 use crate::eval::timm;
 
+/// Write an encoder as a timm folder.
+///
+/// The folder holds model.safetensors and config.json, with the mean and standard deviation the encoder was trained with.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]

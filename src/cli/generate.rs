@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::generate::sampler::SamplerKind;
 use crate::generate::{self, Config, ImageFormat};
 
-/// Captions to images: m images for each caption with Stable Diffusion, as webdataset shards.
+/// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
 /// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). The image of (seed,
 /// caption, image index) has the same bits whatever --batch, --threads and --world-size are. Interrupted? Run the same command again:

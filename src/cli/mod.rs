@@ -22,27 +22,21 @@ use crate::store;
 #[command(name = "stablerep", version, max_term_width = 110)]
 pub struct Cli {
     /// Threads to compute with [default: every core]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", display_order = 900)]
     threads: Option<usize>,
     #[command(subcommand)]
     command: Command,
 }
 
+/// The commands; each `Args` says what its own does.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole line in miniature, in about three minutes: images, two encoders, three scores
     Demo(demo::Args),
-    /// Draw images for captions with Stable Diffusion, as webdataset shards
     Generate(Box<generate::Args>),
-    /// Train a vision transformer on generated images
     Train(Box<train::Args>),
-    /// Score an encoder on labelled photographs: linear probe, k-NN
     Probe(Box<probe::Args>),
-    /// Write an encoder as a timm folder
     Export(export::Args),
-    /// Show what is in shards, checkpoints and other weights
     Inspect(inspect::Args),
-    /// Look at this machine and say what to expect of it
     Doctor(doctor::Args),
 }
 

@@ -13,6 +13,10 @@ use crate::eval::transform::Fit;
 use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings};
 use crate::models::vit::VitConfig;
 
+/// Score a frozen encoder on labelled photographs: linear probe, k-NN.
+///
+/// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the class token after
+/// the last layer norm. The paper reports the best head on the test images; --select val chooses on held-out training images instead.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
 #[command(after_long_help = "\

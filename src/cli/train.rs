@@ -61,7 +61,7 @@ struct Settings {
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
 
-    /// vit_tiny, vit_small, vit_base, vit_large, or custom with --image-size --patch-size --width --depth --heads [default: vit_base]
+    /// vit_tiny, vit_small, vit_base, vit_large, or custom with the five sizes below [default: vit_base]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     model: Option<String>,
     /// Side of the square images, pixels [default: 224]
@@ -141,7 +141,7 @@ const EXAMPLES: &str = "\
 Examples:
   A small model on 32×32 images, 200 steps of 64 captions × 4 images:
     stablerep train --data shards --output run --model custom --image-size 32 --patch-size 8 --width 128 --depth 4 \\
-      --heads 4 --head-dims 512,128 --batch 64 --images-per-caption 4 --steps 200 --lr 1e-3
+        --heads 4 --head-dims 512,128 --batch 64 --images-per-caption 4 --steps 200 --lr 1e-3
 
   The paper's schedule on CC12M:
     stablerep train --preset stablerep-cc12m-1x --data shards --output run

@@ -10,6 +10,9 @@ use super::demo::assets::ASSETS;
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
 
+/// Look at this machine and say what to expect of it.
+///
+/// Measures matrix products, memory and disk for a few seconds, and says what is missing and what to do next.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder that is to hold the output; its disk is measured

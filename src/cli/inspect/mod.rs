@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::bail;
 use crate::error::{Error, Result};
 
+/// Show what is in shards, checkpoints and other weights.
+///
+/// Shards: samples, captions, images per caption, sizes, flags, damage. Weights: every tensor with shape, dtype, mean, spread, and how many
+/// values are not numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
