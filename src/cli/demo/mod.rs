@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::store;
 use stages::Stage;
 
-/// The whole line in miniature, in under three minutes: captions → images → two encoders → scores.
+/// The paper in miniature, with what travels in the binary: under three minutes.
 ///
 /// A tiny Stable Diffusion that travels in the binary draws images for 320 captions such as "a photo of a dark patterned slim dress".
 /// Two small ViTs learn from those images alone: one with SimCLR (two crops of one image attract), one with StableRep (the images of
