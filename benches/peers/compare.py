@@ -2,7 +2,8 @@
 
     python benches/peers/compare.py [--rounds 3] [--seconds 10] [--threads 2] [--only generate,train_demo] [--save FILE.json]
 
-Ours is `cargo bench --bench end_to_end -- NAME --seconds S --threads T`, which prints JSON lines as the peers do; the peer's best variant counts.
+Ours is `cargo bench --bench end_to_end -- NAME --seconds S --threads T`, which prints JSON lines as the peers do. The peer's best counts: of its
+variants, and of one thread and all (on small tensors PyTorch's threads can cost more than they give).
 One round is ours, then the peer; medians over the rounds are compared, so that a machine that slows down meanwhile slows both.
 """
 import argparse
@@ -52,7 +53,13 @@ def main() -> None:
         ours, theirs = [], []
         for _ in range(given.rounds):
             mine = measurements(["cargo", "bench", "--quiet", "--bench", "end_to_end", "--", name, *limits])
-            peer = measurements([sys.executable, str(HERE / PEERS[name][0]), *PEERS[name][1:], *limits])
+            peer = [
+                line
+                for threads in sorted({1, given.threads})
+                for line in measurements(
+                    [sys.executable, str(HERE / PEERS[name][0]), *PEERS[name][1:], "--seconds", str(given.seconds), "--threads", str(threads)]
+                )
+            ]
             raw += mine + peer
             ours.append(max(line["images_per_s"] for line in mine))
             theirs.append(max(line["images_per_s"] for line in peer))
