@@ -5,6 +5,7 @@
 
 mod config;
 mod finish;
+mod lane;
 mod pipeline;
 mod plan;
 pub mod sampler;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::lane::{Job, Lane, lanes};
 use super::sampler::{Ddim, SamplerKind, SchedulerConfig};
 use crate::bail;
 use crate::device::{MappedFile, Plan};
@@ -15,17 +16,14 @@ use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::tokenizer::Tokenizer;
-use crate::models::unet::{self, Batch, TextContext, UNet};
+use crate::models::unet::{self, TextContext, UNet};
 use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
-use crate::ops::{pixels, sampler_step};
 use crate::store;
 use crate::weights::SafeTensors;
 
 /// Largest width and height, pixels.
 const MAX_SIDE: usize = 4096;
-/// Latent pixels the autoencoder decodes at once: enough rows for efficient products, little enough memory.
-const DECODE_PIXELS: usize = 1024;
 
 /// What a pipeline is opened for.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +46,7 @@ pub struct Settings<'a> {
 pub struct Text {
     /// Tokens that did not fit.
     pub truncated: usize,
-    context: TextContext,
+    pub(super) context: TextContext,
 }
 
 /// A picture out of the autoencoder.
@@ -75,19 +73,6 @@ pub struct Pipeline {
     /// Height and width of the latent.
     latent: (usize, usize),
     lanes: Vec<Lane>,
-}
-
-/// Memory of the images one thread draws.
-#[derive(Debug)]
-struct Lane {
-    unet: unet::Memory,
-    decoder: vae::Memory,
-    /// Latents, NHWC.
-    x: Vec<f32>,
-    /// Model outputs of both branches.
-    eps: Vec<f32>,
-    /// Decoded pictures.
-    picture: Vec<f32>,
 }
 
 impl Pipeline {
@@ -250,85 +235,6 @@ impl Pipeline {
     }
 }
 
-/// What all lanes share while they sample.
-struct Job<'a> {
-    unet: &'a UNet,
-    sampler: &'a Ddim,
-    table: &'a [Vec<f32>],
-    unconditional: Option<&'a (Text, f32)>,
-    latent: (usize, usize),
-    threads: Threads,
-}
-
-impl Lane {
-    /// `Err` without a message when a signal arrived.
-    fn sample(
-        &mut self,
-        job: &Job<'_>,
-        texts: &[&Text],
-        latents: &mut [f32],
-        on_step: &mut dyn FnMut(usize),
-    ) -> std::result::Result<(), Stopped> {
-        let (n, pixels) = (texts.len(), job.latent.0 * job.latent.1);
-        let x = &mut self.x[..latents.len()];
-        transpose(x, latents, n, pixels);
-        let mut runs: Vec<(usize, &TextContext)> = Vec::new();
-        for (i, text) in texts.iter().enumerate() {
-            match runs.last_mut() {
-                Some((count, _)) if std::ptr::eq(*text, texts[i - 1]) => *count += 1,
-                _ => runs.push((1, &text.context)),
-            }
-        }
-        runs.extend(job.unconditional.map(|(text, _)| (n, &text.context)));
-        let batch = Batch { images: n, size: job.latent, runs };
-        let eps = &mut self.eps[..latents.len() / n * batch.rows()];
-        for (step, time) in job.table.iter().enumerate() {
-            job.unet.forward(eps, x, &batch, time, &mut self.unet, job.threads);
-            let (conditional, other) = eps.split_at_mut(x.len());
-            let unconditional = job.unconditional.map(|(_, w)| (&*other, *w));
-            sampler_step::advance(x, conditional, unconditional, job.sampler.coefficients(step));
-            on_step(step + 1);
-            if store::interrupted() {
-                return Err(Stopped);
-            }
-        }
-        let channels = x.len() / n / pixels;
-        for (latents, x) in latents.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
-            for (i, value) in latents.iter_mut().enumerate() {
-                *value = x[i % pixels * channels + i / pixels];
-            }
-        }
-        Ok(())
-    }
-
-    fn decode(&mut self, decoder: &Decoder, latents: &[f32], size: (usize, usize), threads: Threads) -> Vec<Decoded> {
-        let config = decoder.config();
-        let (scale, factor) = (config.scaling_factor as f32, config.factor());
-        let (height, width) = (size.0 * factor, size.1 * factor);
-        let values = config.latent_channels * size.0 * size.1;
-        let mut out = Vec::new();
-        for latents in latents.chunks(at_once(size) * values) {
-            let n = latents.len() / values;
-            let x = &mut self.x[..latents.len()];
-            transpose(x, latents, n, size.0 * size.1);
-            x.iter_mut().for_each(|x| *x /= scale);
-            let picture = &mut self.picture[..n * height * width * config.out_channels];
-            decoder.decode(picture, x, (n, size), &mut self.decoder, threads);
-            for picture in picture.chunks_exact(height * width * config.out_channels) {
-                let mut data = vec![0; picture.len()];
-                pixels::to_u8(&mut data, picture);
-                let not_finite = !picture.iter().all(|v| v.is_finite());
-                out.push(Decoded { image: Rgb8 { width, height, data }, not_finite });
-            }
-        }
-        out
-    }
-}
-
-/// A lane ended early because of a signal.
-#[derive(Clone, Debug)]
-struct Stopped;
-
 /// One lane with its captions and latents.
 type Share<'a> = (&'a mut Lane, &'a [&'a Text], &'a mut [f32]);
 
@@ -347,45 +253,6 @@ fn split<'a>(
         out.push((lane, these, mine));
     }
     out
-}
-
-/// `[n, C, pixels]` → `[n, pixels, C]`.
-fn transpose(y: &mut [f32], x: &[f32], n: usize, pixels: usize) {
-    let channels = x.len() / n / pixels;
-    for (y, x) in y.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
-        for (i, value) in y.iter_mut().enumerate() {
-            *value = x[i % channels * pixels + i / channels];
-        }
-    }
-}
-
-/// Latents decoded in one call.
-fn at_once(latent: (usize, usize)) -> usize {
-    (DECODE_PIXELS / (latent.0 * latent.1)).max(1)
-}
-
-fn lanes(
-    plan: &mut Plan,
-    (unet, decoder): (&UNet, &Decoder),
-    batch: usize,
-    branches: usize,
-    latent: (usize, usize),
-) -> Vec<Lane> {
-    let threads = rayon::current_num_threads();
-    let lanes = if batch >= threads { threads } else { 1 };
-    let images = batch.div_ceil(lanes);
-    let pixels = latent.0 * latent.1;
-    let config = decoder.config();
-    let decoded = images.min(at_once(latent));
-    (0..lanes)
-        .map(|_| Lane {
-            unet: unet.memory(plan, "unet", images * branches, latent),
-            decoder: decoder.memory(plan, "decoder", decoded, latent),
-            x: plan.f32("latents", "latents", images * pixels * config.latent_channels),
-            eps: plan.f32("latents", "predictions", images * branches * pixels * config.latent_channels),
-            picture: plan.f32("decoder", "pictures", decoded * pixels * config.factor().pow(2) * config.out_channels),
-        })
-        .collect()
 }
 
 /// The parts must be of one model.

@@ -1,0 +1,152 @@
+//! The images one thread draws: their memory, their way through all steps, their decoding.
+
+use super::pipeline::{Decoded, Text};
+use super::sampler::Ddim;
+use crate::device::Plan;
+use crate::image::Rgb8;
+use crate::models::unet::{self, Batch, TextContext, UNet};
+use crate::models::vae::{self, Decoder};
+use crate::ops::gemm::Threads;
+use crate::ops::{pixels, sampler_step};
+use crate::store;
+
+/// Latent pixels the autoencoder decodes at once: enough rows for efficient products, little enough memory.
+const DECODE_PIXELS: usize = 1024;
+
+/// Memory of the images one thread draws.
+#[derive(Debug)]
+pub(super) struct Lane {
+    unet: unet::Memory,
+    decoder: vae::Memory,
+    /// Latents, NHWC.
+    x: Vec<f32>,
+    /// Model outputs of both branches.
+    eps: Vec<f32>,
+    /// Decoded pictures.
+    picture: Vec<f32>,
+}
+
+/// What all lanes share while they sample.
+pub(super) struct Job<'a> {
+    pub unet: &'a UNet,
+    pub sampler: &'a Ddim,
+    pub table: &'a [Vec<f32>],
+    pub unconditional: Option<&'a (Text, f32)>,
+    pub latent: (usize, usize),
+    pub threads: Threads,
+}
+
+impl Lane {
+    /// `Err` without a message when a signal arrived.
+    pub(super) fn sample(
+        &mut self,
+        job: &Job<'_>,
+        texts: &[&Text],
+        latents: &mut [f32],
+        on_step: &mut dyn FnMut(usize),
+    ) -> std::result::Result<(), Stopped> {
+        let (n, pixels) = (texts.len(), job.latent.0 * job.latent.1);
+        let x = &mut self.x[..latents.len()];
+        transpose(x, latents, n, pixels);
+        let mut runs: Vec<(usize, &TextContext)> = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            match runs.last_mut() {
+                Some((count, _)) if std::ptr::eq(*text, texts[i - 1]) => *count += 1,
+                _ => runs.push((1, &text.context)),
+            }
+        }
+        runs.extend(job.unconditional.map(|(text, _)| (n, &text.context)));
+        let batch = Batch { images: n, size: job.latent, runs };
+        let eps = &mut self.eps[..latents.len() / n * batch.rows()];
+        for (step, time) in job.table.iter().enumerate() {
+            job.unet.forward(eps, x, &batch, time, &mut self.unet, job.threads);
+            let (conditional, other) = eps.split_at_mut(x.len());
+            let unconditional = job.unconditional.map(|(_, w)| (&*other, *w));
+            sampler_step::advance(x, conditional, unconditional, job.sampler.coefficients(step));
+            on_step(step + 1);
+            if store::interrupted() {
+                return Err(Stopped);
+            }
+        }
+        let channels = x.len() / n / pixels;
+        for (latents, x) in latents.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
+            for (i, value) in latents.iter_mut().enumerate() {
+                *value = x[i % pixels * channels + i / pixels];
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode(
+        &mut self,
+        decoder: &Decoder,
+        latents: &[f32],
+        size: (usize, usize),
+        threads: Threads,
+    ) -> Vec<Decoded> {
+        let config = decoder.config();
+        let (scale, factor) = (config.scaling_factor as f32, config.factor());
+        let (height, width) = (size.0 * factor, size.1 * factor);
+        let values = config.latent_channels * size.0 * size.1;
+        let mut out = Vec::new();
+        for latents in latents.chunks(at_once(size) * values) {
+            let n = latents.len() / values;
+            let x = &mut self.x[..latents.len()];
+            transpose(x, latents, n, size.0 * size.1);
+            x.iter_mut().for_each(|x| *x /= scale);
+            let picture = &mut self.picture[..n * height * width * config.out_channels];
+            decoder.decode(picture, x, (n, size), &mut self.decoder, threads);
+            for picture in picture.chunks_exact(height * width * config.out_channels) {
+                let mut data = vec![0; picture.len()];
+                pixels::to_u8(&mut data, picture);
+                let not_finite = !picture.iter().all(|v| v.is_finite());
+                out.push(Decoded { image: Rgb8 { width, height, data }, not_finite });
+            }
+        }
+        out
+    }
+}
+
+/// A lane ended early because of a signal.
+#[derive(Clone, Debug)]
+pub(super) struct Stopped;
+
+/// Lanes for batches of up to `batch` images: one per thread, or one in all when there are fewer images than threads.
+pub(super) fn lanes(
+    plan: &mut Plan,
+    (unet, decoder): (&UNet, &Decoder),
+    batch: usize,
+    branches: usize,
+    latent: (usize, usize),
+) -> Vec<Lane> {
+    let threads = rayon::current_num_threads();
+    let lanes = if batch >= threads { threads } else { 1 };
+    let images = batch.div_ceil(lanes);
+    let pixels = latent.0 * latent.1;
+    let config = decoder.config();
+    let decoded = images.min(at_once(latent));
+    (0..lanes)
+        .map(|_| Lane {
+            unet: unet.memory(plan, "unet", images * branches, latent),
+            decoder: decoder.memory(plan, "decoder", decoded, latent),
+            x: plan.f32("latents", "latents", images * pixels * config.latent_channels),
+            eps: plan.f32("latents", "predictions", images * branches * pixels * config.latent_channels),
+            picture: plan.f32("decoder", "pictures", decoded * pixels * config.factor().pow(2) * config.out_channels),
+        })
+        .collect()
+}
+
+/// Latents decoded in one call.
+fn at_once(latent: (usize, usize)) -> usize {
+    (DECODE_PIXELS / (latent.0 * latent.1)).max(1)
+}
+
+/// `[n, C, pixels]` → `[n, pixels, C]`.
+fn transpose(y: &mut [f32], x: &[f32], n: usize, pixels: usize) {
+    let channels = x.len() / n / pixels;
+    for (y, x) in y.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
+        for (i, value) in y.iter_mut().enumerate() {
+            *value = x[i % channels * pixels + i / channels];
+        }
+    }
+}
