@@ -4,8 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::common::{command, fails, fixture, succeeds, text};
+use stablerep::image::{Rgb8, encode_jpeg};
+use stablerep::shards::{ShardWriter, image_key};
 use tempfile::TempDir;
+
+use crate::common::{command, fails, fixture, succeeds, text};
 
 struct Case {
     folder: TempDir,
@@ -156,6 +159,31 @@ fn data_that_cannot_be_used() {
     write(&damaged);
     let all = ["--data", &text(&broken), "--images-per-caption", "4", "--batch", "16"];
     case.refuses(&all, 3, &["00000_000" /* the sample's key */]);
+}
+
+#[test]
+fn a_jpeg_cut_short_is_counted_and_replaced_by_another_image_of_its_caption() {
+    let case = Case::new();
+    let folder = case.path("jpegs");
+    fs::create_dir(&folder).unwrap();
+    let mut shard = ShardWriter::create(folder.join("00000.tar")).unwrap();
+    for caption in 0..6u8 {
+        for image in 0..3u8 {
+            let picture = Rgb8::filled(32, 32, [40 * caption, 90 * image, 7]);
+            let mut jpeg = encode_jpeg(&picture, 90).unwrap();
+            if (caption, image) == (2, 1) {
+                jpeg.truncate(jpeg.len() / 2);
+            }
+            let text = format!("caption {caption}");
+            let members: [(&str, &[u8]); 2] = [("jpg", &jpeg), ("txt", text.as_bytes())];
+            shard.add(&image_key(u64::from(caption), usize::from(image)), &members).unwrap();
+        }
+    }
+    shard.finish().unwrap();
+    let data = ["--data", &text(&folder), "--images-per-caption", "2", "--batch", "6", "--steps", "6"];
+    case.refuses(&data, 3, &["00000002_001", "JPEG cut short", "--max-bad"]);
+    fs::remove_dir_all(case.path("run")).unwrap();
+    case.succeeds(&[&data[..], &["--max-bad", "1"]].concat());
 }
 
 #[test]
