@@ -4,6 +4,7 @@ use stablerep::ops::gemm::Threads;
 use stablerep::ops::groupnorm::{self, GroupNorm};
 use stablerep::ops::optimizer::{self, AdamW, Group};
 use stablerep::ops::sampler_step::{self, Step};
+use stablerep::ops::simd::vectorize;
 use stablerep::ops::{activation, batchnorm, embed, gelu, layernorm, pixels, reduce, relu};
 
 use crate::harness::{Bench, Work, values};
@@ -84,10 +85,18 @@ fn activations(bench: &mut Bench) {
         activation::geglu(&mut y, &twice, 1280 / 5)
     });
     let (flops, bytes) = (gelu::flops(len), gelu::bytes(len));
-    bench.measure(&format!("gelu forward/{len}"), Work::new(flops.0, bytes.0), || gelu::forward(&mut y, &x));
+    bench.measure(&format!("gelu forward/{len}"), Work::new(flops.0, bytes.0), || {
+        vectorize(
+            #[inline(always)]
+            || gelu::forward(&mut y, &x),
+        )
+    });
     bench.measure(&format!("gelu backward/copy and {len}"), Work::new(flops.1, bytes.1 + 8.0 * len as f64), || {
         dx.copy_from_slice(&x);
-        gelu::backward_in_place(&mut dx, &x)
+        vectorize(
+            #[inline(always)]
+            || gelu::backward_in_place(&mut dx, &x),
+        )
     });
     let (flops, bytes) = (relu::flops(len), relu::bytes(len));
     bench
