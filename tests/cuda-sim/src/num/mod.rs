@@ -1,0 +1,1 @@
+//! Number formats: conversions and approximate functions.

@@ -1,0 +1,1 @@
+//! Tensor maps: encoding, refusals, box iteration.
