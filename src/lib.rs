@@ -7,7 +7,7 @@
 //!
 //! # Rooms
 //! Imports go down this list only (`tests/layering.rs`):
-//! `cli` → `generate` `train` `eval` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
+//! `cli` → `generate` `train` `eval` `selftest` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
 //! → `rng` `config` `error`.
 
 pub mod captions;
@@ -23,6 +23,8 @@ pub mod metrics;
 pub mod models;
 pub mod ops;
 pub mod rng;
+#[cfg(cuda_kernels)]
+pub mod selftest;
 pub mod shards;
 pub mod store;
 pub mod train;

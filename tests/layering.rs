@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the top; a room may import its own and those of later lines.
 const FLOORS: [&[&str]; 6] = [
     &["cli"],
-    &["generate", "train", "eval", "bench"],
+    &["generate", "train", "eval", "bench", "selftest"],
     &["captions", "shards", "models"],
     &["ops", "weights", "image"],
     &["device", "metrics", "store", "dist"],

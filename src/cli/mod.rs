@@ -6,6 +6,7 @@ mod export;
 mod generate;
 mod inspect;
 mod probe;
+mod selftest;
 mod table;
 mod train;
 
@@ -38,6 +39,7 @@ enum Command {
     Export(export::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
+    Selftest(selftest::Args),
 }
 
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
@@ -68,5 +70,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Export(args) => export::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Selftest(args) => selftest::run(args),
     }
 }

@@ -1,5 +1,7 @@
 //! Where computation runs and how much memory it has.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
 mod mapped;
 mod plan;
 
@@ -8,25 +10,49 @@ pub use plan::{Plan, human_bytes};
 
 use crate::error::{Error, Result};
 
-/// A place to compute. CUDA devices join here with their kernels.
+/// A place to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Cpu,
+    /// The NVIDIA GPU of this number.
+    #[cfg(cuda_kernels)]
+    Cuda(usize),
 }
 
 impl Device {
-    /// Parses `--device`: `cpu`.
+    /// Parses `--device`: `cpu`, `cuda` (the first GPU) or `cuda:N`.
+    ///
+    /// # Errors
+    /// Usage error for anything else; device error when this build has no kernels.
     pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "cpu" => Ok(Self::Cpu),
-            other if other.starts_with("cuda") => Err(Error::Device(format!(
-                "--device {other}: this version computes on the CPU only; use --device cpu (the CUDA kernels are not written yet)"
-            ))),
-            other => Err(Error::Usage(format!("--device {other}: expected `cpu`"))),
+        if text == "cpu" {
+            return Ok(Self::Cpu);
+        }
+        let ordinal = match text.strip_prefix("cuda") {
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+            None => None,
+        };
+        match ordinal {
+            Some(ordinal) => Self::cuda(ordinal),
+            None => Err(Error::Usage(format!("--device {text}: expected `cpu`, `cuda` or `cuda:N`, e.g. cuda:0"))),
         }
     }
 
-    /// Bytes that can still be allocated, when the system tells.
+    #[cfg(cuda_kernels)]
+    fn cuda(ordinal: usize) -> Result<Self> {
+        Ok(Self::Cuda(ordinal))
+    }
+
+    #[cfg(not(cuda_kernels))]
+    fn cuda(ordinal: usize) -> Result<Self> {
+        Err(Error::Device(format!(
+            "--device cuda:{ordinal}: this build has no CUDA kernels, because nvcc was not found when it was built; \
+             run dev/cuda-toolchain.sh (fetches nvcc from PyPI) or set NVCC, build again, or use --device cpu"
+        )))
+    }
+
+    /// Bytes of host memory that can still be allocated, when the system tells.
     pub fn available_bytes(self) -> Option<u64> {
         let text = std::fs::read_to_string("/proc/meminfo").ok()?;
         let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;

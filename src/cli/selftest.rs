@@ -1,0 +1,66 @@
+//! `stablerep selftest`: every kernel on this machine's GPU against the CPU.
+
+use crate::device::Device;
+use crate::error::Result;
+
+/// Check every CUDA kernel on this machine's GPU against the CPU.
+///
+/// Runs each kernel over real and awkward shapes, forward and backward, and compares with the same operation on the CPU.
+/// Run it once on a new machine, after a driver update, or when a result looks wrong.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only checks whose name contains this, e.g. `attention`
+    #[arg(value_name = "NAME")]
+    filter: Option<String>,
+    /// GPU to check: `cuda`, or `cuda:N`
+    #[arg(long, default_value = "cuda", value_name = "DEVICE")]
+    device: String,
+    /// Seed of the random inputs
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Small shapes only: seconds instead of minutes
+    #[arg(long)]
+    quick: bool,
+}
+
+/// # Errors
+/// Usage error for a device that is no GPU or a name that no check has; device error if there is no usable GPU; failed if a check is.
+pub fn run(args: Args) -> Result<()> {
+    match Device::parse(&args.device)? {
+        Device::Cpu => Err(crate::error::Error::Usage(
+            "--device cpu: selftest compares a GPU with the CPU; give cuda or cuda:N".into(),
+        )),
+        #[cfg(cuda_kernels)]
+        Device::Cuda(ordinal) => check(&args, ordinal),
+    }
+}
+
+#[cfg(cuda_kernels)]
+fn check(args: &Args, ordinal: usize) -> Result<()> {
+    use crate::bail;
+    use crate::device::cuda::Gpu;
+    use crate::selftest::{Options, run};
+
+    let gpu = Gpu::open(ordinal)?;
+    let (major, minor) = gpu.capability();
+    println!("{}, compute capability {major}.{minor}, {} multiprocessors", gpu.name(), gpu.sms());
+    let options = Options { filter: args.filter.clone(), seed: args.seed, full: !args.quick };
+    let mut failed = 0;
+    let count = run(&gpu, &options, |outcome| match &outcome.result {
+        Ok(()) => println!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
+        Err(e) => {
+            failed += 1;
+            println!("FAIL  {:<18} {:<48} {:>7.2} s\n      {e}", outcome.op, outcome.check, outcome.seconds);
+        }
+    });
+    match (count, failed) {
+        (0, _) => bail!(Usage, "selftest {}: no check has that name", args.filter.as_deref().unwrap_or_default()),
+        (_, 0) => println!("{count} checks passed (seed {})", args.seed),
+        _ => bail!(
+            Failed,
+            "{failed} of {count} checks failed; run again with --seed {} and report the lines above",
+            args.seed
+        ),
+    }
+    Ok(())
+}

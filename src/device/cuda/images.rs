@@ -1,0 +1,72 @@
+//! Which compiled form of a kernel file a device gets.
+
+use std::ffi::{CString, c_void};
+use std::path::PathBuf;
+
+use cudarc::driver::sys::{self, CUresult};
+
+use super::driver::check;
+use crate::error::{Error, Result};
+
+/// The compiled forms of one `kernels/<stem>.cu`, by file suffix (`sm_80.cubin`, `sm_90a.ptx`, …).
+#[derive(Debug)]
+pub struct Images {
+    pub stem: &'static str,
+    pub files: &'static [(&'static str, &'static [u8])],
+}
+
+impl Images {
+    /// Loads the machine code made for this capability, else PTX, which the driver compiles (a newer card than any built for,
+    /// or a build without machine code). `STABLEREP_KERNELS=folder` takes `<stem>.<target>.ptx` from there instead (kernel development).
+    ///
+    /// # Errors
+    /// Device error if no form loads.
+    pub(super) fn load(&self, capability: (i32, i32)) -> Result<sys::CUmodule> {
+        let hopper = capability == (9, 0);
+        let exact = match capability {
+            (8, 0) => "sm_80.cubin",
+            (8, 9) => "sm_89.cubin",
+            (8, _) => "sm_86.cubin",
+            (9, 0) => "sm_90a.cubin",
+            _ => "",
+        };
+        let ptx = if hopper { "sm_90a.ptx" } else { "sm_80.ptx" };
+        if let Some(folder) = std::env::var_os("STABLEREP_KERNELS") {
+            let path = PathBuf::from(folder).join(format!("{}.{ptx}", self.stem));
+            if path.exists() {
+                let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+                return self.load_ptx(&text);
+            }
+        }
+        if let Some(image) = self.file(exact) {
+            let mut module = std::ptr::null_mut();
+            // SAFETY: a complete ELF image, which carries its own length.
+            let loaded = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()) };
+            match loaded {
+                CUresult::CUDA_SUCCESS => return Ok(module),
+                CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => {}
+                other => check(other, &format!("load kernels/{}.cu ({exact})", self.stem))?,
+            }
+        }
+        let text = self.file(ptx).ok_or_else(|| {
+            Error::Device(format!(
+                "kernels/{}.cu has no code for compute capability {}.{}",
+                self.stem, capability.0, capability.1
+            ))
+        })?;
+        self.load_ptx(text)
+    }
+
+    fn file(&self, suffix: &str) -> Option<&'static [u8]> {
+        self.files.iter().find(|(name, _)| *name == suffix).map(|(_, bytes)| *bytes)
+    }
+
+    fn load_ptx(&self, text: &[u8]) -> Result<sys::CUmodule> {
+        let text = CString::new(text).map_err(|e| Error::Failed(format!("kernels/{}.cu: PTX: {e}", self.stem)))?;
+        let mut module = std::ptr::null_mut();
+        // SAFETY: NUL-terminated PTX that outlives the call.
+        let loaded = unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast::<c_void>()) };
+        check(loaded, &format!("compile kernels/{}.cu for this GPU", self.stem))?;
+        Ok(module)
+    }
+}

@@ -1,0 +1,128 @@
+//! How a kernel is spread over the device.
+
+use std::ffi::c_void;
+use std::fmt;
+
+use cudarc::driver::sys::{self, CUlaunchAttributeID as Id, CUresult};
+
+use super::memory::{Element, View};
+
+/// Grid, block and cluster sizes of one launch, in blocks, threads and blocks; what a kernel's plan returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    /// Blocks that share a cluster; [1, 1, 1] on devices without clusters.
+    pub cluster: [u32; 3],
+    /// Dynamic shared memory per block, bytes.
+    pub shared: u32,
+    /// May start before the kernel queued before it has ended (programmatic launch); the kernel itself waits for what it needs.
+    pub dependent: bool,
+}
+
+impl Launch {
+    /// `grid` blocks of `block` threads along x.
+    pub fn new(grid: usize, block: u32) -> Self {
+        Self::grid([grid, 1, 1], block)
+    }
+
+    /// A grid of up to three axes.
+    ///
+    /// # Panics
+    /// If an axis is longer than 2³²−1 blocks.
+    pub fn grid(grid: [usize; 3], block: u32) -> Self {
+        let grid = grid.map(|n| u32::try_from(n).expect("grid axis fits 32 bits"));
+        Self { grid, block: [block, 1, 1], cluster: [1; 3], shared: 0, dependent: false }
+    }
+
+    /// With dynamic shared memory.
+    pub fn shared(self, bytes: usize) -> Self {
+        Self { shared: bytes as u32, ..self }
+    }
+
+    /// With clusters of blocks.
+    pub fn cluster(self, cluster: [u32; 3]) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// As a programmatic launch.
+    pub fn dependent(self) -> Self {
+        Self { dependent: true, ..self }
+    }
+
+    pub(super) fn blocks_per_cluster(self) -> u32 {
+        self.cluster.iter().product()
+    }
+
+    /// Hands the launch to the driver.
+    pub(super) fn queue(
+        self,
+        function: sys::CUfunction,
+        stream: sys::CUstream,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), CUresult> {
+        // SAFETY: plain old data for which all zeros is a value.
+        let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
+        let mut count = 0;
+        if self.blocks_per_cluster() > 1 {
+            attributes[count].id = Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+            let [x, y, z] = self.cluster;
+            attributes[count].value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y, z };
+            count += 1;
+        }
+        if self.dependent {
+            attributes[count].id = Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+            attributes[count].value.programmaticStreamSerializationAllowed = 1;
+            count += 1;
+        }
+        let config = sys::CUlaunchConfig {
+            gridDimX: self.grid[0],
+            gridDimY: self.grid[1],
+            gridDimZ: self.grid[2],
+            blockDimX: self.block[0],
+            blockDimY: self.block[1],
+            blockDimZ: self.block[2],
+            sharedMemBytes: self.shared,
+            hStream: stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: count as u32,
+        };
+        // SAFETY: the generated function matched `arguments` to the kernel's parameters; the driver copies them before it returns.
+        let queued = unsafe { sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()) };
+        if queued == CUresult::CUDA_SUCCESS { Ok(()) } else { Err(queued) }
+    }
+}
+
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grid, block, cluster, shared, .. } = self;
+        write!(f, "grid {grid:?} × block {block:?}, cluster {cluster:?}, {shared} bytes of shared memory")
+    }
+}
+
+/// A 64-bit kernel argument: the address of a view (0 for none), or a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg64(pub(super) u64);
+
+impl From<u64> for Arg64 {
+    fn from(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+impl<T: Element> From<View<T>> for Arg64 {
+    fn from(view: View<T>) -> Self {
+        Self(view.address())
+    }
+}
+
+impl<T: Element> From<Option<View<T>>> for Arg64 {
+    fn from(view: Option<View<T>>) -> Self {
+        Self(view.map_or(0, View::address))
+    }
+}
+
+/// The address of an argument as the driver takes it.
+pub(super) fn argument<T>(value: &T) -> *mut c_void {
+    std::ptr::from_ref(value).cast_mut().cast()
+}

@@ -1,0 +1,142 @@
+//! What a check is given: a device, inputs that depend on the seed and their name only, and comparisons.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use half::bf16;
+
+use crate::bail;
+use crate::device::cuda::{Element, Gpu, Owned, View};
+use crate::error::Result;
+use crate::rng::{Domain, Stream};
+
+/// How far results may lie from their reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// Of 1 − 2⟨x, y⟩ / (|x|² + |y|²) over the whole tensor.
+    pub difference: f64,
+    /// Of one element, as a share of itself …
+    pub relative: f64,
+    /// … plus a share of the reference's root mean square.
+    pub of_rms: f64,
+}
+
+impl Tolerance {
+    /// For results stored in bf16 (relative spacing 2⁻⁸): one rounding of the result and some of what led to it.
+    pub const fn bf16() -> Self {
+        Self { difference: 1e-5, relative: 1.0 / 128.0, of_rms: 0.03 }
+    }
+
+    /// For results stored and computed in f32, from exact or f32 inputs.
+    pub const fn f32() -> Self {
+        Self { difference: 1e-10, relative: 1e-4, of_rms: 1e-4 }
+    }
+}
+
+/// The context of one check.
+#[derive(Debug)]
+pub struct Case {
+    gpu: Gpu,
+    seed: u64,
+    full: bool,
+}
+
+impl Case {
+    pub(super) fn new(gpu: Gpu, seed: u64, full: bool) -> Self {
+        Self { gpu, seed, full }
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether shapes too large for the simulator are wanted.
+    pub fn full(&self) -> bool {
+        self.full
+    }
+
+    /// The random stream called `name`.
+    pub fn stream(&self, name: &str) -> Stream {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let id = hasher.finish();
+        Stream::new(self.seed, Domain::SelfTest, [id as u32, (id >> 32) as u32, 0])
+    }
+
+    /// `len` values of N(0, std²).
+    pub fn normal(&self, name: &str, len: usize, std: f32) -> Vec<f32> {
+        let mut values = vec![0.0; len];
+        self.stream(name).fill_normal(&mut values);
+        values.iter_mut().for_each(|v| *v *= std);
+        values
+    }
+
+    /// `values` rounded to bf16 on the device, and the rounded values.
+    pub fn bf16(&self, values: &[f32]) -> Result<(Owned<bf16>, Vec<f32>)> {
+        let rounded: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
+        Ok((self.gpu.upload(&rounded)?, rounded.iter().map(|v| v.to_f32()).collect()))
+    }
+
+    /// `values` on the device.
+    pub fn f32(&self, values: &[f32]) -> Result<Owned<f32>> {
+        self.gpu.upload(values)
+    }
+
+    /// bf16 values of the device, widened.
+    pub fn read_bf16(&self, view: View<bf16>) -> Result<Vec<f32>> {
+        Ok(self.gpu.read(view)?.iter().map(|v| v.to_f32()).collect())
+    }
+
+    /// Fails with place and size of the difference when `got` is not as close to `want` as `tolerance` asks.
+    pub fn close(&self, what: &str, got: &[f32], want: &[f32], tolerance: Tolerance) -> Result<()> {
+        if got.len() != want.len() {
+            bail!(Failed, "{what}: {} values, expected {}", got.len(), want.len());
+        }
+        let (mut product, mut squares, mut reference) = (0.0f64, 0.0f64, 0.0f64);
+        for (&g, &w) in got.iter().zip(want) {
+            let (g, w) = (f64::from(g), f64::from(w));
+            product += g * w;
+            squares += g * g + w * w;
+            reference += w * w;
+        }
+        let rms = (reference / want.len().max(1) as f64).sqrt();
+        for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+            let (g, w) = (f64::from(g), f64::from(w));
+            let bound = tolerance.relative * w.abs() + tolerance.of_rms * rms;
+            // Not `>`: a NaN must fail.
+            let within = (g - w).abs() <= bound;
+            if !within {
+                bail!(
+                    Failed,
+                    "{what}[{i}] of {}: got {g}, expected {w} ± {bound:.2e} (root mean square {rms:.3e})",
+                    want.len()
+                );
+            }
+        }
+        let difference = if squares > 0.0 { 1.0 - 2.0 * product / squares } else { 0.0 };
+        if difference > tolerance.difference {
+            bail!(
+                Failed,
+                "{what}: difference {difference:.2e} over {} values, expected at most {:.0e}",
+                want.len(),
+                tolerance.difference
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails at the first element that is not the same, bit for bit.
+    pub fn same<T: Element>(&self, what: &str, got: &[T], want: &[T]) -> Result<()> {
+        if got.len() != want.len() {
+            bail!(Failed, "{what}: {} values, expected {}", got.len(), want.len());
+        }
+        let differs = |(a, b): (&T, &T)| bytemuck::bytes_of(a) != bytemuck::bytes_of(b);
+        match got.iter().zip(want).position(differs) {
+            Some(i) => bail!(Failed, "{what}[{i}] of {}: got {:?}, expected {:?}", want.len(), got[i], want[i]),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Every kernel against its op on the CPU: the one body that the test suite runs on the simulated driver and
+//! `stablerep selftest` on a user's own card.
+
+mod case;
+
+use crate::device::cuda::Gpu;
+use crate::error::Result;
+
+pub use case::{Case, Tolerance};
+
+/// One comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// What is compared: op, direction, storage type, kernel family.
+    pub name: &'static str,
+    /// Fails with what differs.
+    pub run: fn(&Case) -> Result<()>,
+}
+
+/// All checks, by op.
+pub const GROUPS: &[(&str, &[Check])] = &[];
+
+/// Which checks to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only checks whose op or name contains this.
+    pub filter: Option<String>,
+    pub seed: u64,
+    /// Also shapes that take a real card to run in reasonable time.
+    pub full: bool,
+}
+
+/// How one check ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub op: &'static str,
+    pub check: &'static str,
+    pub seconds: f64,
+    pub result: Result<()>,
+}
+
+/// Runs the chosen checks in order, telling `each` as they end. Goes on after a wrong result; a lost device fails what follows too.
+pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usize {
+    let wanted = |op: &str, name: &str| options.filter.as_deref().is_none_or(|f| op.contains(f) || name.contains(f));
+    let mut count = 0;
+    for (op, checks) in GROUPS {
+        for check in checks.iter().filter(|check| wanted(op, check.name)) {
+            let started = std::time::Instant::now();
+            let case = Case::new(gpu.clone(), options.seed, options.full);
+            let result = (check.run)(&case).and_then(|()| gpu.synchronize());
+            each(&Outcome { op, check: check.name, seconds: started.elapsed().as_secs_f64(), result });
+            count += 1;
+        }
+    }
+    count
+}

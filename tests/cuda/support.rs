@@ -1,0 +1,79 @@
+//! Runs the binary on the simulated driver.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The device that the simulated driver reports.
+#[derive(Clone, Copy, Debug)]
+pub enum Model {
+    H200,
+    A100,
+}
+
+impl Model {
+    fn name(self) -> &'static str {
+        match self {
+            Self::H200 => "h200",
+            Self::A100 => "a100",
+        }
+    }
+}
+
+/// A folder with nothing but the simulated driver, under the names programs look for.
+fn driver_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let binary = Path::new(env!("CARGO_BIN_EXE_stablerep"));
+        let target = binary.parent().unwrap();
+        let library = target.join("deps/libcuda_sim.so");
+        assert!(library.exists(), "{} is missing: cargo builds it with the tests", library.display());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-driver");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["libcuda.so", "libcuda.so.1"] {
+            // Tests of one run may race to make it: the rename is atomic.
+            let new = folder.join(format!("{name}.{}", std::process::id()));
+            symlink(&library, &new).unwrap();
+            fs::rename(&new, folder.join(name)).unwrap();
+        }
+        folder
+    })
+}
+
+/// `stablerep` with these arguments on the simulated driver.
+pub fn stablerep(model: Model, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stablerep"));
+    command.args(arguments).env("LD_LIBRARY_PATH", driver_folder()).env("CUDA_SIM_DEVICE", model.name());
+    command
+}
+
+/// Whether this build has kernels to test; says once that it has not.
+pub fn has_kernels() -> bool {
+    if !cfg!(cuda_kernels) {
+        eprintln!("left out: this build has no CUDA kernels (no nvcc; dev/cuda-toolchain.sh fetches it)");
+    }
+    cfg!(cuda_kernels)
+}
+
+/// Standard output and error, joined.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// All checks of one op.
+pub fn selftest(op: &str, model: Model) {
+    if !has_kernels() {
+        return;
+    }
+    let seed = if matches!(model, Model::H200) { "1" } else { "2" };
+    let mut command = stablerep(model, &["selftest", op, "--quick", "--seed", seed]);
+    if std::env::var_os("CUDA_SIM_SEED").is_none() {
+        command.env("CUDA_SIM_SEED", seed);
+    }
+    let output = command.output().unwrap();
+    let text = text(&output);
+    println!("{text}");
+    assert!(output.status.success() && text.contains("checks passed"), "{op} on {model:?}:\n{text}");
+}
