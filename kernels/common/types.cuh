@@ -125,6 +125,21 @@ template <int N> DEVICE void store(float *p, const float (&x)[N]) {
 /// Address of shared memory as the 32-bit number that PTX instructions on `.shared` take.
 DEVICE uint32_t shared_address(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
+/// 4 and 16 bytes of shared memory by address.
+DEVICE void store_shared(uint32_t address, uint32_t word) { asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory"); }
+DEVICE void store_shared(uint32_t address, const uint4 &words) {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                 : "memory");
+}
+DEVICE uint4 load_shared_x4(uint32_t address) {
+    uint4 words;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "r"(address)
+                 : "memory");
+    return words;
+}
+
 /// 2^x, at most 2 ulp off over the normal range; flushes denormal results.
 DEVICE float exp2_approx(float x) {
     float y;
