@@ -7,6 +7,9 @@
 //!
 //! FLOPs: see [`Shape::flops`]. Bytes: qkv and O once each way; the probabilities stay in cache.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};

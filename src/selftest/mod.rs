@@ -2,6 +2,7 @@
 //! `stablerep selftest` on a user's own card.
 
 mod case;
+mod self_attention;
 
 use crate::device::cuda::Gpu;
 use crate::error::Result;
@@ -18,7 +19,9 @@ pub struct Check {
 }
 
 /// All checks, by op.
-pub const GROUPS: &[(&str, &[Check])] = &[];
+pub const GROUPS: &[(&str, &[Check])] = &[
+    ("self_attention", self_attention::CHECKS),
+];
 
 /// Which checks to run.
 #[derive(Clone, Debug)]

@@ -28,4 +28,6 @@ macro_rules! ops {
     };
 }
 
-ops! {}
+ops! {
+    self_attention,
+}
