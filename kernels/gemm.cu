@@ -40,29 +40,40 @@ template <bool K_MAJOR, int EXTENT> struct Tile {
         return row * (CHUNKS * 16) + permuted * 16;
     }
 
-    /// Starts copying the slice at (`mn`, `k`) of a matrix with `extent` × `depth` values. Values outside become zero.
-    static DEVICE void fetch(uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth, bool aligned) {
+    /// A 16-byte piece of the slice: its place in shared memory, its source and how many of its 8 values lie inside the matrix.
+    struct Piece {
+        uint32_t destination;
+        const bf16 *source;
+        int valid;
+    };
+    static DEVICE Piece piece(int i, uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth) {
         const int first_row = K_MAJOR ? mn : k, rows = K_MAJOR ? extent : depth;
         const int first_column = K_MAJOR ? k : mn, columns = K_MAJOR ? depth : extent;
+        const int number = threadIdx.x + i * THREADS, row = number / CHUNKS, chunk = number % CHUNKS;
+        const int column = first_column + chunk * 8;
+        const int valid = first_row + row < rows ? min(max(columns - column, 0), 8) : 0;
+        return {tile + offset(row, chunk), matrix + (valid > 0 ? static_cast<size_t>(first_row + row) * stride + column : 0), valid};
+    }
+
+    /// Starts copying the slice at (`mn`, `k`) of a matrix with `extent` × `depth` values. Values outside become zero.
+    static DEVICE void fetch(uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth, bool aligned) {
+        constexpr int PIECES = BYTES / 16 / THREADS;
+        if (aligned) {
 #pragma unroll
-        for (int i = 0; i < BYTES / 16 / THREADS; i++) {
-            const int piece = threadIdx.x + i * THREADS;
-            const int row = piece / CHUNKS, chunk = piece % CHUNKS;
-            const int column = first_column + chunk * 8;
-            const int valid = first_row + row < rows ? min(max(columns - column, 0), 8) : 0;
-            const bf16 *source = matrix + (valid > 0 ? static_cast<size_t>(first_row + row) * stride + column : 0);
-            const uint32_t destination = tile + offset(row, chunk);
-            if (aligned) {
-                cp_async<16>(destination, source, valid * 2);
-            } else {
-                uint32_t words[4];
+            for (int i = 0; i < PIECES; i++) {
+                const Piece at = piece(i, tile, matrix, stride, mn, extent, k, depth);
+                cp_async<16>(at.destination, at.source, at.valid * 2);
+            }
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < PIECES; i++) {
+                const Piece at = piece(i, tile, matrix, stride, mn, extent, k, depth);
+                uint32_t words[4] = {};
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const uint32_t low = 2 * j < valid ? __bfloat16_as_ushort(source[2 * j]) : 0;
-                    const uint32_t high = 2 * j + 1 < valid ? __bfloat16_as_ushort(source[2 * j + 1]) : 0;
-                    words[j] = low | high << 16;
+                for (int j = 0; j < 8; j++) {
+                    if (j < at.valid) words[j / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(at.source[j])) << (j % 2 * 16);
                 }
-                store_shared(destination, make_uint4(words[0], words[1], words[2], words[3]));
+                store_shared(at.destination, make_uint4(words[0], words[1], words[2], words[3]));
             }
         }
     }
@@ -102,50 +113,64 @@ struct Output {
     uint32_t stride, aux_stride;
 };
 
-/// Writes a warp's `ROWS × COLUMNS` values, `x(i, j, e)` being accumulator e of its fragment (i, j), as bf16 rows of 16-byte stores: through
-/// the warp's own piece of shared memory, because a fragment alone would write half sectors.
-template <int ROWS, int COLUMNS, typename Value>
-DEVICE void store_rows(bf16 *y, uint32_t stride, int row0, int column0, int m, int n, uint32_t staging, Value x) {
-    constexpr int PITCH = COLUMNS * 2 + 16;
-    const int g = lane_id() >> 2, t = lane_id() & 3;
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < ROWS / 16; i++) {
-#pragma unroll
-        for (int j = 0; j < COLUMNS / 8; j++) {
-            const uint32_t place = staging + (i * 16 + g) * PITCH + j * 16 + t * 4;
-            store_shared(place, pack_bf16(x(i, j, 0), x(i, j, 1)));
-            store_shared(place + 8 * PITCH, pack_bf16(x(i, j, 2), x(i, j, 3)));
-        }
+/// A warp's piece of shared memory for `WARP` rows of WARP bf16 on their way between fragments and memory: a fragment alone would move
+/// half sectors. Rows are 16 bytes apart in the banks, so that neither side conflicts.
+template <int WARP> struct Staging {
+    static constexpr int PITCH = WARP * 2 + 16;
+    static constexpr int BYTES = WARP * PITCH;
+    static constexpr int CHUNKS = WARP / 8;
+
+    /// Where the lane's accumulators 0 and 1 of fragment (i, j) lie; 2 and 3 lie 8 rows on.
+    static DEVICE uint32_t place(uint32_t staging, int i, int j) {
+        return staging + (i * 16 + (lane_id() >> 2)) * PITCH + j * 16 + (lane_id() & 3) * 4;
     }
-    __syncwarp();
-    const bool aligned = aligned_rows(y, stride, 2);
-#pragma unroll 4
-    for (int piece = lane_id(); piece < ROWS * COLUMNS / 8; piece += 32) {
-        const int line = piece / (COLUMNS / 8), chunk = piece % (COLUMNS / 8);
-        const int row = row0 + line, column = column0 + chunk * 8;
-        if (row >= m || column >= n) continue;
-        const uint4 words = load_shared_x4(staging + line * PITCH + chunk * 16);
-        bf16 *destination = y + static_cast<size_t>(row) * stride + column;
-        if (aligned && column + 8 <= n) {
-            *reinterpret_cast<uint4 *>(destination) = words;
-        } else {
-            const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+
+    /// Rows of memory into the staging; zero outside.
+    static DEVICE void load(uint32_t staging, const bf16 *x, uint32_t stride, int row0, int column0, int m, int n) {
+        const bool aligned = aligned_rows(x, stride, 2);
+#pragma unroll 1
+        for (int piece = lane_id(); piece < WARP * CHUNKS; piece += 32) {
+            const int line = piece / CHUNKS, chunk = piece % CHUNKS, row = row0 + line, column = column0 + chunk * 8;
+            const int valid = row < m ? min(n - column, 8) : 0;
+            const bf16 *source = x + static_cast<size_t>(row) * stride + column;
+            uint32_t words[4] = {};
+            if (aligned && valid == 8) {
+                const uint4 all = *reinterpret_cast<const uint4 *>(source);
+                words[0] = all.x, words[1] = all.y, words[2] = all.z, words[3] = all.w;
+            } else {
 #pragma unroll
-            for (int e = 0; e < 8; e++) {
-                if (column + e < n) destination[e] = __ushort_as_bfloat16(static_cast<uint16_t>(w[e / 2] >> (e % 2 * 16)));
+                for (int e = 0; e < 8; e++) {
+                    if (e < valid) words[e / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(source[e])) << (e % 2 * 16);
+                }
+            }
+            store_shared(staging + line * PITCH + chunk * 16, make_uint4(words[0], words[1], words[2], words[3]));
+        }
+        __syncwarp();
+    }
+
+    /// The staged rows into memory.
+    static DEVICE void store(uint32_t staging, bf16 *y, uint32_t stride, int row0, int column0, int m, int n) {
+        __syncwarp();
+        const bool aligned = aligned_rows(y, stride, 2);
+#pragma unroll 4
+        for (int piece = lane_id(); piece < WARP * CHUNKS; piece += 32) {
+            const int line = piece / CHUNKS, chunk = piece % CHUNKS, row = row0 + line, column = column0 + chunk * 8;
+            if (row >= m || column >= n) continue;
+            const uint4 words = load_shared_x4(staging + line * PITCH + chunk * 16);
+            bf16 *destination = y + static_cast<size_t>(row) * stride + column;
+            if (aligned && column + 8 <= n) {
+                *reinterpret_cast<uint4 *>(destination) = words;
+            } else {
+                const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+                for (int e = 0; e < 8; e++) {
+                    if (column + e < n) destination[e] = __ushort_as_bfloat16(static_cast<uint16_t>(w[e / 2] >> (e % 2 * 16)));
+                }
             }
         }
+        __syncwarp();
     }
-}
-
-/// Two neighbouring bf16 of a row; zero outside.
-DEVICE float2 load_pair(const bf16 *p, uint32_t stride, int row, int column, int m, int n) {
-    if (row >= m || column >= n) return make_float2(0.0f, 0.0f);
-    p += static_cast<size_t>(row) * stride + column;
-    if (column + 1 < n && (reinterpret_cast<uintptr_t>(p) & 3) == 0) return unpack_bf16(*reinterpret_cast<const uint32_t *>(p));
-    return make_float2(to_f32(p[0]), column + 1 < n ? to_f32(p[1]) : 0.0f);
-}
+};
 
 /// Adds two neighbouring f32 to a row, or stores them.
 template <bool ADD> DEVICE void put_pair(float *y, uint32_t stride, int row, int column, int m, int n, float a, float b) {
@@ -168,7 +193,6 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
     using TileA = Tile<LAYOUT != Layout::TN, TILE>;
     using TileB = Tile<LAYOUT == Layout::NT, TILE>;
     constexpr int STAGE = TileA::BYTES + TileB::BYTES;
-    static_assert(4 * WARP * (WARP * 2 + 16) <= STAGES * STAGE, "the output is staged where the operands were");
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t stages = shared_address(shared);
     const int m = out.m, n = out.n;
@@ -198,7 +222,7 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
     float sums[SUMS ? MI : 1][4] = {};
     const bool summing = SUMS && out.aux != nullptr && n0 == 0 && warp_n == 0;
 
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < STAGES - 1; s++) fetch(s);
     for (int block_k = 0; block_k < k_blocks; block_k++) {
         cp_async_wait<STAGES - 2>();
@@ -241,25 +265,6 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
             }
         }
     }
-    if constexpr (EPILOGUE == Epilogue::RESIDUAL || EPILOGUE == Epilogue::GELU_BACKWARD) {
-        const bf16 *aux = static_cast<const bf16 *>(out.aux);
-#pragma unroll
-        for (int i = 0; i < MI; i++) {
-#pragma unroll
-            for (int j = 0; j < NI; j++) {
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    const float2 x = load_pair(aux, out.aux_stride, row0 + i * 16 + g + half * 8, column0 + j * 8 + t * 2, m, n);
-                    float &left = acc[i][j][half * 2], &right = acc[i][j][half * 2 + 1];
-                    if constexpr (EPILOGUE == Epilogue::RESIDUAL) {
-                        left += x.x, right += x.y;
-                    } else {
-                        left *= gelu_derivative(x.x), right *= gelu_derivative(x.y);
-                    }
-                }
-            }
-        }
-    }
     if constexpr (sizeof(T) == 4) {
         float *y = static_cast<float *>(out.y);
 #pragma unroll
@@ -288,16 +293,43 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
         // All warps are done with the last stage before the output overwrites it; every copy has landed.
         cp_async_wait<0>();
         __syncthreads();
-        const uint32_t staging = stages + warp_id() * WARP * (WARP * 2 + 16);
-        if constexpr (EPILOGUE == Epilogue::GELU) {
-            store_rows<WARP, WARP>(static_cast<bf16 *>(out.aux), out.aux_stride, row0, column0, m, n, staging,
-                                   [&](int i, int j, int e) { return acc[i][j][e]; });
-            store_rows<WARP, WARP>(static_cast<bf16 *>(out.y), out.stride, row0, column0, m, n, staging,
-                                   [&](int i, int j, int e) { return gelu(acc[i][j][e]); });
-        } else {
-            store_rows<WARP, WARP>(static_cast<bf16 *>(out.y), out.stride, row0, column0, m, n, staging,
-                                   [&](int i, int j, int e) { return acc[i][j][e]; });
+        using Rows = Staging<WARP>;
+        static_assert(4 * Rows::BYTES <= STAGES * STAGE, "the output is staged where the operands were");
+        const uint32_t staging = stages + warp_id() * Rows::BYTES;
+        if constexpr (EPILOGUE == Epilogue::RESIDUAL || EPILOGUE == Epilogue::GELU_BACKWARD) {
+            Rows::load(staging, static_cast<const bf16 *>(out.aux), out.aux_stride, row0, column0, m, n);
         }
+        const auto stage = [&](auto &&finish) {
+#pragma unroll
+            for (int i = 0; i < MI; i++) {
+#pragma unroll
+                for (int j = 0; j < NI; j++) {
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        const uint32_t place = Rows::place(staging, i, j) + half * 8 * Rows::PITCH;
+                        store_shared(place, finish(place, acc[i][j][half * 2], acc[i][j][half * 2 + 1]));
+                    }
+                }
+            }
+        };
+        if constexpr (EPILOGUE == Epilogue::GELU) {
+            stage([](uint32_t, float x, float y) { return pack_bf16(x, y); });
+            Rows::store(staging, static_cast<bf16 *>(out.aux), out.aux_stride, row0, column0, m, n);
+            stage([](uint32_t, float x, float y) { return pack_bf16(gelu(x), gelu(y)); });
+        } else if constexpr (EPILOGUE == Epilogue::RESIDUAL) {
+            stage([](uint32_t place, float x, float y) {
+                const float2 old = unpack_bf16(load_shared(place));
+                return pack_bf16(x + old.x, y + old.y);
+            });
+        } else if constexpr (EPILOGUE == Epilogue::GELU_BACKWARD) {
+            stage([](uint32_t place, float x, float y) {
+                const float2 h = unpack_bf16(load_shared(place));
+                return pack_bf16(x * gelu_derivative(h.x), y * gelu_derivative(h.y));
+            });
+        } else {
+            stage([](uint32_t, float x, float y) { return pack_bf16(x, y); });
+        }
+        Rows::store(staging, static_cast<bf16 *>(out.y), out.stride, row0, column0, m, n);
     }
 }
 

@@ -131,6 +131,11 @@ DEVICE void store_shared(uint32_t address, const uint4 &words) {
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
                  : "memory");
 }
+DEVICE uint32_t load_shared(uint32_t address) {
+    uint32_t word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+    return word;
+}
 DEVICE uint4 load_shared_x4(uint32_t address) {
     uint4 words;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
