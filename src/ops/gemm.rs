@@ -9,6 +9,9 @@
 
 use gemm::Parallelism;
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 /// Block length of the reduction; the crate never splits a K this short.
 const KC: usize = 512;
 

@@ -13,6 +13,9 @@ use super::gemm::{Mat, Threads, nn, raw, tn};
 use super::reduce::add_column_sums;
 use super::simd::vectorize;
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 /// Most and fewest rows per block: fewer blocks pack the weights less often, smaller ones stay in the cache.
 const MOST_ROWS: usize = 1024;
 const FEWEST_ROWS: usize = 256;

@@ -2,6 +2,8 @@
 //! `stablerep selftest` on a user's own card.
 
 mod case;
+mod gemm;
+mod linear;
 mod self_attention;
 
 use crate::device::cuda::Gpu;
@@ -20,6 +22,8 @@ pub struct Check {
 
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
+    ("gemm", gemm::CHECKS),
+    ("linear", linear::CHECKS),
     ("self_attention", self_attention::CHECKS),
 ];
 

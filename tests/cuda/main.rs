@@ -29,5 +29,7 @@ macro_rules! ops {
 }
 
 ops! {
+    gemm,
+    linear,
     self_attention,
 }
