@@ -13,6 +13,7 @@ pub mod batchnorm;
 pub mod blur;
 pub mod contrastive;
 pub mod conv;
+pub mod convert;
 pub mod cross_entropy;
 pub mod embed;
 pub mod gelu;

@@ -2,6 +2,9 @@
 //!
 //! FLOPs: one add per value (norm: a multiply and an add). Bytes: one read of the input.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::simd::vectorize;

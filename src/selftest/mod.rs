@@ -4,6 +4,7 @@
 mod case;
 mod gemm;
 mod linear;
+mod reduce;
 mod self_attention;
 
 use crate::device::cuda::Gpu;
@@ -24,6 +25,7 @@ pub struct Check {
 pub const GROUPS: &[(&str, &[Check])] = &[
     ("gemm", gemm::CHECKS),
     ("linear", linear::CHECKS),
+    ("reduce", reduce::CHECKS),
     ("self_attention", self_attention::CHECKS),
 ];
 

@@ -31,5 +31,6 @@ macro_rules! ops {
 ops! {
     gemm,
     linear,
+    reduce,
     self_attention,
 }

@@ -1,0 +1,115 @@
+// Sums over long axes, in an order fixed by the shape: partial sums of fixed pieces, then their sum.
+//
+//   partials  out[c] += sum over k of partials [K, C], for one or two outputs at once (K partial sums of parameter gradients)
+//   squares   sum of x^2 of a flat f32 buffer, f64 throughout (gradient norm)
+//   finite    flag |= 1 where a value is not a finite number
+//
+// Aligned  `x8`, `x4`: 16-byte aligned pointers; `x1`: nothing. Any length.
+// FLOPs    2 per value (partials 1).  Bytes: one reading of the input.
+// Bound    memory: 16 bytes per access, 4 to 8 accesses in flight per thread.
+// Predicted on an H200 at 4.1 TB/s: squares of ViT-B's 86 M gradients 84 us. Not measured.
+#include "common/columns.cuh"
+
+namespace {
+
+constexpr int WARPS = 8;
+constexpr int THREADS = 32 * WARPS;
+/// Values per block of `squares` and `finite`.
+constexpr uint32_t PIECE = 1 << 15;
+/// Warps of a block that adds partial sums: enough that a few columns of a thousand partials still keep the memory busy.
+constexpr int PARTIAL_WARPS = 32;
+
+DEVICE double warp_sum_f64(double x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
+    return x;
+}
+
+/// The sum over the block, in thread 0.
+DEVICE double block_sum_f64(double x) {
+    __shared__ double shared[WARPS];
+    x = warp_sum_f64(x);
+    if (lane_id() == 0) shared[warp_id()] = x;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+#pragma unroll
+        for (int w = 1; w < WARPS; w++) x += shared[w];
+    }
+    return x;
+}
+
+template <int N> DEVICE void squares(double *partials, const float *x, uint64_t len) {
+    const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
+    double sum = 0.0;
+#pragma unroll 8
+    for (uint64_t i = start + threadIdx.x * N; i + N <= end; i += THREADS * N) {
+        float a[N];
+        load(x + i, a);
+#pragma unroll
+        for (int j = 0; j < N; j++) sum = fma(double(a[j]), double(a[j]), sum);
+    }
+    for (uint64_t i = end - (end - start) % N + threadIdx.x; i < end; i += THREADS) {
+        sum = fma(double(x[i]), double(x[i]), sum);
+    }
+    sum = block_sum_f64(sum);
+    if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+template <typename T, int N> DEVICE void finite(uint32_t *flag, const T *x, uint64_t len) {
+    const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
+    bool found = false;
+#pragma unroll 4
+    for (uint64_t i = start + threadIdx.x * N; i + N <= end; i += THREADS * N) {
+        float a[N];
+        load(x + i, a);
+#pragma unroll
+        for (int j = 0; j < N; j++) found |= !isfinite(a[j]);
+    }
+    for (uint64_t i = end - (end - start) % N + threadIdx.x; i < end; i += THREADS) found |= !isfinite(to_f32(x[i]));
+    // The order of these does not matter: integers.
+    if (__any_sync(FULL_WARP, found) && lane_id() == 0) atomicOr(flag, 1u);
+}
+
+}  // namespace
+
+#define FINITE(NAME, T, N)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        reduce_finite_##NAME(uint32_t *flag, const T *x, uint64_t len) {                                               \
+        finite<T, N>(flag, x, len);                                                                                    \
+    }
+FINITE(x8_bf16, bf16, 8)
+FINITE(x1_bf16, bf16, 1)
+FINITE(x4_f32, float, 4)
+FINITE(x1_f32, float, 1)
+
+// out0[c] += sum over k of partials[k][0][c], and out1 of partials[k][1][c] where the grid has a second row. Grid (columns, outputs).
+extern "C" __global__ void __launch_bounds__(32 * PARTIAL_WARPS)
+    reduce_partials_f32(float *out0, float *out1, const float *partials, uint32_t count, uint32_t cols) {
+    __shared__ float shared[PARTIAL_WARPS][32];
+    const uint32_t column = blockIdx.x * 32 + lane_id();
+    float sum[1] = {};
+    if (column < cols) {
+#pragma unroll 8
+        for (uint32_t k = warp_id(); k < count; k += PARTIAL_WARPS) {
+            sum[0] += partials[(uint64_t(k) * gridDim.y + blockIdx.y) * cols + column];
+        }
+    }
+    add_warps(sum, shared);
+    if (warp_id() == 0 && column < cols) (blockIdx.y == 0 ? out0 : out1)[column] += sum[0];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) reduce_squares_x4_f32(double *partials, const float *x, uint64_t len) {
+    squares<4>(partials, x, len);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) reduce_squares_x1_f32(double *partials, const float *x, uint64_t len) {
+    squares<1>(partials, x, len);
+}
+
+// One block.
+extern "C" __global__ void __launch_bounds__(THREADS) reduce_total_f64(double *total, const double *partials, uint32_t count) {
+    double sum = 0.0;
+#pragma unroll 4
+    for (uint32_t k = threadIdx.x; k < count; k += THREADS) sum += partials[k];
+    sum = block_sum_f64(sum);
+    if (threadIdx.x == 0) *total = sum;
+}

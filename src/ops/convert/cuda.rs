@@ -1,0 +1,41 @@
+//! Launches of `kernels/convert.cu`.
+
+use half::bf16;
+
+use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::error::Result;
+
+const THREADS: usize = 256;
+
+/// One thread per 8 values, or per value where an address does not allow vectors.
+fn plan(len: usize, aligned: bool) -> Launch {
+    Launch::new(len.div_ceil(THREADS * if aligned { 8 } else { 1 }), THREADS as u32)
+}
+
+/// As [`super::to_bf16`].
+///
+/// # Panics
+/// If the lengths differ.
+pub fn to_bf16(gpu: &Gpu, y: View<bf16>, x: View<f32>) -> Result<()> {
+    assert_eq!(y.len(), x.len(), "convert");
+    let (aligned, len) = (y.is_aligned(16) && x.is_aligned(16), x.len());
+    match (len, aligned) {
+        (0, _) => Ok(()),
+        (_, true) => kernels::convert_bf16_x8(gpu, plan(len, true), y, x, len as u64),
+        (_, false) => kernels::convert_bf16_x1(gpu, plan(len, false), y, x, len as u64),
+    }
+}
+
+/// As [`super::to_f32`].
+///
+/// # Panics
+/// If the lengths differ.
+pub fn to_f32(gpu: &Gpu, y: View<f32>, x: View<bf16>) -> Result<()> {
+    assert_eq!(y.len(), x.len(), "convert");
+    let (aligned, len) = (y.is_aligned(16) && x.is_aligned(16), x.len());
+    match (len, aligned) {
+        (0, _) => Ok(()),
+        (_, true) => kernels::convert_f32_x8(gpu, plan(len, true), y, x, len as u64),
+        (_, false) => kernels::convert_f32_x1(gpu, plan(len, false), y, x, len as u64),
+    }
+}

@@ -1,0 +1,81 @@
+//! Launches of `kernels/reduce.cu`.
+
+use half::bf16;
+
+use crate::device::cuda::{Element, Gpu, Launch, View, kernels};
+use crate::error::Result;
+
+/// Values per block of [`sum_of_squares`] and [`find_not_finite`].
+const PIECE: usize = 1 << 15;
+
+/// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs, cols]`.
+///
+/// # Panics
+/// If the lengths do not fit.
+pub fn add_partials(gpu: &Gpu, out0: View<f32>, out1: Option<View<f32>>, partials: View<f32>) -> Result<()> {
+    let (cols, outputs) = (out0.len(), 1 + usize::from(out1.is_some()));
+    assert!(cols > 0 && out1.is_none_or(|out| out.len() == cols), "partial sums: {cols} columns");
+    let count = partials.len() / (outputs * cols);
+    assert!(count > 0 && partials.len() == count * outputs * cols, "partial sums: {} of {cols}", partials.len());
+    let at = Launch::grid([cols.div_ceil(32), outputs, 1], 1024);
+    kernels::reduce_partials_f32(gpu, at, out0, out1, partials, count as u32, cols as u32)
+}
+
+/// f64 values that [`sum_of_squares`] of `len` values needs as scratch.
+pub fn scratch_len(len: usize) -> usize {
+    len.div_ceil(PIECE)
+}
+
+/// `total [1] = Σ x²`, infinite or NaN when a value is.
+///
+/// # Panics
+/// If `x` is empty or `scratch` shorter than [`scratch_len`].
+pub fn sum_of_squares(gpu: &Gpu, total: View<f64>, x: View<f32>, scratch: View<f64>) -> Result<()> {
+    let pieces = scratch_len(x.len());
+    assert!(pieces > 0 && scratch.len() >= pieces && total.len() == 1, "sum of squares of {} values", x.len());
+    let (at, len) = (Launch::new(pieces, 256), x.len() as u64);
+    if x.is_aligned(16) {
+        kernels::reduce_squares_x4_f32(gpu, at, scratch, x, len)?;
+    } else {
+        kernels::reduce_squares_x1_f32(gpu, at, scratch, x, len)?;
+    }
+    kernels::reduce_total_f64(gpu, Launch::new(1, 256), total, scratch, pieces as u32)
+}
+
+/// What [`find_not_finite`] can look through.
+pub trait Number: Element {
+    #[doc(hidden)]
+    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()>;
+}
+
+impl Number for f32 {
+    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()> {
+        if x.is_aligned(16) {
+            kernels::reduce_finite_x4_f32(gpu, at, flag, x, len)
+        } else {
+            kernels::reduce_finite_x1_f32(gpu, at, flag, x, len)
+        }
+    }
+}
+
+impl Number for bf16 {
+    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()> {
+        if x.is_aligned(16) {
+            kernels::reduce_finite_x8_bf16(gpu, at, flag, x, len)
+        } else {
+            kernels::reduce_finite_x1_bf16(gpu, at, flag, x, len)
+        }
+    }
+}
+
+/// Sets `flag [1]`, which the caller cleared, to 1 when a value of `x` is not a finite number.
+///
+/// # Panics
+/// If `flag` is not one value.
+pub fn find_not_finite<T: Number>(gpu: &Gpu, flag: View<u32>, x: View<T>) -> Result<()> {
+    assert_eq!(flag.len(), 1, "flag");
+    if x.is_empty() {
+        return Ok(());
+    }
+    T::find(gpu, Launch::new(x.len().div_ceil(PIECE), 256), flag, x, x.len() as u64)
+}

@@ -1,0 +1,127 @@
+//! Long sums, the search for values that are not finite, and conversions, against the CPU.
+
+use half::bf16;
+
+use super::{Case, Check, Tolerance};
+use crate::bail;
+use crate::device::cuda::View;
+use crate::error::Result;
+use crate::ops::convert;
+use crate::ops::reduce::cuda::{Number, add_partials, find_not_finite, scratch_len, sum_of_squares};
+use crate::ops::reduce::{self};
+
+pub const CHECKS: &[Check] = &[
+    Check { name: "sums of partial sums", run: partials },
+    Check { name: "sum of squares", run: squares },
+    Check { name: "search for values that are not finite", run: not_finite },
+    Check { name: "conversion between f32 and bf16", run: conversion },
+];
+
+fn partials(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    for (count, cols) in [(1, 1), (3, 31), (33, 64), (300, 33), (1024, 8)] {
+        for outputs in [1, 2] {
+            let values = case.normal(&format!("{count} {cols} {outputs}"), count * outputs * cols, 1.0);
+            let start = case.normal("start", cols * outputs, 1.0);
+            let mut want: Vec<f64> = start.iter().map(|&v| v.into()).collect();
+            for partial in values.chunks_exact(outputs * cols) {
+                want.iter_mut().zip(partial).for_each(|(sum, &v)| *sum += f64::from(v));
+            }
+            let want: Vec<f32> = want.into_iter().map(|v| v as f32).collect();
+            let (partials, out) = (case.f32(&values)?, case.f32(&start)?);
+            let second = (outputs == 2).then(|| out.view().slice(cols..2 * cols));
+            add_partials(gpu, out.view().slice(0..cols), second, partials.view())?;
+            let what = format!("{outputs} sums over {count} of {cols}");
+            case.close(&what, &gpu.read(out.view())?, &want, Tolerance::f32())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lengths about a block's 32,768 values; magnitudes whose squares f32 cannot hold.
+fn squares(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    let mut lengths = vec![1, 3, 4, 1023, 32_768, 32_771, 100_003];
+    if case.full() {
+        lengths.push(50_000_001);
+    }
+    for len in lengths {
+        for (std, offset) in [(1.0, 0), (1e-25, 0), (1e30, 0), (1.0, 1)] {
+            let values = case.normal(&len.to_string(), len + offset, std);
+            let want = reduce::sum_of_squares(&values[offset..]);
+            let (x, total) = (case.f32(&values)?, gpu.upload(&[f64::NAN])?);
+            let scratch = gpu.upload(&vec![f64::NAN; scratch_len(len)])?;
+            sum_of_squares(gpu, total.view(), x.view().slice(offset..len + offset), scratch.view())?;
+            let got = gpu.read(total.view())?[0];
+            // Not `>`: a NaN must fail.
+            let within = (got - want).abs() <= 1e-12 * want;
+            if !within {
+                bail!(Failed, "sum of squares of {len} values of {std:e}: got {got:e}, expected {want:e}");
+            }
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = case.normal("finite", len, 1.0);
+            values[len - 1] = bad;
+            let (x, total, scratch) = (case.f32(&values)?, gpu.alloc::<f64>(1)?, gpu.alloc(scratch_len(len))?);
+            sum_of_squares(gpu, total.view(), x.view(), scratch.view())?;
+            let got = gpu.read(total.view())?[0];
+            if got.is_finite() {
+                bail!(Failed, "sum of squares of {len} values, the last {bad}: got {got:e}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The one bad value at the beginning, in the middle and at the very end.
+fn not_finite(case: &Case) -> Result<()> {
+    for len in [1, 2, 9, 255, 32_769] {
+        let values = case.normal(&len.to_string(), len, 1e30);
+        for at in [None, Some(0), Some(len / 2), Some(len - 1)] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = values.clone();
+                if let Some(at) = at {
+                    values[at] = bad;
+                }
+                let (narrow, _) = case.bf16(&values)?;
+                expect_flag(case, case.f32(&values)?.view(), at.is_some())?;
+                expect_flag(case, narrow.view(), at.is_some())?;
+                if len > 2 {
+                    let rest = at.is_some_and(|at| at > 0);
+                    expect_flag(case, case.f32(&values)?.view().slice(1..len), rest)?;
+                    expect_flag(case, narrow.view().slice(1..len), rest)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn expect_flag<T: Number>(case: &Case, x: View<T>, want: bool) -> Result<()> {
+    let flag = case.gpu().zeros(1)?;
+    find_not_finite(case.gpu(), flag.view(), x)?;
+    case.same(&format!("flag of {} values", x.len()), &case.gpu().read(flag.view())?, &[u32::from(want)])
+}
+
+fn conversion(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    for len in [1, 7, 8, 2048, 4099] {
+        for offset in [0, 1] {
+            let mut values = case.normal(&len.to_string(), len + offset, 1.0);
+            // Ties, a carry into the exponent, the largest, what rounds to infinity, denormals, both zeros.
+            let special =
+                [0x3f80_8000, 0x3f81_8000, 0x3fff_ffff, 0x7f7f_0000, 0x7f7f_ffff, 0x0000_8001, 0x8000_0000, 0];
+            values.iter_mut().zip(special).for_each(|(v, bits)| *v = f32::from_bits(bits));
+            let (mut want, mut back) = (vec![bf16::ZERO; len], vec![0.0; len]);
+            convert::to_bf16(&mut want, &values[offset..]);
+            convert::to_f32(&mut back, &want);
+            let x = case.f32(&values)?;
+            let (narrow, wide) = (gpu.upload(&vec![bf16::NAN; len])?, gpu.upload(&vec![f32::NAN; len])?);
+            convert::cuda::to_bf16(gpu, narrow.view(), x.view().slice(offset..len + offset))?;
+            convert::cuda::to_f32(gpu, wide.view(), narrow.view())?;
+            case.same(&format!("bf16 of {len} + {offset}"), &gpu.read(narrow.view())?, &want)?;
+            case.same(&format!("f32 of {len}"), &gpu.read(wide.view())?, &back)?;
+        }
+    }
+    Ok(())
+}
