@@ -2,6 +2,9 @@
 //!
 //! FLOPs per value: forward 8, backward 13. Memory-bound: see [`bytes`].
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::gemm::Threads;

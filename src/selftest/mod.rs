@@ -3,6 +3,7 @@
 
 mod case;
 mod gemm;
+mod layernorm;
 mod linear;
 mod reduce;
 mod self_attention;
@@ -24,6 +25,7 @@ pub struct Check {
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
     ("gemm", gemm::CHECKS),
+    ("layernorm", layernorm::CHECKS),
     ("linear", linear::CHECKS),
     ("reduce", reduce::CHECKS),
     ("self_attention", self_attention::CHECKS),

@@ -30,6 +30,7 @@ macro_rules! ops {
 
 ops! {
     gemm,
+    layernorm,
     linear,
     reduce,
     self_attention,
