@@ -6,6 +6,9 @@
 //!
 //! FLOPs per value: forward 8, backward 12. Bytes per value: forward 16 (x three times, y), backward 20.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::simd::vectorize;

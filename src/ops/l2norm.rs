@@ -2,6 +2,9 @@
 //!
 //! FLOPs per value: forward 3, backward 5. Bytes per value: forward 8, backward 12.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::simd::{sum, vectorize};

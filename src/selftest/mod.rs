@@ -1,8 +1,10 @@
 //! Every kernel against its op on the CPU: the one body that the test suite runs on the simulated driver and
 //! `stablerep selftest` on a user's own card.
 
+mod batchnorm;
 mod case;
 mod gemm;
+mod l2norm;
 mod layernorm;
 mod linear;
 mod reduce;
@@ -24,7 +26,9 @@ pub struct Check {
 
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
+    ("batchnorm", batchnorm::CHECKS),
     ("gemm", gemm::CHECKS),
+    ("l2norm", l2norm::CHECKS),
     ("layernorm", layernorm::CHECKS),
     ("linear", linear::CHECKS),
     ("reduce", reduce::CHECKS),

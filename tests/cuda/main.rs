@@ -29,7 +29,9 @@ macro_rules! ops {
 }
 
 ops! {
+    batchnorm,
     gemm,
+    l2norm,
     layernorm,
     linear,
     reduce,
