@@ -5,6 +5,9 @@
 //!
 //! FLOPs: 2·N·patches·C·p²·D forward, the same for the weight gradient; images need no gradient.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw, tn};

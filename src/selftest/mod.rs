@@ -7,6 +7,7 @@ mod gemm;
 mod l2norm;
 mod layernorm;
 mod linear;
+mod patch_embed;
 mod reduce;
 mod self_attention;
 
@@ -31,6 +32,7 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("l2norm", l2norm::CHECKS),
     ("layernorm", layernorm::CHECKS),
     ("linear", linear::CHECKS),
+    ("patch_embed", patch_embed::CHECKS),
     ("reduce", reduce::CHECKS),
     ("self_attention", self_attention::CHECKS),
 ];

@@ -34,6 +34,7 @@ ops! {
     l2norm,
     layernorm,
     linear,
+    patch_embed,
     reduce,
     self_attention,
 }

@@ -1,0 +1,169 @@
+//! Launches of `kernels/patch_embed.cu`: what surrounds the matrix product of the embedding.
+//!
+//! Forward: [`unfold`] → product with the weights, without bias → [`tokens`]. Backward: [`backward`] → weight gradient from
+//! `dembedded` and the patches.
+
+use half::bf16;
+
+use super::Shape;
+use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::error::Result;
+use crate::ops::augment::Normalize;
+use crate::ops::reduce;
+
+const THREADS: usize = 256;
+/// Images per thread of the tokens' kernel, and of the gradient's.
+const TOKEN_IMAGES: usize = 8;
+const GATHER_IMAGES: usize = 32;
+
+/// Factor and offset of each channel: `v·scale + shift = (v/255 − mean)/std`.
+fn scales() -> ([f32; 3], [f32; 3]) {
+    let (mean, std) = (Normalize::IMAGENET_MEAN.map(f64::from), Normalize::IMAGENET_STD.map(f64::from));
+    (std.map(|std| (1.0 / (255.0 * std)) as f32), std::array::from_fn(|c| (-mean[c] / std[c]) as f32))
+}
+
+/// A block per 256 threads' worth of an image.
+fn unfold_plan(shape: Shape, wide: bool) -> Launch {
+    let threads = shape.patches() * shape.patch_len() / if wide { 3 * 8 } else { 1 };
+    Launch::grid([shape.n, threads.div_ceil(THREADS), 1], THREADS as u32)
+}
+
+/// Blocks over the values of one image's tokens and over groups of `images`.
+fn tokens_plan(shape: Shape, wide: bool, images: usize) -> Launch {
+    let vectors = shape.tokens() * shape.dim / if wide { 8 } else { 1 };
+    Launch::grid([vectors.div_ceil(THREADS), shape.n.div_ceil(images), 1], THREADS as u32)
+}
+
+fn check(shape: Shape) {
+    let Shape { n, height, width, channels, patch, dim } = shape;
+    let fits = n > 0 && channels == 3 && dim > 0 && shape.tokens() * dim < 1 << 31 && height * width < 1 << 29;
+    assert!(
+        fits && patch > 0 && height >= patch && width >= patch && n < 1 << 19,
+        "patch embedding: {shape:?} (the kernels take images of 3 channels)"
+    );
+    assert!(height.is_multiple_of(patch) && width.is_multiple_of(patch), "patch embedding: {shape:?}");
+}
+
+/// `patches [N·patches, 3·p·p]` from `images [N, H, W, 3]`, normalised by ImageNet's mean and standard deviation.
+pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, shape: Shape) -> Result<()> {
+    check(shape);
+    let Shape { n, height, width, patch, .. } = shape;
+    assert!(
+        images.len() == n * height * width * 3 && patches.len() == n * shape.patches() * shape.patch_len(),
+        "unfold: images {} and patches {} do not fit {shape:?}",
+        images.len(),
+        patches.len()
+    );
+    let wide = patch.is_multiple_of(8) && images.is_aligned(8) && patches.is_aligned(16);
+    let at = unfold_plan(shape, wide);
+    let ([a, b, c], [x, y, z]) = scales();
+    let (height, width, patch) = (height as u32, width as u32, patch as u32);
+    if wide {
+        kernels::patch_embed_unfold_x8_bf16(gpu, at, patches, images, height, width, patch, a, b, c, x, y, z)
+    } else {
+        kernels::patch_embed_unfold_x1_bf16(gpu, at, patches, images, height, width, patch, a, b, c, x, y, z)
+    }
+}
+
+/// Parameters apart from the weight: `b [D]`, `cls [D]`, `pos [T, D]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights {
+    pub b: View<f32>,
+    pub cls: View<f32>,
+    pub pos: View<f32>,
+}
+
+impl Weights {
+    fn check(self, shape: Shape) {
+        let Shape { dim, .. } = shape;
+        let fits = self.b.len() == dim && self.cls.len() == dim && self.pos.len() == shape.tokens() * dim;
+        assert!(fits, "patch embedding: parameters of {shape:?}");
+    }
+
+    fn aligned(self) -> bool {
+        [self.b, self.cls, self.pos].iter().all(|view| view.is_aligned(16))
+    }
+}
+
+/// `tokens [N, T, D]` from `embedded [N·patches, D]`, the product of patches and weights: class token first, positions and bias added.
+pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weights, shape: Shape) -> Result<()> {
+    check(shape);
+    weights.check(shape);
+    let Shape { n, dim, .. } = shape;
+    assert!(
+        tokens.len() == n * shape.tokens() * dim && embedded.len() == n * shape.patches() * dim,
+        "tokens {} and embedded {} do not fit {shape:?}",
+        tokens.len(),
+        embedded.len()
+    );
+    let wide = dim.is_multiple_of(8) && tokens.is_aligned(16) && embedded.is_aligned(16) && weights.aligned();
+    let at = tokens_plan(shape, wide, TOKEN_IMAGES);
+    let Weights { b, cls, pos } = weights;
+    let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
+    if wide {
+        kernels::patch_embed_tokens_x8_bf16(gpu, at, tokens, embedded, cls, pos, b, n, count, d)
+    } else {
+        kernels::patch_embed_tokens_x1_bf16(gpu, at, tokens, embedded, cls, pos, b, n, count, d)
+    }
+}
+
+/// f32 values that [`backward`] needs as scratch.
+pub fn scratch_len(shape: Shape) -> usize {
+    shape.n.div_ceil(GATHER_IMAGES) * shape.tokens() * shape.dim
+}
+
+/// Adds to the gradients of bias, class token and positions, and writes `dembedded [N·patches, D]`: `dtokens` without the class tokens.
+pub fn backward(
+    gpu: &Gpu,
+    gradients: Weights,
+    dembedded: View<bf16>,
+    dtokens: View<bf16>,
+    scratch: View<f32>,
+    shape: Shape,
+) -> Result<()> {
+    check(shape);
+    gradients.check(shape);
+    let Shape { n, dim, .. } = shape;
+    let values = shape.tokens() * dim;
+    assert!(
+        dtokens.len() == n * values && dembedded.len() == n * shape.patches() * dim,
+        "dtokens {} and dembedded {} do not fit {shape:?}",
+        dtokens.len(),
+        dembedded.len()
+    );
+    assert!(scratch.len() >= scratch_len(shape), "patch embedding: scratch {} of {shape:?}", scratch.len());
+    let wide = dim.is_multiple_of(8) && [dtokens, dembedded].iter().all(|v| v.is_aligned(16)) && scratch.is_aligned(16);
+    let at = tokens_plan(shape, wide, GATHER_IMAGES);
+    let pieces = n.div_ceil(GATHER_IMAGES);
+    let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
+    if wide {
+        kernels::patch_embed_gather_x8_bf16(gpu, at, dembedded, scratch, dtokens, n, count, d)?;
+    } else {
+        kernels::patch_embed_gather_x1_bf16(gpu, at, dembedded, scratch, dtokens, n, count, d)?;
+    }
+    let Weights { b, cls, pos } = gradients;
+    let at = Launch::new(values.div_ceil(THREADS), THREADS as u32);
+    kernels::patch_embed_positions_f32(gpu, at, pos, cls, scratch, pieces as u32, count, d)?;
+    reduce::cuda::add_partials(gpu, b, None, scratch.slice(dim..values))
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    #[test]
+    fn normalisation_rounds_as_the_cpus_for_every_pixel() {
+        let (scale, shift) = scales();
+        let normalize = Normalize::default();
+        for v in 0..=255u8 {
+            let mut want = [0.0; 3];
+            normalize.apply(&mut want, &[v; 3]);
+            for c in 0..3 {
+                let got = f32::from(v).mul_add(scale[c], shift[c]);
+                assert_eq!(bf16::from_f32(got), bf16::from_f32(want[c]), "{v} of channel {c}");
+            }
+        }
+    }
+}
