@@ -5,6 +5,9 @@
 //!
 //! FLOPs and bytes: [`Shape::flops`], [`Shape::bytes`].
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::self_attention::softmax_row;

@@ -3,10 +3,12 @@
 
 mod batchnorm;
 mod case;
+mod cross_entropy;
 mod gemm;
 mod l2norm;
 mod layernorm;
 mod linear;
+mod optimizer;
 mod patch_embed;
 mod reduce;
 mod self_attention;
@@ -28,10 +30,12 @@ pub struct Check {
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
     ("batchnorm", batchnorm::CHECKS),
+    ("cross_entropy", cross_entropy::CHECKS),
     ("gemm", gemm::CHECKS),
     ("l2norm", l2norm::CHECKS),
     ("layernorm", layernorm::CHECKS),
     ("linear", linear::CHECKS),
+    ("optimizer", optimizer::CHECKS),
     ("patch_embed", patch_embed::CHECKS),
     ("reduce", reduce::CHECKS),
     ("self_attention", self_attention::CHECKS),

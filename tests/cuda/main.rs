@@ -30,10 +30,12 @@ macro_rules! ops {
 
 ops! {
     batchnorm,
+    cross_entropy,
     gemm,
     l2norm,
     layernorm,
     linear,
+    optimizer,
     patch_embed,
     reduce,
     self_attention,

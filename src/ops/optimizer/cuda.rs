@@ -1,0 +1,141 @@
+//! Launches of `kernels/optimizer.cu`.
+
+use half::bf16;
+
+use super::{AdamW, Group};
+use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::error::Result;
+
+const THREADS: usize = 256;
+/// Values per thread of AdamW; rows per thread of SGD.
+const VALUES: usize = 8;
+const ROWS: usize = 8;
+
+/// Numbers of [`AdamW::settings`].
+pub const SETTINGS: usize = 7;
+
+impl AdamW {
+    /// What the kernel reads from device memory at every step, computed as for [`AdamW::update`].
+    pub fn settings(&self) -> [f32; SETTINGS] {
+        let c = self.coefficients();
+        [c.step_size, c.shrink, c.lerp, c.beta2, c.rest2, c.correction, c.eps]
+    }
+}
+
+/// One bit per value of a flat buffer of `len`, the lowest of a byte first: whether it decays.
+///
+/// # Panics
+/// If a group reaches beyond the buffer.
+pub fn decay_mask(groups: &[Group], len: usize) -> Vec<u8> {
+    let mut mask = vec![0u8; len.div_ceil(8)];
+    for group in groups.iter().filter(|group| group.decay) {
+        assert!(group.range.end <= len, "{group:?} of {len} values");
+        for i in group.range.clone() {
+            mask[i / 8] |= 1 << (i % 8);
+        }
+    }
+    mask
+}
+
+/// The flat buffers that AdamW changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers {
+    pub p: View<f32>,
+    /// First and second moments.
+    pub m: View<f32>,
+    pub v: View<f32>,
+    /// The copy of `p` that the network computes with.
+    pub rounded: Option<View<bf16>>,
+}
+
+/// Numbers in device memory on which the update depends: it changes nothing unless both are finite.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard {
+    /// Of the gradient, from [`crate::ops::reduce::cuda::sum_of_squares`].
+    pub sum_of_squares: View<f64>,
+    pub loss: Option<View<f32>>,
+}
+
+/// One update with gradient `g`, with the bits of [`AdamW::update`]; `settings` holds [`AdamW::settings`], `decay` the
+/// [`decay_mask`]. `clear` sets the gradient to zero in the same pass (not when the update is withheld).
+///
+/// # Panics
+/// If lengths differ or a buffer is not aligned to 16 bytes.
+#[allow(clippy::too_many_arguments)]
+pub fn adamw(
+    gpu: &Gpu,
+    buffers: Buffers,
+    g: View<f32>,
+    decay: View<u8>,
+    settings: View<f32>,
+    guard: Guard,
+    clear: bool,
+) -> Result<()> {
+    let Buffers { p, m, v, rounded } = buffers;
+    let len = p.len();
+    assert!(len > 0 && [m, v, g].iter().all(|b| b.len() == len) && decay.len() == len.div_ceil(8), "adamw: {len}");
+    assert!(rounded.is_none_or(|r| r.len() == len && r.is_aligned(8)), "adamw: the bf16 copy of {len}");
+    assert!([p, m, v, g].iter().all(|b| b.is_aligned(16)), "adamw: buffers begin at multiples of 16 bytes");
+    assert!(settings.len() == SETTINGS && guard.sum_of_squares.len() == 1, "adamw: settings {}", settings.len());
+    assert!(guard.loss.is_none_or(|loss| loss.len() == 1), "adamw: one loss");
+    let at = Launch::new(len.div_ceil(THREADS * VALUES), THREADS as u32);
+    let Guard { sum_of_squares, loss } = guard;
+    kernels::optimizer_adamw_f32(
+        gpu,
+        at,
+        p,
+        m,
+        v,
+        g,
+        rounded,
+        decay,
+        settings,
+        sum_of_squares,
+        loss,
+        len as u64,
+        clear.into(),
+    )
+}
+
+/// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head and a factor
+/// `schedule [1]` for all of them; v ← momentum·v + g, w ← w − lr·schedule·v.
+///
+/// # Panics
+/// If lengths do not fit.
+#[allow(clippy::too_many_arguments)]
+pub fn sgd(
+    gpu: &Gpu,
+    weight: View<f32>,
+    velocity: View<f32>,
+    rounded: Option<View<bf16>>,
+    gradient: View<f32>,
+    lrs: View<f32>,
+    schedule: View<f32>,
+    classes: usize,
+    momentum: f32,
+) -> Result<()> {
+    let (len, columns) = (weight.len(), lrs.len() * classes);
+    assert!(columns > 0 && len > 0 && len.is_multiple_of(columns), "sgd: {len} weights in {columns} columns");
+    assert!(velocity.len() == len && gradient.len() == len && schedule.len() == 1, "sgd: {len} weights");
+    assert!(rounded.is_none_or(|r| r.len() == len), "sgd: the bf16 copy of {len}");
+    let rows = len / columns;
+    let at = Launch::grid([columns.div_ceil(THREADS), rows.div_ceil(ROWS), 1], THREADS as u32);
+    let [rows, columns, classes] = [rows, columns, classes].map(|n| n as u32);
+    kernels::optimizer_sgd_f32(
+        gpu, at, weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_holds_one_bit_per_decayed_value() {
+        let groups = [(0..3, true), (3..9, false), (9..20, true)].map(|(range, decay)| Group { range, decay });
+        let mask = decay_mask(&groups, 20);
+        for i in 0..20 {
+            assert_eq!(mask[i / 8] >> (i % 8) & 1 == 1, !(3..9).contains(&i), "{i}");
+        }
+    }
+}
