@@ -189,7 +189,7 @@ mod tests {
     /// Every row has a warp, no block is empty, and shared memory fits two blocks of an A100's or one of a 4090's multiprocessor.
     #[test]
     fn plans_cover_every_row() {
-        for tokens in (1..400).chain([1024, 4097]) {
+        for tokens in (1..400usize).chain([1024, 4097]) {
             for (head_dim, queries) in [(32, 1), (64, tokens), (64, tokens.div_ceil(2))] {
                 let shape = Shape { n: 3, tokens, queries, heads: 5, head_dim, causal: false };
                 let Plan { forward, delta, backward } = plan(shape);
