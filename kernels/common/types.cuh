@@ -136,6 +136,11 @@ DEVICE uint32_t load_shared(uint32_t address) {
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
     return word;
 }
+DEVICE float2 load_shared_f32x2(uint32_t address) {
+    float2 pair;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
+    return pair;
+}
 DEVICE uint4 load_shared_x4(uint32_t address) {
     uint4 words;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"

@@ -131,7 +131,7 @@ fn nt_bias(case: &Case) -> Result<()> {
         let Forward { a, b, bias, want } = forward(case, shape)?;
         let mut plain = vec![0.0; m * n];
         gemm::nt(&mut plain, &a.values, &b.values, (m, n, k), false, Threads::All);
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             for (bias, want) in [(Some(bias.view()), &want), (None, &plain)] {
                 let y = place(case, (m, n, pad), bf16::from_f32(GAP))?;
                 let epilogue = Epilogue::Bias(bias);
@@ -148,7 +148,7 @@ fn nt_bias_f32(case: &Case) -> Result<()> {
     for shape in shapes(case) {
         let (m, n, _, pad) = shape;
         let Forward { a, b, bias, want } = forward(case, shape)?;
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let y = place(case, (m, n, pad), GAP)?;
             let epilogue = Epilogue::Bias(Some(bias.view()));
             product(case.gpu(), Some(variant), Layout::Nt, Output::F32(y.at), (a.at, b.at), epilogue)?;
@@ -164,7 +164,7 @@ fn nt_gelu(case: &Case) -> Result<()> {
         let Forward { a, b, bias, want } = forward(case, shape)?;
         let mut activated = vec![0.0; want.len()];
         gelu::forward(&mut activated, &want);
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let y = place(case, (m, n, pad), bf16::from_f32(GAP))?;
             let h = place(case, (m, n, pad), bf16::from_f32(GAP))?;
             let epilogue = Epilogue::Gelu(Some(bias.view()), h.at);
@@ -183,7 +183,7 @@ fn nt_residual(case: &Case) -> Result<()> {
         // As for class tokens: rows far apart.
         let residual = input(case, "residual", (m, n, pad + 4 * n), 1.0)?;
         want.iter_mut().zip(&residual.values).for_each(|(y, r)| *y += r);
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let y = place(case, (m, n, pad), bf16::from_f32(GAP))?;
             let epilogue = Epilogue::Residual(Some(bias.view()), residual.at);
             product(case.gpu(), Some(variant), Layout::Nt, Output::Bf16(y.at), (a.at, b.at), epilogue)?;
@@ -206,7 +206,7 @@ fn nn(case: &Case) -> Result<()> {
     for shape in shapes(case) {
         let (m, n, _, pad) = shape;
         let (a, b, want) = backward(case, shape)?;
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let y = place(case, (m, n, pad), bf16::from_f32(GAP))?;
             product(case.gpu(), Some(variant), Layout::Nn, Output::Bf16(y.at), (a.at, b.at), Epilogue::Bias(None))?;
             case.close(&label("y", variant, shape), &y.read(case, bf16::to_f32)?, &want, Tolerance::bf16())?;
@@ -221,7 +221,7 @@ fn nn_gelu_backward(case: &Case) -> Result<()> {
         let (a, b, mut want) = backward(case, shape)?;
         let h = input(case, "h", (m, n, pad), 1.5)?;
         gelu::backward_in_place(&mut want, &h.values);
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let y = place(case, (m, n, pad), bf16::from_f32(GAP))?;
             let epilogue = Epilogue::GeluBackward(h.at);
             product(case.gpu(), Some(variant), Layout::Nn, Output::Bf16(y.at), (a.at, b.at), epilogue)?;
@@ -246,7 +246,7 @@ fn tn_accumulate(case: &Case) -> Result<()> {
             want_sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
         }
         let scratch = case.gpu().alloc(tn_scratch_len(m, n, k))?;
-        for variant in Variant::all(case.gpu()) {
+        for &variant in Variant::all(case.gpu()) {
             let (w, s) = (case.f32(&dw)?, case.f32(&db)?);
             tn(case.gpu(), Some(variant), w.view(), Some(s.view()), (a.at, b.at), scratch.view())?;
             let first = case.gpu().read(w.view())?;
@@ -260,24 +260,31 @@ fn tn_accumulate(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The first rows of a large product have the bits of a product of those rows alone, in every tile of a family.
+/// The first rows of a large product have the bits of a product of those rows alone, and every tile of a family gives the same bits.
 fn rows_alone(case: &Case) -> Result<()> {
-    let (m, n, k) = (150, 88, 96);
+    let (m, n, k) = (300, 88, 200);
     let a = input(case, "a", (m, k, 0), 1.0)?;
     let b = input(case, "b", (n, k, 0), 0.2)?;
-    for variant in Variant::all(case.gpu()) {
-        let run = |variant, rows: usize| -> Result<Vec<f32>> {
-            let y = case.gpu().alloc(rows * n)?;
-            let (a, y) = (Matrix { rows, ..a.at }, Matrix::new(y.view(), rows, n));
-            product(case.gpu(), Some(variant), Layout::Nt, Output::F32(y), (a, b.at), Epilogue::Bias(None))?;
-            case.gpu().read(y.data)
+    for &variant in Variant::all(case.gpu()) {
+        let run = |variant, rows: usize| -> Result<(Vec<bf16>, Vec<f32>)> {
+            let (y, z) = (case.gpu().alloc(rows * n)?, case.gpu().alloc(rows * n)?);
+            let a = Matrix { rows, ..a.at };
+            let (y, z) = (Matrix::new(y.view(), rows, n), Matrix::new(z.view(), rows, n));
+            for out in [Output::Bf16(y), Output::F32(z)] {
+                product(case.gpu(), Some(variant), Layout::Nt, out, (a, b.at), Epilogue::Bias(None))?;
+            }
+            Ok((case.gpu().read(y.data)?, case.gpu().read(z.data)?))
         };
         let whole = run(variant, m)?;
-        for rows in [1, 17, 65, 128] {
-            case.same(&format!("{rows} rows {variant:?}"), &run(variant, rows)?, &whole[..rows * n])?;
+        for rows in [1, 17, 65, 128, 129] {
+            let part = run(variant, rows)?;
+            case.same(&format!("{rows} rows {variant:?} bf16"), &part.0, &whole.0[..rows * n])?;
+            case.same(&format!("{rows} rows {variant:?} f32"), &part.1, &whole.1[..rows * n])?;
         }
-        for other in Variant::all(case.gpu()).into_iter().filter(|other| other.family() == variant.family()) {
-            case.same(&format!("{other:?} and {variant:?}"), &run(other, m)?, &whole)?;
+        for &other in Variant::all(case.gpu()).iter().filter(|other| other.family() == variant.family()) {
+            let all = run(other, m)?;
+            case.same(&format!("{other:?} and {variant:?} bf16"), &all.0, &whole.0)?;
+            case.same(&format!("{other:?} and {variant:?} f32"), &all.1, &whole.1)?;
         }
     }
     Ok(())

@@ -1,16 +1,19 @@
 //! Matrix products on CUDA: bf16 operands, f32 accumulators, the layer's elementwise work in the kernel's epilogue.
 //!
 //! Two families of kernels: `kernels/gemm.cu` runs on every card and takes any shape and stride; `kernels/gemm_sm90.cu` (TMA, wgmma)
-//! runs on Hopper and takes rows that begin at multiples of 16 bytes. [`Variant::choose`] picks; tests go through [`Variant::all`].
+//! runs on Hopper and takes rows that begin at multiples of 16 bytes. [`product`] and [`tn`] choose; tests name each of [`Variant::all`].
 //!
 //! An output's bits depend on its own row of `a`, on `b` and on K, not on the number of rows, the tile or the card's size: within a
 //! family every tile adds k in the same steps, and K is split over blocks in [`tn`] alone, by the shape.
 
+mod hopper;
 mod portable;
 
 use half::bf16;
 
-use crate::device::cuda::{Element, Gpu, View};
+use self::hopper::{Schedule, Shares};
+use self::portable::Split;
+use crate::device::cuda::{Arch, Element, Gpu, View};
 use crate::error::Result;
 
 /// Row-major values on the device, rows `stride` elements apart.
@@ -84,40 +87,52 @@ pub enum Output {
     F32(Matrix<f32>),
 }
 
-/// A family of kernels, with the tile where it has several; all give the same results up to f32 rounding, tiles of a family to the bit.
+/// A family of kernels with its tile; families agree up to f32 rounding, tiles of a family to the bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// mma.sync, tiles of 64 × 64.
     Portable64,
     /// mma.sync, tiles of 128 × 128.
     Portable128,
+    /// wgmma, tiles of 128 × 256 shared by two warpgroups.
+    Cooperative,
+    /// wgmma, tiles of 128 × 128 by two warpgroups in turn.
+    PingPong,
 }
 
 impl Variant {
-    /// Those a device can run.
-    pub fn all(_gpu: &Gpu) -> Vec<Self> {
-        vec![Self::Portable64, Self::Portable128]
-    }
-
-    /// The fastest for a product of M × N outputs.
-    fn choose(gpu: &Gpu, m: usize, n: usize) -> Self {
-        if portable::blocks(m, n, 128) >= gpu.sms() as usize { Self::Portable128 } else { Self::Portable64 }
+    /// Those a device can run. Where a wgmma kernel cannot take a matrix (rows off 16 bytes), its variant runs the portable one.
+    pub fn all(gpu: &Gpu) -> &'static [Self] {
+        match gpu.arch() {
+            Arch::Sm80 => &[Self::Portable64, Self::Portable128],
+            Arch::Sm90 => &[Self::Portable64, Self::Portable128, Self::Cooperative, Self::PingPong],
+        }
     }
 
     /// Variants of one family give the same bits.
     pub fn family(self) -> &'static str {
         match self {
             Self::Portable64 | Self::Portable128 => "mma.sync",
+            Self::Cooperative | Self::PingPong => "wgmma",
         }
     }
 
-    fn tile(self) -> usize {
+    /// Tile of the portable kernels: the large one when it fills the card.
+    fn portable_tile(self, gpu: &Gpu, m: usize, n: usize) -> usize {
         match self {
             Self::Portable64 => 64,
             Self::Portable128 => 128,
+            Self::Cooperative | Self::PingPong => portable_tile(gpu, m, n),
         }
     }
 }
+
+fn portable_tile(gpu: &Gpu, m: usize, n: usize) -> usize {
+    if portable::blocks(m, n, 128) >= gpu.sms() as usize { 128 } else { 64 }
+}
+
+/// Outputs smaller than this on a side leave most of a wgmma tile unused.
+const WGMMA_SIDE: usize = 65;
 
 /// M, N, K of a product, its operands and its end.
 #[derive(Clone, Copy, Debug)]
@@ -172,8 +187,21 @@ pub fn product(
     if product.m == 0 || product.n == 0 {
         return Ok(());
     }
-    let variant = variant.unwrap_or_else(|| Variant::choose(gpu, product.m, product.n));
-    portable::product(gpu, &product, variant.tile())
+    let large = product.m.min(product.n) >= WGMMA_SIDE;
+    let schedule = match variant {
+        Some(Variant::Cooperative) => Some(Schedule::Cooperative.or_possible(&product)),
+        Some(Variant::PingPong) => Some(Schedule::PingPong),
+        None if gpu.arch() == Arch::Sm90 && large => Some(Schedule::choose(&product, gpu.sms())),
+        _ => None,
+    };
+    match schedule {
+        Some(schedule) if hopper::fits(&product) => hopper::product(gpu, &product, schedule),
+        _ => {
+            let (m, n) = (product.m, product.n);
+            let tile = variant.map_or_else(|| portable_tile(gpu, m, n), |variant| variant.portable_tile(gpu, m, n));
+            portable::product(gpu, &product, tile)
+        }
+    }
 }
 
 /// `dw += aᵀ·b` in f32 for `a [K, M]`, `b [K, N]`, and `sums[m] += Σ_k a[k, m]` where `sums` are given. `scratch` holds at least
@@ -201,13 +229,28 @@ pub fn tn(
     if m == 0 || n == 0 || k == 0 {
         return Ok(());
     }
-    let variant = variant.unwrap_or_else(|| Variant::choose(gpu, m, n));
-    portable::tn(gpu, portable::Split::new(m, n, k, variant.tile()), dw, sums, (a, b), scratch)
+    let wgmma = match variant {
+        Some(variant) => matches!(variant, Variant::Cooperative | Variant::PingPong),
+        None => gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE,
+    };
+    let shares = Shares::new(m, n, k);
+    if wgmma && shares.fit(a, b) {
+        return hopper::tn(gpu, shares, dw, sums, (a, b), scratch);
+    }
+    // The tile decides how K is split, so it follows from the shape alone.
+    let tile = match variant {
+        Some(Variant::Portable64) => 64,
+        Some(Variant::Portable128) => 128,
+        _ if m.min(n) > 64 => 128,
+        _ => 64,
+    };
+    portable::tn(gpu, Split::new(m, n, k, tile), dw, sums, (a, b), scratch)
 }
 
 /// f32 values of scratch that [`tn`] needs, whichever variant runs.
 pub fn tn_scratch_len(m: usize, n: usize, k: usize) -> usize {
-    [64, 128].map(|tile| portable::Split::new(m, n, k, tile).scratch_len()).into_iter().max().unwrap_or(0)
+    let split = |tile| Split::new(m, n, k, tile).scratch_len();
+    split(64).max(split(128)).max(Shares::new(m, n, k).scratch_len())
 }
 
 /// Sizes and strides as kernels take them.

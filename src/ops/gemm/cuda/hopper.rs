@@ -1,0 +1,253 @@
+//! Plans and launches of `kernels/gemm_sm90.cu`.
+
+use half::bf16;
+
+use super::{Epilogue, Layout, Matrix, Output, Product, int};
+use crate::device::cuda::{Element, Gpu, Launch, Swizzle, TensorMap, View, kernels};
+use crate::error::Result;
+
+const THREADS: u32 = 384;
+/// Blocks of a cluster, rows of a block's tile, depth of a stage, columns of a swizzled box.
+const BLOCKS: usize = 2;
+const ROWS: usize = 128;
+const DEPTH: usize = 64;
+const BOX: u32 = 64;
+
+/// How a block's two consumers share the work; see the kernel file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Schedule {
+    /// Tiles of 128 × 256, half for each.
+    Cooperative,
+    /// Tiles of 128 × 128 in turn.
+    PingPong,
+}
+
+impl Schedule {
+    fn columns(self) -> usize {
+        match self {
+            Self::Cooperative => 256,
+            Self::PingPong => 128,
+        }
+    }
+
+    /// Stages, the staging of the output, a bias per consumer, barriers.
+    fn shared(self) -> usize {
+        let stages = match self {
+            Self::Cooperative => 4,
+            Self::PingPong => 6,
+        };
+        let stage = (ROWS + self.columns()) * DEPTH * size_of::<bf16>();
+        stages * stage + 2 * 2 * 64 * 128 + 2 * self.columns() * size_of::<f32>() + 2 * stages * 8
+    }
+
+    /// Pairs of tiles.
+    fn tiles(self, m: usize, n: usize) -> usize {
+        m.div_ceil(BLOCKS * ROWS) * n.div_ceil(self.columns())
+    }
+
+    /// A cluster for every two multiprocessors, each with several pairs of tiles in turn.
+    fn plan(self, m: usize, n: usize, sms: u32) -> Launch {
+        self.launch(self.tiles(m, n).min((sms as usize / BLOCKS).max(1)))
+    }
+
+    fn launch(self, clusters: usize) -> Launch {
+        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
+    }
+
+    /// Clock cycles by the tensor cores' rate, for comparison with each other: a step of 64 takes 512 cycles per 128 columns. Cooperative
+    /// tiles wait for their epilogue (about 1,200 cycles); ping-pong tiles hide it, but move a third more bytes (a tenth of the time).
+    fn cycles(self, m: usize, n: usize, k: usize, sms: u32) -> usize {
+        let rounds = self.tiles(m, n).div_ceil((sms as usize / BLOCKS).max(1));
+        let steps = rounds * k.div_ceil(DEPTH);
+        match self {
+            Self::Cooperative => steps * 1024 + rounds * 1200,
+            Self::PingPong => steps * 512 * 11 / 10 + 1200,
+        }
+    }
+
+    /// The faster one for a product; some epilogues exist in ping-pong only.
+    pub fn choose(product: &Product, sms: u32) -> Self {
+        let &Product { m, n, k, .. } = product;
+        let cycles = |schedule: Self| schedule.cycles(m, n, k, sms);
+        let faster = cycles(Self::Cooperative) < cycles(Self::PingPong);
+        if faster { Self::Cooperative.or_possible(product) } else { Self::PingPong }
+    }
+
+    /// This one where there is a kernel for it.
+    pub fn or_possible(self, product: &Product) -> Self {
+        let both = matches!(product.y, Output::Bf16(_))
+            && matches!(product.epilogue, Epilogue::Bias(_) | Epilogue::Residual(..));
+        if both { self } else { Self::PingPong }
+    }
+}
+
+/// Whether the copy engine can address a matrix: rows begin at multiples of 16 bytes.
+fn addressable(x: Matrix<bf16>) -> bool {
+    x.data.is_aligned(16) && (x.stride * size_of::<bf16>()).is_multiple_of(16)
+}
+
+/// Whether these kernels can compute a product.
+pub(super) fn fits(product: &Product) -> bool {
+    let y = match product.y {
+        Output::Bf16(y) => addressable(y),
+        Output::F32(_) => true,
+    };
+    let (_, aux) = product.epilogue.operands();
+    product.k > 0 && addressable(product.a) && addressable(product.b) && y && aux.is_none_or(addressable)
+}
+
+/// `x` in boxes of 64 columns × `rows`.
+fn map<T: Element>(x: Matrix<T>, rows: u32) -> Result<TensorMap> {
+    let stride = (x.stride * size_of::<T>()) as u64;
+    TensorMap::tiled(x.data, &[x.columns as u64, x.rows as u64], &[stride], &[BOX, rows], Swizzle::B128)
+}
+
+pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule) -> Result<()> {
+    let &Product { layout, a, b, y, epilogue, m, n, k } = product;
+    let at = schedule.plan(m, n, gpu.sms());
+    let (bias, aux) = epilogue.operands();
+    let a = map(a, ROWS as u32)?;
+    let b = match layout {
+        Layout::Nt => map(b, (schedule.columns() / BLOCKS) as u32)?,
+        Layout::Nn => map(b, DEPTH as u32)?,
+    };
+    let [m, n, k] = [m, n, k].map(int);
+    let y = match y {
+        Output::Bf16(y) => y,
+        Output::F32(y) => {
+            assert!(
+                matches!((layout, epilogue), (Layout::Nt, Epilogue::Bias(_))),
+                "gemm: f32 output of {layout:?} {epilogue:?}"
+            );
+            return kernels::gemm_sm90_nt_bias_pingpong_f32(gpu, at, &a, &b, y.data, bias, m, n, k, int(y.stride));
+        }
+    };
+    let to = map(y, BOX)?;
+    let aux = match epilogue {
+        Epilogue::Bias(_) => to,
+        Epilogue::Gelu(_, h) => map(h, BOX)?,
+        Epilogue::Residual(..) | Epilogue::GeluBackward(_) => map(aux.unwrap_or(y), ROWS as u32)?,
+    };
+    macro_rules! launch {
+        ($kernel:ident) => {
+            kernels::$kernel(gpu, at, &a, &b, &to, &aux, bias, m, n, k)
+        };
+    }
+    use Schedule::{Cooperative, PingPong};
+    match (layout, epilogue, schedule) {
+        (Layout::Nt, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nt_bias_cooperative_bf16),
+        (Layout::Nt, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nt_bias_pingpong_bf16),
+        (Layout::Nt, Epilogue::Gelu(..), PingPong) => launch!(gemm_sm90_nt_gelu_pingpong_bf16),
+        (Layout::Nt, Epilogue::Residual(..), Cooperative) => launch!(gemm_sm90_nt_residual_cooperative_bf16),
+        (Layout::Nt, Epilogue::Residual(..), PingPong) => launch!(gemm_sm90_nt_residual_pingpong_bf16),
+        (Layout::Nn, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nn_cooperative_bf16),
+        (Layout::Nn, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nn_pingpong_bf16),
+        (Layout::Nn, Epilogue::GeluBackward(_), PingPong) => launch!(gemm_sm90_nn_gelu_backward_pingpong_bf16),
+        _ => panic!("gemm: no kernel for {layout:?} with {epilogue:?}, {schedule:?}"),
+    }
+}
+
+/// Clusters that share a weight gradient: the 132 multiprocessors of an H100 or H200 in pairs. A constant: its bits must not depend on the card.
+const CLUSTERS: usize = 66;
+/// Fewest steps per cluster: below, storing and adding the partial sums costs more than the multiplication saves.
+const LEAST_STEPS: usize = 8;
+/// Side of a pair of tiles, which is square, and of a piece of partial sums.
+const SIDE: usize = BLOCKS * ROWS;
+
+/// How the work of a weight gradient, pairs of tiles × steps of k, is cut into equal shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    m: usize,
+    n: usize,
+    k: usize,
+    tiles: usize,
+    clusters: usize,
+}
+
+impl Shares {
+    pub fn new(m: usize, n: usize, k: usize) -> Self {
+        let tiles = Schedule::Cooperative.tiles(m, n);
+        let clusters = (tiles * k.div_ceil(DEPTH) / LEAST_STEPS).clamp(1, CLUSTERS);
+        Self { m, n, k, tiles, clusters }
+    }
+
+    /// Pieces of partial sums: one per cluster and pair of tiles that meet, numbered tile + cluster.
+    fn pieces(self) -> usize {
+        self.tiles + self.clusters - 1
+    }
+
+    pub fn scratch_len(self) -> usize {
+        self.pieces() * (SIDE * SIDE + 2 * SIDE)
+    }
+
+    /// Whether these kernels can compute it: the partition is 32-bit arithmetic.
+    pub fn fit(self, a: Matrix<bf16>, b: Matrix<bf16>) -> bool {
+        let largest = (self.tiles * self.k.div_ceil(DEPTH) + 1) * (self.clusters + 1);
+        self.k > 0 && addressable(a) && addressable(b) && u32::try_from(largest).is_ok()
+    }
+}
+
+pub(super) fn tn(
+    gpu: &Gpu,
+    shares: Shares,
+    dw: View<f32>,
+    sums: Option<View<f32>>,
+    (a, b): (Matrix<bf16>, Matrix<bf16>),
+    scratch: View<f32>,
+) -> Result<()> {
+    let Shares { m, n, k, clusters, .. } = shares;
+    let parts = scratch.slice(0..shares.pieces() * SIDE * SIDE);
+    let sum_parts = scratch.slice(parts.len()..shares.scratch_len());
+    let (a, b) = (map(a, DEPTH as u32)?, map(b, DEPTH as u32)?);
+    let at = Schedule::Cooperative.launch(clusters);
+    let [rows, columns, depth] = [m, n, k].map(int);
+    kernels::gemm_sm90_tn_partial_f32(gpu, at, &a, &b, parts, sums.map(|_| sum_parts), rows, columns, depth)?;
+    let at = Launch::grid([n.div_ceil(SIDE), m.div_ceil(16), 1], 256);
+    let steps = int(k.div_ceil(DEPTH));
+    kernels::gemm_sm90_sum_f32(gpu, at, dw, parts, sums, sum_parts, rows, columns, steps, int(clusters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block's shared memory, and two clusters' worth of registers, are what Hopper has.
+    #[test]
+    fn blocks_fit_a_multiprocessor() {
+        for schedule in [Schedule::Cooperative, Schedule::PingPong] {
+            assert!(schedule.shared() <= 227 << 10, "{schedule:?}: {}", schedule.shared());
+        }
+        assert_eq!(40 * 128 + 232 * 256, 168 * THREADS);
+    }
+
+    /// The kernel's two ways of finding pieces agree: walking a cluster's share, and asking which clusters met a tile.
+    #[test]
+    fn pieces_are_those_written() {
+        for (m, n, k) in
+            [(1, 1, 1), (72, 40, 1000), (768, 768, 100_864), (3072, 768, 100_864), (257, 520, 4097), (4096, 1024, 640)]
+        {
+            let shares = Shares::new(m, n, k);
+            let (steps, clusters) = (k.div_ceil(DEPTH), shares.clusters);
+            let work = shares.tiles * steps;
+            let mut covered = vec![Vec::new(); shares.tiles];
+            for cluster in 0..clusters {
+                let (mut next, end) = (work * cluster / clusters, work * (cluster + 1) / clusters);
+                while next < end {
+                    let tile = next / steps;
+                    let count = (steps - next % steps).min(end - next);
+                    covered[tile].push((tile + cluster, count));
+                    next += count;
+                }
+            }
+            for (tile, pieces) in covered.iter().enumerate() {
+                assert_eq!(pieces.iter().map(|p| p.1).sum::<usize>(), steps, "{shares:?} tile {tile}");
+                let begin = tile * steps;
+                let first = tile + ((begin + 1) * clusters - 1) / work;
+                let last = tile + ((begin + steps) * clusters - 1) / work;
+                let numbers: Vec<usize> = pieces.iter().map(|p| p.0).collect();
+                assert_eq!(numbers, (first..=last).collect::<Vec<_>>(), "{shares:?} tile {tile}");
+                assert!(last < shares.pieces(), "{shares:?} tile {tile}");
+            }
+        }
+    }
+}
