@@ -16,7 +16,8 @@
 #define WGMMA_NAMES_16 WGMMA_NAMES_14 ", %56, %57, %58, %59, %60, %61, %62, %63"
 #define WGMMA_NAMES_20 WGMMA_NAMES_16 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define WGMMA_NAMES_24 WGMMA_NAMES_20 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define WGMMA_NAMES_28 WGMMA_NAMES_24 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define WGMMA_NAMES_26 WGMMA_NAMES_24 ", %96, %97, %98, %99, %100, %101, %102, %103"
+#define WGMMA_NAMES_28 WGMMA_NAMES_26 ", %104, %105, %106, %107, %108, %109, %110, %111"
 #define WGMMA_NAMES_32 WGMMA_NAMES_28 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 #define WGMMA_FOUR(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
@@ -34,6 +35,7 @@
 #define WGMMA_REGS_16 WGMMA_REGS_12, WGMMA_SIXTEEN(48)
 #define WGMMA_REGS_20 WGMMA_REGS_16, WGMMA_SIXTEEN(64)
 #define WGMMA_REGS_24 WGMMA_REGS_20, WGMMA_SIXTEEN(80)
+#define WGMMA_REGS_26 WGMMA_REGS_24, WGMMA_FOUR(96), WGMMA_FOUR(100)
 #define WGMMA_REGS_28 WGMMA_REGS_24, WGMMA_SIXTEEN(96)
 #define WGMMA_REGS_32 WGMMA_REGS_28, WGMMA_SIXTEEN(112)
 
@@ -82,6 +84,8 @@ DEVICE void wgmma_ss(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, uint32_t a
         WGMMA_SS(160, 20, "%80", "%81", "%82", "%83", "%84");
     } else if constexpr (COLUMNS == 192) {
         WGMMA_SS(192, 24, "%96", "%97", "%98", "%99", "%100");
+    } else if constexpr (COLUMNS == 208) {
+        WGMMA_SS(208, 26, "%104", "%105", "%106", "%107", "%108");
     } else if constexpr (COLUMNS == 224) {
         WGMMA_SS(224, 28, "%112", "%113", "%114", "%115", "%116");
     } else if constexpr (COLUMNS == 256) {

@@ -1,70 +1,35 @@
 //! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
 
+pub mod hopper;
+pub mod portable;
+
 use half::bf16;
 
 use super::Shape;
 use crate::bail;
-use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::device::cuda::{Arch, Gpu, View};
 use crate::error::Result;
 
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// `kernels/self_attention.cu`: cp.async and mma.sync, any length, every card.
+    Hopper,
     Portable,
 }
 
 impl Variant {
     /// All variants of the forward pass that this GPU can run on this shape, the best one first.
     pub fn forward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        let _ = (gpu, shape);
-        vec![Self::Portable]
+        Self::all(gpu.arch() == Arch::Sm90 && hopper::has_forward(shape))
     }
 
     /// The same for the backward pass.
     pub fn backward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        let _ = (gpu, shape);
-        vec![Self::Portable]
+        Self::all(gpu.arch() == Arch::Sm90 && hopper::has_backward(shape))
     }
-}
 
-/// Query or key rows of a warp.
-const WARP_ROWS: usize = 16;
-const MAX_WARPS: usize = 8;
-/// Rows of the other side in a stage of shared memory; two stages.
-const CHUNK: usize = 64;
-const STAGES: usize = 2;
-
-/// Launches of the portable kernels for one shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    pub forward: Launch,
-    /// Row sums of out∘dout, before `backward`.
-    pub delta: Launch,
-    pub backward: Launch,
-}
-
-/// Rows are cut into blocks of equally many warps: 197 tokens into 2 blocks of 7 rather than 8 and 5.
-pub fn plan(shape: Shape) -> Plan {
-    let pairs = shape.n * shape.heads;
-    let cut = |rows: usize| {
-        let tiles = rows.div_ceil(WARP_ROWS);
-        let warps = tiles.div_ceil(tiles.div_ceil(MAX_WARPS));
-        (tiles.div_ceil(warps), warps)
-    };
-    let row_bytes = shape.head_dim * size_of::<bf16>();
-    let tiles = STAGES * 2 * CHUNK * row_bytes;
-    let (forward_blocks, forward_warps) = cut(shape.queries);
-    let (backward_blocks, backward_warps) = cut(shape.tokens);
-    let statistics = STAGES * 2 * CHUNK * size_of::<f32>();
-    let delta_threads = shape.out_len() / 8;
-    Plan {
-        forward: Launch::new(pairs * forward_blocks, 32 * forward_warps as u32)
-            .shared(tiles + forward_warps * WARP_ROWS * row_bytes),
-        delta: Launch::new(delta_threads.div_ceil(256), 256),
-        // Half the blocks own keys, half own queries.
-        backward: Launch::new(pairs * 2 * backward_blocks, 32 * backward_warps as u32)
-            .shared(tiles + statistics + backward_warps * 2 * WARP_ROWS * row_bytes),
+    fn all(hopper: bool) -> Vec<Self> {
+        if hopper { vec![Self::Hopper, Self::Portable] } else { vec![Self::Portable] }
     }
 }
 
@@ -94,18 +59,14 @@ pub fn forward_by(
     shape: Shape,
 ) -> Result<()> {
     check(shape, [out, qkv], lse)?;
-    if shape.n == 0 {
-        return Ok(());
+    match variant {
+        _ if shape.n == 0 => Ok(()),
+        Variant::Hopper => hopper::forward(gpu, out, lse, qkv, shape),
+        Variant::Portable => portable::forward(gpu, out, lse, qkv, shape),
     }
-    let launch = plan(shape).forward;
-    let Variant::Portable = variant;
-    let kernel =
-        if shape.head_dim == 64 { kernels::self_attention_forward_d64 } else { kernels::self_attention_forward_d32 };
-    let [tokens, queries, heads, causal] = numbers(shape);
-    kernel(gpu, launch, out, lse, qkv, tokens, queries, heads, causal, scale(shape))
 }
 
-/// `dqkv` (overwritten) from the gradient `dout` of the output.
+/// `dqkv` (overwritten) from the gradient `dout` of the output; `scratch` of [`scratch_len`].
 ///
 /// # Errors
 /// As for [`forward`].
@@ -140,27 +101,18 @@ pub fn backward_by(
     shape: Shape,
 ) -> Result<()> {
     check(shape, [out, qkv], lse)?;
-    check(shape, [dout, dqkv], scratch.slice(0..scratch_len(shape)))?;
-    if shape.n == 0 {
-        return Ok(());
+    let delta = scratch.slice(0..scratch_len(shape));
+    check(shape, [dout, dqkv], delta)?;
+    match variant {
+        _ if shape.n == 0 => Ok(()),
+        Variant::Hopper => hopper::backward(gpu, dqkv, dout, qkv, out, lse, shape),
+        Variant::Portable => portable::backward(gpu, dqkv, dout, qkv, out, lse, delta, shape),
     }
-    let Plan { delta: rows, backward, .. } = plan(shape);
-    let Variant::Portable = variant;
-    let [tokens, queries, heads, causal] = numbers(shape);
-    let images = shape.n as u32;
-    if shape.head_dim == 64 {
-        kernels::self_attention_delta_d64(gpu, rows, scratch, out, dout, images, queries, heads)?;
-    } else {
-        kernels::self_attention_delta_d32(gpu, rows, scratch, out, dout, images, queries, heads)?;
-    }
-    let kernel =
-        if shape.head_dim == 64 { kernels::self_attention_backward_d64 } else { kernels::self_attention_backward_d32 };
-    kernel(gpu, backward, dqkv, dout, qkv, lse, scratch, tokens, queries, heads, causal, scale(shape))
 }
 
-/// [tokens, queries, heads, causal] as the kernels take them.
-fn numbers(shape: Shape) -> [u32; 4] {
-    [shape.tokens as u32, shape.queries as u32, shape.heads as u32, u32::from(shape.causal)]
+/// [images, tokens, queries, heads, causal] as the kernels take them.
+fn numbers(shape: Shape) -> [u32; 5] {
+    [shape.n as u32, shape.tokens as u32, shape.queries as u32, shape.heads as u32, u32::from(shape.causal)]
 }
 
 fn scale(shape: Shape) -> f32 {
@@ -180,28 +132,4 @@ fn check(shape: Shape, [out, qkv]: [View<bf16>; 2], lse: View<f32>) -> Result<()
         bail!(Device, "heads of {} values: the CUDA kernels of self-attention have 32 and 64", shape.head_dim);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every row has a warp, no block is empty, and shared memory fits two blocks of an A100's or one of a 4090's multiprocessor.
-    #[test]
-    fn plans_cover_every_row() {
-        for tokens in (1..400usize).chain([1024, 4097]) {
-            for (head_dim, queries) in [(32, 1), (64, tokens), (64, tokens.div_ceil(2))] {
-                let shape = Shape { n: 3, tokens, queries, heads: 5, head_dim, causal: false };
-                let Plan { forward, delta, backward } = plan(shape);
-                for (launch, rows, roles) in [(forward, queries, 1), (backward, tokens, 2)] {
-                    let blocks = launch.grid[0] as usize / (15 * roles);
-                    let block_rows = launch.block[0] as usize / 2;
-                    assert_eq!(launch.grid[0] as usize, blocks * 15 * roles);
-                    assert!(launch.block[0] <= 256 && launch.shared <= 81 << 10, "{launch}");
-                    assert_eq!(blocks, rows.div_ceil(block_rows), "{shape:?}: {launch}");
-                }
-                assert!(delta.grid[0] as usize * 256 * 8 >= shape.out_len());
-            }
-        }
-    }
 }

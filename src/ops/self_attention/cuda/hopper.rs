@@ -1,0 +1,153 @@
+//! `kernels/self_attention_sm90.cu` and `self_attention_backward_sm90.cu`: TMA and wgmma, one block per multiprocessor.
+
+use half::bf16;
+
+use super::{Shape, numbers, scale};
+use crate::device::cuda::{Gpu, Launch, Swizzle, TensorMap, View, kernels};
+use crate::error::Result;
+
+/// Tokens of a tile in shared memory.
+const TILE: usize = 64;
+const THREADS: u32 = 384;
+/// Most shared memory of a block, bytes.
+const SHARED: usize = 232_448;
+/// Keys a kernel of the forward pass computes for every query; the smallest that holds all tokens is taken.
+const KEYS: [usize; 5] = [64, 128, 192, 208, 256];
+/// Queries of a head that the backward pass holds in shared memory.
+const MAX_QUERIES: usize = 208;
+/// Rows of O that the backward pass loads at a time.
+const OUT_ROWS: usize = 32;
+
+pub(super) fn has_forward(shape: Shape) -> bool {
+    shape.tokens <= KEYS[KEYS.len() - 1]
+}
+
+pub(super) fn has_backward(shape: Shape) -> bool {
+    shape.queries <= MAX_QUERIES
+}
+
+/// How the forward pass runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardPlan {
+    pub launch: Launch,
+    /// Keys computed, of [`KEYS`].
+    pub keys: usize,
+    /// Heads in shared memory at once.
+    pub stages: usize,
+}
+
+pub fn plan_forward(shape: Shape, sms: u32) -> ForwardPlan {
+    let keys = KEYS.into_iter().find(|&keys| shape.tokens <= keys).unwrap_or(KEYS[KEYS.len() - 1]);
+    let tiles = shape.queries.div_ceil(TILE) + 2 * shape.tokens.div_ceil(TILE);
+    let stage = tiles * TILE * row_bytes(shape) + 5 * size_of::<u64>();
+    let stages = (SHARED / stage).min(4);
+    ForwardPlan { launch: launch(shape, sms).shared(stages * stage), keys, stages }
+}
+
+/// Launch of the backward pass, and how many tiles of queries each of the two computing warpgroups has.
+pub fn plan_backward(shape: Shape, sms: u32) -> (Launch, usize) {
+    let tiles = shape.queries.div_ceil(2 * TILE);
+    let (queries, row) = (2 * tiles * TILE, row_bytes(shape));
+    let stages = 2 * 2 * queries * row; // Q and dO, two heads
+    let ring = 2 * 2 * TILE * row; // K and V, two chunks
+    let scores = (queries + queries.min(MAX_QUERIES)) * TILE * size_of::<bf16>(); // dS and P
+    let statistics = 2 * 2 * queries * size_of::<f32>();
+    let barriers = 2 * 9 * size_of::<u64>();
+    (launch(shape, sms).shared(stages + ring + scores + OUT_ROWS * row + statistics + barriers), tiles)
+}
+
+/// One block per multiprocessor, no more than there are heads.
+fn launch(shape: Shape, sms: u32) -> Launch {
+    Launch::new((shape.n * shape.heads).min(sms as usize), THREADS)
+}
+
+fn row_bytes(shape: Shape) -> usize {
+    shape.head_dim * size_of::<bf16>()
+}
+
+fn swizzle(shape: Shape) -> Swizzle {
+    if shape.head_dim == 64 { Swizzle::B128 } else { Swizzle::B64 }
+}
+
+/// Tiles of `tokens` tokens of one head of `parts·G`: coordinates (0, head, token, image).
+fn map(view: View<bf16>, shape: Shape, parts: usize, tokens: usize, rows: usize) -> Result<TensorMap> {
+    let row = row_bytes(shape) as u64;
+    let (heads, tokens) = ((parts * shape.heads) as u64, tokens as u64);
+    TensorMap::tiled(
+        view,
+        &[shape.head_dim as u64, heads, tokens, shape.n as u64],
+        &[row, heads * row, tokens * heads * row],
+        &[shape.head_dim as u32, 1, rows as u32, 1],
+        swizzle(shape),
+    )
+}
+
+pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
+    let ForwardPlan { launch, keys, stages } = plan_forward(shape, gpu.sms());
+    let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
+    let out = map(out, shape, 1, shape.queries, TILE)?;
+    let [images, tokens, queries, heads, causal] = numbers(shape);
+    let kernel = match (shape.head_dim, keys) {
+        (64, 64) => kernels::self_attention_forward_sm90_d64_k64,
+        (64, 128) => kernels::self_attention_forward_sm90_d64_k128,
+        (64, 192) => kernels::self_attention_forward_sm90_d64_k192,
+        (64, 208) => kernels::self_attention_forward_sm90_d64_k208,
+        (64, _) => kernels::self_attention_forward_sm90_d64_k256,
+        (_, 64) => kernels::self_attention_forward_sm90_d32_k64,
+        (_, 128) => kernels::self_attention_forward_sm90_d32_k128,
+        (_, 192) => kernels::self_attention_forward_sm90_d32_k192,
+        (_, 208) => kernels::self_attention_forward_sm90_d32_k208,
+        _ => kernels::self_attention_forward_sm90_d32_k256,
+    };
+    let scale = scale(shape);
+    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale, stages as u32)
+}
+
+pub(super) fn backward(
+    gpu: &Gpu,
+    dqkv: View<bf16>,
+    dout: View<bf16>,
+    qkv: View<bf16>,
+    out: View<bf16>,
+    lse: View<f32>,
+    shape: Shape,
+) -> Result<()> {
+    let (launch, tiles) = plan_backward(shape, gpu.sms());
+    let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
+    let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
+    let dout = map(dout, shape, 1, shape.queries, TILE)?;
+    let out = map(out, shape, 1, shape.queries, OUT_ROWS)?;
+    let [images, tokens, queries, heads, causal] = numbers(shape);
+    let kernel = match (shape.head_dim, tiles) {
+        (64, 1) => kernels::self_attention_backward_sm90_d64_t1,
+        (64, _) => kernels::self_attention_backward_sm90_d64_t2,
+        (_, 1) => kernels::self_attention_backward_sm90_d32_t1,
+        _ => kernels::self_attention_backward_sm90_d32_t2,
+    };
+    let scale = scale(shape);
+    kernel(gpu, launch, &dqkv_map, &dout, &qkv, &out, dqkv, lse, images * heads, tokens, queries, heads, causal, scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_fit_a_multiprocessor() {
+        for tokens in 1..=256usize {
+            for head_dim in [32, 64] {
+                for queries in [1, tokens.div_ceil(2), tokens] {
+                    let shape = Shape { n: 2, tokens, queries, heads: 3, head_dim, causal: false };
+                    let forward = plan_forward(shape, 132);
+                    assert!(forward.keys >= tokens && forward.stages >= 2, "{shape:?}: {forward:?}");
+                    assert!(forward.launch.shared as usize <= SHARED && forward.launch.grid == [6, 1, 1]);
+                    if has_backward(shape) {
+                        let (launch, tiles) = plan_backward(shape, 4);
+                        assert!(launch.shared as usize <= SHARED && launch.grid == [4, 1, 1], "{shape:?}: {launch}");
+                        assert!((1..=2).contains(&tiles) && tiles * 2 * TILE >= queries);
+                    }
+                }
+            }
+        }
+    }
+}
