@@ -49,6 +49,13 @@ impl Carried {
     }
 }
 
+/// What several warps know alike.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub(super) happens: Vec<u32>,
+    pub(super) fenced: Vec<u32>,
+}
+
 /// The clocks of all agents of a cluster.
 #[derive(Debug)]
 pub struct Order {
@@ -139,6 +146,18 @@ impl Order {
     pub fn wait(&mut self, warp: Agent, operation: Operation) {
         let known = &mut self.happens[warp as usize * self.agents + operation.agent as usize];
         *known = operation.clock.max(*known);
+    }
+
+    /// What `warps` warps from `first` on all know.
+    pub fn common(&self, first: Agent, warps: Agent, common: &mut Common) {
+        common.happens.clear();
+        common.happens.extend_from_slice(self.happens(first));
+        common.fenced.clear();
+        common.fenced.extend_from_slice(self.fenced(first));
+        for warp in first + 1..first + warps {
+            common.happens.iter_mut().zip(self.happens(warp)).for_each(|(c, h)| *c = (*h).min(*c));
+            common.fenced.iter_mut().zip(self.fenced(warp)).for_each(|(c, f)| *c = (*f).min(*c));
+        }
     }
 
     /// All the warp did so far gets a clock that is known to it, and what follows the next one.

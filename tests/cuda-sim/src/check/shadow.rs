@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::order::{Agent, Operation, Order};
+use super::Kind;
+use super::order::{Agent, Common, Operation, Order};
 
 /// One access, packed: bytes of the word (bits 0–3), proxy (4), special (5), agent (6–15), clock (16–42), atomic (43),
 /// instruction (44–63). Zero is none.
@@ -88,7 +89,14 @@ impl<'a> Access<'a> {
         Access::new(order, warp, pack(operation.agent, operation.clock, 0), pc)
     }
 
-    /// Bulk copies and wgmma that a warp issues: in the asynchronous proxy.
+    /// A wgmma that four warps issue together: ordered after what all of them know.
+    pub fn group(common: &'a Common, operation: Operation, pc: u32) -> Access<'a> {
+        let record = pack(operation.agent, operation.clock, ASYNC_PROXY) | place(pc);
+        let (reads, writes) = (Remembered::NOTHING, Remembered::NOTHING);
+        Access { record, own: record, happens: &common.happens, fenced: Some(&common.fenced), reads, writes }
+    }
+
+    /// Bulk copies that a warp issues: in the asynchronous proxy.
     pub fn proxy(order: &'a Order, warp: Agent, operation: Operation, pc: u32) -> Access<'a> {
         let record = pack(operation.agent, operation.clock, ASYNC_PROXY);
         Access { fenced: Some(order.fenced(warp)), ..Access::new(order, warp, record, pc) }
@@ -329,6 +337,33 @@ fn words(at: u32, bytes: u32, mut f: impl FnMut(usize, Record) -> Result<(), Cla
 }
 
 impl Clash {
+    /// What the clash is reported as.
+    pub fn kind(&self, order: &Order) -> Kind {
+        match (self.fault, self.other) {
+            (Fault::Unwritten, _) => Kind::UninitializedShared,
+            (Fault::Unfenced, _) => Kind::ProxyFence,
+            (Fault::Unordered, Some(other)) if order.is_operation(other.agent) => Kind::AsyncNotWaited,
+            (Fault::Unordered, _) => Kind::SharedRace,
+        }
+    }
+
+    /// One sentence; `access` names the later of the two, such as "load by warp 2". The caller adds the line of
+    /// [`Other::pc`].
+    pub fn describe(&self, access: &str, order: &Order) -> String {
+        let at = format!("at shared address {:#x}", self.address);
+        let Some(other) = self.other else { return format!("{access} {at} reads what nobody wrote") };
+        let who = match order.is_operation(other.agent) {
+            true => "an asynchronous operation".to_string(),
+            false => format!("warp {}", other.agent),
+        };
+        let what = if other.write { "a write" } else { "a read" };
+        match self.fault {
+            Fault::Unfenced => format!("{access} {at} after {what} by {who} without fence.proxy.async between them"),
+            _ if order.is_operation(other.agent) => format!("{access} {at} before {what} by {who} is waited for"),
+            _ => format!("{access} {at} is not ordered after {what} by {who}"),
+        }
+    }
+
     fn with(fault: Fault, other: Record, write: bool) -> Clash {
         let other = Other { agent: agent(other), pc: (other >> 44) as u32, write };
         Clash { fault, address: 0, other: Some(other) }
