@@ -112,7 +112,10 @@ impl<'m> Tlb<'m> {
         out: &mut [[T; LANES]],
     ) -> Checked {
         let bytes = T::BYTES * out.len();
-        self.each_lane(addresses, mask, bytes, Access::Read, |window, offset, lane| {
+        // Lanes that share an address (scalars, rows that a warp walks together) need one access.
+        let shared = mask != 0 && mask & (mask - 1) != 0 && uniform(addresses, mask);
+        let accessing = if shared { mask & mask.wrapping_neg() } else { mask };
+        self.each_lane(addresses, accessing, bytes, Access::Read, |window, offset, lane| {
             let missing = !window.written(offset) & used;
             if missing != 0 {
                 // Of bytes that are not used the report is silent.
@@ -125,7 +128,16 @@ impl<'m> Tlb<'m> {
                 row[lane] = unsafe { T::load(from.add(e * T::BYTES)) };
             }
             Ok(())
-        })
+        })?;
+        if shared {
+            for row in out {
+                let value = row[mask.trailing_zeros() as usize];
+                for (lane, to) in row.iter_mut().enumerate() {
+                    *to = if mask >> lane & 1 == 1 { value } else { *to };
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Stores `from[e][l]` as element `e` of lane `l`, for the lanes of `mask`; of several lanes at one address the highest
@@ -307,6 +319,20 @@ fn contiguous(addresses: &[u64; LANES], bytes: usize) -> bool {
     for &address in addresses {
         different |= address ^ expected;
         expected = expected.wrapping_add(bytes as u64);
+    }
+    different == 0
+}
+
+/// Whether all lanes of `mask`, which is not 0, have one address.
+#[inline(always)]
+fn uniform(addresses: &[u64; LANES], mask: u32) -> bool {
+    let (first, last) = (mask.trailing_zeros() as usize, LANES - 1 - mask.leading_zeros() as usize);
+    if addresses[first] != addresses[last] {
+        return false;
+    }
+    let mut different = 0;
+    for (lane, &address) in addresses.iter().enumerate() {
+        different |= (address ^ addresses[first]) & u64::from(mask >> lane & 1).wrapping_neg();
     }
     different == 0
 }
