@@ -18,15 +18,17 @@
 // Epilogues work on pieces of 64×64: registers → stmatrix → 8 KB of swizzled shared memory → TMA store, two pieces in flight per consumer.
 // A residual or h arrives by TMA too, as one or two more steps of the ring, so it is there when the product is.
 //
-// TN shares K between clusters in equal shares of the whole work ("stream-K"): 66 clusters, fixed, each a range of (tile, k); a tile that
-// several clusters share is added in the order of k by a second kernel. The idle warps of the producer sum a's columns from the stages.
+// TN cuts K into parts, the same for any card, so that 66 clusters are busy; what is left over after whole rounds is cut into 66 equal shares.
+// Partial sums go to scratch and are added in the order of k by a second kernel. Clusters that run at a time read the same few ranges of k:
+// sharing all of the work equally from the start would read 2–3 times as much from device memory as L2 lets it here, more than 4.1 TB/s at
+// 790 TF/s. The idle warps of the producer sum a's columns from the stages.
 //
 // Order of additions: k in steps of 16 for every output, whatever the tile, the schedule and the other rows.
 //
 // Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 40 (producer) and 232 (consumers), no spills, no serialised
 // wgmma; 231,488 bytes of shared memory (cooperative) or 230,496 (ping-pong), one block of 384 threads per SM. Predicted on an H200 that
 // sustains 790 TF/s, ViT-B/16 at batch 512 (M = 100,864): qkv 498 µs, proj 166, fc1 + GELU 667, fc2 620, their input gradients 469, 166, 620,
-// 667, weight gradients 473, 167, 626, 626 (0.92 of the tensor cores' time, the rest epilogues and partial sums).
+// 667, weight gradients 488, 168, 641, 641 (0.93 of that rate; the rest is epilogues, last rounds and partial sums).
 #include "common/gelu.cuh"
 #include "common/reduce.cuh"
 #include "common/sm90.cuh"
@@ -65,6 +67,11 @@ template <bool PINGPONG> struct Config {
 };
 static_assert(Config<false>::SHARED <= 232448 && Config<true>::SHARED <= 232448, "one block's shared memory");
 
+/// Sizes of the product; for TN also how its work is cut.
+struct Problem {
+    int m, n, k, parts, whole;
+};
+
 /// A tile's share of k for this block.
 struct Work {
     int m0, n0, k_first, k_steps;
@@ -72,43 +79,75 @@ struct Work {
     int slot, column;
 };
 
+/// TN: how pairs of tiles × steps of k are cut. Items are (part of k, tile) in that order; the first `whole` go to the clusters in turn, so
+/// that what runs at a time reads the same few ranges of k from L2; the rest is cut into equal shares ("stream-K").
+struct Partition {
+    int tiles, k_steps, parts, whole;
+
+    DEVICE int begin(int part) const { return static_cast<uint32_t>(k_steps) * part / parts; }
+    /// Steps before an item.
+    DEVICE uint32_t position(int item) const {
+        const int part = item / tiles;
+        return static_cast<uint32_t>(begin(part)) * tiles + item % tiles * (begin(part + 1) - begin(part));
+    }
+    DEVICE uint32_t work() const { return static_cast<uint32_t>(tiles) * k_steps; }
+    DEVICE int items() const { return tiles * parts; }
+};
+
 /// The work of this cluster, in order.
 template <Layout LAYOUT, int BN> struct Schedule {
-    int pairs, columns, k_steps, rank, next, end;
+    int pairs, columns, rank, next, end;
+    Partition partition;
+    uint32_t position, position_end;
 
-    DEVICE Schedule(int m, int n, int k) {
-        pairs = ceil_div(m, BLOCKS * BM);
-        columns = ceil_div(n, BN);
-        k_steps = ceil_div(k, BK);
+    DEVICE explicit Schedule(const Problem &of) {
+        pairs = ceil_div(of.m, BLOCKS * BM);
+        columns = ceil_div(of.n, BN);
         rank = cluster_rank();
+        next = cluster_index();
+        partition = {pairs * columns, ceil_div(of.k, BK), of.parts, of.whole};
+        end = LAYOUT == Layout::TN ? of.whole : partition.tiles;
         if constexpr (LAYOUT == Layout::TN) {
-            // The host sees to it that work · clusters fits 32 bits.
-            const uint32_t work = static_cast<uint32_t>(pairs) * columns * k_steps;
-            next = work * cluster_index() / cluster_count();
-            end = work * (cluster_index() + 1) / cluster_count();
-        } else {
-            next = cluster_index();
-            end = pairs * columns;
+            // The host sees to it that this fits 32 bits.
+            const uint32_t first = partition.position(of.whole), rest = partition.work() - first;
+            position = first + rest * cluster_index() / cluster_count();
+            position_end = first + rest * (cluster_index() + 1) / cluster_count();
         }
     }
 
     DEVICE bool more() const { return next < end; }
 
     DEVICE bool take(Work &work) {
-        if (!more()) return false;
         int pair;
         if constexpr (LAYOUT == Layout::TN) {
-            const int tile = next / k_steps;
-            work.k_first = next % k_steps;
-            work.k_steps = min(k_steps - work.k_first, end - next);
-            work.slot = tile + static_cast<int>(cluster_index());
-            next += work.k_steps;
+            int item;
+            if (more()) {
+                item = work.slot = next;
+                next += cluster_count();
+                work.k_first = partition.begin(item / partition.tiles);
+                work.k_steps = partition.begin(item / partition.tiles + 1) - work.k_first;
+            } else if (position < position_end) {
+                // The last part that begins at or before k.
+                const uint32_t k = position / partition.tiles;
+                const int part = ((k + 1) * partition.parts - 1) / partition.k_steps;
+                const int begin = partition.begin(part), steps = partition.begin(part + 1) - begin;
+                const int within = position - static_cast<uint32_t>(begin) * partition.tiles;
+                item = part * partition.tiles + within / steps;
+                work.slot = item + cluster_index();
+                work.k_first = begin + within % steps;
+                work.k_steps = min(steps - within % steps, static_cast<int>(position_end - position));
+                position += work.k_steps;
+            } else {
+                return false;
+            }
+            const int tile = item % partition.tiles;
             pair = tile / columns, work.column = tile % columns;
         } else {
+            if (!more()) return false;
             const int group = next / (GROUP * columns), within = next % (GROUP * columns);
             const int height = min(pairs - group * GROUP, GROUP);
             pair = group * GROUP + within % height, work.column = within / height;
-            work.k_first = 0, work.k_steps = k_steps;
+            work.k_first = 0, work.k_steps = partition.k_steps;
             next += cluster_count();
         }
         work.m0 = (pair * BLOCKS + rank) * BM;
@@ -137,12 +176,12 @@ template <int STAGES, int STAGE> struct Ring {
 
 /// Warpgroup 0: one thread loads everything.
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux, int m, int n, int k,
+DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Problem &of,
                     Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE> ring) {
     using C = Config<PINGPONG>;
     constexpr uint16_t ALL = (1 << BLOCKS) - 1;
     const int rank = cluster_rank();
-    Schedule<LAYOUT, C::BN> schedule(m, n, k);
+    Schedule<LAYOUT, C::BN> schedule(of);
     Work work;
     uint32_t step = 0;
     prefetch_tensormap(a);
@@ -184,9 +223,9 @@ DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux
 
 /// Warps 2 and 3 of the producer's warpgroup, TN only: column sums of a, from the stages. The blocks that share a's tile (its columns of
 /// tiles) take the steps in turn. Each warp sums 32 of a step's 64 rows: lane l columns 8·(l % 16) … + 7, rows of parity l / 16.
-template <int BN, typename R> DEVICE void sum_columns(float *sums, int m, int n, int k, R ring) {
+template <int BN, typename R> DEVICE void sum_columns(float *sums, const Problem &of, R ring) {
     const int warp = warp_id() - 2, lane = lane_id(), chunk = lane & 15;
-    Schedule<Layout::TN, BN> schedule(m, n, k);
+    Schedule<Layout::TN, BN> schedule(of);
     Work work;
     uint32_t step = 0;
     while (schedule.take(work)) {
@@ -233,7 +272,6 @@ struct Output {
     const bf16 *bias;
     float *f32;
     uint32_t stride;
-    int m, n;
 };
 
 /// Adds step `ring` of the product to 64 · ROW_BLOCKS rows of accumulators.
@@ -274,7 +312,8 @@ using Piece = float[8][4];
 
 /// Rounds a piece, and its GELU where there is one, into shared memory and lets the copy engine write it. `number` counts a tile's pieces.
 template <Epilogue EPILOGUE, typename Read>
-DEVICE void store_piece(const Consumer &at, const Output &out, const Piece &x, int number, int row, int column, Read &&all_have_read) {
+DEVICE void store_piece(const Consumer &at, const Output &out, const Problem &of, const Piece &x, int number, int row, int column,
+                        Read &&all_have_read) {
     constexpr bool BOTH = EPILOGUE == Epilogue::GELU;
     uint32_t y[8][2], h[8][2];
 #pragma unroll
@@ -300,7 +339,7 @@ DEVICE void store_piece(const Consumer &at, const Output &out, const Piece &x, i
     fence_async_shared();
     at.barrier();
     if (at.thread == 0) {
-        if (row < out.m && column < out.n) {
+        if (row < of.m && column < of.n) {
             tma_store(out.y, piece, column, row);
             if constexpr (BOTH) tma_store(out.h, piece + PIECE, column, row);
         }
@@ -330,7 +369,8 @@ template <Epilogue EPILOGUE> DEVICE void combine(const Consumer &at, Piece &x, u
 
 /// Everything after the last step of a tile but PARTIAL. `aux_step` is the ring's first step of the residual or h.
 template <Epilogue EPILOGUE, bool PINGPONG, int ROWS, int HALF, typename R>
-DEVICE void finish(const Consumer &at, const Output &out, const float (&acc)[ROWS][HALF], const Work &work, uint32_t aux_step, R ring) {
+DEVICE void finish(const Consumer &at, const Output &out, const Problem &of, const float (&acc)[ROWS][HALF], const Work &work,
+                   uint32_t aux_step, R ring) {
     constexpr int COLUMNS = HALF / 32;
     const int row_block = PINGPONG ? 0 : at.index, g = at.lane >> 2, t = at.lane & 3;
 #pragma unroll
@@ -351,8 +391,8 @@ DEVICE void finish(const Consumer &at, const Output &out, const float (&acc)[ROW
 #pragma unroll
                 for (int j = 0; j < 8; j++) {
                     const int r = row + at.warp * 16 + g;
-                    put_pair(out.f32, out.stride, r, column + j * 8 + t * 2, out.m, out.n, x[j][0], x[j][1]);
-                    put_pair(out.f32, out.stride, r + 8, column + j * 8 + t * 2, out.m, out.n, x[j][2], x[j][3]);
+                    put_pair(out.f32, out.stride, r, column + j * 8 + t * 2, of.m, of.n, x[j][0], x[j][1]);
+                    put_pair(out.f32, out.stride, r + 8, column + j * 8 + t * 2, of.m, of.n, x[j][2], x[j][3]);
                 }
             } else {
                 const uint32_t step = aux_step + c / 2;
@@ -360,7 +400,7 @@ DEVICE void finish(const Consumer &at, const Output &out, const float (&acc)[ROW
                     combine<EPILOGUE>(at, x, ring.stage(step) + c % 2 * 2 * PIECE + (row_block + i) * PIECE);
                 }
                 const bool last_of_step = i == ROWS - 1 && c % 2 == 1;
-                store_piece<EPILOGUE>(at, out, x, i * COLUMNS + c, row, column, [&] {
+                store_piece<EPILOGUE>(at, out, of, x, i * COLUMNS + c, row, column, [&] {
                     if (reads_aux(EPILOGUE) && last_of_step) ring.release(step, at.thread);
                 });
             }
@@ -381,14 +421,14 @@ template <int HALF> DEVICE void store_partial(const Consumer &at, const float (&
 
 /// Warpgroups 1 and 2.
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void consume(const Output &out, int k, uint32_t shared, Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE> ring) {
+DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE> ring) {
     using C = Config<PINGPONG>;
     constexpr int PER_THREAD = C::BN / 128;
     const int index = warp_id() / 4 - 1;
     const Consumer at{index, static_cast<int>(threadIdx.x & 127), warp_id() & 3, lane_id(), shared + C::STAGING + index * 2 * PIECE,
                       shared + C::BIAS + index * C::BN * 4};
     const int row_block = PINGPONG ? 0 : index;
-    Schedule<LAYOUT, C::BN> schedule(out.m, out.n, k);
+    Schedule<LAYOUT, C::BN> schedule(of);
     Work work;
     uint32_t step = 0;
     float acc[C::ROW_BLOCKS][C::BN / 2] = {};
@@ -402,7 +442,7 @@ DEVICE void consume(const Output &out, int k, uint32_t shared, Ring<Config<PINGP
 #pragma unroll
             for (int i = 0; i < PER_THREAD; i++) {
                 const int column = work.n0 + at.thread + i * 128;
-                bias[i] = out.bias != nullptr && column < out.n ? to_f32(out.bias[column]) : 0.0f;
+                bias[i] = out.bias != nullptr && column < of.n ? to_f32(out.bias[column]) : 0.0f;
             }
         }
         // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows someone who has).
@@ -433,14 +473,14 @@ DEVICE void consume(const Output &out, int k, uint32_t shared, Ring<Config<PINGP
                 for (int i = 0; i < PER_THREAD; i++) store_shared(at.bias + (at.thread + i * 128) * 4, __float_as_uint(bias[i]));
                 at.barrier();
             }
-            finish<EPILOGUE, PINGPONG>(at, out, acc, work, aux_step, ring);
+            finish<EPILOGUE, PINGPONG>(at, out, of, acc, work, aux_step, ring);
         }
     }
     if (at.thread == 0) tma_store_wait<0>();
 }
 
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Output &out, float *sums, int k) {
+DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Output &out, float *sums, const Problem &of) {
     using C = Config<PINGPONG>;
     extern __shared__ __align__(1024) unsigned char memory[];
     const uint32_t shared = shared_address(memory);
@@ -458,13 +498,13 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     if (threadIdx.x < 128) {
         decrease_registers<40>();
         if (warp_id() == 0) {
-            if (elect_one()) produce<LAYOUT, EPILOGUE, PINGPONG>(a, b, aux, out.m, out.n, k, ring);
+            if (elect_one()) produce<LAYOUT, EPILOGUE, PINGPONG>(a, b, aux, of, ring);
         } else if (SUMS && warp_id() >= 2) {
-            sum_columns<C::BN>(sums, out.m, out.n, k, ring);
+            sum_columns<C::BN>(sums, of, ring);
         }
     } else {
         increase_registers<232>();
-        consume<LAYOUT, EPILOGUE, PINGPONG>(out, k, shared, ring);
+        consume<LAYOUT, EPILOGUE, PINGPONG>(out, of, shared, ring);
     }
     // No block leaves while the other may still load into it or arrive at its barriers.
     __syncwarp();
@@ -479,7 +519,8 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                           \
         NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y,            \
              const __grid_constant__ TensorMap aux, const bf16 *bias, int m, int n, int k) {                                           \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, Output{&y, &aux, bias, nullptr, 0, m, n}, nullptr, k);     \
+        const Output out{&y, &aux, bias, nullptr, 0};                                                                                  \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1, 0});                            \
     }
 GEMM(gemm_sm90_nt_bias_cooperative_bf16, NT, BIAS, false)
 GEMM(gemm_sm90_nt_bias_pingpong_bf16, NT, BIAS, true)
@@ -494,72 +535,87 @@ GEMM(gemm_sm90_nn_gelu_backward_pingpong_bf16, NN, GELU_BACKWARD, true)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm_sm90_nt_bias_pingpong_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *y, const bf16 *bias, int m,
                                    int n, int k, uint32_t y_stride) {
-    product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, Output{nullptr, nullptr, bias, y, y_stride, m, n}, nullptr, k);
+    const Output out{nullptr, nullptr, bias, y, y_stride};
+    product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, out, nullptr, {m, n, k, 1, 0});
 }
 
-/// Piece tile + cluster of `parts` (256 × 256 each) and of `sums` (2 × 256 each; may be null) for every share a cluster has of a pair of tiles.
+/// `parts`: pieces of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole` is piece `item`,
+/// a cluster's share of a later item is piece item + cluster.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *parts, float *sums, int m, int n,
-                             int k) {
-    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, Output{nullptr, nullptr, nullptr, parts, 0, m, n}, sums, k);
+    gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *pieces, float *sums, int m, int n,
+                             int k, int parts, int whole) {
+    const Output out{nullptr, nullptr, nullptr, pieces, 0};
+    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums, {m, n, k, parts, whole});
 }
 
 namespace {
 
-/// The pieces of pair of tiles `tile`: from `first` up to `last`, in the order of k. The same division as in Schedule.
-DEVICE void pieces(int tile, int tiles, int k_steps, int clusters, int &first, int &last) {
-    const uint32_t work = static_cast<uint32_t>(tiles) * k_steps, begin = static_cast<uint32_t>(tile) * k_steps;
-    // The last cluster whose range begins at or before step x has number ⌈(x + 1)·clusters / work⌉ − 1.
-    first = tile + ((begin + 1) * clusters - 1) / work;
-    last = tile + ((begin + k_steps) * clusters - 1) / work;
+/// Calls `add` with the pieces of a tile in the order of k.
+template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile, int clusters, Add &&add) {
+    const uint32_t first = of.position(of.whole), rest = of.work() - first;
+    for (int item = tile; item < of.items(); item += of.tiles) {
+        if (item < of.whole) {
+            add(item);
+            continue;
+        }
+        const int part = item / of.tiles;
+        const uint32_t begin = of.position(item) - first, end = begin + of.begin(part + 1) - of.begin(part);
+        // The last cluster whose share begins at or before step x is ⌈(x + 1)·clusters / rest⌉ − 1.
+        const int last = item + (end * clusters - 1) / rest;
+        for (int piece = item + ((begin + 1) * clusters - 1) / rest; piece <= last; piece++) add(piece);
+    }
 }
 
 } // namespace
 
 /// dw[m,n] += Σ pieces, db[m] += Σ pieces (db may be null). Blocks of 256 threads: (⌈n/256⌉, ⌈m/16⌉), 4 neighbouring values of 4 rows per
-/// thread; blocks of the first column do db as well.
+/// thread; blocks of the first column do db as well. `clusters` that shared what was not whole.
 extern "C" __global__ void __launch_bounds__(256)
-    gemm_sm90_sum_f32(float *dw, const float *parts, float *db, const float *sum_parts, int m, int n, int k_steps, int clusters) {
+    gemm_sm90_sum_f32(float *dw, const float *pieces, float *db, const float *sum_pieces, int m, int n, int k_steps, int parts, int whole,
+                      int clusters) {
     constexpr int SIDE = 256;
-    const int tiles_n = gridDim.x, tiles = ceil_div(m, SIDE) * tiles_n;
-    const int column_tile = blockIdx.x, row_tile = blockIdx.y / (SIDE / 16), tile = row_tile * tiles_n + column_tile;
-    const int x = threadIdx.x % 64 * 4, column = column_tile * SIDE + x;
-    int first, last;
-    pieces(tile, tiles, k_steps, clusters, first, last);
+    const int columns = gridDim.x, column_tile = blockIdx.x, row_tile = blockIdx.y / (SIDE / 16);
+    const Partition of{ceil_div(m, SIDE) * columns, k_steps, parts, whole};
+    const int x = threadIdx.x % 64 * 4, column = column_tile * SIDE + x, first_row = blockIdx.y * 16 + threadIdx.x / 64 * 4;
+    float total[4][4] = {};
+    for_each_piece(of, row_tile * columns + column_tile, clusters, [&](int piece) {
+        const float *source = pieces + static_cast<size_t>(piece) * SIDE * SIDE + first_row % SIDE * SIDE + x;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float part[4];
+            load<4>(source + i * SIDE, part);
+#pragma unroll
+            for (int e = 0; e < 4; e++) total[i][e] += part[e];
+        }
+    });
     const bool vector = (reinterpret_cast<uintptr_t>(dw) & 15) == 0 && n % 4 == 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const int row = blockIdx.y * 16 + threadIdx.x / 64 * 4 + i;
-        if (row >= m || column >= n) continue;
-        const float *source = parts + static_cast<size_t>(first) * SIDE * SIDE + row % SIDE * SIDE + x;
-        float total[4] = {};
-        for (int piece = first; piece <= last; piece++, source += SIDE * SIDE) {
-            float part[4];
-            load<4>(source, part);
-#pragma unroll
-            for (int e = 0; e < 4; e++) total[e] += part[e];
-        }
-        float *target = dw + static_cast<size_t>(row) * n + column;
-        if (vector) {
+        if (first_row + i >= m) break;
+        float *target = dw + static_cast<size_t>(first_row + i) * n + column;
+        if (vector && column < n) {
             float old[4];
             load<4>(target, old);
 #pragma unroll
-            for (int e = 0; e < 4; e++) old[e] += total[e];
+            for (int e = 0; e < 4; e++) old[e] += total[i][e];
             store<4>(target, old);
         } else {
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                if (column + e < n) target[e] += total[e];
+                if (column + e < n) target[e] += total[i][e];
             }
         }
     }
     const int row = blockIdx.y * 16 + threadIdx.x;
     if (db != nullptr && column_tile == 0 && threadIdx.x < 16 && row < m) {
-        float total = 0.0f;
-        for (int j = 0; j < tiles_n; j++) {
-            pieces(row_tile * tiles_n + j, tiles, k_steps, clusters, first, last);
-            for (int piece = first * 2; piece < last * 2 + 2; piece++) total += sum_parts[static_cast<size_t>(piece) * SIDE + row % SIDE];
+        float sum = 0.0f;
+        for (int j = 0; j < columns; j++) {
+            for_each_piece(of, row_tile * columns + j, clusters, [&](int piece) {
+                const float *source = sum_pieces + static_cast<size_t>(piece) * 2 * SIDE + row % SIDE;
+                sum += source[0];
+                sum += source[SIDE];
+            });
         }
-        db[row] += total;
+        db[row] += sum;
     }
 }

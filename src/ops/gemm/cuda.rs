@@ -11,7 +11,7 @@ mod portable;
 
 use half::bf16;
 
-use self::hopper::{Schedule, Shares};
+use self::hopper::{Partition, Schedule};
 use self::portable::Split;
 use crate::device::cuda::{Arch, Element, Gpu, View};
 use crate::error::Result;
@@ -205,7 +205,8 @@ pub fn product(
 }
 
 /// `dw += aᵀ·b` in f32 for `a [K, M]`, `b [K, N]`, and `sums[m] += Σ_k a[k, m]` where `sums` are given. `scratch` holds at least
-/// [`tn_scratch_len`] values and is overwritten.
+/// [`tn_scratch_len`] values and is overwritten. Of the wgmma variants both take cooperative tiles; `PingPong` shares all work equally instead
+/// of the chosen partition.
 ///
 /// # Panics
 /// If shapes do not fit each other.
@@ -229,13 +230,14 @@ pub fn tn(
     if m == 0 || n == 0 || k == 0 {
         return Ok(());
     }
-    let wgmma = match variant {
-        Some(variant) => matches!(variant, Variant::Cooperative | Variant::PingPong),
-        None => gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE,
+    let partition = match variant {
+        Some(Variant::Cooperative) => Some(Partition::choose(m, n, k)),
+        Some(Variant::PingPong) => Some(Partition::all_shared(m, n, k)),
+        None if gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE => Some(Partition::choose(m, n, k)),
+        _ => None,
     };
-    let shares = Shares::new(m, n, k);
-    if wgmma && shares.fit(a, b) {
-        return hopper::tn(gpu, shares, dw, sums, (a, b), scratch);
+    if let Some(partition) = partition.filter(|partition| partition.fits(a, b, scratch)) {
+        return hopper::tn(gpu, partition, dw, sums, (a, b), scratch);
     }
     // The tile decides how K is split, so it follows from the shape alone.
     let tile = match variant {
@@ -250,7 +252,9 @@ pub fn tn(
 /// f32 values of scratch that [`tn`] needs, whichever variant runs.
 pub fn tn_scratch_len(m: usize, n: usize, k: usize) -> usize {
     let split = |tile| Split::new(m, n, k, tile).scratch_len();
-    split(64).max(split(128)).max(Shares::new(m, n, k).scratch_len())
+    let partitions = [Partition::choose(m, n, k), Partition::all_shared(m, n, k)];
+    let wgmma = partitions.map(Partition::scratch_len);
+    split(64).max(split(128)).max(wgmma[0]).max(wgmma[1])
 }
 
 /// Sizes and strides as kernels take them.
