@@ -1,6 +1,11 @@
 //! One launch: what it needs, what it counts.
 
-use crate::check::Finding;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::machine::{Machine, Turn};
+use crate::check::{Finding, Kind};
 use crate::device::DeviceModel;
 use crate::memory::DeviceMemory;
 use crate::ptx::Kernel;
@@ -70,6 +75,154 @@ pub struct Stats {
 ///
 /// # Errors
 /// The first mistake found; the launch stops there.
-pub fn launch(_launch: &Launch) -> Result<Stats, Box<Finding>> {
-    todo!()
+pub fn launch(launch: &Launch) -> Result<Stats, Box<Finding>> {
+    let cluster = validate(launch)?;
+    let clusters: Vec<u32> = launch.grid.iter().zip(cluster).map(|(g, c)| g / c).collect();
+    let total = clusters.iter().map(|n| u64::from(*n)).product::<u64>();
+    let first = |i: u64| -> [u32; 3] {
+        let (x, y) = (u64::from(clusters[0]), u64::from(clusters[1]));
+        [(i % x) as u32 * cluster[0], (i / x % y) as u32 * cluster[1], (i / (x * y)) as u32 * cluster[2]]
+    };
+    let shared = Shared { next: AtomicU64::new(0), stop: AtomicBool::new(false), found: Mutex::new(None) };
+    let threads = launch.options.threads.clamp(1, total.min(1024) as usize);
+    let work = || worker(launch, &shared, cluster, total, &first);
+    let mut stats = Stats::default();
+    if threads == 1 {
+        stats.add(&work());
+    } else {
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            for handle in handles {
+                match handle.join() {
+                    Ok(part) => stats.add(&part),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+    let found = shared.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match found {
+        Some((_, finding)) => Err(finding),
+        None => Ok(stats),
+    }
+}
+
+/// What the workers of a launch share.
+struct Shared {
+    next: AtomicU64,
+    stop: AtomicBool,
+    /// The finding of the lowest cluster.
+    found: Mutex<Option<(u64, Box<Finding>)>>,
+}
+
+/// Clusters that one worker keeps alive at once, when they wait for each other.
+const ALIVE: usize = 256;
+
+/// Runs clusters until none is left. A cluster that polls a flag is put back and another one started, as on a card
+/// where both would be resident.
+fn worker(
+    launch: &Launch,
+    shared: &Shared,
+    cluster: [u32; 3],
+    total: u64,
+    first: &(dyn Fn(u64) -> [u32; 3] + Sync),
+) -> Stats {
+    let mut stats = Stats::default();
+    let mut alive: VecDeque<(u64, Machine)> = VecDeque::new();
+    while !shared.stop.load(Ordering::Relaxed) {
+        let fresh = if alive.len() < ALIVE { shared.next.fetch_add(1, Ordering::Relaxed) } else { total };
+        let (i, mut machine) = if fresh < total {
+            // A seed other than 0 also changes the order of blocks.
+            let i = (fresh + launch.options.seed.wrapping_mul(0x9e37_79b9)) % total;
+            (i, Machine::new(launch, cluster, first(i), i))
+        } else {
+            match alive.pop_front() {
+                Some(waiting) => waiting,
+                None => break,
+            }
+        };
+        match machine.turn() {
+            Ok(Turn::Ended) => stats.add(&machine.stats),
+            Ok(Turn::Polling) => alive.push_back((i, machine)),
+            Err(finding) => {
+                shared.stop.store(true, Ordering::Relaxed);
+                let mut found = shared.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if found.as_ref().is_none_or(|(other, _)| i < *other) {
+                    *found = Some((i, finding));
+                }
+            }
+        }
+    }
+    stats
+}
+
+/// Checks the launch against kernel and device; returns the cluster shape.
+fn validate(launch: &Launch) -> Result<[u32; 3], Box<Finding>> {
+    let Launch { kernel, grid, block, device, .. } = launch;
+    let refuse = |text: String| {
+        let mut finding = Finding::host(Kind::InvalidLaunch, text);
+        finding.kernel = kernel.name.clone();
+        finding.seed = launch.options.seed;
+        Err(finding)
+    };
+    if launch.params.len() != kernel.param_bytes {
+        let text = format!("the kernel takes {} bytes of parameters, {} given", kernel.param_bytes, launch.params.len());
+        return refuse(text);
+    }
+    if grid.contains(&0) || block.contains(&0) || grid[1] > 65535 || grid[2] > 65535 || grid[0] > i32::MAX as u32 {
+        return refuse(format!("grid {grid:?}, block {block:?}"));
+    }
+    let threads = block.iter().map(|b| u64::from(*b)).product::<u64>();
+    if threads > u64::from(device.max_threads_per_block) || block[2] > 64 {
+        return refuse(format!("block {block:?}: at most {} threads, 64 in z", device.max_threads_per_block));
+    }
+    if let Some(most) = kernel.max_threads
+        && threads > most.iter().map(|b| u64::from(*b)).product::<u64>()
+    {
+        return refuse(format!("block {block:?} is larger than .maxntid {most:?}"));
+    }
+    if let Some(required) = kernel.required_threads
+        && required != *block
+    {
+        return refuse(format!("block {block:?} is not .reqntid {required:?}"));
+    }
+    let shared = kernel.static_shared + launch.dynamic_shared as usize;
+    if shared > device.shared_per_block_optin as usize {
+        return refuse(format!("{shared} bytes of shared memory, the device has {}", device.shared_per_block_optin));
+    }
+    let mut cluster = launch.cluster;
+    if let Some(own) = kernel.cluster {
+        if cluster == [1, 1, 1] {
+            cluster = own;
+        } else if cluster != own {
+            return refuse(format!("cluster {cluster:?} is not the kernel's {own:?}"));
+        }
+    }
+    let blocks = cluster.iter().map(|c| u64::from(*c)).product::<u64>();
+    let most = kernel.max_cluster.unwrap_or(device.max_cluster).min(16).max(device.max_cluster);
+    if blocks == 0 || blocks > u64::from(most) {
+        return refuse(format!("cluster {cluster:?}: at most {most} blocks"));
+    }
+    if grid.iter().zip(cluster).any(|(g, c)| g % c != 0) {
+        return refuse(format!("grid {grid:?} is no multiple of cluster {cluster:?}"));
+    }
+    Ok(cluster)
+}
+
+impl Stats {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Stats) {
+        self.blocks += other.blocks;
+        self.warp_instructions += other.warp_instructions;
+        self.lane_instructions += other.lane_instructions;
+        self.global_read_bytes += other.global_read_bytes;
+        self.global_write_bytes += other.global_write_bytes;
+        self.global_sectors += other.global_sectors;
+        self.shared_read_bytes += other.shared_read_bytes;
+        self.shared_write_bytes += other.shared_write_bytes;
+        self.bank_conflicts += other.bank_conflicts;
+        self.mma += other.mma;
+        self.wgmma += other.wgmma;
+        self.bulk_bytes += other.bulk_bytes;
+    }
 }

@@ -1,0 +1,129 @@
+//! Shared memory of a cluster's blocks: addresses, checks, and flags that order accesses.
+
+use std::collections::HashMap;
+
+use super::machine::{At, Fault, Machine};
+use super::special::block_of;
+use crate::check::Kind;
+use crate::check::order::{Agent, Carried};
+use crate::check::shadow::{Access, Clash, Fault as Race};
+use crate::ptx::SHARED_START;
+
+/// What strong stores to shared memory carry to the strong loads of the same word, by block and word.
+pub type Flags = HashMap<(usize, u32), Carried>;
+
+/// Block and offset of an access of `bytes` bytes.
+///
+/// # Errors
+/// Outside the block's shared memory.
+#[inline(always)]
+pub fn place(m: &Machine, at: &At, lane: usize, address: u64, bytes: usize) -> Result<(usize, usize), Fault> {
+    let offset = address as usize & 0xff_ffff;
+    if address >> 24 == 0 && offset >= SHARED_START && offset + bytes <= size(m) {
+        return Ok((at.block, offset));
+    }
+    elsewhere(m, at, lane, address, bytes)
+}
+
+/// End of a block's shared memory.
+fn size(m: &Machine) -> usize {
+    SHARED_START + m.launch.kernel.static_shared + m.launch.dynamic_shared as usize
+}
+
+#[cold]
+fn elsewhere(m: &Machine, at: &At, lane: usize, address: u64, bytes: usize) -> Result<(usize, usize), Fault> {
+    let (offset, end) = (address as usize & 0xff_ffff, size(m));
+    let block = if address >> 32 == 0 { block_of(m, at, address as u32) } else { None };
+    let Some(block) = block else {
+        let text = format!("shared address {address:#x} names no block of the cluster of {}", m.blocks.len());
+        return Err(Fault::lane(Kind::OutOfBounds, lane, text));
+    };
+    if offset < SHARED_START || offset + bytes > end {
+        let text = format!(
+            "{bytes} bytes at shared address {offset:#x}, outside the block's {} bytes at {SHARED_START:#x}..{end:#x}",
+            end - SHARED_START
+        );
+        return Err(Fault::lane(Kind::OutOfBounds, lane, text));
+    }
+    if m.blocks[block].warps.clone().all(|w| m.warps[w].ended()) && block != at.block {
+        let text = format!("shared memory of block {:?}, which has exited", m.blocks[block].index);
+        return Err(Fault::lane(Kind::Cluster, lane, text));
+    }
+    Ok((block, offset))
+}
+
+/// The mistake that a clash in the shadow of `block` stands for.
+#[cold]
+pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write: bool) -> Fault {
+    let address = clash.address;
+    let own = if write { "write" } else { "read" };
+    let (kind, mut text) = match (clash.fault, clash.other) {
+        (Race::Unwritten, _) => {
+            (Kind::UninitializedShared, format!("read of shared address {address:#x}, which nobody has written"))
+        }
+        (Race::Unordered, Some(o)) if m.order.is_operation(o.agent) => {
+            let does = if o.write { "writing" } else { "reading" };
+            let place = m.place_name(o.pc);
+            (
+                Kind::AsyncNotWaited,
+                format!("{own} of shared address {address:#x}, while an asynchronous operation may still be {does} it; issued at {place}"),
+            )
+        }
+        (Race::Unordered, other) => {
+            let by = other.map_or(String::new(), |o| {
+                let did = if o.write { "write" } else { "read" };
+                format!("; its {did} by {} at {}", m.agent_name(o.agent), m.place_name(o.pc))
+            });
+            (Kind::SharedRace, format!("{own} of shared address {address:#x} with nothing that orders it after{by}"))
+        }
+        (Race::Unfenced, other) => {
+            let by = other.map_or(String::new(), |o| {
+                format!(" by {} at {}", m.agent_name(o.agent), m.place_name(o.pc))
+            });
+            (
+                Kind::ProxyFence,
+                format!("asynchronous {own} of shared address {address:#x}, written{by} with no fence.proxy.async since"),
+            )
+        }
+    };
+    if m.blocks.len() > 1 {
+        text.push_str(&format!(" (shared memory of block {:?})", m.blocks[block].index));
+    }
+    Fault { kind, lane, text }
+}
+
+/// Notes a warp's access in the shadow.
+#[inline(always)]
+pub fn note(
+    m: &mut Machine,
+    at: &At,
+    lane: Option<usize>,
+    (block, offset): (usize, usize),
+    bytes: usize,
+    write: bool,
+    strong: bool,
+) -> Result<(), Fault> {
+    let agent = at.warp as Agent;
+    let mut access =
+        if strong { Access::atomic(&m.order, agent, at.pc) } else { Access::warp(&m.order, agent, at.pc) };
+    let shadow = &mut m.blocks[block].shadow;
+    let result = if write {
+        shadow.write(&mut access, offset as u32, bytes as u32)
+    } else {
+        shadow.read(&mut access, offset as u32, bytes as u32)
+    };
+    result.map_err(|c| clash(m, lane, block, c, write))
+}
+
+/// A strong store: what came before it is ordered before whoever reads the flag.
+pub fn release_flag(m: &mut Machine, at: &At, block: usize, offset: usize) {
+    let carried = m.flags.entry((block, offset as u32 / 4)).or_default();
+    m.order.release(at.warp as Agent, carried);
+}
+
+/// A strong load.
+pub fn acquire_flag(m: &mut Machine, at: &At, block: usize, offset: usize) {
+    if let Some(carried) = m.flags.get(&(block, offset as u32 / 4)) {
+        m.order.acquire(at.warp as Agent, carried);
+    }
+}
