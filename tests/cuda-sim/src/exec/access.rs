@@ -225,7 +225,9 @@ fn store_as<T: Value>(
         }
         Space::Shared => {
             aligned(at.mask, addresses, bytes)?;
-            collisions(at, addresses, bytes, |a, b| values.iter().all(|row| row[a].zero_extended() == row[b].zero_extended()))?;
+            collisions(at, addresses, bytes, |a, b| {
+                values.iter().all(|row| row[a].zero_extended() == row[b].zero_extended())
+            })?;
             note_shared(m, at, addresses, bytes, access, true)?;
             for l in lanes(at.mask) {
                 let (block, offset) = shared::place(m, at, l, addresses[l], bytes)?;

@@ -103,13 +103,31 @@ fn three<A: Lane, B: Lane, C: Lane, O: Lane>(g: &mut Registers, o: Operands, mas
 
 macro_rules! apply {
     ($g:ident, $o:ident, $m:ident, ($a:ident: $ta:ty) -> $out:ty = $body:expr) => {
-        one($g, $o, $m, #[inline(always)] |$a: $ta| -> $out { $body })
+        one(
+            $g,
+            $o,
+            $m,
+            #[inline(always)]
+            |$a: $ta| -> $out { $body },
+        )
     };
     ($g:ident, $o:ident, $m:ident, ($a:ident: $ta:ty, $b:ident: $tb:ty) -> $out:ty = $body:expr) => {
-        two($g, $o, $m, #[inline(always)] |$a: $ta, $b: $tb| -> $out { $body })
+        two(
+            $g,
+            $o,
+            $m,
+            #[inline(always)]
+            |$a: $ta, $b: $tb| -> $out { $body },
+        )
     };
     ($g:ident, $o:ident, $m:ident, ($a:ident: $ta:ty, $b:ident: $tb:ty, $c:ident: $tc:ty) -> $out:ty = $body:expr) => {
-        three($g, $o, $m, #[inline(always)] |$a: $ta, $b: $tb, $c: $tc| -> $out { $body })
+        three(
+            $g,
+            $o,
+            $m,
+            #[inline(always)]
+            |$a: $ta, $b: $tb, $c: $tc| -> $out { $body },
+        )
     };
 }
 

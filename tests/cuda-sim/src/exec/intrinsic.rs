@@ -80,7 +80,8 @@ fn formatted(m: &mut Machine, at: &At, lane: usize, format: &str, buffer: u64) -
             continue;
         }
         let wide = spec.contains("ll") || spec.contains('l') || spec.contains(['z', 'j', 't']);
-        let size = if wide || matches!(conversion, 'e' | 'f' | 'g' | 'a' | 'E' | 'F' | 'G' | 's' | 'p') { 8 } else { 4 };
+        let size =
+            if wide || matches!(conversion, 'e' | 'f' | 'g' | 'a' | 'E' | 'F' | 'G' | 's' | 'p') { 8 } else { 4 };
         offset = offset.next_multiple_of(size);
         let value = if size == 8 {
             u64::from_le_bytes(bytes(m, at, lane, buffer + offset)?)

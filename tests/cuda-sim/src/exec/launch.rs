@@ -166,7 +166,8 @@ fn validate(launch: &Launch) -> Result<[u32; 3], Box<Finding>> {
         Err(finding)
     };
     if launch.params.len() != kernel.param_bytes {
-        let text = format!("the kernel takes {} bytes of parameters, {} given", kernel.param_bytes, launch.params.len());
+        let text =
+            format!("the kernel takes {} bytes of parameters, {} given", kernel.param_bytes, launch.params.len());
         return refuse(text);
     }
     if grid.contains(&0) || block.contains(&0) || grid[1] > 65535 || grid[2] > 65535 || grid[0] > i32::MAX as u32 {

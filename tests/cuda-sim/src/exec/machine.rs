@@ -209,7 +209,8 @@ impl<'a> Machine<'a> {
             }
             let w = runnable[self.random.below(runnable.len())];
             // Mostly long turns, which are cheap, and some short ones, which mix the warps finely.
-            let turn = if self.random.next() & 3 == 0 { 1 + self.random.below(16) } else { 64 + self.random.below(1024) };
+            let turn =
+                if self.random.next() & 3 == 0 { 1 + self.random.below(16) } else { 64 + self.random.below(1024) };
             run::warp(self, w, turn as u64)?;
             if self.polls > POLLS {
                 return Err(self.stuck());
@@ -281,8 +282,8 @@ impl<'a> Machine<'a> {
         let (mut kind, mut first, mut lines) = (Kind::Deadlock, None, Vec::new());
         for (w, warp) in self.warps.iter().enumerate() {
             // Lanes that wait for each other at different places never meet.
-            let apart = warp.splits.len() > 1
-                && warp.splits.iter().any(|s| matches!(s.wait, Wait::Aligned | Wait::Members(_)));
+            let apart =
+                warp.splits.len() > 1 && warp.splits.iter().any(|s| matches!(s.wait, Wait::Aligned | Wait::Members(_)));
             let alone = warp.splits.len() == 1 && matches!(warp.splits[0].wait, Wait::Members(_) | Wait::Aligned);
             if (apart || alone) && kind == Kind::Deadlock {
                 kind = Kind::Divergence;

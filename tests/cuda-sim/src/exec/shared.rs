@@ -66,7 +66,9 @@ pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write
             let place = m.place_name(o.pc);
             (
                 Kind::AsyncNotWaited,
-                format!("{own} of shared address {address:#x}, while an asynchronous operation may still be {does} it; issued at {place}"),
+                format!(
+                    "{own} of shared address {address:#x}, while an asynchronous operation may still be {does} it; issued at {place}"
+                ),
             )
         }
         (Race::Unordered, other) => {
@@ -77,12 +79,13 @@ pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write
             (Kind::SharedRace, format!("{own} of shared address {address:#x} with nothing that orders it after{by}"))
         }
         (Race::Unfenced, other) => {
-            let by = other.map_or(String::new(), |o| {
-                format!(" by {} at {}", m.agent_name(o.agent), m.place_name(o.pc))
-            });
+            let by =
+                other.map_or(String::new(), |o| format!(" by {} at {}", m.agent_name(o.agent), m.place_name(o.pc)));
             (
                 Kind::ProxyFence,
-                format!("asynchronous {own} of shared address {address:#x}, written{by} with no fence.proxy.async since"),
+                format!(
+                    "asynchronous {own} of shared address {address:#x}, written{by} with no fence.proxy.async since"
+                ),
             )
         }
     };
@@ -104,8 +107,7 @@ pub fn note(
     strong: bool,
 ) -> Result<(), Fault> {
     let agent = at.warp as Agent;
-    let mut access =
-        if strong { Access::atomic(&m.order, agent, at.pc) } else { Access::warp(&m.order, agent, at.pc) };
+    let mut access = if strong { Access::atomic(&m.order, agent, at.pc) } else { Access::warp(&m.order, agent, at.pc) };
     let shadow = &mut m.blocks[block].shadow;
     let result = if write {
         shadow.write(&mut access, offset as u32, bytes as u32)

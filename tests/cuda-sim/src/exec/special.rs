@@ -115,14 +115,20 @@ pub fn run(m: &mut Machine, at: &At, op: &Op) {
 }
 
 /// Arithmetic with the carry flag. A borrow is a carry too, as in PTX.
-fn carry(m: &mut Machine, at: &At, (op, wide): (CarryOp, bool), [d, a, b, c]: [Reg; 4], carry_in: bool, carry_out: bool) {
+fn carry(
+    m: &mut Machine,
+    at: &At,
+    (op, wide): (CarryOp, bool),
+    [d, a, b, c]: [Reg; 4],
+    carry_in: bool,
+    carry_out: bool,
+) {
     let warp = &mut m.warps[at.warp];
     let bits = if wide { 64 } else { 32 };
     let low = u128::MAX >> (128 - bits);
     let flag = if carry_in { warp.predicates[PRED_CARRY as usize] } else { 0 };
-    let row = |r: Reg| -> WideLanes {
-        if wide { *warp.registers.wide(r) } else { warp.registers.row(r).map(u64::from) }
-    };
+    let row =
+        |r: Reg| -> WideLanes { if wide { *warp.registers.wide(r) } else { warp.registers.row(r).map(u64::from) } };
     let (x, y) = (row(a), row(b));
     let z = match op {
         CarryOp::Add | CarryOp::Sub => [0; 32],
@@ -174,8 +180,7 @@ pub fn address(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
                 let window = rows[l] >> 32;
                 let inside = match space {
                     Space::Shared => {
-                        window == SHARED_WINDOW
-                            && (!own_block || block_of(m, at, rows[l] as u32) == Some(at.block))
+                        window == SHARED_WINDOW && (!own_block || block_of(m, at, rows[l] as u32) == Some(at.block))
                     }
                     Space::Local => window == LOCAL_WINDOW,
                     Space::Param => window == PARAM_WINDOW,

@@ -221,15 +221,34 @@ pub enum Fence {
 
 #[derive(Debug, Clone)]
 pub enum MbarrierOp {
-    Init { count: Reg },
+    Init {
+        count: Reg,
+    },
     Inval,
     /// `state` receives the phase token. `remote`: the barrier may be another block's, and there is no token.
-    Arrive { count: Reg, expect_tx: Option<Reg>, drop: bool, state: Option<Reg> },
-    ExpectTx { bytes: Reg },
-    CompleteTx { bytes: Reg },
+    Arrive {
+        count: Reg,
+        expect_tx: Option<Reg>,
+        drop: bool,
+        state: Option<Reg>,
+    },
+    ExpectTx {
+        bytes: Reg,
+    },
+    CompleteTx {
+        bytes: Reg,
+    },
     /// `try_wait` may suspend; `test_wait` answers at once.
-    Wait { p: Pred, phase: Reg, parity: bool, suspend: bool },
-    PendingCount { d: Reg, state: Reg },
+    Wait {
+        p: Pred,
+        phase: Reg,
+        parity: bool,
+        suspend: bool,
+    },
+    PendingCount {
+        d: Reg,
+        state: Reg,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -330,18 +349,72 @@ pub enum Intrinsic {
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    Alu { f: Alu, d: Reg, a: Reg, b: Reg, c: Reg, imm: u32 },
+    Alu {
+        f: Alu,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        imm: u32,
+    },
     /// `p = (a cmp b) bool c`, `q = !(a cmp b) bool c`.
-    Setp { ty: CmpType, cmp: CmpOp, combine: BoolOp, p: Pred, q: Pred, a: Reg, b: Reg, c: PredSrc },
-    Selp { wide: bool, d: Reg, a: Reg, b: Reg, p: PredSrc },
-    Predicate { op: BoolOp, d: Pred, a: PredSrc, b: PredSrc },
-    Carry { op: CarryOp, wide: bool, d: Reg, a: Reg, b: Reg, c: Reg, carry_in: bool, carry_out: bool },
+    Setp {
+        ty: CmpType,
+        cmp: CmpOp,
+        combine: BoolOp,
+        p: Pred,
+        q: Pred,
+        a: Reg,
+        b: Reg,
+        c: PredSrc,
+    },
+    Selp {
+        wide: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        p: PredSrc,
+    },
+    Predicate {
+        op: BoolOp,
+        d: Pred,
+        a: PredSrc,
+        b: PredSrc,
+    },
+    Carry {
+        op: CarryOp,
+        wide: bool,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+        carry_in: bool,
+        carry_out: bool,
+    },
     /// Concatenates equal parts, lowest first. `bits` of one part: 8, 16, 32.
-    Pack { wide: bool, bits: u8, d: Reg, parts: Box<[Reg]> },
-    Unpack { wide: bool, bits: u8, a: Reg, parts: Box<[Reg]> },
-    Clock { which: Clock, d: Reg },
-    Branch { target: u32 },
-    Switch { index: Reg, targets: Box<[u32]> },
+    Pack {
+        wide: bool,
+        bits: u8,
+        d: Reg,
+        parts: Box<[Reg]>,
+    },
+    Unpack {
+        wide: bool,
+        bits: u8,
+        a: Reg,
+        parts: Box<[Reg]>,
+    },
+    Clock {
+        which: Clock,
+        d: Reg,
+    },
+    Branch {
+        target: u32,
+    },
+    Switch {
+        index: Reg,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap,
     Nop,
@@ -350,42 +423,105 @@ pub enum Op {
     Atomic(Box<Atomic>),
     /// Bounds are not checked: a prefetch of a bad address does nothing.
     Prefetch,
-    IsSpace { p: Pred, a: Reg, space: Space, own_block: bool },
+    IsSpace {
+        p: Pred,
+        a: Reg,
+        space: Space,
+        own_block: bool,
+    },
     /// `mapa`: address of `a` in block `rank` of the cluster.
-    MapA { wide: bool, generic: bool, d: Reg, a: Reg, rank: Reg },
+    MapA {
+        wide: bool,
+        generic: bool,
+        d: Reg,
+        a: Reg,
+        rank: Reg,
+    },
     /// `getctarank`.
-    CtaRank { wide: bool, d: Reg, a: Reg },
+    CtaRank {
+        wide: bool,
+        d: Reg,
+        a: Reg,
+    },
     Shuffle(Box<Shuffle>),
-    Vote { mode: VoteMode, d: Reg, p: Pred, src: PredSrc, members: Reg },
-    Match { all: bool, wide: bool, d: Reg, p: Pred, a: Reg, members: Reg },
-    Redux { op: AtomicOp, signed: bool, d: Reg, a: Reg, members: Reg },
-    ActiveMask { d: Reg },
-    Elect { d: Reg, p: Pred, members: Reg },
+    Vote {
+        mode: VoteMode,
+        d: Reg,
+        p: Pred,
+        src: PredSrc,
+        members: Reg,
+    },
+    Match {
+        all: bool,
+        wide: bool,
+        d: Reg,
+        p: Pred,
+        a: Reg,
+        members: Reg,
+    },
+    Redux {
+        op: AtomicOp,
+        signed: bool,
+        d: Reg,
+        a: Reg,
+        members: Reg,
+    },
+    ActiveMask {
+        d: Reg,
+    },
+    Elect {
+        d: Reg,
+        p: Pred,
+        members: Reg,
+    },
     Barrier(Box<Barrier>),
-    WarpBarrier { members: Reg },
-    ClusterArrive { release: bool, aligned: bool },
-    ClusterWait { aligned: bool },
+    WarpBarrier {
+        members: Reg,
+    },
+    ClusterArrive {
+        release: bool,
+        aligned: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
     Fence(Fence),
     Nanosleep,
     CpAsync(Box<CpAsync>),
     CpAsyncCommit,
     /// Waits until at most `keep` groups are pending; `None` waits for every copy, committed or not.
-    CpAsyncWait { keep: Option<u32> },
-    CpAsyncArrive { addr: Addr, noinc: bool },
+    CpAsyncWait {
+        keep: Option<u32>,
+    },
+    CpAsyncArrive {
+        addr: Addr,
+        noinc: bool,
+    },
     Mbarrier(Box<Mbarrier>),
     BulkCopy(Box<BulkCopy>),
     TensorCopy(Box<TensorCopy>),
     BulkCommit,
-    BulkWait { keep: u32, read: bool },
+    BulkWait {
+        keep: u32,
+        read: bool,
+    },
     LdMatrix(Box<MatrixAccess>),
     StMatrix(Box<MatrixAccess>),
-    MovMatrix { d: Reg, a: Reg },
+    MovMatrix {
+        d: Reg,
+        a: Reg,
+    },
     Mma(Box<Mma>),
     WgmmaFence,
     WgmmaCommit,
-    WgmmaWait { keep: u32 },
+    WgmmaWait {
+        keep: u32,
+    },
     Wgmma(Box<Wgmma>),
-    SetMaxNreg { registers: u32, increase: bool },
+    SetMaxNreg {
+        registers: u32,
+        increase: bool,
+    },
     Intrinsic(Box<Intrinsic>),
 }
 
@@ -394,7 +530,10 @@ pub enum Op {
 pub enum Constant {
     Bits(u64),
     /// Address of a global variable plus an offset; becomes `Bits` when the module is linked.
-    Global { index: usize, offset: i64 },
+    Global {
+        index: usize,
+        offset: i64,
+    },
     Special(Special),
 }
 

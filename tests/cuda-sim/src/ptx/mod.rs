@@ -11,6 +11,6 @@ mod syntax;
 pub(crate) mod types;
 mod variable;
 
+pub(crate) use decode::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_START, SHARED_WINDOW};
 pub(crate) use module::Code;
 pub use module::{Global, Kernel, Module, Param, ParseError};
-pub(crate) use decode::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_START, SHARED_WINDOW};

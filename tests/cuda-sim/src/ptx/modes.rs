@@ -1,8 +1,8 @@
 //! Modifiers of one arithmetic instruction, packed into its constant.
 
 use super::types::Type;
-use crate::num::{Cast, Format, Rounding, Saturation};
 use crate::num::half::{Half, Modifiers};
+use crate::num::{Cast, Format, Rounding, Saturation};
 
 /// Rounding, saturation and formats, packed in 32 bits so that an instruction can carry them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -101,11 +101,7 @@ impl Module {
                     let declared = variable(&mut cursor)?;
                     let Variable { name, bytes, align, unsized_array, ty } = declared;
                     let symbol = if space == ".shared" {
-                        if unsized_array {
-                            ModuleSymbol::Dynamic(align)
-                        } else {
-                            ModuleSymbol::Shared(bytes, align)
-                        }
+                        if unsized_array { ModuleSymbol::Dynamic(align) } else { ModuleSymbol::Shared(bytes, align) }
                     } else {
                         let index = module.globals.len();
                         let mut init = vec![0; bytes];

@@ -14,7 +14,11 @@ pub enum Operand<'a> {
     /// `!%p1`.
     Not(&'a str),
     /// `[base+offset]`, with the coordinates of `[map, {x, y}]`.
-    Address { base: Box<Operand<'a>>, offset: i64, coordinates: Vec<Operand<'a>> },
+    Address {
+        base: Box<Operand<'a>>,
+        offset: i64,
+        coordinates: Vec<Operand<'a>>,
+    },
     Vector(Vec<Operand<'a>>),
     /// `%r1|%p1`.
     Pair(Box<Operand<'a>>, Box<Operand<'a>>),

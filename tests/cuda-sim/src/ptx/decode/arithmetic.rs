@@ -18,7 +18,8 @@ impl<'a> Decoder<'_, '_, 'a> {
         }
         let sat = st.m.flag("sat");
         let relu = st.m.flag("relu");
-        if sat && (ty != Type::S32 || !matches!(root, "add" | "sub" | "mad")) || relu && !matches!(root, "min" | "max") {
+        if sat && (ty != Type::S32 || !matches!(root, "add" | "sub" | "mad")) || relu && !matches!(root, "min" | "max")
+        {
             return Err(format!(".sat or .relu of {ty:?} is not modelled"));
         }
         if matches!(root, "mul" | "mad") {
@@ -159,7 +160,13 @@ impl<'a> Decoder<'_, '_, 'a> {
             "add" => CarryOp::Add,
             "sub" => CarryOp::Sub,
             "mad" if st.m.flag("lo") => CarryOp::MadLo,
-            "mad" if st.m.flag("hi") => if ty.signed() { CarryOp::MadHiSigned } else { CarryOp::MadHi },
+            "mad" if st.m.flag("hi") => {
+                if ty.signed() {
+                    CarryOp::MadHiSigned
+                } else {
+                    CarryOp::MadHi
+                }
+            }
             _ => return Err("carry is not modelled here".into()),
         };
         let mad = root == "mad";

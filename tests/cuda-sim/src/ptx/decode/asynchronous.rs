@@ -152,10 +152,11 @@ impl<'a> Decoder<'_, '_, 'a> {
     fn tensor(&mut self, reduce: bool, prefetch: bool, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
         let dims = [("1d", 1usize), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)];
         let rank = st.m.one_of(&dims).ok_or("no rank")?;
-        let load = st.m.flag("shared::cluster") || !reduce && !prefetch && st.m.peek() == Some("shared::cta") && {
-            // Since PTX 8.6 a load may name its own block's shared memory.
-            st.m.flag("shared::cta")
-        };
+        let load = st.m.flag("shared::cluster")
+            || !reduce && !prefetch && st.m.peek() == Some("shared::cta") && {
+                // Since PTX 8.6 a load may name its own block's shared memory.
+                st.m.flag("shared::cta")
+            };
         let kind = if prefetch {
             st.m.ignore(&["L2", "global"]);
             TensorKind::Prefetch
@@ -246,11 +247,8 @@ impl<'a> Decoder<'_, '_, 'a> {
                     false => None,
                 };
                 let one = self.constant(Constant::Bits(1), false);
-                let (count, expect) = if expect_tx {
-                    (one, Some(extra.ok_or("no byte count")?))
-                } else {
-                    (extra.unwrap_or(one), None)
-                };
+                let (count, expect) =
+                    if expect_tx { (one, Some(extra.ok_or("no byte count")?)) } else { (extra.unwrap_or(one), None) };
                 (MbarrierOp::Arrive { count, expect_tx: expect, drop: verb == "arrive_drop", state }, at)
             }
             "test_wait" | "try_wait" => {

@@ -29,10 +29,34 @@ impl<'a> Decoder<'_, '_, 'a> {
         let root = if root == "mad" { "fma" } else { root };
         // (instruction, flushes by itself)
         let (f, flushes) = match (root, f32, near) {
-            ("add", true, true) => if ftz { (AddF32Ftz, true) } else { (AddF32, false) },
-            ("sub", true, true) => if ftz { (SubF32Ftz, true) } else { (SubF32, false) },
-            ("mul", true, true) => if ftz { (MulF32Ftz, true) } else { (MulF32, false) },
-            ("fma", true, true) => if ftz { (FmaF32Ftz, true) } else { (FmaF32, false) },
+            ("add", true, true) => {
+                if ftz {
+                    (AddF32Ftz, true)
+                } else {
+                    (AddF32, false)
+                }
+            }
+            ("sub", true, true) => {
+                if ftz {
+                    (SubF32Ftz, true)
+                } else {
+                    (SubF32, false)
+                }
+            }
+            ("mul", true, true) => {
+                if ftz {
+                    (MulF32Ftz, true)
+                } else {
+                    (MulF32, false)
+                }
+            }
+            ("fma", true, true) => {
+                if ftz {
+                    (FmaF32Ftz, true)
+                } else {
+                    (FmaF32, false)
+                }
+            }
             ("add", true, false) => (AddF32Round, false),
             ("sub", true, false) => (SubF32Round, false),
             ("mul", true, false) => (MulF32Round, false),
@@ -130,14 +154,8 @@ impl<'a> Decoder<'_, '_, 'a> {
         let (approx, ftz) = (st.m.flag("approx"), st.m.flag("ftz"));
         let rounding = st.m.rounding();
         if root == "testp" {
-            let kinds = [
-                ("finite", 0u32),
-                ("infinite", 1),
-                ("number", 2),
-                ("notanumber", 3),
-                ("normal", 4),
-                ("subnormal", 5),
-            ];
+            let kinds =
+                [("finite", 0u32), ("infinite", 1), ("number", 2), ("notanumber", 3), ("normal", 4), ("subnormal", 5)];
             let kind = st.m.one_of(&kinds).ok_or("no property")?;
             let ty = st.ty()?;
             let p = self.predicate_destination(st.operand(0)?, st.scope)?;

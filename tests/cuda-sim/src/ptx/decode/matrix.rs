@@ -124,8 +124,7 @@ impl<'a> Decoder<'_, '_, 'a> {
         let b = self.source(st.operand(2)?, Type::B64, st.scope)?;
         let scale_d = self.predicate(st.operand(3)?, st.scope)?;
         // Float forms have the signs of A and B, 16-bit ones the orders too: of both, or of B where A is in registers.
-        let immediates: Vec<i64> =
-            st.s.operands[4..].iter().map(|o| self.signed_count(o)).collect::<Result<_, _>>()?;
+        let immediates: Vec<i64> = st.s.operands[4..].iter().map(|o| self.signed_count(o)).collect::<Result<_, _>>()?;
         let sixteen = a_type.bytes() == 2;
         let registers = matches!(a, WgmmaA::Registers(_));
         let (negate_a, negate_b, transpose_a, transpose_b) = match immediates[..] {

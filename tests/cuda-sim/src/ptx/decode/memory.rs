@@ -15,9 +15,8 @@ impl<'a> Decoder<'_, '_, 'a> {
             "atom" | "red" => self.atomic(root == "red", st),
             "cvta" => self.cvta(st),
             "isspacep" => {
-                let (space, own_block) = st
-                    .m
-                    .one_of(&[
+                let (space, own_block) =
+                    st.m.one_of(&[
                         ("global", (Space::Global, false)),
                         ("const", (Space::Global, false)),
                         ("shared", (Space::Shared, true)),
@@ -145,7 +144,18 @@ impl<'a> Decoder<'_, '_, 'a> {
             return Err("red.async is not modelled".into());
         }
         let space = Self::space(st);
-        st.m.ignore(&["acq_rel", "acquire", "release", "relaxed", "cta", "cluster", "gpu", "sys", "noftz", "L2::cache_hint"]);
+        st.m.ignore(&[
+            "acq_rel",
+            "acquire",
+            "release",
+            "relaxed",
+            "cta",
+            "cluster",
+            "gpu",
+            "sys",
+            "noftz",
+            "L2::cache_hint",
+        ]);
         let count = st.m.one_of(&[("v2", 2usize), ("v4", 4), ("v8", 8)]).unwrap_or(1);
         let ops = [
             ("add", AtomicOp::Add),

@@ -150,8 +150,10 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
             } else {
                 let statement = cursor.statement()?;
                 self.line = statement.line;
-                self.statement(&statement, scope, end)
-                    .map_err(|what| ParseError { line: statement.line, what: format!("{}: {what}", statement.opcode) })?;
+                self.statement(&statement, scope, end).map_err(|what| ParseError {
+                    line: statement.line,
+                    what: format!("{}: {what}", statement.opcode),
+                })?;
             }
         }
         Ok(())
@@ -261,7 +263,9 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
         let d = self;
         match root {
             "mov" => d.mov(&mut st),
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => d.arithmetic(root, &mut st),
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "abs" | "neg" => {
+                d.arithmetic(root, &mut st)
+            }
             "addc" | "subc" | "madc" => d.carry(root, &mut st),
             "mul24" | "mad24" | "sad" | "rem" | "popc" | "clz" | "bfind" | "brev" | "bfe" | "bfi" | "fns" | "szext"
             | "bmsk" | "dp4a" | "dp2a" => d.integer(root, &mut st),

@@ -82,9 +82,7 @@ impl<'a> Decoder<'_, '_, 'a> {
     fn variable(&mut self, name: &'a str, offset: i64, wide: bool, scope: usize) -> Result<Reg, Refusal> {
         let constant = match self.scopes.find(scope, name) {
             Some(Symbol::Shared(at) | Symbol::Local(at)) => Constant::Bits((at as u64).wrapping_add_signed(offset)),
-            Some(Symbol::KernelParam(i)) => {
-                Constant::Bits((self.params[i].offset as u64).wrapping_add_signed(offset))
-            }
+            Some(Symbol::KernelParam(i)) => Constant::Bits((self.params[i].offset as u64).wrapping_add_signed(offset)),
             Some(_) => return Err(format!("{name} is no variable")),
             None => match self.context.symbols.get(name) {
                 Some(ModuleSymbol::Global(index)) => {
@@ -196,9 +194,7 @@ impl<'a> Decoder<'_, '_, 'a> {
                     Ok(Addr { space, base: self.variable(name, 0, true, scope)?, wide: true, offset: *offset })
                 }
             },
-            Operand::Int(value) => {
-                Ok(Addr { space, base: self.bits(*value, true), wide: true, offset: *offset })
-            }
+            Operand::Int(value) => Ok(Addr { space, base: self.bits(*value, true), wide: true, offset: *offset }),
             other => Err(format!("{other:?} is no address")),
         }
     }

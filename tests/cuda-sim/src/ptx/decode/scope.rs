@@ -7,7 +7,10 @@ use crate::ptx::types::Type;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Symbol {
-    Register { first: Reg, ty: Type },
+    Register {
+        first: Reg,
+        ty: Type,
+    },
     Predicate(Pred),
     /// Address in shared memory.
     Shared(usize),

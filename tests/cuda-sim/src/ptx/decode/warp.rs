@@ -8,8 +8,12 @@ impl<'a> Decoder<'_, '_, 'a> {
             "shfl" => self.shuffle(st),
             "vote" => {
                 self.sync(st)?;
-                let modes =
-                    [("all", VoteMode::All), ("any", VoteMode::Any), ("uni", VoteMode::Uni), ("ballot", VoteMode::Ballot)];
+                let modes = [
+                    ("all", VoteMode::All),
+                    ("any", VoteMode::Any),
+                    ("uni", VoteMode::Uni),
+                    ("ballot", VoteMode::Ballot),
+                ];
                 let mode = st.m.one_of(&modes).ok_or("no mode")?;
                 st.ty()?;
                 let (d, p) = match mode {
@@ -119,17 +123,14 @@ impl<'a> Decoder<'_, '_, 'a> {
     /// `d` or `d|p`.
     fn with_predicate(&mut self, st: &Decode<'_, '_, 'a>, ty: Type) -> Result<(Reg, Pred), Refusal> {
         match st.operand(0)? {
-            Operand::Pair(d, p) => {
-                Ok((self.destination(d, ty, st.scope)?, self.predicate_destination(p, st.scope)?))
-            }
+            Operand::Pair(d, p) => Ok((self.destination(d, ty, st.scope)?, self.predicate_destination(p, st.scope)?)),
             d => Ok((self.destination(d, ty, st.scope)?, PRED_SINK)),
         }
     }
 
     fn shuffle(&mut self, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
         self.sync(st)?;
-        let modes =
-            [("up", ShflMode::Up), ("down", ShflMode::Down), ("bfly", ShflMode::Bfly), ("idx", ShflMode::Idx)];
+        let modes = [("up", ShflMode::Up), ("down", ShflMode::Down), ("bfly", ShflMode::Bfly), ("idx", ShflMode::Idx)];
         let mode = st.m.one_of(&modes).ok_or("no mode")?;
         let ty = st.ty()?;
         st.at_most(5)?;
@@ -162,10 +163,10 @@ impl<'a> Decoder<'_, '_, 'a> {
         let mode = match st.m.one_of(&[("sync", 's'), ("arrive", 'a'), ("red", 'r')]).ok_or("no mode")? {
             's' => BarrierMode::Sync,
             'a' => BarrierMode::Arrive,
-            _ => st
-                .m
-                .one_of(&[("popc", BarrierMode::RedPopc), ("and", BarrierMode::RedAnd), ("or", BarrierMode::RedOr)])
-                .ok_or("no reduction")?,
+            _ => {
+                st.m.one_of(&[("popc", BarrierMode::RedPopc), ("and", BarrierMode::RedAnd), ("or", BarrierMode::RedOr)])
+                    .ok_or("no reduction")?
+            }
         };
         let aligned = st.m.flag("aligned") || bar;
         let (mut d, mut p, mut src, mut first) = (REG_SINK, PRED_SINK, PredSrc::TRUE, 0);
@@ -202,7 +203,17 @@ impl<'a> Decoder<'_, '_, 'a> {
             ("tensormap::generic", Fence::ProxyOther),
         ];
         let fence = st.m.one_of(&kinds).ok_or("proxy not modelled")?;
-        st.m.ignore(&["global", "shared::cta", "shared::cluster", "acquire", "release", "cta", "cluster", "gpu", "sys"]);
+        st.m.ignore(&[
+            "global",
+            "shared::cta",
+            "shared::cluster",
+            "acquire",
+            "release",
+            "cta",
+            "cluster",
+            "gpu",
+            "sys",
+        ]);
         st.m.ignore(&["sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
         self.emit(st.guard, Op::Fence(fence));
         Ok(())
