@@ -6,113 +6,94 @@
 //          dgamma += sum over rows of dy*n,   dbeta += sum over rows of dy.
 //          r is the gradient that goes around the norm: row i takes residual[i / period] where period divides i, and 0 elsewhere.
 //          (period 1: the residual branch of a block, dx may be the residual itself; period T: only class tokens had a branch.)
-// Aligned  `_rows` kernels: D a multiple of 8, at most 256*VECTORS, every pointer and stride 16-byte aligned. `_any`: nothing.
-// Order    A row's sums: 8 values of a vector, vectors of a lane, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp
-//          in order, the 4 warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the rows alone.
+// Aligned  `_rows` kernels: D a multiple of 8, at most 1024, every pointer and stride 16-byte aligned. `_any`: nothing.
+// Order    A row's sums: a lane's vectors in order, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp in order, the 4
+//          warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the rows alone.
 //
 // FLOPs    per value: forward 8, backward 13.  Bytes per value: forward 4 (8 with the sum), backward 8 (6 without residual).
-// Bound    memory. Two rows per warp (forward) share one reading of gamma and beta, which are twice as wide as the rows and come from
-//          L1; one warp per row (backward) keeps its share of dgamma and dbeta in registers over all its rows.
-// Predicted on an H200 at 4.1 TB/s, [100864, 768] (ViT-B/16, 512 images): forward 76 us, backward 151 us, their sum over the
-//          25 norms of a step 5.7 ms. Not measured.
+// Bound    memory. Forward: one row per warp, loaded whole before its first use; gamma and beta, twice as wide as a row, come from L1,
+//          whose 128 bytes per clock are the next limit (72 of the 173 clocks that memory leaves an SM per row of 768).
+//          Backward: one row per warp at a time; gamma and the sums for dgamma and dbeta stay in registers over all its rows.
+// Static   sm_90a, D = 384 / 768 / 1024: forward 48 / 72 / 72 registers, 40 / 28 / 28 warps per SM; backward 121 / 166 / 216 registers,
+//          16 / 12 / 8 warps, which keep 36 / 54 / 48 KB of loads in flight per SM (25 KB suffice at 700 ns).
+// Predicted on an H200 at 4.1 TB/s, [100864, 768] (ViT-B/16, 512 images): forward 76 us, backward 151 us, their sum over the 25 norms of
+//          a step 5.7 ms. Not measured.
 #include "common/reduce.cuh"
 #include "common/types.cuh"
 
 namespace {
 
-constexpr int ROWS_PER_WARP = 2;
-constexpr int FORWARD_WARPS = 8;
-constexpr int BACKWARD_WARPS = 4;
+constexpr int WARPS = 4;
+
+/// A row spread over a warp in vectors of `N` values: vector `v` of a lane begins at column N*(32*v + lane). Only the last of `VECTORS` may
+/// reach beyond the row: it is then moved to the row's end, so that every load is unconditional, and counts for nothing.
+template <int N, int VECTORS> struct Row {
+    static DEVICE uint32_t column(int v, uint32_t d) {
+        const uint32_t c = N * (32 * v + lane_id());
+        return v + 1 < VECTORS ? c : min(c, d - N);
+    }
+    static DEVICE bool inside(int v, uint32_t d) { return v + 1 < VECTORS || N * (32 * v + lane_id()) < d; }
+};
+
+/// Four values that no thread writes. (Ordinary loads of float4 are taken apart by the compiler.)
+DEVICE float4 parameters(const float *p) { return __ldg(reinterpret_cast<const float4 *>(p)); }
 
 DEVICE uint4 load_words(const bf16 *p) { return *reinterpret_cast<const uint4 *>(p); }
 DEVICE void store_words(bf16 *p, uint4 words) { *reinterpret_cast<uint4 *>(p) = words; }
 
+/// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps.
 template <int VECTORS, bool RESIDUAL>
-DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
-                                             const float *gamma, const float *beta, uint32_t rows, uint32_t d,
-                                             uint64_t stride, float eps) {
-    const uint32_t lane = lane_id(), warp = warp_id();
-    const uint32_t first = (blockIdx.x * FORWARD_WARPS + warp) * ROWS_PER_WARP;
-    uint4 values[ROWS_PER_WARP][VECTORS];
+DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma,
+                         const float *beta, uint32_t rows, uint32_t d, uint64_t stride, float eps) {
+    using Lane = Row<4, VECTORS>;
+    const uint64_t row = blockIdx.x * WARPS + warp_id();
+    if (row >= rows) return;
+    const float share = rcp_approx(float(d));
+    float values[VECTORS][4];
 #pragma unroll
-    for (int r = 0; r < ROWS_PER_WARP; r++) {
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) {
-            const uint32_t c = 8 * (32 * v + lane);
-            const bool inside = first + r < rows && c < d;
-            values[r][v] = inside ? load_words(x + (first + r) * stride + c) : make_uint4(0, 0, 0, 0);
-        }
-    }
+    for (int v = 0; v < VECTORS; v++) load(x + row * stride + Lane::column(v, d), values[v]);
     if constexpr (RESIDUAL) {
+        float other[VECTORS][4];
 #pragma unroll
-        for (int r = 0; r < ROWS_PER_WARP; r++) {
-#pragma unroll
-            for (int v = 0; v < VECTORS; v++) {
-                const uint32_t c = 8 * (32 * v + lane);
-                if (first + r < rows && c < d) {
-                    const uint64_t at = uint64_t(first + r) * d + c;
-                    float a[8], b[8];
-                    unpack_bf16(values[r][v], a);
-                    unpack_bf16(load_words(residual + at), b);
-#pragma unroll
-                    for (int i = 0; i < 8; i++) a[i] += b[i];
-                    // The rounded sum is what the backward reads, so it is also what is normalised here.
-                    values[r][v] = pack_bf16(a);
-                    store_words(sum + at, values[r][v]);
-                }
-            }
-        }
-    }
-    float mean[ROWS_PER_WARP], rstd[ROWS_PER_WARP];
-#pragma unroll
-    for (int r = 0; r < ROWS_PER_WARP; r++) {
-        float total = 0.f;
+        for (int v = 0; v < VECTORS; v++) load(residual + row * d + Lane::column(v, d), other[v]);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            float a[8];
-            unpack_bf16(values[r][v], a);
-#pragma unroll
-            for (int i = 0; i < 8; i++) total += a[i];
+            const uint2 words = make_uint2(pack_bf16(values[v][0] + other[v][0], values[v][1] + other[v][1]),
+                                           pack_bf16(values[v][2] + other[v][2], values[v][3] + other[v][3]));
+            if (Lane::inside(v, d)) *reinterpret_cast<uint2 *>(sum + row * d + Lane::column(v, d)) = words;
+            // The rounded sum is what the backward reads, so it is also what is normalised here.
+            const float2 low = unpack_bf16(words.x), high = unpack_bf16(words.y);
+            values[v][0] = low.x, values[v][1] = low.y, values[v][2] = high.x, values[v][3] = high.y;
         }
-        mean[r] = warp_sum(total) / d;
     }
-#pragma unroll
-    for (int r = 0; r < ROWS_PER_WARP; r++) {
-        float total = 0.f;
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) {
-            if (8 * (32 * v + lane) < d) {
-                float a[8];
-                unpack_bf16(values[r][v], a);
-#pragma unroll
-                for (int i = 0; i < 8; i++) total += (a[i] - mean[r]) * (a[i] - mean[r]);
-            }
-        }
-        rstd[r] = 1.f / sqrtf(warp_sum(total) / d + eps);
-    }
+    float total = 0.f;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        const uint32_t c = 8 * (32 * v + lane);
-        if (c < d) {
-            float scale[8], shift[8];
-            load(gamma + c, scale);
-            load(beta + c, shift);
-#pragma unroll
-            for (int r = 0; r < ROWS_PER_WARP; r++) {
-                float a[8];
-                unpack_bf16(values[r][v], a);
-#pragma unroll
-                for (int i = 0; i < 8; i++) a[i] = (a[i] - mean[r]) * rstd[r] * scale[i] + shift[i];
-                if (first + r < rows) store_words(y + uint64_t(first + r) * d + c, pack_bf16(a));
-            }
-        }
+        const float part = (values[v][0] + values[v][1]) + (values[v][2] + values[v][3]);
+        total += Lane::inside(v, d) ? part : 0.f;
     }
-    if (lane == 0) {
+    const float mean = warp_sum(total) * share;
+    total = 0.f;
 #pragma unroll
-        for (int r = 0; r < ROWS_PER_WARP; r++) {
-            if (first + r < rows) stats[first + r] = make_float2(mean[r], rstd[r]);
+    for (int v = 0; v < VECTORS; v++) {
+        float part = 0.f;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            values[v][i] -= mean;
+            part += values[v][i] * values[v][i];
         }
+        total += Lane::inside(v, d) ? part : 0.f;
     }
+    const float rstd = rsqrt_approx(warp_sum(total) * share + eps);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        const uint32_t c = Lane::column(v, d);
+        const float4 scale = parameters(gamma + c), shift = parameters(beta + c);
+        const float out[4] = {values[v][0] * rstd * scale.x + shift.x, values[v][1] * rstd * scale.y + shift.y,
+                              values[v][2] * rstd * scale.z + shift.z, values[v][3] * rstd * scale.w + shift.w};
+        if (Lane::inside(v, d)) store(y + row * d + c, out);
+    }
+    if (lane_id() == 0) stats[row] = make_float2(mean, rstd);
 }
 
 /// Any width and alignment: one warp per row, which is read three times (from L1 after the first).
@@ -120,7 +101,7 @@ template <bool RESIDUAL>
 DEVICE void forward_any(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
                                             const float *gamma, const float *beta, uint32_t rows, uint32_t d,
                                             uint64_t stride, float eps) {
-    const uint32_t lane = lane_id(), row = blockIdx.x * FORWARD_WARPS + warp_id();
+    const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
     x += row * stride;
     y += uint64_t(row) * d;
@@ -131,12 +112,13 @@ DEVICE void forward_any(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const 
         for (uint32_t c = lane; c < d; c += 32) sum[c] = from_f32<bf16>(to_f32(x[c]) + to_f32(residual[c]));
         x = sum;
     }
+    const float share = rcp_approx(float(d));
     float total = 0.f;
     for (uint32_t c = lane; c < d; c += 32) total += to_f32(x[c]);
-    const float mean = warp_sum(total) / d;
+    const float mean = warp_sum(total) * share;
     total = 0.f;
     for (uint32_t c = lane; c < d; c += 32) total += (to_f32(x[c]) - mean) * (to_f32(x[c]) - mean);
-    const float rstd = 1.f / sqrtf(warp_sum(total) / d + eps);
+    const float rstd = rsqrt_approx(warp_sum(total) * share + eps);
     for (uint32_t c = lane; c < d; c += 32) y[c] = from_f32<bf16>((to_f32(x[c]) - mean) * rstd * gamma[c] + beta[c]);
     if (lane == 0) stats[row] = make_float2(mean, rstd);
 }
@@ -146,65 +128,68 @@ DEVICE const bf16 *branch(const bf16 *residual, uint32_t period, uint32_t row, u
     return residual != nullptr && row % period == 0 ? residual + uint64_t(row / period) * d : nullptr;
 }
 
+DEVICE void load_scale(const float *gamma, float (&scale)[8]) {
+    const float4 a = parameters(gamma), b = parameters(gamma + 4);
+    scale[0] = a.x, scale[1] = a.y, scale[2] = a.z, scale[3] = a.w;
+    scale[4] = b.x, scale[5] = b.y, scale[6] = b.z, scale[7] = b.w;
+}
+
+/// One row per warp at a time; a warp keeps gamma and its share of dgamma and dbeta in registers over all its rows.
 template <int VECTORS>
 DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const bf16 *dy,
                                               const bf16 *x, const float2 *stats, const float *gamma, uint32_t rows,
                                               uint32_t d, uint64_t stride, uint32_t period, uint32_t rows_per_block) {
-    __shared__ __align__(16) float part[BACKWARD_WARPS][256 * VECTORS];
-    const uint32_t lane = lane_id(), warp = warp_id();
+    using Lane = Row<8, VECTORS>;
+    __shared__ __align__(16) float part[WARPS][256 * VECTORS];
     const uint32_t start = blockIdx.x * rows_per_block, end = min(start + rows_per_block, rows);
+    const float share = rcp_approx(float(d));
     float dgamma[VECTORS][8] = {}, dbeta[VECTORS][8] = {};
-    for (uint32_t row = start + warp; row < end; row += BACKWARD_WARPS) {
+    for (uint32_t row = start + warp_id(); row < end; row += WARPS) {
         uint4 xs[VECTORS], dys[VECTORS], around[VECTORS];
         const bf16 *r = branch(residual, period, row, d);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            const uint32_t c = 8 * (32 * v + lane);
-            xs[v] = dys[v] = around[v] = make_uint4(0, 0, 0, 0);
-            if (c < d) {
-                xs[v] = load_words(x + row * stride + c);
-                dys[v] = load_words(dy + uint64_t(row) * d + c);
-                if (r != nullptr) around[v] = load_words(r + c);
-            }
+            const uint32_t c = Lane::column(v, d);
+            xs[v] = load_words(x + row * stride + c);
+            dys[v] = load_words(dy + uint64_t(row) * d + c);
+            around[v] = make_uint4(0, 0, 0, 0);
+            if (r != nullptr) around[v] = load_words(r + c);
         }
         const float2 stat = stats[row];
         const float mean = stat.x, rstd = stat.y;
         float sum_g = 0.f, sum_gn = 0.f;
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            const uint32_t c = 8 * (32 * v + lane);
-            if (c < d) {
-                float a[8], g[8], scale[8];
-                unpack_bf16(xs[v], a);
-                unpack_bf16(dys[v], g);
-                load(gamma + c, scale);
+            // Without a gradient a vector past the row's end adds nothing to any sum.
+            if (!Lane::inside(v, d)) dys[v] = make_uint4(0, 0, 0, 0);
+            float a[8], g[8], scale[8];
+            unpack_bf16(xs[v], a);
+            unpack_bf16(dys[v], g);
+            load_scale(gamma + Lane::column(v, d), scale);
 #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    const float n = (a[i] - mean) * rstd;
-                    dgamma[v][i] += g[i] * n;
-                    dbeta[v][i] += g[i];
-                    sum_g += g[i] * scale[i];
-                    sum_gn += g[i] * scale[i] * n;
-                }
+            for (int i = 0; i < 8; i++) {
+                const float n = (a[i] - mean) * rstd;
+                dgamma[v][i] += g[i] * n;
+                dbeta[v][i] += g[i];
+                sum_g += g[i] * scale[i];
+                sum_gn += g[i] * scale[i] * n;
             }
         }
-        const float mean_g = warp_sum(sum_g) / d, mean_gn = warp_sum(sum_gn) / d;
+        const float mean_g = warp_sum(sum_g) * share, mean_gn = warp_sum(sum_gn) * share;
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            const uint32_t c = 8 * (32 * v + lane);
-            if (c < d) {
-                float a[8], g[8], scale[8], out[8];
-                unpack_bf16(xs[v], a);
-                unpack_bf16(dys[v], g);
-                unpack_bf16(around[v], out);
-                load(gamma + c, scale);
+            const uint32_t c = Lane::column(v, d);
+            float a[8], g[8], scale[8], out[8];
+            unpack_bf16(xs[v], a);
+            unpack_bf16(dys[v], g);
+            unpack_bf16(around[v], out);
+            load_scale(gamma + c, scale);
 #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    const float n = (a[i] - mean) * rstd;
-                    out[i] += rstd * (g[i] * scale[i] - mean_g - n * mean_gn);
-                }
-                store_words(dx + row * stride + c, pack_bf16(out));
+            for (int i = 0; i < 8; i++) {
+                const float n = (a[i] - mean) * rstd;
+                out[i] += rstd * (g[i] * scale[i] - mean_g - n * mean_gn);
             }
+            if (Lane::inside(v, d)) store_words(dx + row * stride + c, pack_bf16(out));
         }
     }
     // The warps' shares, added in order: dgamma first, then dbeta through the same memory.
@@ -212,13 +197,13 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
     for (int which = 0; which < 2; which++) {
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            store(&part[warp][8 * (32 * v + lane)], which == 0 ? dgamma[v] : dbeta[v]);
+            store(&part[warp_id()][8 * (32 * v + lane_id())], which == 0 ? dgamma[v] : dbeta[v]);
         }
         __syncthreads();
-        for (uint32_t c = threadIdx.x; c < d; c += 32 * BACKWARD_WARPS) {
+        for (uint32_t c = threadIdx.x; c < d; c += 32 * WARPS) {
             float total = part[0][c];
 #pragma unroll
-            for (int w = 1; w < BACKWARD_WARPS; w++) total += part[w][c];
+            for (int w = 1; w < WARPS; w++) total += part[w][c];
             partials[(2 * uint64_t(blockIdx.x) + which) * d + c] = total;
         }
         __syncthreads();
@@ -228,12 +213,12 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
 }  // namespace
 
 #define FORWARD_ROWS(VECTORS)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS) layernorm_forward_rows##VECTORS##_bf16(           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 7) layernorm_forward_rows##VECTORS##_bf16(           \
         bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,       \
         uint64_t stride, float eps) {                                                                                  \
         forward_rows<VECTORS, false>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);                \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS) layernorm_residual_rows##VECTORS##_bf16(          \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 6) layernorm_residual_rows##VECTORS##_bf16(          \
         bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma, const float *beta, \
         uint32_t rows, uint32_t d, uint64_t stride, float eps) {                                                       \
         forward_rows<VECTORS, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);                    \
@@ -242,14 +227,18 @@ FORWARD_ROWS(1)
 FORWARD_ROWS(2)
 FORWARD_ROWS(3)
 FORWARD_ROWS(4)
+FORWARD_ROWS(5)
+FORWARD_ROWS(6)
+FORWARD_ROWS(7)
+FORWARD_ROWS(8)
 
-extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_forward_any_bf16(bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta,
                                uint32_t rows, uint32_t d, uint64_t stride, float eps) {
     forward_any<false>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);
 }
 
-extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_residual_any_bf16(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
                                 const float *gamma, const float *beta, uint32_t rows, uint32_t d, uint64_t stride,
                                 float eps) {
@@ -257,7 +246,7 @@ extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS)
 }
 
 #define BACKWARD_ROWS(VECTORS)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(32 * BACKWARD_WARPS) layernorm_backward_rows##VECTORS##_bf16(         \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_backward_rows##VECTORS##_bf16(         \
         bf16 *dx, float *partials, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,           \
         const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period, uint32_t rows_per_block) {    \
         backward_rows<VECTORS>(dx, partials, residual, dy, x, stats, gamma, rows, d, stride, period, rows_per_block);  \
@@ -268,23 +257,23 @@ BACKWARD_ROWS(3)
 BACKWARD_ROWS(4)
 
 // Any width and alignment, one warp per row; `layernorm_columns_any_bf16` makes the partial sums of the parameters.
-extern "C" __global__ void __launch_bounds__(32 * FORWARD_WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_backward_any_bf16(bf16 *dx, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,
                                 const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period) {
-    const uint32_t lane = lane_id(), row = blockIdx.x * FORWARD_WARPS + warp_id();
+    const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
     const bf16 *r = branch(residual, period, row, d);
     x += row * stride;
     dx += row * stride;
     dy += uint64_t(row) * d;
-    const float mean = stats[row].x, rstd = stats[row].y;
+    const float mean = stats[row].x, rstd = stats[row].y, share = rcp_approx(float(d));
     float sum_g = 0.f, sum_gn = 0.f;
     for (uint32_t c = lane; c < d; c += 32) {
         const float g = to_f32(dy[c]) * gamma[c];
         sum_g += g;
         sum_gn += g * ((to_f32(x[c]) - mean) * rstd);
     }
-    const float mean_g = warp_sum(sum_g) / d, mean_gn = warp_sum(sum_gn) / d;
+    const float mean_g = warp_sum(sum_g) * share, mean_gn = warp_sum(sum_gn) * share;
     for (uint32_t c = lane; c < d; c += 32) {
         const float n = (to_f32(x[c]) - mean) * rstd;
         const float around = r == nullptr ? 0.f : to_f32(r[c]);

@@ -6,16 +6,16 @@ use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::reduce;
 
-/// Rows per block of the forward, two per warp; with any width one per warp.
-const FORWARD_ROWS: usize = 16;
-const ANY_ROWS: usize = 8;
+/// Warps per block; each takes whole rows.
+const WARPS: usize = 4;
 /// Most blocks, hence partial sums of the parameters' gradients, of the backward: about eight rounds on a large card.
 const PIECES: usize = 1024;
 /// Least rows of a block of the backward: four per warp.
 const PIECE_ROWS: usize = 16;
-/// Values of a row that a warp takes per vector, and most of them.
-const WARP_VALUES: usize = 256;
-const MOST_VECTORS: usize = 4;
+/// Values of a row that a warp takes at once, forward and backward, and the widest row that stays in registers.
+const FORWARD_VALUES: usize = 128;
+const BACKWARD_VALUES: usize = 256;
+const WIDEST: usize = 1024;
 
 /// `rows` of `d` values. Rows of `x` and of its gradient lie `stride` values apart (all tokens: `d`; class tokens alone: T·D), those
 /// of everything else `d`.
@@ -52,15 +52,17 @@ impl Shape {
         self.rows.div_ceil(self.piece())
     }
 
-    /// Vectors per lane of the kernels that keep a row in registers; `None` when the width or an address does not allow it.
-    fn vectors(self, aligned: bool) -> Option<usize> {
-        let fits = aligned && self.d.is_multiple_of(8) && self.stride.is_multiple_of(8);
-        let vectors = self.d.div_ceil(WARP_VALUES);
-        (fits && vectors <= MOST_VECTORS).then_some(vectors)
+    /// Vectors per lane of the kernels that keep a row in registers, `values` of which fill a warp; `None` when the width or an address
+    /// does not allow it.
+    fn vectors(self, values: usize, addresses: &[u64]) -> Option<usize> {
+        let aligned = self.d.is_multiple_of(8) && self.stride.is_multiple_of(8);
+        let fits = aligned && self.d <= WIDEST && addresses.iter().all(|a| a.is_multiple_of(16));
+        fits.then_some(self.d.div_ceil(values))
     }
 
-    fn forward_plan(self, vectors: Option<usize>) -> Launch {
-        Launch::new(self.rows.div_ceil(if vectors.is_some() { FORWARD_ROWS } else { ANY_ROWS }), 256)
+    /// One row per warp.
+    fn plan(self) -> Launch {
+        Launch::new(self.rows.div_ceil(WARPS), 32 * WARPS as u32)
     }
 }
 
@@ -75,14 +77,12 @@ pub enum Branch {
     OneIn(usize, View<bf16>),
 }
 
-/// The kernel for a number of vectors per lane.
+/// The kernel for a number of vectors per lane, of all there are.
 macro_rules! by_vectors {
-    ($vectors:expr, [$one:ident, $two:ident, $three:ident, $four:ident] $arguments:tt) => {
+    ($vectors:expr, [$($number:literal => $kernel:ident),+ $(,)?] $arguments:tt) => {
         match $vectors {
-            1 => kernels::$one $arguments,
-            2 => kernels::$two $arguments,
-            3 => kernels::$three $arguments,
-            _ => kernels::$four $arguments,
+            $($number => kernels::$kernel $arguments,)+
+            other => unreachable!("layernorm: {other} vectors per lane"),
         }
     };
 }
@@ -103,18 +103,21 @@ pub fn forward(
     shape.check();
     assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
     assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
-    let aligned = [y.address(), x.address(), gamma.address(), beta.address()].iter().all(|a| a.is_multiple_of(16));
-    let vectors = shape.vectors(aligned);
-    let at = shape.forward_plan(vectors);
+    let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
     match vectors {
         Some(vectors) => by_vectors!(
             vectors,
             [
-                layernorm_forward_rows1_bf16,
-                layernorm_forward_rows2_bf16,
-                layernorm_forward_rows3_bf16,
-                layernorm_forward_rows4_bf16
+                1 => layernorm_forward_rows1_bf16,
+                2 => layernorm_forward_rows2_bf16,
+                3 => layernorm_forward_rows3_bf16,
+                4 => layernorm_forward_rows4_bf16,
+                5 => layernorm_forward_rows5_bf16,
+                6 => layernorm_forward_rows6_bf16,
+                7 => layernorm_forward_rows7_bf16,
+                8 => layernorm_forward_rows8_bf16,
             ](gpu, at, y, stats, x, gamma, beta, rows, d, stride, eps)
         ),
         None => kernels::layernorm_forward_any_bf16(gpu, at, y, stats, x, gamma, beta, rows, d, stride, eps),
@@ -140,18 +143,22 @@ pub fn forward_residual(
     assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
     assert!(residual.len() == rows * d && sum.len() == rows * d, "layernorm: residual and sum of {shape:?}");
     assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
-    let addresses = [y, x, residual, sum].map(View::address).into_iter().chain([gamma, beta].map(View::address));
-    let vectors = shape.vectors(addresses.into_iter().all(|a| a.is_multiple_of(16)));
-    let at = shape.forward_plan(vectors);
+    let [y_at, x_at, residual_at, sum_at] = [y, x, residual, sum].map(View::address);
+    let addresses = [y_at, x_at, residual_at, sum_at, gamma.address(), beta.address()];
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
     match vectors {
         Some(vectors) => by_vectors!(
             vectors,
             [
-                layernorm_residual_rows1_bf16,
-                layernorm_residual_rows2_bf16,
-                layernorm_residual_rows3_bf16,
-                layernorm_residual_rows4_bf16
+                1 => layernorm_residual_rows1_bf16,
+                2 => layernorm_residual_rows2_bf16,
+                3 => layernorm_residual_rows3_bf16,
+                4 => layernorm_residual_rows4_bf16,
+                5 => layernorm_residual_rows5_bf16,
+                6 => layernorm_residual_rows6_bf16,
+                7 => layernorm_residual_rows7_bf16,
+                8 => layernorm_residual_rows8_bf16,
             ](gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
         ),
         None => {
@@ -194,18 +201,19 @@ pub fn backward(
         assert!(period > 0 && around.len() == rows.div_ceil(period) * d, "layernorm: branch of {shape:?}");
         assert!(around.address() != dx.address() || (period, stride) == (1, d), "layernorm: branch over its own rows");
     }
-    let bf16s = [dx, dy, x].map(View::address).into_iter().chain(around.map(View::address));
-    let vectors = shape.vectors(bf16s.chain([gamma.address(), scratch.address()]).all(|a| a.is_multiple_of(16)));
+    let addresses =
+        [dx.address(), dy.address(), x.address(), around.map_or(0, View::address), gamma.address(), scratch.address()];
+    let vectors = shape.vectors(BACKWARD_VALUES, &addresses);
     let (piece, pieces) = (shape.piece(), shape.pieces());
     let (n, width, stride, period) = (rows as u32, d as u32, stride as u64, period as u32);
     match vectors {
         Some(vectors) => by_vectors!(
             vectors,
             [
-                layernorm_backward_rows1_bf16,
-                layernorm_backward_rows2_bf16,
-                layernorm_backward_rows3_bf16,
-                layernorm_backward_rows4_bf16
+                1 => layernorm_backward_rows1_bf16,
+                2 => layernorm_backward_rows2_bf16,
+                3 => layernorm_backward_rows3_bf16,
+                4 => layernorm_backward_rows4_bf16,
             ](
                 gpu,
                 Launch::new(pieces, 128),
@@ -226,7 +234,7 @@ pub fn backward(
         None => {
             let at = Launch::grid([d.div_ceil(128), pieces, 1], 128);
             kernels::layernorm_columns_any_bf16(gpu, at, scratch, dy, x, stats, n, width, stride, piece as u32)?;
-            let at = Launch::new(rows.div_ceil(ANY_ROWS), 256);
+            let at = shape.plan();
             kernels::layernorm_backward_any_bf16(gpu, at, dx, around, dy, x, stats, gamma, n, width, stride, period)?;
         }
     }
@@ -243,16 +251,17 @@ mod tests {
             let shape = Shape::dense(rows, 768);
             assert!(shape.pieces() <= PIECES && (shape.pieces() - 1) * shape.piece() < rows, "{rows}");
             assert!(shape.pieces() * shape.piece() >= rows, "{rows}");
-            assert!(shape.forward_plan(Some(3)).grid[0] as usize * FORWARD_ROWS >= rows);
-            assert!(shape.forward_plan(None).grid[0] as usize * ANY_ROWS >= rows);
+            assert_eq!(shape.plan().grid[0] as usize, rows.div_ceil(WARPS));
         }
     }
 
     #[test]
     fn registers_hold_what_they_can() {
-        let vectors = |d, stride, aligned| Shape { rows: 4, d, stride }.vectors(aligned);
-        assert_eq!([8, 256, 264, 768, 1024].map(|d| vectors(d, d, true)), [1, 1, 2, 3, 4].map(Some));
-        assert_eq!([vectors(1032, 1032, true), vectors(12, 12, true), vectors(64, 64, false)], [None; 3]);
-        assert_eq!(vectors(64, 65 * 64 + 4, true), None);
+        let vectors = |d, stride, values, address| Shape { rows: 4, d, stride }.vectors(values, &[256, address]);
+        let widths = [8, 128, 136, 256, 384, 768, 1024];
+        assert_eq!(widths.map(|d| vectors(d, d, FORWARD_VALUES, 16)), [1, 1, 2, 2, 3, 6, 8].map(Some));
+        assert_eq!(widths.map(|d| vectors(d, d, BACKWARD_VALUES, 16)), [1, 1, 1, 1, 2, 3, 4].map(Some));
+        assert_eq!([vectors(1032, 1032, 128, 16), vectors(12, 12, 128, 16), vectors(64, 64, 128, 8)], [None; 3]);
+        assert_eq!(vectors(64, 65 * 64 + 4, 128, 16), None);
     }
 }
