@@ -18,6 +18,9 @@ pub const CHECKS: &[Check] = &[
     Check { name: "self-attention at full size", run: full_size },
 ];
 
+/// P and dS are rounded to bf16 before the last products: an element is as exact as its row is large, and rows of causal attention differ.
+const GRADIENT: Tolerance = Tolerance { difference: 1e-5, relative: 1.0 / 64.0, of_rms: 0.1 };
+
 const fn shape(n: usize, tokens: usize, queries: usize, heads: usize, head_dim: usize) -> Shape {
     Shape { n, tokens, queries, heads, head_dim, causal: false }
 }
@@ -148,14 +151,14 @@ fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
         let got = wide(&got.dqkv);
         // Where a probability is 1, dq and dk are nothing but rounding: there they are weighed together with dv.
         if shape.tokens == 1 || spread > 1.0 {
-            case.close(&what("dqkv"), &got, &dqkv, Tolerance::bf16())?;
+            case.close(&what("dqkv"), &got, &dqkv, GRADIENT)?;
             continue;
         }
         for (which, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
             // Tokens that do not ask have a dq of zeros, which would make the others' root mean square look small.
             let tokens = if which == 0 { shape.queries } else { shape.tokens };
             let (got, rest) = part(&got, shape, which, tokens);
-            case.close(&what(name), &got, &part(&dqkv, shape, which, tokens).0, Tolerance::bf16())?;
+            case.close(&what(name), &got, &part(&dqkv, shape, which, tokens).0, GRADIENT)?;
             if rest.iter().any(|&v| v != 0.0) {
                 bail!(Failed, "{}: tokens that do not ask have a gradient", what(name));
             }

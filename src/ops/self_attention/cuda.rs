@@ -13,23 +13,31 @@ use crate::error::Result;
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 queries.
     Hopper,
+    /// One side of a head streamed: any length.
+    HopperLong,
+    /// cp.async and mma.sync: any length, every card.
     Portable,
 }
 
 impl Variant {
     /// All variants of the forward pass that this GPU can run on this shape, the best one first.
     pub fn forward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        Self::all(gpu.arch() == Arch::Sm90 && hopper::has_forward(shape))
+        Self::all(gpu.arch(), hopper::has_forward(shape))
     }
 
     /// The same for the backward pass.
     pub fn backward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        Self::all(gpu.arch() == Arch::Sm90 && hopper::has_backward(shape))
+        Self::all(gpu.arch(), hopper::has_backward(shape))
     }
 
-    fn all(hopper: bool) -> Vec<Self> {
-        if hopper { vec![Self::Hopper, Self::Portable] } else { vec![Self::Portable] }
+    fn all(arch: Arch, fits: bool) -> Vec<Self> {
+        match (arch, fits) {
+            (Arch::Sm90, true) => vec![Self::Hopper, Self::HopperLong, Self::Portable],
+            (Arch::Sm90, false) => vec![Self::HopperLong, Self::Portable],
+            (Arch::Sm80, _) => vec![Self::Portable],
+        }
     }
 }
 
@@ -62,6 +70,7 @@ pub fn forward_by(
     match variant {
         _ if shape.n == 0 => Ok(()),
         Variant::Hopper => hopper::forward(gpu, out, lse, qkv, shape),
+        Variant::HopperLong => hopper::forward_long(gpu, out, lse, qkv, shape),
         Variant::Portable => portable::forward(gpu, out, lse, qkv, shape),
     }
 }
@@ -106,7 +115,14 @@ pub fn backward_by(
     match variant {
         _ if shape.n == 0 => Ok(()),
         Variant::Hopper => hopper::backward(gpu, dqkv, dout, qkv, out, lse, shape),
-        Variant::Portable => portable::backward(gpu, dqkv, dout, qkv, out, lse, delta, shape),
+        Variant::HopperLong => {
+            portable::delta(gpu, delta, out, dout, shape)?;
+            hopper::backward_long(gpu, dqkv, dout, qkv, lse, delta, shape)
+        }
+        Variant::Portable => {
+            portable::delta(gpu, delta, out, dout, shape)?;
+            portable::backward(gpu, dqkv, dout, qkv, lse, delta, shape)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `kernels/self_attention_sm90.cu` and `self_attention_backward_sm90.cu`: TMA and wgmma, one block per multiprocessor.
+//! `kernels/self_attention_sm90.cu`, `self_attention_backward_sm90.cu` and, for heads that do not fit shared memory,
+//! `self_attention_long_sm90.cu`: TMA and wgmma, one block per multiprocessor.
 
 use half::bf16;
 
@@ -41,7 +42,7 @@ pub fn plan_forward(shape: Shape, sms: u32) -> ForwardPlan {
     let tiles = shape.queries.div_ceil(TILE) + 2 * shape.tokens.div_ceil(TILE);
     let stage = tiles * TILE * row_bytes(shape) + 5 * size_of::<u64>();
     let stages = (SHARED / stage).min(4);
-    ForwardPlan { launch: launch(shape, sms).shared(stages * stage), keys, stages }
+    ForwardPlan { launch: launch(shape, 1, sms).shared(stages * stage), keys, stages }
 }
 
 /// Launch of the backward pass, and how many tiles of queries each of the two computing warpgroups has.
@@ -53,12 +54,26 @@ pub fn plan_backward(shape: Shape, sms: u32) -> (Launch, usize) {
     let scores = (queries + queries.min(MAX_QUERIES)) * TILE * size_of::<bf16>(); // dS and P
     let statistics = 2 * 2 * queries * size_of::<f32>();
     let barriers = 2 * 9 * size_of::<u64>();
-    (launch(shape, sms).shared(stages + ring + scores + OUT_ROWS * row + statistics + barriers), tiles)
+    (launch(shape, 1, sms).shared(stages + ring + scores + OUT_ROWS * row + statistics + barriers), tiles)
 }
 
-/// One block per multiprocessor, no more than there are heads.
-fn launch(shape: Shape, sms: u32) -> Launch {
-    Launch::new((shape.n * shape.heads).min(sms as usize), THREADS)
+/// Launches of the kernels for any length, forward and backward.
+pub fn plan_long(shape: Shape, sms: u32) -> (Launch, Launch) {
+    let tile = TILE * row_bytes(shape);
+    let barriers = 5 * 4 * size_of::<u64>();
+    let blocks = |rows: usize| rows.div_ceil(2 * TILE);
+    // Two stages of own tiles, four of streamed ones: Q; K and V of 128 keys. Backward x and y; u and w of 64 rows, and two statistics.
+    let forward = (2 * 2 + 4 * 4) * tile + barriers;
+    let backward = (2 * 4 + 4 * 2) * tile + 4 * 2 * TILE * size_of::<f32>() + barriers;
+    (
+        launch(shape, blocks(shape.queries), sms).shared(forward),
+        launch(shape, 2 * blocks(shape.tokens), sms).shared(backward),
+    )
+}
+
+/// One block per multiprocessor, no more than there are items of work.
+fn launch(shape: Shape, items_per_head: usize, sms: u32) -> Launch {
+    Launch::new((shape.n * shape.heads * items_per_head).min(sms as usize), THREADS)
 }
 
 fn row_bytes(shape: Shape) -> usize {
@@ -128,6 +143,40 @@ pub(super) fn backward(
     kernel(gpu, launch, &dqkv_map, &dout, &qkv, &out, dqkv, lse, images * heads, tokens, queries, heads, causal, scale)
 }
 
+pub(super) fn forward_long(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
+    let (launch, _) = plan_long(shape, gpu.sms());
+    let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
+    let out = map(out, shape, 1, shape.queries, TILE)?;
+    let [images, tokens, queries, heads, causal] = numbers(shape);
+    let kernel = match shape.head_dim {
+        64 => kernels::self_attention_forward_long_sm90_d64,
+        _ => kernels::self_attention_forward_long_sm90_d32,
+    };
+    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale(shape))
+}
+
+/// `delta`: row sums of out∘dout, already there.
+pub(super) fn backward_long(
+    gpu: &Gpu,
+    dqkv: View<bf16>,
+    dout: View<bf16>,
+    qkv: View<bf16>,
+    lse: View<f32>,
+    delta: View<f32>,
+    shape: Shape,
+) -> Result<()> {
+    let (_, launch) = plan_long(shape, gpu.sms());
+    let dqkv = map(dqkv, shape, 3, shape.tokens, TILE)?;
+    let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
+    let dout = map(dout, shape, 1, shape.queries, TILE)?;
+    let [images, tokens, queries, heads, causal] = numbers(shape);
+    let kernel = match shape.head_dim {
+        64 => kernels::self_attention_backward_long_sm90_d64,
+        _ => kernels::self_attention_backward_long_sm90_d32,
+    };
+    kernel(gpu, launch, &dqkv, &dout, &qkv, lse, delta, images * heads, tokens, queries, heads, causal, scale(shape))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +187,9 @@ mod tests {
             for head_dim in [32, 64] {
                 for queries in [1, tokens.div_ceil(2), tokens] {
                     let shape = Shape { n: 2, tokens, queries, heads: 3, head_dim, causal: false };
+                    let (forward, backward) = plan_long(shape, 132);
+                    assert!(forward.shared.max(backward.shared) as usize <= SHARED, "{shape:?}");
+                    assert_eq!(backward.grid[0] as usize, 6 * 2 * tokens.div_ceil(128));
                     let forward = plan_forward(shape, 132);
                     assert!(forward.keys >= tokens && forward.stages >= 2, "{shape:?}: {forward:?}");
                     assert!(forward.launch.shared as usize <= SHARED && forward.launch.grid == [6, 1, 1]);

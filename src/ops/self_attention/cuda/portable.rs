@@ -56,29 +56,32 @@ pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16
     kernel(gpu, launch, out, lse, qkv, tokens, queries, heads, causal, scale(shape))
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Row sums of out∘dout, `[N, G, queries]`.
+pub(super) fn delta(gpu: &Gpu, delta: View<f32>, out: View<bf16>, dout: View<bf16>, shape: Shape) -> Result<()> {
+    let kernel = match shape.head_dim {
+        64 => kernels::self_attention_delta_d64,
+        _ => kernels::self_attention_delta_d32,
+    };
+    let [images, _, queries, heads, _] = numbers(shape);
+    kernel(gpu, plan(shape).delta, delta, out, dout, images, queries, heads)
+}
+
+/// `delta` as [`delta`] left it.
 pub(super) fn backward(
     gpu: &Gpu,
     dqkv: View<bf16>,
     dout: View<bf16>,
     qkv: View<bf16>,
-    out: View<bf16>,
     lse: View<f32>,
     delta: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    let Plan { delta: row_sums, backward, .. } = plan(shape);
-    let [images, tokens, queries, heads, causal] = numbers(shape);
-    if shape.head_dim == 64 {
-        kernels::self_attention_delta_d64(gpu, row_sums, delta, out, dout, images, queries, heads)?;
-    } else {
-        kernels::self_attention_delta_d32(gpu, row_sums, delta, out, dout, images, queries, heads)?;
-    }
     let kernel = match shape.head_dim {
         64 => kernels::self_attention_backward_d64,
         _ => kernels::self_attention_backward_d32,
     };
-    kernel(gpu, backward, dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale(shape))
+    let [_, tokens, queries, heads, causal] = numbers(shape);
+    kernel(gpu, plan(shape).backward, dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale(shape))
 }
 
 #[cfg(test)]
