@@ -99,7 +99,9 @@ impl Program {
                 Arg::F32(v) => u64::from(v.to_bits()).to_le_bytes(),
                 Arg::U64(v) => v.to_le_bytes(),
             };
-            params[param.offset..param.offset + param.size].copy_from_slice(&bytes[..param.size]);
+            // Blocks passed by value start with the argument and are zero behind it.
+            let size = param.size.min(8);
+            params[param.offset..param.offset + size].copy_from_slice(&bytes[..size]);
         }
         launch(&Launch {
             kernel,
