@@ -94,18 +94,22 @@ pub enum Variant {
     Portable64,
     /// mma.sync, tiles of 128 × 128.
     Portable128,
-    /// wgmma, tiles of 128 × 256 shared by two warpgroups.
-    Cooperative,
+    /// wgmma, tiles of 128 × 256 shared by two warpgroups, on at most so many multiprocessors.
+    Cooperative { sms: u32 },
     /// wgmma, tiles of 128 × 128 by two warpgroups in turn.
-    PingPong,
+    PingPong { sms: u32 },
 }
 
 impl Variant {
-    /// Those a device can run. Where a wgmma kernel cannot take a matrix (rows off 16 bytes), its variant runs the portable one.
+    /// Those a device can run; the wgmma kernels on few multiprocessors, so that small shapes too make a block take several tiles. Where
+    /// they cannot take a matrix (rows off 16 bytes), the portable kernel runs.
     pub fn all(gpu: &Gpu) -> &'static [Self] {
+        const FEW: u32 = 4;
         match gpu.arch() {
             Arch::Sm80 => &[Self::Portable64, Self::Portable128],
-            Arch::Sm90 => &[Self::Portable64, Self::Portable128, Self::Cooperative, Self::PingPong],
+            Arch::Sm90 => {
+                &[Self::Portable64, Self::Portable128, Self::Cooperative { sms: FEW }, Self::PingPong { sms: FEW }]
+            }
         }
     }
 
@@ -113,22 +117,19 @@ impl Variant {
     pub fn family(self) -> &'static str {
         match self {
             Self::Portable64 | Self::Portable128 => "mma.sync",
-            Self::Cooperative | Self::PingPong => "wgmma",
-        }
-    }
-
-    /// Tile of the portable kernels: the large one when it fills the card.
-    fn portable_tile(self, gpu: &Gpu, m: usize, n: usize) -> usize {
-        match self {
-            Self::Portable64 => 64,
-            Self::Portable128 => 128,
-            Self::Cooperative | Self::PingPong => portable_tile(gpu, m, n),
+            Self::Cooperative { .. } | Self::PingPong { .. } => "wgmma",
         }
     }
 }
 
-fn portable_tile(gpu: &Gpu, m: usize, n: usize) -> usize {
-    if portable::blocks(m, n, 128) >= gpu.sms() as usize { 128 } else { 64 }
+/// Tile of the portable kernels: the large one when it fills the card.
+fn portable_tile(gpu: &Gpu, variant: Option<Variant>, m: usize, n: usize) -> usize {
+    match variant {
+        Some(Variant::Portable64) => 64,
+        Some(Variant::Portable128) => 128,
+        _ if portable::blocks(m, n, 128) >= gpu.sms() as usize => 128,
+        _ => 64,
+    }
 }
 
 /// Outputs smaller than this on a side leave most of a wgmma tile unused.
@@ -188,19 +189,15 @@ pub fn product(
         return Ok(());
     }
     let large = product.m.min(product.n) >= WGMMA_SIDE;
-    let schedule = match variant {
-        Some(Variant::Cooperative) => Some(Schedule::Cooperative.or_possible(&product)),
-        Some(Variant::PingPong) => Some(Schedule::PingPong),
-        None if gpu.arch() == Arch::Sm90 && large => Some(Schedule::choose(&product, gpu.sms())),
-        _ => None,
+    let (schedule, sms) = match variant {
+        Some(Variant::Cooperative { sms }) => (Some(Schedule::Cooperative.or_possible(&product)), sms),
+        Some(Variant::PingPong { sms }) => (Some(Schedule::PingPong), sms),
+        None if gpu.arch() == Arch::Sm90 && large => (Some(Schedule::choose(&product, gpu.sms())), gpu.sms()),
+        _ => (None, gpu.sms()),
     };
     match schedule {
-        Some(schedule) if hopper::fits(&product) => hopper::product(gpu, &product, schedule),
-        _ => {
-            let (m, n) = (product.m, product.n);
-            let tile = variant.map_or_else(|| portable_tile(gpu, m, n), |variant| variant.portable_tile(gpu, m, n));
-            portable::product(gpu, &product, tile)
-        }
+        Some(schedule) if hopper::fits(&product) => hopper::product(gpu, &product, schedule, sms),
+        _ => portable::product(gpu, &product, portable_tile(gpu, variant, product.m, product.n)),
     }
 }
 
@@ -231,8 +228,8 @@ pub fn tn(
         return Ok(());
     }
     let partition = match variant {
-        Some(Variant::Cooperative) => Some(Partition::choose(m, n, k)),
-        Some(Variant::PingPong) => Some(Partition::all_shared(m, n, k)),
+        Some(Variant::Cooperative { .. }) => Some(Partition::choose(m, n, k)),
+        Some(Variant::PingPong { .. }) => Some(Partition::all_shared(m, n, k)),
         None if gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE => Some(Partition::choose(m, n, k)),
         _ => None,
     };

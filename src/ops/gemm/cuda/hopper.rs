@@ -102,9 +102,9 @@ fn map<T: Element>(x: Matrix<T>, rows: u32) -> Result<TensorMap> {
     TensorMap::tiled(x.data, &[x.columns as u64, x.rows as u64], &[stride], &[BOX, rows], Swizzle::B128)
 }
 
-pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule) -> Result<()> {
+pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule, sms: u32) -> Result<()> {
     let &Product { layout, a, b, y, epilogue, m, n, k } = product;
-    let at = schedule.plan(m, n, gpu.sms());
+    let at = schedule.plan(m, n, sms);
     let (bias, aux) = epilogue.operands();
     let a = map(a, ROWS as u32)?;
     let b = match layout {
