@@ -173,7 +173,7 @@ impl<'a> Machine<'a> {
             unit: Unit::detect(),
             order: Order::new(warps.len()),
             flags: Default::default(),
-            units: Units::new(count, warps.len()),
+            units: Units::new(count, warps.len(), launch.options.seed),
             blocks,
             warps,
             random: Random::new(launch.options.seed, stream),
@@ -311,6 +311,10 @@ impl<'a> Machine<'a> {
         let ended = self.warps.iter().filter(|w| w.ended()).count();
         lines.push(format!("\n    {ended} of {} warps have ended", self.warps.len()));
         let (w, pc, mask) = first.unwrap_or((0, 0, 1));
+        if let Some(fault) = units::stuck(self).filter(|_| kind == Kind::Deadlock) {
+            let text = format!("{}; waiting:{}", fault.text, lines.concat());
+            return self.finding(w, pc, Fault::lane(fault.kind, mask.trailing_zeros() as usize % 32, text));
+        }
         let text = if kind == Kind::Divergence {
             "lanes of a warp wait for each other at different places; waiting:"
         } else {

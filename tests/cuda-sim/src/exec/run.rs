@@ -28,6 +28,12 @@ pub fn warp(m: &mut Machine, w: usize, turn: u64) -> Result<(), Box<Finding>> {
             instructions += 1;
             lane_instructions += u64::from(active.count_ones());
             left = left.saturating_sub(1);
+            if code.wgmma
+                && active != 0
+                && let Err(fault) = units::touch(m, w, pc)
+            {
+                break Err((pc, fault));
+            }
             let flow = match &instr.op {
                 Op::Alu { f, d, a, b, c, imm } => {
                     let operands = alu::Operands { d: *d, a: *a, b: *b, c: *c, imm: *imm };

@@ -8,6 +8,7 @@ pub(crate) mod modes;
 mod module;
 mod parse;
 mod syntax;
+mod touched;
 pub(crate) mod types;
 mod variable;
 

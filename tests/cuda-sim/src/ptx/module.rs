@@ -84,8 +84,10 @@ pub(crate) struct Code {
     /// Predicates, the fixed ones included.
     pub predicates: usize,
     pub constants: Vec<ConstantRow>,
-    /// Uses wgmma: registers then need their last writer.
+    /// Uses wgmma: what touches its registers is then checked.
     pub wgmma: bool,
+    /// See [`Code::wgmma_registers`].
+    pub(super) touched: std::sync::OnceLock<Vec<Box<[super::touched::Touch]>>>,
 }
 
 impl Code {

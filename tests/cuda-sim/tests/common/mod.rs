@@ -22,6 +22,8 @@ pub enum Arg {
     I32(i32),
     F32(f32),
     U64(u64),
+    /// A tensor map.
+    Map([u8; 128]),
 }
 
 /// How a kernel is launched.
@@ -93,14 +95,16 @@ impl Program {
         let kernel = self.module.kernels.iter().find(|k| k.name == name).expect("a kernel of the module");
         let mut params = vec![0; kernel.param_bytes];
         for (param, arg) in kernel.params.iter().zip(args) {
-            let bytes: [u8; 8] = match *arg {
+            let plain: [u8; 8] = match *arg {
                 Arg::U32(v) => u64::from(v).to_le_bytes(),
                 Arg::I32(v) => (v as u64).to_le_bytes(),
                 Arg::F32(v) => u64::from(v.to_bits()).to_le_bytes(),
                 Arg::U64(v) => v.to_le_bytes(),
+                Arg::Map(_) => [0; 8],
             };
+            let bytes: &[u8] = if let Arg::Map(map) = arg { map } else { &plain };
             // Blocks passed by value start with the argument and are zero behind it.
-            let size = param.size.min(8);
+            let size = param.size.min(bytes.len());
             params[param.offset..param.offset + size].copy_from_slice(&bytes[..size]);
         }
         launch(&Launch {
