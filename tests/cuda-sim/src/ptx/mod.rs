@@ -1,5 +1,6 @@
 //! PTX text to kernels of decoded instructions. Anything unknown refuses the module and names its line.
 
+mod allocate;
 pub(crate) mod alu;
 mod decode;
 pub(crate) mod instruction;
@@ -11,6 +12,7 @@ mod syntax;
 mod touched;
 pub(crate) mod types;
 mod variable;
+mod visit;
 
 pub(crate) use decode::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_START, SHARED_WINDOW};
 pub(crate) use module::Code;

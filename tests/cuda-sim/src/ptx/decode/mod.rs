@@ -15,6 +15,7 @@ mod warp;
 
 use std::collections::HashMap;
 
+use super::allocate::allocate;
 use super::alu::Alu;
 use super::instruction::*;
 use super::lexer::Token;
@@ -49,7 +50,8 @@ pub struct Decoder<'c, 't, 'a> {
     dynamic_align: usize,
     dynamic_rows: Vec<usize>,
     local_end: usize,
-    next_row: usize,
+    /// For every row handed out, whether a 64-bit register starts there.
+    wide_rows: Vec<bool>,
     next_predicate: usize,
     fixups: Vec<Fixup<'a>>,
     /// Functions being decoded, outermost first.
@@ -84,7 +86,7 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
             dynamic_align: 16,
             dynamic_rows: Vec::new(),
             local_end: 0,
-            next_row: REG_FIRST as usize,
+            wide_rows: vec![false; REG_FIRST as usize],
             next_predicate: PRED_FIRST as usize,
             fixups: Vec::new(),
             calls: Vec::new(),
@@ -113,8 +115,8 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
             }
         }
         let static_shared = if self.dynamic_rows.is_empty() { self.shared_end } else { dynamic } - SHARED_START;
-        self.code.rows = self.next_row;
         self.code.predicates = self.next_predicate;
+        allocate(&mut self.code, &self.wide_rows);
         Ok((std::mem::take(&mut self.code), static_shared, self.local_end.next_multiple_of(16)))
     }
 
@@ -187,7 +189,7 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
                         }
                         Symbol::Predicate(first as Pred)
                     } else {
-                        Symbol::Register { first: self.rows(n * (1 + usize::from(ty.wide()))), ty }
+                        Symbol::Register { first: self.rows(n, ty.wide()), ty }
                     };
                     match count {
                         Some(count) => self.scopes.declare_range(scope, name, count, symbol),
@@ -301,16 +303,22 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
         self.emit(st.guard, Op::Alu { f, d, a: source(0), b: source(1), c: source(2), imm });
     }
 
-    /// Space for rows, 64-bit ones at even places so that they never straddle.
-    fn rows(&mut self, n: usize) -> Reg {
-        let first = self.next_row.next_multiple_of(2);
-        self.next_row = first + n;
+    /// Rows for `n` registers; 64-bit ones take two each, at even places so that they never straddle.
+    fn rows(&mut self, n: usize, wide: bool) -> Reg {
+        let first = self.wide_rows.len().next_multiple_of(2);
+        self.wide_rows.resize(first, false);
+        for _ in 0..n {
+            self.wide_rows.push(wide);
+            if wide {
+                self.wide_rows.push(false);
+            }
+        }
         first as Reg
     }
 
     /// A register that the program does not name.
     fn temporary(&mut self, wide: bool) -> Reg {
-        self.rows(1 + usize::from(wide))
+        self.rows(1, wide)
     }
 
     fn local(&mut self, bytes: usize, align: usize) -> usize {
