@@ -15,6 +15,9 @@ use super::gemm::{Mat, Threads, raw};
 use super::math::{exp, exp_nonpositive};
 use super::simd::{max, sum, vectorize};
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 /// Anchors per task.
 const ROWS: usize = 64;
 /// Candidates per block.
