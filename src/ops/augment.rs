@@ -4,6 +4,9 @@
 use super::{blur, jitter};
 use crate::rng::Stream;
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 /// How strongly views differ from their image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {

@@ -20,13 +20,18 @@ pub struct Scratch {
     sums: Vec<u32>,
 }
 
+/// The boxes of a blur: whole radius, and the weights of a value inside and of one at either end, in 24 fractional bits.
+/// `None` where they leave every value as it is.
+pub fn boxes(sigma: f32) -> Option<(usize, u32, u32)> {
+    let Kernel { radius, full, edge } = Kernel::new(box_radius(sigma));
+    (radius > 0 || edge > 0).then_some((radius, full, edge))
+}
+
 /// Blurs `[height, width, 3]` in place with standard deviation `sigma` ≥ 0.
 pub fn gaussian(pixels: &mut [u8], (width, height): (usize, usize), sigma: f32, scratch: &mut Scratch) {
     assert_eq!(pixels.len(), 3 * width * height, "blur: {} values for {width}×{height}", pixels.len());
-    let kernel = Kernel::new(box_radius(sigma));
-    if (kernel.radius == 0 && kernel.edge == 0) || pixels.is_empty() {
-        return;
-    }
+    let Some((radius, full, edge)) = boxes(sigma).filter(|_| !pixels.is_empty()) else { return };
+    let kernel = Kernel { radius, full, edge };
     let Scratch { turned, line, sums } = scratch;
     turned.resize(pixels.len(), 0);
     transpose(turned, pixels, (width, height));

@@ -64,9 +64,14 @@ pub fn grayscale(pixels: &mut [u8]) {
 /// Pixels that the hue shift works on at a time.
 const LANES: usize = 16;
 
+/// Steps of 1/255 turn in a `shift` of the hue.
+pub fn hue_steps(shift: f32) -> i32 {
+    (f64::from(shift) * 255.0) as i32
+}
+
 /// Turns the hue by `shift` of a circle, in steps of 1/255 turn counted in a byte that wraps at 256 (as torchvision does on Pillow's HSV).
 pub fn hue(pixels: &mut [u8], shift: f32) {
-    let steps = (f64::from(shift) * 255.0) as i32;
+    let steps = hue_steps(shift);
     vectorize(
         #[inline(always)]
         || {

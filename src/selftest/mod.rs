@@ -1,8 +1,10 @@
 //! Every kernel against its op on the CPU: the one body that the test suite runs on the simulated driver and
 //! `stablerep selftest` on a user's own card.
 
+mod augment;
 mod batchnorm;
 mod case;
+mod contrastive;
 mod cross_entropy;
 mod gemm;
 mod l2norm;
@@ -29,7 +31,9 @@ pub struct Check {
 
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
+    ("augment", augment::CHECKS),
     ("batchnorm", batchnorm::CHECKS),
+    ("contrastive", contrastive::CHECKS),
     ("cross_entropy", cross_entropy::CHECKS),
     ("gemm", gemm::CHECKS),
     ("l2norm", l2norm::CHECKS),

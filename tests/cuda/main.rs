@@ -29,7 +29,9 @@ macro_rules! ops {
 }
 
 ops! {
+    augment,
     batchnorm,
+    contrastive,
     cross_entropy,
     gemm,
     l2norm,
