@@ -310,6 +310,12 @@ impl Mbarriers {
     /// The live object, its use ordered after its initialisation.
     fn touch(&self, by: Operator, order: &Order, shared: &mut SharedMemory, at: u32, what: &str) -> Checked<usize> {
         let i = self.live(shared, at)?;
+        let (initialiser, clock) = self.objects[i].initialiser;
+        if initialiser != by.warp && order.happens(by.warp)[initialiser as usize] < clock {
+            let text =
+                format!("{what} of the mbarrier at shared address {at:#x} is not ordered after its initialisation");
+            return Err(Violation::new(Kind::SharedRace, text));
+        }
         let mut access = Access::atomic(order, by.warp, by.pc);
         let noted = shared.shadow.write(&mut access, at, 8);
         noted.map_err(|c| Violation::clash(c, &format!("{what} by warp {}", by.warp), order))?;
