@@ -365,7 +365,8 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
         if constexpr (KEYS) second[i] = 0.0f;
     }
     mbarrier_wait(shared.barrier(own.slot, OWN_FULL), own.parity);
-    int before = -1;  // slot whose products are still running
+    int before = -1;  // slot whose products are still running, which read these operands
+    uint32_t operand[TILE_ROWS / 16][4], ds[TILE_ROWS / 16][4];
     for (int step = item.begin; step < item.end; step++, stream.next(STREAM_STAGES)) {
         const uint32_t u = shared.stream(stream.slot, 0), w = shared.stream(stream.slot, 1);
         float s[TILE_ROWS / 2], dp[TILE_ROWS / 2];
@@ -385,7 +386,14 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
         wgmma_pin(s);
         wgmma_pin(first);
         if constexpr (KEYS) wgmma_pin(second);
-        if (before >= 0) warp_arrive(shared.barrier(before, STREAM_FREE));
+        if (before >= 0) {
+#pragma unroll
+            for (int k = 0; k < TILE_ROWS / 16; k++) {
+                wgmma_pin(ds[k]);
+                if constexpr (KEYS) wgmma_pin(operand[k]);
+            }
+            warp_arrive(shared.barrier(before, STREAM_FREE));
+        }
         before = stream.slot;
 
         const float2 *statistics = reinterpret_cast<const float2 *>(shared.statistics(stream.slot));
@@ -412,7 +420,6 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
                 if ((!KEYS && other >= p.tokens) || (p.causal && (KEYS ? self > other : other > self))) s[i] = 0.0f;
             }
         }
-        uint32_t operand[TILE_ROWS / 16][4];
         if constexpr (KEYS) as_operands<TILE_ROWS>(operand, s);
         wgmma_wait<0>();
         wgmma_pin(dp);
@@ -420,7 +427,6 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
         for (int i = 0; i < TILE_ROWS / 2; i++) {
             dp[i] = s[i] * (dp[i] - (KEYS ? streamed_delta[KEYS ? 2 * (i / 4) + (i & 1) : 0] : own_delta[(i >> 1) & 1]));
         }
-        uint32_t ds[TILE_ROWS / 16][4];
         as_operands<TILE_ROWS>(ds, dp);
         wgmma_pin(first);
         if constexpr (KEYS) wgmma_pin(second);

@@ -13,29 +13,31 @@ use crate::error::Result;
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 queries.
-    Hopper,
+    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 queries. On at most so many multiprocessors.
+    Hopper { sms: u32 },
     /// One side of a head streamed: any length.
-    HopperLong,
+    HopperLong { sms: u32 },
     /// cp.async and mma.sync: any length, every card.
     Portable,
 }
 
 impl Variant {
-    /// All variants of the forward pass that this GPU can run on this shape, the best one first.
-    pub fn forward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        Self::all(gpu.arch(), hopper::has_forward(shape))
+    /// All variants of the forward pass that the GPU can run on this shape, the best one first, on at most `sms` multiprocessors (few make a
+    /// block of small shapes too take several heads).
+    pub fn forward(gpu: &Gpu, shape: Shape, sms: u32) -> Vec<Self> {
+        Self::all(gpu.arch(), hopper::has_forward(shape), sms)
     }
 
     /// The same for the backward pass.
-    pub fn backward(gpu: &Gpu, shape: Shape) -> Vec<Self> {
-        Self::all(gpu.arch(), hopper::has_backward(shape))
+    pub fn backward(gpu: &Gpu, shape: Shape, sms: u32) -> Vec<Self> {
+        Self::all(gpu.arch(), hopper::has_backward(shape), sms)
     }
 
-    fn all(arch: Arch, fits: bool) -> Vec<Self> {
+    fn all(arch: Arch, fits: bool, sms: u32) -> Vec<Self> {
+        let (whole, long) = (Self::Hopper { sms }, Self::HopperLong { sms });
         match (arch, fits) {
-            (Arch::Sm90, true) => vec![Self::Hopper, Self::HopperLong, Self::Portable],
-            (Arch::Sm90, false) => vec![Self::HopperLong, Self::Portable],
+            (Arch::Sm90, true) => vec![whole, long, Self::Portable],
+            (Arch::Sm90, false) => vec![long, Self::Portable],
             (Arch::Sm80, _) => vec![Self::Portable],
         }
     }
@@ -54,7 +56,7 @@ pub fn scratch_len(shape: Shape) -> usize {
 /// # Panics
 /// If lengths or alignments (16 bytes) do not fit.
 pub fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
-    forward_by(Variant::forward(gpu, shape)[0], gpu, out, lse, qkv, shape)
+    forward_by(Variant::forward(gpu, shape, gpu.sms())[0], gpu, out, lse, qkv, shape)
 }
 
 /// [`forward`] by a chosen variant.
@@ -69,8 +71,8 @@ pub fn forward_by(
     check(shape, [out, qkv], lse)?;
     match variant {
         _ if shape.n == 0 => Ok(()),
-        Variant::Hopper => hopper::forward(gpu, out, lse, qkv, shape),
-        Variant::HopperLong => hopper::forward_long(gpu, out, lse, qkv, shape),
+        Variant::Hopper { sms } => hopper::forward(gpu, sms, out, lse, qkv, shape),
+        Variant::HopperLong { sms } => hopper::forward_long(gpu, sms, out, lse, qkv, shape),
         Variant::Portable => portable::forward(gpu, out, lse, qkv, shape),
     }
 }
@@ -93,7 +95,7 @@ pub fn backward(
     scratch: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    backward_by(Variant::backward(gpu, shape)[0], gpu, dqkv, dout, qkv, out, lse, scratch, shape)
+    backward_by(Variant::backward(gpu, shape, gpu.sms())[0], gpu, dqkv, dout, qkv, out, lse, scratch, shape)
 }
 
 /// [`backward`] by a chosen variant.
@@ -114,10 +116,10 @@ pub fn backward_by(
     check(shape, [dout, dqkv], delta)?;
     match variant {
         _ if shape.n == 0 => Ok(()),
-        Variant::Hopper => hopper::backward(gpu, dqkv, dout, qkv, out, lse, shape),
-        Variant::HopperLong => {
+        Variant::Hopper { sms } => hopper::backward(gpu, sms, dqkv, dout, qkv, out, lse, shape),
+        Variant::HopperLong { sms } => {
             portable::delta(gpu, delta, out, dout, shape)?;
-            hopper::backward_long(gpu, dqkv, dout, qkv, lse, delta, shape)
+            hopper::backward_long(gpu, sms, dqkv, dout, qkv, lse, delta, shape)
         }
         Variant::Portable => {
             portable::delta(gpu, delta, out, dout, shape)?;

@@ -97,8 +97,15 @@ fn map(view: View<bf16>, shape: Shape, parts: usize, tokens: usize, rows: usize)
     )
 }
 
-pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
-    let ForwardPlan { launch, keys, stages } = plan_forward(shape, gpu.sms());
+pub(super) fn forward(
+    gpu: &Gpu,
+    sms: u32,
+    out: View<bf16>,
+    lse: View<f32>,
+    qkv: View<bf16>,
+    shape: Shape,
+) -> Result<()> {
+    let ForwardPlan { launch, keys, stages } = plan_forward(shape, sms);
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
@@ -118,8 +125,10 @@ pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16
     kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale, stages as u32)
 }
 
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     gpu: &Gpu,
+    sms: u32,
     dqkv: View<bf16>,
     dout: View<bf16>,
     qkv: View<bf16>,
@@ -127,7 +136,7 @@ pub(super) fn backward(
     lse: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    let (launch, tiles) = plan_backward(shape, gpu.sms());
+    let (launch, tiles) = plan_backward(shape, sms);
     let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, TILE)?;
@@ -143,8 +152,15 @@ pub(super) fn backward(
     kernel(gpu, launch, &dqkv_map, &dout, &qkv, &out, dqkv, lse, images * heads, tokens, queries, heads, causal, scale)
 }
 
-pub(super) fn forward_long(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
-    let (launch, _) = plan_long(shape, gpu.sms());
+pub(super) fn forward_long(
+    gpu: &Gpu,
+    sms: u32,
+    out: View<bf16>,
+    lse: View<f32>,
+    qkv: View<bf16>,
+    shape: Shape,
+) -> Result<()> {
+    let (launch, _) = plan_long(shape, sms);
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
@@ -156,8 +172,10 @@ pub(super) fn forward_long(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View
 }
 
 /// `delta`: row sums of out∘dout, already there.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward_long(
     gpu: &Gpu,
+    sms: u32,
     dqkv: View<bf16>,
     dout: View<bf16>,
     qkv: View<bf16>,
@@ -165,7 +183,7 @@ pub(super) fn backward_long(
     delta: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    let (_, launch) = plan_long(shape, gpu.sms());
+    let (_, launch) = plan_long(shape, sms);
     let dqkv = map(dqkv, shape, 3, shape.tokens, TILE)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, TILE)?;
