@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, thread};
 
 /// Part of every stamp: raise it when the flags below change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Machine code made in release builds: (file suffix and ptxas target, PTX it comes from).
 const CUBINS: [(&str, &str); 4] = [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_90a", "sm_90a")];
@@ -174,7 +174,9 @@ impl Job<'_> {
         if log.contains("(C75") {
             return wrong("ptxas serialises its wgmmas (C75xx)");
         }
-        for kernel in resources(&log, target) {
+        let ptx = fs::read_to_string(self.file(&format!("{ptx}.ptx"))).map_err(|e| e.to_string())?;
+        for mut kernel in resources(&log, target) {
+            kernel.threads = most_threads(&ptx, &kernel.name);
             if kernel.spills > 0 || kernel.stack > 0 {
                 return wrong(&format!(
                     "{} uses {} bytes of stack, {} of spills",
@@ -209,13 +211,14 @@ struct Resources {
     stack: u32,
     spills: u32,
     shared: u32,
+    threads: u32,
 }
 
 impl Resources {
     fn json(&self) -> String {
-        let Self { name, target, registers, stack, spills, shared } = self;
+        let Self { name, target, registers, stack, spills, shared, threads } = self;
         format!(
-            r#"{{"kernel":"{name}","target":"{target}","registers":{registers},"stack":{stack},"spills":{spills},"static_shared":{shared}}}"#
+            r#"{{"kernel":"{name}","target":"{target}","registers":{registers},"stack":{stack},"spills":{spills},"static_shared":{shared},"threads":{threads}}}"#
         )
     }
 }
@@ -239,6 +242,14 @@ fn resources(log: &str, target: &str) -> Vec<Resources> {
         }
     }
     all
+}
+
+/// The `.maxntid` of a kernel, 1024 without one.
+fn most_threads(ptx: &str, kernel: &str) -> u32 {
+    let Some(entry) = ptx.split(".entry ").find(|text| text.split('(').next() == Some(kernel)) else { return 1024 };
+    let header = entry.split('{').next().unwrap_or_default();
+    let sizes = header.split(".maxntid").nth(1).and_then(|rest| rest.lines().next());
+    sizes.map_or(1024, |sizes| sizes.split(',').filter_map(|n| n.trim().parse::<u32>().ok()).product())
 }
 
 /// Rust for all files: their images, a typed launch function per kernel, and the resource report.

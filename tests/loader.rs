@@ -74,9 +74,10 @@ fn rows(loader: &mut Loader, config: &LoaderConfig, epoch: u64, step: u64) -> Ve
 fn batch(loader: &mut Loader, config: &LoaderConfig, epoch: u64, step: u64) -> (Vec<f32>, Vec<u32>) {
     let count = config.views() * config.captions_per_batch;
     let side = config.image_size;
-    let (mut images, mut labels) = (vec![f32::NAN; count * side * side * 3], vec![u32::MAX; count]);
-    loader.batch(epoch, step, &mut images, &mut labels).unwrap();
-    (images, labels)
+    let mut images = vec![f32::NAN; count * side * side * 3];
+    let drawn = loader.batch(epoch, step).unwrap();
+    drawn.render(&mut images).unwrap();
+    (images, drawn.labels())
 }
 
 #[test]
@@ -252,8 +253,7 @@ fn images_that_do_not_decode_are_replaced_and_counted() {
     let strict = LoaderConfig { max_bad: 3, ..tolerant };
     let mut loader = Loader::new(&strict).unwrap();
     rows(&mut loader, &strict, 0, 1);
-    let (mut images, mut labels) = (vec![0.0; 6 * SIDE * SIDE * 3], vec![0; 6]);
-    let error = loader.batch(0, 2, &mut images, &mut labels).unwrap_err();
+    let error = loader.batch(0, 2).unwrap_err();
     assert_eq!(error.exit_code(), 3);
     for part in ["00000.tar: 00000004_00", "corrupt PNG", "--max-bad allows 3"] {
         assert!(error.to_string().contains(part), "{error}");
@@ -285,8 +285,7 @@ fn nothing_left_to_fill_a_batch_is_an_error() {
     write_shard(&folder.path().join("00000.tar"), 0..4, 3, &|_, _, png| png.truncate(40));
     let config = LoaderConfig { captions_per_batch: 2, max_bad: 100, ..config(folder.path()) };
     let mut loader = Loader::new(&config).unwrap();
-    let (mut images, mut labels) = (vec![0.0; 6 * SIDE * SIDE * 3], vec![0; 6]);
-    let error = loader.batch(0, 0, &mut images, &mut labels).unwrap_err();
+    let error = loader.batch(0, 0).unwrap_err();
     assert!(
         error.exit_code() == 3 && error.to_string().contains("no caption with 3 readable images is left"),
         "{error}"

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::captions::{self, Format};
+use crate::bail;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -96,7 +97,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    Device::parse(&args.device)?;
+    if Device::parse(&args.device)? != Device::Cpu {
+        bail!(Usage, "--device {}: generation computes on the CPU in this version (training runs on the GPU); use --device cpu", args.device);
+    }
     let stats = generate::run(&Config {
         model: args.model,
         captions: args.captions,

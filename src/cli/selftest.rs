@@ -21,11 +21,18 @@ pub struct Args {
     /// Small shapes only: seconds instead of minutes
     #[arg(long)]
     quick: bool,
+    /// List the kernels with what the compiler gave them, and run nothing; needs no GPU
+    #[arg(long)]
+    kernels: bool,
 }
 
 /// # Errors
 /// Usage error for a device that is no GPU or a name that no check has; device error if there is no usable GPU; failed if a check is.
 pub fn run(args: Args) -> Result<()> {
+    #[cfg(cuda_kernels)]
+    if args.kernels {
+        return list();
+    }
     match Device::parse(&args.device)? {
         Device::Cpu => Err(crate::error::Error::Usage(
             "--device cpu: selftest compares a GPU with the CPU; give cuda or cuda:N".into(),
@@ -33,6 +40,33 @@ pub fn run(args: Args) -> Result<()> {
         #[cfg(cuda_kernels)]
         Device::Cuda(ordinal) => check(&args, ordinal),
     }
+}
+
+/// Registers, shared memory and threads of every kernel, and how many blocks of it the registers of a multiprocessor hold.
+#[cfg(cuda_kernels)]
+fn list() -> Result<()> {
+    use super::table::Table;
+    use crate::device::cuda::resources;
+
+    let mut table =
+        Table::new(&["file", "kernel", "target", ">threads", ">registers", ">static shared", ">blocks by registers"]);
+    let all = resources()?;
+    for (file, kernel) in all.iter().flat_map(|(file, kernels)| kernels.iter().map(move |kernel| (file, kernel))) {
+        table.row([
+            format!("kernels/{file}.cu"),
+            kernel.kernel.clone(),
+            kernel.target.clone(),
+            kernel.threads.to_string(),
+            kernel.registers.to_string(),
+            kernel.static_shared.to_string(),
+            kernel.blocks_by_registers().to_string(),
+        ]);
+    }
+    table.print();
+    if all.values().all(Vec::is_empty) {
+        println!("(a build without machine code: build with --release and without STABLEREP_PTX_ONLY)");
+    }
+    Ok(())
 }
 
 #[cfg(cuda_kernels)]

@@ -3,6 +3,9 @@
 //! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own and the running
 //! statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the linears take all rows at once.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bail;

@@ -5,6 +5,9 @@
 
 mod cadence;
 pub mod checkpoint;
+#[cfg(cuda_kernels)]
+mod cuda;
+mod engine;
 mod groups;
 pub mod loader;
 mod log;
@@ -28,12 +31,15 @@ pub use network::{Network, Outcome, State, Trainer};
 pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
 
 use cadence::Cadence;
+use engine::{Cpu, Engine};
 use loader::Loader;
 use log::{Entry, Log};
 
 /// File names inside the folder of a run.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const METRICS: &str = "metrics.jsonl";
+/// What to change when a run does not fit into memory.
+const SMALLER: &str = "lower --batch, --images-per-caption or --image-size, or take a smaller --model";
 const CONFIG: &str = "config.json";
 const DONE: &str = "done.json";
 
@@ -69,21 +75,16 @@ pub fn run(config: &Config) -> Result<Summary> {
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = recipe.schedule(steps_per_epoch)?;
 
-    let mut plan = Plan::new();
     let network = Network::new(recipe)?;
-    let mut state = State::new(&mut plan, &network);
-    let mut trainer = Trainer::new(&mut plan, network, recipe);
-    let rows = recipe.images_per_step();
-    let mut images = plan.f32("loader", "batch", rows * recipe.model.image_len());
-    let mut labels = vec![0u32; rows];
-    plan.record("loader", "decoded images (at most)", loader.cache_bytes());
-    plan.check(*device, "lower --batch, --images-per-caption or --image-size, or take a smaller --model")?;
-
     let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
-    let parameters = trainer.network().table.len();
+    let rows = recipe.images_per_step();
+    let parameters = network.table.len();
     let summary = Summary { steps: schedule.steps, images_per_step: rows, parameters, checkpoint: path.clone() };
+    let mut plan = Plan::new();
+    plan.record("loader", "decoded images (at most)", loader.cache_bytes());
+    let mut engine = engine(*device, recipe, plan)?;
     if !path.exists() {
-        state.init(trainer.network(), recipe)?;
+        engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let _occupied = store::occupy_folder(output)?;
@@ -93,24 +94,28 @@ pub fn run(config: &Config) -> Result<Summary> {
         return Ok(summary);
     }
     if path.exists() {
-        checkpoint::load(&path, trainer.network(), &mut state, recipe)?;
+        engine.resume(&path, recipe)?;
     }
-    describe(recipe, &loader, &summary, state.step);
-    eprintln!("{plan}");
+    describe(recipe, &loader, &summary, engine.step_count());
 
-    let mut log = Log::open(output, state.step, schedule.steps)?;
+    let mut log = Log::open(output, engine.step_count(), schedule.steps)?;
+    let record = |log: &mut Log, outcome: Option<Outcome>| -> Result<()> {
+        let Some(Outcome { step, loss, grad_norm }) = outcome else { return Ok(()) };
+        let (epoch, lr) = (step / steps_per_epoch, schedule.lr(step));
+        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 }, rows)
+    };
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
-    while state.step < schedule.steps {
-        let (step, lr) = (state.step, schedule.lr(state.step));
-        let (epoch, position) = (step / steps_per_epoch, step % steps_per_epoch);
-        loader.batch(epoch, position, &mut images, &mut labels)?;
+    while engine.step_count() < schedule.steps {
+        let step = engine.step_count();
+        let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
+        let mut labels = batch.labels();
         recipe.method.label(&mut labels, recipe.batch);
-        let Outcome { loss, grad_norm } = trainer.step(&mut state, &images, &labels, lr)?;
-        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 }, rows)?;
-        let last = state.step == schedule.steps;
-        if last || store::interrupted() || cadence.due(state.step) {
+        record(&mut log, engine.step(&batch, &labels, schedule.lr(step))?)?;
+        let last = engine.step_count() == schedule.steps;
+        if last || store::interrupted() || cadence.due(engine.step_count()) {
+            record(&mut log, engine.settle()?)?;
             log.sync()?;
-            checkpoint::save(&path, trainer.network(), &state, recipe, steps_per_epoch)?;
+            checkpoint::save(&path, &network, engine.state()?, recipe, steps_per_epoch)?;
         }
         if !last {
             store::check_interrupt("run the same command again to go on")?;
@@ -119,6 +124,15 @@ pub fn run(config: &Config) -> Result<Summary> {
     log.finish();
     write_summary(&done, &summary)?;
     Ok(summary)
+}
+
+/// The engine of `device`; `plan` already counts what the host holds beside it.
+fn engine(device: Device, recipe: &Recipe, plan: Plan) -> Result<Box<dyn Engine>> {
+    match device {
+        Device::Cpu => Ok(Box::new(Cpu::new(recipe, plan)?)),
+        #[cfg(cuda_kernels)]
+        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, plan)?)),
+    }
 }
 
 fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {

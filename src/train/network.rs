@@ -12,9 +12,9 @@ use crate::ops::{l2norm, reduce};
 use crate::weights::{ParamTable, SafeTensors};
 
 /// Rows shorter than this are not scaled to unit length.
-const NORM_EPS: f32 = 1e-12;
+pub(super) const NORM_EPS: f32 = 1e-12;
 /// AdamW's epsilon.
-const ADAM_EPS: f64 = 1e-8;
+pub(super) const ADAM_EPS: f64 = 1e-8;
 
 /// Where the tensors of backbone (`visual.…`) and head (`image_mlp.…`) lie.
 #[derive(Debug)]
@@ -104,6 +104,8 @@ pub struct Trainer {
 /// Numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
+    /// Counted from 0.
+    pub step: u64,
     pub loss: f64,
     /// Of all gradients together, before the update.
     pub grad_norm: f64,
@@ -166,10 +168,11 @@ impl Trainer {
             return Err(self.diverged(state, images, "the gradient norm", grad_norm));
         }
 
+        let step = state.step;
         state.step += 1;
         let adamw = AdamW { lr, step: state.step, ..self.adamw };
         adamw.update(&mut state.params, &mut state.m, &mut state.v, &self.grads, &self.groups);
-        Ok(Outcome { loss, grad_norm })
+        Ok(Outcome { step, loss, grad_norm })
     }
 
     /// Looks for the first tensor that is not finite, in the order of computation: parameters, images, activations, gradients
@@ -187,10 +190,14 @@ impl Trainer {
         let mut all = params.chain(images).chain(acts).chain(loss).chain(grads);
         let first = all.find(|(_, values)| !reduce::all_finite(values));
         let first = first.map_or_else(|| "no stored tensor; the loss itself overflowed".to_owned(), |(name, _)| name);
-        Error::Diverged(format!(
-            "step {}: {what} is {value}; first not finite: {first}. The checkpoint before it is kept; \
-             try a lower --blr, a longer warm-up, or a higher --temperature",
-            state.step
-        ))
+        diverged(state.step, what, value, &first)
     }
+}
+
+/// The error of an update whose loss or gradient norm is `value`; `first` names the first tensor that is not finite.
+pub(super) fn diverged(step: u64, what: &str, value: f64, first: &str) -> Error {
+    Error::Diverged(format!(
+        "step {step}: {what} is {value}; first not finite: {first}. The checkpoint before it is kept; \
+         try a lower --blr, a longer warm-up, or a higher --temperature"
+    ))
 }

@@ -1,9 +1,13 @@
 //! Names, shapes and layouts of tensors: in memory (one flat parameter buffer) and on disk (safetensors).
 
+#[cfg(cuda_kernels)]
+mod device;
 mod names;
 mod params;
 mod safetensors;
 
+#[cfg(cuda_kernels)]
+pub use device::DeviceParams;
 pub use names::BackboneNames;
 pub use params::{Param, ParamInfo, ParamTable, pair_mut};
 pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

@@ -13,6 +13,11 @@ impl Param {
         &flat[self.offset..self.offset + self.len]
     }
 
+    /// Its values' places in the flat buffer.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len
+    }
+
     /// This tensor inside `flat`, to write.
     pub fn of_mut<'a>(&self, flat: &'a mut [f32]) -> &'a mut [f32] {
         &mut flat[self.offset..self.offset + self.len]

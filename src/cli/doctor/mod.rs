@@ -160,10 +160,37 @@ fn intact(name: &str, bytes: &[u8]) -> bool {
     }
 }
 
+/// Opens the first GPU, as `--device cuda` will.
+#[cfg(cuda_kernels)]
+fn gpu() -> Finding {
+    use crate::device::cuda::Gpu;
+    let opened = || -> Result<String> {
+        let count = Gpu::count()?;
+        let gpu = Gpu::open(0)?;
+        let ((major, minor), (free, total)) = (gpu.capability(), gpu.memory()?);
+        let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+        Ok(format!(
+            "{}{more}, compute capability {major}.{minor}, {} of {} free; `stablerep train --device cuda` uses it, `stablerep selftest` checks it",
+            gpu.name(),
+            human_bytes(free),
+            human_bytes(total)
+        ))
+    };
+    match (opened(), machine::nvidia_driver()) {
+        (Ok(text), _) => Finding { ok: true, what: "gpu", text },
+        // A driver that cannot be used is worth a warning; a machine without a GPU is in order.
+        (Err(error), Some(driver)) => Finding { ok: false, what: "gpu", text: format!("driver {driver}: {error}") },
+        (Err(_), None) => {
+            Finding { ok: true, what: "gpu", text: "no NVIDIA driver; everything runs on the CPU".into() }
+        }
+    }
+}
+
+#[cfg(not(cuda_kernels))]
 fn gpu() -> Finding {
     let text = match machine::nvidia_driver() {
-        Some(driver) => format!("NVIDIA driver {driver}; this version computes on the CPU and leaves the GPU idle"),
-        None => "no NVIDIA driver; everything runs on the CPU, the same commands and results".into(),
+        Some(driver) => format!("NVIDIA driver {driver}, but this build has no CUDA kernels: run dev/cuda-toolchain.sh and build again"),
+        None => "no NVIDIA driver; everything runs on the CPU".into(),
     };
-    Finding { ok: true, what: "gpu", text }
+    Finding { ok: machine::nvidia_driver().is_none(), what: "gpu", text }
 }

@@ -19,13 +19,18 @@ pub(super) struct BlockShape {
 
 impl BlockShape {
     /// Rows that enter and rows that leave.
-    fn rows(self) -> (usize, usize) {
+    pub fn rows(self) -> (usize, usize) {
         (self.n * self.tokens, self.n * self.queries)
     }
 
     pub fn attention(self) -> self_attention::Shape {
         let Self { n, tokens, queries, heads, .. } = self;
         self_attention::Shape { n, tokens, queries, heads, head_dim: self.width / heads, causal: false }
+    }
+
+    /// Row i of what leaves the attention continues row i of the stream, or its image's first row when only class tokens ask.
+    pub fn residual_stride(self) -> usize {
+        self.tokens / self.queries * self.width
     }
 
     /// qkv, proj, fc1, fc2.
@@ -39,12 +44,12 @@ impl BlockShape {
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    norm1: [Param; 2],
-    qkv: [Param; 2],
-    proj: [Param; 2],
-    norm2: [Param; 2],
-    fc1: [Param; 2],
-    fc2: [Param; 2],
+    pub(super) norm1: [Param; 2],
+    pub(super) qkv: [Param; 2],
+    pub(super) proj: [Param; 2],
+    pub(super) norm2: [Param; 2],
+    pub(super) fc1: [Param; 2],
+    pub(super) fc2: [Param; 2],
 }
 
 impl Block {
@@ -73,9 +78,7 @@ impl Block {
         linear::forward(&mut acts.qkv, &acts.norm1, w, b, qkv);
         self_attention::forward(&mut acts.attention, &mut acts.lse, &acts.qkv, shape.attention());
         let (w, b) = at(self.proj);
-        // Row i of what leaves the attention continues row i of x, or its image's first row when only class tokens ask.
-        let stride = shape.tokens / shape.queries * shape.width;
-        linear::forward_residual(&mut acts.middle, (x, stride), &acts.attention, w, b, proj);
+        linear::forward_residual(&mut acts.middle, (x, shape.residual_stride()), &acts.attention, w, b, proj);
         let (w, b) = at(self.norm2);
         layernorm::forward(&mut acts.norm2, &mut acts.stats2, &acts.middle, w, b, EPS);
         let (w, b) = at(self.fc1);

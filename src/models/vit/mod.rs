@@ -4,7 +4,11 @@
 
 mod acts;
 mod block;
+#[cfg(cuda_kernels)]
+mod block_cuda;
 mod config;
+#[cfg(cuda_kernels)]
+pub mod cuda;
 
 pub use acts::VitActs;
 pub use config::VitConfig;

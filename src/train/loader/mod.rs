@@ -9,6 +9,7 @@
 //! stands in (the next of the caption's drawn order), or, when none is left, the caption n places further in the epoch's order does. Each is
 //! counted once; more than `max_bad` stop the run.
 
+mod batch;
 mod decode;
 mod source;
 
@@ -17,14 +18,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use rayon::prelude::*;
-
-use super::views::Augmenter;
 use crate::bail;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::augment::{Augment, AugmentParams, Policy};
 use crate::rng::{Domain, Stream};
+
+pub use batch::{Batch, Row};
+
 use decode::Images;
 use source::{Found, Source};
 
@@ -129,21 +130,13 @@ impl Loader {
         self.source.cache_bytes()
     }
 
-    /// Fills `images` `[views·n, side, side, 3]` with the normalised views of step `step` of `epoch`, view-major (row = slot·n + caption;
-    /// slot = image·crops + crop), and `labels` `[views·n]` with the number of each row's caption text.
+    /// The rows of step `step` of `epoch`: decoded images, the parameters of their views, and their labels.
     ///
     /// # Errors
     /// Data error once more than `max_bad` samples turned out bad, or a batch cannot be filled.
-    pub fn batch(&mut self, epoch: u64, step: u64, images: &mut [f32], labels: &mut [u32]) -> Result<()> {
+    pub fn batch(&mut self, epoch: u64, step: u64) -> Result<Batch> {
         let LoaderConfig { captions_per_batch: n, crops, image_size: side, seed, .. } = self.config;
-        let rows = self.config.views() * n;
-        assert!(
-            images.len() == rows * side * side * 3 && labels.len() == rows && step < self.steps_per_epoch(),
-            "batch: images {} labels {} step {step} for {rows} rows of side {side}, {} steps",
-            images.len(),
-            labels.len(),
-            self.steps_per_epoch()
-        );
+        assert!(step < self.steps_per_epoch(), "batch: step {step} of {}", self.steps_per_epoch());
         self.ahead.finish();
         let found: Vec<Found> = self.source.find(epoch, step)?;
         let bad: BTreeMap<u32, String> = found.iter().flat_map(|one| one.bad.iter().cloned()).collect();
@@ -161,18 +154,15 @@ impl Loader {
             crop_scale: self.config.crop_scale,
             downsample: self.config.downsample,
         };
-        images.par_chunks_exact_mut(side * side * 3).zip(labels.par_iter_mut()).enumerate().try_for_each_init(
-            Augmenter::default,
-            |augmenter, (row, (out, label))| {
-                let (slot, one) = (row / n, &found[row % n]);
-                *label = one.label;
-                let (sample, image) = &one.images[slot / crops];
-                let ids = [epoch as u32, *sample, (slot % crops) as u32];
-                let mut stream = Stream::new(seed, Domain::Augmentation, ids);
-                let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
-                augmenter.view(out, image, &params, side)
-            },
-        )
+        let row = |row: usize| {
+            let (slot, one) = (row / n, &found[row % n]);
+            let (sample, image) = &one.images[slot / crops];
+            let ids = [epoch as u32, *sample, (slot % crops) as u32];
+            let mut stream = Stream::new(seed, Domain::Augmentation, ids);
+            let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
+            Row { image: Arc::clone(image), params, label: one.label }
+        };
+        Ok(Batch { rows: (0..self.config.views() * n).map(row).collect(), side })
     }
 
     fn count(&mut self, message: &str) -> Result<()> {

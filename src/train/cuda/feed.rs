@@ -1,0 +1,176 @@
+//! What an update reads from the host: pictures, how to make views of them, labels, the optimizer's settings. One pinned copy per
+//! update, of two that take turns, so that the host packs the next batch while the device still reads this one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::device::cuda::{Gpu, Mark, Owned, Pinned, View};
+use crate::error::Result;
+use crate::ops::augment::cuda::{self as augment, Job, Plan, Slot as Scratch};
+use crate::ops::optimizer::cuda::SETTINGS;
+use crate::train::loader::{Batch, Row};
+use crate::train::recipe::Recipe;
+
+/// Sections begin at multiples of this.
+const ALIGN: usize = 256;
+
+/// Offsets of the sections, bytes. Pictures come last: they alone vary in size.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    rows: usize,
+    labels: usize,
+    jobs: usize,
+    pictures: usize,
+}
+
+impl Layout {
+    fn new(rows: usize) -> Self {
+        let after = |start: usize, bytes: usize| (start + bytes).next_multiple_of(ALIGN);
+        let labels = after(0, SETTINGS * size_of::<f32>());
+        let jobs = after(labels, rows * size_of::<u32>());
+        Self { rows, labels, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
+    }
+}
+
+/// Host memory of one update, and when the device has read it.
+#[derive(Debug)]
+struct Slot {
+    staged: Pinned<u8>,
+    read: Option<Mark>,
+}
+
+/// The way from the loader's batches to views on the device.
+#[derive(Debug)]
+pub struct Feed {
+    layout: Layout,
+    side: usize,
+    downsample: bool,
+    slots: [Slot; 2],
+    input: Owned<u8>,
+    /// What the pictures so far take while views are made of them.
+    need: Scratch,
+    plan: Plan,
+    scratch: Owned<u8>,
+    views: Owned<u8>,
+}
+
+impl Feed {
+    pub fn new(gpu: &Gpu, recipe: &Recipe) -> Result<Self> {
+        let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
+        let layout = Layout::new(rows);
+        let (need, downsample) = (Scratch::default(), recipe.downsample);
+        let plan = Plan::on(gpu, side, need);
+        let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(layout.pictures)?, read: None }) };
+        Ok(Self {
+            layout,
+            side,
+            downsample,
+            slots: [slot()?, slot()?],
+            input: gpu.zeros(layout.pictures)?,
+            need,
+            plan,
+            scratch: gpu.zeros(0)?,
+            views: gpu.zeros(rows * side * side * 3)?,
+        })
+    }
+
+    /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are larger than any
+    /// before.
+    pub fn fill(
+        &mut self,
+        gpu: &Gpu,
+        step: u64,
+        batch: &Batch,
+        labels: &[u32],
+        settings: &[f32; SETTINGS],
+    ) -> Result<bool> {
+        let Layout { rows, .. } = self.layout;
+        assert!(batch.rows.len() == rows && labels.len() == rows, "feed: {} rows for {rows}", batch.rows.len());
+        let (offsets, bytes) = self.place(batch);
+        let mut moved = false;
+        if bytes > self.input.view().len() {
+            // An eighth more, so that sizes that vary a little do not move it often.
+            self.input = gpu.zeros(bytes + bytes / 8)?;
+            moved = true;
+        }
+        let job = |(row, (view, &offset)): (usize, (&Row, &usize))| {
+            let size = (view.image.width, view.image.height);
+            Job::new(&view.params, size, offset - self.layout.pictures, row)
+        };
+        let jobs = batch.rows.iter().zip(&offsets).enumerate().map(job).collect::<Result<Vec<Job>>>()?;
+        let pictures = batch.rows.iter().map(|row| (row.image.width, row.image.height));
+        let need = pictures.fold(self.need, |need, (width, height)| {
+            need.join(Scratch::for_pictures(width, height, self.downsample, self.side))
+        });
+        if need != self.need {
+            (self.need, self.plan) = (need, Plan::on(gpu, self.side, need));
+            self.scratch = gpu.zeros(self.plan.scratch_len())?;
+            moved = true;
+        }
+
+        let slot = &mut self.slots[(step % 2) as usize];
+        if let Some(read) = slot.read.take() {
+            read.wait()?;
+        }
+        if bytes > slot.staged.len() {
+            slot.staged = gpu.pinned(bytes + bytes / 8)?;
+        }
+        put(&mut slot.staged, 0, settings);
+        put(&mut slot.staged, self.layout.labels, labels);
+        put(&mut slot.staged, self.layout.jobs, &jobs);
+        for (row, &offset) in batch.rows.iter().zip(&offsets) {
+            put(&mut slot.staged, offset, &row.image.data);
+        }
+        gpu.write_pinned(self.input.view().slice(0..bytes), &slot.staged)?;
+        slot.read = Some(gpu.mark()?);
+        Ok(moved)
+    }
+
+    /// Where the picture of each row goes, once each; and the bytes up to the end of the last.
+    fn place(&self, batch: &Batch) -> (Vec<usize>, usize) {
+        let mut end = self.layout.pictures;
+        let mut placed = HashMap::new();
+        let place = |row: &Row| {
+            *placed.entry(Arc::as_ptr(&row.image)).or_insert_with(|| {
+                let start = end;
+                end = (end + row.image.data.len()).next_multiple_of(ALIGN);
+                start
+            })
+        };
+        let offsets = batch.rows.iter().map(place).collect();
+        (offsets, end)
+    }
+
+    /// Queues making the views.
+    pub fn render(&self, gpu: &Gpu) -> Result<()> {
+        let input = self.input.view();
+        let pictures = input.slice(self.layout.pictures..input.len());
+        let jobs = self.section::<Job>(self.layout.jobs, self.layout.rows);
+        augment::views(gpu, self.views.view(), jobs, pictures, &self.plan, self.scratch.view())
+    }
+
+    /// `[rows, side, side, 3]`.
+    pub fn views(&self) -> View<u8> {
+        self.views.view()
+    }
+
+    pub fn labels(&self) -> View<u32> {
+        self.section(self.layout.labels, self.layout.rows)
+    }
+
+    pub fn settings(&self) -> View<f32> {
+        self.section(0, SETTINGS)
+    }
+
+    fn section<T: crate::device::cuda::Element>(&self, start: usize, len: usize) -> View<T> {
+        self.input.view().slice(start..start + len * size_of::<T>()).cast()
+    }
+}
+
+/// Writes `values` at byte `at`.
+fn put<T: Pod>(bytes: &mut [u8], at: usize, values: &[T]) {
+    let values: &[u8] = bytemuck::cast_slice(values);
+    bytes[at..at + values.len()].copy_from_slice(values);
+}

@@ -1,0 +1,95 @@
+//! Where the steps of a run are computed.
+
+use std::path::Path;
+
+use super::checkpoint;
+use super::loader::Batch;
+use super::network::{Network, Outcome, State, Trainer};
+use super::recipe::Recipe;
+use crate::device::{Device, Plan};
+use crate::error::Result;
+
+/// What the loop of a run needs of a device.
+pub trait Engine {
+    /// Random initial weights, or those of `recipe.init_from`.
+    ///
+    /// # Errors
+    /// Data error if that file cannot be used.
+    fn init(&mut self, recipe: &Recipe) -> Result<()>;
+
+    /// Goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// Data error if the file is damaged or of another recipe.
+    fn resume(&mut self, checkpoint: &Path, recipe: &Recipe) -> Result<()>;
+
+    /// Updates done, queued ones included.
+    fn step_count(&self) -> u64;
+
+    /// Begins one update at learning rate `lr`; `labels` are those of `batch`'s rows after the method changed them. Returns the numbers of
+    /// the last update that has ended and has not been returned: a device that runs behind the host is one update late.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those before that update.
+    fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>>;
+
+    /// Waits, and returns the numbers of an update that [`Engine::step`] has not returned.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    fn settle(&mut self) -> Result<Option<Outcome>>;
+
+    /// Everything a checkpoint keeps, on the host; call [`Engine::settle`] first.
+    fn state(&mut self) -> Result<&State>;
+}
+
+/// The CPU: every update has ended when [`Engine::step`] returns.
+#[derive(Debug)]
+pub struct Cpu {
+    trainer: Trainer,
+    state: State,
+    images: Vec<f32>,
+}
+
+impl Cpu {
+    /// Takes all buffers from `plan` and refuses what does not fit.
+    ///
+    /// # Errors
+    /// Device error if the plan does not fit.
+    pub fn new(recipe: &Recipe, mut plan: Plan) -> Result<Self> {
+        let network = Network::new(recipe)?;
+        let state = State::new(&mut plan, &network);
+        let trainer = Trainer::new(&mut plan, network, recipe);
+        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+        plan.check(Device::Cpu, super::SMALLER)?;
+        eprintln!("{plan}");
+        Ok(Self { trainer, state, images })
+    }
+}
+
+impl Engine for Cpu {
+    fn init(&mut self, recipe: &Recipe) -> Result<()> {
+        self.state.init(self.trainer.network(), recipe)
+    }
+
+    fn resume(&mut self, path: &Path, recipe: &Recipe) -> Result<()> {
+        checkpoint::load(path, self.trainer.network(), &mut self.state, recipe)
+    }
+
+    fn step_count(&self) -> u64 {
+        self.state.step
+    }
+
+    fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>> {
+        batch.render(&mut self.images)?;
+        self.trainer.step(&mut self.state, &self.images, labels, lr).map(Some)
+    }
+
+    fn settle(&mut self) -> Result<Option<Outcome>> {
+        Ok(None)
+    }
+
+    fn state(&mut self) -> Result<&State> {
+        Ok(&self.state)
+    }
+}

@@ -1,0 +1,47 @@
+//! A drawn batch: which image each row is made of, and how; rendered on the CPU or handed to a device.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::super::views::Augmenter;
+use crate::error::Result;
+use crate::image::Rgb8;
+use crate::ops::augment::AugmentParams;
+
+/// One row of a batch.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub image: Arc<Rgb8>,
+    pub params: AugmentParams,
+    /// Number of the caption's text.
+    pub label: u32,
+}
+
+/// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub rows: Vec<Row>,
+    /// Side of a view, pixels.
+    pub side: usize,
+}
+
+impl Batch {
+    /// Fills `images` `[rows, side, side, 3]` with the normalised views.
+    ///
+    /// # Panics
+    /// If `images` has another length.
+    pub fn render(&self, images: &mut [f32]) -> Result<()> {
+        let view = self.side * self.side * 3;
+        assert_eq!(images.len(), self.rows.len() * view, "batch: {} rows of side {}", self.rows.len(), self.side);
+        images.par_chunks_exact_mut(view).zip(&self.rows).try_for_each_init(
+            Augmenter::default,
+            |augmenter, (out, row)| augmenter.view(out, &row.image, &row.params, self.side),
+        )
+    }
+
+    /// The label of every row.
+    pub fn labels(&self) -> Vec<u32> {
+        self.rows.iter().map(|row| row.label).collect()
+    }
+}

@@ -1,0 +1,111 @@
+//! What the user reads when there is no usable GPU, or a GPU fails: one clear line, exit code 4, and the state that was saved.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{Model, has_kernels, stablerep, text};
+use crate::train::{metrics, words};
+
+/// Fails unless the command ends with this exit code and one `error:` that holds every needle.
+fn fails(command: &mut Command, exit_code: i32, needles: &[&str]) {
+    let output = command.output().unwrap();
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(exit_code), "{command:?}\n{text}");
+    assert_eq!(text.matches("error:").count(), 1, "{text}");
+    for needle in needles {
+        assert!(text.contains(needle), "expected `{needle}` in:\n{text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+fn selftest(model: Model) -> Command {
+    stablerep(model, &["selftest", "--quick"])
+}
+
+#[test]
+fn no_driver() {
+    if !has_kernels() {
+        return;
+    }
+    let empty = TempDir::new().unwrap();
+    let mut command = selftest(Model::H200);
+    command.env("LD_LIBRARY_PATH", empty.path());
+    // A machine with a real driver finds it in the system's folders: nothing to see here then.
+    if !std::path::Path::new("/proc/driver/nvidia/version").exists() {
+        fails(&mut command, 4, &["no NVIDIA driver", "libcuda.so.1", "--device cpu"]);
+    }
+}
+
+#[test]
+fn driver_too_old() {
+    if has_kernels() {
+        let mut command = selftest(Model::H200);
+        fails(command.env("CUDA_SIM_DRIVER_VERSION", "12020"), 4, &["supports CUDA 12.2", "13.0", "driver 580"]);
+    }
+}
+
+#[test]
+fn no_device() {
+    if has_kernels() {
+        let mut command = selftest(Model::H200);
+        fails(command.env("CUDA_SIM_DEVICE", "none"), 4, &["sees no GPU", "--device cpu"]);
+        let mut other = stablerep(Model::H200, &["selftest", "--device", "cuda:3"]);
+        fails(&mut other, 4, &["cuda:3", "numbered from 0"]);
+    }
+}
+
+#[test]
+fn device_too_old() {
+    if has_kernels() {
+        let mut command = selftest(Model::A100);
+        fails(command.env("CUDA_SIM_CAPABILITY", "7.5"), 4, &["compute capability 7.5", "8.0 (Ampere)"]);
+    }
+}
+
+#[test]
+fn nonsense_is_a_usage_error() {
+    for device in ["gpu", "cuda:", "cuda:x", "cuda0"] {
+        let mut command = stablerep(Model::H200, &["selftest", "--device", device]);
+        fails(&mut command, 2, &[&format!("--device {device}"), "cuda:N"]);
+    }
+    if has_kernels() {
+        fails(&mut stablerep(Model::H200, &["selftest", "nosuchkernel"]), 2, &["no check has that name"]);
+        fails(&mut stablerep(Model::H200, &["selftest", "--device", "cpu"]), 2, &["compares a GPU with the CPU"]);
+    }
+}
+
+#[test]
+fn out_of_memory_is_known_before_the_first_step() {
+    if !has_kernels() {
+        return;
+    }
+    let output = TempDir::new().unwrap();
+    let words = words(output.path(), "cuda", "5", "1000steps");
+    let mut command = stablerep(Model::A100, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    command.env("CUDA_SIM_MEMORY", (1 << 20).to_string());
+    fails(&mut command, 4, &["out of memory before the first step", "--batch", "memory plan"]);
+    assert!(!output.path().join("checkpoint.safetensors").exists());
+}
+
+/// A kernel that reads out of bounds from the third update on: the run stops, and what was saved before is there.
+#[test]
+fn a_kernel_that_fails_leaves_the_last_checkpoint() {
+    if !has_kernels() {
+        return;
+    }
+    let output = TempDir::new().unwrap();
+    let words = words(output.path(), "cuda", "6", "2steps");
+    let mut command = stablerep(Model::A100, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    // The simulator's own switch: launch number N of the named kernel fails as a bad access does.
+    command.env("CUDA_SIM_FAIL_LAUNCH", "optimizer:5");
+    fails(&mut command, 4, &["ILLEGAL_ADDRESS", "stablerep selftest"]);
+    let lines = metrics(output.path());
+    assert!(output.path().join("checkpoint.safetensors").exists() && (4..6).contains(&lines.len()), "{lines:?}");
+    assert!(!output.path().join("done.json").exists());
+    let resumed = stablerep(Model::A100, &words.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    assert_eq!(metrics(output.path()).len(), 6);
+    assert!(fs::exists(output.path().join("done.json")).unwrap());
+}
