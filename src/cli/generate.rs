@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::captions::{self, Format};
 use crate::bail;
+use crate::captions::{self, Format};
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -98,7 +98,11 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     if Device::parse(&args.device)? != Device::Cpu {
-        bail!(Usage, "--device {}: generation computes on the CPU in this version (training runs on the GPU); use --device cpu", args.device);
+        bail!(
+            Usage,
+            "--device {}: generation computes on the CPU in this version (training runs on the GPU); use --device cpu",
+            args.device
+        );
     }
     let stats = generate::run(&Config {
         model: args.model,

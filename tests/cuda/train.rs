@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use crate::support::{Model, has_kernels, stablerep, text};
 
-/// A run over the golden shards: 4 captions × 3 images, all of the augmentation, a head with batch norms.
+/// A run over the golden shards: 8 captions × 4 images, all of the augmentation, a head with batch norms per slot.
 pub fn words(output: &Path, device: &str, steps: &str, save_every: &str) -> Vec<String> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train_run/stablerep");
     let (data, output) = (data.display(), output.display());
     let line = format!(
         "train --data {data} --output {output} --device {device} --model custom --image-size 32 --patch-size 8 --width 64 --depth 2 \
-         --heads 2 --head-dims 64,32 --batch 4 --images-per-caption 3 --steps {steps} --warmup-steps 1 --lr 1e-3 --save-every {save_every}"
+         --heads 2 --head-dims 64,32 --batch 8 --images-per-caption 4 --steps {steps} --warmup-steps 1 --lr 5e-4 --save-every {save_every}"
     );
     line.split_whitespace().map(str::to_owned).collect()
 }
@@ -37,12 +37,20 @@ fn finish(model: Model, words: &[String]) {
     assert!(output.status.success(), "{words:?}\n{}", text(&output));
 }
 
+/// Initial weights that tell the images apart. Those of a new network do not: its features differ in their last bits, which the batch norms
+/// of the head blow up, so that bf16 and f32 part ways at once.
+fn pretrained(folder: &Path) -> [String; 2] {
+    let output = folder.join("pretrained");
+    finish(Model::H200, &words(&output, "cpu", "200", "1000steps"));
+    ["--init-from".into(), output.join("checkpoint.safetensors").display().to_string()]
+}
+
 /// Losses and gradient norms of every step, and the trained weights, as close as storage in bf16 leaves them.
 fn assert_follows(cpu: &Path, cuda: &Path, steps: usize) {
     let (want, got) = (metrics(cpu), metrics(cuda));
     assert_eq!((want.len(), got.len()), (steps, steps));
     for (want, got) in want.iter().zip(&got) {
-        for (key, tolerance) in [("loss", 0.01), ("grad_norm", 0.05), ("lr", 1e-12)] {
+        for (key, tolerance) in [("loss", 0.01), ("grad_norm", 0.25), ("lr", 1e-12)] {
             let (want, got) = (want[key].as_f64().unwrap(), got[key].as_f64().unwrap());
             assert!((want - got).abs() <= tolerance * want.abs(), "{key}: {got}, on the CPU {want}");
         }
@@ -62,7 +70,7 @@ fn assert_follows(cpu: &Path, cuda: &Path, steps: usize) {
             squares += f64::from(a).powi(2) + f64::from(b).powi(2);
         }
         let difference = if squares > 0.0 { 1.0 - 2.0 * product / squares } else { 0.0 };
-        assert!(difference < 1e-2, "{name}: difference {difference:e}");
+        assert!(difference < 2e-3, "{name}: difference {difference:e}");
         compared += 1;
     }
     assert!(compared > 30, "{compared} tensors");
@@ -73,13 +81,15 @@ fn follows_the_cpu(model: Model) {
         return;
     }
     let folder = TempDir::new().unwrap();
+    let init = pretrained(folder.path());
+    let words = |output: &Path, device: &str| [words(output, device, "6", "1000steps"), init.to_vec()].concat();
     let (cpu, cuda) = (folder.path().join("cpu"), folder.path().join("cuda"));
-    finish(model, &words(&cpu, "cpu", "6", "1000steps"));
-    finish(model, &words(&cuda, "cuda", "6", "1000steps"));
+    finish(model, &words(&cpu, "cpu"));
+    finish(model, &words(&cuda, "cuda"));
     assert_follows(&cpu, &cuda, 6);
     // Another order of warps and copies: not a bit changes.
     let again = folder.path().join("again");
-    let output = command(model, &words(&again, "cuda", "6", "1000steps")).env("CUDA_SIM_SEED", "77").output().unwrap();
+    let output = command(model, &words(&again, "cuda")).env("CUDA_SIM_SEED", "77").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let bytes = |folder: &Path| fs::read(folder.join("checkpoint.safetensors")).unwrap();
     assert!(bytes(&cuda) == bytes(&again), "two runs differ");
@@ -127,7 +137,10 @@ fn a_checkpoint_of_one_device_goes_on_on_the_other() {
         return;
     }
     let folder = TempDir::new().unwrap();
-    let words = |name: &str, device: &str| words(&folder.path().join(name), device, "400", "1000steps");
+    let init = pretrained(folder.path());
+    let words = |name: &str, device: &str| {
+        [words(&folder.path().join(name), device, "400", "1000steps"), init.to_vec()].concat()
+    };
     finish(Model::A100, &words("reference", "cpu"));
     let reference = metrics(&folder.path().join("reference"));
 

@@ -189,7 +189,9 @@ fn gpu() -> Finding {
 #[cfg(not(cuda_kernels))]
 fn gpu() -> Finding {
     let text = match machine::nvidia_driver() {
-        Some(driver) => format!("NVIDIA driver {driver}, but this build has no CUDA kernels: run dev/cuda-toolchain.sh and build again"),
+        Some(driver) => format!(
+            "NVIDIA driver {driver}, but this build has no CUDA kernels: run dev/cuda-toolchain.sh and build again"
+        ),
         None => "no NVIDIA driver; everything runs on the CPU".into(),
     };
     Finding { ok: machine::nvidia_driver().is_none(), what: "gpu", text }

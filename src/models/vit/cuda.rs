@@ -42,8 +42,10 @@ impl CudaActs {
             (0..config.depth).map(|i| arena.take(group, format!("blocks.{i}.input"), rows * width)).collect();
         streams.push(arena.take(group, "norm.input", n * width));
         let shapes = || (0..config.depth).map(|i| vit.shape(n, i));
-        let blocks =
-            shapes().enumerate().map(|(i, shape)| BlockActs::new(arena, group, &format!("blocks.{i}"), shape)).collect();
+        let blocks = shapes()
+            .enumerate()
+            .map(|(i, shape)| BlockActs::new(arena, group, &format!("blocks.{i}"), shape))
+            .collect();
         let norm_stats = arena.take(group, "norm.stats", 2 * n);
         let features = arena.take(group, "features", n * width);
         let group = "backward scratch";

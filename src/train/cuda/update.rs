@@ -163,12 +163,15 @@ impl Update {
             }
         }
         let acts = self.vit.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
-        for (name, values) in acts.chain(self.head.named().into_iter().map(|(n, v)| (format!("the output of {n}"), v))) {
+        for (name, values) in acts.chain(self.head.named().into_iter().map(|(n, v)| (format!("the output of {n}"), v)))
+        {
             if !self.finite(gpu, values)? {
                 return Ok(Some(name));
             }
         }
-        for (name, values) in [("the output of image_mlp.layer3", self.head.out()), ("the unit vectors of the loss", self.z)] {
+        for (name, values) in
+            [("the output of image_mlp.layer3", self.head.out()), ("the unit vectors of the loss", self.z)]
+        {
             if !self.finite(gpu, values)? {
                 return Ok(Some(name.to_owned()));
             }

@@ -34,10 +34,12 @@ impl Batch {
     pub fn render(&self, images: &mut [f32]) -> Result<()> {
         let view = self.side * self.side * 3;
         assert_eq!(images.len(), self.rows.len() * view, "batch: {} rows of side {}", self.rows.len(), self.side);
-        images.par_chunks_exact_mut(view).zip(&self.rows).try_for_each_init(
-            Augmenter::default,
-            |augmenter, (out, row)| augmenter.view(out, &row.image, &row.params, self.side),
-        )
+        images
+            .par_chunks_exact_mut(view)
+            .zip(&self.rows)
+            .try_for_each_init(Augmenter::default, |augmenter, (out, row)| {
+                augmenter.view(out, &row.image, &row.params, self.side)
+            })
     }
 
     /// The label of every row.
