@@ -72,8 +72,14 @@ fn loads() {
             format!("{} {ANNOUNCE} {LOAD} {WAIT}", MBARRIER.replace("@%p15 fence.mbarrier_init.release.cluster;", "")),
             Kind::ProxyFence,
         ),
-        // Never announced; announced and never sent.
-        (format!("{MBARRIER} @%p15 mbarrier.arrive.shared::cta.b64 _, [%r90]; {LOAD} {WAIT}"), Kind::TransactionCount),
+        // Never announced, so the next phase has received too much; announced and never sent.
+        (
+            format!(
+                "{MBARRIER} @%p15 mbarrier.arrive.shared::cta.b64 _, [%r90]; {LOAD} {WAIT} {}",
+                WAIT.replace("$wait", "$next").replace(", 0;", ", 1;")
+            ),
+            Kind::TransactionCount,
+        ),
         (format!("{MBARRIER} {ANNOUNCE} {WAIT}"), Kind::TransactionCount),
         // Left behind at the end.
         (format!("{MBARRIER} {ANNOUNCE} {LOAD}"), Kind::AsyncNotWaited),
