@@ -5,9 +5,9 @@ mod machine;
 
 use std::collections::BTreeSet;
 
-use machine::{Arg, HEADER, Machine, REGISTERS, kernel, load, numbered};
 use cuda_sim::check::{Finding, Kind};
 use cuda_sim::ptx::Module;
+use machine::{Arg, HEADER, Machine, REGISTERS, kernel, load, numbered};
 
 const SEEDS: u64 = 8;
 
@@ -241,8 +241,9 @@ fn missing_warp_synchronisation() {
 #[test]
 fn plain_write_against_an_atomic() {
     let text = shared(
-        "\tsetp.lt.u32 %p1, %r1, 32;\n\tsetp.ge.u32 %p2, %r1, 32;\n\t@%p1 st.shared.u32 [%r2], %r1; // HERE\n\
-         \tsub.u32 %r3, %r2, 128;\n\tbar.warp.sync -1;\n\t@%p2 atom.shared.exch.b32 %r4, [%r3], 5; // HERE",
+        "\tst.shared.u32 [%r2], %r1;\n\tbar.sync 0;\n\tsetp.lt.u32 %p1, %r1, 32;\n\tsetp.ge.u32 %p2, %r1, 32;\n\
+         \t@%p1 st.shared.u32 [%r2], %r1; // HERE\n\tsub.u32 %r3, %r2, 128;\n\
+         \t@%p2 atom.shared.exch.b32 %r4, [%r3], 5; // HERE",
     );
     found(&text, 64, Kind::SharedRace);
 }

@@ -5,8 +5,8 @@ mod machine;
 
 use std::collections::BTreeSet;
 
-use machine::{Arg, Machine, load};
 use cuda_sim::check::{Finding, Kind};
+use machine::{Arg, Machine, load};
 
 const SEEDS: u64 = 20;
 const SOURCE: &str = include_str!("compiled/corpus.cu");

@@ -290,8 +290,10 @@ impl<'a> Machine<'a> {
                 first = None;
             }
             for split in &warp.splits {
+                // Lanes at a barrier are past it.
+                let pc = split.pc.saturating_sub(u32::from(matches!(split.wait, Wait::Barrier(_))));
                 if first.is_none() && (kind == Kind::Deadlock || apart || alone) {
-                    first = Some((w, split.pc, split.mask));
+                    first = Some((w, pc, split.mask));
                 }
                 let what = match split.wait {
                     Wait::Ready => "polling".into(),
@@ -304,7 +306,7 @@ impl<'a> Machine<'a> {
                     "\n    {}, lanes {:#010x}, {}: {what}",
                     self.agent_name(w as Agent),
                     split.mask,
-                    self.place_name(split.pc.saturating_sub(u32::from(matches!(split.wait, Wait::Barrier(_)))))
+                    self.place_name(pc)
                 ));
             }
         }

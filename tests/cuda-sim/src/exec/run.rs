@@ -109,7 +109,14 @@ pub fn warp(m: &mut Machine, w: usize, turn: u64) -> Result<(), Box<Finding>> {
             };
             match flow {
                 Ok(Flow::Next) => pc += 1,
-                Ok(Flow::Jump(target)) => pc = target,
+                Ok(Flow::Jump(target)) => {
+                    pc = target;
+                    // Others may wait between there and here: `stop` holds for lanes that only go forward.
+                    if stop != u32::MAX || m.warps[w].splits.len() > 1 {
+                        m.warps[w].splits[current].pc = pc;
+                        break Ok(());
+                    }
+                }
                 Ok(Flow::Reselect) => break Ok(()),
                 Ok(Flow::Yield) => {
                     left = 0;

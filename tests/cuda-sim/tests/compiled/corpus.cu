@@ -33,9 +33,10 @@ extern "C" __global__ void scan(unsigned* values, int n) {
     if (lane >= d) x += y;
   }
 #if MISTAKE == 2
-  if (lane == 30) sums[warp] = x;
-#endif
+  if (lane >= 30) sums[warp] = x;
+#else
   if (lane == 31) sums[warp] = x;
+#endif
   __syncthreads();
   for (int w = 0; w < warp; w++) x += sums[w];
   if (i < n) values[i] = x;

@@ -71,7 +71,11 @@ impl<'a> Decoder<'_, '_, 'a> {
             self.alu(st, if to.signed() { CvtS32ToS64 } else { CvtU32ToU64 }, d, &[narrow_signed], 0);
             return Ok(());
         }
-        self.convert(st, d, a, to, from, integral.is_some(), modes, sat)
+        self.convert(st, d, a, to, from, integral.is_some(), modes, sat)?;
+        if to.signed() && to.size() < 4 && self.declared_size(st.operand(0)?, st.scope) == Some(4) {
+            self.alu(st, if to.size() == 1 { CvtS8 } else { CvtS16 }, d, &[d], 0);
+        }
+        Ok(())
     }
 
     /// The low half of a 64-bit register.

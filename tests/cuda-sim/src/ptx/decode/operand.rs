@@ -148,6 +148,17 @@ impl<'a> Decoder<'_, '_, 'a> {
         }
     }
 
+    /// Bytes of the register as declared: an instruction's type may be narrower.
+    pub(super) fn declared_size(&self, operand: &Operand<'a>, scope: usize) -> Option<usize> {
+        match operand {
+            Operand::Name(name, 0) => match self.scopes.find(scope, name) {
+                Some(Symbol::Register { ty, .. }) => Some(ty.size()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(super) fn predicate(&mut self, operand: &Operand<'a>, scope: usize) -> Result<PredSrc, Refusal> {
         let (name, negated) = match operand {
             Operand::Name(name, 0) => (*name, false),
