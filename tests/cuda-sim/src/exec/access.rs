@@ -244,7 +244,9 @@ fn store_as<T: Value>(
             aligned(at.mask, addresses, bytes)?;
             for l in lanes(at.mask) {
                 let range = local_range(m, at, l, addresses[l], bytes)?;
-                let to = &mut m.warps[at.warp].local[range];
+                let warp = &mut m.warps[at.warp];
+                warp.local_written[range.clone()].fill(true);
+                let to = &mut warp.local[range];
                 for (e, row) in values.iter().enumerate() {
                     row[l].to_slice(&mut to[e * size_of::<T>()..][..size_of::<T>()]);
                 }
@@ -371,7 +373,13 @@ pub fn local_range(
 }
 
 fn local<'m>(m: &'m Machine, at: &At, lane: usize, address: u64, bytes: usize) -> Result<&'m [u8], Fault> {
-    Ok(&m.warps[at.warp].local[local_range(m, at, lane, address, bytes)?])
+    let range = local_range(m, at, lane, address, bytes)?;
+    let warp = &m.warps[at.warp];
+    if !warp.local_written[range.clone()].iter().all(|written| *written) {
+        let text = format!("read of {bytes} bytes at local address {address:#x}, not all of them written");
+        return Err(Fault::lane(Kind::UninitializedLocal, lane, text));
+    }
+    Ok(&warp.local[range])
 }
 
 fn parameter<'m>(m: &'m Machine, lane: usize, address: u64, bytes: usize) -> Result<&'m [u8], Fault> {

@@ -161,6 +161,7 @@ impl<'a> Machine<'a> {
                     block: rank as usize,
                     in_block: w,
                     local: vec![0xa5; kernel.local_bytes * 32].into(),
+                    local_written: vec![false; kernel.local_bytes * 32].into(),
                     spins: 0,
                     cycles: 0,
                 });

@@ -40,6 +40,8 @@ pub struct Warp {
     pub in_block: u32,
     /// Local memory of all lanes, one after another.
     pub local: Box<[u8]>,
+    /// Which of its bytes were ever written.
+    pub local_written: Box<[bool]>,
     /// Backward branches taken while other lanes wait at another place.
     pub spins: u32,
     /// Instructions executed, for `%clock`.

@@ -1,12 +1,10 @@
 //! Kernels of `compiled/corpus.cu` as nvcc compiled them: right ones, which no seed may flag, and the same with a
 //! planted mistake, which every seed must find at its line of the source.
 
-mod machine;
-
 use std::collections::BTreeSet;
 
+use crate::machine::{Arg, Machine, load};
 use cuda_sim::check::{Finding, Kind};
-use machine::{Arg, Machine, load};
 
 const SEEDS: u64 = 20;
 const SOURCE: &str = include_str!("compiled/corpus.cu");

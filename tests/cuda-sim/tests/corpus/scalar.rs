@@ -1,11 +1,9 @@
 //! Scalar programs with known answers: one instruction each, over values that include its corners. The expected values
 //! are computed here, in Rust, from the meaning that the PTX manual gives.
 
-mod machine;
-
 use std::fmt::Write;
 
-use machine::{Arg, Machine, Plain, kernel, load};
+use crate::machine::{Arg, Machine, Plain, kernel, load};
 
 /// Types a program loads and stores: PTX name, register.
 #[derive(Clone, Copy)]

@@ -1,13 +1,11 @@
 //! Kernels with one planted mistake each, of the kinds that need no Hopper hardware. Every one must be reported, for
 //! every seed, with the right kind, kernel, thread and line. Lines that may be named are marked `// HERE`.
 
-mod machine;
-
 use std::collections::BTreeSet;
 
+use crate::machine::{Arg, HEADER, Machine, REGISTERS, kernel, load, numbered};
 use cuda_sim::check::{Finding, Kind};
 use cuda_sim::ptx::Module;
-use machine::{Arg, HEADER, Machine, REGISTERS, kernel, load, numbered};
 
 const SEEDS: u64 = 8;
 

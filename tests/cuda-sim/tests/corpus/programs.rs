@@ -1,9 +1,7 @@
 //! Small whole kernels with known answers: control flow, warps, shared memory, barriers, atomics, asynchronous copies of
 //! the Ampere kind, memory spaces. Each runs over several seeds: none may be flagged.
 
-mod machine;
-
-use machine::{Arg, HEADER, Machine, Plain, REGISTERS, kernel, load};
+use crate::machine::{Arg, HEADER, Machine, Plain, REGISTERS, kernel, load};
 
 const SEEDS: u64 = 20;
 
@@ -31,7 +29,7 @@ fn run_with<I: Plain, T: Plain>(
             args.push(Arg::Ptr(machine.upload(input)));
         }
         let ran = machine.run_shared(&module, grid, block, shared, &args);
-        ran.unwrap_or_else(|finding| panic!("{finding}\n{}", machine::numbered(text)));
+        ran.unwrap_or_else(|finding| panic!("{finding}\n{}", crate::machine::numbered(text)));
         let got: Vec<T> = machine.download(out, count);
         if let Some(answer) = &answer {
             assert!(answer.iter().zip(&got).all(|(a, b)| a.same(*b)), "seed {seed} changes the result");

@@ -1,0 +1,7 @@
+//! The corpus: scalar programs with known answers, small whole kernels, kernels with planted mistakes.
+
+mod bugs;
+mod compiled;
+mod machine;
+mod programs;
+mod scalar;
