@@ -64,7 +64,7 @@ pub fn by_space(
 /// A mistake that device memory found.
 #[cold]
 pub fn memory_fault(fault: Box<memory::Fault>) -> Fault {
-    Fault { kind: fault.kind, lane: Some(fault.lane as usize), text: fault.text }
+    Fault { kind: fault.kind, lane: Some(fault.lane as usize), text: fault.text, pc: None }
 }
 
 pub fn load(m: &mut Machine, at: &At, access: &Access) -> Result<Flow, Fault> {

@@ -10,6 +10,9 @@ use crate::device::DeviceModel;
 use crate::memory::DeviceMemory;
 use crate::ptx::Kernel;
 
+/// Blocks of a cluster that Hopper runs at most.
+const MAX_CLUSTER: u32 = 16;
+
 /// Everything a launch is made of. `params` is the packed block that [`Kernel::params`] describes.
 pub struct Launch<'a> {
     pub kernel: &'a Kernel,
@@ -200,7 +203,9 @@ fn validate(launch: &Launch) -> Result<[u32; 3], Box<Finding>> {
         }
     }
     let blocks = cluster.iter().map(|c| u64::from(*c)).product::<u64>();
-    let most = kernel.max_cluster.unwrap_or(device.max_cluster).min(16).max(device.max_cluster);
+    // Whether more than the portable 8 are allowed is a setting of the function, which the driver checks.
+    let possible = if device.max_cluster > 1 { MAX_CLUSTER } else { 1 };
+    let most = kernel.max_cluster.map_or(possible, |rank| rank.min(possible));
     if blocks == 0 || blocks > u64::from(most) {
         return refuse(format!("cluster {cluster:?}: at most {most} blocks"));
     }

@@ -19,15 +19,17 @@ pub struct Fault {
     /// Lane of the warp, where one can be named.
     pub lane: Option<usize>,
     pub text: String,
+    /// Index of the instruction at fault, where it is not the one now executing: what it started fails later.
+    pub pc: Option<u32>,
 }
 
 impl Fault {
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, lane: None, text: text.into() }
+        Self { kind, lane: None, text: text.into(), pc: None }
     }
 
     pub fn lane(kind: Kind, lane: usize, text: impl Into<String>) -> Self {
-        Self { kind, lane: Some(lane), text: text.into() }
+        Self { kind, lane: Some(lane), text: text.into(), pc: None }
     }
 }
 
@@ -240,6 +242,7 @@ impl<'a> Machine<'a> {
 
     /// The report of a mistake of warp `w` at `pc`.
     pub fn finding(&self, w: usize, pc: u32, fault: Fault) -> Box<Finding> {
+        let pc = fault.pc.unwrap_or(pc);
         let warp = &self.warps[w];
         let [x, y, _] = self.launch.block;
         let first_lane = warp.splits.get(warp.current).map_or(0, |s| s.mask.trailing_zeros() as usize % 32);

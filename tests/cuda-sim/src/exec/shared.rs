@@ -92,7 +92,7 @@ pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write
     if m.blocks.len() > 1 {
         text.push_str(&format!(" (shared memory of block {:?})", m.blocks[block].index));
     }
-    Fault { kind, lane, text }
+    Fault { kind, lane, text, pc: None }
 }
 
 /// Notes a warp's access in the shadow.

@@ -187,7 +187,7 @@ fn barrier_missing_in_one_step_of_many() {
 
 #[test]
 fn wait_for_the_wrong_group() {
-    wrong(6, matmul, &[Kind::AsyncNotWaited, Kind::SharedRace], &["sum[j] += as["]);
+    wrong(6, matmul, &[Kind::AsyncNotWaited, Kind::SharedRace], &["sum[j] += as[", "for (int i = 0; i < 32; i++)"]);
 }
 
 #[test]

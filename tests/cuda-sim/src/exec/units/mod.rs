@@ -72,11 +72,11 @@ impl Units {
 /// What a unit found, as a mistake of the instruction executing or of the one it blames.
 #[allow(clippy::boxed_local)] // violations come boxed
 fn fault(m: &Machine, lane: Option<usize>, violation: Box<Violation>) -> Fault {
-    let Violation { kind, mut text, other_pc, pc: _ } = *violation;
+    let Violation { kind, mut text, other_pc, pc } = *violation;
     if let Some(other) = other_pc {
         text.push_str(&format!(" (the other at {})", m.place_name(other)));
     }
-    Fault { kind, lane, text }
+    Fault { kind, lane, text, pc }
 }
 
 /// Addresses of shared memory that belong to the program.

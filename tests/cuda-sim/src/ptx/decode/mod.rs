@@ -233,8 +233,11 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
                         }
                     }
                 }
-                self.place = self.code.places.len() as u32;
-                self.code.places.push((file, line));
+                // Line 0 is code that belongs to none: nearest is what came before it.
+                if line != 0 {
+                    self.place = self.code.places.len() as u32;
+                    self.code.places.push((file, line));
+                }
                 Ok(())
             }
             ".pragma" => {
