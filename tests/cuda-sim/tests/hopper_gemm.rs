@@ -212,6 +212,14 @@ fn exit_before_the_copy_has_read() {
 }
 
 #[test]
+fn more_registers_asked_for_than_given_up() {
+    finds(&planted("setmaxnreg.dec.sync.aligned.u32 40;", ""), &[Kind::Deadlock]);
+    finds(&planted("setmaxnreg.inc.sync.aligned.u32 232;", "setmaxnreg.inc.sync.aligned.u32 240;"), &[Kind::Deadlock]);
+    let swapped = planted("setmaxnreg.dec.sync.aligned.u32 40;", "setmaxnreg.inc.sync.aligned.u32 40;");
+    finds(&swapped, &[Kind::InvalidOperand]);
+}
+
+#[test]
 fn block_without_room_for_its_stages() {
     let case = Case { shared: SHARED - 4096, ..Case::new(128, 128, 320) };
     expect(&case.run(GEMM).expect_err("a box past shared memory"), Kind::OutOfBounds);

@@ -319,7 +319,7 @@ fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
         Op::MovMatrix { d, a } => matrix::transpose(m, at, *d, *a),
         Op::Mma(mma) => matrix::mma(m, at, mma),
         Op::Intrinsic(i) => intrinsic::run(m, at, i),
-        Op::Nop | Op::Prefetch | Op::SetMaxNreg { .. } => Ok(Flow::Next),
+        Op::Nop | Op::Prefetch => Ok(Flow::Next),
         Op::Nanosleep => Ok(Flow::Yield),
         Op::Fence(_)
         | Op::ClusterArrive { .. }
@@ -333,6 +333,7 @@ fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
         | Op::TensorCopy(_)
         | Op::BulkCommit
         | Op::BulkWait { .. }
+        | Op::SetMaxNreg { .. }
         | Op::WgmmaFence
         | Op::WgmmaCommit
         | Op::WgmmaWait { .. }

@@ -71,10 +71,18 @@ struct Flight {
 /// Groups of one kind that one warp commits and waits for.
 #[derive(Default)]
 struct Groups {
-    open: Option<Operation>,
-    committed: VecDeque<Operation>,
+    open: Option<Group>,
+    committed: VecDeque<Group>,
     /// How many of them, from the first, were waited for as far as their reads go.
     read: usize,
+}
+
+/// The copies between two commits.
+#[derive(Clone, Copy)]
+struct Group {
+    operation: Operation,
+    /// Instruction of its last copy; none if it is empty.
+    pc: Option<u32>,
 }
 
 /// The two kinds of groups.
@@ -107,7 +115,7 @@ impl Flights {
     /// # Errors
     /// A misaligned or out-of-bounds address, or a race.
     pub fn copy(&mut self, s: &mut Surroundings, by: Operator, block: usize, lanes: Box<[LaneCopy]>) -> Checked {
-        let operation = self.open(s.order, by.warp, GroupKind::Copy);
+        let operation = self.open(s.order, by, GroupKind::Copy);
         let mut access = Access::copy(s.order, by.warp, operation, by.pc);
         let shared = &mut s.shared[block];
         for lane in &lanes {
@@ -233,7 +241,7 @@ impl Flights {
     ) -> Checked {
         let bytes = to.bytes();
         to.check(from)?;
-        let operation = self.open(s.order, by.warp, GroupKind::Bulk);
+        let operation = self.open(s.order, by, GroupKind::Bulk);
         let shared = &mut s.shared[block];
         shared.check(from, bytes, "bulk copy")?;
         let mut access = Access::proxy(s.order, by.warp, operation, by.pc);
@@ -247,8 +255,8 @@ impl Flights {
     pub fn commit(&mut self, order: &mut Order, warp: Agent, kind: GroupKind) {
         let groups = &mut self.groups[warp as usize][kind as usize];
         // An empty group counts as well.
-        let operation = groups.open.take().unwrap_or_else(|| order.begin());
-        groups.committed.push_back(operation);
+        let group = groups.open.take().unwrap_or_else(|| Group { operation: order.begin(), pc: None });
+        groups.committed.push_back(group);
     }
 
     /// `wait_group keep`: lands all groups but the last `keep`. `reads_only` (`.read`) stops at what they read.
@@ -259,7 +267,7 @@ impl Flights {
         let groups = &self.groups[warp as usize][kind as usize];
         let count = groups.committed.len().saturating_sub(keep as usize);
         for i in 0..count {
-            let operation = self.groups[warp as usize][kind as usize].committed[i];
+            let operation = self.groups[warp as usize][kind as usize].committed[i].operation;
             if reads_only {
                 self.read_all(s, operation)?;
             } else {
@@ -318,9 +326,28 @@ impl Flights {
         Ok(())
     }
 
-    /// The warp's open group of a kind.
-    fn open(&mut self, order: &mut Order, warp: Agent, kind: GroupKind) -> Operation {
-        *self.groups[warp as usize][kind as usize].open.get_or_insert_with(|| order.begin())
+    /// A warp has exited: nobody can wait any more for its bulk copies to have read shared memory.
+    ///
+    /// # Errors
+    /// It did not wait itself.
+    pub fn warp_exits(&self, warp: Agent) -> Checked {
+        let groups = &self.groups[warp as usize][GroupKind::Bulk as usize];
+        let unread = groups.committed.iter().skip(groups.read).chain(&groups.open).find_map(|group| group.pc);
+        match unread {
+            None => Ok(()),
+            Some(pc) => {
+                let text = "a warp exits and has not waited for its bulk copy to read shared memory";
+                Err(Violation::new(Kind::AsyncNotWaited, text).at(pc))
+            }
+        }
+    }
+
+    /// The warp's open group of a kind, for one more copy.
+    fn open(&mut self, order: &mut Order, by: Operator, kind: GroupKind) -> Operation {
+        let open = &mut self.groups[by.warp as usize][kind as usize].open;
+        let group = open.get_or_insert_with(|| Group { operation: order.begin(), pc: None });
+        group.pc = Some(by.pc);
+        group.operation
     }
 
     fn land_all(&mut self, s: &mut Surroundings, operation: Operation) -> Checked {
@@ -358,7 +385,7 @@ impl Flights {
         match flight.body {
             Body::Arrive { .. } => {
                 let groups = &self.groups[flight.by.warp as usize][GroupKind::Copy as usize];
-                groups.committed.iter().copied().chain(groups.open).collect()
+                groups.committed.iter().chain(&groups.open).map(|group| group.operation).collect()
             }
             _ => vec![],
         }

@@ -1,6 +1,6 @@
 //! Asynchronous units: `cp.async` groups, mbarriers, bulk and tensor copies, wgmma, cluster barriers, proxy fences.
 //!
-//! [`mbarrier`], [`flights`], [`wgmma`] and [`cluster`] are the units; [`barriers`], [`copies`] and [`warpgroups`]
+//! [`mbarrier`], [`flights`], [`wgmma`], [`cluster`] and [`registers`] are the units; [`barriers`], [`copies`] and [`warpgroups`]
 //! execute the instructions that drive them.
 
 mod barriers;
@@ -8,6 +8,7 @@ mod cluster;
 mod copies;
 mod flights;
 mod mbarrier;
+mod registers;
 mod violation;
 mod warpgroups;
 mod wgmma;
@@ -21,6 +22,7 @@ use crate::ptx::instruction::{Fence, Op};
 use cluster::ClusterBarrier;
 use flights::{Flights, GroupKind, Surroundings};
 use mbarrier::{Mbarriers, Operator};
+use registers::RegisterPool;
 use violation::{SharedMemory, Violation};
 use wgmma::Warpgroup;
 
@@ -32,6 +34,8 @@ pub struct Units {
     /// By block and then by four warps; made when the first wgmma or fence of the warpgroup is executed.
     warpgroups: Vec<Vec<Option<Box<Warpgroup>>>>,
     cluster: ClusterBarrier,
+    /// By block, from its first `setmaxnreg` on.
+    pools: Vec<Option<RegisterPool>>,
     /// Found when lanes exited; reported at the next occasion.
     late: Option<Late>,
     /// Of 2^this turns, one lands a copy.
@@ -48,6 +52,7 @@ pub type Late = (usize, u32, Fault);
 /// What a warp waits for: a block's mbarrier by its address, or one of these.
 const CLUSTER_BARRIER: u32 = u32::MAX;
 const WARPGROUP: u32 = u32::MAX - 1;
+const REGISTER_POOL: u32 = u32::MAX - 2;
 
 /// Rounds in which every suspended `try_wait` may return in vain before the cluster counts as stuck.
 const TIMEOUTS: u32 = 64;
@@ -60,6 +65,7 @@ impl Units {
             flights: Flights::new(warps),
             warpgroups: (0..blocks).map(|_| warpgroups()).collect(),
             cluster: ClusterBarrier::new(warps),
+            pools: (0..blocks).map(|_| None).collect(),
             late: None,
             // Some seeds land copies soon, some only when somebody has to have them.
             patience: [1, 3, 7][(seed % 3) as usize],
@@ -109,6 +115,10 @@ pub fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
             if matches!(fence, Fence::ProxyAsync) {
                 m.order.fence(warp);
             }
+            if matches!(fence, Fence::Memory) {
+                // Other clusters run on other threads of the host.
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            }
             if matches!(fence, Fence::ProxyAsync | Fence::MbarrierInit) {
                 m.units.mbarriers.iter_mut().for_each(|block| block.fence(warp, &m.order));
             }
@@ -125,6 +135,7 @@ pub fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
         Op::BulkWait { keep, read } => copies::wait(m, at, GroupKind::Bulk, Some(*keep), *read),
         Op::BulkCopy(copy) => copies::bulk(m, at, copy),
         Op::TensorCopy(copy) => copies::tensor(m, at, copy),
+        Op::SetMaxNreg { registers, increase } => registers::set(m, at, *registers, *increase),
         Op::WgmmaFence => warpgroups::fence(m, at),
         Op::WgmmaCommit => warpgroups::commit(m, at),
         Op::WgmmaWait { keep } => warpgroups::wait(m, at, *keep),
@@ -189,7 +200,7 @@ fn time_out(m: &mut Machine) -> bool {
     let mut any = false;
     for (w, warp) in m.warps.iter_mut().enumerate() {
         for split in &mut warp.splits {
-            if matches!(split.wait, Wait::Unit(key) if key < WARPGROUP) {
+            if matches!(split.wait, Wait::Unit(key) if key < REGISTER_POOL) {
                 split.wait = Wait::Ready;
                 m.units.timed_out[w] = true;
                 any = true;
@@ -230,6 +241,7 @@ pub fn after_exit(m: &mut Machine, warp: usize) {
     let block = m.warps[warp].block;
     let group = m.units.warpgroups[block].get(m.warps[warp].in_block as usize / 4).and_then(Option::as_deref);
     let mut found = group.and_then(|group| group.exit(m.warps[warp].in_block as usize % 4).err());
+    found = found.or_else(|| m.units.flights.warp_exits(warp as Agent).err());
     if found.is_none() && m.blocks[block].warps.clone().all(|w| m.warps[w].ended()) {
         found = m.units.flights.block_exits(block).err();
     }
@@ -244,6 +256,7 @@ pub fn describe(m: &Machine, warp: usize, key: u32) -> String {
     let block = m.warps[warp].block;
     match key {
         CLUSTER_BARRIER => m.units.cluster.describe(),
+        REGISTER_POOL => registers::describe(m, block),
         WARPGROUP => m.units.warpgroups[block][m.warps[warp].in_block as usize / 4]
             .as_deref()
             .map_or_else(|| "for its warpgroup".into(), Warpgroup::describe),
