@@ -62,9 +62,12 @@ impl Shape {
 /// Values per piece of a row; each takes 4 bytes, two bf16.
 const PIECE: usize = 32;
 
-/// Blocks that fill any card several times: columns are split until there are about as many.
+/// Blocks that fill any card several times: columns are split until there are about as many …
 const FORWARD_BLOCKS: usize = 1024;
 const BACKWARD_BLOCKS: usize = 512;
+/// … but not into fewer tiles than these, so that a block's copies hide behind its work.
+const FORWARD_TILES: usize = 2;
+const BACKWARD_TILES: usize = 3;
 /// A bound on the scratch memory of a gradient's parts.
 const MAX_BACKWARD_SPLITS: usize = 8;
 
@@ -78,9 +81,9 @@ pub struct Plan {
     pub tiles: usize,
 }
 
-/// Splits of `columns` tiles, none of them empty, so that `rows` tiles make about `blocks` blocks; and tiles per split.
-fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize) -> (usize, usize) {
-    let tiles = columns.div_ceil(blocks.div_ceil(rows).min(most));
+/// Splits of `columns` tiles, none of them empty, so that `rows` tiles make about `blocks` blocks; and tiles per split, at least `least`.
+fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least: usize) -> (usize, usize) {
+    let tiles = columns.div_ceil(blocks.div_ceil(rows).min(most)).max(least);
     (columns.div_ceil(tiles), tiles)
 }
 
@@ -88,7 +91,7 @@ impl Plan {
     /// The forward: tiles of 128 × 128.
     pub fn forward(shape: Shape) -> Self {
         let (rows, columns) = (shape.anchors.div_ceil(128), shape.candidates.div_ceil(128));
-        let (splits, tiles) = split_columns(rows, columns, FORWARD_BLOCKS, usize::MAX);
+        let (splits, tiles) = split_columns(rows, columns, FORWARD_BLOCKS, usize::MAX, FORWARD_TILES);
         // Two stages of 128 + 128 lines of 128 bytes.
         Self { launch: Launch::grid([rows, splits, 1], 128).shared(2 * 256 * 128), splits, tiles }
     }
@@ -96,7 +99,7 @@ impl Plan {
     /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers hold.
     pub fn backward(rows: usize, columns: usize, dim: usize) -> Self {
         let (rows, columns) = (rows.div_ceil(128), columns.div_ceil(64));
-        let (splits, tiles) = split_columns(rows, columns, BACKWARD_BLOCKS, MAX_BACKWARD_SPLITS);
+        let (splits, tiles) = split_columns(rows, columns, BACKWARD_BLOCKS, MAX_BACKWARD_SPLITS, BACKWARD_TILES);
         let own = own_pieces(dim);
         // Three slots of 128 lines for the rows, `own` + 2 slots of 64 lines for the columns.
         let shared = (3 * 128 + (own + 2) * 64) * 128;
