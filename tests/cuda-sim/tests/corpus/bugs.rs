@@ -22,18 +22,14 @@ fn shared(body: &str) -> String {
 }
 
 /// What a launch of one block finds, for each seed; the argument is 256 words that were written.
-fn found(text: &str, threads: u32, kind: Kind) -> Vec<Box<Finding>> {
+fn found(text: &str, threads: u32, kind: Kind) -> Vec<Finding> {
     found_with(text, kind, |machine, module| {
         let words = machine.upload(&[1u32; 256]);
         machine.run(module, [1; 3], [threads, 1, 1], &[Arg::Ptr(words)]).err()
     })
 }
 
-fn found_with(
-    text: &str,
-    kind: Kind,
-    run: impl Fn(&mut Machine, &Module) -> Option<Box<Finding>>,
-) -> Vec<Box<Finding>> {
+fn found_with(text: &str, kind: Kind, run: impl Fn(&mut Machine, &Module) -> Option<Box<Finding>>) -> Vec<Finding> {
     let lines = marked(text);
     let all = (0..SEEDS).map(|seed| {
         let mut machine = Machine::with_seed(seed);
@@ -49,13 +45,13 @@ fn found_with(
             assert!(lines.contains(&finding.ptx_line), "{shown}");
             assert!(shown.contains(&format!("PTX line {}", finding.ptx_line)), "{shown}");
         }
-        finding
+        *finding
     });
     all.collect()
 }
 
 /// All findings are of this thread.
-fn of_thread(findings: Vec<Box<Finding>>, thread: u32) {
+fn of_thread(findings: Vec<Finding>, thread: u32) {
     assert!(findings.iter().all(|f| f.thread == Some([thread, 0, 0])), "{findings:?}");
 }
 

@@ -266,6 +266,29 @@ fn host_functions_are_nodes() {
     assert_eq!(*list.lock().unwrap(), [0, 1]);
 }
 
+/// Nodes without a path between them run in any order: a dependency that was forgotten shows within a few launches.
+#[test]
+fn unordered_nodes_run_in_every_order() {
+    let _context = Context::new();
+    let (a, b, pointer) = (stream(), stream(), upload(&[0]));
+    let (fork, join) = (event(), event());
+    begin(a, GLOBAL);
+    assert_eq!(cuEventRecord(fork, a), OK);
+    assert_eq!(cuStreamWaitEvent(b, fork, 0), OK);
+    assert_eq!(cuMemsetD32Async(pointer, 1, 1, a), OK);
+    assert_eq!(cuMemsetD32Async(pointer, 2, 1, b), OK);
+    assert_eq!(cuEventRecord(join, b), OK);
+    assert_eq!(cuStreamWaitEvent(a, join, 0), OK);
+    let exec = instantiate(end(a).unwrap());
+    let mut seen = [false; 3];
+    for _ in 0..40 {
+        assert_eq!(cuGraphLaunch(exec, a), OK);
+        assert_eq!(cuStreamSynchronize(a), OK);
+        seen[download(pointer, 1)[0] as usize] = true;
+    }
+    assert_eq!(seen, [false, true, true]);
+}
+
 #[test]
 fn fills_of_an_executable_graph_change() {
     let _context = Context::new();

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::Duration;
 
-use cuda_sim::driver::context::cuCtxGetId;
-use cuda_sim::driver::copy::{cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2};
+use cuda_sim::driver::context::{cuCtxGetId, cuCtxSetCurrent};
+use cuda_sim::driver::copy::{cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2, cuMemsetD32Async};
 use cuda_sim::driver::errors::CUresult;
 use cuda_sim::driver::event::{
     cuEventCreate, cuEventDestroy_v2, cuEventElapsedTime, cuEventQuery, cuEventRecord, cuEventSynchronize,
@@ -209,4 +209,28 @@ fn destroyed_streams_finish_their_work() {
     assert_eq!(cuStreamSynchronize(stream), CUresult::INVALID_HANDLE);
     assert_eq!(synchronize(), OK);
     assert_eq!(log.seen(), [1]);
+}
+
+/// Many threads, each with a stream of its own, and a null stream that they all wait for now and then.
+#[test]
+fn threads() {
+    let context = Context::new();
+    let handle = context.0;
+    std::thread::scope(|scope| {
+        for thread in 0..8u32 {
+            scope.spawn(move || {
+                assert_eq!(cuCtxSetCurrent(handle), OK);
+                let (mine, blocking, pointer) = (stream(), blocking_stream(), crate::support::upload(&[0; 64]));
+                for round in 0..40 {
+                    let value = thread * 1000 + round;
+                    assert_eq!(cuMemsetD32Async(pointer, value, 64, mine), OK);
+                    assert_eq!(cuStreamSynchronize(mine), OK);
+                    assert_eq!(cuMemsetD32Async(pointer, value + 1, 32, blocking), OK);
+                    let got = download(pointer, 64); // in the null stream, which waits for the blocking one
+                    assert_eq!((got[0], got[31], got[32], got[63]), (value + 1, value + 1, value, value));
+                }
+                assert_eq!(cuStreamDestroy_v2(mine), OK);
+            });
+        }
+    });
 }
