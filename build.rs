@@ -323,10 +323,10 @@ fn launch_function(stem: &str, constant: &str, name: &str, params: &[String]) ->
     let (mut arguments, mut lets, mut list) = (String::new(), String::new(), String::new());
     for (i, param) in params.iter().enumerate() {
         let (ty, value) = match param.as_str() {
-            "u64" | "b64" => ("impl Into<Arg64>", format!("p{i}.into().0")),
-            "u32" | "s32" | "b32" => ("u32", format!("p{i}")),
-            "f32" => ("f32", format!("p{i}")),
-            "b8[128]" => ("&TensorMap", format!("p{i}")),
+            "u64" | "b64" => ("impl Into<Arg64>", Some(format!("p{i}.into().0"))),
+            "u32" | "s32" | "b32" => ("u32", None),
+            "f32" => ("f32", None),
+            "b8[128]" => ("&TensorMap", None),
             other => panic!(
                 "{name} of kernels/{stem}.cu: parameter {i} is {other}; expected pointers, 32-bit values or a tensor map"
             ),
@@ -335,7 +335,9 @@ fn launch_function(stem: &str, constant: &str, name: &str, params: &[String]) ->
         if param == "b8[128]" {
             let _ = write!(list, "p{i}.argument(), ");
         } else {
-            let _ = writeln!(lets, "    let p{i} = {value};");
+            if let Some(value) = value {
+                let _ = writeln!(lets, "    let p{i} = {value};");
+            }
             let _ = write!(list, "argument(&p{i}), ");
         }
     }

@@ -27,7 +27,7 @@ fn words_at([lr, warmup]: [&str; 2], output: &Path, device: &str, steps: &str, s
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-pub fn metrics(folder: &Path) -> Vec<Value> {
+fn metrics(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -119,7 +119,7 @@ fn ampere_follows_the_cpu() {
 }
 
 /// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are done; returns how many are.
-fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {
+pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {
     let mut child: Child = command(model, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let limit = Instant::now() + Duration::from_secs(120);
     // Complete lines: the last one may be in the making.

@@ -72,7 +72,26 @@ impl DeviceModel {
         }
     }
 
-    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, or `a100`).
+    /// NVIDIA T4: older than what kernels for 8.0 run on, to see how programs refuse it.
+    pub fn t4() -> Self {
+        Self {
+            sm: 75,
+            name: "Tesla T4 (simulated)",
+            sms: 40,
+            shared_per_block_optin: 64 << 10,
+            shared_per_sm: 64 << 10,
+            max_threads_per_sm: 1024,
+            max_blocks_per_sm: 16,
+            total_memory: 15 << 30,
+            l2_bytes: 4 << 20,
+            clock_khz: 1_590_000,
+            memory_clock_khz: 5_001_000,
+            memory_bus_bits: 256,
+            ..Self::a100()
+        }
+    }
+
+    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, `a100` or `t4`).
     ///
     /// # Errors
     /// The unknown name, with those that are known.
@@ -80,7 +99,8 @@ impl DeviceModel {
         match std::env::var("CUDA_SIM_DEVICE").as_deref() {
             Err(_) | Ok("" | "h200") => Ok(Self::h200()),
             Ok("a100") => Ok(Self::a100()),
-            Ok(other) => Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200 and a100")),
+            Ok("t4") => Ok(Self::t4()),
+            Ok(other) => Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200, a100 and t4")),
         }
     }
 }
