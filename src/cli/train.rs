@@ -37,7 +37,7 @@ pub struct Args {
     /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)
     #[arg(long, default_value = "600s", value_name = "INTERVAL")]
     save_every: SaveEvery,
-    /// Where to compute
+    /// Where to compute: cpu, cuda (the first GPU) or cuda:N
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
     #[command(flatten)]
