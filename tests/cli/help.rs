@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 7] = ["demo", "generate", "train", "probe", "export", "inspect", "doctor"];
+const COMMANDS: [&str; 8] = ["demo", "generate", "train", "probe", "export", "inspect", "doctor", "selftest"];
 
 #[test]
 fn help_texts_are_the_recorded_ones() {
