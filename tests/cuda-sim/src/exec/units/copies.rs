@@ -1,7 +1,8 @@
 //! The copy instructions: `cp.async`, `cp.async.bulk`, `cp.async.bulk.tensor` and their groups.
 
 use super::barriers::targets;
-use super::flights::{Global, LaneCopy, TensorBox};
+use super::flights::LaneCopy;
+use super::global::{Global, TensorBox};
 use super::*;
 use crate::check::Kind;
 use crate::exec::access::addresses;

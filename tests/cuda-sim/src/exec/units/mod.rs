@@ -7,6 +7,7 @@ mod barriers;
 mod cluster;
 mod copies;
 mod flights;
+mod global;
 mod mbarrier;
 mod registers;
 mod violation;
