@@ -63,6 +63,7 @@ pub fn by_space(
 
 /// A mistake that device memory found.
 #[cold]
+#[allow(clippy::boxed_local)] // as device memory returns it, for `map_err`
 pub fn memory_fault(fault: Box<memory::Fault>) -> Fault {
     Fault { kind: fault.kind, lane: Some(fault.lane as usize), text: fault.text, pc: None }
 }

@@ -103,9 +103,9 @@ pub fn run(m: &mut Machine, at: &At, op: &Op) {
             warp.cycles += 1;
             let value = warp.cycles;
             match which {
-                Clock::Clock64 | Clock::Globaltimer => warp.registers.store_wide(*d, &[value; 32], at.mask),
-                Clock::Clock | Clock::GlobaltimerLo => warp.registers.store(*d, &[value as u32; 32], at.mask),
-                Clock::ClockHi | Clock::GlobaltimerHi => {
+                Clock::Cycles64 | Clock::Globaltimer => warp.registers.store_wide(*d, &[value; 32], at.mask),
+                Clock::Cycles | Clock::GlobaltimerLo => warp.registers.store(*d, &[value as u32; 32], at.mask),
+                Clock::CyclesHi | Clock::GlobaltimerHi => {
                     warp.registers.store(*d, &[(value >> 32) as u32; 32], at.mask);
                 }
             }
@@ -141,8 +141,8 @@ fn carry(
         let sum = match op {
             CarryOp::Add => x + y + flag,
             CarryOp::Sub => x.wrapping_sub(y).wrapping_sub(flag),
-            CarryOp::MadLo => (x * y & low) + z + flag,
-            CarryOp::MadHi => (x * y >> bits) + z + flag,
+            CarryOp::MadLo => ((x * y) & low) + z + flag,
+            CarryOp::MadHi => ((x * y) >> bits) + z + flag,
             CarryOp::MadHiSigned => {
                 let signed = |v: u128| ((v as i128) << (128 - bits)) >> (128 - bits);
                 ((signed(x) * signed(y)) as u128 >> bits & low) + z + flag

@@ -119,9 +119,9 @@ pub enum CarryOp {
 /// Special registers that change while a warp runs; all others are constant rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    Clock,
-    ClockHi,
-    Clock64,
+    Cycles,
+    CyclesHi,
+    Cycles64,
     Globaltimer,
     GlobaltimerLo,
     GlobaltimerHi,

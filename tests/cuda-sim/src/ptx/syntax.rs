@@ -139,13 +139,11 @@ impl<'t, 'a> Cursor<'t, 'a> {
     fn offset(&mut self) -> Result<i64, ParseError> {
         let mut sum = 0i64;
         loop {
-            if self.take(b'+') {
-                sum = sum.wrapping_add(self.int()? as i64);
-            } else if self.peek() == Some(Token::Punct(b'-')) {
-                sum = sum.wrapping_add(self.int()? as i64);
-            } else {
+            // A minus belongs to the number behind it.
+            if !self.take(b'+') && self.peek() != Some(Token::Punct(b'-')) {
                 return Ok(sum);
             }
+            sum = sum.wrapping_add(self.int()? as i64);
         }
     }
 

@@ -72,7 +72,7 @@ impl<'a> Decoder<'_, '_, 'a> {
             }
             (d, Operand::Name(name, 0)) if operand::clock(name).is_some() => {
                 let which = operand::clock(name).ok_or("no clock")?;
-                let wide = matches!(which, Clock::Clock64 | Clock::Globaltimer);
+                let wide = matches!(which, Clock::Cycles64 | Clock::Globaltimer);
                 if wide != ty.wide() {
                     return Err(format!("{name} has not the width of {ty:?}"));
                 }

@@ -251,9 +251,9 @@ fn special(name: &str) -> Option<Special> {
 /// Special registers that change.
 pub(super) fn clock(name: &str) -> Option<Clock> {
     Some(match name {
-        "%clock" => Clock::Clock,
-        "%clock_hi" => Clock::ClockHi,
-        "%clock64" => Clock::Clock64,
+        "%clock" => Clock::Cycles,
+        "%clock_hi" => Clock::CyclesHi,
+        "%clock64" => Clock::Cycles64,
         "%globaltimer" => Clock::Globaltimer,
         "%globaltimer_lo" => Clock::GlobaltimerLo,
         "%globaltimer_hi" => Clock::GlobaltimerHi,

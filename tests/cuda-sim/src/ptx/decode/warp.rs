@@ -101,7 +101,7 @@ impl<'a> Decoder<'_, '_, 'a> {
                 st.ty()?;
                 let Operand::Int(registers) = st.operand(0)? else { return Err("no count".into()) };
                 let registers = *registers as u32;
-                if !(24..=256).contains(&registers) || registers % 8 != 0 {
+                if !(24..=256).contains(&registers) || !registers.is_multiple_of(8) {
                     return Err(format!("{registers} registers: 24 to 256 in steps of 8"));
                 }
                 self.emit(st.guard, Op::SetMaxNreg { registers, increase });
