@@ -170,7 +170,7 @@ template <int STAGES, int STAGE> struct Ring {
     DEVICE void wait_empty(uint32_t step) const { mbarrier_wait_cluster(empty(step), parity(step) ^ 1); }
     /// By all threads of a consumer: one arrival in each block, because each block's loads write both.
     DEVICE void release(uint32_t step, int thread) const {
-        if (thread < BLOCKS) mbarrier_arrive_remote(empty(step), thread);
+        mbarrier_arrive_remote(empty(step), thread, thread < BLOCKS);
     }
 };
 

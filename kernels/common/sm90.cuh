@@ -27,12 +27,14 @@ DEVICE void mbarrier_expect_tx(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 DEVICE void mbarrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
-/// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included).
-DEVICE void mbarrier_arrive_remote(uint32_t barrier, uint32_t rank) {
-    asm volatile("{\n\t.reg .b32 remote;\n\t"
-                 "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n\t}" ::"r"(barrier),
-                 "r"(rank)
+/// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included), in the lanes where `arrives`; the
+/// others do nothing, without leaving the warp.
+DEVICE void mbarrier_arrive_remote(uint32_t barrier, uint32_t rank, bool arrives = true) {
+    asm volatile("{\n\t.reg .pred p;\n\t.reg .b32 remote;\n\t"
+                 "setp.ne.b32 p, %2, 0;\n\t"
+                 "@p mapa.shared::cluster.u32 remote, %0, %1;\n\t"
+                 "@p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n\t}" ::"r"(barrier),
+                 "r"(rank), "r"(static_cast<uint32_t>(arrives))
                  : "memory");
 }
 /// Whether the phase of this parity is over; waits a hardware-chosen moment before saying no.
