@@ -62,18 +62,17 @@ struct Rows {
 }
 
 impl Rows {
+    /// A row once wide stays wide: lane l of a wide register lies where lanes 2l and 2l + 1 of narrow ones would, so lanes at other places
+    /// would write each other's.
     fn take(&mut self, wide: bool) -> Reg {
-        if !wide && let Some(single) = self.singles.pop() {
-            return single;
+        if let Some(row) = if wide { self.pairs.pop() } else { self.singles.pop() } {
+            return row;
         }
-        let pair = self.pairs.pop().unwrap_or_else(|| {
-            self.next += 2;
-            self.next - 2
-        });
+        self.next += 2;
         if !wide {
-            self.singles.push(pair + 1);
+            self.singles.push(self.next - 1);
         }
-        pair
+        self.next - 2
     }
 
     fn give(&mut self, row: Reg, wide: bool) {
