@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::capture;
 use super::context::{CUcontext, Context, current};
-use super::copy::{CUDA_MEMCPY3D, Copy, Fill, check_range};
+use super::copy::{CUDA_MEMCPY3D, Copy, check_range};
 use super::errors::{CUresult, Outcome, call, fail};
 use super::ffi::{DevicePtr, HostPtr, In, Out};
+use super::fill::Fill;
 use super::function::CUfunction;
 use super::graph::{CUgraph, CUgraphNode, GRAPHS, NODES, Node};
 use super::handles::Handle;

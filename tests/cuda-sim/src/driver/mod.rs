@@ -30,6 +30,7 @@ pub mod errors;
 pub mod event;
 mod exit;
 pub mod ffi;
+pub mod fill;
 pub mod function;
 pub mod graph;
 pub mod graph_exec;

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use super::errors::{CUresult, Outcome, call, fail, not_modelled};
 use super::ffi::{HostPtr, Out, Text};
 use super::{
-    attributes, capture, context, copy, errors, event, function, graph, graph_exec, graph_node, host, launch, memory,
-    module, occupancy, pool, proc_address, refused, stream, tensor_map,
+    attributes, capture, context, copy, errors, event, fill, function, graph, graph_exec, graph_node, host, launch,
+    memory, module, occupancy, pool, proc_address, refused, stream, tensor_map,
 };
 
 macro_rules! modelled {
@@ -41,9 +41,11 @@ modelled! {
     copy:
         cuMemcpyHtoD_v2 cuMemcpyDtoH_v2 cuMemcpyDtoD_v2 cuMemcpy cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2
         cuMemcpyDtoDAsync_v2 cuMemcpyAsync cuMemcpyPeer cuMemcpyPeerAsync cuMemcpy2D_v2
-        cuMemcpy2DUnaligned_v2 cuMemcpy2DAsync_v2 cuMemcpy3D_v2 cuMemcpy3DAsync_v2 cuMemsetD8_v2
-        cuMemsetD8Async cuMemsetD2D8_v2 cuMemsetD2D8Async cuMemsetD16_v2 cuMemsetD16Async cuMemsetD2D16_v2
-        cuMemsetD2D16Async cuMemsetD32_v2 cuMemsetD32Async cuMemsetD2D32_v2 cuMemsetD2D32Async;
+        cuMemcpy2DUnaligned_v2 cuMemcpy2DAsync_v2 cuMemcpy3D_v2 cuMemcpy3DAsync_v2;
+    fill:
+        cuMemsetD8_v2 cuMemsetD8Async cuMemsetD2D8_v2 cuMemsetD2D8Async cuMemsetD16_v2 cuMemsetD16Async
+        cuMemsetD2D16_v2 cuMemsetD2D16Async cuMemsetD32_v2 cuMemsetD32Async cuMemsetD2D32_v2
+        cuMemsetD2D32Async;
     errors:
         cuGetErrorName cuGetErrorString;
     event:

@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::context::Context;
-use super::copy::{Copy, Fill};
+use super::copy::Copy;
 use super::errors::{CUresult, panic_text};
 use super::event::Recording;
+use super::fill::Fill;
 use super::graph_exec::Program;
 use super::launch::Launch;
 use super::stream::{self, Point};

@@ -7,10 +7,11 @@ use cuda_sim::driver::capture::{
     GLOBAL, RELAXED, THREAD_LOCAL, cuStreamBeginCapture_v2, cuStreamEndCapture, cuStreamGetCaptureInfo_v2,
     cuStreamIsCapturing, cuThreadExchangeStreamCaptureMode,
 };
-use cuda_sim::driver::copy::{cuMemcpyHtoDAsync_v2, cuMemsetD32Async};
+use cuda_sim::driver::copy::cuMemcpyHtoDAsync_v2;
 use cuda_sim::driver::errors::CUresult;
 use cuda_sim::driver::event::{CUevent, cuEventCreate, cuEventQuery, cuEventRecord, cuStreamWaitEvent};
 use cuda_sim::driver::ffi::{HostPtr, In, Out};
+use cuda_sim::driver::fill::cuMemsetD32Async;
 use cuda_sim::driver::graph::{
     CUgraph, CUgraphNode, cuGraphDestroy, cuGraphGetNodes, cuGraphGetRootNodes, cuGraphNodeGetType,
 };

@@ -1,11 +1,11 @@
 //! Allocation, copies and fills.
 
 use cuda_sim::driver::copy::{
-    CUDA_MEMCPY2D, cuMemcpy, cuMemcpy2D_v2, cuMemcpyDtoD_v2, cuMemcpyDtoH_v2, cuMemcpyHtoD_v2, cuMemsetD2D8_v2,
-    cuMemsetD8_v2, cuMemsetD16_v2, cuMemsetD32_v2,
+    CUDA_MEMCPY2D, cuMemcpy, cuMemcpy2D_v2, cuMemcpyDtoD_v2, cuMemcpyDtoH_v2, cuMemcpyHtoD_v2,
 };
 use cuda_sim::driver::errors::CUresult;
 use cuda_sim::driver::ffi::{HostPtr, In, Out};
+use cuda_sim::driver::fill::{cuMemsetD2D8_v2, cuMemsetD8_v2, cuMemsetD16_v2, cuMemsetD32_v2};
 use cuda_sim::driver::handles::Handle;
 use cuda_sim::driver::host::{cuMemFreeHost, cuMemHostAlloc, cuMemHostRegister_v2, cuMemHostUnregister};
 use cuda_sim::driver::memory::{

@@ -6,13 +6,14 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use cuda_sim::driver::context::{cuCtxGetId, cuCtxSetCurrent};
-use cuda_sim::driver::copy::{cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2, cuMemsetD32Async};
+use cuda_sim::driver::copy::{cuMemcpyDtoHAsync_v2, cuMemcpyHtoDAsync_v2};
 use cuda_sim::driver::errors::CUresult;
 use cuda_sim::driver::event::{
     cuEventCreate, cuEventDestroy_v2, cuEventElapsedTime, cuEventQuery, cuEventRecord, cuEventSynchronize,
     cuStreamWaitEvent,
 };
 use cuda_sim::driver::ffi::{HostPtr, Out};
+use cuda_sim::driver::fill::cuMemsetD32Async;
 use cuda_sim::driver::handles::Handle;
 use cuda_sim::driver::host::cuMemHostAlloc;
 use cuda_sim::driver::stream::{CUstream, cuLaunchHostFunc, cuStreamDestroy_v2, cuStreamQuery, cuStreamSynchronize};
