@@ -140,7 +140,7 @@ fn swizzled_boxes_lie_where_reads_expect_them() {
     let got: Vec<f32> = program.download(out, 256);
     for (i, x) in input.iter().enumerate() {
         let (row, word) = (i / 32, i % 32);
-        assert_eq!(got[row * 32 + (word / 4 ^ row) * 4 + word % 4], *x);
+        assert_eq!(got[row * 32 + ((word / 4) ^ row) * 4 + word % 4], *x);
     }
 }
 

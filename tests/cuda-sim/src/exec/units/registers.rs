@@ -27,13 +27,10 @@ impl RegisterPool {
     }
 }
 
+/// `setmaxnreg.inc` and `.dec`; the decoder has checked the number.
 pub(super) fn set(m: &mut Machine, at: &At, registers: u32, increase: bool) -> Result<Flow, Fault> {
     if !all_lanes(m, at) {
         return Ok(wait_aligned(m, at));
-    }
-    if !registers.is_multiple_of(8) || !(24..=256).contains(&registers) {
-        let text = format!("setmaxnreg {registers}: a multiple of 8 from 24 to 256");
-        return Err(Fault::new(Kind::InvalidOperand, text));
     }
     if m.units.pools[at.block].is_none() {
         m.units.pools[at.block] = RegisterPool::of(m, at.block);
@@ -56,6 +53,7 @@ pub(super) fn set(m: &mut Machine, at: &At, registers: u32, increase: bool) -> R
     Ok(Flow::Next)
 }
 
+/// What a warp waits for, in a report.
 pub(super) fn describe(m: &Machine, block: usize) -> String {
     let free = m.units.pools[block].as_ref().map_or(0, |pool| pool.free);
     format!("at setmaxnreg.inc for registers of the block's pool, which has {free} left")
