@@ -9,6 +9,9 @@ compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust
 `results.md`. A mutation that survives fails the run, and so does one that does not compile. Needs nvcc, and `cargo test --no-run` done.
 """
 import argparse
+import array
+import functools
+import json
 import os
 import pathlib
 import shutil
@@ -20,7 +23,8 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-MODELS = ("h200", "a100")
+# Devices with their seeds, as in tests/cuda, and what kernels are compiled to for them.
+MODELS = {"h200": ("1", "sm_90a"), "a100": ("2", "sm_80")}
 # A deadlock is found by the simulator; a mutation that makes a kernel loop for ever is caught by this.
 LIMIT = 300
 
@@ -41,17 +45,15 @@ def mutate(folder, mutation):
     path.write_text(text.replace(mutation["find"], mutation["put"]))
 
 
-def targets(stem):
-    return ["sm_90a"] if stem.endswith("_sm90") else ["sm_80", "sm_90a"]
-
-
-def compile_kernel(folder, stem, out):
-    for target in targets(stem):
-        command = [nvcc(), "-ptx", "-O3", "-std=c++17", "-lineinfo", "-arch", target, "-I", folder / "kernels",
-                   folder / f"kernels/{stem}.cu", "-o", out / f"{stem}.{target}.ptx"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise ValueError(f"does not compile:\n{done.stderr}")
+def compile_kernel(folder, stem, target, out):
+    """Compiles for one target, unless that has been done or the file is for another."""
+    path = out / f"{stem}.{target}.ptx"
+    if path.exists() or (stem.endswith("_sm90") and target != "sm_90a"):
+        return
+    command = [nvcc(), "-ptx", "-O3", "-std=c++17", "-lineinfo", "-arch", target, "-I", "kernels", f"kernels/{stem}.cu", "-o", path]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"does not compile:\n{done.stderr}")
 
 
 def stems(folder, file):
@@ -70,48 +72,121 @@ def stems(folder, file):
     return [stem for stem, text in sources.items() if uses(text)]
 
 
-def first_failure(binary, driver, environment, tests, scratch):
-    """Runs the tests; the first line that says why one failed, or None if all passed."""
+def first_failure(binary, setup, environment, tests, prepare=lambda target: True):
+    """Runs the tests where `prepare` says that the target is touched; the first line that says why one failed, or None if all passed."""
     for test in tests:
-        for model in MODELS:
-            env = {**os.environ, **environment, "LD_LIBRARY_PATH": str(driver), "CUDA_SIM_DEVICE": model, "CUDA_SIM_SEED": "1"}
-            if test == "train":
-                command = [binary, "train", "--device", "cuda", "--output", scratch / f"{model}-{time.time_ns()}",
-                           "--data", ROOT / "tests/fixtures/train_run/stablerep", "--model", "custom", "--image-size", "32",
-                           "--patch-size", "8", "--width", "64", "--depth", "2", "--heads", "2", "--head-dims", "64,32",
-                           "--batch", "4", "--images-per-caption", "3", "--steps", "6", "--warmup-steps", "1", "--lr", "1e-3"]
-                reference = [str(c) if c != "cuda" else "cpu" for c in command]
-                reference[reference.index("--output") + 1] += "-cpu"
-            else:
-                command, reference = [binary, "selftest", test, "--quick", "--seed", "1"], None
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=LIMIT)
-            except subprocess.TimeoutExpired:
-                return f"{test} on {model}: no end after {LIMIT} s"
-            text = done.stdout + done.stderr
-            if done.returncode:
-                lines = [line.strip() for line in text.splitlines()]
-                why = [line for line in lines if "cuda-sim" in line or "expected" in line or line.startswith("error")]
-                return f"{test} on {model}: {(why or lines or ['exit code'])[0][:150]}"
-            if reference:
-                subprocess.run(reference, capture_output=True, check=True)
-                why = runs_differ(pathlib.Path(reference[reference.index("--output") + 1]), pathlib.Path(command[5 - 1]))
-                if why:
-                    return f"train on {model}: {why}"
+        for model, (seed, target) in MODELS.items():
+            if not prepare(target):
+                continue
+            why = train_fails(binary, setup, environment, model) if test == "train" else selftest_fails(
+                binary, setup, environment, test, model, seed)
+            if why:
+                return f"{test} on {model}: {why}"
     return None
 
 
+def execute(binary, setup, environment, words):
+    """Runs the binary on the simulated driver; why it failed, or None."""
+    env = {**os.environ, "LD_LIBRARY_PATH": str(setup.driver), **environment}
+    try:
+        done = subprocess.run([binary, *words], capture_output=True, text=True, env=env, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return f"no end after {LIMIT} s"
+    if done.returncode == 0:
+        return None
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    why = [line for line in lines if "cuda-sim" in line or "expected" in line or "panicked" in line]
+    why = why or [line for line in lines if line.startswith("error")] or lines or [f"exit code {done.returncode}"]
+    return why[0].replace(f"{setup.folder}/sources/", "")[:200]
+
+
+def selftest_fails(binary, setup, environment, group, model, seed):
+    """The group as tests/cuda/main.rs runs it."""
+    environment = {**environment, "CUDA_SIM_DEVICE": model, "CUDA_SIM_SEED": seed}
+    return execute(binary, setup, environment, ["selftest", group, "--quick", "--seed", seed])
+
+
+def train_fails(binary, setup, environment, model):
+    """The run of `follows_the_cpu` in tests/cuda/train.rs: beside the CPU's, and twice with the same bits."""
+    folders = [setup.scratch / f"{time.time_ns()}-{name}" for name in ("cuda", "again")]
+    for folder, order in zip(folders, ({}, {"CUDA_SIM_SEED": "77"})):
+        words = train_words(folder, "cuda", 6, "1e-4", 1) + ["--init-from", str(setup.init)]
+        why = execute(binary, setup, {**environment, **order, "CUDA_SIM_DEVICE": model}, words)
+        if why:
+            return why
+        if folder == folders[0]:
+            why = runs_differ(setup.reference, folder)
+            if why:
+                return why
+    one, two = ((folder / "checkpoint.safetensors").read_bytes() for folder in folders)
+    return "two runs differ" if one != two else None
+
+
+def train_words(output, device, steps, lr, warmup):
+    """The command line of tests/cuda/train.rs."""
+    return ["train", "--data", str(ROOT / "tests/fixtures/train_run/stablerep"), "--output", str(output), "--device", device,
+            *("--model custom --image-size 32 --patch-size 8 --width 64 --depth 2 --heads 2 --head-dims 64,32 --batch 8 "
+              f"--images-per-caption 4 --steps {steps} --warmup-steps {warmup} --lr {lr} --save-every 1000steps").split()]
+
+
+class Setup:
+    """A folder with the simulated driver, and, made when first asked for, what runs on a device are compared with."""
+
+    def __init__(self, folder, binary, library):
+        self.folder, self.binary = folder, binary
+        self.driver, self.scratch = folder / "driver", folder / "runs"
+        self.driver.mkdir()
+        self.scratch.mkdir()
+        for name in ("libcuda.so", "libcuda.so.1"):
+            (self.driver / name).symlink_to(library)
+
+    def cpu(self, words):
+        why = execute(self.binary, self, {}, words)
+        if why:
+            sys.exit(f"mutation: the CPU's own run failed: {why}")
+
+    @functools.cached_property
+    def init(self):
+        """Weights after 200 updates on the CPU: those of a new network do not tell the images apart."""
+        self.cpu(train_words(self.scratch / "pretrained", "cpu", 200, "1e-3", 10))
+        return self.scratch / "pretrained/checkpoint.safetensors"
+
+    @functools.cached_property
+    def reference(self):
+        folder = self.scratch / "cpu"
+        self.cpu(train_words(folder, "cpu", 6, "1e-4", 1) + ["--init-from", str(self.init)])
+        return folder
+
+
 def runs_differ(cpu, cuda):
-    """The bounds of tests/cuda/train.rs on losses and gradient norms."""
-    import json
+    """The bounds of tests/cuda/train.rs on losses, gradient norms and trained weights."""
     lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (cpu, cuda)]
     if len(lines[0]) != len(lines[1]):
         return f"{len(lines[1])} updates, {len(lines[0])} on the CPU"
     for want, got in zip(*lines):
-        for key, tolerance in (("loss", 0.01), ("grad_norm", 0.05), ("lr", 1e-12)):
+        for key, tolerance in (("loss", 0.003), ("grad_norm", 0.08), ("lr", 1e-12)):
             if not abs(want[key] - got[key]) <= tolerance * abs(want[key]):
                 return f"step {want['step']}: {key} {got[key]:.6g}, on the CPU {want[key]:.6g}"
+    wants, gots = (tensors(folder / "checkpoint.safetensors") for folder in (cpu, cuda))
+    for name, want in wants.items():
+        got = gots[name]
+        squares = sum(a * a + b * b for a, b in zip(want, got))
+        difference = 1 - 2 * sum(a * b for a, b in zip(want, got)) / squares if squares else 0.0
+        if not difference < 1e-3:
+            return f"{name}: difference {difference:.2e} of the CPU's"
     return None
+
+
+def tensors(path):
+    """The f32 tensors of a checkpoint but for the optimizer's."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    found = {}
+    for name, info in json.loads(data[8:8 + length]).items():
+        if name != "__metadata__" and info["dtype"] == "F32" and not name.startswith("adam."):
+            start, end = (8 + length + at for at in info["data_offsets"])
+            found[name] = array.array("f", data[start:end])
+    return found
 
 
 def main():
@@ -129,15 +204,11 @@ def main():
     rows, survived = [], 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        driver, scratch = folder / "driver", folder / "runs"
-        driver.mkdir()
-        scratch.mkdir()
-        for name in ("libcuda.so", "libcuda.so.1"):
-            (driver / name).symlink_to(library)
+        setup = Setup(folder, binary, library)
         for mutation in chosen:
             started = time.time()
             try:
-                caught = one(mutation, folder, binary, driver, scratch, options.profile)
+                caught = one(mutation, folder, binary, setup)
             except ValueError as error:
                 sys.exit(f"mutation: {mutation['what']}: {error}")
             survived += caught is None
@@ -150,7 +221,7 @@ def main():
     sys.exit(bool(survived))
 
 
-def one(mutation, folder, binary, driver, scratch, profile):
+def one(mutation, folder, binary, setup):
     if mutation["file"].startswith("kernels/"):
         sources, out = folder / "sources", folder / "ptx"
         for path in (sources, out):
@@ -158,21 +229,33 @@ def one(mutation, folder, binary, driver, scratch, profile):
         out.mkdir()
         shutil.copytree(ROOT / "kernels", sources / "kernels")
         mutate(sources, mutation)
-        for stem in stems(sources, mutation["file"]):
-            compile_kernel(sources, stem, out)
-        return first_failure(binary, driver, {"STABLEREP_KERNELS": str(out)}, mutation["tests"], scratch)
-    # Built where cargo finds everything else built already.
-    copy = ROOT / "target" / "mutation"
-    if not copy.exists():
-        subprocess.run(["git", "worktree", "add", "--detach", copy, "HEAD"], cwd=ROOT, check=True, capture_output=True)
-    subprocess.run(["git", "checkout", "--force", "--detach", subprocess.check_output(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()], cwd=copy, check=True, capture_output=True)
+        touched = stems(sources, mutation["file"])
+
+        def prepare(target):
+            for stem in touched:
+                compile_kernel(sources, stem, target, out)
+            return any((out / f"{stem}.{target}.ptx").exists() for stem in touched)
+
+        return first_failure(binary, setup, {"STABLEREP_KERNELS": str(out)}, mutation["tests"], prepare)
+    copy, target = ROOT / "target/mutation/sources", ROOT / "target/mutation/target"
+    update_copy(copy)
+    # What the last mutation changed is written again, so that cargo sees it.
     mutate(copy, mutation)
-    env = {**os.environ, "CARGO_TARGET_DIR": str(copy / "target"), "NVCC": nvcc(), "STABLEREP_PTX_ONLY": "1", "CARGO_INCREMENTAL": "1"}
+    env = {**os.environ, "CARGO_TARGET_DIR": str(target), "NVCC": nvcc(), "STABLEREP_PTX_ONLY": "1", "CARGO_INCREMENTAL": "1"}
     done = subprocess.run(["cargo", "build", "--bin", "stablerep"], cwd=copy, env=env, capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"does not compile:\n{done.stderr[-3000:]}")
-    return first_failure(copy / "target/debug/stablerep", driver, {}, mutation["tests"], scratch)
+    return first_failure(target / "debug/stablerep", setup, {}, mutation["tests"])
+
+
+def update_copy(copy):
+    """Makes the copy what the working tree is; writes only what differs, so that cargo builds only that again."""
+    files = subprocess.check_output(["git", "ls-files", "-z", "--", ":!docs"], cwd=ROOT, text=True).split("\0")
+    for name in filter(None, files):
+        source, to = ROOT / name, copy / name
+        if source.is_file() and not (to.is_file() and to.read_bytes() == source.read_bytes()):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, to)
 
 
 def report(rows):
