@@ -5,8 +5,9 @@
 //! with a [`check::Finding`] that names kernel, block, thread and line.
 //!
 //! Layers, each using only those below it:
-//! `driver` (the C ABI) · `exec` (grids, warps, instructions) · `check` (findings, races) · `tensor` (tensor maps) ·
-//! `matrix` (mma, wgmma) · `num` (number formats) · `memory` (device memory) · `ptx` (text to instructions).
+//! `driver` (the C ABI) · `exec` (grids, warps, instructions, asynchronous units) · `ptx` (text to instructions) ·
+//! `tensor` (tensor maps) · `matrix` (mma, wgmma) · `memory` (device memory) · `check` (findings, races) ·
+//! `num` (number formats).
 
 pub mod check;
 pub mod device;

@@ -132,12 +132,13 @@ fn worker(
 ) -> Stats {
     let mut stats = Stats::default();
     let mut alive: VecDeque<(u64, Machine)> = VecDeque::new();
+    let mut spare = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         let fresh = if alive.len() < ALIVE { shared.next.fetch_add(1, Ordering::Relaxed) } else { total };
         let (i, mut machine) = if fresh < total {
             // A seed other than 0 also changes the order of blocks.
             let i = (fresh + launch.options.seed.wrapping_mul(0x9e37_79b9)) % total;
-            (i, Machine::new(launch, cluster, first(i), i))
+            (i, Machine::new(launch, cluster, first(i), i, &mut spare))
         } else {
             match alive.pop_front() {
                 Some(waiting) => waiting,
@@ -145,7 +146,10 @@ fn worker(
             }
         };
         match machine.turn() {
-            Ok(Turn::Ended) => stats.add(&machine.stats),
+            Ok(Turn::Ended) => {
+                stats.add(&machine.stats);
+                spare.extend(machine.warps.into_iter().map(|warp| warp.registers));
+            }
             Ok(Turn::Polling) => alive.push_back((i, machine)),
             Err(finding) => {
                 shared.stop.store(true, Ordering::Relaxed);

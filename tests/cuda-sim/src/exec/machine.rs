@@ -129,8 +129,14 @@ pub enum Turn {
 }
 
 impl<'a> Machine<'a> {
-    /// The cluster with the given first block.
-    pub fn new(launch: &'a Launch<'a>, cluster: [u32; 3], first: [u32; 3], stream: u64) -> Self {
+    /// The cluster with the given first block. `spare`: register files of warps that have ended.
+    pub fn new(
+        launch: &'a Launch<'a>,
+        cluster: [u32; 3],
+        first: [u32; 3],
+        stream: u64,
+        spare: &mut Vec<Registers>,
+    ) -> Self {
         let kernel = launch.kernel;
         let threads = launch.block.iter().product::<u32>();
         let per_block = threads.div_ceil(32) as usize;
@@ -154,7 +160,7 @@ impl<'a> Machine<'a> {
                 let mut predicates = vec![0; kernel.code.predicates].into_boxed_slice();
                 predicates[0] = u32::MAX;
                 warps.push(Warp {
-                    registers: Registers::new(kernel.code.rows),
+                    registers: Registers::new(kernel.code.rows, spare.pop()),
                     predicates,
                     splits: vec![Split { mask: lanes, pc: 0, wait: Wait::Ready, known: 0 }],
                     current: 0,

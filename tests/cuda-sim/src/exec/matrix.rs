@@ -6,43 +6,87 @@ use super::registers::{Lanes, WideLanes};
 use super::run;
 use super::shared;
 use crate::check::Kind;
+use crate::check::order::Agent;
+use crate::check::shadow;
 use crate::matrix::ldmatrix;
 use crate::ptx::instruction::{MatrixAccess, Mma, Reg};
 
 /// Bytes of a row of 8 elements.
 const ROW: usize = 16;
 
-/// Block and offset of every row of every matrix.
-fn rows(m: &Machine, at: &At, access: &MatrixAccess) -> Result<Vec<(usize, (usize, usize))>, Fault> {
-    let addresses = addresses(m, at.warp, &access.addr);
-    (0..access.regs.len() * 8)
-        .map(|i| {
+/// Lane, block and offset of every row, matrix by matrix.
+struct Rows {
+    places: [(usize, usize, usize); 32],
+    count: usize,
+}
+
+impl Rows {
+    fn of(m: &Machine, at: &At, access: &MatrixAccess) -> Result<Self, Fault> {
+        let addresses = addresses(m, at.warp, &access.addr);
+        let mut rows = Self { places: [(0, 0, 0); 32], count: access.regs.len() * 8 };
+        for i in 0..rows.count {
             let lane = ldmatrix::address_lane(i / 8, i % 8);
             let address = addresses[lane];
             if address % ROW as u64 != 0 {
                 let text = format!("row {} of matrix {} at {address:#x}, no multiple of {ROW}", i % 8, i / 8);
                 return Err(Fault::lane(Kind::Misaligned, lane, text));
             }
-            Ok((lane, shared::place(m, at, lane, address, ROW)?))
-        })
-        .collect()
+            let (block, offset) = shared::place(m, at, lane, address, ROW)?;
+            rows.places[i] = (lane, block, offset);
+        }
+        Ok(rows)
+    }
+
+    fn each(&self) -> &[(usize, usize, usize)] {
+        &self.places[..self.count]
+    }
+
+    /// Notes all rows in the shadow.
+    fn note(&self, m: &mut Machine, at: &At, write: bool) -> Result<(), Fault> {
+        let mut access = shadow::Access::warp(&m.order, at.warp as Agent, at.pc);
+        for &(lane, block, offset) in self.each() {
+            let shadow = &mut m.blocks[block].shadow;
+            let result = match write {
+                true => shadow.write(&mut access, offset as u32, ROW as u32),
+                false => shadow.read(&mut access, offset as u32, ROW as u32),
+            };
+            if let Err(clash) = result {
+                return Err(shared::clash(m, Some(lane), block, clash, write));
+            }
+        }
+        if m.launch.options.stats {
+            self.count(m, write);
+        }
+        Ok(())
+    }
+
+    /// Bytes and bank conflicts: the eight rows of a matrix are one wavefront if their 16-byte columns differ.
+    fn count(&self, m: &mut Machine, write: bool) {
+        for matrix in self.each().chunks_exact(8) {
+            let mut columns = [0u64; 8];
+            for &(_, _, offset) in matrix {
+                columns[offset / ROW % 8] += 1;
+            }
+            m.stats.bank_conflicts += columns.into_iter().max().unwrap_or(1) - 1;
+        }
+        let bytes = (self.count * ROW) as u64;
+        *(if write { &mut m.stats.shared_write_bytes } else { &mut m.stats.shared_read_bytes }) += bytes;
+    }
 }
 
 pub fn load(m: &mut Machine, at: &At, access: &MatrixAccess) -> Result<Flow, Fault> {
     if !run::all_lanes(m, at) {
         return Ok(run::wait_aligned(m, at));
     }
-    let places = rows(m, at, access)?;
+    let rows = Rows::of(m, at, access)?;
+    rows.note(m, at, false)?;
     let mut matrix = [[0; ROW]; 8];
-    for (i, &(lane, place)) in places.iter().enumerate() {
-        shared::note(m, at, Some(lane), place, ROW, false, false)?;
-        matrix[i % 8].copy_from_slice(&m.blocks[place.0].shared[place.1..place.1 + ROW]);
-        if i % 8 == 7 {
-            let values = ldmatrix::load(&matrix, access.transpose);
-            m.warps[at.warp].registers.store(access.regs[i / 8], &values, at.mask);
+    for (places, r) in rows.each().chunks_exact(8).zip(&access.regs) {
+        for (row, &(_, block, offset)) in matrix.iter_mut().zip(places) {
+            row.copy_from_slice(&m.blocks[block].shared[offset..offset + ROW]);
         }
+        m.warps[at.warp].registers.store(*r, &ldmatrix::load(&matrix, access.transpose), at.mask);
     }
-    count(m, &places, false);
     Ok(Flow::Next)
 }
 
@@ -50,32 +94,15 @@ pub fn store(m: &mut Machine, at: &At, access: &MatrixAccess) -> Result<Flow, Fa
     if !run::all_lanes(m, at) {
         return Ok(run::wait_aligned(m, at));
     }
-    let places = rows(m, at, access)?;
-    for (matrix, places) in places.chunks_exact(8).enumerate() {
-        let values = ldmatrix::store(m.warps[at.warp].registers.row(access.regs[matrix]), access.transpose);
-        for (row, &(lane, place)) in values.iter().zip(places) {
-            shared::note(m, at, Some(lane), place, ROW, true, false)?;
-            m.blocks[place.0].shared[place.1..place.1 + ROW].copy_from_slice(row);
+    let rows = Rows::of(m, at, access)?;
+    rows.note(m, at, true)?;
+    for (places, r) in rows.each().chunks_exact(8).zip(&access.regs) {
+        let values = ldmatrix::store(m.warps[at.warp].registers.row(*r), access.transpose);
+        for (row, &(_, block, offset)) in values.iter().zip(places) {
+            m.blocks[block].shared[offset..offset + ROW].copy_from_slice(row);
         }
     }
-    count(m, &places, true);
     Ok(Flow::Next)
-}
-
-/// Bytes and bank conflicts: the eight rows of a matrix are one wavefront if their 16-byte columns differ.
-fn count(m: &mut Machine, places: &[(usize, (usize, usize))], write: bool) {
-    if !m.launch.options.stats {
-        return;
-    }
-    for matrix in places.chunks_exact(8) {
-        let mut columns = [0u64; 8];
-        for &(_, (_, offset)) in matrix {
-            columns[offset / ROW % 8] += 1;
-        }
-        m.stats.bank_conflicts += columns.into_iter().max().unwrap_or(1) - 1;
-    }
-    let bytes = (places.len() * ROW) as u64;
-    *(if write { &mut m.stats.shared_write_bytes } else { &mut m.stats.shared_read_bytes }) += bytes;
 }
 
 pub fn transpose(m: &mut Machine, at: &At, d: Reg, a: Reg) -> Result<Flow, Fault> {

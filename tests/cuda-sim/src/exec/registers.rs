@@ -17,9 +17,17 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Rows that programs have not written hold a pattern that shows: NaN as a float, huge as an index.
-    pub fn new(rows: usize) -> Self {
-        Self { pairs: vec![Pair([[0xffff_dead; 32]; 2]); rows.div_ceil(2)].into() }
+    /// Rows that programs have not written hold a pattern that shows: NaN as a float, huge as an index. The storage of
+    /// a warp that has ended is used again.
+    pub fn new(rows: usize, spare: Option<Registers>) -> Self {
+        let blank = Pair([[0xffff_dead; 32]; 2]);
+        match spare {
+            Some(mut spare) if spare.pairs.len() == rows.div_ceil(2) => {
+                spare.pairs.fill(blank);
+                spare
+            }
+            _ => Self { pairs: vec![blank; rows.div_ceil(2)].into() },
+        }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use super::machine::{At, Fault, Machine};
 use super::special::block_of;
 use crate::check::Kind;
 use crate::check::order::{Agent, Carried};
-use crate::check::shadow::{Access, Clash, Fault as Race};
+use crate::check::shadow::{Access, Clash};
 use crate::ptx::SHARED_START;
 
 /// What strong stores to shared memory carry to the strong loads of the same word, by block and word.
@@ -55,44 +55,15 @@ fn elsewhere(m: &Machine, at: &At, lane: usize, address: u64, bytes: usize) -> R
 /// The mistake that a clash in the shadow of `block` stands for.
 #[cold]
 pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write: bool) -> Fault {
-    let address = clash.address;
-    let own = if write { "write" } else { "read" };
-    let (kind, mut text) = match (clash.fault, clash.other) {
-        (Race::Unwritten, _) => {
-            (Kind::UninitializedShared, format!("read of shared address {address:#x}, which nobody has written"))
-        }
-        (Race::Unordered, Some(o)) if m.order.is_operation(o.agent) => {
-            let does = if o.write { "writing" } else { "reading" };
-            let place = m.place_name(o.pc);
-            (
-                Kind::AsyncNotWaited,
-                format!(
-                    "{own} of shared address {address:#x}, while an asynchronous operation may still be {does} it; issued at {place}"
-                ),
-            )
-        }
-        (Race::Unordered, other) => {
-            let by = other.map_or(String::new(), |o| {
-                let did = if o.write { "write" } else { "read" };
-                format!("; its {did} by {} at {}", m.agent_name(o.agent), m.place_name(o.pc))
-            });
-            (Kind::SharedRace, format!("{own} of shared address {address:#x} with nothing that orders it after{by}"))
-        }
-        (Race::Unfenced, other) => {
-            let by =
-                other.map_or(String::new(), |o| format!(" by {} at {}", m.agent_name(o.agent), m.place_name(o.pc)));
-            (
-                Kind::ProxyFence,
-                format!(
-                    "asynchronous {own} of shared address {address:#x}, written{by} with no fence.proxy.async since"
-                ),
-            )
-        }
-    };
+    let mut text = clash.describe(if write { "write" } else { "read" }, &m.order);
+    if let Some(other) = clash.other {
+        let by = if m.order.is_operation(other.agent) { "issued" } else { "executed" };
+        text.push_str(&format!("; that was {by} at {}", m.place_name(other.pc)));
+    }
     if m.blocks.len() > 1 {
         text.push_str(&format!(" (shared memory of block {:?})", m.blocks[block].index));
     }
-    Fault { kind, lane, text, pc: None }
+    Fault { kind: clash.kind(&m.order), lane, text, pc: None }
 }
 
 /// Notes a warp's access in the shadow.
