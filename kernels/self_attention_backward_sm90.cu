@@ -28,7 +28,7 @@ constexpr int STAGES = 2, CHUNKS = 2;  // of queries, of keys
 constexpr int OUT_ROWS = 32;           // rows of O at a time, for delta
 
 /// mbarriers, two of each. Full: landed; staged: results lie there; free: may be overwritten.
-enum Barrier { QUERIES_FULL, QUERIES_STAGED, QUERIES_FREE, KEYS_FULL, KEYS_STAGED, KEYS_FREE, STATISTICS_FULL, STATISTICS_FREE, OUT_FULL, BARRIERS };
+enum Barrier { QUERIES_FULL, QUERIES_STAGED, QUERIES_FREE, KEYS_FULL, KEYS_STAGED, KEYS_FREE, STATISTICS_FULL, OUT_FULL, BARRIERS };
 enum NamedBarrier { SCORES_WRITTEN = 1, SCORES_READ = 2, OUT_READ = 3 };
 
 /// Shared memory of a block whose consumers have TILES tiles of queries each.
@@ -147,8 +147,7 @@ template <int DIM, int TILES> DEVICE void prepare_all(const Problem &problem, co
             bf16 *idle = dqkv + (token * 3 * problem.heads + head) * DIM + i % Rows::PIECES * 8;
             *reinterpret_cast<uint4 *>(idle) = make_uint4(0, 0, 0, 0);
         }
-        mbarrier_wait(shared.barrier(stage.slot, STATISTICS_FREE), stage.parity ^ 1);
-        mbarrier_wait(shared.barrier(stage.slot, QUERIES_FULL), stage.parity);
+        mbarrier_wait(shared.barrier(stage.slot, QUERIES_FULL), stage.parity);  // so the head before last is done, its statistics too
         float *statistics = shared.statistics(stage.slot);
         for (int first = 0; first < shared.QUERY_TILES * TILE_ROWS; first += OUT_ROWS) {
             const int row = thread / 2, query = first + row;
@@ -301,7 +300,6 @@ template <int DIM, int TILES> struct Consumer {
         for (int pair = blockIdx.x; pair < problem.pairs; pair += gridDim.x, stage.next(STAGES)) {
             mbarrier_wait(shared.barrier(stage.slot, STATISTICS_FULL), stage.parity);
             take_statistics(stage.slot);
-            warp_arrive(shared.barrier(stage.slot, STATISTICS_FREE));
             mbarrier_wait(shared.barrier(stage.slot, QUERIES_FULL), stage.parity);
             for (int first_key = 0; first_key < problem.tokens; first_key += TILE_ROWS, slot.next(CHUNKS)) {
                 mbarrier_wait(shared.barrier(slot.slot, KEYS_FULL), slot.parity);
@@ -329,7 +327,7 @@ DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const Te
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < 2; slot++) {
             for (Barrier one : {QUERIES_FULL, QUERIES_FREE, KEYS_FULL, KEYS_FREE, OUT_FULL}) mbarrier_init(shared.barrier(slot, one), 1);
-            for (Barrier each : {QUERIES_STAGED, KEYS_STAGED, STATISTICS_FREE}) mbarrier_init(shared.barrier(slot, each), CONSUMER_WARPS);
+            for (Barrier each : {QUERIES_STAGED, KEYS_STAGED}) mbarrier_init(shared.barrier(slot, each), CONSUMER_WARPS);
             mbarrier_init(shared.barrier(slot, STATISTICS_FULL), 2);
         }
         fence_mbarrier_init();

@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "self-attention, few tokens ask", run: |case| every_shape(case, &few_ask()) },
     Check { name: "self-attention, causal", run: |case| every_shape(case, &causal()) },
     Check { name: "self-attention, scores far apart", run: far_apart },
+    Check { name: "self-attention, scores far below zero", run: far_below },
     Check { name: "self-attention, an image's bits in any batch", run: batch_independent },
     Check { name: "self-attention at full size", run: full_size },
 ];
@@ -89,6 +90,21 @@ fn far_apart(case: &Case) -> Result<()> {
     [shape(1, 77, 77, 1, 64), shape(1, 300, 300, 1, 32)].iter().try_for_each(|&shape| compare(case, shape, 12.0))
 }
 
+/// Scores of about −500 for every key there is: one past the end, whose score is 0, would have a probability of infinity.
+fn far_below(case: &Case) -> Result<()> {
+    for shape in [shape(1, 77, 77, 1, 64), shape(1, 197, 197, 1, 64), shape(1, 65, 3, 1, 64), shape(1, 300, 300, 1, 64)]
+    {
+        let mut problem = problem(case, shape, 1.0);
+        for token in problem.qkv.chunks_exact_mut(3 * shape.head_dim) {
+            let (q, rest) = token.split_at_mut(shape.head_dim);
+            q.iter_mut().for_each(|q| *q = bf16::from_f32(*q + 8.0).to_f32());
+            rest[..shape.head_dim].iter_mut().for_each(|k| *k = bf16::from_f32(*k - 8.0).to_f32());
+        }
+        compare_on(case, &problem, true)?;
+    }
+    Ok(())
+}
+
 fn full_size(case: &Case) -> Result<()> {
     if !case.full() {
         return Ok(());
@@ -134,10 +150,14 @@ fn problem(case: &Case, shape: Shape, spread: f32) -> Problem {
     Problem { shape, qkv: rounded("qkv", shape.qkv_len(), spread), dout: rounded("dout", shape.out_len(), 1.0) }
 }
 
-/// Each variant's output, log-sum-exp and gradients, q, k and v apart, against the CPU's.
 fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
-    let problem = problem(case, shape, spread);
-    let Problem { qkv, dout, .. } = &problem;
+    // Where a probability is 1, dq and dk are nothing but rounding: they are weighed together with dv.
+    compare_on(case, &problem(case, shape, spread), shape.tokens == 1 || spread > 1.0)
+}
+
+/// Each variant's output, log-sum-exp and gradients, q, k and v apart or `together`, against the CPU's.
+fn compare_on(case: &Case, problem: &Problem, together: bool) -> Result<()> {
+    let &Problem { shape, ref qkv, ref dout } = problem;
     let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
     self_attention::forward(&mut out, &mut lse, qkv, shape);
 
@@ -145,7 +165,7 @@ fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
     let (forwards, backwards) = (Variant::forward(gpu, shape, FEW), Variant::backward(gpu, shape, FEW));
     for i in 0..forwards.len().max(backwards.len()) {
         let variants = (forwards[i.min(forwards.len() - 1)], backwards[i.min(backwards.len() - 1)]);
-        let got = on_gpu(gpu, &problem, variants)?;
+        let got = on_gpu(gpu, problem, variants)?;
         let what = |name: &str| format!("{name} of {shape:?} by {variants:?}");
         case.close(&what("out"), &wide(&got.out), &out, Tolerance::bf16())?;
         case.close(&what("lse"), &got.lse, &lse, Tolerance { relative: 1e-5, ..Tolerance::f32() })?;
@@ -153,8 +173,7 @@ fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
         let mut dqkv = vec![0.0; shape.qkv_len()];
         self_attention::backward(&mut dqkv, dout, qkv, &wide(&got.out), &got.lse, shape);
         let got = wide(&got.dqkv);
-        // Where a probability is 1, dq and dk are nothing but rounding: there they are weighed together with dv.
-        if shape.tokens == 1 || spread > 1.0 {
+        if together {
             case.close(&what("dqkv"), &got, &dqkv, GRADIENT)?;
             continue;
         }

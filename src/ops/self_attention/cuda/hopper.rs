@@ -53,7 +53,7 @@ pub fn plan_backward(shape: Shape, sms: u32) -> (Launch, usize) {
     let ring = 2 * 2 * TILE * row; // K and V, two chunks
     let scores = (queries + queries.min(MAX_QUERIES)) * TILE * size_of::<bf16>(); // dS and P
     let statistics = 2 * 2 * queries * size_of::<f32>();
-    let barriers = 2 * 9 * size_of::<u64>();
+    let barriers = 2 * 8 * size_of::<u64>();
     (launch(shape, 1, sms).shared(stages + ring + scores + OUT_ROWS * row + statistics + barriers), tiles)
 }
 
