@@ -2,7 +2,7 @@
 //
 // One block per multiprocessor walks over images and heads. A warpgroup of helpers moves data: a warp loads, one stores, two compute delta and
 // pad lse. Two warpgroups compute. All Q and dO of a head lie in shared memory (two stages, so the next head's arrive meanwhile); K and V
-// come in chunks of 64 keys through a ring of two. For each chunk:
+// come in chunks of 64 keys through a ring of three: one is computed, one's results leave, one arrives. For each chunk:
 //   1. each warpgroup, for its tiles of 64 queries: S = Q·Kᵀ and dP = dO·Vᵀ (wgmma), from them P and dS, written to shared memory as bf16;
 //   2. once both have written: dQ += dS·K of its own tiles, in accumulators that live until the last chunk, and the first makes dV = Pᵀ·dO of
 //      the chunk, the second dK = dSᵀ·Q, over all queries. P, dS, dO, Q and K are read MN-major where the product wants them transposed.
@@ -10,24 +10,25 @@
 // In step 1 one warpgroup's products run during the other's exponentials.
 // Every gradient is one chain of additions in one block. dQ goes where Q lay. TMA fills tokens past the end with zeros and drops their results.
 // Tokens that do not ask have P = 0 and hence dQ = 0; tiles without any that ask are zeroed by the helpers.
+// The fourth tile of queries has only 16 rows of its own (197 = 3·64 + 5): wgmma reads 48 rows more of whatever lies behind them, which is never
+// being written meanwhile, and what comes of those rows is dropped.
 //
 // FLOPs: 10·N·G·Q·T·d. Bytes: 2·qkv + 2·out. At batch 512, 12 heads, 197 tokens of 64: 1.24 GB = 302 µs at 4.1 TB/s; 153 GFLOP, 209 GFLOP with
 // padding = 265 µs at 790 TFLOP/s; 266 M exponentials = 69 µs: bound by HBM if loads, products and exponentials overlap, i.e. at most
 // 507 TFLOP/s of the 153 GFLOP counted. Per chunk the tensor cores work about 2,400 of an estimated 3,100 cycles (197 tokens: 10,800 a head,
 // 290 µs in all), so 350 to 400 µs is to be expected.
-// Static figures: 168 registers at launch, then 56 and 224; one block of 12 warps per multiprocessor; 226 KB of shared memory for more than 128
-// queries of 64, 134 KB for fewer. No spills, no waits added by ptxas. Not yet timed on a card.
+// Static figures: 168 registers at launch, then 56 and 224; one block of 12 warps per multiprocessor; 225 KB of shared memory for more than 128
+// queries of 64, 150 KB for fewer. No spills, no waits added by ptxas. Not yet timed on a card.
 #include "common/attention_sm90.cuh"
 
 namespace {
 
 extern __shared__ __align__(1024) unsigned char shared_memory[];
 
-constexpr int MAX_QUERIES = 208;       // of 4 tiles
-constexpr int STAGES = 2, CHUNKS = 2;  // of queries, of keys
+constexpr int STAGES = 2, CHUNKS = 3;  // of queries, of keys
 constexpr int OUT_ROWS = 32;           // rows of O at a time, for delta
 
-/// mbarriers, two of each. Full: landed; staged: results lie there; free: may be overwritten.
+/// mbarriers, one of each per slot. Full: landed; staged: results lie there; free: may be overwritten.
 enum Barrier { QUERIES_FULL, QUERIES_STAGED, QUERIES_FREE, KEYS_FULL, KEYS_STAGED, KEYS_FREE, STATISTICS_FULL, OUT_FULL, BARRIERS };
 enum NamedBarrier { SCORES_WRITTEN = 1, SCORES_READ = 2, OUT_READ = 3 };
 
@@ -35,14 +36,16 @@ enum NamedBarrier { SCORES_WRITTEN = 1, SCORES_READ = 2, OUT_READ = 3 };
 template <int DIM, int TILES> struct Layout {
     using Head = HeadTile<DIM>;
     static constexpr int QUERY_TILES = CONSUMERS * TILES;
-    static constexpr int DOUT = QUERY_TILES * Head::BYTES, STAGE = 2 * DOUT;  // Q, then dO
-    static constexpr int CHUNK = 2 * Head::BYTES;                            // K, then V
-    // P and dS of a chunk: [queries][64 keys]. The products over queries end with the last 16; dQ reads whole tiles of dS.
-    static constexpr int DS = QUERY_TILES * TILE_ROWS * TILE_ROWS * 2, P = DS < MAX_QUERIES * TILE_ROWS * 2 ? DS : MAX_QUERIES * TILE_ROWS * 2;
-    static constexpr int KEYS_AT = STAGES * STAGE, P_AT = KEYS_AT + CHUNKS * CHUNK, DS_AT = P_AT + P, OUT_AT = DS_AT + DS;
-    static constexpr int STATISTICS_AT = OUT_AT + OUT_ROWS * Head::ROW_BYTES;
+    static constexpr int QUERY_ROWS = TILES == 1 ? 128 : 208, REST = QUERY_TILES * TILE_ROWS - QUERY_ROWS;
+    // Q, then dO, then zeros that stand for the rest of dO's last tile; the rest of Q's is dO.
+    static constexpr int DOUT = QUERY_ROWS * Head::ROW_BYTES, ZEROS = 2 * DOUT, STAGE = ZEROS + REST * Head::ROW_BYTES;
+    static constexpr int CHUNK = 2 * Head::BYTES;                     // K, then V
+    static constexpr int SCORES = QUERY_ROWS * TILE_ROWS * 2;         // dS or P of a chunk: [queries][64 keys]
+    static constexpr int KEYS_AT = STAGES * STAGE, DS_AT = KEYS_AT + CHUNKS * CHUNK;
+    static constexpr int P_AT = DS_AT + SCORES;                       // also the rest of dS's last tile
+    static constexpr int OUT_AT = P_AT + SCORES, STATISTICS_AT = OUT_AT + OUT_ROWS * Head::ROW_BYTES;
     static constexpr int BARRIERS_AT = STATISTICS_AT + STAGES * 2 * QUERY_TILES * TILE_ROWS * 4;
-    static constexpr int BYTES = BARRIERS_AT + 2 * BARRIERS * 8;
+    static constexpr int BYTES = BARRIERS_AT + BARRIERS * CHUNKS * 8;
     static_assert(BYTES <= 232448, "more shared memory than a block can have");
 
     uint32_t base;
@@ -54,7 +57,7 @@ template <int DIM, int TILES> struct Layout {
     DEVICE uint32_t p() const { return base + P_AT; }
     DEVICE uint32_t ds() const { return base + DS_AT; }
     DEVICE uint32_t out() const { return base + OUT_AT; }
-    DEVICE uint32_t barrier(int slot, Barrier which) const { return base + BARRIERS_AT + (which * 2 + slot) * 8; }
+    DEVICE uint32_t barrier(int slot, Barrier which) const { return base + BARRIERS_AT + (which * CHUNKS + slot) * 8; }
     /// lse, in units of log2, of a stage's queries; delta follows.
     static DEVICE float *statistics(int slot) {
         return reinterpret_cast<float *>(shared_memory + STATISTICS_AT) + slot * 2 * QUERY_TILES * TILE_ROWS;
@@ -69,19 +72,17 @@ struct Problem {
     DEVICE int chunks() const { return ceil_div(tokens, TILE_ROWS); }
 };
 
-template <int DIM, int TILES> DEVICE void load_all(const Problem &problem, const TensorMap *qkv, const TensorMap *dout) {
-    using Head = HeadTile<DIM>;
+template <int DIM, int TILES>
+DEVICE void load_all(const Problem &problem, const TensorMap *queries, const TensorMap *dout, const TensorMap *qkv) {
     const Layout<DIM, TILES> shared;
     Position stage, chunk;
     for (int pair = blockIdx.x; pair < problem.pairs; pair += gridDim.x, stage.next(STAGES)) {
         const int image = pair / problem.heads, head = pair % problem.heads;
         const uint32_t full = shared.barrier(stage.slot, QUERIES_FULL);
         mbarrier_wait(shared.barrier(stage.slot, QUERIES_FREE), stage.parity ^ 1);
-        mbarrier_arrive_expect_tx(full, shared.STAGE);
-        for (int i = 0; i < shared.QUERY_TILES; i++) {
-            tma_load(shared.q(stage.slot) + i * Head::BYTES, qkv, full, 0, head, i * TILE_ROWS, image);
-            tma_load(shared.dout(stage.slot) + i * Head::BYTES, dout, full, 0, head, i * TILE_ROWS, image);
-        }
+        mbarrier_arrive_expect_tx(full, 2 * shared.DOUT);
+        tma_load(shared.q(stage.slot), queries, full, 0, head, 0, image);
+        tma_load(shared.dout(stage.slot), dout, full, 0, head, 0, image);
         for (int i = 0; i < problem.chunks(); i++, chunk.next(CHUNKS)) {
             const uint32_t landed = shared.barrier(chunk.slot, KEYS_FULL);
             mbarrier_wait(shared.barrier(chunk.slot, KEYS_FREE), chunk.parity ^ 1);
@@ -223,7 +224,7 @@ template <int DIM, int TILES> struct Consumer {
 #pragma unroll
         for (int j = 0; j < KEYS / 2; j++) dp[j] = s[j] * (dp[j] - delta[i][(j >> 1) & 1]);
         as_operands<KEYS>(a, dp);
-        write_operands<TILE_ROWS>(shared.ds(), first, a, lane);
+        if (first < Shared::QUERY_ROWS) write_operands<TILE_ROWS>(shared.ds(), first, a, lane);
     }
 
     /// One chunk: KEYS of its 64 keys are computed, the others are past the end.
@@ -311,8 +312,8 @@ template <int DIM, int TILES> struct Consumer {
             }
 #pragma unroll
             for (int i = 0; i < TILES; i++) {
-                const uint32_t target = shared.q(stage.slot) + (consumer + CONSUMERS * i) * Head::BYTES;
-                write_accumulators<DIM>(target, row, dq[i], problem.scale, problem.scale, lane);
+                const int first = (consumer + CONSUMERS * i) * TILE_ROWS + row;
+                if (first < Shared::QUERY_ROWS) write_accumulators<DIM>(shared.q(stage.slot), first, dq[i], problem.scale, problem.scale, lane);
             }
             fence_async_shared();
             warp_arrive(shared.barrier(stage.slot, QUERIES_STAGED));
@@ -321,11 +322,17 @@ template <int DIM, int TILES> struct Consumer {
 };
 
 template <int DIM, int TILES>
-DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const TensorMap *dout, const TensorMap *qkv, const TensorMap *out,
-                     bf16 *dqkv, const float *lse) {
+DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const TensorMap *dout, const TensorMap *queries, const TensorMap *qkv,
+                     const TensorMap *out, bf16 *dqkv, const float *lse) {
     const Layout<DIM, TILES> shared;
+    for (int slot = 0; slot < STAGES; slot++) {
+        for (int at = shared.ZEROS + threadIdx.x * 16; at < shared.STAGE; at += THREADS * 16) {
+            *reinterpret_cast<uint4 *>(shared_memory + slot * shared.STAGE + at) = make_uint4(0, 0, 0, 0);
+        }
+    }
+    fence_async_shared();
     if (threadIdx.x == 0) {
-        for (int slot = 0; slot < 2; slot++) {
+        for (int slot = 0; slot < CHUNKS; slot++) {
             for (Barrier one : {QUERIES_FULL, QUERIES_FREE, KEYS_FULL, KEYS_FREE, OUT_FULL}) mbarrier_init(shared.barrier(slot, one), 1);
             for (Barrier each : {QUERIES_STAGED, KEYS_STAGED}) mbarrier_init(shared.barrier(slot, each), CONSUMER_WARPS);
             mbarrier_init(shared.barrier(slot, STATISTICS_FULL), 2);
@@ -337,7 +344,7 @@ DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const Te
     if (warp < 4) {
         decrease_registers<PRODUCER_REGISTERS>();
         if (warp == 0) {
-            if (lane == 0) load_all<DIM, TILES>(problem, qkv, dout);
+            if (lane == 0) load_all<DIM, TILES>(problem, queries, dout, qkv);
         } else if (warp == 1) {
             if (lane == 0) store_all<DIM, TILES>(problem, dqkv_map);
         } else {
@@ -351,13 +358,14 @@ DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const Te
 
 }  // namespace
 
-// Grid: at most one block per multiprocessor. TILES: 1 for at most 128 queries, 2 for at most 208. Dynamic shared memory: Layout::BYTES.
+// Grid: at most one block per multiprocessor. TILES: 1 for at most 128 queries, 2 for at most 208 tokens. Dynamic shared memory: Layout::BYTES.
+// Boxes of the maps: dqkv_map and qkv 64 tokens, queries (of qkv too) and dout all QUERY_ROWS, out OUT_ROWS.
 #define SELF_ATTENTION_BACKWARD(DIM, TILES)                                                                                                \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_backward_sm90_d##DIM##_t##TILES(                               \
-        const __grid_constant__ TensorMap dqkv_map, const __grid_constant__ TensorMap dout, const __grid_constant__ TensorMap qkv,         \
-        const __grid_constant__ TensorMap out, bf16 *dqkv, const float *lse, int pairs, int tokens, int queries, int heads, int causal,    \
-        float scale) {                                                                                                                     \
-        backward<DIM, TILES>({pairs, tokens, queries, heads, causal, scale}, &dqkv_map, &dout, &qkv, &out, dqkv, lse);                     \
+        const __grid_constant__ TensorMap dqkv_map, const __grid_constant__ TensorMap dout, const __grid_constant__ TensorMap queries_map, \
+        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, bf16 *dqkv, const float *lse, int pairs, int tokens, \
+        int queries, int heads, int causal, float scale) {                                                                                 \
+        backward<DIM, TILES>({pairs, tokens, queries, heads, causal, scale}, &dqkv_map, &dout, &queries_map, &qkv, &out, dqkv, lse);       \
     }
 
 SELF_ATTENTION_BACKWARD(64, 1)

@@ -13,7 +13,8 @@ use crate::error::Result;
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 queries. On at most so many multiprocessors.
+    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 tokens or 128 queries. On at most so many
+    /// multiprocessors.
     Hopper { sms: u32 },
     /// One side of a head streamed: any length.
     HopperLong { sms: u32 },

@@ -14,8 +14,10 @@ const THREADS: u32 = 384;
 const SHARED: usize = 232_448;
 /// Keys a kernel of the forward pass computes for every query; the smallest that holds all tokens is taken.
 const KEYS: [usize; 5] = [64, 128, 192, 208, 256];
-/// Queries of a head that the backward pass holds in shared memory.
-const MAX_QUERIES: usize = 208;
+/// Tokens that the backward pass takes with more than [`FEW_QUERIES`].
+const MAX_TOKENS: usize = 208;
+/// Queries of a head that one tile for each of the two computing warpgroups holds.
+const FEW_QUERIES: usize = 2 * TILE;
 /// Rows of O that the backward pass loads at a time.
 const OUT_ROWS: usize = 32;
 
@@ -24,7 +26,7 @@ pub(super) fn has_forward(shape: Shape) -> bool {
 }
 
 pub(super) fn has_backward(shape: Shape) -> bool {
-    shape.queries <= MAX_QUERIES
+    shape.tokens <= MAX_TOKENS || shape.queries <= FEW_QUERIES
 }
 
 /// How the forward pass runs.
@@ -45,16 +47,26 @@ pub fn plan_forward(shape: Shape, sms: u32) -> ForwardPlan {
     ForwardPlan { launch: launch(shape, 1, sms).shared(stages * stage), keys, stages }
 }
 
-/// Launch of the backward pass, and how many tiles of queries each of the two computing warpgroups has.
-pub fn plan_backward(shape: Shape, sms: u32) -> (Launch, usize) {
-    let tiles = shape.queries.div_ceil(2 * TILE);
+/// How the backward pass runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackwardPlan {
+    pub launch: Launch,
+    /// Tiles of queries of each of the two computing warpgroups.
+    pub tiles: usize,
+    /// Queries of a head in shared memory.
+    pub rows: usize,
+}
+
+pub fn plan_backward(shape: Shape, sms: u32) -> BackwardPlan {
+    let (tiles, rows) = if shape.queries <= FEW_QUERIES { (1, FEW_QUERIES) } else { (2, MAX_TOKENS) };
     let (queries, row) = (2 * tiles * TILE, row_bytes(shape));
-    let stages = 2 * 2 * queries * row; // Q and dO, two heads
-    let ring = 2 * 2 * TILE * row; // K and V, two chunks
-    let scores = (queries + queries.min(MAX_QUERIES)) * TILE * size_of::<bf16>(); // dS and P
+    let stages = 2 * (rows + queries) * row; // Q and dO with what fills its last tile, two heads
+    let ring = 3 * 2 * TILE * row; // K and V, three chunks
+    let scores = 2 * rows * TILE * size_of::<bf16>(); // dS and P
     let statistics = 2 * 2 * queries * size_of::<f32>();
-    let barriers = 2 * 8 * size_of::<u64>();
-    (launch(shape, 1, sms).shared(stages + ring + scores + OUT_ROWS * row + statistics + barriers), tiles)
+    let barriers = 3 * 8 * size_of::<u64>();
+    let shared = stages + ring + scores + OUT_ROWS * row + statistics + barriers;
+    BackwardPlan { launch: launch(shape, 1, sms).shared(shared), tiles, rows }
 }
 
 /// Launches of the kernels for any length, forward and backward.
@@ -136,10 +148,11 @@ pub(super) fn backward(
     lse: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    let (launch, tiles) = plan_backward(shape, sms);
+    let BackwardPlan { launch, tiles, rows } = plan_backward(shape, sms);
     let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
+    let all_queries = map(qkv, shape, 3, shape.tokens, rows)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
-    let dout = map(dout, shape, 1, shape.queries, TILE)?;
+    let dout = map(dout, shape, 1, shape.queries, rows)?;
     let out = map(out, shape, 1, shape.queries, OUT_ROWS)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
     let kernel = match (shape.head_dim, tiles) {
@@ -149,7 +162,24 @@ pub(super) fn backward(
         _ => kernels::self_attention_backward_sm90_d32_t2,
     };
     let scale = scale(shape);
-    kernel(gpu, launch, &dqkv_map, &dout, &qkv, &out, dqkv, lse, images * heads, tokens, queries, heads, causal, scale)
+    let pairs = images * heads;
+    kernel(
+        gpu,
+        launch,
+        &dqkv_map,
+        &dout,
+        &all_queries,
+        &qkv,
+        &out,
+        dqkv,
+        lse,
+        pairs,
+        tokens,
+        queries,
+        heads,
+        causal,
+        scale,
+    )
 }
 
 pub(super) fn forward_long(
@@ -212,9 +242,9 @@ mod tests {
                     assert!(forward.keys >= tokens && forward.stages >= 2, "{shape:?}: {forward:?}");
                     assert!(forward.launch.shared as usize <= SHARED && forward.launch.grid == [6, 1, 1]);
                     if has_backward(shape) {
-                        let (launch, tiles) = plan_backward(shape, 4);
+                        let BackwardPlan { launch, tiles, rows } = plan_backward(shape, 4);
                         assert!(launch.shared as usize <= SHARED && launch.grid == [4, 1, 1], "{shape:?}: {launch}");
-                        assert!((1..=2).contains(&tiles) && tiles * 2 * TILE >= queries);
+                        assert!(rows >= queries && rows <= tiles * 2 * TILE, "{shape:?}");
                     }
                 }
             }
