@@ -78,7 +78,7 @@ fn on_device(gpu: &Gpu, wanted: &[Wanted], side: usize, plan: impl Fn(Slot) -> P
     let plan = plan(slot);
     let (images, jobs) = (gpu.upload(&bytes)?, gpu.upload(&jobs)?);
     let out = gpu.alloc::<u8>(wanted.len() * side * side * 3)?;
-    let scratch = gpu.alloc::<u8>(plan.scratch_len())?;
+    let scratch = gpu.alloc::<u8>(plan.scratch_len().min(wanted.len() * plan.slot_len()))?;
     views(gpu, out.view(), jobs.view(), images.view(), &plan, scratch.view())?;
     gpu.read(out.view())
 }
