@@ -27,7 +27,7 @@ impl Rows {
         for i in 0..rows.count {
             let lane = ldmatrix::address_lane(i / 8, i % 8);
             let address = addresses[lane];
-            if address % ROW as u64 != 0 {
+            if !address.is_multiple_of(ROW as u64) {
                 let text = format!("row {} of matrix {} at {address:#x}, no multiple of {ROW}", i % 8, i / 8);
                 return Err(Fault::lane(Kind::Misaligned, lane, text));
             }
