@@ -6,7 +6,8 @@
 `mutations.toml` lists them: file, what to find (exactly once) and put in its place, and the tests that must fail: names of `selftest`
 groups, run on the simulated Hopper and Ampere devices, or `train` for the whole training run of tests/cuda. A mistake in a kernel is
 compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
-`results.md`. A mutation that survives fails the run, and so does one that does not compile. Needs nvcc, and `cargo test --no-run` done.
+`results.md`. A mutation that survives fails the run, and so do one that does not compile and a test that fails without any. Needs nvcc, and
+`cargo test --no-run` done; the first mistake in Rust builds the crate once more, under target/mutation.
 """
 import argparse
 import array
@@ -191,7 +192,7 @@ def tensors(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="mutations whose file or text contains this; results.md stays as it is")
+    parser.add_argument("--only", default="", help="mutations whose file or text contains this; the others' results stay")
     parser.add_argument("--profile", default="release", help="folder of target/ that holds the binary and the simulator")
     options = parser.parse_args()
     built = ROOT / "target" / options.profile
@@ -205,6 +206,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         setup = Setup(folder, binary, library)
+        # What fails without a mistake would be said to catch every mistake.
+        for test in sorted({test for mutation in chosen for test in mutation["tests"]}):
+            why = first_failure(binary, setup, {}, [test])
+            if why:
+                sys.exit(f"mutation: without any mistake, {why}")
         for mutation in chosen:
             started = time.time()
             try:
@@ -216,8 +222,7 @@ def main():
             print(f"{'caught  ' if caught else 'SURVIVED'} {time.time() - started:5.1f} s  {mutation['file']}: {mutation['what']}\n"
                   f"          {caught or ''}", flush=True)
     print(f"{len(rows) - survived} of {len(rows)} caught")
-    if not options.only:
-        report(rows)
+    report(mutations, rows)
     sys.exit(bool(survived))
 
 
@@ -239,7 +244,6 @@ def one(mutation, folder, binary, setup):
         return first_failure(binary, setup, {"STABLEREP_KERNELS": str(out)}, mutation["tests"], prepare)
     copy, target = ROOT / "target/mutation/sources", ROOT / "target/mutation/target"
     update_copy(copy)
-    # What the last mutation changed is written again, so that cargo sees it.
     mutate(copy, mutation)
     env = {**os.environ, "CARGO_TARGET_DIR": str(target), "NVCC": nvcc(), "STABLEREP_PTX_ONLY": "1", "CARGO_INCREMENTAL": "1"}
     done = subprocess.run(["cargo", "build", "--bin", "stablerep"], cwd=copy, env=env, capture_output=True, text=True)
@@ -258,14 +262,21 @@ def update_copy(copy):
             shutil.copyfile(source, to)
 
 
-def report(rows):
-    caught = sum(why is not None for _, why in rows)
-    lines = ["# Planted mistakes and what caught them", "",
-             f"`python3 dev/mutation/run.py`, {time.strftime('%Y-%m-%d')}: {caught} of {len(rows)} caught.", "",
-             "| file | mistake | caught by |", "|---|---|---|"]
+def report(mutations, rows):
+    """Writes results.md; what this run left out keeps its line."""
+    path = HERE / "results.md"
+    table = [line.split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")] if path.exists() else []
+    results = {(cells[0].strip("| "), cells[1]): cells[2].strip("| ") for cells in table if len(cells) == 3}
     for mutation, why in rows:
-        lines.append(f"| {mutation['file']} | {mutation['what']} | {(why or '**survived**').replace('|', '/')} |")
-    (HERE / "results.md").write_text("\n".join(lines) + "\n")
+        results[mutation["file"], mutation["what"]] = (why or "**survived**").replace("|", "/")
+    lines = [(m["file"], m["what"], results.get((m["file"], m["what"]), "not run")) for m in mutations]
+    count = {word: sum(line[2] == word for line in lines) for word in ("**survived**", "not run")}
+    caught = len(lines) - sum(count.values())
+    head = ["# Planted mistakes and what caught them", "",
+            f"`python3 dev/mutation/run.py`, {time.strftime('%Y-%m-%d')}: of {len(lines)} mistakes {caught} are caught, "
+            f"{count['**survived**']} survived, {count['not run']} not run.", "",
+            "| file | mistake | caught by |", "|---|---|---|"]
+    path.write_text("\n".join(head + [f"| {' | '.join(line)} |" for line in lines]) + "\n")
 
 
 if __name__ == "__main__":
