@@ -13,6 +13,19 @@ fn tables_of_branches() {
     assert!((0..32).all(|l| lanes[l] == [1, 2, 3, 3][l % 4]), "{lanes:?}");
 }
 
+/// The upper lanes hold a 32-bit value behind the loop while the lower ones still do 64-bit work in it: a row of the one
+/// must not be half of a row pair of the other.
+#[test]
+fn widths_do_not_mix_between_lanes() {
+    let lanes = lanes_of(
+        "mov.u32 %r1, 0;\nLOOP:\nmul.wide.u32 %rd5, %r0, 0x10001;\nadd.u64 %rd6, %rd5, %rd5;\ncvt.u32.u64 %r5, %rd6;\n\
+         add.u32 %r6, %r5, 7;\nadd.u32 %r7, %r5, 1;\nadd.u32 %r8, %r5, 2;\nadd.u32 %r9, %r5, 3;\n\
+         add.u32 %r1, %r1, 1;\nsetp.lt.u32 %p1, %r0, 16;\nsetp.lt.and.u32 %p2, %r1, 5, %p1;\n@%p2 bra LOOP;\n\
+         add.u32 %r10, %r6, %r7;\nadd.u32 %r11, %r8, %r9;\nadd.u32 %out, %r10, %r11;",
+    );
+    assert!((0..32u32).all(|l| lanes[l as usize] == 4 * l * 0x20002 + 13), "{lanes:?}");
+}
+
 #[test]
 fn labels_of_blocks_are_their_own() {
     let lanes = lanes_of(
