@@ -218,7 +218,7 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
         uint64_t stride, float eps) {                                                                                  \
         forward_rows<VECTORS, false>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);                \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, 6) layernorm_residual_rows##VECTORS##_bf16(          \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 5) layernorm_residual_rows##VECTORS##_bf16(          \
         bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma, const float *beta, \
         uint32_t rows, uint32_t d, uint64_t stride, float eps) {                                                       \
         forward_rows<VECTORS, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);                    \

@@ -83,7 +83,7 @@ fn assert_follows(cpu: &Path, cuda: &Path, steps: usize) {
             squares += f64::from(a).powi(2) + f64::from(b).powi(2);
         }
         let difference = if squares > 0.0 { 1.0 - 2.0 * product / squares } else { 0.0 };
-        assert!(difference < 1e-3, "{name}: difference {difference:e}");
+        assert!(difference < 5e-3, "{name}: difference {difference:e}");
         compared += 1;
     }
     assert!(compared > 30, "{compared} tensors");
