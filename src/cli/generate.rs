@@ -99,7 +99,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     if Device::parse(&args.device)? != Device::Cpu {
         bail!(
-            Usage,
+            Device,
             "--device {}: generation computes on the CPU in this version (training runs on the GPU); use --device cpu",
             args.device
         );

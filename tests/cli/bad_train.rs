@@ -90,7 +90,8 @@ fn settings_that_cannot_be_run() {
     ] {
         case.refuses(flags, 2, needles);
     }
-    case.refuses(&["--device", "cuda:0"], 4, &["--device cuda:0", "CPU only"]);
+    // No kernels, no driver, no GPU, or not so many: which of them depends on the machine.
+    case.refuses(&["--device", "cuda:99"], 4, &["--device"]);
     assert!(!case.path("run").exists(), "a refused run leaves nothing behind");
 }
 
