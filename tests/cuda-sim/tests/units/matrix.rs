@@ -125,6 +125,7 @@ fn mma_of_16_bit_and_8_bit_and_f64() {
 }
 
 /// A 64 × 16 and B 16 × 8 without swizzle: 8 rows of 16 bytes, 128 bytes to the other half of k, 256 to the next rows.
+#[allow(clippy::type_complexity)] // two closures with nothing to name
 fn operands(transposed_b: bool) -> (Vec<u16>, impl Fn(usize, usize) -> f32, impl Fn(usize, usize) -> f32) {
     let a = |m: usize, k: usize| ((m * 3 + k * 5) % 7) as f32 - 3.0;
     let b = |k: usize, n: usize| ((k * 2 + n * 3) % 5) as f32 - 2.0;

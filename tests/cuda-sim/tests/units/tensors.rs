@@ -78,7 +78,7 @@ fn im2col_gathers_the_pixels_of_a_filter_tap() {
     for pixel in 0..8 {
         // Output pixel 7 is (x 2, y 1): its base pixel is (1, 0) in a row of five.
         let (x, y) = ((7 + pixel) % 5, (7 + pixel) / 5);
-        let (x, y) = (x as i64 - 1 + 2, y as i64 - 1);
+        let (x, y) = (x - 1 + 2, y - 1);
         let inside = (0..5).contains(&x) && (0..4).contains(&y);
         for channel in 0..4 {
             let want = if inside { input[((y * 5 + x) * 4 + channel) as usize] } else { 0.0 };
