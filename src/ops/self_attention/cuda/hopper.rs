@@ -33,7 +33,7 @@ pub(super) fn has_backward(shape: Shape) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardPlan {
     pub launch: Launch,
-    /// Keys computed, of [`KEYS`].
+    /// Keys computed, of `KEYS`.
     pub keys: usize,
     /// Heads in shared memory at once.
     pub stages: usize,
