@@ -100,7 +100,8 @@ fn far_below(case: &Case) -> Result<()> {
             q.iter_mut().for_each(|q| *q = bf16::from_f32(*q + 5.0).to_f32());
             rest[..shape.head_dim].iter_mut().for_each(|k| *k = bf16::from_f32(*k - 5.0).to_f32());
         }
-        compare_on(case, &problem, true)?;
+        // Keys have a large component in common, so dq is a small difference of large terms: bf16 leaves more of an error in it.
+        compare_on(case, &problem, Some(Tolerance { difference: 1e-4, ..GRADIENT }))?;
     }
     Ok(())
 }
@@ -152,11 +153,11 @@ fn problem(case: &Case, shape: Shape, spread: f32) -> Problem {
 
 fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
     // Where a probability is 1, dq and dk are nothing but rounding: they are weighed together with dv.
-    compare_on(case, &problem(case, shape, spread), shape.tokens == 1 || spread > 1.0)
+    compare_on(case, &problem(case, shape, spread), (shape.tokens == 1 || spread > 1.0).then_some(GRADIENT))
 }
 
-/// Each variant's output, log-sum-exp and gradients, q, k and v apart or `together`, against the CPU's.
-fn compare_on(case: &Case, problem: &Problem, together: bool) -> Result<()> {
+/// Each variant's output, log-sum-exp and gradients against the CPU's; those of q, k and v apart, or `together` within a tolerance of their own.
+fn compare_on(case: &Case, problem: &Problem, together: Option<Tolerance>) -> Result<()> {
     let &Problem { shape, ref qkv, ref dout } = problem;
     let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
     self_attention::forward(&mut out, &mut lse, qkv, shape);
@@ -173,8 +174,8 @@ fn compare_on(case: &Case, problem: &Problem, together: bool) -> Result<()> {
         let mut dqkv = vec![0.0; shape.qkv_len()];
         self_attention::backward(&mut dqkv, dout, qkv, &wide(&got.out), &got.lse, shape);
         let got = wide(&got.dqkv);
-        if together {
-            case.close(&what("dqkv"), &got, &dqkv, GRADIENT)?;
+        if let Some(tolerance) = together {
+            case.close(&what("dqkv"), &got, &dqkv, tolerance)?;
             continue;
         }
         for (which, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
