@@ -46,14 +46,14 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = column + i < d ? source[i] : 0.0f;
     }
-    const uint4 high = pack_bf16(v);
+    const uint4 high = pack<bf16>(v);
     float rounded[8];
-    unpack_bf16(high, rounded);
+    unpack<bf16>(high, rounded);
 #pragma unroll
     for (int i = 0; i < 8; i++) v[i] -= rounded[i];
     uint4 *line = operand + static_cast<size_t>(row * pieces + column / PIECE) * CHUNKS + column % PIECE / 8;
     line[0] = high;
-    line[4] = pack_bf16(v);
+    line[4] = pack<bf16>(v);
 }
 
 // ---- forward: 128 rows × 128 columns per tile, a warp has 32 whole rows -----------------------------------------------------------
@@ -326,10 +326,10 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
             }
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                const uint32_t word = pack_bf16(g[2 * half], g[2 * half + 1]);
-                const float2 rounded = unpack_bf16(word);
+                const uint32_t word = pack<bf16>(g[2 * half], g[2 * half + 1]);
+                const float2 rounded = unpack<bf16>(word);
                 high[n / 2][n % 2 * 2 + half] = word;
-                low[n / 2][n % 2 * 2 + half] = pack_bf16(g[2 * half] - rounded.x, g[2 * half + 1] - rounded.y);
+                low[n / 2][n % 2 * 2 + half] = pack<bf16>(g[2 * half] - rounded.x, g[2 * half + 1] - rounded.y);
             }
         }
 
@@ -347,12 +347,12 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
                         uint32_t b_high[4], b_low[4];
                         ldmatrix_x4_trans(b_high, (lane_y ^ n * 16) + k * 16 * LINE);
                         ldmatrix_x4_trans(b_low, (lane_y ^ (64 + n * 16)) + k * 16 * LINE);
-                        mma_bf16(left, low[k], b_high[0], b_high[1]);
-                        mma_bf16(right, low[k], b_high[2], b_high[3]);
-                        mma_bf16(left, high[k], b_low[0], b_low[1]);
-                        mma_bf16(right, high[k], b_low[2], b_low[3]);
-                        mma_bf16(left, high[k], b_high[0], b_high[1]);
-                        mma_bf16(right, high[k], b_high[2], b_high[3]);
+                        mma<bf16>(left, low[k], b_high[0], b_high[1]);
+                        mma<bf16>(right, low[k], b_high[2], b_high[3]);
+                        mma<bf16>(left, high[k], b_low[0], b_low[1]);
+                        mma<bf16>(right, high[k], b_low[2], b_low[3]);
+                        mma<bf16>(left, high[k], b_high[0], b_high[1]);
+                        mma<bf16>(right, high[k], b_high[2], b_high[3]);
                     }
                 }
             }

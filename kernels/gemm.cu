@@ -239,11 +239,11 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
 #pragma unroll
             for (int i = 0; i < MI; i++) {
 #pragma unroll
-                for (int j = 0; j < NI; j++) mma_bf16(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+                for (int j = 0; j < NI; j++) mma<bf16>(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
             }
             if (SUMS && summing) {
 #pragma unroll
-                for (int i = 0; i < MI; i++) mma_bf16(sums[SUMS ? i : 0], fa[i], ONES, ONES);
+                for (int i = 0; i < MI; i++) mma<bf16>(sums[SUMS ? i : 0], fa[i], ONES, ONES);
             }
         }
     }
@@ -313,21 +313,21 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
             }
         };
         if constexpr (EPILOGUE == Epilogue::GELU) {
-            stage([](uint32_t, float x, float y) { return pack_bf16(x, y); });
+            stage([](uint32_t, float x, float y) { return pack<bf16>(x, y); });
             Rows::store(staging, static_cast<bf16 *>(out.aux), out.aux_stride, row0, column0, m, n);
-            stage([](uint32_t, float x, float y) { return pack_bf16(gelu(x), gelu(y)); });
+            stage([](uint32_t, float x, float y) { return pack<bf16>(gelu(x), gelu(y)); });
         } else if constexpr (EPILOGUE == Epilogue::RESIDUAL) {
             stage([](uint32_t place, float x, float y) {
-                const float2 old = unpack_bf16(load_shared(place));
-                return pack_bf16(x + old.x, y + old.y);
+                const float2 old = unpack<bf16>(load_shared(place));
+                return pack<bf16>(x + old.x, y + old.y);
             });
         } else if constexpr (EPILOGUE == Epilogue::GELU_BACKWARD) {
             stage([](uint32_t place, float x, float y) {
-                const float2 h = unpack_bf16(load_shared(place));
-                return pack_bf16(x * gelu_derivative(h.x), y * gelu_derivative(h.y));
+                const float2 h = unpack<bf16>(load_shared(place));
+                return pack<bf16>(x * gelu_derivative(h.x), y * gelu_derivative(h.y));
             });
         } else {
-            stage([](uint32_t, float x, float y) { return pack_bf16(x, y); });
+            stage([](uint32_t, float x, float y) { return pack<bf16>(x, y); });
         }
         Rows::store(staging, static_cast<bf16 *>(out.y), out.stride, row0, column0, m, n);
     }

@@ -237,7 +237,7 @@ template <int BN, typename R> DEVICE void sum_columns(float *sums, const Problem
 #pragma unroll 4
                 for (int row = warp * 32 + (lane >> 4); row < warp * 32 + 32; row += 2) {
                     float x[8];
-                    unpack_bf16(load_shared_x4(tile + row * 128 + (((chunk ^ row) & 7) << 4)), x);
+                    unpack<bf16>(load_shared_x4(tile + row * 128 + (((chunk ^ row) & 7) << 4)), x);
 #pragma unroll
                     for (int e = 0; e < 8; e++) total[e] += x[e];
                 }
@@ -321,8 +321,8 @@ DEVICE void store_piece(const Consumer &at, const Output &out, const Problem &of
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             const float left = x[j][e * 2], right = x[j][e * 2 + 1];
-            h[j][e] = pack_bf16(left, right);
-            y[j][e] = BOTH ? pack_bf16(gelu(left), gelu(right)) : h[j][e];
+            h[j][e] = pack<bf16>(left, right);
+            y[j][e] = BOTH ? pack<bf16>(gelu(left), gelu(right)) : h[j][e];
         }
     }
     // The place must have been read by the store before last (GELU: both places by the last one).
@@ -355,7 +355,7 @@ template <Epilogue EPILOGUE> DEVICE void combine(const Consumer &at, Piece &x, u
         ldmatrix_x4(words, tile + swizzled(at, pair));
 #pragma unroll
         for (int q = 0; q < 4; q++) {
-            const float2 old = unpack_bf16(words[q]);
+            const float2 old = unpack<bf16>(words[q]);
             float &left = x[pair * 2 + q / 2][q % 2 * 2], &right = x[pair * 2 + q / 2][q % 2 * 2 + 1];
             if constexpr (EPILOGUE == Epilogue::RESIDUAL) {
                 left += old.x, right += old.y;

@@ -58,11 +58,11 @@ DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const
         for (int v = 0; v < VECTORS; v++) load(residual + row * d + Lane::column(v, d), other[v]);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            const uint2 words = make_uint2(pack_bf16(values[v][0] + other[v][0], values[v][1] + other[v][1]),
-                                           pack_bf16(values[v][2] + other[v][2], values[v][3] + other[v][3]));
+            const uint2 words = make_uint2(pack<bf16>(values[v][0] + other[v][0], values[v][1] + other[v][1]),
+                                           pack<bf16>(values[v][2] + other[v][2], values[v][3] + other[v][3]));
             if (Lane::inside(v, d)) *reinterpret_cast<uint2 *>(sum + row * d + Lane::column(v, d)) = words;
             // The rounded sum is what the backward reads, so it is also what is normalised here.
-            const float2 low = unpack_bf16(words.x), high = unpack_bf16(words.y);
+            const float2 low = unpack<bf16>(words.x), high = unpack<bf16>(words.y);
             values[v][0] = low.x, values[v][1] = low.y, values[v][2] = high.x, values[v][3] = high.y;
         }
     }
@@ -163,8 +163,8 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
             // Without a gradient a vector past the row's end adds nothing to any sum.
             if (!Lane::inside(v, d)) dys[v] = make_uint4(0, 0, 0, 0);
             float a[8], g[8], scale[8];
-            unpack_bf16(xs[v], a);
-            unpack_bf16(dys[v], g);
+            unpack<bf16>(xs[v], a);
+            unpack<bf16>(dys[v], g);
             load_scale(gamma + Lane::column(v, d), scale);
 #pragma unroll
             for (int i = 0; i < 8; i++) {
@@ -180,16 +180,16 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
         for (int v = 0; v < VECTORS; v++) {
             const uint32_t c = Lane::column(v, d);
             float a[8], g[8], scale[8], out[8];
-            unpack_bf16(xs[v], a);
-            unpack_bf16(dys[v], g);
-            unpack_bf16(around[v], out);
+            unpack<bf16>(xs[v], a);
+            unpack<bf16>(dys[v], g);
+            unpack<bf16>(around[v], out);
             load_scale(gamma + c, scale);
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 const float n = (a[i] - mean) * rstd;
                 out[i] += rstd * (g[i] * scale[i] - mean_g - n * mean_gn);
             }
-            if (Lane::inside(v, d)) store_words(dx + row * stride + c, pack_bf16(out));
+            if (Lane::inside(v, d)) store_words(dx + row * stride + c, pack<bf16>(out));
         }
     }
     // The warps' shares, added in order: dgamma first, then dbeta through the same memory.

@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             const int byte = 3 * i + channel;
             values[i] = __fmaf_rn(float(words[byte / 4] >> (byte % 4 * 8) & 255), scale[channel], shift[channel]);
         }
-        rows[channel] = pack_bf16(values);
+        rows[channel] = pack<bf16>(values);
     }
 #pragma unroll
     for (int channel = 0; channel < 3; channel++) to[channel * vectors] = rows[channel];

@@ -53,8 +53,8 @@ DEVICE void multiply_transposed(float (&c)[2][4], const uint32_t (&a)[DIM / 16][
     for (int step = 0; step < DIM / 16; step++) {
         uint32_t b[4];
         Tile<DIM>::load_b_transposed(b, tile, row, step, lane);
-        mma_bf16(c[0], a[step], b[0], b[1]);
-        mma_bf16(c[1], a[step], b[2], b[3]);
+        mma<bf16>(c[0], a[step], b[0], b[1]);
+        mma<bf16>(c[1], a[step], b[2], b[3]);
     }
 }
 
@@ -65,8 +65,8 @@ template <int DIM> DEVICE void multiply_transposed(float (&c)[2][4], uint32_t a,
         uint32_t left[4], b[4];
         Tile<DIM>::load_a(left, a, 0, step, lane);
         Tile<DIM>::load_b_transposed(b, tile, row, step, lane);
-        mma_bf16(c[0], left, b[0], b[1]);
-        mma_bf16(c[1], left, b[2], b[3]);
+        mma<bf16>(c[0], left, b[0], b[1]);
+        mma<bf16>(c[1], left, b[2], b[3]);
     }
 }
 
@@ -76,17 +76,17 @@ template <int DIM> DEVICE void multiply(float (&c)[DIM / 8][4], const uint32_t (
     for (int step = 0; step < DIM / 16; step++) {
         uint32_t b[4];
         Tile<DIM>::load_b(b, tile, row, step, lane);
-        mma_bf16(c[2 * step], a, b[0], b[1]);
-        mma_bf16(c[2 * step + 1], a, b[2], b[3]);
+        mma<bf16>(c[2 * step], a, b[0], b[1]);
+        mma<bf16>(c[2 * step + 1], a, b[2], b[3]);
     }
 }
 
 /// Two neighbouring 16×8 accumulators as the A fragment of a 16×16 operand.
 DEVICE void as_operand(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
-    a[0] = pack_bf16(left[0], left[1]);
-    a[1] = pack_bf16(left[2], left[3]);
-    a[2] = pack_bf16(right[0], right[1]);
-    a[3] = pack_bf16(right[2], right[3]);
+    a[0] = pack<bf16>(left[0], left[1]);
+    a[1] = pack<bf16>(left[2], left[3]);
+    a[2] = pack<bf16>(right[0], right[1]);
+    a[3] = pack<bf16>(right[2], right[3]);
 }
 
 /// Rounds a chunk's rows up to what the products of 16 touch.

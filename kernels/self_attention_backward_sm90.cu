@@ -120,7 +120,7 @@ template <int DIM, int TILES> DEVICE void store_all(const Problem &problem, cons
 
 /// sum + x·y over the pairs of two words.
 DEVICE float add_products(float sum, uint32_t x, uint32_t y) {
-    const float2 a = unpack_bf16(x), b = unpack_bf16(y);
+    const float2 a = unpack<bf16>(x), b = unpack<bf16>(y);
     return fmaf(a.y, b.y, fmaf(a.x, b.x, sum));
 }
 

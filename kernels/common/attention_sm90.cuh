@@ -43,7 +43,7 @@ template <int COLUMNS> DEVICE void as_operands(uint32_t (&a)[COLUMNS / 16][4], c
 #pragma unroll
     for (int step = 0; step < COLUMNS / 16; step++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) a[step][i] = pack_bf16(c[8 * step + 2 * i], c[8 * step + 2 * i + 1]);
+        for (int i = 0; i < 4; i++) a[step][i] = pack<bf16>(c[8 * step + 2 * i], c[8 * step + 2 * i + 1]);
     }
 }
 

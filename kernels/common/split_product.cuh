@@ -54,18 +54,18 @@ template <int MT, int NT> DEVICE void multiply_piece(float (&s)[MT][NT][4], uint
             // Products of one kind side by side: the accumulator of each is not needed by the next.
 #pragma unroll
             for (int m = 0; m < MT; m++) {
-                mma_bf16(s[m][n], low[m], b_high[0], b_high[1]);
-                mma_bf16(s[m][n + 1], low[m], b_high[2], b_high[3]);
+                mma<bf16>(s[m][n], low[m], b_high[0], b_high[1]);
+                mma<bf16>(s[m][n + 1], low[m], b_high[2], b_high[3]);
             }
 #pragma unroll
             for (int m = 0; m < MT; m++) {
-                mma_bf16(s[m][n], high[m], b_low[0], b_low[1]);
-                mma_bf16(s[m][n + 1], high[m], b_low[2], b_low[3]);
+                mma<bf16>(s[m][n], high[m], b_low[0], b_low[1]);
+                mma<bf16>(s[m][n + 1], high[m], b_low[2], b_low[3]);
             }
 #pragma unroll
             for (int m = 0; m < MT; m++) {
-                mma_bf16(s[m][n], high[m], b_high[0], b_high[1]);
-                mma_bf16(s[m][n + 1], high[m], b_high[2], b_high[3]);
+                mma<bf16>(s[m][n], high[m], b_high[0], b_high[1]);
+                mma<bf16>(s[m][n + 1], high[m], b_high[2], b_high[3]);
             }
         }
     }

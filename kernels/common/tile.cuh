@@ -49,8 +49,8 @@ template <int WIDTH> struct Tile {
         const int g = lane >> 2, within = (lane & 3) * 4;
 #pragma unroll
         for (int j = 0; j < WIDTH / 8; j++) {
-            *reinterpret_cast<uint32_t *>(tile + offset(g, j) + within) = pack_bf16(c[j][0] * low, c[j][1] * low);
-            *reinterpret_cast<uint32_t *>(tile + offset(g + 8, j) + within) = pack_bf16(c[j][2] * high, c[j][3] * high);
+            *reinterpret_cast<uint32_t *>(tile + offset(g, j) + within) = pack<bf16>(c[j][0] * low, c[j][1] * low);
+            *reinterpret_cast<uint32_t *>(tile + offset(g + 8, j) + within) = pack<bf16>(c[j][2] * high, c[j][3] * high);
         }
     }
 

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use half::bf16;
 
 use crate::bail;
-use crate::device::cuda::{Element, Gpu, Owned, View};
+use crate::device::cuda::{DType, Element, Gpu, Half, Owned, View};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
@@ -24,6 +24,19 @@ impl Tolerance {
     /// For results stored in bf16 (relative spacing 2⁻⁸): one rounding of the result and some of what led to it.
     pub const fn bf16() -> Self {
         Self { difference: 1e-5, relative: 1.0 / 128.0, of_rms: 0.03 }
+    }
+
+    /// For results stored in f16 (relative spacing 2⁻¹¹).
+    pub const fn f16() -> Self {
+        Self { difference: 2e-7, relative: 1.0 / 1024.0, of_rms: 0.004 }
+    }
+
+    /// For results stored in T.
+    pub const fn of<T: Half>() -> Self {
+        match T::DTYPE {
+            DType::F16 => Self::f16(),
+            DType::Bf16 => Self::bf16(),
+        }
     }
 
     /// For results stored and computed in f32, from exact or f32 inputs.
@@ -76,8 +89,13 @@ impl Case {
 
     /// `values` rounded to bf16 on the device, and the rounded values.
     pub fn bf16(&self, values: &[f32]) -> Result<(Owned<bf16>, Vec<f32>)> {
-        let rounded: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
-        Ok((self.gpu.upload(&rounded)?, rounded.iter().map(|v| v.to_f32()).collect()))
+        self.half(values)
+    }
+
+    /// `values` rounded to a 16-bit type on the device, and the rounded values.
+    pub fn half<T: Half>(&self, values: &[f32]) -> Result<(Owned<T>, Vec<f32>)> {
+        let rounded: Vec<T> = values.iter().map(|&v| T::round(v)).collect();
+        Ok((self.gpu.upload(&rounded)?, rounded.iter().map(|v| v.widen()).collect()))
     }
 
     /// `values` on the device.
@@ -87,7 +105,12 @@ impl Case {
 
     /// bf16 values of the device, widened.
     pub fn read_bf16(&self, view: View<bf16>) -> Result<Vec<f32>> {
-        Ok(self.gpu.read(view)?.iter().map(|v| v.to_f32()).collect())
+        self.read_half(view)
+    }
+
+    /// 16-bit values of the device, widened.
+    pub fn read_half<T: Half>(&self, view: View<T>) -> Result<Vec<f32>> {
+        Ok(self.gpu.read(view)?.iter().map(|v| v.widen()).collect())
     }
 
     /// Fails with place and size of the difference when `got` is not as close to `want` as `tolerance` asks.

@@ -27,7 +27,6 @@ pub struct Gpu(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    ordinal: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
@@ -121,18 +120,13 @@ impl Gpu {
         // SAFETY: writes one handle in the current context.
         check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "make a stream")?;
         let (functions, modules) = (Mutex::default(), Mutex::default());
-        let inner =
-            Inner { ordinal, device, context, stream, name, capability, sms, shared_per_block, functions, modules };
+        let inner = Inner { device, context, stream, name, capability, sms, shared_per_block, functions, modules };
         Ok(Self(Arc::new(inner)))
     }
 
     /// The device's name as the driver gives it.
     pub fn name(&self) -> &str {
         &self.0.name
-    }
-
-    pub fn ordinal(&self) -> usize {
-        self.0.ordinal
     }
 
     /// Compute capability, e.g. (9, 0).

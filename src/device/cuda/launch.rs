@@ -16,8 +16,6 @@ pub struct Launch {
     pub cluster: [u32; 3],
     /// Dynamic shared memory per block, bytes.
     pub shared: u32,
-    /// May start before the kernel queued before it has ended (programmatic launch); the kernel itself waits for what it needs.
-    pub dependent: bool,
 }
 
 impl Launch {
@@ -32,7 +30,7 @@ impl Launch {
     /// If an axis is longer than 2³²−1 blocks.
     pub fn grid(grid: [usize; 3], block: u32) -> Self {
         let grid = grid.map(|n| u32::try_from(n).expect("grid axis fits 32 bits"));
-        Self { grid, block: [block, 1, 1], cluster: [1; 3], shared: 0, dependent: false }
+        Self { grid, block: [block, 1, 1], cluster: [1; 3], shared: 0 }
     }
 
     /// With dynamic shared memory.
@@ -43,11 +41,6 @@ impl Launch {
     /// With clusters of blocks.
     pub fn cluster(self, cluster: [u32; 3]) -> Self {
         Self { cluster, ..self }
-    }
-
-    /// As a programmatic launch.
-    pub fn dependent(self) -> Self {
-        Self { dependent: true, ..self }
     }
 
     pub(super) fn blocks_per_cluster(self) -> u32 {
@@ -62,19 +55,10 @@ impl Launch {
         arguments: &mut [*mut c_void],
     ) -> Result<(), CUresult> {
         // SAFETY: plain old data for which all zeros is a value.
-        let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
-        let mut count = 0;
-        if self.blocks_per_cluster() > 1 {
-            attributes[count].id = Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-            let [x, y, z] = self.cluster;
-            attributes[count].value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y, z };
-            count += 1;
-        }
-        if self.dependent {
-            attributes[count].id = Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-            attributes[count].value.programmaticStreamSerializationAllowed = 1;
-            count += 1;
-        }
+        let mut cluster: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+        let [x, y, z] = self.cluster;
+        cluster.id = Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        cluster.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y, z };
         let config = sys::CUlaunchConfig {
             gridDimX: self.grid[0],
             gridDimY: self.grid[1],
@@ -84,8 +68,8 @@ impl Launch {
             blockDimZ: self.block[2],
             sharedMemBytes: self.shared,
             hStream: stream,
-            attrs: attributes.as_mut_ptr(),
-            numAttrs: count as u32,
+            attrs: &mut cluster,
+            numAttrs: u32::from(self.blocks_per_cluster() > 1),
         };
         // SAFETY: the generated function matched `arguments` to the kernel's parameters; the driver copies them before it returns.
         let queued = unsafe { sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()) };

@@ -6,6 +6,7 @@
 mod driver;
 mod gpu;
 mod graph;
+mod half;
 mod images;
 mod launch;
 mod mark;
@@ -15,6 +16,8 @@ mod tensor_map;
 
 pub use gpu::{Arch, Gpu};
 pub use graph::Graph;
+pub(crate) use half::by_type;
+pub use half::{DType, Half};
 pub use images::Images;
 pub use launch::{Arg64, Launch};
 pub use mark::Mark;
