@@ -1,6 +1,7 @@
-// wgmma m64nNk16, bf16 inputs, f32 accumulators, N = 8 … 256: a from shared memory (`wgmma_ss`) or registers (`wgmma_rs`), b from shared
-// memory, both operands K-major or MN-major. Included by sm90.cuh, which explains the use.
+// wgmma m64nNk16, bf16 or f16 inputs, f32 accumulators, N = 8 … 256: a from shared memory (`wgmma_ss`) or registers (`wgmma_rs`), b from
+// shared memory, both operands K-major or MN-major. Included by sm90.cuh, which explains the use.
 #pragma once
+#include <type_traits>
 
 // Names and constraints of accumulators 8i … 8i+7.
 #define WGMMA_NAMES_1 "%0, %1, %2, %3"
@@ -39,24 +40,33 @@
 #define WGMMA_REGS_28 WGMMA_REGS_24, WGMMA_SIXTEEN(96)
 #define WGMMA_REGS_32 WGMMA_REGS_28, WGMMA_SIXTEEN(112)
 
-// COLUMNS of d, EIGHTS = COLUMNS / 8, then the numbers of the operands that follow the 4·EIGHTS accumulators.
-#define WGMMA_SS(COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                                  \
+// TYPE of the inputs, COLUMNS of d, EIGHTS = COLUMNS / 8, then the numbers of the operands that follow the 4·EIGHTS accumulators.
+#define WGMMA_SS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                         \
     asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32.bf16.bf16 {" WGMMA_NAMES_##EIGHTS "}, " A ", " B                \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, " A ", " B        \
                  ", accumulate, 1, 1, " TRANS_A ", " TRANS_B ";\n\t}"                                                                  \
                  : WGMMA_REGS_##EIGHTS                                                                                                 \
-                 : "l"(a), "l"(b), "r"(accumulate), "n"(int(MAJOR_A)), "n"(int(MAJOR_B))                                                         \
+                 : "l"(a), "l"(b), "r"(accumulate), "n"(int(MAJOR_A)), "n"(int(MAJOR_B))                                               \
                  : "memory")
-#define WGMMA_RS(COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_B)                                                                           \
+#define WGMMA_RS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_B)                                                                  \
     asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32.bf16.bf16 {" WGMMA_NAMES_##EIGHTS "}, {" A "}, " B              \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, {" A "}, " B      \
                  ", accumulate, 1, 1, " TRANS_B ";\n\t}"                                                                               \
                  : WGMMA_REGS_##EIGHTS                                                                                                 \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(MAJOR_B))                                   \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(MAJOR_B))                              \
                  : "memory")
+#define WGMMA_BY_TYPE(WGMMA, ...)                                                                                                      \
+    if constexpr (std::is_same_v<T, bf16>) {                                                                                           \
+        WGMMA("bf16", __VA_ARGS__);                                                                                                    \
+    } else {                                                                                                                           \
+        static_assert(std::is_same_v<T, f16>, "bf16 or f16");                                                                          \
+        WGMMA("f16", __VA_ARGS__);                                                                                                     \
+    }
+#define WGMMA_SS(...) WGMMA_BY_TYPE(WGMMA_SS_OF, __VA_ARGS__)
+#define WGMMA_RS(...) WGMMA_BY_TYPE(WGMMA_RS_OF, __VA_ARGS__)
 
 /// d (+)= a·b with both operands in shared memory; `accumulate` = 0 overwrites d.
-template <int COLUMNS, Major MAJOR_A, Major MAJOR_B>
+template <int COLUMNS, Major MAJOR_A, Major MAJOR_B, typename T = bf16>
 DEVICE void wgmma_ss(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, uint32_t accumulate) {
     if constexpr (COLUMNS == 8) {
         WGMMA_SS(8, 1, "%4", "%5", "%6", "%7", "%8");
@@ -95,8 +105,8 @@ DEVICE void wgmma_ss(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, uint32_t a
     }
 }
 
-/// d (+)= a·b with a in registers: words of bf16 pairs, laid out as mma.m16n8k16's A for the warp's 16 rows.
-template <int COLUMNS, Major MAJOR_B>
+/// d (+)= a·b with a in registers: words of pairs of T, laid out as mma.m16n8k16's A for the warp's 16 rows.
+template <int COLUMNS, Major MAJOR_B, typename T = bf16>
 DEVICE void wgmma_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b, uint32_t accumulate) {
     if constexpr (COLUMNS == 8) {
         WGMMA_RS(8, 1, "%4, %5, %6, %7", "%8", "%9", "%10");
@@ -135,3 +145,6 @@ DEVICE void wgmma_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b
 
 #undef WGMMA_SS
 #undef WGMMA_RS
+#undef WGMMA_BY_TYPE
+#undef WGMMA_SS_OF
+#undef WGMMA_RS_OF
