@@ -4,15 +4,12 @@
     python3 dev/mutation/run.py [--only TEXT]
 
 `mutations.toml` lists them: file, what to find (exactly once) and put in its place, and the tests that must fail: names of `selftest`
-groups, run on the simulated Hopper and Ampere devices, or `train` for the whole training run of tests/cuda. A mistake in a kernel is
+groups, run on the simulated Hopper and Ampere devices, or of tests in tests/cuda (`train::…`). A mistake in a kernel is
 compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
 `results.md`. A mutation that survives fails the run, and so do one that does not compile and a test that fails without any. Needs nvcc, and
 `cargo test --no-run` done; the first mistake in Rust builds the crate once more, under target/mutation.
 """
 import argparse
-import array
-import functools
-import json
 import os
 import pathlib
 import shutil
@@ -73,121 +70,65 @@ def stems(folder, file):
     return [stem for stem, text in sources.items() if uses(text)]
 
 
-def first_failure(binary, setup, environment, tests, prepare=lambda target: True):
+def first_failure(built, environment, tests, prepare=lambda target: True):
     """Runs the tests where `prepare` says that the target is touched; the first line that says why one failed, or None if all passed."""
     for test in tests:
+        if "::" in test:
+            if any([prepare(target) for _, target in MODELS.values()]):
+                why = built.test_fails(test, environment)
+                if why:
+                    return f"{test}: {why}"
+            continue
         for model, (seed, target) in MODELS.items():
-            if not prepare(target):
-                continue
-            why = train_fails(binary, setup, environment, model) if test == "train" else selftest_fails(
-                binary, setup, environment, test, model, seed)
-            if why:
-                return f"{test} on {model}: {why}"
+            if prepare(target):
+                why = built.selftest_fails(test, model, seed, environment)
+                if why:
+                    return f"{test} on {model}: {why}"
     return None
 
 
-def execute(binary, setup, environment, words):
-    """Runs the binary on the simulated driver; why it failed, or None."""
-    env = {**os.environ, "LD_LIBRARY_PATH": str(setup.driver), **environment}
-    try:
-        done = subprocess.run([binary, *words], capture_output=True, text=True, env=env, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        return f"no end after {LIMIT} s"
-    if done.returncode == 0:
-        return None
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    why = [line for line in lines if "cuda-sim" in line or "expected" in line or "panicked" in line]
-    why = why or [line for line in lines if line.startswith("error")] or lines or [f"exit code {done.returncode}"]
-    return why[0].replace(f"{setup.folder}/sources/", "")[:200]
+class Built:
+    """The binary, the simulated driver and the tests of one tree of sources."""
 
-
-def selftest_fails(binary, setup, environment, group, model, seed):
-    """The group as tests/cuda/main.rs runs it."""
-    environment = {**environment, "CUDA_SIM_DEVICE": model, "CUDA_SIM_SEED": seed}
-    return execute(binary, setup, environment, ["selftest", group, "--quick", "--seed", seed])
-
-
-def train_fails(binary, setup, environment, model):
-    """The run of `follows_the_cpu` in tests/cuda/train.rs: beside the CPU's, and twice with the same bits."""
-    folders = [setup.scratch / f"{time.time_ns()}-{name}" for name in ("cuda", "again")]
-    for folder, order in zip(folders, ({}, {"CUDA_SIM_SEED": "77"})):
-        words = train_words(folder, "cuda", 6, "1e-4", 1) + ["--init-from", str(setup.init)]
-        why = execute(binary, setup, {**environment, **order, "CUDA_SIM_DEVICE": model}, words)
-        if why:
-            return why
-        if folder == folders[0]:
-            why = runs_differ(setup.reference, folder)
-            if why:
-                return why
-    one, two = ((folder / "checkpoint.safetensors").read_bytes() for folder in folders)
-    return "two runs differ" if one != two else None
-
-
-def train_words(output, device, steps, lr, warmup):
-    """The command line of tests/cuda/train.rs."""
-    return ["train", "--data", str(ROOT / "tests/fixtures/train_run/stablerep"), "--output", str(output), "--device", device,
-            *("--model custom --image-size 32 --patch-size 8 --width 64 --depth 2 --heads 2 --head-dims 64,32 --batch 8 "
-              f"--images-per-caption 4 --steps {steps} --warmup-steps {warmup} --lr {lr} --save-every 1000steps").split()]
-
-
-class Setup:
-    """A folder with the simulated driver, and, made when first asked for, what runs on a device are compared with."""
-
-    def __init__(self, folder, binary, library):
-        self.folder, self.binary = folder, binary
-        self.driver, self.scratch = folder / "driver", folder / "runs"
-        self.driver.mkdir()
-        self.scratch.mkdir()
+    def __init__(self, sources, target, profile, scratch):
+        self.sources, self.target, self.scratch = sources, target, scratch
+        self.flags = ["--release"] if profile == "release" else []
+        folder = target / profile
+        self.binary, library = folder / "stablerep", folder / "deps/libcuda_sim.so"
+        for path in (self.binary, library):
+            if not path.exists():
+                sys.exit(f"mutation: {path} is missing; run cargo test --no-run (and --release) first")
+        self.driver = pathlib.Path(tempfile.mkdtemp(dir=scratch))
         for name in ("libcuda.so", "libcuda.so.1"):
             (self.driver / name).symlink_to(library)
 
-    def cpu(self, words):
-        why = execute(self.binary, self, {}, words)
-        if why:
-            sys.exit(f"mutation: the CPU's own run failed: {why}")
+    def selftest_fails(self, group, model, seed, environment):
+        """The group as tests/cuda/main.rs runs it."""
+        environment = {**environment, "LD_LIBRARY_PATH": str(self.driver), "CUDA_SIM_DEVICE": model, "CUDA_SIM_SEED": seed}
+        return self.why([self.binary, "selftest", group, "--quick", "--seed", seed], environment)
 
-    @functools.cached_property
-    def init(self):
-        """Weights after 200 updates on the CPU: those of a new network do not tell the images apart."""
-        self.cpu(train_words(self.scratch / "pretrained", "cpu", 200, "1e-3", 10))
-        return self.scratch / "pretrained/checkpoint.safetensors"
+    def test_fails(self, name, environment):
+        command = ["cargo", "test", *self.flags, "--test", "cuda", "--", "--exact", name]
+        return self.why(command, {**environment, "CARGO_TARGET_DIR": str(self.target)}, f"test {name} ... ok")
 
-    @functools.cached_property
-    def reference(self):
-        folder = self.scratch / "cpu"
-        self.cpu(train_words(folder, "cpu", 6, "1e-4", 1) + ["--init-from", str(self.init)])
-        return folder
-
-
-def runs_differ(cpu, cuda):
-    """The bounds of tests/cuda/train.rs on losses, gradient norms and trained weights."""
-    lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (cpu, cuda)]
-    if len(lines[0]) != len(lines[1]):
-        return f"{len(lines[1])} updates, {len(lines[0])} on the CPU"
-    for want, got in zip(*lines):
-        for key, tolerance in (("loss", 0.003), ("grad_norm", 0.08), ("lr", 1e-12)):
-            if not abs(want[key] - got[key]) <= tolerance * abs(want[key]):
-                return f"step {want['step']}: {key} {got[key]:.6g}, on the CPU {want[key]:.6g}"
-    wants, gots = (tensors(folder / "checkpoint.safetensors") for folder in (cpu, cuda))
-    for name, want in wants.items():
-        got = gots[name]
-        squares = sum(a * a + b * b for a, b in zip(want, got))
-        difference = 1 - 2 * sum(a * b for a, b in zip(want, got)) / squares if squares else 0.0
-        if not difference < 5e-3:
-            return f"{name}: difference {difference:.2e} of the CPU's"
-    return None
-
-
-def tensors(path):
-    """The f32 tensors of a checkpoint but for the optimizer's."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    found = {}
-    for name, info in json.loads(data[8:8 + length]).items():
-        if name != "__metadata__" and info["dtype"] == "F32" and not name.startswith("adam."):
-            start, end = (8 + length + at for at in info["data_offsets"])
-            found[name] = array.array("f", data[start:end])
-    return found
+    def why(self, command, environment, proof=""):
+        """Runs the command; why it failed, or None. `proof` is in the output of one that did run."""
+        try:
+            done = subprocess.run(command, cwd=self.sources, capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **environment})
+        except subprocess.TimeoutExpired:
+            return f"no end after {LIMIT} s"
+        if done.returncode == 0:
+            if proof not in done.stdout:
+                raise ValueError(f"{command}: `{proof}` is not in the output\n{done.stdout}")
+            return None
+        if "error: could not compile" in done.stderr:
+            raise ValueError(f"does not compile:\n{done.stderr[-3000:]}")
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        why = [line for line in lines if "cuda-sim" in line or "expected" in line]
+        # What a failed test says follows the line that names its place.
+        why += [after for line, after in zip(lines, lines[1:]) if "panicked at" in line]
+        why = why or [line for line in lines if line.startswith("error")] or lines or [f"exit code {done.returncode}"]
+        return why[0].replace(f"{self.scratch}/sources/", "")[:200]
 
 
 def main():
@@ -195,26 +136,21 @@ def main():
     parser.add_argument("--only", default="", help="mutations whose file or text contains this; the others' results stay")
     parser.add_argument("--profile", default="release", help="folder of target/ that holds the binary and the simulator")
     options = parser.parse_args()
-    built = ROOT / "target" / options.profile
-    binary, library = built / "stablerep", built / "deps/libcuda_sim.so"
-    for path in (binary, library):
-        if not path.exists():
-            sys.exit(f"mutation: {path} is missing; run cargo test --no-run (and --release) first")
     mutations = tomllib.loads((HERE / "mutations.toml").read_text())["mutation"]
     chosen = [m for m in mutations if options.only in m["file"] + m["what"]]
     rows, survived = [], 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        setup = Setup(folder, binary, library)
+        built = Built(ROOT, ROOT / "target", options.profile, folder)
         # What fails without a mistake would be said to catch every mistake.
         for test in sorted({test for mutation in chosen for test in mutation["tests"]}):
-            why = first_failure(binary, setup, {}, [test])
+            why = first_failure(built, {}, [test])
             if why:
                 sys.exit(f"mutation: without any mistake, {why}")
         for mutation in chosen:
             started = time.time()
             try:
-                caught = one(mutation, folder, binary, setup)
+                caught = one(mutation, folder, built)
             except ValueError as error:
                 sys.exit(f"mutation: {mutation['what']}: {error}")
             survived += caught is None
@@ -226,7 +162,7 @@ def main():
     sys.exit(bool(survived))
 
 
-def one(mutation, folder, binary, setup):
+def one(mutation, folder, built):
     if mutation["file"].startswith("kernels/"):
         sources, out = folder / "sources", folder / "ptx"
         for path in (sources, out):
@@ -241,15 +177,16 @@ def one(mutation, folder, binary, setup):
                 compile_kernel(sources, stem, target, out)
             return any((out / f"{stem}.{target}.ptx").exists() for stem in touched)
 
-        return first_failure(binary, setup, {"STABLEREP_KERNELS": str(out)}, mutation["tests"], prepare)
+        return first_failure(built, {"STABLEREP_KERNELS": str(out)}, mutation["tests"], prepare)
     copy, target = ROOT / "target/mutation/sources", ROOT / "target/mutation/target"
     update_copy(copy)
     mutate(copy, mutation)
-    env = {**os.environ, "CARGO_TARGET_DIR": str(target), "NVCC": nvcc(), "STABLEREP_PTX_ONLY": "1", "CARGO_INCREMENTAL": "1"}
-    done = subprocess.run(["cargo", "build", "--bin", "stablerep"], cwd=copy, env=env, capture_output=True, text=True)
+    environment = {"CARGO_TARGET_DIR": str(target), "NVCC": nvcc(), "STABLEREP_PTX_ONLY": "1", "CARGO_INCREMENTAL": "1"}
+    command = ["cargo", "test", "--no-run", "--test", "cuda"]
+    done = subprocess.run(command, cwd=copy, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"does not compile:\n{done.stderr[-3000:]}")
-    return first_failure(target / "debug/stablerep", setup, {}, mutation["tests"])
+    return first_failure(Built(copy, target, "debug", folder), environment, mutation["tests"])
 
 
 def update_copy(copy):

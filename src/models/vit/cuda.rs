@@ -10,10 +10,8 @@ use crate::error::Result;
 use crate::ops::layernorm::cuda::{self as layernorm, Branch};
 use crate::ops::linear::{self, cuda as fully_connected};
 use crate::ops::patch_embed::cuda::{self as patch_embed, Weights};
+use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::weights::DeviceParams;
-
-/// Head dimensions with attention kernels.
-const HEAD_DIMS: [usize; 2] = [32, 64];
 
 /// Activations of one batch and the scratch of its backward.
 #[derive(Clone, Debug)]

@@ -10,6 +10,9 @@ use crate::bail;
 use crate::device::cuda::{Arch, Gpu, View};
 use crate::error::Result;
 
+/// Head dimensions with kernels.
+pub const HEAD_DIMS: [usize; 2] = [32, 64];
+
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
@@ -147,8 +150,8 @@ fn check(shape: Shape, [out, qkv]: [View<bf16>; 2], lse: View<f32>) -> Result<()
         out.address(),
         qkv.address()
     );
-    if !matches!(shape.head_dim, 32 | 64) {
-        bail!(Device, "heads of {} values: the CUDA kernels of self-attention have 32 and 64", shape.head_dim);
+    if !HEAD_DIMS.contains(&shape.head_dim) {
+        bail!(Device, "heads of {} values: the CUDA kernels of self-attention have {HEAD_DIMS:?}", shape.head_dim);
     }
     Ok(())
 }
