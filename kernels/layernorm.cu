@@ -6,7 +6,8 @@
 //          dgamma += sum over rows of dy*n,   dbeta += sum over rows of dy.
 //          r is the gradient that goes around the norm: row i takes residual[i / period] where period divides i, and 0 elsewhere.
 //          (period 1: the residual branch of a block, dx may be the residual itself; period T: only class tokens had a branch.)
-// Aligned  `_rows` kernels: D a multiple of 8, at most 1024, every pointer and stride 16-byte aligned. `_any`: nothing.
+// Inference keeps no stats and its x and y are bf16 or f16.
+// Aligned  `_rows` kernels: D a multiple of 8, at most 1024 (inference 1280), every pointer and stride 16-byte aligned. `_any`: nothing.
 // Order    A row's sums: a lane's vectors in order, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp in order, the 4
 //          warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the rows alone.
 //
@@ -41,10 +42,11 @@ DEVICE float4 parameters(const float *p) { return __ldg(reinterpret_cast<const f
 DEVICE uint4 load_words(const bf16 *p) { return *reinterpret_cast<const uint4 *>(p); }
 DEVICE void store_words(bf16 *p, uint4 words) { *reinterpret_cast<uint4 *>(p) = words; }
 
-/// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps.
-template <int VECTORS, bool RESIDUAL>
-DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma,
-                         const float *beta, uint32_t rows, uint32_t d, uint64_t stride, float eps) {
+/// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps. `stats` are
+/// written where STATS.
+template <int VECTORS, bool RESIDUAL, bool STATS, typename T>
+DEVICE void forward_rows(T *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
+                         uint32_t rows, uint32_t d, uint64_t stride, float eps) {
     using Lane = Row<4, VECTORS>;
     const uint64_t row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
@@ -58,11 +60,11 @@ DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const
         for (int v = 0; v < VECTORS; v++) load(residual + row * d + Lane::column(v, d), other[v]);
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
-            const uint2 words = make_uint2(pack<bf16>(values[v][0] + other[v][0], values[v][1] + other[v][1]),
-                                           pack<bf16>(values[v][2] + other[v][2], values[v][3] + other[v][3]));
+            const uint2 words = make_uint2(pack<T>(values[v][0] + other[v][0], values[v][1] + other[v][1]),
+                                           pack<T>(values[v][2] + other[v][2], values[v][3] + other[v][3]));
             if (Lane::inside(v, d)) *reinterpret_cast<uint2 *>(sum + row * d + Lane::column(v, d)) = words;
             // The rounded sum is what the backward reads, so it is also what is normalised here.
-            const float2 low = unpack<bf16>(words.x), high = unpack<bf16>(words.y);
+            const float2 low = unpack<T>(words.x), high = unpack<T>(words.y);
             values[v][0] = low.x, values[v][1] = low.y, values[v][2] = high.x, values[v][3] = high.y;
         }
     }
@@ -93,14 +95,13 @@ DEVICE void forward_rows(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const
                               values[v][2] * rstd * scale.z + shift.z, values[v][3] * rstd * scale.w + shift.w};
         if (Lane::inside(v, d)) store(y + row * d + c, out);
     }
-    if (lane_id() == 0) stats[row] = make_float2(mean, rstd);
+    if (STATS && lane_id() == 0) stats[row] = make_float2(mean, rstd);
 }
 
 /// Any width and alignment: one warp per row, which is read three times (from L1 after the first).
-template <bool RESIDUAL>
-DEVICE void forward_any(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
-                                            const float *gamma, const float *beta, uint32_t rows, uint32_t d,
-                                            uint64_t stride, float eps) {
+template <bool RESIDUAL, bool STATS, typename T>
+DEVICE void forward_any(T *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
+                        uint32_t rows, uint32_t d, uint64_t stride, float eps) {
     const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
     x += row * stride;
@@ -109,7 +110,7 @@ DEVICE void forward_any(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const 
         residual += uint64_t(row) * d;
         sum += uint64_t(row) * d;
         // Every lane reads back only what it wrote itself.
-        for (uint32_t c = lane; c < d; c += 32) sum[c] = from_f32<bf16>(to_f32(x[c]) + to_f32(residual[c]));
+        for (uint32_t c = lane; c < d; c += 32) sum[c] = from_f32<T>(to_f32(x[c]) + to_f32(residual[c]));
         x = sum;
     }
     const float share = rcp_approx(float(d));
@@ -119,8 +120,8 @@ DEVICE void forward_any(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const 
     total = 0.f;
     for (uint32_t c = lane; c < d; c += 32) total += (to_f32(x[c]) - mean) * (to_f32(x[c]) - mean);
     const float rstd = rsqrt_approx(warp_sum(total) * share + eps);
-    for (uint32_t c = lane; c < d; c += 32) y[c] = from_f32<bf16>((to_f32(x[c]) - mean) * rstd * gamma[c] + beta[c]);
-    if (lane == 0) stats[row] = make_float2(mean, rstd);
+    for (uint32_t c = lane; c < d; c += 32) y[c] = from_f32<T>((to_f32(x[c]) - mean) * rstd * gamma[c] + beta[c]);
+    if (STATS && lane == 0) stats[row] = make_float2(mean, rstd);
 }
 
 /// The row of `residual` that belongs to `row`, or null.
@@ -216,12 +217,12 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 7) layernorm_forward_rows##VECTORS##_bf16(           \
         bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,       \
         uint64_t stride, float eps) {                                                                                  \
-        forward_rows<VECTORS, false>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);                \
+        forward_rows<VECTORS, false, true, bf16>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);                \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 5) layernorm_residual_rows##VECTORS##_bf16(          \
         bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma, const float *beta, \
         uint32_t rows, uint32_t d, uint64_t stride, float eps) {                                                       \
-        forward_rows<VECTORS, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);                    \
+        forward_rows<VECTORS, true, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);                    \
     }
 FORWARD_ROWS(1)
 FORWARD_ROWS(2)
@@ -235,15 +236,38 @@ FORWARD_ROWS(8)
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_forward_any_bf16(bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta,
                                uint32_t rows, uint32_t d, uint64_t stride, float eps) {
-    forward_any<false>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);
+    forward_any<false, true, bf16>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_residual_any_bf16(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
                                 const float *gamma, const float *beta, uint32_t rows, uint32_t d, uint64_t stride,
                                 float eps) {
-    forward_any<true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);
+    forward_any<true, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);
 }
+
+#define INFER_ROWS(VECTORS, T)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, VECTORS > 8 ? 5 : 7) layernorm_infer_rows##VECTORS##_##T( \
+        T *y, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) {               \
+        forward_rows<VECTORS, false, false, T>(y, nullptr, nullptr, x, nullptr, gamma, beta, rows, d, d, eps);         \
+    }
+#define INFER(T)                                                                                                       \
+    INFER_ROWS(1, T)                                                                                                   \
+    INFER_ROWS(2, T)                                                                                                   \
+    INFER_ROWS(3, T)                                                                                                   \
+    INFER_ROWS(4, T)                                                                                                   \
+    INFER_ROWS(5, T)                                                                                                   \
+    INFER_ROWS(6, T)                                                                                                   \
+    INFER_ROWS(7, T)                                                                                                   \
+    INFER_ROWS(8, T)                                                                                                   \
+    INFER_ROWS(9, T)                                                                                                   \
+    INFER_ROWS(10, T)                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_infer_any_##T(                                  \
+        T *y, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) {               \
+        forward_any<false, false, T>(y, nullptr, nullptr, x, nullptr, gamma, beta, rows, d, d, eps);                          \
+    }
+INFER(f16)
+INFER(bf16)
 
 #define BACKWARD_ROWS(VECTORS)                                                                                         \
     extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_backward_rows##VECTORS##_bf16(         \

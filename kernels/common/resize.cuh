@@ -1,5 +1,5 @@
-// Antialiased bilinear resizing of [height, width, 3] u8 by one block, with Pillow's bits: weights of 22 fractional bits computed in double
-// precision, 8 bits between the two passes.
+// Antialiased resizing of [height, width, 3] u8 with Pillow's bits: weights of 22 fractional bits, 8 bits between the two passes. Rows by one
+// warp each with weights from anywhere; whole pictures by one block with bilinear weights computed here, in double precision.
 #pragma once
 #include "reduce.cuh"
 #include "types.cuh"
@@ -56,60 +56,81 @@ struct Rows {
 /// Bytes from row to row of pictures between two resizes: whole words.
 DEVICE int word_pitch(int width) { return round_up(3 * width, 4); }
 
+/// Row `y` at another width; one warp.
+DEVICE void resize_row_along(Rows to, const unsigned char *from, int from_pitch, const Axis &axis, int y) {
+    const int *first = axis.first(), *count = axis.count(), *weights = axis.weights();
+    const unsigned char *row = from + static_cast<size_t>(y) * from_pitch;
+    unsigned char *out = to.data + static_cast<size_t>(y) * to.pitch;
+    for (int x = lane_id(); x < axis.output; x += 32) {
+        const unsigned char *source = row + 3 * first[x];
+        const int taps = count[x];
+        int red = 1 << (FRACTION - 1), green = red, blue = red;
+#pragma unroll 2
+        for (int tap = 0; tap < taps; tap++) {
+            const int w = weights[tap * axis.output + x];
+            red += source[3 * tap] * w;
+            green += source[3 * tap + 1] * w;
+            blue += source[3 * tap + 2] * w;
+        }
+        out[3 * x] = rounded(red);
+        out[3 * x + 1] = rounded(green);
+        out[3 * x + 2] = rounded(blue);
+    }
+}
+
+/// Row `y` of a picture of another height; one warp, a lane per four bytes of the row's `length`. Rows of `from` are whole words where
+/// FROM_WORDS says so, those of `to` where TO_WORDS does (they are then written up to the last word's end).
+template <bool FROM_WORDS, bool TO_WORDS>
+DEVICE void resize_row_across(Rows to, const unsigned char *from, int from_pitch, int length, const Axis &axis, int y) {
+    const int *weights = axis.weights();
+    const unsigned char *rows = from + static_cast<size_t>(axis.first()[y]) * from_pitch;
+    const int taps = axis.count()[y];
+    for (int x = 4 * lane_id(); x < length; x += 128) {
+        int sum[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[i] = 1 << (FRACTION - 1);
+#pragma unroll 2
+        for (int tap = 0; tap < taps; tap++) {
+            const int w = weights[tap * axis.output + y];
+            const unsigned char *source = rows + static_cast<size_t>(tap) * from_pitch + x;
+            if constexpr (FROM_WORDS) {
+                const uint32_t word = *reinterpret_cast<const uint32_t *>(source);
+#pragma unroll
+                for (int i = 0; i < 4; i++) sum[i] += static_cast<int>(word >> 8 * i & 255) * w;
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i++) sum[i] += (x + i < length ? source[i] : 0) * w;
+            }
+        }
+        unsigned char *out = to.data + static_cast<size_t>(y) * to.pitch;
+        if constexpr (TO_WORDS) {
+            uint32_t word = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) word |= rounded(sum[i]) << 8 * i;
+            *reinterpret_cast<uint32_t *>(out + x) = word;
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (x + i < length) out[x + i] = rounded(sum[i]);
+            }
+        }
+    }
+}
+
 /// Changes the width; a warp per row.
 DEVICE void resize_along(Rows to, const unsigned char *from, int from_pitch, int height, const Axis &axis) {
-    const int *first = axis.first(), *count = axis.count(), *weights = axis.weights();
     for (int y = warp_id(); y < height; y += blockDim.x / 32) {
-        const unsigned char *row = from + static_cast<size_t>(y) * from_pitch;
-        unsigned char *out = to.data + static_cast<size_t>(y) * to.pitch;
-        for (int x = lane_id(); x < axis.output; x += 32) {
-            const unsigned char *source = row + 3 * first[x];
-            const int taps = count[x];
-            int red = 1 << (FRACTION - 1), green = red, blue = red;
-#pragma unroll 2
-            for (int tap = 0; tap < taps; tap++) {
-                const int w = weights[tap * axis.output + x];
-                red += source[3 * tap] * w;
-                green += source[3 * tap + 1] * w;
-                blue += source[3 * tap + 2] * w;
-            }
-            out[3 * x] = rounded(red);
-            out[3 * x + 1] = rounded(green);
-            out[3 * x + 2] = rounded(blue);
-        }
+        resize_row_along(to, from, from_pitch, axis, y);
         // Up to the word that the other pass may read.
+        unsigned char *out = to.data + static_cast<size_t>(y) * to.pitch;
         for (int x = 3 * axis.output + lane_id(); x < word_pitch(axis.output); x += 32) out[x] = 0;
     }
 }
 
-/// Changes the height; a warp per row, a lane per four bytes. The rows of `to` are whole words, those of `from` where WORDS says so.
+/// Changes the height; a warp per row. The rows of `to` are whole words, those of `from` where WORDS says so.
 template <bool WORDS> DEVICE void resize_across(Rows to, const unsigned char *from, int from_pitch, int width, const Axis &axis) {
-    const int *weights = axis.weights();
     for (int y = warp_id(); y < axis.output; y += blockDim.x / 32) {
-        const unsigned char *rows = from + static_cast<size_t>(axis.first()[y]) * from_pitch;
-        const int taps = axis.count()[y];
-        for (int x = 4 * lane_id(); x < 3 * width; x += 128) {
-            int sum[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) sum[i] = 1 << (FRACTION - 1);
-#pragma unroll 2
-            for (int tap = 0; tap < taps; tap++) {
-                const int w = weights[tap * axis.output + y];
-                const unsigned char *source = rows + static_cast<size_t>(tap) * from_pitch + x;
-                if constexpr (WORDS) {
-                    const uint32_t word = *reinterpret_cast<const uint32_t *>(source);
-#pragma unroll
-                    for (int i = 0; i < 4; i++) sum[i] += static_cast<int>(word >> 8 * i & 255) * w;
-                } else {
-#pragma unroll
-                    for (int i = 0; i < 4; i++) sum[i] += (x + i < 3 * width ? source[i] : 0) * w;
-                }
-            }
-            uint32_t word = 0;
-#pragma unroll
-            for (int i = 0; i < 4; i++) word |= rounded(sum[i]) << 8 * i;
-            *reinterpret_cast<uint32_t *>(to.data + static_cast<size_t>(y) * to.pitch + x) = word;
-        }
+        resize_row_across<WORDS, true>(to, from, from_pitch, 3 * width, axis, y);
     }
 }
 

@@ -11,7 +11,7 @@ pub mod sheet;
 pub use canvas::{Canvas, Color};
 pub use decode::{MAX_SIDE, decode, dimensions};
 pub use encode::{encode_jpeg, encode_png};
-pub use resize::{Filter, Resampler, resize, resize_box};
+pub use resize::{Filter, Resampler, columns_first, resize, resize_box, weight_table};
 
 /// An 8-bit RGB picture, `[height, width, 3]`, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]

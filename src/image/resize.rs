@@ -115,10 +115,7 @@ impl Resampler {
     }
 
     fn passes(&mut self, image: &mut Vec<u8>, along: Axis, across: Axis, filter: Filter) {
-        // Pillow 13 shortens the columns first when that sheds more rows than twice the columns that the other pass sheds;
-        // earlier releases always went along the rows first, which rounds a few values to the neighbouring level.
-        let shed = |axis: Axis| axis.pixels as i64 - axis.output as i64;
-        if shed(across) > 0 && shed(across) > 2 * shed(along) {
+        if columns_first((along.pixels, across.pixels), (along.output, across.output)) {
             self.across(image, along.pixels, across, filter);
             self.along(image, along, across.output, filter);
         } else {
@@ -152,6 +149,31 @@ impl Resampler {
         pulp::Arch::new().dispatch(|| self.weights.across(&mut self.between, image, 3 * width));
         std::mem::swap(image, &mut self.between);
     }
+}
+
+/// Whether the height is changed before the width. Pillow 13 shortens the columns first when that sheds more rows than twice the columns
+/// that the other pass sheds; earlier releases always went along the rows first, which rounds a few values to the neighbouring level.
+pub fn columns_first(from: (usize, usize), to: (usize, usize)) -> bool {
+    let shed = |from: usize, to: usize| from as i64 - to as i64;
+    let (along, across) = (shed(from.0, to.0), shed(from.1, to.1));
+    across > 0 && across > 2 * along
+}
+
+/// The weights that bring a whole axis of `inputs` pixels to `outputs`, for a device: a table `[2 + taps, outputs]` of the first input of
+/// each output, how many it has, and their weights in 22 fractional bits, zeros behind the last.
+pub fn weight_table(inputs: usize, outputs: usize, filter: Filter) -> Vec<i32> {
+    let mut weights = Weights::default();
+    weights.fill(Axis::whole(inputs, outputs), filter);
+    let taps = weights.taps().map(|(_, weights)| weights.len()).max().unwrap_or(0);
+    let mut table = vec![0; (2 + taps) * outputs];
+    for (i, (first, weights)) in weights.taps().enumerate() {
+        table[i] = first as i32;
+        table[outputs + i] = weights.len() as i32;
+        for (tap, &weight) in weights.iter().enumerate() {
+            table[(2 + tap) * outputs + i] = weight;
+        }
+    }
+    table
 }
 
 fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (usize, usize)) -> Result<()> {

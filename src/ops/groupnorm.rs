@@ -6,6 +6,9 @@
 //!
 //! FLOPs per value: 8 (with SiLU about 30). Memory-bound: two reads of x, one write of y.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use rayon::prelude::*;
 
 use super::gemm::Threads;

@@ -1,5 +1,8 @@
 //! Decoder output to 8-bit RGB.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use super::simd::vectorize;
 
 /// `⌊clamp((x + 1)/2, 0, 1)·255⌋`: truncated as the paper's generator does, not rounded. NaN becomes 0.

@@ -1,16 +1,19 @@
 //! Layer normalisation against the CPU op on the same bf16 inputs.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::{Case, Check, Tolerance};
-use crate::device::cuda::{Element, Owned, View};
+use crate::device::cuda::{Element, Half, Owned, View};
 use crate::error::Result;
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, scratch_len};
+use crate::ops::gemm::Threads;
+use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, scratch_len};
 use crate::ops::layernorm::{self};
 
 pub const CHECKS: &[Check] = &[
     Check { name: "layernorm forward", run: |case| every(case, &shapes(), compare_forward) },
     Check { name: "layernorm forward of a sum", run: |case| every(case, &shapes(), compare_sum) },
+    Check { name: "layernorm inference f16", run: |case| compare_inference::<f16>(case) },
+    Check { name: "layernorm inference bf16", run: |case| compare_inference::<bf16>(case) },
     Check { name: "layernorm backward", run: |case| every(case, &shapes(), compare_backward) },
     Check { name: "layernorm, a row's bits in any batch", run: batch_independent },
     Check { name: "layernorm at full size", run: full_size },
@@ -122,6 +125,29 @@ fn check_forward(
     for (which, name) in ["mean", "rstd"].into_iter().enumerate() {
         let column = |stats: &[f32]| stats.iter().skip(which).step_by(2).copied().collect::<Vec<f32>>();
         case.close(&format!("{name} of {what}"), &column(&got), &column(&want_stats), Tolerance::f32())?;
+    }
+    Ok(())
+}
+
+/// Every number of vectors per lane, with the last one whole and not; past the registers; an odd width; an odd address; one row alone.
+fn compare_inference<T: Half>(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    let widths = (1..=10).flat_map(|vectors| [128 * vectors - 64, 128 * vectors]).chain([8, 1288, 37]);
+    for (d, offset) in widths.map(|d| (d, 0)).chain([(64, 1)]) {
+        let rows = 5;
+        let (x, values) = case.half::<T>(&case.normal(&format!("x {d}"), rows * d + offset, 2.0))?;
+        let values = &values[offset..];
+        let (gamma, beta) = gamma_beta(case, d);
+        let (gamma_gpu, beta_gpu) = (case.f32(&gamma)?, case.f32(&beta)?);
+        let y = gpu.upload(&vec![T::round(f32::NAN); rows * d])?;
+        let (x, gamma_view, beta_view) = (tail(&x, offset), gamma_gpu.view(), beta_gpu.view());
+        infer(gpu, y.view(), x, gamma_view, beta_view, EPS, rows, d)?;
+        let mut want = vec![0.0; rows * d];
+        layernorm::infer(&mut want, values, &gamma, &beta, EPS, Threads::One);
+        case.close(&format!("{rows}×{d} + {offset}"), &case.read_half(y.view())?, &want, Tolerance::of::<T>())?;
+        let all = gpu.read(y.view())?;
+        infer(gpu, y.view().slice(0..d), x.slice(3 * d..4 * d), gamma_view, beta_view, EPS, 1, d)?;
+        case.same(&format!("row 3 of {d} alone"), &gpu.read(y.view().slice(0..d))?, &all[3 * d..4 * d])?;
     }
     Ok(())
 }

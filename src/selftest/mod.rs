@@ -6,12 +6,15 @@ mod batchnorm;
 mod case;
 mod contrastive;
 mod cross_entropy;
+mod embed;
 mod gemm;
+mod groupnorm;
 mod l2norm;
 mod layernorm;
 mod linear;
 mod optimizer;
 mod patch_embed;
+mod pixels;
 mod reduce;
 mod self_attention;
 
@@ -35,12 +38,15 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("batchnorm", batchnorm::CHECKS),
     ("contrastive", contrastive::CHECKS),
     ("cross_entropy", cross_entropy::CHECKS),
+    ("embed", embed::CHECKS),
     ("gemm", gemm::CHECKS),
+    ("groupnorm", groupnorm::CHECKS),
     ("l2norm", l2norm::CHECKS),
     ("layernorm", layernorm::CHECKS),
     ("linear", linear::CHECKS),
     ("optimizer", optimizer::CHECKS),
     ("patch_embed", patch_embed::CHECKS),
+    ("pixels", pixels::CHECKS),
     ("reduce", reduce::CHECKS),
     ("self_attention", self_attention::CHECKS),
 ];

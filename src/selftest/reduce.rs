@@ -1,10 +1,10 @@
 //! Long sums, the search for values that are not finite, and conversions, against the CPU.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::{Case, Check, Tolerance};
 use crate::bail;
-use crate::device::cuda::View;
+use crate::device::cuda::{Half, View};
 use crate::error::Result;
 use crate::ops::convert;
 use crate::ops::reduce::cuda::{Number, add_partials, find_not_finite, scratch_len, sum_of_squares};
@@ -15,6 +15,8 @@ pub const CHECKS: &[Check] = &[
     Check { name: "sum of squares", run: squares },
     Check { name: "search for values that are not finite", run: not_finite },
     Check { name: "conversion between f32 and bf16", run: conversion },
+    Check { name: "conversion with a factor to f16", run: |case| scaled::<f16>(case) },
+    Check { name: "conversion with a factor to bf16", run: |case| scaled::<bf16>(case) },
 ];
 
 fn partials(case: &Case) -> Result<()> {
@@ -122,6 +124,19 @@ fn conversion(case: &Case) -> Result<()> {
             case.same(&format!("bf16 of {len} + {offset}"), &gpu.read(narrow.view())?, &want)?;
             case.same(&format!("f32 of {len}"), &gpu.read(wide.view())?, &back)?;
         }
+    }
+    Ok(())
+}
+
+fn scaled<T: Half>(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    for (len, offset, factor) in [(1, 0, 1.0), (7, 0, 1.0 / 0.18215), (2049, 0, 1.0 / 0.18215), (2048, 1, 3e4)] {
+        let values = case.normal(&len.to_string(), len + offset, 1.0);
+        let x = case.f32(&values)?;
+        let y = gpu.upload(&vec![T::round(f32::NAN); len])?;
+        convert::cuda::scaled(gpu, y.view(), x.view().slice(offset..len + offset), factor)?;
+        let want: Vec<T> = values[offset..].iter().map(|&v| T::round(v * factor)).collect();
+        case.same(&format!("{len} + {offset} values times {factor}"), &gpu.read(y.view())?, &want)?;
     }
     Ok(())
 }

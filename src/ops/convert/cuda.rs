@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::device::cuda::{Gpu, Half, Launch, View, by_type, kernels};
 use crate::error::Result;
 
 const THREADS: usize = 256;
@@ -37,5 +37,21 @@ pub fn to_f32(gpu: &Gpu, y: View<f32>, x: View<bf16>) -> Result<()> {
         (0, _) => Ok(()),
         (_, true) => kernels::convert_f32_x8(gpu, plan(len, true), y, x, len as u64),
         (_, false) => kernels::convert_f32_x1(gpu, plan(len, false), y, x, len as u64),
+    }
+}
+
+/// `y = x·factor`, rounded to nearest: latents on their way into the decoder or the UNet.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn scaled<T: Half>(gpu: &Gpu, y: View<T>, x: View<f32>, factor: f32) -> Result<()> {
+    assert_eq!(y.len(), x.len(), "convert");
+    let (aligned, len) = (y.is_aligned(16) && x.is_aligned(16), x.len());
+    let at = plan(len, aligned);
+    let count = len as u64;
+    match (len, aligned) {
+        (0, _) => Ok(()),
+        (_, true) => by_type!(T, convert_scaled_x8_f16 | convert_scaled_x8_bf16, (gpu, at, y, x, factor, count)),
+        (_, false) => by_type!(T, convert_scaled_x1_f16 | convert_scaled_x1_bf16, (gpu, at, y, x, factor, count)),
     }
 }

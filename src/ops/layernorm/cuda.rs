@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::device::cuda::{DType, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::reduce;
 
@@ -12,10 +12,11 @@ const WARPS: usize = 4;
 const PIECES: usize = 1024;
 /// Least rows of a block of the backward: four per warp.
 const PIECE_ROWS: usize = 16;
-/// Values of a row that a warp takes at once, forward and backward, and the widest row that stays in registers.
+/// Values of a row that a warp takes at once, forward and backward, and the widest row that stays in registers: in training, in inference.
 const FORWARD_VALUES: usize = 128;
 const BACKWARD_VALUES: usize = 256;
 const WIDEST: usize = 1024;
+const WIDEST_INFERENCE: usize = 1280;
 
 /// `rows` of `d` values. Rows of `x` and of its gradient lie `stride` values apart (all tokens: `d`; class tokens alone: T·D), those
 /// of everything else `d`.
@@ -52,11 +53,11 @@ impl Shape {
         self.rows.div_ceil(self.piece())
     }
 
-    /// Vectors per lane of the kernels that keep a row in registers, `values` of which fill a warp; `None` when the width or an address
-    /// does not allow it.
-    fn vectors(self, values: usize, addresses: &[u64]) -> Option<usize> {
+    /// Vectors per lane of the kernels that keep a row of up to `widest` values in registers, `values` of which fill a warp; `None` when
+    /// the width or an address does not allow it.
+    fn vectors(self, values: usize, widest: usize, addresses: &[u64]) -> Option<usize> {
         let aligned = self.d.is_multiple_of(8) && self.stride.is_multiple_of(8);
-        let fits = aligned && self.d <= WIDEST && addresses.iter().all(|a| a.is_multiple_of(16));
+        let fits = aligned && self.d <= widest && addresses.iter().all(|a| a.is_multiple_of(16));
         fits.then_some(self.d.div_ceil(values))
     }
 
@@ -104,7 +105,7 @@ pub fn forward(
     assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
     assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
     let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
-    let (vectors, at) = (shape.vectors(FORWARD_VALUES, &addresses), shape.plan());
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
     match vectors {
         Some(vectors) => by_vectors!(
@@ -145,7 +146,7 @@ pub fn forward_residual(
     assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
     let [y_at, x_at, residual_at, sum_at] = [y, x, residual, sum].map(View::address);
     let addresses = [y_at, x_at, residual_at, sum_at, gamma.address(), beta.address()];
-    let (vectors, at) = (shape.vectors(FORWARD_VALUES, &addresses), shape.plan());
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
     match vectors {
         Some(vectors) => by_vectors!(
@@ -164,6 +165,67 @@ pub fn forward_residual(
         None => {
             kernels::layernorm_residual_any_bf16(gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
         }
+    }
+}
+
+/// `y [rows, d] = norm(x)`, as [`super::infer`]: nothing is kept for a backward.
+#[allow(clippy::too_many_arguments)]
+pub fn infer<T: Half>(
+    gpu: &Gpu,
+    y: View<T>,
+    x: View<T>,
+    gamma: View<f32>,
+    beta: View<f32>,
+    eps: f32,
+    rows: usize,
+    d: usize,
+) -> Result<()> {
+    let shape = Shape::dense(rows, d);
+    shape.check();
+    assert!(x.len() == rows * d && y.len() == rows * d, "layernorm: {shape:?}");
+    assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
+    let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST_INFERENCE, &addresses), shape.plan());
+    let (rows, d) = (rows as u32, d as u32);
+    macro_rules! launch {
+        ([$($number:literal => $kernel:ident),+ $(,)?], $any:ident) => {
+            match vectors {
+                Some(vectors) => by_vectors!(vectors, [$($number => $kernel),+](gpu, at, y, x, gamma, beta, rows, d, eps)),
+                None => kernels::$any(gpu, at, y, x, gamma, beta, rows, d, eps),
+            }
+        };
+    }
+    match T::DTYPE {
+        DType::F16 => launch!(
+            [
+                1 => layernorm_infer_rows1_f16,
+                2 => layernorm_infer_rows2_f16,
+                3 => layernorm_infer_rows3_f16,
+                4 => layernorm_infer_rows4_f16,
+                5 => layernorm_infer_rows5_f16,
+                6 => layernorm_infer_rows6_f16,
+                7 => layernorm_infer_rows7_f16,
+                8 => layernorm_infer_rows8_f16,
+                9 => layernorm_infer_rows9_f16,
+                10 => layernorm_infer_rows10_f16,
+            ],
+            layernorm_infer_any_f16
+        ),
+        DType::Bf16 => launch!(
+            [
+                1 => layernorm_infer_rows1_bf16,
+                2 => layernorm_infer_rows2_bf16,
+                3 => layernorm_infer_rows3_bf16,
+                4 => layernorm_infer_rows4_bf16,
+                5 => layernorm_infer_rows5_bf16,
+                6 => layernorm_infer_rows6_bf16,
+                7 => layernorm_infer_rows7_bf16,
+                8 => layernorm_infer_rows8_bf16,
+                9 => layernorm_infer_rows9_bf16,
+                10 => layernorm_infer_rows10_bf16,
+            ],
+            layernorm_infer_any_bf16
+        ),
     }
 }
 
@@ -203,7 +265,7 @@ pub fn backward(
     }
     let addresses =
         [dx.address(), dy.address(), x.address(), around.map_or(0, View::address), gamma.address(), scratch.address()];
-    let vectors = shape.vectors(BACKWARD_VALUES, &addresses);
+    let vectors = shape.vectors(BACKWARD_VALUES, WIDEST, &addresses);
     let (piece, pieces) = (shape.piece(), shape.pieces());
     let (n, width, stride, period) = (rows as u32, d as u32, stride as u64, period as u32);
     match vectors {
@@ -257,11 +319,14 @@ mod tests {
 
     #[test]
     fn registers_hold_what_they_can() {
-        let vectors = |d, stride, values, address| Shape { rows: 4, d, stride }.vectors(values, &[256, address]);
+        let vectors =
+            |d, stride, values, address| Shape { rows: 4, d, stride }.vectors(values, WIDEST, &[256, address]);
         let widths = [8, 128, 136, 256, 384, 768, 1024];
         assert_eq!(widths.map(|d| vectors(d, d, FORWARD_VALUES, 16)), [1, 1, 2, 2, 3, 6, 8].map(Some));
         assert_eq!(widths.map(|d| vectors(d, d, BACKWARD_VALUES, 16)), [1, 1, 1, 1, 2, 3, 4].map(Some));
         assert_eq!([vectors(1032, 1032, 128, 16), vectors(12, 12, 128, 16), vectors(64, 64, 128, 8)], [None; 3]);
         assert_eq!(vectors(64, 65 * 64 + 4, 128, 16), None);
+        let inference = |d| Shape::dense(4, d).vectors(FORWARD_VALUES, WIDEST_INFERENCE, &[256]);
+        assert_eq!([320, 640, 768, 1280, 1288].map(inference), [Some(3), Some(5), Some(6), Some(10), None]);
     }
 }
