@@ -5,6 +5,9 @@
 //!
 //! FLOPs: 2·N·H·W·9·C·Cout. Bytes: x, y and the weights once.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use std::cell::Cell;
 
 use rayon::prelude::*;

@@ -5,6 +5,7 @@ mod augment;
 mod batchnorm;
 mod case;
 mod contrastive;
+mod conv;
 mod cross_entropy;
 mod embed;
 mod gemm;
@@ -37,6 +38,7 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("augment", augment::CHECKS),
     ("batchnorm", batchnorm::CHECKS),
     ("contrastive", contrastive::CHECKS),
+    ("conv", conv::CHECKS),
     ("cross_entropy", cross_entropy::CHECKS),
     ("embed", embed::CHECKS),
     ("gemm", gemm::CHECKS),

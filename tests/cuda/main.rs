@@ -34,6 +34,7 @@ ops! {
     augment,
     batchnorm,
     contrastive,
+    conv,
     cross_entropy,
     embed,
     gemm,

@@ -1,0 +1,355 @@
+//! Every matrix product of the generator on CUDA: convolutions 3×3 and 1×1 and linear layers over f16 or bf16, f32 accumulators, the
+//! layer's elementwise work and the next group norm's sums in the epilogue.
+//!
+//! A product's K is a chain of [`Segment`]s, each read from a tensor of its own, so that neither a skip connection is concatenated nor a
+//! residual block's shortcut computed apart. `kernels/conv.cu` runs on every card.
+//!
+//! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's size: every tile adds k in
+//! the same steps, and the family of kernels is chosen without looking at the batch.
+
+mod pack;
+mod portable;
+
+pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias};
+pub use portable::Tile;
+
+use crate::device::cuda::{Gpu, Half, View};
+use crate::error::Result;
+
+/// Pixels of one image over which moments are summed; the last run of an image may be shorter.
+pub const RUN: usize = 64;
+/// Segments of a product at most.
+pub const SEGMENTS: usize = 3;
+
+/// Which neighbours of a pixel a segment looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// The pixel alone: 1×1 convolutions and linear layers.
+    One,
+    /// 3×3 with padding 1, after nearest enlargement to so many rows and columns (source index ⌊i·in/out⌋).
+    Three { stride: usize, enlarge: Option<(usize, usize)> },
+}
+
+impl Taps {
+    /// 3×3 at every pixel.
+    pub const SAME: Self = Self::Three { stride: 1, enlarge: None };
+
+    fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Three { .. } => 9,
+        }
+    }
+}
+
+/// A part of K: all taps of all channels of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub channels: usize,
+    pub taps: Taps,
+}
+
+/// Sizes of a product. Segments of three by three taps share height, width, stride and enlargement; segments of one tap have the output's
+/// height and width.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub n: usize,
+    /// Of the first segment's input.
+    pub height: usize,
+    pub width: usize,
+    /// Rows of the weights: after [`Activation::Geglu`] y has half as many columns.
+    pub outputs: usize,
+    pub segments: Vec<Segment>,
+}
+
+impl Shape {
+    /// A 3×3 convolution, stride 1.
+    pub fn conv(n: usize, (height, width): (usize, usize), channels: usize, outputs: usize) -> Self {
+        Self::of(n, (height, width), Segment { channels, taps: Taps::SAME }, outputs)
+    }
+
+    /// A linear layer over `pixels` tokens of each of `n` images, or a 1×1 convolution.
+    pub fn linear(n: usize, pixels: usize, channels: usize, outputs: usize) -> Self {
+        Self::of(n, (1, pixels), Segment { channels, taps: Taps::One }, outputs)
+    }
+
+    /// One segment.
+    pub fn of(n: usize, (height, width): (usize, usize), first: Segment, outputs: usize) -> Self {
+        Self { n, height, width, outputs, segments: vec![first] }
+    }
+
+    /// With another segment of one tap, of the output's size.
+    pub fn and(mut self, channels: usize) -> Self {
+        self.segments.push(Segment { channels, taps: Taps::One });
+        self
+    }
+
+    /// Stride and enlargement of the segments of three by three taps.
+    fn three(&self) -> Option<(usize, Option<(usize, usize)>)> {
+        self.segments.iter().find_map(|segment| match segment.taps {
+            Taps::One => None,
+            Taps::Three { stride, enlarge } => Some((stride, enlarge)),
+        })
+    }
+
+    /// Height and width of the image that is convolved: enlarged, before striding.
+    fn canvas(&self) -> (usize, usize) {
+        self.three().and_then(|(_, enlarge)| enlarge).unwrap_or((self.height, self.width))
+    }
+
+    fn stride(&self) -> usize {
+        self.three().map_or(1, |(stride, _)| stride)
+    }
+
+    /// Height and width of the output.
+    pub fn output(&self) -> (usize, usize) {
+        let (height, width) = self.canvas();
+        (height.div_ceil(self.stride()), width.div_ceil(self.stride()))
+    }
+
+    /// Output pixels of an image.
+    pub fn pixels(&self) -> usize {
+        let (height, width) = self.output();
+        height * width
+    }
+
+    /// Runs of an image's moments.
+    pub fn runs(&self) -> usize {
+        self.pixels().div_ceil(RUN)
+    }
+
+    /// Values of a row of weights.
+    pub fn k(&self) -> usize {
+        self.segments.iter().map(|segment| segment.channels * segment.taps.count()).sum()
+    }
+
+    pub fn flops(&self) -> f64 {
+        2.0 * (self.n * self.pixels()) as f64 * self.k() as f64 * self.outputs as f64
+    }
+
+    /// Bytes of sources, weights and a 16-bit output, each once.
+    pub fn bytes(&self) -> f64 {
+        let source = |segment: &Segment| match segment.taps {
+            Taps::One => self.pixels() * segment.channels,
+            Taps::Three { .. } => self.height * self.width * segment.channels,
+        };
+        let sources: usize = self.segments.iter().map(source).sum();
+        2.0 * (self.n * (sources + self.pixels() * self.outputs) + self.k() * self.outputs) as f64
+    }
+}
+
+/// A tensor `[rows, …]` that is read as if it repeated: image n of the output reads image `n % rows`.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<T> {
+    pub x: View<T>,
+    pub rows: usize,
+}
+
+/// What is added to the sums; in the weights' order of rows (see [`pack_bias`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Bias {
+    #[default]
+    None,
+    Vector(View<f32>),
+    /// Row `step[0]` of a table `[steps, stride]`, from column `offset` on.
+    Table {
+        table: View<f32>,
+        stride: usize,
+        offset: usize,
+        step: View<u32>,
+    },
+}
+
+/// Applied after the bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    #[default]
+    None,
+    Silu,
+    Gelu,
+    /// `x·sigmoid(1.702·x)`.
+    QuickGelu,
+    /// `value·gelu(gate)`, of weights packed as `gated`.
+    Geglu,
+}
+
+/// What happens to the sums before they are stored: bias, activation, residual, rounding, moments of the rounded values.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<T> {
+    pub bias: Bias,
+    pub activation: Activation,
+    /// May be y itself where it has an image for each of y.
+    pub residual: Option<Source<T>>,
+    /// `[n, runs, columns of y, 2]`: sums and sums of squares per channel over runs of [`RUN`] pixels.
+    pub moments: Option<View<f32>>,
+}
+
+impl<T> Default for Epilogue<T> {
+    fn default() -> Self {
+        Self { bias: Bias::None, activation: Activation::None, residual: None, moments: None }
+    }
+}
+
+/// A family of kernels with its tile. Tiles of a family agree to the bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// mma.sync.
+    Portable(Tile),
+}
+
+impl Variant {
+    /// Those that can compute `shape` on this device.
+    pub fn all(_gpu: &Gpu, shape: &Shape) -> Vec<Self> {
+        Tile::all(shape).into_iter().map(Self::Portable).collect()
+    }
+}
+
+/// Where y goes.
+#[derive(Clone, Copy, Debug)]
+enum Output<T> {
+    Half(View<T>),
+    F32(View<f32>),
+}
+
+/// A checked product.
+#[derive(Clone, Debug)]
+struct Product<T> {
+    shape: Shape,
+    y: Output<T>,
+    sources: Vec<Source<T>>,
+    w: View<T>,
+    epilogue: Epilogue<T>,
+}
+
+impl<T: Half> Product<T> {
+    fn new(y: Output<T>, sources: &[Source<T>], w: View<T>, epilogue: Epilogue<T>, shape: &Shape) -> Self {
+        let Shape { n, outputs, ref segments, .. } = *shape;
+        let fits = (1..=SEGMENTS).contains(&segments.len())
+            && segments.len() == sources.len()
+            && segments.iter().all(|s| s.channels > 0 && s.channels.is_multiple_of(4))
+            && segments.iter().all(|s| s.taps == Taps::One || Some(s.taps) == shape.three_taps())
+            && matches!(shape.stride(), 1 | 2);
+        assert!(fits, "conv: {} sources for {shape:?}", sources.len());
+        let pixels = shape.pixels();
+        for (segment, source) in segments.iter().zip(sources) {
+            let per_image = match segment.taps {
+                Taps::One => pixels,
+                Taps::Three { .. } => shape.height * shape.width,
+            };
+            let piece = if segment.channels.is_multiple_of(8) { 16 } else { 8 };
+            assert!(
+                source.rows > 0
+                    && source.x.len() == source.rows * per_image * segment.channels
+                    && source.x.is_aligned(piece),
+                "conv: {source:?} as {segment:?} of {shape:?}"
+            );
+        }
+        assert!(w.len() == outputs * shape.k() && w.is_aligned(16), "conv: weights {w:?} of {shape:?}");
+        let gated = epilogue.activation == Activation::Geglu;
+        assert!(!gated || outputs.is_multiple_of(16), "conv: {outputs} outputs are no blocks of 8 values and 8 gates");
+        let width = if gated { outputs / 2 } else { outputs };
+        let (len, aligned, plain) = match y {
+            Output::Half(y) => (y.len(), y.is_aligned(16), true),
+            Output::F32(y) => (y.len(), true, !gated && epilogue.residual.is_none() && epilogue.moments.is_none()),
+        };
+        assert!(len == n * pixels * width && aligned && plain, "conv: {y:?} of {shape:?} with {epilogue:?}");
+        if let Bias::Vector(bias) = epilogue.bias {
+            assert_eq!(bias.len(), outputs, "conv: bias");
+        }
+        if let Bias::Table { table, stride, offset, step } = epilogue.bias {
+            let fits =
+                stride > 0 && offset + outputs <= stride && table.len().is_multiple_of(stride) && step.len() == 1;
+            assert!(fits, "conv: {:?} for {outputs} outputs", epilogue.bias);
+        }
+        if let (Some(residual), Output::Half(y)) = (epilogue.residual, y) {
+            let apart = residual.x.address() + residual.x.bytes() as u64 <= y.address()
+                || y.address() + y.bytes() as u64 <= residual.x.address();
+            assert!(
+                residual.rows > 0
+                    && residual.x.len() == residual.rows * pixels * width
+                    && residual.x.is_aligned(16)
+                    && (apart || (residual.rows == n && residual.x.address() == y.address())),
+                "conv: {residual:?} beside {y:?}"
+            );
+        }
+        if let Some(moments) = epilogue.moments {
+            assert_eq!(moments.len(), n * shape.runs() * width * 2, "conv: moments of {shape:?}");
+        }
+        Self { shape: shape.clone(), y, sources: sources.to_vec(), w, epilogue }.flattened()
+    }
+
+    /// Where no pixel looks at another and no image repeats, images are one long image, whose subtiles are all full but the last.
+    fn flattened(mut self) -> Self {
+        let Shape { n, ref segments, .. } = self.shape;
+        let plain = segments.iter().all(|segment| segment.taps == Taps::One)
+            && self.sources.iter().chain(&self.epilogue.residual).all(|source| source.rows == n)
+            && self.epilogue.moments.is_none();
+        if plain {
+            self.shape = Shape { n: 1, height: 1, width: n * self.shape.pixels(), ..self.shape };
+            self.sources.iter_mut().chain(&mut self.epilogue.residual).for_each(|source| source.rows = 1);
+        }
+        self
+    }
+}
+
+impl Shape {
+    fn three_taps(&self) -> Option<Taps> {
+        self.three().map(|(stride, enlarge)| Taps::Three { stride, enlarge })
+    }
+}
+
+/// `y [n, pixels, outputs] = epilogue(Σ sources·w)` with `w` from [`pack`]; without a variant the fastest is taken.
+///
+/// # Panics
+/// If lengths or alignments (16 bytes; 8 for channels that are no multiple of 8) do not fit.
+pub fn forward_by<T: Half>(
+    gpu: &Gpu,
+    variant: Option<Variant>,
+    y: View<T>,
+    sources: &[Source<T>],
+    w: View<T>,
+    epilogue: Epilogue<T>,
+    shape: &Shape,
+) -> Result<()> {
+    run(gpu, variant, &Product::new(Output::Half(y), sources, w, epilogue, shape))
+}
+
+/// [`forward_by`] the fastest variant.
+pub fn forward<T: Half>(
+    gpu: &Gpu,
+    y: View<T>,
+    sources: &[Source<T>],
+    w: View<T>,
+    epilogue: Epilogue<T>,
+    shape: &Shape,
+) -> Result<()> {
+    forward_by(gpu, None, y, sources, w, epilogue, shape)
+}
+
+/// [`forward`] into f32; for few outputs, without residual, moments and gates.
+pub fn forward_f32<T: Half>(
+    gpu: &Gpu,
+    y: View<f32>,
+    sources: &[Source<T>],
+    w: View<T>,
+    epilogue: Epilogue<T>,
+    shape: &Shape,
+) -> Result<()> {
+    run(gpu, None, &Product::new(Output::F32(y), sources, w, epilogue, shape))
+}
+
+fn run<T: Half>(gpu: &Gpu, variant: Option<Variant>, product: &Product<T>) -> Result<()> {
+    if product.shape.n == 0 || product.shape.pixels() == 0 {
+        return Ok(());
+    }
+    let tile = match variant {
+        Some(Variant::Portable(tile)) => tile,
+        None => Tile::choose(&product.shape, matches!(product.y, Output::F32(_)), gpu.sms() as usize),
+    };
+    portable::product(gpu, product, tile)
+}
+
+/// Sizes as kernels take them.
+fn int(n: usize) -> u32 {
+    i32::try_from(n).map(i32::cast_unsigned).unwrap_or_else(|_| panic!("conv: {n} does not fit 31 bits"))
+}

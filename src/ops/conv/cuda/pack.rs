@@ -1,0 +1,121 @@
+//! Weights as the kernels read them: `[outputs, K]` row-major in the storage type, K = segments in order, taps row-major within a segment,
+//! channels within a tap. Layers of the same input stand side by side as their rows do one after the other.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::device::cuda::Half;
+
+/// Version of the layout, for caches of packed weights.
+pub const LAYOUT: u32 = 1;
+
+/// Columns of values, then of gates, that follow each other in gated weights.
+const BLOCK: usize = 8;
+
+/// A segment's weights inside a tensor `[outputs, inputs, 3, 3]`, `[outputs, inputs, 1, 1]` or `[outputs, inputs]`.
+#[derive(Clone, Debug)]
+pub struct SegmentWeights<'a> {
+    pub w: &'a [f32],
+    /// Input channels of the tensor.
+    pub inputs: usize,
+    /// Those that the segment reads.
+    pub channels: Range<usize>,
+    /// 9 or 1.
+    pub taps: usize,
+}
+
+impl<'a> SegmentWeights<'a> {
+    /// A whole 3×3 convolution of `inputs` channels.
+    pub fn conv(w: &'a [f32], inputs: usize) -> Self {
+        Self { w, inputs, channels: 0..inputs, taps: 9 }
+    }
+
+    /// Channels `channels` of a linear layer or 1×1 convolution of `inputs` channels.
+    pub fn linear(w: &'a [f32], inputs: usize, channels: Range<usize>) -> Self {
+        Self { w, inputs, channels, taps: 1 }
+    }
+
+    fn k(&self) -> usize {
+        self.channels.len() * self.taps
+    }
+}
+
+/// Row of the source that row `row` of gated weights holds: the first half of the source's rows are values, the second gates.
+fn gated_row(row: usize, rows: usize) -> usize {
+    let (pair, within) = (row / (2 * BLOCK), row % (2 * BLOCK));
+    pair * BLOCK + within % BLOCK + within / BLOCK * (rows / 2)
+}
+
+/// Weights of one product. `gated`: the second half of the outputs are gates (GEGLU), brought beside their values.
+///
+/// # Panics
+/// If a tensor's length does not fit, or gated outputs are no multiple of 16.
+pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: bool) -> Vec<T> {
+    for s in segments {
+        assert!(
+            s.w.len() == outputs * s.inputs * s.taps && s.channels.end <= s.inputs && matches!(s.taps, 1 | 9),
+            "conv: weights {} for {outputs} × {} × {} (channels {:?})",
+            s.w.len(),
+            s.inputs,
+            s.taps,
+            s.channels
+        );
+    }
+    assert!(!gated || outputs.is_multiple_of(2 * BLOCK), "conv: {outputs} gated outputs");
+    let k: usize = segments.iter().map(SegmentWeights::k).sum();
+    let mut packed = vec![T::round(0.0); outputs * k];
+    packed.par_chunks_mut(k.max(1)).enumerate().for_each(|(row, packed)| {
+        let row = if gated { gated_row(row, outputs) } else { row };
+        let mut rest = packed;
+        for s in segments {
+            let (part, after) = rest.split_at_mut(s.k());
+            rest = after;
+            let source = &s.w[row * s.inputs * s.taps..][..s.inputs * s.taps];
+            for (tap, part) in part.chunks_exact_mut(s.channels.len()).enumerate() {
+                for (value, channel) in part.iter_mut().zip(s.channels.clone()) {
+                    *value = T::round(source[channel * s.taps + tap]);
+                }
+            }
+        }
+    });
+    packed
+}
+
+/// A bias in the order of [`pack`]'s rows.
+pub fn pack_bias(bias: &[f32], gated: bool) -> Vec<f32> {
+    (0..bias.len()).map(|row| bias[if gated { gated_row(row, bias.len()) } else { row }]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn taps_come_before_channels_and_segments_follow_each_other() {
+        // Value = output·100 + channel·10 + tap; 3 channels, of which a segment takes two.
+        let conv: Vec<f32> = (0..2 * 3 * 9).map(|i| (i / 27 * 100 + i / 9 % 3 * 10 + i % 9) as f32).collect();
+        let linear: Vec<f32> = (0..2 * 2).map(|i| 1000.0 + i as f32).collect();
+        let segments =
+            [SegmentWeights { w: &conv, inputs: 3, channels: 1..3, taps: 9 }, SegmentWeights::linear(&linear, 2, 0..2)];
+        let packed: Vec<f16> = pack(&segments, 2, false);
+        let want: Vec<f32> = (0..2)
+            .flat_map(|o| {
+                let taps = (0..9).flat_map(move |tap| [1, 2].map(|c| (o * 100 + c * 10 + tap) as f32));
+                taps.chain([1000.0 + (o * 2) as f32, 1001.0 + (o * 2) as f32])
+            })
+            .collect();
+        assert_eq!(packed.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn gates_stand_beside_their_values() {
+        let rows: Vec<f32> = (0..32).map(|i| i as f32).collect();
+        let want: Vec<f32> = [0..8, 16..24, 8..16, 24..32].into_iter().flatten().map(|i| i as f32).collect();
+        assert_eq!(pack_bias(&rows, true), want);
+        let packed: Vec<f16> = pack(&[SegmentWeights::linear(&rows, 1, 0..1)], 32, true);
+        assert_eq!(packed.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), want);
+    }
+}
