@@ -4,6 +4,9 @@
 //! [`forward`] reads Q, K, V through strides; [`cross`] uses a context packed once per caption ([`Context`]) for all its images and steps.
 //! FLOPs: 4·N·G·Tq·Tk·d. Bytes: Q, K, V, O once.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use std::cell::Cell;
 
 use rayon::prelude::*;

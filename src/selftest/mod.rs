@@ -1,6 +1,7 @@
 //! Every kernel against its op on the CPU: the one body that the test suite runs on the simulated driver and
 //! `stablerep selftest` on a user's own card.
 
+mod attention;
 mod augment;
 mod batchnorm;
 mod case;
@@ -35,6 +36,7 @@ pub struct Check {
 
 /// All checks, by op.
 pub const GROUPS: &[(&str, &[Check])] = &[
+    ("attention", attention::CHECKS),
     ("augment", augment::CHECKS),
     ("batchnorm", batchnorm::CHECKS),
     ("contrastive", contrastive::CHECKS),

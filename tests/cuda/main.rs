@@ -31,6 +31,7 @@ macro_rules! ops {
 }
 
 ops! {
+    attention,
     augment,
     batchnorm,
     contrastive,

@@ -1,0 +1,163 @@
+//! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
+
+pub mod portable;
+
+use super::Shape;
+use crate::bail;
+use crate::device::cuda::{Gpu, Half, View};
+use crate::error::Result;
+
+/// Most values of a head: [`forward`] up to `WIDE`, [`cross`] up to `WIDTH`.
+const WIDTH: usize = 160;
+const WIDE: usize = 512;
+/// Most keys of a context of [`cross`].
+const CONTEXT: usize = 128;
+
+/// Tokens whose heads lie one after the other: value c of head h of token t of image n is `x[(n·T + t)·stride + h·d + c]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<T> {
+    pub x: View<T>,
+    /// Values from one token to the next.
+    pub stride: usize,
+}
+
+impl<T: Half> Heads<T> {
+    /// Part `part` of `parts` that lie side by side in each token, `width` values each: q of packed `[…, 3C]` is part 0 of 3.
+    pub fn part(packed: View<T>, part: usize, parts: usize, width: usize) -> Self {
+        Self { x: packed.slice(part * width..packed.len()), stride: parts * width }
+    }
+
+    fn check(self, what: &str, rows: usize, width: usize) {
+        let Self { x, stride } = self;
+        assert!(
+            stride >= width && x.len() >= (rows - 1) * stride + width,
+            "attention: {what} has {} values for {rows} tokens of {width}, {stride} apart",
+            x.len()
+        );
+        assert!(
+            x.is_aligned(16) && stride.is_multiple_of(8),
+            "attention: {what} at {:#x}, tokens {stride} values apart: not whole 16 bytes",
+            x.address()
+        );
+    }
+}
+
+/// The kernels that compute attention; all give the same results up to rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// cp.async and mma.sync: every shape, every card.
+    Portable,
+}
+
+impl Variant {
+    /// All variants of [`forward`] that the GPU can run on this shape, the best one first.
+    pub fn forward(_gpu: &Gpu, _shape: Shape) -> Vec<Self> {
+        vec![Self::Portable]
+    }
+
+    /// The same for [`cross`].
+    pub fn cross(_gpu: &Gpu, _shape: Shape) -> Vec<Self> {
+        vec![Self::Portable]
+    }
+}
+
+/// `y [N, queries, G·d]` from Q, K and V. Causal up to 160 values per head.
+///
+/// # Errors
+/// Device error for heads that no kernel serves, or if the launch fails.
+///
+/// # Panics
+/// If lengths or alignments (16 bytes, also of the strides) do not fit.
+pub fn forward<T: Half>(gpu: &Gpu, y: View<T>, q: Heads<T>, k: Heads<T>, v: Heads<T>, shape: Shape) -> Result<()> {
+    forward_by(Variant::forward(gpu, shape)[0], gpu, y, q, k, v, shape)
+}
+
+/// [`forward`] by a chosen variant.
+pub fn forward_by<T: Half>(
+    variant: Variant,
+    gpu: &Gpu,
+    y: View<T>,
+    q: Heads<T>,
+    k: Heads<T>,
+    v: Heads<T>,
+    shape: Shape,
+) -> Result<()> {
+    if shape.n * shape.queries == 0 {
+        return Ok(());
+    }
+    check(y, shape, if shape.causal { WIDTH } else { WIDE })?;
+    q.check("q", shape.n * shape.queries, shape.width());
+    k.check("k", shape.n * shape.keys, shape.width());
+    v.check("v", shape.n * shape.keys, shape.width());
+    match variant {
+        Variant::Portable => portable::forward(gpu, y, q, k, v, shape),
+    }
+}
+
+/// `y [N, queries, G·d]` where row n attends to context `which[n]` of `kv [contexts, keys, 2·G·d]` (k, then v), with the queries of image
+/// n mod `q_rows`. At most 128 keys. What `which` says is not checked.
+///
+/// # Errors
+/// As for [`forward`].
+///
+/// # Panics
+/// As for [`forward`].
+#[allow(clippy::too_many_arguments)]
+pub fn cross<T: Half>(
+    gpu: &Gpu,
+    y: View<T>,
+    q: Heads<T>,
+    q_rows: usize,
+    kv: View<T>,
+    which: View<u32>,
+    shape: Shape,
+) -> Result<()> {
+    cross_by(Variant::cross(gpu, shape)[0], gpu, y, q, q_rows, kv, which, shape)
+}
+
+/// [`cross`] by a chosen variant.
+#[allow(clippy::too_many_arguments)]
+pub fn cross_by<T: Half>(
+    variant: Variant,
+    gpu: &Gpu,
+    y: View<T>,
+    q: Heads<T>,
+    q_rows: usize,
+    kv: View<T>,
+    which: View<u32>,
+    shape: Shape,
+) -> Result<()> {
+    if shape.n * shape.queries == 0 {
+        return Ok(());
+    }
+    check(y, shape, WIDTH)?;
+    let context = 2 * shape.width();
+    assert!(q_rows > 0 && !shape.causal, "attention: {q_rows} images of queries for {shape:?}");
+    q.check("q", q_rows.min(shape.n) * shape.queries, shape.width());
+    Heads { x: kv, stride: context }.check("kv", shape.keys, context);
+    assert!(which.len() >= shape.n, "attention: contexts of {} rows for {}", which.len(), shape.n);
+    if shape.keys > CONTEXT {
+        bail!(Device, "contexts of {} tokens: the CUDA kernels of cross-attention take {CONTEXT}", shape.keys);
+    }
+    match variant {
+        Variant::Portable => portable::cross(gpu, y, q, q_rows, kv, which, shape),
+    }
+}
+
+fn scale(shape: Shape) -> f32 {
+    (shape.head_dim as f32).powf(-0.5)
+}
+
+fn check<T: Half>(y: View<T>, shape: Shape, most: usize) -> Result<()> {
+    let values = shape.n * shape.queries * shape.width();
+    assert!(y.len() == values && y.is_aligned(16), "attention: {y:?} for {shape:?}");
+    assert!(shape.keys > 0, "attention without keys");
+    if shape.head_dim > most || !shape.head_dim.is_multiple_of(8) {
+        bail!(
+            Device,
+            "heads of {} values: the CUDA kernels of attention take multiples of 8 up to {most} here",
+            shape.head_dim
+        );
+    }
+    Ok(())
+}

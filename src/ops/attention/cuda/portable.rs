@@ -1,0 +1,183 @@
+//! `kernels/attention.cu`: cp.async and mma.sync, every shape, every card.
+
+use super::{CONTEXT, Heads, Shape, WIDTH, scale};
+use crate::device::cuda::{Gpu, Half, Launch, View, by_type};
+use crate::error::Result;
+
+const MAX_WARPS: usize = 4;
+/// Queries of a block of cross-attention: its keys and values (12 KB of 77 tokens of 40) are read for 41 KB of queries and outputs.
+const CROSS_ROWS: usize = 256;
+/// Shared memory of a block on every card since sm_80, bytes.
+const SHARED: usize = 99 << 10;
+/// Keys that a kernel of cross-attention computes.
+const CROSS_KEYS: [usize; 2] = [80, CONTEXT];
+
+/// A kernel of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Values of a head as computed.
+    pub width: usize,
+    /// Queries of a warp.
+    pub rows: usize,
+    /// Keys of a stage; two stages.
+    pub keys: usize,
+}
+
+/// By width.
+pub const KERNELS: [Kernel; 4] = [
+    Kernel { width: 40, rows: 32, keys: 64 },
+    Kernel { width: 64, rows: 32, keys: 64 },
+    Kernel { width: 80, rows: 32, keys: 32 },
+    Kernel { width: WIDTH, rows: 16, keys: 32 },
+];
+
+/// Queries and keys of a step of the kernel for heads of more than 160 values, and values it computes.
+const WIDE_ROWS: usize = 32;
+const WIDE_WIDTH: usize = super::WIDE;
+
+/// Bytes of a row in shared memory: whole 16-byte pieces, an odd number of them where rows are not swizzled.
+fn row_bytes(width: usize) -> usize {
+    if matches!(width, 32 | 64) { width * 2 } else { (width / 8 | 1) * 16 }
+}
+
+fn kernel(shape: Shape) -> Kernel {
+    KERNELS.into_iter().find(|kernel| shape.head_dim <= kernel.width).unwrap_or(KERNELS[KERNELS.len() - 1])
+}
+
+/// Queries are cut into blocks of equally many warps.
+pub fn plan_forward(shape: Shape) -> Launch {
+    let pairs = shape.n * shape.heads;
+    if shape.head_dim > WIDTH {
+        let (row, keys) = (row_bytes(WIDE_WIDTH), WIDE_ROWS);
+        let parts = 4 * WIDE_ROWS * (keys + 8) * size_of::<f32>(); // of scores, one for each 128 values
+        let probabilities = WIDE_ROWS * row_bytes(keys);
+        let shared = 2 * keys * row + parts + probabilities + WIDE_ROWS * size_of::<f32>();
+        return Launch::new(pairs * shape.queries.div_ceil(WIDE_ROWS), 256).shared(shared);
+    }
+    let Kernel { width, rows, keys } = kernel(shape);
+    let tiles = shape.queries.div_ceil(rows);
+    let warps = tiles.div_ceil(tiles.div_ceil(MAX_WARPS));
+    let shared = (2 * 2 * keys + warps * rows) * row_bytes(width);
+    Launch::new(pairs * tiles.div_ceil(warps), 32 * warps as u32).shared(shared)
+}
+
+/// How cross-attention runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossPlan {
+    pub launch: Launch,
+    /// Queries of a block.
+    pub block_rows: usize,
+    /// Keys computed.
+    pub keys: usize,
+}
+
+pub fn plan_cross(shape: Shape) -> CrossPlan {
+    let keys = CROSS_KEYS[usize::from(shape.keys > CROSS_KEYS[0])];
+    let block_rows = CROSS_ROWS.min(shape.queries);
+    let row = row_bytes(kernel(shape).width);
+    let (context, own) = (2 * keys * row, 2 * 16 * row); // of a block, of a warp
+    let warps = block_rows.div_ceil(16).min(MAX_WARPS).min((SHARED - context) / own);
+    let blocks = shape.n * shape.heads * shape.queries.div_ceil(block_rows);
+    let shared = context + warps * own;
+    CrossPlan { launch: Launch::new(blocks, 32 * warps as u32).shared(shared), block_rows, keys }
+}
+
+pub(super) fn forward<T: Half>(
+    gpu: &Gpu,
+    y: View<T>,
+    q: Heads<T>,
+    k: Heads<T>,
+    v: Heads<T>,
+    shape: Shape,
+) -> Result<()> {
+    let at = plan_forward(shape);
+    let [queries, keys, heads, d] = [shape.queries, shape.keys, shape.heads, shape.head_dim].map(|n| n as u32);
+    let [q_stride, k_stride, v_stride] = [q, k, v].map(|heads| heads.stride as u32);
+    let (q, k, v, scale) = (q.x, k.x, v.x, scale(shape));
+    if shape.head_dim > WIDTH {
+        return by_type!(
+            T,
+            attention_wide_f16 | attention_wide_bf16,
+            (gpu, at, y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, scale)
+        );
+    }
+    let causal = u32::from(shape.causal);
+    macro_rules! run {
+        ($f16:ident | $bf16:ident) => {
+            by_type!(
+                T,
+                $f16 | $bf16,
+                (gpu, at, y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, causal, scale)
+            )
+        };
+    }
+    match kernel(shape).width {
+        40 => run!(attention_forward_d40_f16 | attention_forward_d40_bf16),
+        64 => run!(attention_forward_d64_f16 | attention_forward_d64_bf16),
+        80 => run!(attention_forward_d80_f16 | attention_forward_d80_bf16),
+        _ => run!(attention_forward_d160_f16 | attention_forward_d160_bf16),
+    }
+}
+
+pub(super) fn cross<T: Half>(
+    gpu: &Gpu,
+    y: View<T>,
+    q: Heads<T>,
+    q_rows: usize,
+    kv: View<T>,
+    which: View<u32>,
+    shape: Shape,
+) -> Result<()> {
+    let CrossPlan { launch, block_rows, keys: computed } = plan_cross(shape);
+    let [queries, keys, heads, d] = [shape.queries, shape.keys, shape.heads, shape.head_dim].map(|n| n as u32);
+    let [q_stride, q_rows, block_rows] = [q.stride, q_rows, block_rows].map(|n| n as u32);
+    let (q, scale) = (q.x, scale(shape));
+    macro_rules! run {
+        ($f16:ident | $bf16:ident) => {
+            by_type!(
+                T,
+                $f16 | $bf16,
+                (gpu, launch, y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale)
+            )
+        };
+    }
+    match (kernel(shape).width, computed) {
+        (40, 80) => run!(attention_cross_d40_k80_f16 | attention_cross_d40_k80_bf16),
+        (40, _) => run!(attention_cross_d40_k128_f16 | attention_cross_d40_k128_bf16),
+        (64, 80) => run!(attention_cross_d64_k80_f16 | attention_cross_d64_k80_bf16),
+        (64, _) => run!(attention_cross_d64_k128_f16 | attention_cross_d64_k128_bf16),
+        (80, 80) => run!(attention_cross_d80_k80_f16 | attention_cross_d80_k80_bf16),
+        (80, _) => run!(attention_cross_d80_k128_f16 | attention_cross_d80_k128_bf16),
+        (_, 80) => run!(attention_cross_d160_k80_f16 | attention_cross_d160_k80_bf16),
+        _ => run!(attention_cross_d160_k128_f16 | attention_cross_d160_k128_bf16),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every query has a warp, no block is empty, and shared memory fits every card.
+    #[test]
+    fn plans_cover_every_query() {
+        for queries in (1..300).chain([1024, 4096, 4097]) {
+            for head_dim in [8, 40, 64, 80, 128, 160, 168, 512] {
+                let shape = Shape { n: 3, queries, keys: 77, heads: 5, head_dim, causal: false };
+                let forward = plan_forward(shape);
+                let rows =
+                    if head_dim > WIDTH { WIDE_ROWS } else { forward.block[0] as usize / 32 * kernel(shape).rows };
+                assert_eq!(forward.grid[0] as usize, 15 * queries.div_ceil(rows), "{shape:?}: {forward}");
+                assert!(forward.shared as usize <= SHARED, "{shape:?}: {forward}");
+                if head_dim <= WIDTH {
+                    for keys in [1, 77, 80, 81, CONTEXT] {
+                        let shape = Shape { keys, ..shape };
+                        let CrossPlan { launch, block_rows, keys } = plan_cross(shape);
+                        assert_eq!(launch.grid[0] as usize, 15 * queries.div_ceil(block_rows), "{shape:?}: {launch}");
+                        assert!(launch.block[0] >= 32 && launch.shared as usize <= SHARED, "{shape:?}: {launch}");
+                        assert!(keys >= shape.keys && keys < shape.keys + 80, "{shape:?}: {keys}");
+                    }
+                }
+            }
+        }
+    }
+}
