@@ -15,6 +15,7 @@ use stablerep::generate::{Pipeline, Settings};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
+use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::method::Method;
 use stablerep::train::{Augmentation, BatchNorm, Length, Network, Rate, Recipe, State, Trainer};
@@ -123,12 +124,13 @@ fn generate(options: &Options) -> Result<()> {
     let mut pipeline = Pipeline::open(&settings, &mut Plan::new())?;
     let mut noise = vec![0.0; images * pipeline.latent_shape().iter().product::<usize>()];
     Stream::new(0, Domain::InitialNoise, [0; 3]).fill_normal(&mut noise);
+    let keys: Vec<_> = (0..images).map(|i| NoiseKey { seed: 0, caption: i as u32, image: 0 }).collect();
     let details = json!({ "steps": steps, "batch": images, "guidance_scale": guidance_scale });
     measure(options, "generate", images, details, || {
         let texts = pipeline.encode_texts(&CAPTIONS).unwrap();
         let rows: Vec<_> = (0..images).map(|i| &texts[i / (images / CAPTIONS.len())]).collect();
         let mut latents = noise.clone();
-        pipeline.sample(&rows, &mut latents, &mut |_| ()).unwrap();
+        pipeline.sample(&rows, &keys, &mut latents, &mut |_| ()).unwrap();
         let pictures = pipeline.decode(&latents).unwrap();
         assert!(pictures.len() == images && !pictures[0].not_finite);
     });

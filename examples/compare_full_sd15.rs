@@ -67,7 +67,7 @@ fn unet_call(model: &Path, reference: &SafeTensors) -> Result<()> {
     println!("UNet of {:.1} M parameters read in {:.1} s", unet.values() as f64 / 1e6, start.elapsed().as_secs_f64());
     let text = reference.f32("unet.context", &[2, 77, 768])?;
     let contexts: Vec<_> = text.chunks_exact(77 * 768).map(|text| unet.context(text)).collect();
-    let time = unet.time_table(&[981]);
+    let time = unet.time_table(&[981.0]);
     let shape = [2, 4, 64, 64];
     let x = nhwc(&reference.f32("unet.x", &shape)?, 2, 4);
     let mut memory = unet.memory(&mut Plan::new(), "unet", 2, (64, 64));

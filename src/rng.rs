@@ -39,9 +39,13 @@ pub struct Stream {
 impl Stream {
     /// The stream of `domain` for `ids` under `seed`, at its beginning.
     pub fn new(seed: u64, domain: Domain, ids: [u32; 3]) -> Self {
+        Self { key: Self::key(seed, domain), ids, block: 0, buffer: [0; 4], used: 4 }
+    }
+
+    /// Philox's key of a seed and domain; a counter is (block, ids).
+    pub(crate) fn key(seed: u64, domain: Domain) -> [u32; 2] {
         let mixed = seed ^ u64::from(domain as u32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let key = [mixed as u32, (mixed >> 32) as u32];
-        Self { key, ids, block: 0, buffer: [0; 4], used: 4 }
+        [mixed as u32, (mixed >> 32) as u32]
     }
 
     /// The next 32 uniform bits.

@@ -1,10 +1,12 @@
-//! Whole DDIM runs of the bundled model against diffusers, and the same bits for every batch.
+//! Whole runs of the bundled model against diffusers, and the same bits for every batch.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use stablerep::device::Plan;
 use stablerep::generate::sampler::SamplerKind;
 use stablerep::generate::{Pipeline, Settings, Text};
+use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
@@ -48,6 +50,11 @@ fn altered(file: &str, from: &str, to: &str) -> TempDir {
     folder
 }
 
+/// Of images that are two for each caption.
+fn keys(images: Range<usize>) -> Vec<NoiseKey> {
+    images.map(|i| NoiseKey { seed: 5, caption: i as u32 / 2, image: i as u32 % 2 }).collect()
+}
+
 struct Golden {
     file: SafeTensors,
     captions: Vec<String>,
@@ -62,15 +69,20 @@ impl Golden {
 
     /// Compares latents and pictures of the first `n` rows of the noise, two for each caption.
     fn check(&self, name: &str, steps: usize, pipeline: &mut Pipeline, n: usize) {
+        self.check_in(&self.file, name, steps, pipeline, n);
+    }
+
+    /// The same with what `expected` holds.
+    fn check_in(&self, expected: &SafeTensors, name: &str, steps: usize, pipeline: &mut Pipeline, n: usize) {
         let captions: Vec<&str> = self.captions.iter().take(n / 2).map(String::as_str).collect();
         let texts = pipeline.encode_texts(&captions).unwrap();
         let images: Vec<&Text> = texts.iter().flat_map(|text| [text, text]).collect();
         let mut latents = self.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
         latents.truncate(n * 64);
         let mut heard = 0;
-        pipeline.sample(&images, &mut latents, &mut |step| heard = step).unwrap();
+        pipeline.sample(&images, &keys(0..n), &mut latents, &mut |step| heard = step).unwrap();
         assert_eq!(heard, steps);
-        let want = self.file.f32(&format!("{name}.latents_{steps}"), &[n, 4, 4, 4]).unwrap();
+        let want = expected.f32(&format!("{name}.latents_{steps}"), &[n, 4, 4, 4]).unwrap();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
         let difference = norm(&mut latents.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
         let error = difference / norm(&mut want.iter().map(|&w| f64::from(w)));
@@ -78,7 +90,7 @@ impl Golden {
         let pictures = pipeline.decode(&latents).unwrap();
         assert!(pictures.iter().all(|p| !p.not_finite && (p.image.width, p.image.height) == (32, 32)));
         let got = pictures.iter().flat_map(|p| &p.image.data);
-        let want = self.file.i64(&format!("{name}.u8_truncated"), &[n, 32, 32, 3]).unwrap();
+        let want = expected.i64(&format!("{name}.u8_truncated"), &[n, 32, 32, 3]).unwrap();
         let apart: Vec<i64> = got.zip(&want).map(|(&g, w)| (i64::from(g) - w).abs()).filter(|&d| d > 0).collect();
         println!("{name}: latents {error:.1e}, {} of {} values differ", apart.len(), want.len());
         assert!(error <= 1e-4, "{name}: relative error of the latents {error:e}");
@@ -106,13 +118,49 @@ fn guidance_one_negative_prompt_and_clipping_match_diffusers() {
     golden.check("ddim7.w3_clip_sample", 7, &mut open(settings(clipping.path())), 4);
 }
 
+#[test]
+fn other_samplers_match_diffusers() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    let expected = SafeTensors::open(root().join("tests/fixtures/tiny_sd_samplers.safetensors")).unwrap();
+    for (sampler, calls) in [(SamplerKind::Pndm, 9), (SamplerKind::Euler, 8), (SamplerKind::Dpmpp2mKarras, 8)] {
+        let mut pipeline = open(Settings { sampler, steps: 8, ..settings(&model) });
+        assert_eq!(pipeline.calls(), calls);
+        golden.check_in(&expected, &sampler.to_string(), calls, &mut pipeline, 4);
+    }
+}
+
+/// Noise drawn on the way belongs to (seed, caption, image index, step).
+#[test]
+fn ancestral_noise_is_an_images_own() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    let mut pipeline = open(Settings { sampler: SamplerKind::EulerA, ..settings(&model) });
+    let text = pipeline.encode_text(&golden.captions[0]).unwrap();
+    let first = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap()[..64].to_vec();
+    let base = NoiseKey { seed: 5, caption: 7, image: 1 };
+    let keys =
+        [base, base, NoiseKey { seed: 6, ..base }, NoiseKey { caption: 8, ..base }, NoiseKey { image: 0, ..base }];
+    let mut latents = first.repeat(keys.len());
+    pipeline.sample(&[&text; 5], &keys, &mut latents, &mut |_| ()).unwrap();
+    let images: Vec<&[f32]> = latents.chunks_exact(64).collect();
+    assert_eq!(images[0], images[1]);
+    for i in 2..5 {
+        assert!(images[..i].iter().all(|other| *other != images[i]), "{:?}", keys[i]);
+    }
+}
+
 /// Batches of 1, 3 and 8 images, whichever captions stand beside one another: the same bits.
 #[test]
 fn an_image_has_the_same_bits_in_every_batch() {
+    for sampler in [SamplerKind::Ddim, SamplerKind::Pndm, SamplerKind::EulerA] {
+        same_bits_in_every_batch(sampler);
+    }
+}
+
+fn same_bits_in_every_batch(sampler: SamplerKind) {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     let noise = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
     let run = |batch: usize, size: usize| {
-        let mut pipeline = open(Settings { batch, ..settings(&model) });
+        let mut pipeline = open(Settings { sampler, batch, ..settings(&model) });
         let (mut all, mut pictures) = (Vec::new(), Vec::new());
         for start in (0..8).step_by(size) {
             let end = (start + size).min(8);
@@ -122,7 +170,7 @@ fn an_image_has_the_same_bits_in_every_batch() {
             let texts: Vec<&Text> =
                 (0..end - start).map(|i| if size == 8 && i % 2 == 1 { &texts[i - 1] } else { &texts[i] }).collect();
             let mut latents = noise[start * 64..end * 64].to_vec();
-            pipeline.sample(&texts, &mut latents, &mut |_| ()).unwrap();
+            pipeline.sample(&texts, &keys(start..end), &mut latents, &mut |_| ()).unwrap();
             pictures.extend(pipeline.decode(&latents).unwrap().into_iter().map(|p| p.image));
             all.extend(latents);
         }
@@ -130,7 +178,7 @@ fn an_image_has_the_same_bits_in_every_batch() {
     };
     let whole = run(8, 8);
     for (batch, size) in [(1, 1), (3, 3), (8, 5), (16, 1)] {
-        assert!(run(batch, size) == whole, "--batch {batch}, {size} at once");
+        assert!(run(batch, size) == whole, "{sampler} --batch {batch}, {size} at once");
     }
 }
 

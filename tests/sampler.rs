@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use stablerep::generate::sampler::{Ddim, SchedulerConfig};
-use stablerep::ops::sampler_step::{Step, advance};
+use stablerep::generate::sampler::{Sampler, SamplerKind, SchedulerConfig};
+use stablerep::ops::sampler_step::{State, Step, advance};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -19,6 +19,10 @@ fn config(extra: &str) -> SchedulerConfig {
             "clip_sample": false, "set_alpha_to_one": false {extra}}}"#
     );
     SchedulerConfig::parse(&text, "test").unwrap()
+}
+
+fn ddim(config: &SchedulerConfig, steps: usize) -> Sampler {
+    Sampler::new(SamplerKind::Ddim, config, steps).unwrap()
 }
 
 fn close(got: f64, want: f64, tolerance: f64, what: &str) {
@@ -38,12 +42,13 @@ fn schedules_match_diffusers() {
         });
         text["set_alpha_to_one"] = one.clone();
         let config = SchedulerConfig::parse(&text.to_string(), "test").unwrap();
-        let ddim = Ddim::new(&config, steps as usize).unwrap();
-        let timesteps: Vec<usize> =
-            row["timesteps"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as usize).collect();
+        let ddim = ddim(&config, steps as usize);
+        let timesteps: Vec<f32> =
+            row["timesteps"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as f32).collect();
         assert_eq!(ddim.timesteps(), timesteps, "{steps} {spacing}");
         for i in 0..timesteps.len() {
-            let (a, b) = ddim.linear(i).unwrap();
+            let (a, b) = (ddim.rows()[i].x, ddim.rows()[i].e);
+            assert!(ddim.steps()[i].now == 0.0 && ddim.steps()[i].keep.is_none());
             let what = format!("{steps} steps, {spacing}, set_alpha_to_one {one}, step {i}");
             close(a, row["a"][i].as_f64().unwrap(), 1e-9, &what);
             close(b, row["b"][i].as_f64().unwrap(), 1e-9, &what);
@@ -53,13 +58,12 @@ fn schedules_match_diffusers() {
 
 #[test]
 fn the_papers_schedule() {
-    let ddim = Ddim::new(&config(""), 50).unwrap();
-    assert_eq!(ddim.timesteps(), (0..50).rev().map(|i| 20 * i + 1).collect::<Vec<_>>());
+    let ddim = ddim(&config(""), 50);
+    assert_eq!(ddim.timesteps(), (0..50).rev().map(|i| 20.0 * i as f32 + 1.0).collect::<Vec<_>>());
     let alphas = config("").alphas_cumprod();
     close(alphas[0], 0.99915, 1e-9, "alphas_cumprod[0]");
     // The last step goes to alphas_cumprod[0], not to 1.
-    let (a, _) = ddim.linear(49).unwrap();
-    close(a, (alphas[0] / alphas[1]).sqrt(), 1e-12, "last step");
+    close(ddim.rows()[49].x, (alphas[0] / alphas[1]).sqrt(), 1e-12, "last step");
 }
 
 #[test]
@@ -92,11 +96,11 @@ fn single_steps_match_diffusers() {
                 r#"{{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1, "set_alpha_to_one": false,
                     "prediction_type": "{prediction}", "clip_sample": {clip}}}"#
             );
-            let ddim = Ddim::new(&SchedulerConfig::parse(&text, "test").unwrap(), 25).unwrap();
-            for t in [961, 481, 1] {
+            let ddim = ddim(&SchedulerConfig::parse(&text, "test").unwrap(), 25);
+            for t in [961.0, 481.0, 1.0] {
                 let i = ddim.timesteps().iter().position(|&visited| visited == t).unwrap();
                 let mut got = x.clone();
-                advance(&mut got, &output, None, ddim.coefficients(i));
+                advance(State { x: &mut got, ..State::default() }, &output, None, &ddim.steps()[i]);
                 for (got, want) in got.iter().zip(f32s(&format!("{prediction}.{mode}.t{t}"))) {
                     // diffusers works in f32: at t = 1, 1 - alpha = 1.8e-3 is known to 3e-5, its root to 2e-5.
                     assert!((got - want).abs() <= 5e-5 * want.abs().max(1.0), "{prediction} {mode} {t}: {got} {want}");
@@ -109,8 +113,9 @@ fn single_steps_match_diffusers() {
 #[test]
 fn clip_sample_is_on_unless_the_config_says_otherwise() {
     assert!(SchedulerConfig::parse("{}", "test").unwrap().clip_sample);
-    assert!(Ddim::new(&SchedulerConfig::parse("{}", "test").unwrap(), 10).unwrap().linear(0).is_none());
+    assert_eq!(ddim(&SchedulerConfig::parse("{}", "test").unwrap(), 10).steps()[0].limit, 1.0);
     assert!(!config("").clip_sample);
+    assert_eq!(ddim(&config(""), 10).steps()[0].limit, f32::INFINITY);
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn odd_configs_are_refused_by_name() {
     }
     for steps in [0, 1001, 1000] {
         // 1000 leading steps with offset 1 would visit step 1000 of 0..1000.
-        assert_eq!(Ddim::new(&config(""), steps).unwrap_err().exit_code(), 2, "{steps}");
+        assert_eq!(Sampler::new(SamplerKind::Ddim, &config(""), steps).unwrap_err().exit_code(), 2, "{steps}");
     }
 }
 
@@ -144,7 +149,106 @@ fn guidance_interpolates_and_extrapolates() {
     let (uncond, cond) = ([1.0f32, -2.0, 0.5], [2.0f32, 1.0, 0.5]);
     for (w, want) in [(0.0, [1.0, -2.0, 0.5]), (1.0, [2.0, 1.0, 0.5]), (3.0, [4.0, 7.0, 0.5])] {
         let mut eps = [0.0; 3];
-        advance(&mut eps, &cond, Some((&uncond, w)), Step::Linear { a: 0.0, b: 1.0 });
+        advance(State { x: &mut eps, ..State::default() }, &cond, Some((&uncond, w)), &Step::linear(0.0, 1.0));
         assert_eq!(eps, want);
     }
+}
+
+/// The network's place in the trajectories of `samplers.safetensors`.
+fn network(output: &mut [f32], input: &[f32], t: f32) {
+    for (i, (output, u)) in output.iter_mut().zip(input).enumerate() {
+        *output = ((0.8 * f64::from(*u)).tanh() + 0.2 * (0.01 * f64::from(t) + i as f64).sin()) as f32;
+    }
+}
+
+#[test]
+fn trajectories_match_diffusers() {
+    let file = stablerep::weights::SafeTensors::open(fixture("samplers.safetensors")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(file.metadata("cases").unwrap()).unwrap();
+    let (start, noise) = (file.f32("start", &[4, 3, 3]).unwrap(), file.f32("noise", &[31, 4, 3, 3]).unwrap());
+    let len = start.len();
+    let mut seen = Vec::new();
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        let config = SchedulerConfig::parse(&case["config"].to_string(), name).unwrap();
+        let kind: SamplerKind = serde_json::from_value(case["sampler"].clone()).unwrap();
+        let sampler = Sampler::new(kind, &config, case["steps"].as_u64().unwrap() as usize).unwrap();
+        let timesteps: Vec<f32> =
+            case["timesteps"].as_array().unwrap().iter().map(|t| t.as_f64().unwrap() as f32).collect();
+        assert_eq!(sampler.timesteps(), timesteps, "{name}");
+        close(sampler.initial().into(), case["initial"].as_f64().unwrap(), 1e-6, name);
+        assert_eq!(sampler.draws(), kind == SamplerKind::EulerA, "{name}");
+
+        let mut x: Vec<f32> = start.iter().map(|x| x * sampler.initial()).collect();
+        let mut input: Vec<f32> = x.iter().map(|x| x * sampler.first_input()).collect();
+        // What was never written must never be read.
+        let mut history = vec![f32::NAN; sampler.slots() * len];
+        let trace = file.f32(name, &[timesteps.len(), 4, 3, 3]).unwrap();
+        let mut output = vec![0.0; len];
+        for (call, ((step, t), want)) in sampler.steps().iter().zip(timesteps).zip(trace.chunks_exact(len)).enumerate()
+        {
+            network(&mut output, &input, t);
+            let noise = &noise[call * len..(call + 1) * len];
+            let state = State { x: &mut x, input: &mut input, history: &mut history, noise };
+            advance(state, &output, None, step);
+            let largest = want.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+            let worst = x.iter().zip(want).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst <= 1e-5 * largest, "{name} after call {call}: off by {worst} of {largest}");
+        }
+        seen.push(kind);
+    }
+    use clap::ValueEnum;
+    for kind in SamplerKind::value_variants().iter().filter(|&&kind| kind != SamplerKind::Ddim) {
+        assert!(seen.contains(kind), "{kind} has no trajectory");
+        assert_eq!(kind.to_possible_value().unwrap().get_name(), kind.to_string());
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
+    }
+}
+
+#[test]
+fn samplers_refuse_what_they_cannot_run() {
+    let odd = |kind, extra: &str, steps| Sampler::new(kind, &config(extra), steps).unwrap_err();
+    let error = odd(SamplerKind::Pndm, r#", "prediction_type": "sample""#, 10);
+    assert!(error.exit_code() == 2 && error.to_string().contains("--sampler ddim"), "{error}");
+    for kind in [SamplerKind::Pndm, SamplerKind::Euler, SamplerKind::EulerA, SamplerKind::Dpmpp2m] {
+        for steps in [0, 1000, 1001] {
+            let error = odd(kind, r#", "timestep_spacing": "leading""#, steps);
+            assert!(error.exit_code() == 2 && error.to_string().contains("--steps"), "{kind} {steps}: {error}");
+        }
+    }
+    // Two training steps, the first without any noise: its logarithm is asked for.
+    let text = r#"{"num_train_timesteps": 2, "trained_betas": [0.0, 0.5], "timestep_spacing": "linspace"}"#;
+    let silent = SchedulerConfig::parse(text, "test").unwrap();
+    let error = Sampler::new(SamplerKind::Dpmpp2mKarras, &silent, 2).unwrap_err();
+    assert!(error.exit_code() == 3 && error.to_string().contains("no noise"), "{error}");
+}
+
+/// Values lie in blocks of 1,024, and a history in slots: every place has its own.
+#[test]
+fn long_latents_are_advanced_as_short_ones() {
+    let len = 2500;
+    let value =
+        |seed: usize| -> Vec<f32> { (0..len).map(|i| ((i * 7 + seed * 13) % 101) as f32 / 50.0 - 1.0).collect() };
+    let step = Step {
+        d: (0.5, 0.75),
+        limit: 0.9,
+        now: 0.25,
+        kept: [0.5, 0.0, -0.25],
+        keep: Some(2),
+        noise: 0.125,
+        input: 0.5,
+        ..Step::linear(1.5, -0.5)
+    };
+    let (mut x, c, u, noise) = (value(1), value(2), value(3), value(4));
+    let (before, mut input, mut history) = (x.clone(), vec![f32::NAN; len], [value(5), value(6), value(7)].concat());
+    let old = history.clone();
+    advance(State { x: &mut x, input: &mut input, history: &mut history, noise: &noise }, &c, Some((&u, 3.0)), &step);
+    for i in 0..len {
+        let e = u[i] + 3.0 * (c[i] - u[i]);
+        let d = (0.5 * before[i] + 0.75 * e).clamp(-0.9, 0.9);
+        let want = 1.5 * before[i] - 0.5 * e + 0.25 * d + 0.5 * old[i] - 0.25 * old[2 * len + i] + 0.125 * noise[i];
+        assert!((x[i] - want).abs() < 1e-5 && input[i] == 0.5 * x[i], "{i}: {} {want}", x[i]);
+        assert_eq!(history[2 * len + i], d, "{i}");
+    }
+    assert_eq!(history[..2 * len], old[..2 * len]);
 }

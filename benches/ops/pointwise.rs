@@ -3,7 +3,7 @@
 use stablerep::ops::gemm::Threads;
 use stablerep::ops::groupnorm::{self, GroupNorm};
 use stablerep::ops::optimizer::{self, AdamW, Group};
-use stablerep::ops::sampler_step::{self, Step};
+use stablerep::ops::sampler_step::{self, State, Step};
 use stablerep::ops::simd::vectorize;
 use stablerep::ops::{activation, batchnorm, embed, gelu, layernorm, pixels, reduce, relu};
 
@@ -106,9 +106,10 @@ fn activations(bench: &mut Bench) {
 fn sampler(bench: &mut Bench) {
     let len = 16 * 64 * 64 * 4;
     let (mut x, c, u) = (values(len), values(len), values(len));
-    let step = Step::Linear { a: 0.99, b: 0.01 };
-    bench.measure(&format!("sampler_step/sd1.5 n16 {len}"), Work::new(8.0 * len as f64, 16.0 * len as f64), || {
-        sampler_step::advance(&mut x, &c, Some((&u, 2.0)), step)
+    let (step, mut input) = (Step::linear(0.99, 0.01), values(len));
+    bench.measure(&format!("sampler_step/sd1.5 n16 {len}"), Work::new(9.0 * len as f64, 20.0 * len as f64), || {
+        let state = State { x: &mut x, input: &mut input, ..State::default() };
+        sampler_step::advance(state, &c, Some((&u, 2.0)), &step)
     });
     let image = values(512 * 512 * 3);
     let mut out = vec![0u8; image.len()];

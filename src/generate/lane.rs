@@ -1,13 +1,14 @@
 //! The images one thread draws: their memory, their way through all steps, their decoding.
 
 use super::pipeline::{Decoded, Text};
-use super::sampler::Ddim;
+use super::sampler::Sampler;
 use crate::device::Plan;
 use crate::image::Rgb8;
 use crate::models::unet::{self, Batch, TextContext, UNet};
 use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
-use crate::ops::{pixels, sampler_step};
+use crate::ops::pixels;
+use crate::ops::sampler_step::{self, NoiseKey, State};
 use crate::store;
 
 /// Latent pixels the autoencoder decodes at once: enough rows for efficient products, little enough memory.
@@ -20,8 +21,14 @@ pub(super) struct Lane {
     decoder: vae::Memory,
     /// Latents, NHWC.
     x: Vec<f32>,
+    /// What the UNet is given.
+    input: Vec<f32>,
     /// Model outputs of both branches.
     eps: Vec<f32>,
+    /// Outputs that the sampler remembers.
+    history: Vec<f32>,
+    /// Noise that the sampler adds.
+    noise: Vec<f32>,
     /// Decoded pictures.
     picture: Vec<f32>,
 }
@@ -29,7 +36,7 @@ pub(super) struct Lane {
 /// What all lanes share while they sample.
 pub(super) struct Job<'a> {
     pub unet: &'a UNet,
-    pub sampler: &'a Ddim,
+    pub sampler: &'a Sampler,
     pub table: &'a [Vec<f32>],
     pub unconditional: Option<&'a (Text, f32)>,
     pub latent: (usize, usize),
@@ -41,13 +48,17 @@ impl Lane {
     pub(super) fn sample(
         &mut self,
         job: &Job<'_>,
-        texts: &[&Text],
+        (texts, keys): (&[&Text], &[NoiseKey]),
         latents: &mut [f32],
         on_step: &mut dyn FnMut(usize),
     ) -> std::result::Result<(), Stopped> {
         let (n, pixels) = (texts.len(), job.latent.0 * job.latent.1);
         let x = &mut self.x[..latents.len()];
         transpose(x, latents, n, pixels);
+        x.iter_mut().for_each(|x| *x *= job.sampler.initial());
+        let input = &mut self.input[..x.len()];
+        input.iter_mut().zip(&*x).for_each(|(input, x)| *input = job.sampler.first_input() * x);
+        let history = &mut self.history[..job.sampler.slots() * x.len()];
         let mut runs: Vec<(usize, &TextContext)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             match runs.last_mut() {
@@ -58,12 +69,16 @@ impl Lane {
         runs.extend(job.unconditional.map(|(text, _)| (n, &text.context)));
         let batch = Batch { images: n, size: job.latent, runs };
         let eps = &mut self.eps[..latents.len() / n * batch.rows()];
-        for (step, time) in job.table.iter().enumerate() {
-            job.unet.forward(eps, x, &batch, time, &mut self.unet, job.threads);
-            let (conditional, other) = eps.split_at_mut(x.len());
-            let unconditional = job.unconditional.map(|(_, w)| (&*other, *w));
-            sampler_step::advance(x, conditional, unconditional, job.sampler.coefficients(step));
-            on_step(step + 1);
+        for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
+            job.unet.forward(eps, input, &batch, time, &mut self.unet, job.threads);
+            let (conditional, other) = eps.split_at(x.len());
+            let unconditional = job.unconditional.map(|(_, w)| (other, *w));
+            let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };
+            for (z, key) in noise.chunks_exact_mut(x.len() / n).zip(keys) {
+                key.draw(call as u32, z);
+            }
+            sampler_step::advance(State { x, input, history, noise }, conditional, unconditional, step);
+            on_step(call + 1);
             if store::interrupted() {
                 return Err(Stopped);
             }
@@ -114,7 +129,7 @@ pub(super) struct Stopped;
 /// Lanes for batches of up to `batch` images: one per thread, or one in all when there are fewer images than threads.
 pub(super) fn lanes(
     plan: &mut Plan,
-    (unet, decoder): (&UNet, &Decoder),
+    (unet, sampler, decoder): (&UNet, &Sampler, &Decoder),
     batch: usize,
     branches: usize,
     latent: (usize, usize),
@@ -125,12 +140,16 @@ pub(super) fn lanes(
     let pixels = latent.0 * latent.1;
     let config = decoder.config();
     let decoded = images.min(at_once(latent));
+    let values = images * pixels * config.latent_channels;
     (0..lanes)
         .map(|_| Lane {
             unet: unet.memory(plan, "unet", images * branches, latent),
             decoder: decoder.memory(plan, "decoder", decoded, latent),
-            x: plan.f32("latents", "latents", images * pixels * config.latent_channels),
-            eps: plan.f32("latents", "predictions", images * branches * pixels * config.latent_channels),
+            x: plan.f32("latents", "latents", values),
+            input: plan.f32("latents", "inputs", values),
+            eps: plan.f32("latents", "predictions", branches * values),
+            history: plan.f32("latents", "history", sampler.slots() * values),
+            noise: plan.f32("latents", "noise", usize::from(sampler.draws()) * values),
             picture: plan.f32("decoder", "pictures", decoded * pixels * config.factor().pow(2) * config.out_channels),
         })
         .collect()

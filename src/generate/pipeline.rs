@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::lane::{Job, Lane, lanes};
-use super::sampler::{Ddim, SamplerKind, SchedulerConfig};
+use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
 use crate::bail;
 use crate::device::{MappedFile, Plan};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::models::tokenizer::Tokenizer;
 use crate::models::unet::{self, TextContext, UNet};
 use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
+use crate::ops::sampler_step::NoiseKey;
 use crate::store;
 use crate::weights::SafeTensors;
 
@@ -65,8 +66,8 @@ pub struct Pipeline {
     text: ClipText,
     unet: UNet,
     decoder: Decoder,
-    sampler: Ddim,
-    /// One row per step.
+    sampler: Sampler,
+    /// One row per call of the UNet.
     time_table: Vec<Vec<f32>>,
     /// The other guidance branch and the scale w, unless w is 1.
     unconditional: Option<(Text, f32)>,
@@ -89,9 +90,8 @@ impl Pipeline {
                 model.display()
             );
         }
-        let SamplerKind::Ddim = settings.sampler;
         let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
-        let sampler = Ddim::new(&scheduler, settings.steps)?;
+        let sampler = Sampler::new(settings.sampler, &scheduler, settings.steps)?;
         let text_config = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
         let unet_config = unet::Config::open(&model.join("unet/config.json"))?;
         let vae_config = vae::Config::open(&model.join("vae/config.json"))?;
@@ -125,12 +125,12 @@ impl Pipeline {
         let branches = if settings.guidance_scale == 1.0 { 1 } else { 2 };
         let tokens = text.config().tokens;
         plan.record("captions", "keys and values", 4 * (settings.batch * unet.context_len(tokens)) as u64);
-        let lanes = lanes(plan, (&unet, &decoder), settings.batch, branches, latent);
+        let lanes = lanes(plan, (&unet, &sampler, &decoder), settings.batch, branches, latent);
         let mut this = Self {
             sha256,
             tokenizer,
             text,
-            time_table: unet.time_table(sampler.timesteps()),
+            time_table: unet.time_table(&sampler.timesteps()),
             unet,
             decoder,
             sampler,
@@ -172,34 +172,46 @@ impl Pipeline {
         captions.par_iter().map(|caption| self.encode_text(caption)).collect()
     }
 
+    /// Calls of the UNet per image.
+    pub fn calls(&self) -> usize {
+        self.time_table.len()
+    }
+
     /// Takes unit noise `latents [n, C, h, w]` to the final latents, in place; `texts` holds the caption of each image (adjacent images of one
-    /// caption share its products). `on_step` hears how many steps are done.
+    /// caption share its products), `keys` what the sampler's own noise is keyed by. `on_step` hears how many calls of the UNet are done.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when a signal asks to stop.
     ///
     /// # Panics
     /// If there are more images than the batch the pipeline was opened for, or the lengths differ.
-    pub fn sample(&mut self, texts: &[&Text], latents: &mut [f32], on_step: &mut dyn FnMut(usize)) -> Result<()> {
+    pub fn sample(
+        &mut self,
+        texts: &[&Text],
+        keys: &[NoiseKey],
+        latents: &mut [f32],
+        on_step: &mut dyn FnMut(usize),
+    ) -> Result<()> {
         let values = self.latent_shape().iter().product::<usize>();
         assert_eq!(latents.len(), texts.len() * values, "sample: latents of {} images", texts.len());
+        assert_eq!(keys.len(), texts.len(), "sample: keys of {} images", texts.len());
         let (shares, threads) = self.shares(texts.len());
         let (unet, sampler, latent) = (&self.unet, &self.sampler, self.latent);
         let (table, unconditional) = (&self.time_table, self.unconditional.as_ref());
-        let run = |lane: &mut Lane, texts: &[&Text], latents: &mut [f32], on_step: &mut dyn FnMut(usize)| {
+        let run = |(lane, images, latents): Share<'_>, on_step: &mut dyn FnMut(usize)| {
             let job = Job { unet, sampler, table, unconditional, latent, threads };
-            lane.sample(&job, texts, latents, on_step)
+            lane.sample(&job, images, latents, on_step)
         };
-        let mut parts = split(&mut self.lanes, &shares, texts, latents, values).into_iter();
-        let Some((lane, texts, latents)) = parts.next() else { return Ok(()) };
+        let mut parts = split(&mut self.lanes, &shares, (texts, keys), latents, values).into_iter();
+        let Some(own) = parts.next() else { return Ok(()) };
         // The first lane runs here, so that `on_step` is called by its owner; the others in the pool.
         let mut results = vec![Ok(()); shares.len() - 1];
         let first = rayon::in_place_scope(|scope| {
-            for ((lane, texts, latents), result) in parts.zip(&mut results) {
+            for (part, result) in parts.zip(&mut results) {
                 let run = &run;
-                scope.spawn(move |_| *result = run(lane, texts, latents, &mut |_| ()));
+                scope.spawn(move |_| *result = run(part, &mut |_| ()));
             }
-            run(lane, texts, latents, on_step)
+            run(own, on_step)
         });
         if results.into_iter().any(|result| result.is_err()) || first.is_err() {
             return store::check_interrupt("run the same command again to go on");
@@ -235,22 +247,23 @@ impl Pipeline {
     }
 }
 
-/// One lane with its captions and latents.
-type Share<'a> = (&'a mut Lane, &'a [&'a Text], &'a mut [f32]);
+/// One lane with the captions and noise keys of its images, and their latents.
+type Share<'a> = (&'a mut Lane, (&'a [&'a Text], &'a [NoiseKey]), &'a mut [f32]);
 
 fn split<'a>(
     lanes: &'a mut [Lane],
     shares: &[usize],
-    mut texts: &'a [&'a Text],
+    (mut texts, mut keys): (&'a [&'a Text], &'a [NoiseKey]),
     mut latents: &'a mut [f32],
     values: usize,
 ) -> Vec<Share<'a>> {
     let mut out = Vec::new();
     for (lane, &share) in lanes.iter_mut().zip(shares) {
-        let (these, others) = texts.split_at(share);
+        let (my_texts, other_texts) = texts.split_at(share);
+        let (my_keys, other_keys) = keys.split_at(share);
         let (mine, rest) = latents.split_at_mut(share * values);
-        (texts, latents) = (others, rest);
-        out.push((lane, these, mine));
+        (texts, keys, latents) = (other_texts, other_keys, rest);
+        out.push((lane, (my_texts, my_keys), mine));
     }
     out
 }

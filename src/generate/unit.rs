@@ -10,6 +10,7 @@ use crate::captions::Caption;
 use crate::error::{Error, Result};
 use crate::image::{self, Filter, Rgb8};
 use crate::metrics::Progress;
+use crate::ops::sampler_step::NoiseKey;
 use crate::rng::{Domain, Stream};
 use crate::shards::{ShardWriter, image_key};
 use crate::store;
@@ -61,8 +62,10 @@ pub(super) fn make(job: &Job, unit: &Unit, pipeline: &mut Pipeline, progress: &P
             initial_latent(job, *item, latent);
         }
         let selected: Vec<&Text> = batch.iter().filter_map(|item| texts[item.caption - first].as_ref()).collect();
+        let keys: Vec<NoiseKey> = batch.iter().map(|&item| noise_key(job, item)).collect();
+        let calls = pipeline.calls();
         pipeline
-            .sample(&selected, &mut latents, &mut |step| progress.note(format!("step {step} of {}", config.steps)))?;
+            .sample(&selected, &keys, &mut latents, &mut |call| progress.note(format!("step {call} of {calls}")))?;
         let decoded = pipeline.decode(&latents)?;
         let encoded: Vec<Encoded> =
             decoded.into_par_iter().map(|decoded| encode(config, decoded)).collect::<Result<_>>()?;
@@ -98,11 +101,15 @@ fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
             latent.copy_from_slice(&noise[row * latent.len()..(row + 1) * latent.len()]);
         }
         None => {
-            // Ids were checked against 2^32 when the captions were read.
-            let id = job.captions[item.caption].id as u32;
-            Stream::new(job.config.seed, Domain::InitialNoise, [id, item.image as u32, 0]).fill_normal(latent);
+            let NoiseKey { seed, caption, image } = noise_key(job, item);
+            Stream::new(seed, Domain::InitialNoise, [caption, image, 0]).fill_normal(latent);
         }
     }
+}
+
+fn noise_key(job: &Job, item: Item) -> NoiseKey {
+    // Ids were checked against 2^32 when the captions were read.
+    NoiseKey { seed: job.config.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
 
 /// An image as it goes into the shard.

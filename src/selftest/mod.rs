@@ -18,6 +18,7 @@ mod optimizer;
 mod patch_embed;
 mod pixels;
 mod reduce;
+mod sampler_step;
 mod self_attention;
 
 use crate::device::cuda::Gpu;
@@ -52,6 +53,7 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("patch_embed", patch_embed::CHECKS),
     ("pixels", pixels::CHECKS),
     ("reduce", reduce::CHECKS),
+    ("sampler_step", sampler_step::CHECKS),
     ("self_attention", self_attention::CHECKS),
 ];
 

@@ -47,5 +47,6 @@ ops! {
     patch_embed,
     pixels,
     reduce,
+    sampler_step,
     self_attention,
 }

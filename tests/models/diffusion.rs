@@ -83,7 +83,7 @@ fn unets_match_diffusers() {
         let unet = unet(&folder);
         let text = fixture.f32("unet.context", &[2, 77, width]).unwrap();
         let contexts: Vec<_> = text.chunks_exact(77 * width).map(|text| unet.context(text)).collect();
-        let table = unet.time_table(&timesteps);
+        let table = unet.time_table(&timesteps.map(|t| t as f32));
         for form in ["square", "wide", "odd"] {
             let Some(shape) = fixture.shape(&format!("unet.{form}.x")).map(<[usize]>::to_vec) else {
                 assert_eq!((form, width), ("odd", 64), "only the micro models have the odd size");
@@ -112,7 +112,7 @@ fn a_unet_row_has_the_same_bits_in_every_batch() {
         let unet = unet(&folder);
         let text = fixture.f32("unet.context", &[2, 77, width]).unwrap();
         let contexts: Vec<_> = text.chunks_exact(77 * width).map(|text| unet.context(text)).collect();
-        let table = unet.time_table(&timesteps);
+        let table = unet.time_table(&timesteps.map(|t| t as f32));
         let size = (8, 6);
         let values = 8 * 6 * 4;
         let mut x = vec![0.0; 3 * values];

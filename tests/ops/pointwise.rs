@@ -1,7 +1,7 @@
 use stablerep::ops::activation::{geglu, gelu, quick_gelu, silu};
 use stablerep::ops::embed::timestep;
 use stablerep::ops::pixels::to_u8;
-use stablerep::ops::sampler_step::{Step, advance};
+use stablerep::ops::sampler_step::{State, Step, advance};
 
 use crate::support::{assert_close, random};
 
@@ -60,8 +60,8 @@ fn timestep_embedding_has_its_order_and_shift() {
 fn sampler_step_guides_and_clips() {
     let (x, c, u) = (random(37, 1), random(37, 2), random(37, 3));
     let of = |values: &[f32], i: usize| f64::from(values[i]);
-    let linear = Step::Linear { a: 1.25, b: -0.5 };
-    let clipped = Step::Clipped { x0: (1.5, -1.25), eps: (0.25, 1.0), clean: 0.75, noise: 0.5, limit: 1.0 };
+    let linear = Step::linear(1.25, -0.5);
+    let clipped = Step { d: (1.5, -1.25), limit: 1.0, now: 0.75, ..Step::linear(0.5 * 0.25, 0.5) };
     for w in [None, Some(2.0f32), Some(7.5)] {
         let guided = |i: usize| match w {
             None => of(&c, i),
@@ -81,7 +81,7 @@ fn sampler_step_guides_and_clips() {
         ];
         for (step, want) in wants {
             let mut y = x.clone();
-            advance(&mut y, &c, w.map(|w| (&u[..], w)), step);
+            advance(State { x: &mut y, ..State::default() }, &c, w.map(|w| (&u[..], w)), &step);
             assert_close("step", &y, &want, 2e-6);
         }
     }

@@ -1,8 +1,8 @@
-//! `scheduler/scheduler_config.json`: the noise schedule, read as diffusers' `DDIMScheduler.from_config` reads it.
+//! `scheduler/scheduler_config.json`: the noise schedule, read as diffusers' `XScheduler.from_config` reads it.
 //!
 //! The schedulers of Stable Diffusion share these keys, so a folder whose config names PNDM or Euler runs under DDIM with the same
-//! schedule. A key that is absent has DDIMScheduler's default; in particular `clip_sample` defaults to *true*, and Stable Diffusion's
-//! own config turns it off (METHOD: the predicted x0 is not clipped).
+//! schedule, and the other way round. A key that is absent has the default of the scheduler that runs; in particular DDIM's `clip_sample`
+//! defaults to *true*, and Stable Diffusion's own config turns it off (METHOD: the predicted x0 is not clipped).
 
 use std::fs;
 use std::path::Path;
@@ -42,7 +42,18 @@ pub enum PredictionType {
     Sample,
 }
 
-/// The keys DDIM uses, with diffusers' defaults.
+impl PredictionType {
+    /// The clean image and the noise as products of (x, prediction), where x = signal·image + noise·(unit noise) and the squares add to 1.
+    pub(super) fn parts(self, signal: f64, noise: f64) -> ((f64, f64), (f64, f64)) {
+        match self {
+            Self::Epsilon => ((1.0 / signal, -noise / signal), (0.0, 1.0)),
+            Self::Sample => ((0.0, 1.0), (1.0 / noise, -signal / noise)),
+            Self::VPrediction => ((signal, -noise), (noise, signal)),
+        }
+    }
+}
+
+/// The keys the samplers use, with diffusers' defaults; `None` where its schedulers do not agree on one.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SchedulerConfig {
@@ -53,12 +64,13 @@ pub struct SchedulerConfig {
     pub beta_end: f64,
     pub beta_schedule: BetaSchedule,
     pub trained_betas: Option<Vec<f64>>,
+    /// DDIM's alone.
     pub clip_sample: bool,
     pub clip_sample_range: f32,
-    pub set_alpha_to_one: bool,
+    pub set_alpha_to_one: Option<bool>,
     pub steps_offset: usize,
     pub prediction_type: PredictionType,
-    pub timestep_spacing: TimestepSpacing,
+    pub timestep_spacing: Option<TimestepSpacing>,
     thresholding: bool,
     rescale_betas_zero_snr: bool,
 }
@@ -74,10 +86,10 @@ impl Default for SchedulerConfig {
             trained_betas: None,
             clip_sample: true,
             clip_sample_range: 1.0,
-            set_alpha_to_one: true,
+            set_alpha_to_one: None,
             steps_offset: 0,
             prediction_type: PredictionType::Epsilon,
-            timestep_spacing: TimestepSpacing::Leading,
+            timestep_spacing: None,
             thresholding: false,
             rescale_betas_zero_snr: false,
         }
@@ -182,13 +194,24 @@ impl SchedulerConfig {
             .collect()
     }
 
-    /// The training steps visited by a run of `steps`, noisiest first.
-    pub fn timesteps(&self, steps: usize) -> Result<Vec<usize>> {
+    /// Noise over signal at each training step.
+    pub(super) fn sigmas(&self) -> Vec<f64> {
+        self.alphas_cumprod().into_iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect()
+    }
+
+    /// `Error::Usage` unless a run can have this many steps.
+    pub(super) fn check_steps(&self, steps: usize) -> Result<()> {
         let n = self.num_train_timesteps;
         if steps == 0 || steps > n {
             bail!(Usage, "--steps {steps}: expected 1 to {n}, the number of training steps of this model");
         }
-        let timesteps: Vec<usize> = match self.timestep_spacing {
+        Ok(())
+    }
+
+    /// The training steps visited by a run of `steps`, noisiest first; `default` is the scheduler's own spacing.
+    pub(super) fn timesteps(&self, steps: usize, default: TimestepSpacing) -> Result<Vec<usize>> {
+        let n = self.num_train_timesteps;
+        let timesteps: Vec<usize> = match self.timestep_spacing.unwrap_or(default) {
             TimestepSpacing::Leading => (0..steps).rev().map(|i| i * (n / steps) + self.steps_offset).collect(),
             TimestepSpacing::Trailing => {
                 let ratio = n as f64 / steps as f64;
@@ -199,12 +222,18 @@ impl SchedulerConfig {
                 (0..steps).rev().map(|i| (i as f64 * gap).round_ties_even() as usize).collect()
             }
         };
+        self.check_first(steps, &timesteps)?;
+        Ok(timesteps)
+    }
+
+    /// `Error::Usage` when a run of `steps` begins at a training step that the model has not.
+    pub(super) fn check_first(&self, steps: usize, timesteps: &[usize]) -> Result<()> {
         match timesteps.first() {
-            Some(&first) if first >= n => Err(Error::Usage(format!(
-                "--steps {steps} with steps_offset {}: visits step {first} of a model trained on {n}; use fewer steps",
-                self.steps_offset
+            Some(&first) if first >= self.num_train_timesteps => Err(Error::Usage(format!(
+                "--steps {steps} with steps_offset {}: visits step {first} of a model trained on {}; use fewer steps",
+                self.steps_offset, self.num_train_timesteps
             ))),
-            _ => Ok(timesteps),
+            _ => Ok(()),
         }
     }
 }

@@ -183,10 +183,10 @@ impl UNet {
     }
 
     /// For each timestep, the biases of all residual blocks: first convolution's bias plus the projected timestep embedding.
-    pub fn time_table(&self, timesteps: &[usize]) -> Vec<Vec<f32>> {
+    pub fn time_table(&self, timesteps: &[f32]) -> Vec<Vec<f32>> {
         let Config { flip_sin_to_cos, freq_shift, .. } = self.config;
-        let row = |&t: &usize| {
-            let sines = embed::timestep(t as f32, self.time1.k, flip_sin_to_cos, freq_shift as f32);
+        let row = |&t: &f32| {
+            let sines = embed::timestep(t, self.time1.k, flip_sin_to_cos, freq_shift as f32);
             let (mut hidden, mut embedding) = (vec![0.0; self.time1.n], vec![0.0; self.time2.n]);
             linear(&mut hidden, &sines, &self.time1, Start::Bias, Threads::All);
             silu(&mut hidden);
