@@ -20,7 +20,7 @@
 //
 // Version 1: tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16); steps of 32 in k,
 // 3 stages of cp.async, swizzled shared memory without bank conflicts. 210 / 132 / 104 / 79 registers (sm_80), no spills; 48 / 36 / 24 / 27 KB.
-#include "common/gelu.cuh"
+#include "common/conv.cuh"
 #include "common/raster.cuh"
 #include "common/reduce.cuh"
 #include "common/tile.cuh"
@@ -30,36 +30,14 @@ namespace {
 constexpr int BK = 32;
 constexpr int STAGES = 3;
 constexpr int THREADS = 128;
-/// Pixels of a subtile.
-constexpr int RUN = 64;
 constexpr int GROUP = 8;
 
-enum Activation { NONE, SILU, GELU, QUICK_GELU, GEGLU };
-
-/// What a block computes with. `width` of an output row is `outputs`, or half of it after GEGLU.
+/// Sources and weights. Unused segments have no taps; source image of image n is n % rows.
 template <typename T> struct Problem {
     const T *x0, *x1, *x2, *w;
     int channels0, channels1, channels2, taps0, taps1, taps2, rows0, rows1, rows2;
-    int images, height, width, canvas_height, canvas_width, out_height, out_width, stride, outputs, k;
-};
-
-/// What happens to the sums.
-template <typename T> struct Epilogue {
-    const float *bias;
-    const uint32_t *step;
-    const T *residual;
-    float *moments;
-    int bias_stride, residual_rows, activation;
-};
-
-/// The part of an image that a subtile covers.
-struct Run {
-    int image, number, first, count;
-
-    DEVICE Run(int subtile, int runs, int pixels, int images) {
-        image = subtile / runs, number = subtile % runs, first = number * RUN;
-        count = image < images ? min(pixels - first, RUN) : 0;
-    }
+    int height, width, canvas_height, canvas_width, out_width, stride, k;
+    Size size;
 };
 
 /// The pieces of a's steps that one thread copies: PIECE values at its column of ROWS rows, LINES rows apart.
@@ -114,18 +92,17 @@ template <typename T, int BM, int PIECE> struct Gather {
                 return;
             }
         }
-        const int pixels = of.out_height * of.out_width, runs = ceil_div(pixels, RUN);
         const int down = taps == 9 ? tap / 3 - 1 : 0, right = taps == 9 ? tap % 3 - 1 : 0;
         inside = 0;
 #pragma unroll
         for (int s = 0; s < BM / RUN; s++) {
-            const Run run(first_subtile + s, runs, pixels, of.images);
+            const Run run(first_subtile + s, of.size);
             const size_t image = run.image % rows;
 #pragma unroll
             for (int i = 0; i < RUN / LINES; i++) {
                 const int row = threadIdx.x / COLUMNS + i * LINES, pixel = run.first + row;
                 bool valid = row < run.count;
-                size_t from = image * pixels + pixel;
+                size_t from = image * of.size.pixels + pixel;
                 if (taps == 9) {
                     int y = pixel / of.out_width * of.stride + down, x = pixel % of.out_width * of.stride + right;
                     valid &= y >= 0 && y < of.canvas_height && x >= 0 && x < of.canvas_width;
@@ -148,7 +125,7 @@ template <typename T, int BN, int PIECE> struct Rows {
     const T *at, *first;
     int n0, outputs, k, left;
 
-    DEVICE Rows(const Problem<T> &of, int n0) : first(of.w), n0(n0), outputs(of.outputs), k(of.k) {
+    DEVICE Rows(const Problem<T> &of, int n0) : first(of.w), n0(n0), outputs(of.size.outputs), k(of.k) {
         const int column = threadIdx.x % COLUMNS * PIECE;
         left = of.k - column;
         at = of.w + static_cast<size_t>(n0 + threadIdx.x / COLUMNS) * of.k + column;
@@ -168,53 +145,17 @@ template <typename T, int BN, int PIECE> struct Rows {
     }
 };
 
-DEVICE float activate(float x, int activation) {
-    switch (activation) {
-    case SILU: return x * rcp_approx(1.0f + exp2_approx(-LOG2_E * x));
-    case QUICK_GELU: return x * rcp_approx(1.0f + exp2_approx(-1.702f * LOG2_E * x));
-    case GELU: return gelu(x);
-    default: return x;
-    }
-}
-
-/// Rows of T on their way between fragments and memory, 16 bytes apart in the banks.
-template <int BN> struct Staging {
-    static constexpr int PITCH = BN * 2 + 16, CHUNKS = BN / 8;
-};
-
-/// `count` values (up to 8) of a row, fewer at its end.
-template <typename T> DEVICE uint4 load_piece(const T *from, int count, bool aligned) {
-    if (aligned && count >= 8) return *reinterpret_cast<const uint4 *>(from);
-    uint32_t words[4] = {};
-#pragma unroll
-    for (int e = 0; e < 8; e++) {
-        if (e < count) words[e / 2] |= static_cast<uint32_t>(*reinterpret_cast<const uint16_t *>(from + e)) << (e % 2 * 16);
-    }
-    return make_uint4(words[0], words[1], words[2], words[3]);
-}
-template <typename T> DEVICE void store_piece(T *to, const uint4 &piece, int count, bool aligned) {
-    if (aligned && count >= 8) {
-        *reinterpret_cast<uint4 *>(to) = piece;
-        return;
-    }
-    const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-    for (int e = 0; e < 8; e++) {
-        if (e < count) *reinterpret_cast<uint16_t *>(to + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
-    }
-}
-
-/// One block: BM pixels × BN outputs by WM × WN warps.
-template <typename T, typename Y, int BM, int BN, int WM, int WN, int PIECE>
-DEVICE void convolution(Y *y, const Problem<T> &of, const Epilogue<T> &end) {
+/// One block: BM pixels × BN outputs by WM × WN warps. With `f32` there is no y of T, no residual, no moments, no gate.
+template <typename T, int BM, int BN, int WM, int WN, int PIECE>
+DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end) {
     static_assert(WM * WN * 32 == THREADS, "warps of the block");
     constexpr int WARP_M = BM / WM, WARP_N = BN / WN, MI = WARP_M / 16, NI = WARP_N / 8;
     constexpr int TILE_A = BM * BK * 2, STAGE = (BM + BN) * BK * 2;
     using In = Tile<BK>;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t stages = shared_address(shared);
-    const int pixels = of.out_height * of.out_width, runs = ceil_div(pixels, RUN);
-    const int2 at = raster<GROUP>(blockIdx.x, ceil_div(of.images * runs, BM / RUN), ceil_div(of.outputs, BN));
+    const int outputs = of.size.outputs, pixels = of.size.pixels, runs = of.size.runs();
+    const int2 at = raster<GROUP>(blockIdx.x, ceil_div(of.size.images * runs, BM / RUN), ceil_div(outputs, BN));
     const int subtile = at.x * (BM / RUN), n0 = at.y * BN;
     const int warp_m = warp_id() / WN * WARP_M, warp_n = warp_id() % WN * WARP_N, lane = lane_id();
     const int steps = ceil_div(of.k, BK);
@@ -255,148 +196,110 @@ DEVICE void convolution(Y *y, const Problem<T> &of, const Epilogue<T> &end) {
     }
 
     const int g = lane >> 2, t = lane & 3;
-    if (end.bias != nullptr) {
-        const float *bias = end.bias + (end.step == nullptr ? 0 : static_cast<size_t>(*end.step) * end.bias_stride);
+    float2 bias[NI] = {};
+    if (const float *row = end.bias_row()) {
 #pragma unroll
         for (int j = 0; j < NI; j++) {
             const int column = n0 + warp_n + j * 8 + t * 2;
-            const float left = column < of.outputs ? bias[column] : 0.0f, right = column + 1 < of.outputs ? bias[column + 1] : 0.0f;
-#pragma unroll
-            for (int i = 0; i < MI; i++) {
-                acc[i][j][0] += left, acc[i][j][1] += right;
-                acc[i][j][2] += left, acc[i][j][3] += right;
-            }
+            bias[j].x = column < outputs ? row[column] : 0.0f, bias[j].y = column + 1 < outputs ? row[column + 1] : 0.0f;
         }
     }
-    // After GEGLU fragment j holds what fragments 2j and 2j + 1 held, and every width is half.
-    const bool gated = end.activation == GEGLU;
-    const int halve = gated ? 1 : 0, width = of.outputs >> halve;
 #pragma unroll
     for (int i = 0; i < MI; i++) {
-        if (gated) {
-#pragma unroll
-            for (int j = 0; j < NI / 2; j++) {
-#pragma unroll
-                for (int e = 0; e < 4; e++) acc[i][j][e] = acc[i][2 * j][e] * gelu(acc[i][2 * j + 1][e]);
-            }
-        } else if (end.activation != NONE) {
-#pragma unroll
-            for (int j = 0; j < NI; j++) {
-#pragma unroll
-                for (int e = 0; e < 4; e++) acc[i][j][e] = activate(acc[i][j][e], end.activation);
-            }
-        }
+        finish<NI>(end.activation, [&](int j, int e) -> float & { return acc[i][j][e]; }, [&](int j) { return bias[j]; });
     }
 
-    if constexpr (sizeof(Y) == 4) {
+    if (f32 != nullptr) {
 #pragma unroll
         for (int i = 0; i < MI; i++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int row = warp_m + i * 16 + half * 8 + g;
-                const Run run(subtile + row / RUN, runs, pixels, of.images);
+                const Run run(subtile + row / RUN, of.size);
                 if (row % RUN >= run.count) continue;
-                Y *line = y + (static_cast<size_t>(run.image) * pixels + run.first + row % RUN) * of.outputs;
+                float *line = f32 + (static_cast<size_t>(run.image) * pixels + run.first + row % RUN) * outputs;
 #pragma unroll
                 for (int j = 0; j < NI; j++) {
 #pragma unroll
                     for (int e = 0; e < 2; e++) {
                         const int column = n0 + warp_n + j * 8 + t * 2 + e;
-                        if (column < of.outputs) line[column] = acc[i][j][half * 2 + e];
+                        if (column < outputs) line[column] = acc[i][j][half * 2 + e];
                     }
                 }
             }
         }
-    } else {
-        using Rows = Staging<BN>;
-        static_assert(BM * Rows::PITCH <= STAGES * STAGE, "the output is staged where the operands were");
-        // All warps are done with the last stage, and every copy has landed.
-        cp_async_wait<0>();
-        __syncthreads();
-        const int column0 = n0 >> halve, chunks = Rows::CHUNKS >> halve, tile_rows = BM * chunks;
-        const bool aligned = width % 8 == 0;
-        // Calls `each(place in the staging, offset in a tensor of so many images, values inside it)` for the thread's pieces of the tile.
-        const auto for_each_piece = [&](int images, auto &&each) {
-#pragma unroll 2
-            for (int i = threadIdx.x; i < tile_rows; i += THREADS) {
-                const int row = i / chunks, column = column0 + i % chunks * 8;
-                const Run run(subtile + row / RUN, runs, pixels, of.images);
-                const int inside = row % RUN < run.count ? width - column : 0;
-                const size_t line = static_cast<size_t>(run.image % images) * pixels + run.first + row % RUN;
-                each(stages + row * Rows::PITCH + i % chunks * 16, line * width + column, inside);
+        return;
+    }
+    using Out = Staging<T, BN>;
+    constexpr int CHUNKS = BN / 8;
+    static_assert(BM * Out::PITCH <= STAGES * STAGE, "the output is staged where the operands were");
+    // All warps are done with the last stage, and every copy has landed.
+    cp_async_wait<0>();
+    __syncthreads();
+    const bool gated = end.activation == GEGLU;
+    const int halve = gated ? 1 : 0, width = outputs >> halve, column0 = n0 >> halve;
+    const auto for_each_run = [&](auto &&each) {
+#pragma unroll 1
+        for (int s = 0; s < BM / RUN; s++) each(stages + s * RUN * Out::PITCH, Run(subtile + s, of.size));
+    };
+    if (end.residual != nullptr) {
+        for_each_run([&](uint32_t rows, const Run &run) {
+            if (gated) {
+                Out::template load<CHUNKS / 2>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+            } else {
+                Out::template load<CHUNKS>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
             }
-        };
-        if (end.residual != nullptr) {
-            for_each_piece(end.residual_rows, [&](uint32_t place, size_t offset, int count) {
-                store_shared(place, load_piece(end.residual + offset, count, aligned));
-            });
-            __syncthreads();
-        }
-#pragma unroll
-        for (int i = 0; i < MI; i++) {
-#pragma unroll
-            for (int j = 0; j < NI; j++) {
-                if (gated && j >= NI / 2) continue;
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    const uint32_t place = stages + (warp_m + i * 16 + half * 8 + g) * Rows::PITCH + (warp_n >> halve) * 2 + j * 16 + t * 4;
-                    float2 sum = make_float2(acc[i][j][half * 2], acc[i][j][half * 2 + 1]);
-                    if (end.residual != nullptr) {
-                        const float2 old = unpack<T>(load_shared(place));
-                        sum.x += old.x, sum.y += old.y;
-                    }
-                    store_shared(place, pack<T>(sum.x, sum.y));
-                }
-            }
-        }
-        __syncthreads();
-        for_each_piece(of.images, [&](uint32_t place, size_t offset, int count) {
-            store_piece(y + offset, load_shared_x4(place), count, aligned);
         });
-        if (end.moments != nullptr) {
-            const int pairs = BN / 2 >> halve;
-            for (int i = threadIdx.x; i < BM / RUN * pairs; i += THREADS) {
-                const Run run(subtile + i / pairs, runs, pixels, of.images);
-                const int column = column0 + i % pairs * 2;
-                if (run.count == 0 || column >= width) continue;
-                const uint32_t top = stages + i / pairs * RUN * Rows::PITCH + i % pairs * 4;
-                float2 sum = make_float2(0.0f, 0.0f), squares = sum;
-#pragma unroll 8
-                for (int row = 0; row < run.count; row++) {
-                    const float2 x = unpack<T>(load_shared(top + row * Rows::PITCH));
-                    sum.x += x.x, sum.y += x.y;
-                    squares.x = fmaf(x.x, x.x, squares.x), squares.y = fmaf(x.y, x.y, squares.y);
-                }
-                float *to = end.moments + ((static_cast<size_t>(run.image) * runs + run.number) * width + column) * 2;
-                store<2>(to, {sum.x, squares.x});
-                if (column + 1 < width) store<2>(to + 2, {sum.y, squares.y});
-            }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < MI; i++) {
+#pragma unroll
+        for (int j = 0; j < NI; j++) {
+            if (gated && j >= NI / 2) continue;
+            const uint32_t place = stages + (warp_m + i * 16 + g) * Out::PITCH + (warp_n >> halve) * 2 + j * 16 + t * 4;
+            stage_pair<T>(place, acc[i][j][0], acc[i][j][1], end.residual != nullptr);
+            stage_pair<T>(place + 8 * Out::PITCH, acc[i][j][2], acc[i][j][3], end.residual != nullptr);
         }
     }
+    __syncthreads();
+    for_each_run([&](uint32_t rows, const Run &run) {
+        if (gated) {
+            Out::template store<CHUNKS / 2>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+        } else {
+            Out::template store<CHUNKS>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+        }
+        if (end.moments != nullptr) {
+            if (gated) {
+                Out::template moments<CHUNKS / 2>(rows, run, end, runs, column0, width, threadIdx.x, THREADS);
+            } else {
+                Out::template moments<CHUNKS>(rows, run, end, runs, column0, width, threadIdx.x, THREADS);
+            }
+        }
+    });
 }
 
 } // namespace
 
-// `step` (may be null) points to the row of the bias table. Unused segments have no taps. residual and moments may be null.
-#define CONV(NAME, T, Y, BM, BN, WM, WN, PIECE, BLOCKS)                                                                                \
+// One of y and f32 is given. `step` (may be null) points to the row of the bias table. Unused segments have no taps.
+#define CONV(NAME, T, BM, BN, WM, WN, PIECE, BLOCKS)                                                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                      \
-        NAME(Y *y, const T *w, const T *x0, const T *x1, const T *x2, const float *bias, const uint32_t *step, const T *residual,      \
-             float *moments, int channels0, int channels1, int channels2, int taps0, int taps1, int taps2, int rows0, int rows1,       \
-             int rows2, int images, int height, int width, int canvas_height, int canvas_width, int out_height, int out_width,         \
-             int stride, int outputs, int k, int bias_stride, int residual_rows, int activation) {                                     \
-        const Problem<T> of{x0,    x1,    x2,    w,      channels0, channels1, channels2,     taps0,        taps1,      taps2,     rows0,  \
-                            rows1, rows2, images, height, width,    canvas_height, canvas_width, out_height, out_width, stride, outputs, k}; \
-        const Epilogue<T> end{bias, step, residual, moments, bias_stride, residual_rows, activation};                                  \
-        convolution<T, Y, BM, BN, WM, WN, PIECE>(y, of, end);                                                                          \
+        NAME(T *y, float *f32, const T *w, const T *x0, const T *x1, const T *x2, const float *bias, const uint32_t *step,             \
+             const T *residual, float *moments, int channels0, int channels1, int channels2, int taps0, int taps1, int taps2,          \
+             int rows0, int rows1, int rows2, int images, int pixels, int outputs, int height, int width, int canvas_height,           \
+             int canvas_width, int out_width, int stride, int k, int bias_stride, int residual_rows, int activation) {                 \
+        const Problem<T> of{x0,    x1,    x2,     w,     channels0,     channels1,    channels2, taps0,  taps1, taps2,                 \
+                            rows0, rows1, rows2,  height, width,        canvas_height, canvas_width, out_width, stride, k,             \
+                            {images, pixels, outputs}};                                                                                \
+        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                               \
+        convolution<T, BM, BN, WM, WN, PIECE>(f32, of, end);                                                                           \
     }
-#define CONV_OF(T, TYPE)                                                                                                               \
-    CONV(conv_128x128_##TYPE, T, T, 128, 128, 2, 2, 8, 2)                                                                              \
-    CONV(conv_128x64_##TYPE, T, T, 128, 64, 2, 2, 8, 3)                                                                                \
-    CONV(conv_64x64_##TYPE, T, T, 64, 64, 2, 2, 8, 4)                                                                                  \
-    CONV(conv_128x16_##TYPE, T, T, 128, 16, 4, 1, 8, 5)                                                                                \
-    CONV(conv_128x16_f32_##TYPE, T, float, 128, 16, 4, 1, 8, 5)                                                                        \
-    CONV(conv_128x64_by4_##TYPE, T, T, 128, 64, 2, 2, 4, 3)                                                                            \
-    CONV(conv_128x16_by4_##TYPE, T, T, 128, 16, 4, 1, 4, 5)                                                                            \
-    CONV(conv_128x16_by4_f32_##TYPE, T, float, 128, 16, 4, 1, 4, 5)
-CONV_OF(f16, f16)
-CONV_OF(bf16, bf16)
+#define CONV_OF(T)                                                                                                                     \
+    CONV(conv_128x128_##T, T, 128, 128, 2, 2, 8, 2)                                                                                    \
+    CONV(conv_128x64_##T, T, 128, 64, 2, 2, 8, 3)                                                                                      \
+    CONV(conv_64x64_##T, T, 64, 64, 2, 2, 8, 4)                                                                                        \
+    CONV(conv_128x16_##T, T, 128, 16, 4, 1, 8, 5)                                                                                      \
+    CONV(conv_128x64_by4_##T, T, 128, 64, 2, 2, 4, 3)                                                                                  \
+    CONV(conv_128x16_by4_##T, T, 128, 16, 4, 1, 4, 5)
+CONV_OF(f16)
+CONV_OF(bf16)

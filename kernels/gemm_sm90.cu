@@ -31,6 +31,7 @@
 // 667, weight gradients 488, 168, 641, 641 (0.93 of that rate; the rest is epilogues, last rounds and partial sums).
 #include "common/gelu.cuh"
 #include "common/reduce.cuh"
+#include "common/ring.cuh"
 #include "common/sm90.cuh"
 
 namespace {
@@ -156,28 +157,10 @@ template <Layout LAYOUT, int BN> struct Schedule {
     }
 };
 
-/// The ring of stages: full when a step's bytes have landed, empty when all consumers of both blocks are done with it.
-template <int STAGES, int STAGE> struct Ring {
-    uint32_t stages, barriers;
-
-    DEVICE uint32_t stage(uint32_t step) const { return stages + step % STAGES * STAGE; }
-    DEVICE uint32_t full(uint32_t step) const { return barriers + step % STAGES * 8; }
-    DEVICE uint32_t empty(uint32_t step) const { return barriers + (STAGES + step % STAGES) * 8; }
-    DEVICE uint32_t parity(uint32_t step) const { return step / STAGES & 1; }
-
-    DEVICE void wait_full(uint32_t step) const { mbarrier_wait(full(step), parity(step)); }
-    /// For the producer; the first round finds every stage empty. Releases come from the other block too.
-    DEVICE void wait_empty(uint32_t step) const { mbarrier_wait_cluster(empty(step), parity(step) ^ 1); }
-    /// By all threads of a consumer: one arrival in each block, because each block's loads write both.
-    DEVICE void release(uint32_t step, int thread) const {
-        mbarrier_arrive_remote(empty(step), thread, thread < BLOCKS);
-    }
-};
-
 /// Warpgroup 0: one thread loads everything.
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
 DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Problem &of,
-                    Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE> ring) {
+                    Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE, BLOCKS> ring) {
     using C = Config<PINGPONG>;
     constexpr uint16_t ALL = (1 << BLOCKS) - 1;
     const int rank = cluster_rank();
@@ -421,7 +404,7 @@ template <int HALF> DEVICE void store_partial(const Consumer &at, const float (&
 
 /// Warpgroups 1 and 2.
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE> ring) {
+DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE, BLOCKS> ring) {
     using C = Config<PINGPONG>;
     constexpr int PER_THREAD = C::BN / 128;
     const int index = warp_id() / 4 - 1;
@@ -484,7 +467,7 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     using C = Config<PINGPONG>;
     extern __shared__ __align__(1024) unsigned char memory[];
     const uint32_t shared = shared_address(memory);
-    const Ring<C::STAGES, C::STAGE> ring{shared, shared + C::BARRIERS};
+    const Ring<C::STAGES, C::STAGE, BLOCKS> ring{shared, shared + C::BARRIERS};
     constexpr bool SUMS = LAYOUT == Layout::TN;
     if (threadIdx.x == 0) {
         for (int i = 0; i < C::STAGES; i++) {

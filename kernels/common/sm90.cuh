@@ -177,6 +177,15 @@ DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint3
                  "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
+/// A column of pixels of an NHWC map in im2col mode: channels from `c`, pixels from (w, h, n) on in the order of the map's traversal, each
+/// moved by the offsets. The start lies within the map's pixel box, i.e. is the position of the filter's first tap.
+DEVICE void tma_load_im2col(uint32_t destination, const TensorMap *map, uint32_t barrier, int c, int w, int h, int n, uint16_t w_offset,
+                            uint16_t h_offset) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], "
+                 "{%7, %8};" ::"r"(destination),
+                 "l"(map), "r"(barrier), "r"(c), "r"(w), "r"(h), "r"(n), "h"(w_offset), "h"(h_offset)
+                 : "memory");
+}
 #undef TMA_LOAD
 #undef TMA_LOAD_TAIL
 

@@ -2,18 +2,21 @@
 //! layer's elementwise work and the next group norm's sums in the epilogue.
 //!
 //! A product's K is a chain of [`Segment`]s, each read from a tensor of its own, so that neither a skip connection is concatenated nor a
-//! residual block's shortcut computed apart. `kernels/conv.cu` runs on every card.
+//! residual block's shortcut computed apart. `kernels/conv.cu` runs on every card; `kernels/conv_sm90.cu` (TMA, wgmma) runs on Hopper and
+//! takes channels in eights without enlargement, into 16 bits.
 //!
 //! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's size: every tile adds k in
 //! the same steps, and the family of kernels is chosen without looking at the batch.
 
+mod hopper;
 mod pack;
 mod portable;
 
+pub use hopper::Schedule;
 pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias};
 pub use portable::Tile;
 
-use crate::device::cuda::{Gpu, Half, View};
+use crate::device::cuda::{Arch, Gpu, Half, View};
 use crate::error::Result;
 
 /// Pixels of one image over which moments are summed; the last run of an image may be shorter.
@@ -84,21 +87,29 @@ impl Shape {
         self
     }
 
-    /// Stride and enlargement of the segments of three by three taps.
-    fn three(&self) -> Option<(usize, Option<(usize, usize)>)> {
-        self.segments.iter().find_map(|segment| match segment.taps {
-            Taps::One => None,
-            Taps::Three { stride, enlarge } => Some((stride, enlarge)),
-        })
+    /// The taps of the segments that have nine.
+    fn three(&self) -> Option<Taps> {
+        self.segments.iter().map(|segment| segment.taps).find(|taps| *taps != Taps::One)
     }
 
     /// Height and width of the image that is convolved: enlarged, before striding.
     fn canvas(&self) -> (usize, usize) {
-        self.three().and_then(|(_, enlarge)| enlarge).unwrap_or((self.height, self.width))
+        match self.three() {
+            Some(Taps::Three { enlarge: Some(size), .. }) => size,
+            _ => (self.height, self.width),
+        }
+    }
+
+    /// Whether all channels come in eights: pieces of 16 bytes.
+    fn by8(&self) -> bool {
+        self.segments.iter().all(|segment| segment.channels.is_multiple_of(8))
     }
 
     fn stride(&self) -> usize {
-        self.three().map_or(1, |(stride, _)| stride)
+        match self.three() {
+            Some(Taps::Three { stride, .. }) => stride,
+            _ => 1,
+        }
     }
 
     /// Height and width of the output.
@@ -195,14 +206,42 @@ impl<T> Default for Epilogue<T> {
 pub enum Variant {
     /// mma.sync.
     Portable(Tile),
+    /// wgmma, on at most so many multiprocessors.
+    Hopper(Schedule, u32),
 }
 
 impl Variant {
-    /// Those that can compute `shape` on this device.
-    pub fn all(_gpu: &Gpu, shape: &Shape) -> Vec<Self> {
-        Tile::all(shape).into_iter().map(Self::Portable).collect()
+    /// Those that can compute `shape` into 16 bits on this device; the wgmma kernels on few multiprocessors, so that small shapes too make a
+    /// block take several tiles.
+    pub fn all(gpu: &Gpu, shape: &Shape) -> Vec<Self> {
+        const FEW: u32 = 4;
+        let portable = Tile::all(shape).into_iter().map(Self::Portable);
+        let wgmma = gpu.arch() == Arch::Sm90 && hopper::fits(shape);
+        let hopper = Schedule::ALL.into_iter().filter(|_| wgmma).map(|schedule| Self::Hopper(schedule, FEW));
+        portable.chain(hopper).collect()
+    }
+
+    /// Variants of one family give the same bits.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Portable(_) => "mma.sync",
+            Self::Hopper(..) => "wgmma",
+        }
+    }
+
+    /// The fastest; its family by the per-image problem alone.
+    fn choose<T>(gpu: &Gpu, product: &Product<T>) -> Self {
+        let shape = &product.shape;
+        let wide = shape.outputs >= WGMMA_OUTPUTS && matches!(product.y, Output::Half(_));
+        if gpu.arch() == Arch::Sm90 && wide && hopper::fits(shape) {
+            return Self::Hopper(Schedule::choose(shape, gpu.sms()), gpu.sms());
+        }
+        Self::Portable(Tile::choose(shape, gpu.sms() as usize))
     }
 }
+
+/// Fewer outputs leave most of a wgmma tile unused.
+const WGMMA_OUTPUTS: usize = 65;
 
 /// Where y goes.
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +266,7 @@ impl<T: Half> Product<T> {
         let fits = (1..=SEGMENTS).contains(&segments.len())
             && segments.len() == sources.len()
             && segments.iter().all(|s| s.channels > 0 && s.channels.is_multiple_of(4))
-            && segments.iter().all(|s| s.taps == Taps::One || Some(s.taps) == shape.three_taps())
+            && segments.iter().all(|s| s.taps == Taps::One || Some(s.taps) == shape.three())
             && matches!(shape.stride(), 1 | 2);
         assert!(fits, "conv: {} sources for {shape:?}", sources.len());
         let pixels = shape.pixels();
@@ -292,12 +331,6 @@ impl<T: Half> Product<T> {
     }
 }
 
-impl Shape {
-    fn three_taps(&self) -> Option<Taps> {
-        self.three().map(|(stride, enlarge)| Taps::Three { stride, enlarge })
-    }
-}
-
 /// `y [n, pixels, outputs] = epilogue(Σ sources·w)` with `w` from [`pack`]; without a variant the fastest is taken.
 ///
 /// # Panics
@@ -342,11 +375,58 @@ fn run<T: Half>(gpu: &Gpu, variant: Option<Variant>, product: &Product<T>) -> Re
     if product.shape.n == 0 || product.shape.pixels() == 0 {
         return Ok(());
     }
-    let tile = match variant {
-        Some(Variant::Portable(tile)) => tile,
-        None => Tile::choose(&product.shape, matches!(product.y, Output::F32(_)), gpu.sms() as usize),
-    };
-    portable::product(gpu, product, tile)
+    match variant.unwrap_or_else(|| Variant::choose(gpu, product)) {
+        Variant::Portable(tile) => portable::product(gpu, product, tile),
+        Variant::Hopper(schedule, sms) => hopper::product(gpu, product, schedule, sms),
+    }
+}
+
+/// What both families' kernels take besides the operands, as they take it. Segments that are not there have no taps.
+struct Arguments {
+    channels: [u32; SEGMENTS],
+    taps: [u32; SEGMENTS],
+    rows: [u32; SEGMENTS],
+    bias: Option<View<f32>>,
+    bias_stride: u32,
+    step: Option<View<u32>>,
+    residual_rows: u32,
+    activation: u32,
+}
+
+impl Arguments {
+    fn new<T: Half>(product: &Product<T>) -> Self {
+        let Product { shape, sources, epilogue, .. } = product;
+        let per_segment = |f: &dyn Fn(&Segment, &Source<T>) -> usize, absent: u32| {
+            let mut all = [absent; SEGMENTS];
+            let present = shape.segments.iter().zip(sources).map(|(segment, source)| int(f(segment, source)));
+            all.iter_mut().zip(present).for_each(|(slot, value)| *slot = value);
+            all
+        };
+        let (bias, bias_stride, step) = match epilogue.bias {
+            Bias::None => (None, 0, None),
+            Bias::Vector(bias) => (Some(bias), 0, None),
+            Bias::Table { table, stride, offset, step } => {
+                (Some(table.slice(offset..table.len())), int(stride), Some(step))
+            }
+        };
+        let activation = match epilogue.activation {
+            Activation::None => 0,
+            Activation::Silu => 1,
+            Activation::Gelu => 2,
+            Activation::QuickGelu => 3,
+            Activation::Geglu => 4,
+        };
+        Self {
+            channels: per_segment(&|segment, _| segment.channels, 8),
+            taps: per_segment(&|segment, _| segment.taps.count(), 0),
+            rows: per_segment(&|_, source| source.rows, 1),
+            bias,
+            bias_stride,
+            step,
+            residual_rows: epilogue.residual.map_or(1, |residual| int(residual.rows)),
+            activation,
+        }
+    }
 }
 
 /// Sizes as kernels take them.

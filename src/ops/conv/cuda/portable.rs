@@ -1,7 +1,7 @@
 //! Plans and launches of `kernels/conv.cu`.
 
-use super::{Activation, Bias, Output, Product, RUN, Shape, int};
-use crate::device::cuda::{Gpu, Half, Launch, View, by_type};
+use super::{Arguments, Output, Product, RUN, Shape, int};
+use crate::device::cuda::{Gpu, Half, Launch, by_type};
 use crate::error::Result;
 
 /// Threads of a block, depth of a stage in k, stages of the ring.
@@ -23,9 +23,9 @@ pub enum Tile {
 }
 
 impl Tile {
-    /// Those that can compute `shape` with a 16-bit output.
+    /// Those that can compute `shape`.
     pub fn all(shape: &Shape) -> Vec<Self> {
-        let by8 = by8(shape);
+        let by8 = shape.by8();
         [Self::Large, Self::Tall, Self::Small, Self::Narrow]
             .into_iter()
             .filter(|tile| by8 || matches!(tile, Self::Tall | Self::Narrow))
@@ -59,10 +59,7 @@ impl Tile {
     }
 
     /// The fastest one.
-    pub(super) fn choose(shape: &Shape, f32: bool, sms: usize) -> Self {
-        if f32 {
-            return Self::Narrow;
-        }
+    pub(super) fn choose(shape: &Shape, sms: usize) -> Self {
         // The first of equals: the larger.
         Self::all(shape).into_iter().min_by_key(|tile| tile.cost(shape, sms)).unwrap_or(Self::Narrow)
     }
@@ -73,54 +70,31 @@ impl Tile {
     }
 }
 
-/// Whether all channels come in pieces of 16 bytes.
-fn by8(shape: &Shape) -> bool {
-    shape.segments.iter().all(|segment| segment.channels.is_multiple_of(8))
-}
-
-/// The kernel's number of an activation.
-fn number(activation: Activation) -> u32 {
-    match activation {
-        Activation::None => 0,
-        Activation::Silu => 1,
-        Activation::Gelu => 2,
-        Activation::QuickGelu => 3,
-        Activation::Geglu => 4,
-    }
-}
-
 pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> Result<()> {
     let Product { shape, y, sources, w, epilogue } = product;
-    let (first, w) = (sources[0], *w);
-    let x = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&first).x);
-    let rows = [0, 1, 2].map(|i| int(sources.get(i).map_or(1, |source| source.rows)));
-    let channels = [0, 1, 2].map(|i| int(shape.segments.get(i).map_or(8, |segment| segment.channels)));
-    let taps = [0, 1, 2].map(|i| int(shape.segments.get(i).map_or(0, |segment| segment.taps.count())));
-    let (bias, step, bias_stride): (Option<View<f32>>, Option<View<u32>>, u32) = match epilogue.bias {
-        Bias::None => (None, None, 0),
-        Bias::Vector(bias) => (Some(bias), None, 0),
-        Bias::Table { table, stride, offset, step } => {
-            (Some(table.slice(offset..table.len())), Some(step), int(stride))
-        }
+    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, activation } =
+        Arguments::new(product);
+    let (half, f32) = match *y {
+        Output::Half(y) => (Some(y), None),
+        Output::F32(y) => (None, Some(y)),
     };
-    let (residual, residual_rows) = match epilogue.residual {
-        Some(residual) => (Some(residual.x), int(residual.rows)),
-        None => (None, 1),
-    };
-    let [n, height, width, outputs, k, stride] =
-        [shape.n, shape.height, shape.width, shape.outputs, shape.k(), shape.stride()].map(int);
-    let (canvas, out) = (shape.canvas(), shape.output());
-    let [canvas_height, canvas_width, out_height, out_width] = [canvas.0, canvas.1, out.0, out.1].map(int);
-    let (at, activation, moments) = (tile.plan(shape), number(epilogue.activation), epilogue.moments);
+    let x = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&sources[0]).x);
+    let (residual, moments, w) = (epilogue.residual.map(|residual| residual.x), epilogue.moments, *w);
+    let [n, pixels, outputs, height, width, k] =
+        [shape.n, shape.pixels(), shape.outputs, shape.height, shape.width, shape.k()].map(int);
+    let [canvas_height, canvas_width, out_width, stride] =
+        [shape.canvas().0, shape.canvas().1, shape.output().1, shape.stride()].map(int);
+    let at = tile.plan(shape);
     macro_rules! launch {
-        ($f16:ident | $bf16:ident, $y:expr) => {
+        ($f16:ident | $bf16:ident) => {
             by_type!(
                 T,
                 $f16 | $bf16,
                 (
                     gpu,
                     at,
-                    $y,
+                    half,
+                    f32,
                     w,
                     x[0],
                     x[1],
@@ -139,14 +113,14 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> R
                     rows[1],
                     rows[2],
                     n,
+                    pixels,
+                    outputs,
                     height,
                     width,
                     canvas_height,
                     canvas_width,
-                    out_height,
                     out_width,
                     stride,
-                    outputs,
                     k,
                     bias_stride,
                     residual_rows,
@@ -155,16 +129,13 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> R
             )
         };
     }
-    let by8 = by8(shape);
-    match (*y, tile) {
-        (Output::F32(y), _) if by8 => launch!(conv_128x16_f32_f16 | conv_128x16_f32_bf16, y),
-        (Output::F32(y), _) => launch!(conv_128x16_by4_f32_f16 | conv_128x16_by4_f32_bf16, y),
-        (Output::Half(y), Tile::Narrow) if by8 => launch!(conv_128x16_f16 | conv_128x16_bf16, y),
-        (Output::Half(y), Tile::Narrow) => launch!(conv_128x16_by4_f16 | conv_128x16_by4_bf16, y),
-        (Output::Half(y), _) if !by8 => launch!(conv_128x64_by4_f16 | conv_128x64_by4_bf16, y),
-        (Output::Half(y), Tile::Large) => launch!(conv_128x128_f16 | conv_128x128_bf16, y),
-        (Output::Half(y), Tile::Tall) => launch!(conv_128x64_f16 | conv_128x64_bf16, y),
-        (Output::Half(y), Tile::Small) => launch!(conv_64x64_f16 | conv_64x64_bf16, y),
+    match (tile, shape.by8()) {
+        (Tile::Large, true) => launch!(conv_128x128_f16 | conv_128x128_bf16),
+        (Tile::Tall, true) => launch!(conv_128x64_f16 | conv_128x64_bf16),
+        (Tile::Small, true) => launch!(conv_64x64_f16 | conv_64x64_bf16),
+        (Tile::Narrow, true) => launch!(conv_128x16_f16 | conv_128x16_bf16),
+        (Tile::Narrow, false) => launch!(conv_128x16_by4_f16 | conv_128x16_by4_bf16),
+        (_, false) => launch!(conv_128x64_by4_f16 | conv_128x64_by4_bf16),
     }
 }
 
@@ -177,14 +148,14 @@ mod tests {
     #[test]
     fn tiles_fit_the_layer() {
         const SMS: usize = 108;
-        let choose = |shape: Shape| Tile::choose(&shape, false, SMS);
+        let choose = |shape: Shape| Tile::choose(&shape, SMS);
         assert_eq!(choose(Shape::conv(64, (64, 64), 320, 320)), Tile::Tall);
         assert_eq!(choose(Shape::conv(64, (32, 32), 640, 640)), Tile::Large);
         assert_eq!(choose(Shape::linear(64, 4096, 320, 2560)), Tile::Large);
         assert_eq!(choose(Shape::conv(2, (8, 8), 1280, 1280)), Tile::Small);
         assert_eq!(choose(Shape::conv(2, (64, 64), 4, 320)), Tile::Tall);
         assert_eq!(choose(Shape::conv(2, (64, 64), 320, 4)), Tile::Narrow);
-        assert_eq!(Tile::choose(&Shape::conv(2, (64, 64), 320, 320), true, SMS), Tile::Narrow);
+        assert_eq!(choose(Shape::conv(8, (512, 512), 128, 3)), Tile::Narrow);
     }
 
     /// Every subtile and output has a block, also where images are no whole number of subtiles.

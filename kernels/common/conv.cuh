@@ -1,0 +1,162 @@
+// What the portable and the Hopper convolution share: runs of pixels, the end of the epilogue in shared memory.
+#pragma once
+#include "gelu.cuh"
+#include "mma.cuh"
+
+/// Pixels of a subtile: the run over which moments are kept.
+constexpr int RUN = 64;
+
+enum Activation { NONE, SILU, GELU, QUICK_GELU, GEGLU };
+
+/// What happens to the sums. With a step, the bias is that row of a table.
+template <typename T> struct Epilogue {
+    T *y;
+    const float *bias;
+    const uint32_t *step;
+    const T *residual;
+    float *moments;
+    int bias_stride, residual_rows, activation;
+
+    DEVICE const float *bias_row() const {
+        return bias == nullptr || step == nullptr ? bias : bias + static_cast<size_t>(*step) * bias_stride;
+    }
+};
+
+/// Sizes of the output. `outputs` are the columns of the product, of which GEGLU leaves half.
+struct Size {
+    int images, pixels, outputs;
+
+    DEVICE int runs() const { return ceil_div(pixels, RUN); }
+};
+
+/// The part of an image that a subtile covers; none past the last image.
+struct Run {
+    int image, number, first, count;
+
+    DEVICE Run(int subtile, const Size &of) {
+        const int runs = of.runs();
+        image = subtile / runs, number = subtile % runs, first = number * RUN;
+        count = image < of.images ? min(of.pixels - first, RUN) : 0;
+    }
+};
+
+DEVICE float activate(float x, int activation) {
+    switch (activation) {
+    case SILU: return x * rcp_approx(1.0f + exp2_approx(-LOG2_E * x));
+    case QUICK_GELU: return x * rcp_approx(1.0f + exp2_approx(-1.702f * LOG2_E * x));
+    case GELU: return gelu(x);
+    default: return x;
+    }
+}
+
+/// Bias and activation of a thread's FRAGMENTS fragments of 8 columns. `at(j, e)` is value e of fragment j (columns 2t, 2t + 1 of row g, then
+/// of row g + 8), `bias(j)` its two columns'. After GEGLU the first half of the fragments holds the result.
+template <int FRAGMENTS, typename At, typename Bias> DEVICE void finish(int activation, At &&at, Bias &&bias) {
+#pragma unroll
+    for (int j = 0; j < FRAGMENTS; j++) {
+        const float2 b = bias(j);
+        at(j, 0) += b.x, at(j, 1) += b.y, at(j, 2) += b.x, at(j, 3) += b.y;
+    }
+    if (activation == GEGLU) {
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS / 2; j++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) at(j, e) = at(2 * j, e) * gelu(at(2 * j + 1, e));
+        }
+    } else if (activation != NONE) {
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS; j++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) at(j, e) = activate(at(j, e), activation);
+        }
+    }
+}
+
+/// Rounds a fragment's pair into its place in the staging; the residual lies there before.
+template <typename T> DEVICE void stage_pair(uint32_t place, float left, float right, bool residual) {
+    if (residual) {
+        const float2 old = unpack<T>(load_shared(place));
+        left += old.x, right += old.y;
+    }
+    store_shared(place, pack<T>(left, right));
+}
+
+/// A run's rows of COLUMNS values in shared memory, on their way between fragments and memory; 16 bytes apart in the banks, so that neither
+/// side conflicts. `width`: of a row in memory, of which columns `first`… lie here.
+template <typename T, int COLUMNS> struct Staging {
+    static constexpr int PITCH = COLUMNS * 2 + 16;
+
+    /// Calls `each(address here, offset in the tensor, values inside it)` for a thread's pieces of 16 bytes.
+    template <int CHUNKS, typename Each>
+    static DEVICE void for_each(uint32_t rows, const Run &run, int image, int pixels, int first, int width, int thread, int threads,
+                                Each &&each) {
+#pragma unroll 4
+        for (int i = thread; i < RUN * CHUNKS; i += threads) {
+            const int row = i / CHUNKS, column = first + i % CHUNKS * 8;
+            const size_t line = static_cast<size_t>(image) * pixels + run.first + row;
+            each(rows + row * PITCH + i % CHUNKS * 16, line * width + column, row < run.count ? width - column : 0);
+        }
+    }
+
+    /// The residual's rows; zero outside.
+    template <int CHUNKS>
+    static DEVICE void load(uint32_t rows, const Run &run, const Epilogue<T> &end, int pixels, int first, int width, int thread,
+                            int threads) {
+        const bool aligned = width % 8 == 0;
+        for_each<CHUNKS>(rows, run, run.image % end.residual_rows, pixels, first, width, thread, threads,
+                         [&](uint32_t here, size_t offset, int count) {
+                             uint32_t words[4] = {};
+                             if (aligned && count >= 8) {
+                                 const uint4 piece = *reinterpret_cast<const uint4 *>(end.residual + offset);
+                                 words[0] = piece.x, words[1] = piece.y, words[2] = piece.z, words[3] = piece.w;
+                             } else {
+#pragma unroll
+                                 for (int e = 0; e < 8; e++) {
+                                     if (e >= count) break;
+                                     const uint32_t bits = *reinterpret_cast<const uint16_t *>(end.residual + offset + e);
+                                     words[e / 2] |= bits << (e % 2 * 16);
+                                 }
+                             }
+                             store_shared(here, make_uint4(words[0], words[1], words[2], words[3]));
+                         });
+    }
+
+    /// The rows into y.
+    template <int CHUNKS>
+    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, int pixels, int first, int width, int thread,
+                            int threads) {
+        const bool aligned = width % 8 == 0;
+        for_each<CHUNKS>(rows, run, run.image, pixels, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
+            const uint4 piece = load_shared_x4(here);
+            if (aligned && count >= 8) {
+                *reinterpret_cast<uint4 *>(end.y + offset) = piece;
+                return;
+            }
+            const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+            for (int e = 0; e < 8; e++) {
+                if (e < count) *reinterpret_cast<uint16_t *>(end.y + offset + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
+            }
+        });
+    }
+
+    /// Sums of the run's columns and of their squares, rows ascending: two columns per thread.
+    template <int CHUNKS>
+    static DEVICE void moments(uint32_t rows, const Run &run, const Epilogue<T> &end, int runs, int first, int width, int thread,
+                               int threads) {
+        for (int pair = thread; pair < CHUNKS * 4; pair += threads) {
+            const int column = first + pair * 2;
+            if (run.count == 0 || column >= width) continue;
+            float2 sum = make_float2(0.0f, 0.0f), squares = sum;
+#pragma unroll 8
+            for (int row = 0; row < run.count; row++) {
+                const float2 x = unpack<T>(load_shared(rows + row * PITCH + pair * 4));
+                sum.x += x.x, sum.y += x.y;
+                squares.x = fmaf(x.x, x.x, squares.x), squares.y = fmaf(x.y, x.y, squares.y);
+            }
+            float *to = end.moments + ((static_cast<size_t>(run.image) * runs + run.number) * width + column) * 2;
+            ::store<2>(to, {sum.x, squares.x});
+            if (column + 1 < width) ::store<2>(to + 2, {sum.y, squares.y});
+        }
+    }
+};
