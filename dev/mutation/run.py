@@ -4,8 +4,8 @@
     python3 dev/mutation/run.py [--only TEXT]
 
 `mutations.toml` lists them: file, what to find (exactly once) and put in its place, and the tests that must fail: names of `selftest`
-groups, run on the simulated Hopper and Ampere devices, or of tests in tests/cuda (`train::…`). A mistake in a kernel is
-compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
+groups, run on the simulated Hopper and Ampere devices, of tests in tests/cuda (`train::…`), or of tests in another binary
+(`sampler/…`). A mistake in a kernel is compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
 `results.md`. A mutation that survives fails the run, and so do one that does not compile and a test that fails without any. Needs nvcc, and
 `cargo test --no-run` done; the first mistake in Rust builds the crate once more, under target/mutation.
 """
@@ -73,7 +73,7 @@ def stems(folder, file):
 def first_failure(built, environment, tests, prepare=lambda target: True):
     """Runs the tests where `prepare` says that the target is touched; the first line that says why one failed, or None if all passed."""
     for test in tests:
-        if "::" in test:
+        if "::" in test or "/" in test:
             if any([prepare(target) for _, target in MODELS.values()]):
                 why = built.test_fails(test, environment)
                 if why:
@@ -108,7 +108,8 @@ class Built:
         return self.why([self.binary, "selftest", group, "--quick", "--seed", seed], environment)
 
     def test_fails(self, name, environment):
-        command = ["cargo", "test", *self.flags, "--test", "cuda", "--", "--exact", name]
+        binary, _, name = name.rpartition("/")
+        command = ["cargo", "test", *self.flags, "--test", binary or "cuda", "--", "--exact", name]
         return self.why(command, {**environment, "CARGO_TARGET_DIR": str(self.target)}, f"test {name} ... ok")
 
     def why(self, command, environment, proof=""):

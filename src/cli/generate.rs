@@ -36,6 +36,15 @@ pub struct Args {
     /// Classifier-free guidance w; 1 follows the caption without it and costs half (paper: 2 for StableRep, 8 for SimCLR)
     #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
     guidance_scale: f32,
+    /// Several w in one run, such as 2,3,4,6,8,10,12: a shard set for each, in folders w=2.0 … under --output
+    #[arg(
+        long,
+        value_name = "W,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        conflicts_with = "guidance_scale"
+    )]
+    sweep_guidance: Vec<f32>,
     /// Denoising steps
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: usize,
@@ -104,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
             args.device
         );
     }
-    let stats = generate::run(&Config {
+    let config = Config {
         model: args.model,
         captions: args.captions,
         caption_options: captions::Options {
@@ -116,6 +125,7 @@ pub fn run(args: Args) -> Result<()> {
         sampler: args.sampler,
         steps: args.steps,
         guidance_scale: args.guidance_scale,
+        sweep_guidance: args.sweep_guidance,
         negative_prompt: args.negative_prompt,
         seed: args.seed,
         width: args.width,
@@ -129,15 +139,19 @@ pub fn run(args: Args) -> Result<()> {
         save_latents: args.save_latents,
         output: args.output,
         ranks: Ranks::from_env_or(args.rank, args.world_size)?,
-    })?;
-    println!("{} images of {} captions", stats.images, stats.captions);
-    for (count, what) in [
-        (stats.truncated_captions, "captions were longer than the text encoder reads and were cut"),
-        (stats.not_finite_images, "images held values that are not numbers"),
-        (stats.constant_images, "images are one single color"),
-    ] {
-        if count > 0 {
-            println!("{count} {what} (flagged in their json)");
+    };
+    let sets = config.sets();
+    for ((_, folder), stats) in sets.iter().zip(generate::run(&config)?) {
+        let which = if sets.len() > 1 { format!("{}: ", folder.display()) } else { String::new() };
+        println!("{which}{} images of {} captions", stats.images, stats.captions);
+        for (count, what) in [
+            (stats.truncated_captions, "captions were longer than the text encoder reads and were cut"),
+            (stats.not_finite_images, "images held values that are not numbers"),
+            (stats.constant_images, "images are one single color"),
+        ] {
+            if count > 0 {
+                println!("{which}{count} {what} (flagged in their json)");
+            }
         }
     }
     Ok(())

@@ -44,6 +44,8 @@ pub struct Config {
     pub sampler: SamplerKind,
     pub steps: usize,
     pub guidance_scale: f32,
+    /// When not empty: a shard set for each of these instead, in a folder of its own under `output`.
+    pub sweep_guidance: Vec<f32>,
     pub negative_prompt: String,
     pub seed: u64,
     /// Pixels; the model's own size when absent.
@@ -86,14 +88,26 @@ impl Config {
         if let Some(size) = self.store_size {
             within("--store-size", size, 1, 4_096)?;
         }
-        if !(self.guidance_scale.is_finite() && self.guidance_scale.abs() <= 1_000.0) {
-            bail!(
-                Usage,
-                "--guidance-scale {}: expected a number from -1000 to 1000; the paper's is 2",
-                self.guidance_scale
-            );
+        let flag = if self.sweep_guidance.is_empty() { "--guidance-scale" } else { "--sweep-guidance" };
+        let sets = self.sets();
+        for (i, (w, _)) in sets.iter().enumerate() {
+            if !(w.is_finite() && w.abs() <= 1_000.0) {
+                bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
+            }
+            if sets[..i].iter().any(|(other, _)| other == w) {
+                bail!(Usage, "{flag}: {w} twice");
+            }
         }
         Ok(())
+    }
+
+    /// The shard sets of the run: guidance scale and folder of each.
+    pub fn sets(&self) -> Vec<(f32, PathBuf)> {
+        if self.sweep_guidance.is_empty() {
+            return vec![(self.guidance_scale, self.output.clone())];
+        }
+        // `w=2.0`, `w=7.5`.
+        self.sweep_guidance.iter().map(|&w| (w, self.output.join(format!("w={w:?}")))).collect()
     }
 
     /// Captions whose images share a shard.

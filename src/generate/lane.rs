@@ -38,7 +38,8 @@ pub(super) struct Job<'a> {
     pub unet: &'a UNet,
     pub sampler: &'a Sampler,
     pub table: &'a [Vec<f32>],
-    pub unconditional: Option<&'a (Text, f32)>,
+    /// With the guidance scale w.
+    pub unconditional: Option<(&'a Text, f32)>,
     pub latent: (usize, usize),
     pub threads: Threads,
 }
@@ -72,7 +73,7 @@ impl Lane {
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
             job.unet.forward(eps, input, &batch, time, &mut self.unet, job.threads);
             let (conditional, other) = eps.split_at(x.len());
-            let unconditional = job.unconditional.map(|(_, w)| (other, *w));
+            let unconditional = job.unconditional.map(|(_, w)| (other, w));
             let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };
             for (z, key) in noise.chunks_exact_mut(x.len() / n).zip(keys) {
                 key.draw(call as u32, z);

@@ -4,10 +4,12 @@
 //! an image depends on (seed, caption id, image index) and the configuration alone.
 
 mod config;
+mod encode;
 mod finish;
 mod lane;
 mod pipeline;
 mod plan;
+mod regenerate;
 pub mod sampler;
 mod unit;
 
@@ -28,13 +30,15 @@ use crate::weights::SafeTensors;
 pub use config::{Config, Identity, ImageFormat};
 pub use pipeline::{Decoded, Pipeline, Settings, Text};
 pub use plan::{Stats, Unit};
-use unit::Job;
+pub use regenerate::{Comparison, Regenerated, regenerate};
+use unit::{Job, Set};
 
 /// Name of the file that says which configuration an output folder belongs to.
 const CONFIG_FILE: &str = "generate.json";
 
-/// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them.
-pub fn run(config: &Config) -> Result<Stats> {
+/// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them. Returns the counts of every
+/// set of [`Config::sets`].
+pub fn run(config: &Config) -> Result<Vec<Stats>> {
     config.check()?;
     let captions = read_captions(config)?;
     let mut memory = Plan::new();
@@ -42,42 +46,52 @@ pub fn run(config: &Config) -> Result<Stats> {
     let noise =
         config.initial_noise.as_deref().map(|path| read_noise(path, &captions, config, &pipeline)).transpose()?;
     let identity = identity(config, &captions, &pipeline, noise.as_ref());
-    store::claim_folder(&config.output, CONFIG_FILE, &identity)?;
+    let sets: Vec<Set> = config
+        .sets()
+        .into_iter()
+        .map(|(w, folder)| Set { folder, identity: Identity { guidance_scale: w, ..identity.clone() } })
+        .collect();
+    for set in &sets {
+        store::claim_folder(&set.folder, CONFIG_FILE, &set.identity)?;
+    }
     eprintln!("{memory}");
     memory.check(Device::Cpu, "lower --batch, --width or --height")?;
 
     let units = plan::units(captions.list.len(), config.captions_per_shard());
     let mine: Vec<&Unit> = units.iter().filter(|unit| config.ranks.mine(unit.index)).collect();
-    let left: Vec<&Unit> = mine.iter().copied().filter(|unit| !unit.done(&config.output)).collect();
-    announce(config, &mine, &left);
+    let left: Vec<(&Unit, Vec<&Set>)> = mine
+        .iter()
+        .map(|&unit| (unit, sets.iter().filter(|set| !unit.done(&set.folder)).collect::<Vec<_>>()))
+        .filter(|(_, sets)| !sets.is_empty())
+        .collect();
+    let shards_left: usize = left.iter().map(|(_, sets)| sets.len()).sum();
+    announce(config, mine.len() * sets.len(), shards_left);
 
-    let images =
-        |units: &[&Unit]| units.iter().map(|unit| unit.captions.len() * config.images_per_caption).sum::<usize>();
-    let progress = Progress::bar(images(&left) as u64, "images");
+    let images: usize =
+        left.iter().map(|(unit, sets)| unit.captions.len() * config.images_per_caption * sets.len()).sum();
+    let progress = Progress::bar(images as u64, "images");
     let started = Instant::now();
-    let job = Job {
-        config,
-        identity: &identity,
-        captions: &captions.list,
-        noise: noise.as_ref().map(|n| n.values.as_slice()),
-    };
-    for unit in &left {
-        unit::make(&job, unit, &mut pipeline, &progress)?;
+    let job = Job { config, captions: &captions.list, noise: noise.as_ref().map(|n| n.values.as_slice()) };
+    for (unit, sets) in &left {
+        unit::make(&job, unit, sets, &mut pipeline, &progress)?;
     }
     progress.finish();
-    if !left.is_empty() {
-        let (made, seconds) = (images(&left), started.elapsed().as_secs_f64());
-        eprintln!("{made} images in {seconds:.1} s: {:.1} images/s", made as f64 / seconds);
+    if images > 0 {
+        let seconds = started.elapsed().as_secs_f64();
+        eprintln!("{images} images in {seconds:.1} s: {:.1} images/s", images as f64 / seconds);
     }
-    finish::when_all_done(config, &units)
+    sets.iter().map(|set| finish::when_all_done(&set.folder, config.images_per_caption, &units)).collect()
 }
 
 fn settings(config: &Config) -> Settings<'_> {
+    // Memory for two branches if any set needs them.
+    let scales = config.sets();
+    let guided = scales.iter().map(|(w, _)| *w).find(|&w| w != 1.0);
     Settings {
         model: &config.model,
         sampler: config.sampler,
         steps: config.steps,
-        guidance_scale: config.guidance_scale,
+        guidance_scale: guided.unwrap_or(1.0),
         negative_prompt: &config.negative_prompt,
         width: config.width,
         height: config.height,
@@ -147,11 +161,11 @@ fn identity(config: &Config, captions: &Captions, pipeline: &Pipeline, noise: Op
     }
 }
 
-fn announce(config: &Config, mine: &[&Unit], left: &[&Unit]) {
+fn announce(config: &Config, mine: usize, left: usize) {
     let ranks = config.ranks;
-    let done = mine.len() - left.len();
+    let done = mine - left;
     let whose =
         if ranks.world_size > 1 { format!(" of rank {} of {}", ranks.rank, ranks.world_size) } else { String::new() };
     let resumed = if done > 0 { format!(", {done} already whole") } else { String::new() };
-    eprintln!("{} shards{whose}{resumed} → {}", mine.len(), config.output.display());
+    eprintln!("{mine} shards{whose}{resumed} → {}", config.output.display());
 }

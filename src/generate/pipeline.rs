@@ -33,6 +33,7 @@ pub struct Settings<'a> {
     pub model: &'a Path,
     pub sampler: SamplerKind,
     pub steps: usize,
+    /// w; 1 for none, and then [`Pipeline::set_guidance_scale`] can set no other.
     pub guidance_scale: f32,
     pub negative_prompt: &'a str,
     /// Pixels; the model's own size when absent.
@@ -69,8 +70,9 @@ pub struct Pipeline {
     sampler: Sampler,
     /// One row per call of the UNet.
     time_table: Vec<Vec<f32>>,
-    /// The other guidance branch and the scale w, unless w is 1.
-    unconditional: Option<(Text, f32)>,
+    guidance_scale: f32,
+    /// The other guidance branch, when the pipeline was opened for one.
+    unconditional: Option<Text>,
     /// Height and width of the latent.
     latent: (usize, usize),
     lanes: Vec<Lane>,
@@ -134,12 +136,13 @@ impl Pipeline {
             unet,
             decoder,
             sampler,
+            guidance_scale: settings.guidance_scale,
             unconditional: None,
             latent,
             lanes,
         };
         if branches == 2 {
-            this.unconditional = Some((this.encode_text(settings.negative_prompt)?, settings.guidance_scale));
+            this.unconditional = Some(this.encode_text(settings.negative_prompt)?);
         }
         Ok(this)
     }
@@ -172,6 +175,15 @@ impl Pipeline {
         captions.par_iter().map(|caption| self.encode_text(caption)).collect()
     }
 
+    /// Draws what follows under guidance scale `w`.
+    ///
+    /// # Panics
+    /// If `w` is not 1 and the pipeline was opened for 1: it has no memory for the other branch.
+    pub fn set_guidance_scale(&mut self, w: f32) {
+        assert!(w == 1.0 || self.unconditional.is_some(), "guidance scale {w} in a pipeline without guidance");
+        self.guidance_scale = w;
+    }
+
     /// Calls of the UNet per image.
     pub fn calls(&self) -> usize {
         self.time_table.len()
@@ -197,7 +209,8 @@ impl Pipeline {
         assert_eq!(keys.len(), texts.len(), "sample: keys of {} images", texts.len());
         let (shares, threads) = self.shares(texts.len());
         let (unet, sampler, latent) = (&self.unet, &self.sampler, self.latent);
-        let (table, unconditional) = (&self.time_table, self.unconditional.as_ref());
+        let (table, w) = (&self.time_table, self.guidance_scale);
+        let unconditional = self.unconditional.as_ref().filter(|_| w != 1.0).map(|text| (text, w));
         let run = |(lane, images, latents): Share<'_>, on_step: &mut dyn FnMut(usize)| {
             let job = Job { unet, sampler, table, unconditional, latent, threads };
             lane.sample(&job, images, latents, on_step)

@@ -180,6 +180,146 @@ fn images_equal_those_of_diffusers() {
     }
 }
 
+/// Every w of a sweep has the bytes that a run of its own gives, and resumes on its own.
+#[test]
+fn a_sweep_is_one_run_per_guidance_scale() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES));
+    let common = ["-m", "2", "--steps", "3", "--sampler", "euler_a", "--images-per-shard", "4", "--batch", "3"];
+    let out = |name: &str| text(&folder.path().join(name));
+    let sweep = |scales: &str| {
+        let all: Vec<&str> = common.iter().copied().chain(["--sweep-guidance", scales]).collect();
+        succeeds(&args(&model, &captions, &out("sweep"), &all))
+    };
+    let printed = sweep("1,2.5,8");
+    assert!(printed.contains("w=2.5: 8 images of 4 captions") && printed.lines().count() == 3, "{printed}");
+    for (w, name) in [("1", "w=1.0"), ("2.5", "w=2.5"), ("8", "w=8.0")] {
+        let all: Vec<&str> = common.iter().copied().chain(["-w", w]).collect();
+        succeeds(&args(&model, &captions, &out(name), &all));
+        assert_same_files(&folder.path().join(name), &folder.path().join("sweep").join(name), name);
+    }
+    // One shard of one set is gone, and one w is new: only those are drawn.
+    let whole = files(&folder.path().join("sweep"));
+    fs::remove_file(folder.path().join("sweep/w=2.5/00001.tar")).unwrap();
+    sweep("1,2.5,8");
+    assert!(files(&folder.path().join("sweep")) == whole);
+    sweep("8,4");
+    let after = files(&folder.path().join("sweep"));
+    assert!(after.contains_key("w=4.0/stats.json") && whole.iter().all(|(name, bytes)| after[name] == *bytes));
+    let both = ["--sweep-guidance", "2", "-w", "3"];
+    fails(&args(&model, &captions, &out("x"), &both), 2, &["--sweep-guidance", "--guidance-scale"]);
+    fails(&args(&model, &captions, &out("x"), &["--sweep-guidance", "2,2"]), 2, &["--sweep-guidance", "2 twice"]);
+    fails(&args(&model, &captions, &out("x"), &["--sweep-guidance", "2,NaN"]), 2, &["--sweep-guidance NaN"]);
+    assert!(!folder.path().join("x").exists());
+}
+
+#[test]
+fn another_sampler_is_another_configuration() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES[..1]));
+    let output = text(&folder.path().join("out"));
+    succeeds(&args(&model, &captions, &output, &["--steps", "2", "--sampler", "dpmpp_2m"]));
+    let other = ["--steps", "2", "--sampler", "dpmpp_2m_karras"];
+    fails(&args(&model, &captions, &output, &other), 2, &["sampler: was \"dpmpp_2m\", now \"dpmpp_2m_karras\""]);
+}
+
+/// Weights that give no picture: a NaN in the UNet's last bias, and a decoder whose last weights are 0.
+#[test]
+fn degenerate_images_are_flagged_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let captions = write_captions(folder.path(), &LINES[..2]);
+    for (name, file, tensor, value, flags) in [
+        ("nan", "unet/diffusion_pytorch_model", "conv_out.bias", 0x7e00u16, vec!["not_finite", "constant"]),
+        ("flat", "vae/diffusion_pytorch_model", "decoder.conv_out.weight", 0, vec!["constant"]),
+    ] {
+        let model = folder.path().join(format!("model {name}"));
+        copy_folder(&root().join("assets/tiny-sd"), &model);
+        let path = model.join(file).with_extension("safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        let (start, end) = {
+            let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+            let info = metadata.info(tensor).unwrap();
+            (8 + header + info.data_offsets.0, 8 + header + info.data_offsets.1)
+        };
+        bytes[start..end].chunks_exact_mut(2).for_each(|half| half.copy_from_slice(&value.to_le_bytes()));
+        fs::write(&path, bytes).unwrap();
+        let output = folder.path().join(name);
+        let printed = succeeds(&args(&text(&model), &captions, &text(&output), &["--steps", "2", "-m", "2"]));
+        let counted = printed.contains("4 images are one single color");
+        assert!(counted && printed.contains("not numbers") == (name == "nan"), "{printed}");
+        let stats: Value = serde_json::from_slice(&fs::read(output.join("stats.json")).unwrap()).unwrap();
+        let not_finite = if name == "nan" { 4 } else { 0 };
+        assert_eq!((&stats["not_finite_images"], &stats["constant_images"]), (&not_finite.into(), &4.into()));
+        for sample in Shards::open(&[output.join("00000.tar")]).unwrap().iter() {
+            assert_eq!(sample.flags().unwrap(), flags, "{}", sample.key());
+        }
+        let table = succeeds(&["inspect", &text(&output)]);
+        assert!(
+            flags.iter().all(|flag| table.contains(&format!("{flag} (4)")) || table.contains("(all 4)")),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn stored_samples_are_drawn_again() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES));
+    let again = text(&folder.path().join("again"));
+    for (name, extra) in [
+        ("png", &["--sampler", "euler_a", "--seed", "9", "-w", "3.3"][..]),
+        ("jpg", &["--format", "jpg", "--quality", "71", "--store-size", "20", "--width", "48", "-w", "1"]),
+        ("negative", &["--negative-prompt", "a photo of a bag", "--sampler", "pndm"]),
+    ] {
+        let output = text(&folder.path().join(name));
+        let all: Vec<&str> = ["--steps", "3", "-m", "3"].iter().chain(extra).copied().collect();
+        succeeds(&args(&model, &captions, &output, &all));
+        for key in ["00000003_002", "00000000_001"] {
+            let words = ["inspect", &output, "--regenerate", key, "--model", &model, "--output", &again];
+            let printed = succeeds(&words);
+            assert!(printed.contains(&format!("{key}: the same picture, byte for byte")), "{printed}");
+            let shards = Shards::open(&[folder.path().join(name)]).unwrap();
+            let stored = shards.iter().find(|sample| sample.key() == key).unwrap();
+            assert_eq!(fs::read(&again).unwrap(), stored.image().unwrap().1);
+        }
+    }
+    let shards = text(&folder.path().join("png"));
+    let again = |key: &str, model: &str, code, needles: &[&str]| {
+        fails(&["inspect", &shards, "--regenerate", key, "--model", model], code, needles)
+    };
+    again("00000009_000", &model, 2, &["00000009_000", "keys here look like 00000000_000"]);
+    fails(&["inspect", &shards, "--regenerate", "00000000_000"], 2, &["--model"]);
+    // Another model: one bit of a weight.
+    let other = folder.path().join("other");
+    copy_folder(&root().join("assets/tiny-sd"), &other);
+    let path = other.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    again("00000000_000", &text(&other), 2, &["another model", "sha256"]);
+    // Another picture than the record leads to: the json tells another seed.
+    let tar = folder.path().join("png/00000.tar");
+    let bytes = fs::read(&tar).unwrap();
+    let mut spoiled = bytes.clone();
+    let at = bytes.windows(8).position(|w| w == b"\"seed\":9").unwrap();
+    spoiled[at + 7] = b'8';
+    fs::write(&tar, &spoiled).unwrap();
+    again("00000000_000", &model, 1, &["another picture", "on average"]);
+    let at = bytes.windows(6).position(|w| w == b"\"seed\"").unwrap();
+    spoiled = bytes;
+    spoiled[at + 1] = b'S';
+    fs::write(&tar, &spoiled).unwrap();
+    again("00000000_000", &model, 3, &["00000000_000", "seed"]);
+    // Given latents are not in the record.
+    let noise = folder.path().join("noise.safetensors");
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 4, 4, 4], &[1; 256]).unwrap();
+    safetensors::serialize_to_file([("noise", view)], None, &noise).unwrap();
+    let (one, output) = (write_captions(folder.path(), &LINES[..1]), text(&folder.path().join("given")));
+    succeeds(&args(&model, &one, &output, &["--steps", "1", "--initial-noise", &text(&noise)]));
+    let words = ["inspect", &output, "--regenerate", "00000000_000", "--model", &model];
+    fails(&words, 3, &["--initial-noise"]);
+}
+
 #[test]
 fn a_folder_belongs_to_one_configuration() {
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,6 @@
 //! `stablerep inspect`: what is in a file.
 
+mod regenerate;
 mod shards;
 mod tensors;
 
@@ -17,7 +18,8 @@ use crate::error::{Error, Result};
 Examples:
   stablerep inspect images/ --sheet sheet.png
   stablerep inspect 'images/{00000..00003}.tar' --check
-  stablerep inspect run/checkpoint.safetensors")]
+  stablerep inspect run/checkpoint.safetensors
+  stablerep inspect images/ --regenerate 00000017_003 --model stable-diffusion-v1-5 --output again.png")]
 pub struct Args {
     /// Shards (a folder of *.tar, a tar, or a pattern such as dir/{00000..00012}.tar), or weights (a .safetensors file or a
     /// folder of them)
@@ -31,10 +33,22 @@ pub struct Args {
     /// Shards: decode every image, not only the headers
     #[arg(long)]
     check: bool,
+    /// Shards: draw this sample again from its record, and say whether it is the stored picture (exit code 1 if not)
+    #[arg(long, value_name = "KEY", requires = "model", conflicts_with_all = ["sheet", "check"])]
+    regenerate: Option<String>,
+    /// With --regenerate: the diffusers folder it was drawn with; another model is refused
+    #[arg(long, value_name = "DIR", requires = "regenerate")]
+    model: Option<PathBuf>,
+    /// With --regenerate: write the new picture here
+    #[arg(long, value_name = "FILE", requires = "regenerate")]
+    output: Option<PathBuf>,
 }
 
 /// Prints a table of what `path` holds. Damage is listed and gives exit code 3.
 pub fn run(args: Args) -> Result<()> {
+    if let (Some(key), Some(model)) = (&args.regenerate, &args.model) {
+        return regenerate::run(&args.path, key, model, args.output.as_deref());
+    }
     match kind(&args.path)? {
         Kind::Shards => shards::inspect(&args.path, args.check, args.sheet.as_deref().map(|path| (path, args.rows))),
         Kind::Tensors(files) => {

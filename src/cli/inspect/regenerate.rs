@@ -1,0 +1,28 @@
+//! `inspect --regenerate`: a stored sample drawn again.
+
+use std::path::Path;
+
+use crate::bail;
+use crate::error::Result;
+use crate::generate::{Comparison, regenerate};
+use crate::shards::Shards;
+use crate::store::write_atomic;
+
+/// Draws `key` again, writes it to `output`, and says whether it is the stored picture; another one is an error.
+pub fn run(path: &Path, key: &str, model: &Path, output: Option<&Path>) -> Result<()> {
+    let shards = Shards::open(&[path.to_path_buf()])?;
+    let made = regenerate(model, &shards, key)?;
+    if let Some(output) = output {
+        write_atomic(output, &made.bytes)?;
+        println!("{key} drawn again: {}", output.display());
+    }
+    match made.comparison {
+        Comparison::SameBytes => println!("{key}: the same picture, byte for byte"),
+        Comparison::SamePixels => println!("{key}: the same pixels, encoded in other bytes"),
+        Comparison::Different { mean, largest } => bail!(
+            Failed,
+            "{key}: another picture than the stored one: 8-bit values differ by {mean:.3} on average, {largest} at most"
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! From drawn pictures to the bytes of a shard.
+
+use super::config::ImageFormat;
+use super::pipeline::Decoded;
+use crate::error::Result;
+use crate::image::{self, Filter, Rgb8};
+
+/// How pictures are stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Encoding {
+    /// Side of the shorter edge; as drawn when absent.
+    pub store_size: Option<usize>,
+    pub format: ImageFormat,
+    /// Of JPEG.
+    pub quality: u8,
+}
+
+/// An image as it goes into the shard.
+pub(super) struct Encoded {
+    pub bytes: Vec<u8>,
+    pub width: usize,
+    pub height: usize,
+    pub not_finite: bool,
+    /// Of one single color as drawn.
+    pub constant: bool,
+}
+
+impl Encoding {
+    pub(super) fn encode(self, decoded: Decoded) -> Result<Encoded> {
+        let Decoded { image, not_finite } = decoded;
+        let constant = image.data.chunks_exact(3).all(|pixel| pixel == &image.data[..3]);
+        let image = match self.store_size {
+            Some(side) => downscale(&image, side)?,
+            None => image,
+        };
+        let bytes = match self.format {
+            ImageFormat::Png => image::encode_png(&image)?,
+            ImageFormat::Jpg => image::encode_jpeg(&image, self.quality)?,
+        };
+        Ok(Encoded { bytes, width: image.width, height: image.height, not_finite, constant })
+    }
+}
+
+/// Shorter edge to `side`, antialiased bicubic as Pillow's `resize`; never enlarges.
+fn downscale(image: &Rgb8, side: usize) -> Result<Rgb8> {
+    let short = image.width.min(image.height);
+    if side >= short {
+        return Ok(image.clone());
+    }
+    let scaled = |edge: usize| ((edge * side) as f64 / short as f64).round() as usize;
+    image::resize(image, scaled(image.width), scaled(image.height), Filter::Bicubic)
+}

@@ -1,0 +1,158 @@
+//! One stored sample, drawn again from its own record.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::CONFIG_FILE;
+use super::config::ImageFormat;
+use super::encode::Encoding;
+use super::pipeline::{Pipeline, Settings};
+use super::sampler::SamplerKind;
+use crate::bail;
+use crate::device::{Device, Plan};
+use crate::error::{Error, Result};
+use crate::image;
+use crate::ops::sampler_step::NoiseKey;
+use crate::rng::{Domain, Stream};
+use crate::shards::Shards;
+
+/// What the sample's json says about how it was drawn.
+#[derive(Debug, Deserialize)]
+struct Record {
+    caption: String,
+    caption_id: u32,
+    image_index: u32,
+    seed: u64,
+    sampler: SamplerKind,
+    steps: usize,
+    guidance_scale: f32,
+    negative_prompt: String,
+    width: usize,
+    height: usize,
+    generated_width: usize,
+    generated_height: usize,
+    model_sha256: String,
+    initial_noise_sha256: Option<String>,
+}
+
+/// What the folder's `generate.json` says besides.
+#[derive(Debug, Default, Deserialize)]
+struct Folder {
+    quality: Option<u8>,
+    initial_noise_sha256: Option<String>,
+}
+
+/// A sample drawn again, beside the stored one.
+#[derive(Clone, Debug)]
+pub struct Regenerated {
+    /// Encoded as the stored picture is.
+    pub bytes: Vec<u8>,
+    pub comparison: Comparison,
+}
+
+/// How the new picture compares with the stored one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Comparison {
+    SameBytes,
+    /// The pixels are equal, the files are not.
+    SamePixels,
+    /// Absolute differences of 8-bit values.
+    Different {
+        mean: f64,
+        largest: u8,
+    },
+}
+
+/// Draws sample `key` of `shards` again with the model in `model`.
+///
+/// # Errors
+/// [`Error::Usage`] for a key that is not there or a model that is another one; [`Error::Data`] for a sample without a full record, or one
+/// that began from latents of a file.
+pub fn regenerate(model: &Path, shards: &Shards, key: &str) -> Result<Regenerated> {
+    let Some(sample) = shards.iter().find(|sample| sample.key() == key) else {
+        let like = shards.iter().next().map_or(String::new(), |first| format!("; keys here look like {}", first.key()));
+        bail!(Usage, "--regenerate {key}: no such sample among {}{like}", shards.len());
+    };
+    let name = sample.name();
+    let Some(json) = sample.member("json") else { bail!(Data, "{name}: has no json that says how it was drawn") };
+    let record: Record = parse(json, &format!("{name}.json: expected what generate records there"))?;
+    let Some((extension, stored)) = sample.image() else { bail!(Data, "{name}: has no picture to compare with") };
+    let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |(path, _)| path);
+    let config = tar.with_file_name(CONFIG_FILE);
+    let folder: Folder = match fs::read(&config) {
+        Ok(bytes) => parse(&bytes, &config.display().to_string())?,
+        Err(_) => Folder::default(),
+    };
+    if record.initial_noise_sha256.is_some() || folder.initial_noise_sha256.is_some() {
+        bail!(Data, "{name}: was drawn from latents of a file (--initial-noise), which its record does not hold");
+    }
+
+    let settings = Settings {
+        model,
+        sampler: record.sampler,
+        steps: record.steps,
+        guidance_scale: record.guidance_scale,
+        negative_prompt: &record.negative_prompt,
+        width: Some(record.generated_width),
+        height: Some(record.generated_height),
+        batch: 1,
+    };
+    let mut memory = Plan::new();
+    let mut pipeline = Pipeline::open(&settings, &mut memory)?;
+    if pipeline.model_sha256() != record.model_sha256 {
+        bail!(
+            Usage,
+            "--model {}: is another model than {name} was drawn with: its sha256 is {}, the sample's {}",
+            model.display(),
+            pipeline.model_sha256(),
+            record.model_sha256
+        );
+    }
+    memory.check(Device::Cpu, "use a machine with more memory")?;
+    let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
+    let mut latent = vec![0.0; pipeline.latent_shape().iter().product()];
+    Stream::new(noise.seed, Domain::InitialNoise, [noise.caption, noise.image, 0]).fill_normal(&mut latent);
+    let text = pipeline.encode_text(&record.caption)?;
+    pipeline.sample(&[&text], &[noise], &mut latent, &mut |_| ())?;
+    let drawn = (record.generated_width, record.generated_height);
+    let encoding = Encoding {
+        store_size: (drawn != (record.width, record.height)).then_some(record.width.min(record.height)),
+        format: if extension.ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpg },
+        quality: folder.quality.unwrap_or(95),
+    };
+    let Some(decoded) = pipeline.decode(&latent)?.pop() else { bail!(Failed, "{name}: the decoder gave no picture") };
+    let bytes = encoding.encode(decoded)?.bytes;
+    let comparison = compare(&bytes, stored, &name)?;
+    Ok(Regenerated { bytes, comparison })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::Data(format!("{what} ({e})")))
+}
+
+fn compare(new: &[u8], stored: &[u8], name: &str) -> Result<Comparison> {
+    if new == stored {
+        return Ok(Comparison::SameBytes);
+    }
+    let (new, stored) = (image::decode(new, "the new picture")?, image::decode(stored, name)?);
+    if (new.width, new.height) != (stored.width, stored.height) {
+        bail!(
+            Data,
+            "{name}: is {}×{} where its json leads to {}×{}",
+            stored.width,
+            stored.height,
+            new.width,
+            new.height
+        );
+    }
+    let differences = || new.data.iter().zip(&stored.data).map(|(a, b)| a.abs_diff(*b));
+    let largest = differences().max().unwrap_or(0);
+    if largest == 0 {
+        return Ok(Comparison::SamePixels);
+    }
+    let mean = differences().map(f64::from).sum::<f64>() / new.data.len() as f64;
+    Ok(Comparison::Different { mean, largest })
+}
