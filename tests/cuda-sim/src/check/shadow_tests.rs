@@ -4,16 +4,16 @@ use crate::check::order::Carried;
 /// Orders what warp `from` did before what warp `to` does next.
 fn sync(order: &mut Order, from: Agent, to: Agent) {
     let mut barrier = Carried::default();
-    order.release(from, &mut barrier);
-    order.acquire(to, &barrier);
+    order.release(from, u32::MAX, &mut barrier);
+    order.acquire(to, u32::MAX, &barrier);
 }
 
 fn write(shadow: &mut Shadow, order: &Order, warp: Agent, at: u32, bytes: u32) -> Result<(), Fault> {
-    shadow.write(&mut Access::warp(order, warp, 1), at, bytes).map_err(|c| c.fault)
+    shadow.write(&mut Access::warp(order, warp, 1), at, bytes, Who::WARP).map_err(|c| c.fault)
 }
 
 fn read(shadow: &mut Shadow, order: &Order, warp: Agent, at: u32, bytes: u32) -> Result<(), Fault> {
-    shadow.read(&mut Access::warp(order, warp, 2), at, bytes).map_err(|c| c.fault)
+    shadow.read(&mut Access::warp(order, warp, 2), at, bytes, Who::WARP).map_err(|c| c.fault)
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn every_reader_must_be_ordered_before_the_next_write() {
     }
     sync(&mut order, 1, 0);
     sync(&mut order, 3, 0);
-    let clash = shadow.write(&mut Access::warp(&order, 0, 9), 32, 4).expect_err("warp 2 was not waited for");
-    assert_eq!(clash.other, Some(Other { agent: 2, pc: 2, write: false }));
+    let clash = shadow.write(&mut Access::warp(&order, 0, 9), 32, 4, Who::WARP).expect_err("warp 2 was not waited for");
+    assert_eq!(clash.other, Some(Other { agent: 2, pc: 2, write: false, lanes: 0 }));
     assert_eq!((clash.fault, clash.address), (Fault::Unordered, 32));
     sync(&mut order, 2, 0);
     assert_eq!(write(&mut shadow, &order, 0, 0, 64), Ok(()));
@@ -78,10 +78,10 @@ fn bytes_of_a_word_have_their_own_history() {
 fn copies_must_be_waited_for_and_generic_writes_fenced() {
     let (mut shadow, mut order) = (Shadow::new(64), Order::new(2));
     let load = order.begin();
-    shadow.write(&mut Access::proxy(&order, 0, load, 5), 0, 32).expect("fresh");
-    let clash = shadow.read(&mut Access::warp(&order, 0, 6), 0, 4).expect_err("in flight");
+    shadow.write(&mut Access::proxy(&order, 0, load, true, 5), 0, 32, Who::WARP).expect("fresh");
+    let clash = shadow.read(&mut Access::warp(&order, 0, 6), 0, 4, Who::WARP).expect_err("in flight");
     assert!(clash.other.is_some_and(|o| order.is_operation(o.agent) && o.write && o.pc == 5));
-    order.wait(0, load);
+    order.wait_together(0, load);
     assert_eq!(read(&mut shadow, &order, 0, 0, 32), Ok(()));
     assert_eq!(read(&mut shadow, &order, 1, 0, 4), Err(Fault::Unordered));
 
@@ -89,25 +89,27 @@ fn copies_must_be_waited_for_and_generic_writes_fenced() {
     write(&mut shadow, &order, 0, 32, 32).expect("fresh");
     let store = order.begin();
     let issue = |shadow: &mut Shadow, order: &Order| {
-        shadow.read(&mut Access::proxy(order, 0, store, 7), 32, 32).map_err(|c| c.fault)
+        shadow.read(&mut Access::proxy(order, 0, store, true, 7), 32, 32, Who::WARP).map_err(|c| c.fault)
     };
     assert_eq!(issue(&mut shadow, &order), Err(Fault::Unfenced));
     order.fence(0);
     assert_eq!(issue(&mut shadow, &order), Ok(()));
     assert_eq!(write(&mut shadow, &order, 0, 40, 4), Err(Fault::Unordered), "the store still reads");
-    order.wait(0, store);
+    order.wait_together(0, store);
     assert_eq!(write(&mut shadow, &order, 0, 40, 4), Ok(()));
     // A load over what the generic proxy only read needs no fence; over what it wrote it does.
     let again = order.begin();
-    assert!(shadow.write(&mut Access::proxy(&order, 0, again, 8), 0, 32).is_ok());
-    let clash = shadow.write(&mut Access::proxy(&order, 0, again, 8), 32, 32).expect_err("unfenced write");
+    assert!(shadow.write(&mut Access::proxy(&order, 0, again, true, 8), 0, 32, Who::WARP).is_ok());
+    let clash =
+        shadow.write(&mut Access::proxy(&order, 0, again, true, 8), 32, 32, Who::WARP).expect_err("unfenced write");
     assert_eq!((clash.fault, clash.address), (Fault::Unfenced, 40));
 }
 
 #[test]
 fn atomics_race_with_plain_accesses_only() {
     let (mut shadow, mut order) = (Shadow::new(8), Order::new(2));
-    let atomic = |shadow: &mut Shadow, order: &Order, w| shadow.write(&mut Access::atomic(order, w, 3), 0, 4);
+    let atomic =
+        |shadow: &mut Shadow, order: &Order, w| shadow.write(&mut Access::atomic(order, w, 3), 0, 4, Who::WARP);
     write(&mut shadow, &order, 0, 0, 4).expect("fresh");
     assert!(atomic(&mut shadow, &order, 1).is_err());
     sync(&mut order, 0, 1);
@@ -155,8 +157,8 @@ fn agrees_with_a_full_history() {
                 let everybody = random(3) != 0;
                 let mut members: Vec<Agent> = (0..4).filter(|w| everybody || *w == warp).collect();
                 members.push(random(4) as Agent);
-                members.iter().for_each(|w| order.release(*w, &mut barrier));
-                members.iter().for_each(|w| order.acquire(*w, &barrier));
+                members.iter().for_each(|w| order.release(*w, u32::MAX, &mut barrier));
+                members.iter().for_each(|w| order.acquire(*w, u32::MAX, &barrier));
                 continue;
             }
             let bytes = 1 << random(4);
@@ -194,8 +196,8 @@ fn sets_in_use_survive_collection() {
     for i in 0..2 * SETS as u32 {
         // Two readers whose clocks move on: new sets all the time, for one word.
         let mut nowhere = Carried::default();
-        order.release(1, &mut nowhere);
-        order.release(2, &mut nowhere);
+        order.release(1, u32::MAX, &mut nowhere);
+        order.release(2, u32::MAX, &mut nowhere);
         for w in [1, 2] {
             read(&mut shadow, &order, w, if i == 0 { 32 } else { 0 }, 4).expect("ordered after the write");
         }

@@ -5,7 +5,7 @@ use super::registers::{Lanes, WideLanes, lanes};
 use super::shared;
 use crate::check::Kind;
 use crate::check::order::Agent;
-use crate::check::shadow;
+use crate::check::shadow::{self, Who};
 use crate::memory::{self, Element};
 use crate::ptx::instruction::{Access, Addr, Space};
 use crate::ptx::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_START, SHARED_WINDOW};
@@ -165,7 +165,7 @@ fn load_as<T: Value>(
                     row[l] = T::from_slice(&from[e * size_of::<T>()..][..size_of::<T>()]);
                 }
                 if access.strong {
-                    shared::acquire_flag(m, at, block, offset);
+                    shared::acquire_flag(m, at, l, block, offset);
                 }
             }
         }
@@ -237,7 +237,7 @@ fn store_as<T: Value>(
                     row[l].to_slice(&mut to[e * size_of::<T>()..][..size_of::<T>()]);
                 }
                 if access.strong {
-                    shared::release_flag(m, at, block, offset);
+                    shared::release_flag(m, at, l, block, offset);
                 }
             }
         }
@@ -286,28 +286,33 @@ fn note_shared(
         count_shared(m, at.mask, addresses, bytes, write);
     }
     let agent = at.warp as Agent;
-    let mut l = 0;
-    while l < 32 {
-        if at.mask >> l & 1 == 0 {
-            l += 1;
-            continue;
-        }
-        // The run of lanes that go on where the last one ended.
-        let first = l;
-        while l + 1 < 32 && at.mask >> (l + 1) & 1 == 1 && addresses[l + 1] == addresses[l] + bytes as u64 {
+    let mut rest = at.mask;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        // The run of lanes that go on where the last one ended, or all lanes that access the same.
+        let mut l = first;
+        while l + 1 < 32 && rest >> (l + 1) & 1 == 1 && addresses[l + 1] == addresses[l] + bytes as u64 {
             l += 1;
         }
         l += 1;
         let mut run = l - first;
+        let mut who = Who::Run { first: first as u32, bytes: bytes as u32 };
+        let mut done = ((1u64 << l) - (1 << first)) as u32;
+        if run == 1 {
+            done = same_address(rest, addresses, first);
+            who = Who::Mask(done);
+        }
         let (block, offset) = match shared::place(m, at, first, addresses[first], bytes * run) {
             Ok(place) => place,
             // Some lane of the run is outside: the lane alone says which.
             Err(_) => {
-                l = first + 1;
                 run = 1;
+                done = 1 << first;
+                who = Who::Mask(done);
                 shared::place(m, at, first, addresses[first], bytes)?
             }
         };
+        rest &= !done;
         let mut noted = match access.strong {
             true => shadow::Access::atomic(&m.order, agent, at.pc),
             false => shadow::Access::warp(&m.order, agent, at.pc),
@@ -315,12 +320,15 @@ fn note_shared(
         let shadow = &mut m.blocks[block].shadow;
         let (offset32, bytes32) = (offset as u32, (bytes * run) as u32);
         let result = match write {
-            true => shadow.write(&mut noted, offset32, bytes32),
+            true => shadow.write(&mut noted, offset32, bytes32, who),
             // `used_bytes_mask` on shared memory: bytes that do not matter may be unwritten.
-            false if access.used != u64::MAX => (0..bytes * run)
-                .filter(|i| access.used >> (i % bytes) & 1 == 1)
-                .try_for_each(|i| shadow.read(&mut noted, (offset + i) as u32, 1)),
-            false => shadow.read(&mut noted, offset32, bytes32),
+            false if access.used != u64::MAX => {
+                (0..bytes * run).filter(|i| access.used >> (i % bytes) & 1 == 1).try_for_each(|i| {
+                    let lanes = if run == 1 { done } else { 1 << (first + i / bytes) };
+                    shadow.read(&mut noted, (offset + i) as u32, 1, Who::Mask(lanes))
+                })
+            }
+            false => shadow.read(&mut noted, offset32, bytes32, who),
         };
         if let Err(clash) = result {
             let lane = first + (clash.address as usize).saturating_sub(offset) / bytes;
@@ -328,6 +336,16 @@ fn note_shared(
         }
     }
     Ok(())
+}
+
+/// The lanes whose address is that of lane `first`.
+#[inline(always)]
+fn same_address(mask: u32, addresses: &WideLanes, first: usize) -> u32 {
+    let mut same = 0;
+    for (l, address) in addresses.iter().enumerate() {
+        same |= u32::from(*address == addresses[first]) << l;
+    }
+    same & mask
 }
 
 /// Refuses lanes of one instruction that store different values to one address.

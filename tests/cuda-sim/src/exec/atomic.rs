@@ -57,9 +57,9 @@ fn elsewhere(
         let place = match space {
             Space::Shared => {
                 let place = shared::place(m, at, l, addresses[l], bytes)?;
-                shared::note(m, at, Some(l), place, bytes, false, true)?;
-                shared::note(m, at, Some(l), place, bytes, true, true)?;
-                shared::acquire_flag(m, at, place.0, place.1);
+                shared::note(m, at, l, place, bytes, false, true)?;
+                shared::note(m, at, l, place, bytes, true, true)?;
+                shared::acquire_flag(m, at, l, place.0, place.1);
                 Some(place)
             }
             Space::Local => None,
@@ -84,7 +84,7 @@ fn elsewhere(
             old[e][l] = before;
         }
         if let Some((block, offset)) = place {
-            shared::release_flag(m, at, block, offset);
+            shared::release_flag(m, at, l, block, offset);
         }
     }
     // A spin on a shared flag lets others run.

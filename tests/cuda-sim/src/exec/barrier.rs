@@ -19,8 +19,8 @@ pub struct NamedBarrier {
     everybody: bool,
     arrived: u32,
     carried: Carried,
-    /// Warps that wait, to be ordered after all arrivals.
-    waiting: Vec<usize>,
+    /// Warps that wait and their lanes that do, to be ordered after all arrivals.
+    waiting: Vec<(usize, u32)>,
     /// `barrier.red`: how many predicates were true.
     mode: Option<BarrierMode>,
     trues: u32,
@@ -82,7 +82,7 @@ pub fn run(m: &mut Machine, at: &At, b: &Barrier) -> Result<Flow, Fault> {
     }
     (barrier.expected, barrier.everybody) = (threads, everybody);
     barrier.arrived += share;
-    m.order.release(at.warp as Agent, &mut barrier.carried);
+    m.order.release(at.warp as Agent, at.mask, &mut barrier.carried);
     let reduces = !matches!(b.mode, BarrierMode::Sync | BarrierMode::Arrive);
     if reduces {
         if barrier.mode.is_some_and(|mode| mode != b.mode) {
@@ -96,7 +96,7 @@ pub fn run(m: &mut Machine, at: &At, b: &Barrier) -> Result<Flow, Fault> {
         complete(m, at.block, id as usize);
         return Ok(Flow::Next);
     }
-    barrier.waiting.push(at.warp);
+    barrier.waiting.push((at.warp, at.mask));
     let warp = &mut m.warps[at.warp];
     let current = warp.current;
     warp.splits[current].pc = at.pc + 1;
@@ -133,8 +133,8 @@ fn complete(m: &mut Machine, block: usize, id: usize) {
     }
     m.polls = 0;
     let NamedBarrier { carried, waiting, mode, trues, receivers, expected, .. } = std::mem::take(barrier);
-    for w in waiting {
-        m.order.acquire(w as Agent, &carried);
+    for (w, lanes) in waiting {
+        m.order.acquire(w as Agent, lanes, &carried);
         m.warps[w].wake(Wait::Barrier(id as u8));
     }
     for (w, mask, d, p) in receivers {

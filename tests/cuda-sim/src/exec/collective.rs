@@ -5,6 +5,7 @@ use super::registers::{Lanes, WideLanes, lanes};
 use super::run::{self, diverge, set_predicate};
 use super::warp::Wait;
 use crate::check::Kind;
+use crate::check::order::Agent;
 use crate::ptx::instruction::{AtomicOp, Op, Reg, ShflMode, Shuffle, VoteMode};
 
 pub fn run(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
@@ -25,6 +26,7 @@ pub fn run(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
     let mut complete = 0;
     for group in groups.iter().filter(|g| g.complete) {
         execute(m, &At { mask: group.lanes, ..*at }, op);
+        m.order.sync(at.warp as Agent, group.lanes);
         complete |= group.lanes;
     }
     if complete == at.mask {
@@ -79,7 +81,7 @@ fn gather(m: &Machine, at: &At, members: Reg) -> Result<Vec<Group>, Fault> {
 /// `bar.warp.sync` may be reached at different places: true if these lanes were the last.
 fn meet_elsewhere(m: &mut Machine, at: &At, group: &Group) -> bool {
     let wait = Wait::Members(group.members);
-    let clock = m.order.clock(at.warp as u16);
+    let clock = m.order.clock(at.warp as Agent);
     let warp = &mut m.warps[at.warp];
     let is_barrier = |pc: u32| matches!(m.code.instructions[pc as usize].op, Op::WarpBarrier { .. });
     let there = |s: &&mut super::warp::Split| s.wait == wait && is_barrier(s.pc);
@@ -95,6 +97,7 @@ fn meet_elsewhere(m: &mut Machine, at: &At, group: &Group) -> bool {
         split.known = clock;
     }
     warp.current = usize::MAX;
+    m.order.sync(at.warp as Agent, lanes);
     true
 }
 

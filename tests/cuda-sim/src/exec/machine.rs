@@ -193,6 +193,7 @@ impl<'a> Machine<'a> {
             global_polls: 0,
         };
         for w in 0..machine.warps.len() {
+            machine.order.set_live(w as Agent, machine.warps[w].lanes);
             special::fill_constants(&mut machine, w);
         }
         machine

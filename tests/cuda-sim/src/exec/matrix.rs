@@ -7,7 +7,7 @@ use super::run;
 use super::shared;
 use crate::check::Kind;
 use crate::check::order::Agent;
-use crate::check::shadow;
+use crate::check::shadow::{self, Who};
 use crate::matrix::ldmatrix;
 use crate::ptx::instruction::{MatrixAccess, Mma, Reg};
 
@@ -47,8 +47,8 @@ impl Rows {
         for &(lane, block, offset) in self.each() {
             let shadow = &mut m.blocks[block].shadow;
             let result = match write {
-                true => shadow.write(&mut access, offset as u32, ROW as u32),
-                false => shadow.read(&mut access, offset as u32, ROW as u32),
+                true => shadow.write(&mut access, offset as u32, ROW as u32, Who::Mask(1 << lane)),
+                false => shadow.read(&mut access, offset as u32, ROW as u32, Who::Mask(1 << lane)),
             };
             if let Err(clash) = result {
                 return Err(shared::clash(m, Some(lane), block, clash, write));
@@ -112,6 +112,7 @@ pub fn transpose(m: &mut Machine, at: &At, d: Reg, a: Reg) -> Result<Flow, Fault
     let registers = &mut m.warps[at.warp].registers;
     let values = ldmatrix::transpose(registers.row(a));
     registers.store(d, &values, at.mask);
+    m.order.sync(at.warp as Agent, at.mask);
     Ok(Flow::Next)
 }
 
@@ -120,6 +121,7 @@ pub fn mma(m: &mut Machine, at: &At, op: &Mma) -> Result<Flow, Fault> {
         return Ok(run::wait_aligned(m, at));
     }
     m.stats.mma += 1;
+    m.order.sync(at.warp as Agent, at.mask);
     let registers = &mut m.warps[at.warp].registers;
     if op.form.is_f64() {
         let fetch = |regs: &[Reg]| -> Vec<WideLanes> { regs.iter().map(|r| *registers.wide(*r)).collect() };

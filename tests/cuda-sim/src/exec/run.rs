@@ -247,6 +247,7 @@ fn strand(m: &mut Machine, w: usize, chosen: usize) {
 
 /// Lanes have exited: barriers expect fewer, and aligned instructions may now have all lanes.
 fn after_exit(m: &mut Machine, w: usize) {
+    m.order.set_live(w as Agent, m.warps[w].live());
     for split in &mut m.warps[w].splits {
         if matches!(split.wait, Wait::Aligned | Wait::Members(_)) {
             split.wait = Wait::Ready;

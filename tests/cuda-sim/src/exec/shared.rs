@@ -6,7 +6,7 @@ use super::machine::{At, Fault, Machine};
 use super::special::block_of;
 use crate::check::Kind;
 use crate::check::order::{Agent, Carried};
-use crate::check::shadow::{Access, Clash};
+use crate::check::shadow::{Access, Clash, Who};
 use crate::ptx::SHARED_START;
 
 /// What strong stores to shared memory carry to the strong loads of the same word, by block and word.
@@ -71,7 +71,7 @@ pub fn clash(m: &Machine, lane: Option<usize>, block: usize, clash: Clash, write
 pub fn note(
     m: &mut Machine,
     at: &At,
-    lane: Option<usize>,
+    lane: usize,
     (block, offset): (usize, usize),
     bytes: usize,
     write: bool,
@@ -79,24 +79,24 @@ pub fn note(
 ) -> Result<(), Fault> {
     let agent = at.warp as Agent;
     let mut access = if strong { Access::atomic(&m.order, agent, at.pc) } else { Access::warp(&m.order, agent, at.pc) };
-    let shadow = &mut m.blocks[block].shadow;
+    let (shadow, who) = (&mut m.blocks[block].shadow, Who::Mask(1 << lane));
     let result = if write {
-        shadow.write(&mut access, offset as u32, bytes as u32)
+        shadow.write(&mut access, offset as u32, bytes as u32, who)
     } else {
-        shadow.read(&mut access, offset as u32, bytes as u32)
+        shadow.read(&mut access, offset as u32, bytes as u32, who)
     };
-    result.map_err(|c| clash(m, lane, block, c, write))
+    result.map_err(|c| clash(m, Some(lane), block, c, write))
 }
 
 /// A strong store: what came before it is ordered before whoever reads the flag.
-pub fn release_flag(m: &mut Machine, at: &At, block: usize, offset: usize) {
+pub fn release_flag(m: &mut Machine, at: &At, lane: usize, block: usize, offset: usize) {
     let carried = m.flags.entry((block, offset as u32 / 4)).or_default();
-    m.order.release(at.warp as Agent, carried);
+    m.order.release(at.warp as Agent, 1 << lane, carried);
 }
 
 /// A strong load.
-pub fn acquire_flag(m: &mut Machine, at: &At, block: usize, offset: usize) {
+pub fn acquire_flag(m: &mut Machine, at: &At, lane: usize, block: usize, offset: usize) {
     if let Some(carried) = m.flags.get(&(block, offset as u32 / 4)) {
-        m.order.acquire(at.warp as Agent, carried);
+        m.order.acquire(at.warp as Agent, 1 << lane, carried);
     }
 }

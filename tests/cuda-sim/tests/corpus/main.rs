@@ -2,6 +2,7 @@
 
 mod bugs;
 mod compiled;
+mod lanes;
 mod machine;
 mod programs;
 mod scalar;

@@ -38,9 +38,9 @@ pub(super) fn execute(m: &mut Machine, at: &At, mbarrier: &Mbarrier) -> Result<F
     if let MbarrierOp::Wait { .. } = mbarrier.op {
         return wait(m, at, &mbarrier.op, &targets);
     }
-    let by = operator(at);
     let mut tokens = [0u64; 32];
     for l in lanes(at.mask) {
+        let by = Operator { lanes: 1 << l, ..operator(at) };
         let (block, offset) = targets[l];
         let value = |m: &Machine, r: u32| m.warps[at.warp].registers.row(r)[l];
         let operands = match &mbarrier.op {
@@ -77,16 +77,20 @@ pub(super) fn execute(m: &mut Machine, at: &At, mbarrier: &Mbarrier) -> Result<F
 /// programs must live with both, so it is left to chance.
 fn wait(m: &mut Machine, at: &At, op: &MbarrierOp, targets: &[(usize, u32); 32]) -> Result<Flow, Fault> {
     let MbarrierOp::Wait { p, phase, parity, suspend } = *op else { unreachable!("called for waits") };
-    let by = operator(at);
-    let (mut complete, mut missing) = (0u32, None);
-    for l in lanes(at.mask) {
+    let (mut complete, mut missing, mut rest) = (0u32, None, at.mask);
+    while rest != 0 {
+        let l = rest.trailing_zeros() as usize;
         let (block, offset) = targets[l];
         if block != at.block {
             return Err(Fault::lane(Kind::Cluster, l, "waits for another block's mbarrier"));
         }
-        // Lanes mostly wait for the same.
         let registers = &m.warps[at.warp].registers;
-        let token = if parity { u64::from(registers.row(phase)[l]) } else { registers.wide(phase)[l] };
+        let token = |l: usize| if parity { u64::from(registers.row(phase)[l]) } else { registers.wide(phase)[l] };
+        // Lanes mostly wait for the same.
+        let alike = |other: &usize| targets[*other] == targets[l] && token(*other) == token(l);
+        let group = lanes(rest).filter(alike).fold(0u32, |group, l| group | 1 << l);
+        rest &= !group;
+        let (by, token) = (Operator { lanes: group, ..operator(at) }, token(l));
         let range = shared_range(m);
         let Machine { blocks, units, order, .. } = m;
         let own = &mut blocks[block];
@@ -97,7 +101,7 @@ fn wait(m: &mut Machine, at: &At, op: &MbarrierOp, targets: &[(usize, u32); 32])
             false => object.wait_token(by, order, &mut shared, offset, token),
         };
         match done.map_err(|violation| fault(m, Some(l), violation))? {
-            true => complete |= 1 << l,
+            true => complete |= group,
             false => missing = Some((block as u32) << 24 | offset),
         }
     }

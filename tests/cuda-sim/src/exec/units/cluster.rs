@@ -51,7 +51,7 @@ pub(super) fn arrive(m: &mut Machine, at: &At, release: bool, aligned: bool) -> 
         barrier.phase_of[at.warp][l] = barrier.phase;
     }
     if release {
-        m.order.release(at.warp as Agent, &mut barrier.arriving);
+        m.order.release(at.warp as Agent, at.mask, &mut barrier.arriving);
     }
     recheck(m);
     Ok(Flow::Next)
@@ -71,7 +71,7 @@ pub(super) fn wait(m: &mut Machine, at: &At, aligned: bool) -> Result<Flow, Faul
         return Ok(m.block(at, Wait::Unit(CLUSTER_BARRIER)));
     }
     barrier.owes_wait[at.warp] &= !at.mask;
-    m.order.acquire(at.warp as Agent, &barrier.completed);
+    m.order.acquire(at.warp as Agent, at.mask, &barrier.completed);
     Ok(Flow::Next)
 }
 

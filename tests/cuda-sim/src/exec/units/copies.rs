@@ -32,7 +32,7 @@ pub(super) fn cp_async(m: &mut Machine, at: &At, copy: &CpAsync) -> Result<Flow,
         if block != at.block {
             return Err(Fault::lane(Kind::Cluster, l, "cp.async into another block's shared memory"));
         }
-        parts.push(LaneCopy { to: offset as u32, from: from[l], bytes, read });
+        parts.push(LaneCopy { lane: l as u32, to: offset as u32, from: from[l], bytes, read });
     }
     let (flights, mut s) = surroundings(m);
     flights.copy(&mut s, operator(at), at.block, parts.into()).map_err(|v| fault(m, None, v))?;
@@ -47,9 +47,10 @@ pub(super) fn arrive(m: &mut Machine, at: &At, addr: &Addr, noinc: bool) -> Resu
         let target = targets[rest.trailing_zeros() as usize];
         let group = lanes(rest).filter(|l| targets[*l] == target).fold(0u32, |group, l| group | 1 << l);
         rest &= !group;
+        let by = Operator { lanes: group, ..operator(at) };
         let (flights, mut s) = surroundings(m);
         let (block, offset) = target;
-        let done = flights.arrive_after_copies(&mut s, operator(at), block, offset, group.count_ones(), noinc);
+        let done = flights.arrive_after_copies(&mut s, by, block, offset, group.count_ones(), noinc);
         done.map_err(|v| fault(m, Some(group.trailing_zeros() as usize), v))?;
     }
     issued(m)
@@ -62,10 +63,9 @@ pub(super) fn commit(m: &mut Machine, at: &At, kind: GroupKind) -> Result<Flow, 
 
 pub(super) fn wait(m: &mut Machine, at: &At, kind: GroupKind, keep: Option<u32>, reads: bool) -> Result<Flow, Fault> {
     let (flights, mut s) = surroundings(m);
-    let warp = at.warp as Agent;
     let done = match keep {
-        Some(keep) => flights.wait(&mut s, warp, kind, keep, reads),
-        None => flights.wait_all(&mut s, warp),
+        Some(keep) => flights.wait(&mut s, operator(at), kind, keep, reads),
+        None => flights.wait_all(&mut s, operator(at)),
     };
     done.map_err(|v| fault(m, None, v))?;
     moved(m);
@@ -77,7 +77,7 @@ pub(super) fn bulk(m: &mut Machine, at: &At, copy: &BulkCopy) -> Result<Flow, Fa
     let mbarrier = copy.mbarrier.as_ref().map(|addr| addresses(m, at.warp, addr));
     for l in lanes(at.mask) {
         let bytes = m.warps[at.warp].registers.row(copy.bytes)[l];
-        let by = operator(at);
+        let by = Operator { lanes: 1 << l, ..operator(at) };
         let shared = |m: &Machine, address: u64| shared_place(m, at, l, address);
         let done = match (copy.dst.space, copy.src.space) {
             (Space::Shared, Space::Global) => {
@@ -145,7 +145,7 @@ pub(super) fn tensor(m: &mut Machine, at: &At, copy: &TensorCopy) -> Result<Flow
         let bytes = map.box_bytes();
         let global = Global::Tensor(Box::new(TensorBox { map, coordinates, offsets }));
         let (block, offset) = shared_place(m, at, l, shared[l])?;
-        let by = operator(at);
+        let by = Operator { lanes: 1 << l, ..operator(at) };
         let done = match copy.kind {
             TensorKind::Load => {
                 let signal = shared_place(m, at, l, mbarrier.map_or(0, |a| a[l]))?;

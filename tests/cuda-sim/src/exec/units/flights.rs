@@ -11,7 +11,7 @@ use super::mbarrier::{Mbarriers, Operator};
 use super::violation::{Checked, SharedMemory, Violation};
 use crate::check::Kind;
 use crate::check::order::{Agent, Carried, Operation, Order};
-use crate::check::shadow::Access;
+use crate::check::shadow::{Access, Who};
 use crate::memory::{Tlb, Update};
 
 /// What copies work on: order, shared memory and mbarriers of the cluster's blocks, and global memory.
@@ -25,6 +25,7 @@ pub struct Surroundings<'a, 'm> {
 /// One lane's part of `cp.async`.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneCopy {
+    pub lane: u32,
     pub to: u32,
     pub from: u64,
     /// Bytes written, and how many of them are read; the others are zero.
@@ -107,7 +108,7 @@ impl Flights {
             aligned(lane.to as u64, lane.bytes, "cp.async destination")?;
             aligned(lane.from, lane.bytes, "cp.async source")?;
             shared.check(lane.to, lane.bytes, "cp.async")?;
-            let noted = shared.shadow.write(&mut access, lane.to, lane.bytes);
+            let noted = shared.shadow.write(&mut access, lane.to, lane.bytes, Who::Mask(1 << lane.lane));
             noted.map_err(|clash| Violation::clash(clash, &format!("cp.async by warp {}", by.warp), s.order))?;
         }
         self.flights.push(Flight { operation, by, block, body: Body::Lanes(lanes) });
@@ -131,7 +132,7 @@ impl Flights {
         let increment = if noinc { 0 } else { count };
         s.mbarriers[block].increment(by, s.order, &mut s.shared[block], at, increment)?;
         let mut brought = Carried::default();
-        s.order.release(by.warp, &mut brought);
+        s.order.release(by.warp, by.lanes, &mut brought);
         let operation = s.order.begin();
         self.flights.push(Flight { operation, by, block, body: Body::Arrive { block, at, count, brought } });
         Ok(())
@@ -162,8 +163,8 @@ impl Flights {
             shared.alive("bulk copy")?;
             shared.check(to, bytes, "bulk copy")?;
             s.mbarriers[target].check_signal(by, s.order, shared, signal)?;
-            let mut access = Access::proxy(s.order, by.warp, operation, by.pc);
-            let noted = shared.shadow.write(&mut access, to, bytes);
+            let mut access = Access::proxy(s.order, by.warp, operation, false, by.pc);
+            let noted = shared.shadow.write(&mut access, to, bytes, Who::Mask(by.lanes));
             noted.map_err(|clash| Violation::clash(clash, "bulk copy writes", s.order))?;
         }
         self.flights.push(Flight { operation, by, block, body: Body::Load { from, to, blocks, signal } });
@@ -193,10 +194,10 @@ impl Flights {
         for (block, at, write) in [(block, from, false), (target, to, true)] {
             let shared = &mut s.shared[block];
             shared.check(at, bytes, "bulk copy")?;
-            let mut access = Access::proxy(s.order, by.warp, operation, by.pc);
+            let mut access = Access::proxy(s.order, by.warp, operation, false, by.pc);
             let noted = match write {
-                true => shared.shadow.write(&mut access, at, bytes),
-                false => shared.shadow.read(&mut access, at, bytes),
+                true => shared.shadow.write(&mut access, at, bytes, Who::Mask(by.lanes)),
+                false => shared.shadow.read(&mut access, at, bytes, Who::Mask(by.lanes)),
             };
             let what = if write { "bulk copy writes" } else { "bulk copy reads" };
             noted.map_err(|clash| Violation::clash(clash, what, s.order))?;
@@ -229,8 +230,8 @@ impl Flights {
         let operation = self.open(s.order, by, GroupKind::Bulk);
         let shared = &mut s.shared[block];
         shared.check(from, bytes, "bulk copy")?;
-        let mut access = Access::proxy(s.order, by.warp, operation, by.pc);
-        let noted = shared.shadow.read(&mut access, from, bytes);
+        let mut access = Access::proxy(s.order, by.warp, operation, true, by.pc);
+        let noted = shared.shadow.read(&mut access, from, bytes, Who::Mask(by.lanes));
         noted.map_err(|clash| Violation::clash(clash, "bulk copy reads", s.order))?;
         self.flights.push(Flight { operation, by, block, body: Body::Store { from, to, reduce, data: None } });
         Ok(())
@@ -248,7 +249,15 @@ impl Flights {
     ///
     /// # Errors
     /// What the copies find when they land.
-    pub fn wait(&mut self, s: &mut Surroundings, warp: Agent, kind: GroupKind, keep: u32, reads_only: bool) -> Checked {
+    pub fn wait(
+        &mut self,
+        s: &mut Surroundings,
+        by: Operator,
+        kind: GroupKind,
+        keep: u32,
+        reads_only: bool,
+    ) -> Checked {
+        let warp = by.warp;
         let groups = &self.groups[warp as usize][kind as usize];
         let count = groups.committed.len().saturating_sub(keep as usize);
         for i in 0..count {
@@ -258,7 +267,7 @@ impl Flights {
             } else {
                 self.land_all(s, operation)?;
             }
-            s.order.wait(warp, operation);
+            s.order.wait(warp, by.lanes, operation);
         }
         let groups = &mut self.groups[warp as usize][kind as usize];
         if reads_only {
@@ -274,11 +283,11 @@ impl Flights {
     ///
     /// # Errors
     /// As [`Flights::wait`].
-    pub fn wait_all(&mut self, s: &mut Surroundings, warp: Agent) -> Checked {
-        if self.groups[warp as usize][GroupKind::Copy as usize].open.is_some() {
-            self.commit(s.order, warp, GroupKind::Copy);
+    pub fn wait_all(&mut self, s: &mut Surroundings, by: Operator) -> Checked {
+        if self.groups[by.warp as usize][GroupKind::Copy as usize].open.is_some() {
+            self.commit(s.order, by.warp, GroupKind::Copy);
         }
-        self.wait(s, warp, GroupKind::Copy, 0, false)
+        self.wait(s, by, GroupKind::Copy, 0, false)
     }
 
     /// Lands the `index`-th copy in flight.

@@ -3,7 +3,7 @@
 use super::violation::{Checked, SharedMemory, Violation};
 use crate::check::Kind;
 use crate::check::order::{Agent, Carried, Operation, Order};
-use crate::check::shadow::Access;
+use crate::check::shadow::{Access, Who};
 
 /// Largest arrival count, and largest magnitude of a transaction count.
 const LIMIT: i64 = (1 << 20) - 1;
@@ -36,6 +36,7 @@ pub struct Mbarriers {
 #[derive(Clone, Copy, Debug)]
 pub struct Operator {
     pub warp: Agent,
+    pub lanes: u32,
     /// Index of the instruction.
     pub pc: u32,
 }
@@ -63,7 +64,7 @@ impl Mbarriers {
             self.objects.swap_remove(i);
         }
         let mut access = Access::warp(order, by.warp, by.pc);
-        let written = shared.shadow.write(&mut access, at, 8);
+        let written = shared.shadow.write(&mut access, at, 8, Who::Mask(by.lanes));
         written.map_err(|c| Violation::clash(c, &format!("mbarrier.init by warp {}", by.warp), order))?;
         shared.bytes[at as usize..][..8].copy_from_slice(&contents(at));
         self.objects.push(Mbarrier {
@@ -87,7 +88,7 @@ impl Mbarriers {
     pub fn invalidate(&mut self, by: Operator, order: &Order, shared: &mut SharedMemory, at: u32) -> Checked {
         let i = self.live(shared, at)?;
         let mut access = Access::warp(order, by.warp, by.pc);
-        let written = shared.shadow.write(&mut access, at, 8);
+        let written = shared.shadow.write(&mut access, at, 8, Who::Mask(by.lanes));
         written.map_err(|c| Violation::clash(c, &format!("mbarrier.inval by warp {}", by.warp), order))?;
         self.objects.swap_remove(i);
         shared.bytes[at as usize..][..8].fill(0);
@@ -118,7 +119,7 @@ impl Mbarriers {
             return Err(misuse(at, text));
         }
         let token = (object.phase as u64) << 32 | object.pending as u64;
-        order.release(by.warp, &mut object.arriving);
+        order.release(by.warp, by.lanes, &mut object.arriving);
         object.pending -= count;
         if drop {
             object.expected -= count;
@@ -233,7 +234,7 @@ impl Mbarriers {
         // The phase of the other parity is the one before the current.
         let complete = object.phase & 1 != parity & 1;
         if complete {
-            order.acquire(by.warp, &object.completed);
+            order.acquire(by.warp, by.lanes, &object.completed);
         }
         Ok(complete)
     }
@@ -257,7 +258,7 @@ impl Mbarriers {
             return Err(misuse(at, format!("is waited for with a token {behind} phases old")));
         }
         if behind == 1 {
-            order.acquire(by.warp, &object.completed);
+            order.acquire(by.warp, by.lanes, &object.completed);
         }
         Ok(behind == 1)
     }
@@ -317,7 +318,7 @@ impl Mbarriers {
             return Err(Violation::new(Kind::SharedRace, text));
         }
         let mut access = Access::atomic(order, by.warp, by.pc);
-        let noted = shared.shadow.write(&mut access, at, 8);
+        let noted = shared.shadow.write(&mut access, at, 8, Who::Mask(by.lanes));
         noted.map_err(|c| Violation::clash(c, &format!("{what} by warp {}", by.warp), order))?;
         Ok(i)
     }

@@ -9,7 +9,7 @@ struct Bench {
 }
 
 fn by(warp: Agent) -> Operator {
-    Operator { warp, pc: 1 }
+    Operator { warp, lanes: u32::MAX, pc: 1 }
 }
 
 fn empty() -> Bench {
@@ -22,8 +22,8 @@ fn bench(count: u32) -> Bench {
     let mut b = empty();
     b.init(8, count).expect("fresh");
     let mut barrier = Carried::default();
-    b.order.release(0, &mut barrier);
-    b.order.acquire(1, &barrier);
+    b.order.release(0, u32::MAX, &mut barrier);
+    b.order.acquire(1, u32::MAX, &barrier);
     b
 }
 

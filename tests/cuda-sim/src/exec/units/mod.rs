@@ -106,7 +106,7 @@ fn surroundings<'s, 'a>(m: &'s mut Machine<'a>) -> (&'s mut Flights, Surrounding
 }
 
 fn operator(at: &At) -> Operator {
-    Operator { warp: at.warp as Agent, pc: at.pc }
+    Operator { warp: at.warp as Agent, lanes: at.mask, pc: at.pc }
 }
 
 pub fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {

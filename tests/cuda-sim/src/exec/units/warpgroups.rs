@@ -29,6 +29,7 @@ pub(super) fn fence(m: &mut Machine, at: &At) -> Result<Flow, Fault> {
     }
     let (group, member) = warpgroup(m, at)?;
     group.fence(member);
+    m.order.sync(at.warp as Agent, at.mask);
     Ok(Flow::Next)
 }
 
@@ -59,7 +60,10 @@ pub(super) fn wait(m: &mut Machine, at: &At, keep: u32) -> Result<Flow, Fault> {
     let [a, b, c, d] = &mut warps[first..first + 4] else { unreachable!("four warps were asked for") };
     let files = [a, b, c, d].map(|warp| warp.registers.rows_mut());
     match group.wait(in_block % 4, keep, order, &shared, files) {
-        Ok(true) => Ok(Flow::Next),
+        Ok(true) => {
+            m.order.sync(at.warp as Agent, at.mask);
+            Ok(Flow::Next)
+        }
         Ok(false) => Ok(m.block(at, Wait::Unit(WARPGROUP))),
         Err(v) => Err(fault(m, None, v)),
     }

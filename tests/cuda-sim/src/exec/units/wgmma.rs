@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::violation::{Checked, SharedMemory, Violation};
 use crate::check::Kind;
 use crate::check::order::{Agent, Common, Operation, Order};
-use crate::check::shadow::Access;
+use crate::check::shadow::{Access, Who};
 use crate::matrix::Descriptor;
 use crate::matrix::wgmma::{Scratch, Wgmma};
 use crate::num::warp::Lanes;
@@ -179,7 +179,7 @@ impl Warpgroup {
         }
         self.run_until(end, shared, files)?;
         for index in self.warps[warp].waited..target {
-            order.wait(self.first + warp as Agent, self.groups[(index - self.retired) as usize].operation);
+            order.wait_together(self.first + warp as Agent, self.groups[(index - self.retired) as usize].operation);
         }
         self.warps[warp].waited = target;
         self.warps[warp].done = end;
@@ -289,7 +289,7 @@ impl Warpgroup {
             }
             for &at in &self.scratch.pieces {
                 shared.check(at, 16, name)?;
-                let noted = shared.shadow.read(&mut access, at, 16);
+                let noted = shared.shadow.read(&mut access, at, 16, Who::WARP);
                 noted.map_err(|clash| Violation::clash(clash, name, order))?;
             }
         }

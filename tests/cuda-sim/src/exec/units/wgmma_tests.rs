@@ -1,6 +1,6 @@
 use super::*;
 use crate::check::order::Carried;
-use crate::check::shadow::Shadow;
+use crate::check::shadow::{Shadow, Who};
 use crate::matrix::{Accumulator, Element, Swizzle};
 
 struct Bench {
@@ -23,10 +23,10 @@ fn bench() -> Bench {
         files: vec![vec![[0; 32]; 8]; 4],
     };
     let copy = b.order.begin();
-    b.shadow.write(&mut Access::proxy(&b.order, 0, copy, 0), 0, 0x1400).expect("fresh");
+    b.shadow.write(&mut Access::proxy(&b.order, 0, copy, true, 0), 0, 0x1400, Who::WARP).expect("fresh");
     b.bytes[..0x1000].chunks_exact_mut(2).for_each(|e| e.copy_from_slice(&0x3f80u16.to_le_bytes()));
     b.bytes[0x1000..].chunks_exact_mut(2).for_each(|e| e.copy_from_slice(&0x4000u16.to_le_bytes()));
-    (0..4).for_each(|w| b.order.wait(w, copy));
+    (0..4).for_each(|w| b.order.wait_together(w, copy));
     b
 }
 
@@ -103,8 +103,9 @@ fn a_warp_waits_for_its_warpgroup() {
     b.issue(3, false).expect("in order");
     assert!(b.wait(0, 0));
     // Reused by warp 0's word alone: the other three have not waited, their reads are over all the same.
-    assert!(b.shadow.write(&mut Access::warp(&b.order, 0, 9), 0, 64).is_ok());
-    let clash = b.shadow.write(&mut Access::warp(&b.order, 1, 9), 64, 64).expect_err("warp 1 has not waited");
+    assert!(b.shadow.write(&mut Access::warp(&b.order, 0, 9), 0, 64, Who::WARP).is_ok());
+    let clash =
+        b.shadow.write(&mut Access::warp(&b.order, 1, 9), 64, 64, Who::WARP).expect_err("warp 1 has not waited");
     assert_eq!(clash.kind(&b.order), Kind::AsyncNotWaited);
 }
 
@@ -145,18 +146,19 @@ fn warps_must_agree() {
 fn operands_must_be_there_for_all_four() {
     let mut b = bench();
     // Warp 0 writes A anew, fences and tells the others but warp 2.
-    b.shadow.write(&mut Access::warp(&b.order, 0, 1), 0, 0x1000).expect("in order");
+    b.shadow.write(&mut Access::warp(&b.order, 0, 1), 0, 0x1000, Who::WARP).expect("in order");
     let write = |b: &mut Bench, to: Agent| {
         let mut barrier = Carried::default();
-        b.order.release(0, &mut barrier);
-        b.order.acquire(to, &barrier);
+        b.order.release(0, u32::MAX, &mut barrier);
+        b.order.acquire(to, u32::MAX, &barrier);
     };
     [1, 3].into_iter().for_each(|w| write(&mut b, w));
     (0..4).for_each(|w| b.group.fence(w));
     (0..3).for_each(|w| b.issue(w, false).expect("not the last"));
     assert_eq!(kind(b.issue(3, false)), Kind::SharedRace);
     let mut b = bench();
-    b.shadow.write(&mut Access::warp(&b.order, 0, 1), 0, 0x1000).expect("in order");
+    b.shadow.write(&mut Access::warp(&b.order, 0, 1), 0, 0x1000, Who::WARP).expect("in order");
+    b.order.sync(0, u32::MAX);
     (1..4).for_each(|w| write(&mut b, w));
     (0..4).for_each(|w| b.group.fence(w));
     (0..3).for_each(|w| b.issue(w, false).expect("not the last"));
