@@ -140,6 +140,16 @@ impl<'a> Access<'a> {
         Access::new(order, warp, pack(operation.agent, operation.clock, 0), pc)
     }
 
+    /// `st.async` and `red.async`: as [`Access::copy`], but an mbarrier tells everybody when it is done.
+    pub fn sent(order: &'a Order, warp: Agent, operation: Operation, pc: u32) -> Access<'a> {
+        Access { by_lanes: false, ..Access::copy(order, warp, operation, pc) }
+    }
+
+    /// A reduction, which does not race with its like.
+    pub fn atomically(self) -> Access<'a> {
+        Access { record: self.record | ATOMIC, ..self }
+    }
+
     /// A wgmma that four warps issue together: ordered after what all of them know.
     pub fn group(common: &'a Common, operation: Operation, pc: u32) -> Access<'a> {
         let record = pack(operation.agent, operation.clock, ASYNC_PROXY) | place(pc);

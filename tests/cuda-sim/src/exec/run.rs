@@ -331,6 +331,7 @@ fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
         | Op::CpAsyncArrive { .. }
         | Op::Mbarrier(_)
         | Op::BulkCopy(_)
+        | Op::RemoteStore(_)
         | Op::TensorCopy(_)
         | Op::BulkCommit
         | Op::BulkWait { .. }

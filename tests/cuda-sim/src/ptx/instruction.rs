@@ -230,6 +230,8 @@ pub enum MbarrierOp {
         count: Reg,
         expect_tx: Option<Reg>,
         drop: bool,
+        /// The program promises that the phase goes on.
+        no_complete: bool,
         state: Option<Reg>,
     },
     ExpectTx {
@@ -278,6 +280,17 @@ pub struct BulkCopy {
     pub mbarrier: Option<Addr>,
     pub multicast: Option<Reg>,
     pub reduce: Option<Update>,
+}
+
+/// `st.async` and, with an update, `red.async`.
+#[derive(Debug, Clone)]
+pub struct RemoteStore {
+    pub to: Addr,
+    pub src: Box<[Reg]>,
+    /// Of one element: 4 or 8.
+    pub bytes: u8,
+    pub mbarrier: Addr,
+    pub update: Option<Update>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -499,6 +512,7 @@ pub enum Op {
     },
     Mbarrier(Box<Mbarrier>),
     BulkCopy(Box<BulkCopy>),
+    RemoteStore(Box<RemoteStore>),
     TensorCopy(Box<TensorCopy>),
     BulkCommit,
     BulkWait {

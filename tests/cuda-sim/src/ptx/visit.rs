@@ -147,6 +147,11 @@ impl Op {
                 }
                 optional(&mut c.multicast, Source, f);
             }
+            Op::RemoteStore(s) => {
+                address(&mut s.to, f);
+                all(&mut s.src, Source, f);
+                address(&mut s.mbarrier, f);
+            }
             Op::TensorCopy(c) => {
                 address(&mut c.shared, f);
                 address(&mut c.map, f);

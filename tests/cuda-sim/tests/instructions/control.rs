@@ -95,6 +95,15 @@ fn device_functions() {
 }
 
 #[test]
+fn inline_assembly_may_be_terse() {
+    super::all(&[
+        ("{.reg.b32 a,b;mov.b32 a,7;\n add.u32 b,a,a;mov.b32 %out,b;}", 14),
+        ("mov.u32 %out, WARP_SZ;", 32),
+        ("add.u32 %out, %r0, WARP_SZ;", 32),
+    ]);
+}
+
+#[test]
 fn special_registers() {
     let program = Program::new(
         ".visible .entry where(.param .u64 where_out)\n{\n.reg .b32 %r<20>;\n.reg .b64 %rd<5>;\n\

@@ -147,6 +147,12 @@ fn bits() {
         ("shf.r.clamp.b32 %out, 0x80000000, 1, 40;", 1),
         ("lop3.b32 %out, 0xff00ff00, 0xf0f0f0f0, 0xcccccccc, 0x96;", 0xff00_ff00 ^ 0xf0f0_f0f0 ^ 0xcccc_cccc),
         ("lop3.b32 %out, 0xff00ff00, 0xf0f0f0f0, 0xcccccccc, 0xe8;", 0xfcc0_fcc0),
+        // With a predicate: whether the result is not 0, and or or with another.
+        ("lop3.or.b32 %r1|%p1, 0xf0, 0x0f, 0, 0xc0, %p0; selp.u32 %out, 1, 0, %p1;", 0),
+        ("lop3.or.b32 %r1|%p1, 0xff, 0x0f, 0, 0xc0, %p0; selp.u32 %out, %r1, 0, %p1;", 0x0f),
+        ("setp.eq.u32 %p0, 1, 1; lop3.or.b32 %r1|%p1, 0xf0, 0x0f, 0, 0xc0, %p0; selp.u32 %out, 1, 0, %p1;", 1),
+        ("lop3.and.b32 _|%p1, 0xff, 0x0f, 0, 0xc0, !%p0; selp.u32 %out, 7, 0, %p1;", 7),
+        ("lop3.and.b32 _|%p1, 0xff, 0x0f, 0, 0xc0, %p0; selp.u32 %out, 7, 3, %p1;", 3),
         ("prmt.b32 %out, 0x33221100, 0x77665544, 0x7531;", 0x7755_3311),
         ("prmt.b32 %out, 0x000000f0, 0, 0x8888;", u32::MAX),
         ("prmt.b32.f4e %out, 0x33221100, 0x77665544, 1;", 0x4433_2211),

@@ -76,6 +76,11 @@ fn misuse() {
         ("mbarrier.init.shared::cta.b64 [%r90], 1; mbarrier.init.shared::cta.b64 [%r90], 1;", Kind::Mbarrier),
         ("mbarrier.init.shared::cta.b64 [%r90], 1; mbarrier.arrive.shared::cta.b64 _, [%r90], 2;", Kind::Mbarrier),
         (
+            "mbarrier.init.shared::cta.b64 [%r90], 2; mbarrier.arrive.noComplete.shared::cta.b64 %rd3, [%r90], 1; \
+             mbarrier.arrive.noComplete.shared::cta.b64 %rd3, [%r90], 1;",
+            Kind::Mbarrier,
+        ),
+        (
             "mbarrier.init.shared::cta.b64 [%r90], 1; st.shared.u32 [%r90+4], %r0; \
              mbarrier.arrive.shared::cta.b64 _, [%r90];",
             Kind::Mbarrier,
@@ -115,4 +120,26 @@ fn use_before_the_initialisation_is_ordered() {
         // Whichever warp runs first.
         assert!(matches!(finding.kind, Kind::SharedRace | Kind::Mbarrier), "{finding}");
     }
+}
+
+#[test]
+fn arrivals_that_promise_not_to_complete() {
+    // Three of four so; the last one may complete.
+    let mut program = kernel(
+        "add.u32 %r90, %s, 8000;
+         mbarrier.init.shared::cta.b64 [%r90], 4;
+         mbarrier.arrive.noComplete.shared::cta.b64 %rd3, [%r90], 2;
+         mbarrier.arrive_drop.noComplete.release.cta.shared::cta.b64 %rd3, [%r90], 1;
+         mbarrier.pending_count.b64 %r3, %rd3;
+         mbarrier.arrive.shared::cta.b64 _, [%r90];
+         mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r90], 0;
+         selp.u32 %r4, 1, 0, %p1;
+         mbarrier.arrive.shared::cta.b64 %rd3, [%r90];
+         mbarrier.pending_count.b64 %r5, %rd3;
+         mov.u32 %r6, 9;
+         st.global.v4.u32 [%rd0], {%r3, %r4, %r5, %r6};",
+    );
+    let out = program.blank(16);
+    runs(&mut program, &shape(1), &args(&[out], &[]));
+    assert_eq!(program.download::<u32>(out, 4), [2, 1, 3, 9]);
 }

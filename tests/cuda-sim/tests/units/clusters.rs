@@ -174,3 +174,84 @@ fn a_block_sends_to_another_and_arrives_there() {
     runs(&mut program, &cluster(2, 32), &args(&[out], &[]));
     assert!(program.download::<u32>(out, 32).iter().enumerate().all(|(i, x)| *x == i as u32 + 500));
 }
+
+/// Both blocks prepare an mbarrier and zeros; each runs `send` with the other's memory at `%r13` and mbarrier at `%r14`,
+/// its own thread's word being `%r4` bytes in; each waits for `bytes` and stores its words.
+fn exchange(send: &str, bytes: u32) -> String {
+    format!(
+        "{MBARRIER}
+         shl.b32 %r4, %r0, 2;
+         add.u32 %r5, %s, %r4;
+         mov.u32 %r6, 0;
+         st.shared.u32 [%r5], %r6;
+         add.u32 %r7, %r5, 1024;
+         add.u32 %r6, %r0, 40;
+         st.shared.u32 [%r7], %r6;
+         fence.proxy.async;
+         @%p15 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r90], {bytes};
+         barrier.cluster.arrive.release.aligned;
+         barrier.cluster.wait.acquire.aligned;
+         mov.u32 %r10, %cluster_ctarank;
+         xor.b32 %r11, %r10, 1;
+         mapa.shared::cluster.u32 %r13, %s, %r11;
+         mapa.shared::cluster.u32 %r14, %r90, %r11;
+         {send}
+         {WAIT}
+         mul.wide.u32 %rd3, %r10, 128;
+         add.u64 %rd0, %rd0, %rd3;
+         {WORDS_OUT}
+         barrier.cluster.arrive.release.aligned;
+         barrier.cluster.wait.acquire.aligned;"
+    )
+}
+
+#[test]
+fn registers_are_sent_to_another_block() {
+    let answer = |send: &str, bytes: u32| -> Vec<u32> {
+        let mut program = kernel(&exchange(send, bytes));
+        let out = program.blank(256);
+        runs(&mut program, &cluster(2, 32), &args(&[out], &[]));
+        program.download(out, 64)
+    };
+    let signal = "shared::cluster.mbarrier::complete_tx::bytes";
+    // Each thread a word: 1000 times the sender's rank, and its thread.
+    let value = "mad.lo.u32 %r15, %r10, 1000, %r0; add.u32 %r16, %r13, %r4;";
+    let words = answer(&format!("{value} st.async.weak.{signal}.u32 [%r16], %r15, [%r14];"), 128);
+    assert!(words.iter().enumerate().all(|(i, w)| *w == (1 - i as u32 / 32) * 1000 + i as u32 % 32), "{words:?}");
+    // One thread a vector.
+    let vector = format!("@%p15 st.async.{signal}.v4.b32 [%r13], {{%r10, 5, 6, 7}}, [%r14];");
+    let words = answer(&vector, 16);
+    assert_eq!(words[..5], [1, 5, 6, 7, 0]);
+    // All threads of the other block add to one word, and others take a maximum.
+    let add = format!("red.async.relaxed.cluster.{signal}.add.u32 [%r13], %r0, [%r14];");
+    let max = format!("red.async.relaxed.cluster.{signal}.max.s32 [%r13+4], %r0, [%r14];");
+    let words = answer(&format!("{add}\n{max}"), 256);
+    assert_eq!((words[0], words[1], words[32], words[33]), (496, 31, 496, 31));
+    // A range of shared memory added to the other block's.
+    let range = "add.u32 %r15, %s, 1024;
+         @%p15 cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.add.u32 [%r13], [%r15], \
+         128, [%r14];";
+    let words = answer(range, 128);
+    assert!(words.iter().enumerate().all(|(i, w)| *w == i as u32 % 32 + 40), "{words:?}");
+}
+
+#[test]
+fn what_is_sent_is_waited_for() {
+    let signal = "shared::cluster.mbarrier::complete_tx::bytes";
+    let value = "mad.lo.u32 %r15, %r10, 1000, %r0; add.u32 %r16, %r13, %r4;";
+    let send = format!("{value} st.async.weak.{signal}.u32 [%r16], %r15, [%r14];");
+    let finds = |body: String, kinds: &[Kind]| {
+        let mut program = kernel(&body);
+        let out = program.blank(256);
+        for seed in 0..6 {
+            program.options.seed = seed;
+            let finding = program.finds("k", &cluster(2, 32), &args(&[out], &[]));
+            assert!(kinds.contains(&finding.kind), "{finding}");
+        }
+    };
+    // Read before the wait, by whichever block runs first; more and fewer bytes than announced.
+    let early = format!("{send}\nadd.u32 %r17, %s, %r4;\nld.shared.u32 %r18, [%r17];");
+    finds(exchange(&early, 128), &[Kind::AsyncNotWaited, Kind::SharedRace]);
+    finds(exchange(&send, 132), &[Kind::TransactionCount]);
+    finds(exchange(&send, 124), &[Kind::TransactionCount, Kind::AsyncNotWaited]);
+}

@@ -1,6 +1,6 @@
 //! The mbarrier instructions.
 
-use super::mbarrier::pending_count;
+use super::mbarrier::{Arrival, pending_count};
 use super::*;
 use crate::check::Kind;
 use crate::exec::access::addresses;
@@ -55,9 +55,10 @@ pub(super) fn execute(m: &mut Machine, at: &At, mbarrier: &Mbarrier) -> Result<F
         let done = match &mbarrier.op {
             MbarrierOp::Init { .. } => object.init(by, order, shared, offset, operands[0]),
             MbarrierOp::Inval => object.invalidate(by, order, shared, offset),
-            MbarrierOp::Arrive { expect_tx, drop, .. } => {
+            MbarrierOp::Arrive { expect_tx, drop, no_complete, .. } => {
                 let announced = expect_tx.map(|_| operands[1]);
-                let token = object.arrive(by, order, shared, offset, operands[0], announced, *drop);
+                let kind = Arrival { drop: *drop, no_complete: *no_complete };
+                let token = object.arrive(by, order, shared, offset, operands[0], announced, kind);
                 token.map(|token| tokens[l] = token)
             }
             MbarrierOp::ExpectTx { .. } => object.expect(by, order, shared, offset, operands[0]),

@@ -9,7 +9,7 @@ use crate::exec::access::addresses;
 use crate::exec::run::predicate;
 use crate::exec::shared::place;
 use crate::memory::{AtomicOp, AtomicType, Update};
-use crate::ptx::instruction::{Addr, BulkCopy, CpAsync, Space, TensorCopy, TensorKind};
+use crate::ptx::instruction::{Addr, BulkCopy, CpAsync, RemoteStore, Space, TensorCopy, TensorKind};
 use crate::ptx::{PARAM_WINDOW, SHARED_WINDOW};
 use crate::tensor::{DataType, TensorMap};
 
@@ -88,10 +88,6 @@ pub(super) fn bulk(m: &mut Machine, at: &At, copy: &BulkCopy) -> Result<Flow, Fa
                 flights.load(&mut s, by, at.block, Global::Range { at: from[l], bytes }, [offset, blocks, signal.1])
             }
             (Space::Shared, Space::Shared) => {
-                if copy.reduce.is_some() {
-                    let text = "cp.reduce.async.bulk into shared memory is not modelled";
-                    return Err(Fault::lane(Kind::Unsupported, l, text));
-                }
                 let (block, offset) = shared(m, to[l])?;
                 let signal = shared(m, mbarrier.map_or(0, |a| a[l]))?;
                 if signal.0 != block {
@@ -102,7 +98,7 @@ pub(super) fn bulk(m: &mut Machine, at: &At, copy: &BulkCopy) -> Result<Flow, Fa
                     return Err(Fault::lane(Kind::InvalidOperand, l, "bulk copy from another block's shared memory"));
                 }
                 let (flights, mut s) = surroundings(m);
-                flights.forward(&mut s, by, at.block, from, [block as u32, offset, signal.1], bytes)
+                flights.forward(&mut s, by, at.block, from, [block as u32, offset, signal.1], bytes, copy.reduce)
             }
             (Space::Global, Space::Shared) => {
                 let (own, from) = shared(m, from[l])?;
@@ -116,6 +112,28 @@ pub(super) fn bulk(m: &mut Machine, at: &At, copy: &BulkCopy) -> Result<Flow, Fa
         };
         done.map_err(|v| fault(m, Some(l), v))?;
         m.stats.bulk_bytes += u64::from(bytes);
+    }
+    issued(m)
+}
+
+pub(super) fn remote(m: &mut Machine, at: &At, store: &RemoteStore) -> Result<Flow, Fault> {
+    let (to, mbarrier) = (addresses(m, at.warp, &store.to), addresses(m, at.warp, &store.mbarrier));
+    for l in lanes(at.mask) {
+        let (block, offset) = shared_place(m, at, l, to[l])?;
+        let signal = shared_place(m, at, l, mbarrier[l])?;
+        if signal.0 != block {
+            return Err(Fault::lane(Kind::InvalidOperand, l, "mbarrier and destination in different blocks"));
+        }
+        let registers = &m.warps[at.warp].registers;
+        let element = |r: &u32| match store.bytes {
+            8 => registers.wide(*r)[l].to_le_bytes().to_vec(),
+            _ => registers.row(*r)[l].to_le_bytes().to_vec(),
+        };
+        let data = store.src.iter().flat_map(element).collect();
+        let by = Operator { lanes: 1 << l, ..operator(at) };
+        let (flights, mut s) = surroundings(m);
+        let place = [block as u32, offset, signal.1];
+        flights.remote(&mut s, by, at.block, place, data, store.update).map_err(|v| fault(m, Some(l), v))?;
     }
     issued(m)
 }

@@ -41,7 +41,9 @@ enum Body {
     /// Into the shared memory of the blocks in the mask, with their mbarrier at `signal`.
     Load { from: Global, to: u32, blocks: u32, signal: u32 },
     /// From one block's shared memory to another's.
-    Forward { from: u32, block: usize, to: u32, bytes: u32, signal: u32 },
+    Forward { from: u32, block: usize, to: u32, bytes: u32, signal: u32, reduce: Option<Update> },
+    /// Registers to a block's shared memory.
+    Remote { block: usize, to: u32, data: Box<[u8]>, signal: u32, reduce: Option<Update> },
     /// `data` is there once shared memory was read.
     Store { from: u32, to: Global, reduce: Option<Update>, data: Option<Vec<u8>> },
 }
@@ -171,10 +173,11 @@ impl Flights {
         Ok(())
     }
 
-    /// `cp.async.bulk.shared::cluster.shared::cta`.
+    /// `cp.async.bulk.shared::cluster.shared::cta`, or its reduction.
     ///
     /// # Errors
     /// As [`Flights::load`].
+    #[allow(clippy::too_many_arguments)] // the instruction's operands
     pub fn forward(
         &mut self,
         s: &mut Surroundings,
@@ -183,6 +186,7 @@ impl Flights {
         from: u32,
         [target, to, signal]: [u32; 3],
         bytes: u32,
+        reduce: Option<Update>,
     ) -> Checked {
         let target = target as usize;
         for at in [from, to] {
@@ -195,6 +199,9 @@ impl Flights {
             let shared = &mut s.shared[block];
             shared.check(at, bytes, "bulk copy")?;
             let mut access = Access::proxy(s.order, by.warp, operation, false, by.pc);
+            if reduce.is_some() && write {
+                access = access.atomically();
+            }
             let noted = match write {
                 true => shared.shadow.write(&mut access, at, bytes, Who::Mask(by.lanes)),
                 false => shared.shadow.read(&mut access, at, bytes, Who::Mask(by.lanes)),
@@ -207,8 +214,49 @@ impl Flights {
             operation,
             by,
             block,
-            body: Body::Forward { from, block: target, to, bytes, signal },
+            body: Body::Forward { from, block: target, to, bytes, signal, reduce },
         });
+        Ok(())
+    }
+
+    /// `st.async` by one lane, or with an update `red.async`: `data` to address `to` of block `target`, whose mbarrier at
+    /// `signal` counts the bytes.
+    ///
+    /// # Errors
+    /// As [`Flights::load`].
+    pub fn remote(
+        &mut self,
+        s: &mut Surroundings,
+        by: Operator,
+        block: usize,
+        [target, to, signal]: [u32; 3],
+        data: Box<[u8]>,
+        reduce: Option<Update>,
+    ) -> Checked {
+        let (target, bytes) = (target as usize, data.len() as u32);
+        let what = if reduce.is_some() { "red.async" } else { "st.async" };
+        aligned(to as u64, bytes, what)?;
+        let operation = s.order.begin();
+        let shared = &mut s.shared[target];
+        shared.alive(what)?;
+        shared.check(to, bytes, what)?;
+        let mut access = Access::sent(s.order, by.warp, operation, by.pc);
+        let who = Who::Mask(by.lanes);
+        let noted = match reduce {
+            // It reads as well, and does not race with its like.
+            Some(_) => {
+                access = access.atomically();
+                shared
+                    .shadow
+                    .read(&mut access, to, bytes, who)
+                    .and_then(|()| shared.shadow.write(&mut access, to, bytes, who))
+            }
+            None => shared.shadow.write(&mut access, to, bytes, who),
+        };
+        noted.map_err(|clash| Violation::clash(clash, &format!("{what} by warp {}", by.warp), s.order))?;
+        s.mbarriers[target].check_signal(by, s.order, &mut s.shared[target], signal)?;
+        let body = Body::Remote { block: target, to, data, signal, reduce };
+        self.flights.push(Flight { operation, by, block, body });
         Ok(())
     }
 
@@ -310,6 +358,7 @@ impl Flights {
                 Body::Forward { block: target, .. } if *target == block || flight.block == block => {
                     "a bulk copy of its shared memory in flight"
                 }
+                Body::Remote { block: target, .. } if *target == block => "a store into its shared memory in flight",
                 Body::Store { data: None, .. } if flight.block == block => {
                     "a bulk copy still to read its shared memory"
                 }
@@ -386,6 +435,33 @@ impl Flights {
     }
 }
 
+/// Writes data into shared memory, or combines it with what is there.
+///
+/// # Errors
+/// The instruction set has no such reduction.
+fn put(to: &mut [u8], data: &[u8], reduce: Option<Update>) -> Checked {
+    let Some(update) = reduce else {
+        to.copy_from_slice(data);
+        return Ok(());
+    };
+    let size = update.ty.bytes();
+    for (to, operand) in to.chunks_exact_mut(size).zip(data.chunks_exact(size)) {
+        let widen = |bytes: &[u8]| {
+            let mut all = [0; 8];
+            all[..size].copy_from_slice(bytes);
+            u64::from_le_bytes(all)
+        };
+        let Some(value) = update.apply(widen(to), widen(operand), 0, false) else {
+            return Err(Violation::new(
+                Kind::Unsupported,
+                format!("{:?} of {:?} in shared memory", update.op, update.ty),
+            ));
+        };
+        to.copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+    Ok(())
+}
+
 impl Flight {
     /// Reads shared memory, if that is still to do.
     fn read(&mut self, s: &Surroundings) {
@@ -416,10 +492,15 @@ impl Flight {
                     s.mbarriers[target].land(s.order, &s.shared[target], *signal, bytes, self.operation)?;
                 }
             }
-            Body::Forward { from, block, to, bytes, signal } => {
+            Body::Forward { from, block, to, bytes, signal, reduce } => {
                 let data = s.shared[self.block].bytes[*from as usize..][..*bytes as usize].to_vec();
-                s.shared[*block].bytes[*to as usize..][..data.len()].copy_from_slice(&data);
+                put(&mut s.shared[*block].bytes[*to as usize..][..data.len()], &data, *reduce)?;
                 s.mbarriers[*block].land(s.order, &s.shared[*block], *signal, *bytes, self.operation)?;
+            }
+            Body::Remote { block, to, data, signal, reduce } => {
+                put(&mut s.shared[*block].bytes[*to as usize..][..data.len()], data, *reduce)?;
+                let bytes = data.len() as u32;
+                s.mbarriers[*block].land(s.order, &s.shared[*block], *signal, bytes, self.operation)?;
             }
             Body::Store { from, to, reduce, data } => {
                 let data = data.as_deref().unwrap_or_default();

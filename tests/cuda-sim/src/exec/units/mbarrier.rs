@@ -41,6 +41,15 @@ pub struct Operator {
     pub pc: u32,
 }
 
+/// Ways to arrive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival {
+    /// The arrivals are taken off later phases too.
+    pub drop: bool,
+    /// `.noComplete`: the phase goes on.
+    pub no_complete: bool,
+}
+
 /// The opaque contents of a live object: a store over it shows at the next use.
 fn contents(at: u32) -> [u8; 8] {
     (0x6d62_6172_0000_0000u64 | at as u64).to_le_bytes()
@@ -95,11 +104,11 @@ impl Mbarriers {
         Ok(())
     }
 
-    /// `mbarrier.arrive`, with `expect_tx` announced first, and `count` taken off later phases too with `drop`.
-    /// Returns the phase token.
+    /// `mbarrier.arrive`, with `expect_tx` announced first. Returns the phase token.
     ///
     /// # Errors
-    /// No live object, more arrivals than it expects, a race with its initialisation.
+    /// No live object, more arrivals than it expects, a race with its initialisation, a phase that completes against
+    /// the program's promise.
     #[allow(clippy::too_many_arguments)] // the instruction's operands
     pub fn arrive(
         &mut self,
@@ -109,7 +118,7 @@ impl Mbarriers {
         at: u32,
         count: u32,
         expect_tx: Option<u32>,
-        drop: bool,
+        kind: Arrival,
     ) -> Checked<u64> {
         let i = self.touch(by, order, shared, at, "mbarrier.arrive")?;
         let object = &mut self.objects[i];
@@ -121,7 +130,10 @@ impl Mbarriers {
         let token = (object.phase as u64) << 32 | object.pending as u64;
         order.release(by.warp, by.lanes, &mut object.arriving);
         object.pending -= count;
-        if drop {
+        if kind.no_complete && object.pending == 0 && object.transaction == 0 {
+            return Err(misuse(at, "completes its phase by an arrival with .noComplete".into()));
+        }
+        if kind.drop {
             object.expected -= count;
         }
         object.advance();

@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn arrive(&mut self, warp: Agent, count: u32, tx: Option<u32>) -> Checked<u64> {
-        self.with(|b, order, shared| b.arrive(by(warp), order, shared, 8, count, tx, false))
+        self.with(|b, order, shared| b.arrive(by(warp), order, shared, 8, count, tx, Arrival::default()))
     }
 
     fn wait(&mut self, warp: Agent, parity: u32) -> bool {

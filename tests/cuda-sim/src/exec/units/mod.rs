@@ -135,6 +135,7 @@ pub fn execute(m: &mut Machine, at: &At, op: &Op) -> Result<Flow, Fault> {
         Op::CpAsyncWait { keep } => copies::wait(m, at, GroupKind::Copy, *keep, false),
         Op::BulkWait { keep, read } => copies::wait(m, at, GroupKind::Bulk, Some(*keep), *read),
         Op::BulkCopy(copy) => copies::bulk(m, at, copy),
+        Op::RemoteStore(store) => copies::remote(m, at, store),
         Op::TensorCopy(copy) => copies::tensor(m, at, copy),
         Op::SetMaxNreg { registers, increase } => registers::set(m, at, *registers, *increase),
         Op::WgmmaFence => warpgroups::fence(m, at),

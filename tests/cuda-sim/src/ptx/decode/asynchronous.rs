@@ -134,6 +134,47 @@ impl<'a> Decoder<'_, '_, 'a> {
         Ok(())
     }
 
+    /// `st.async` and `red.async`: a store or a reduction in another block's shared memory that an mbarrier there counts.
+    pub(super) fn remote(&mut self, reduce: bool, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
+        st.m.ignore(&["weak", "relaxed", "cluster", "shared::cluster"]);
+        if !st.m.flag("mbarrier::complete_tx::bytes") {
+            return Err("no completion mechanism".into());
+        }
+        let op = match reduce {
+            true => Some(self.bulk_operation(st)?),
+            false => None,
+        };
+        let count = st.m.one_of(&[("v2", 2usize), ("v4", 4)]).unwrap_or(1);
+        let ty = st.ty()?;
+        let known = match op {
+            None => matches!(ty.size(), 4 | 8),
+            Some(AtomicOp::Add) => matches!(ty, Type::U32 | Type::S32 | Type::U64),
+            Some(AtomicOp::Min | AtomicOp::Max) => matches!(ty, Type::U32 | Type::S32),
+            Some(AtomicOp::Inc | AtomicOp::Dec) => ty == Type::U32,
+            Some(_) => ty == Type::B32,
+        };
+        if !known {
+            return Err(format!("not for {ty:?}"));
+        }
+        st.at_most(3)?;
+        let to = self.address(st.operand(0)?, Space::Shared, st.scope)?;
+        let src = match st.operand(1)? {
+            Operand::Vector(list) => self.sources(list, ty, st.scope)?,
+            single => self.sources(std::slice::from_ref(single), ty, st.scope)?,
+        };
+        if src.len() != count {
+            return Err(format!("{} registers for {count} elements", src.len()));
+        }
+        let mbarrier = self.address(st.operand(2)?, Space::Shared, st.scope)?;
+        let update = match op {
+            Some(op) => Some(Update { op, ty: Self::atomic_type(ty)? }),
+            None => None,
+        };
+        let store = RemoteStore { to, src, bytes: ty.size() as u8, mbarrier, update };
+        self.emit(st.guard, Op::RemoteStore(Box::new(store)));
+        Ok(())
+    }
+
     fn bulk_operation(&self, st: &mut Decode<'_, '_, 'a>) -> Result<AtomicOp, Refusal> {
         let ops = [
             ("add", AtomicOp::Add),
@@ -225,8 +266,8 @@ impl<'a> Decoder<'_, '_, 'a> {
         st.m.ignore(&["release", "acquire", "relaxed", "cta", "cluster"]);
         let space = Self::space(st);
         st.ty()?;
-        if no_complete {
-            return Err(".noComplete is not modelled".into());
+        if no_complete && !matches!(verb, "arrive" | "arrive_drop") {
+            return Err(".noComplete is for arrivals".into());
         }
         let n = st.s.operands.len();
         let (op, at) = match verb {
@@ -249,7 +290,7 @@ impl<'a> Decoder<'_, '_, 'a> {
                 let one = self.constant(Constant::Bits(1), false);
                 let (count, expect) =
                     if expect_tx { (one, Some(extra.ok_or("no byte count")?)) } else { (extra.unwrap_or(one), None) };
-                (MbarrierOp::Arrive { count, expect_tx: expect, drop: verb == "arrive_drop", state }, at)
+                (MbarrierOp::Arrive { count, expect_tx: expect, drop: verb == "arrive_drop", no_complete, state }, at)
             }
             "test_wait" | "try_wait" => {
                 let p = self.predicate_destination(st.operand(0)?, st.scope)?;

@@ -8,21 +8,34 @@ impl<'a> Decoder<'_, '_, 'a> {
         match root {
             "lop3" => {
                 let combine = st.m.one_of(&[("or", BoolOp::Or), ("and", BoolOp::And)]);
-                if combine.is_some() {
-                    return Err("lop3 with a predicate is not modelled".into());
-                }
                 st.ty()?;
                 let lut = match st.operand(4)? {
                     Operand::Int(lut) => *lut as u32,
                     _ => return Err("the table must be an immediate".into()),
                 };
-                st.at_most(5)?;
-                let d = self.destination(st.operand(0)?, Type::B32, st.scope)?;
+                st.at_most(5 + usize::from(combine.is_some()))?;
+                let (d, p) = match (st.operand(0)?, combine) {
+                    // The predicate needs the result, which the program may not.
+                    (Operand::Pair(d, p), Some(_)) => {
+                        let d = match &**d {
+                            Operand::Sink => self.temporary(false),
+                            d => self.destination(d, Type::B32, st.scope)?,
+                        };
+                        (d, self.predicate_destination(p, st.scope)?)
+                    }
+                    (d, None) => (self.destination(d, Type::B32, st.scope)?, PRED_SINK),
+                    _ => return Err("the form with a predicate has two results".into()),
+                };
                 let mut abc = [0; 3];
                 for (i, r) in abc.iter_mut().enumerate() {
                     *r = self.source(st.operand(i + 1)?, Type::B32, st.scope)?;
                 }
                 self.alu(st, Lop3, d, &abc, lut);
+                if let Some(combine) = combine {
+                    let (c, b) = (self.predicate(st.operand(5)?, st.scope)?, self.bits_row(0));
+                    let (ty, cmp) = (CmpType::U32, CmpOp::Ne);
+                    self.emit(st.guard, Op::Setp { ty, cmp, combine, p, q: PRED_SINK, a: d, b, c });
+                }
                 Ok(())
             }
             "shf" => {

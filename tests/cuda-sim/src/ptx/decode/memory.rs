@@ -11,6 +11,7 @@ pub const PARAM_WINDOW: u64 = 0x0300;
 impl<'a> Decoder<'_, '_, 'a> {
     pub(super) fn memory(&mut self, root: &str, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
         match root {
+            "st" | "red" if st.m.flag("async") => self.remote(root == "red", st),
             "ld" | "ldu" | "st" => self.access(root == "st", st),
             "atom" | "red" => self.atomic(root == "red", st),
             "cvta" => self.cvta(st),
@@ -139,10 +140,6 @@ impl<'a> Decoder<'_, '_, 'a> {
     }
 
     fn atomic(&mut self, red: bool, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
-        // `red.async` arrives at an mbarrier of another block.
-        if st.m.flag("async") {
-            return Err("red.async is not modelled".into());
-        }
         let space = Self::space(st);
         st.m.ignore(&[
             "acq_rel",

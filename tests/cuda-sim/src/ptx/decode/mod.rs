@@ -162,10 +162,18 @@ impl<'c, 't, 'a> Decoder<'c, 't, 'a> {
     }
 
     fn directive(&mut self, word: &'a str, scope: usize, cursor: &mut Cursor<'t, 'a>) -> Result<(), ParseError> {
+        // `.reg.b32` without a blank is one word.
+        let (word, glued) = match word.strip_prefix(".reg.") {
+            Some(ty) => (".reg", Some(ty)),
+            None => (word, None),
+        };
         match word {
             ".reg" => {
-                let suffix = cursor.word()?;
-                let Some(ty) = suffix.strip_prefix('.').and_then(Type::parse) else {
+                let suffix = match glued {
+                    Some(ty) => ty,
+                    None => cursor.word()?.trim_start_matches('.'),
+                };
+                let Some(ty) = Type::parse(suffix) else {
                     return cursor.fail(format!("register type {suffix}"));
                 };
                 loop {

@@ -52,6 +52,7 @@ impl<'a> Decoder<'_, '_, 'a> {
                 }
                 Some(Symbol::Predicate(_)) => Err(format!("{name} is a predicate")),
                 Some(_) => self.variable(name, *offset, ty.wide(), scope),
+                None if *name == "WARP_SZ" => Ok(self.bits(32u64.wrapping_add_signed(*offset), ty.wide())),
                 None => match special(name) {
                     Some(special) => Ok(self.constant(Constant::Special(special), ty.wide())),
                     None => self.variable(name, *offset, ty.wide(), scope),
