@@ -1,7 +1,7 @@
 //! One stored sample, drawn again from its own record.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -84,7 +84,8 @@ pub fn regenerate(model: &Path, shards: &Shards, key: &str) -> Result<Regenerate
     let config = tar.with_file_name(CONFIG_FILE);
     let folder: Folder = match fs::read(&config) {
         Ok(bytes) => parse(&bytes, &config.display().to_string())?,
-        Err(_) => Folder::default(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Folder::default(),
+        Err(e) => return Err(Error::io("read", &config)(e)),
     };
     if record.initial_noise_sha256.is_some() || folder.initial_noise_sha256.is_some() {
         bail!(Data, "{name}: was drawn from latents of a file (--initial-noise), which its record does not hold");

@@ -148,18 +148,26 @@ fn not_a_number(case: &Case) -> Result<()> {
     let (gpu, len) = (case.gpu(), 8);
     let mut eps = case.normal("eps", len, 1.0);
     (eps[1], eps[2], eps[6]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
-    let step = Step { limit: 1.0, now: 1.0, ..Step::linear(0.0, 0.0) };
-    let step = Step { e: 1e-3, ..step };
+    let step = Step { limit: 1.0, now: 1.0, keep: Some(0), ..Step::linear(0.0, 1e-3) };
     let (x, eps_gpu) = (case.f32(&vec![0.5; len])?, case.f32(&eps)?);
-    let (input, counter) = (gpu.alloc::<bf16>(len)?, gpu.upload(&[0u32])?);
+    let (input, history, counter) = (gpu.alloc::<bf16>(len)?, gpu.alloc(len)?, gpu.upload(&[0u32])?);
     let coefficients = case.f32(&table(&[step], 1.0))?;
     let schedule = Schedule { table: coefficients.view(), step: counter.view() };
-    advance(gpu, Buffers { x: x.view(), input: input.view(), history: None }, eps_gpu.view(), schedule, None, 1)?;
-    let mut want = vec![0.5; len];
-    sampler_step::advance(State { x: &mut want, ..State::default() }, &eps, None, &step);
+    advance(
+        gpu,
+        Buffers { x: x.view(), input: input.view(), history: Some(history.view()) },
+        eps_gpu.view(),
+        schedule,
+        None,
+        1,
+    )?;
+    let (mut want, mut kept) = (vec![0.5; len], vec![0.0; len]);
+    sampler_step::advance(State { x: &mut want, history: &mut kept, ..State::default() }, &eps, None, &step);
     let finite = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| u32::from(v.is_finite())).collect() };
-    case.same("finite values", &finite(&gpu.read(x.view())?), &finite(&want))?;
-    case.same("finite values", &finite(&case.read_half(input.view())?), &[1, 0, 0, 1, 1, 1, 0, 1])
+    case.same("finite x", &finite(&gpu.read(x.view())?), &finite(&want))?;
+    case.same("finite history", &finite(&gpu.read(history.view())?), &finite(&kept))?;
+    case.same("finite history", &finite(&kept), &[1, 0, 1, 1, 1, 1, 1, 1])?;
+    case.same("finite input", &finite(&case.read_half(input.view())?), &[1, 0, 0, 1, 1, 1, 0, 1])
 }
 
 fn starts(case: &Case) -> Result<()> {
