@@ -18,10 +18,13 @@
 // FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once (keys come again from L2 for each block of queries).
 //
 // Static figures (registers, shared memory, warps per multiprocessor of an A100): forward d40 161, 31 KB, 12; d64 230, 49 KB, 8; d80 220, 45 KB, 8;
-// d160 163, 64 KB, 8; cross with 80 keys d40 127, 23 KB, 16; d80 128, 51 KB, 12; d160 168, 97 KB, 4; wide 170, 89 KB, 8. No spills, no stack.
-// Predicted on an H200 where mma.sync reaches 5/8 of wgmma's rate (490 TFLOP/s), µs at 4096 / 1024 / 256 / 64 tokens × 64 images × 8 heads:
-// forward 2,800 / 350 / 44 / 4 by the products (exponentials alone 2,220 / 139 / 9 / 1); cross 82 / 41 / 20 / 5 by HBM; wide, one image of 4096
-// tokens of 512: 34 GFLOP, 1.5 times as long in ldmatrix as in the products with only 8 warps to hide either: about 200 µs. Not yet timed.
+// d160 163, 64 KB, 8; cross with 80 keys d40 127, 23 KB, 16; d64 156, 36 KB, 12; d80 128, 51 KB, 12; d160 168, 97 KB, 4; wide 126, 89 KB, 16.
+// No spills, no stack.
+// Bounds on an H200 where mma.sync reaches 5/8 of wgmma's rate (490 TFLOP/s), µs at 4096 / 1024 / 256 / 64 tokens × 64 images × 8 heads:
+//   forward  products 2,800 / 350 / 44 / 3, exponentials 2,220 / 139 / 9 / 1, HBM 164 / 82 / 41 / 10
+//   cross    products 53 / 26 / 13 / 3, exponentials of 80 keys 43 / 11 / 3 / 1, HBM 82 / 41 / 20 / 5: by HBM; predicted 100 / 50 / 27 / 10
+//   wide     one image of 4096 tokens of 512, 34 GFLOP: products 70, shared memory 120 (K and V once for each 32 queries); predicted 180
+// Not yet timed on a card.
 #include "common/reduce.cuh"
 #include "common/softmax.cuh"
 #include "common/tile.cuh"
@@ -291,12 +294,12 @@ DEVICE void cross(T *y, const T *q, const T *kv, const uint32_t *which, int quer
 
 // ------------------------------------------------------------------------------------------------------------------------------- wide
 
-/// 32 queries of one head per block of 8 warps. The first product is cut along d: warp w has queries 16·(w mod 2)… and values 128·(w / 2)… of
-/// them as operands, and all 32 keys of a step pass; the four parts of a score meet in shared memory, where 8 threads have a row's softmax.
-/// The second product is cut along the columns: warp w makes columns 64·w… of all 32 rows, so that each value is read once. Keys of the next
-/// step arrive during the softmax and the second product, values during the first.
+/// 32 queries of one head per block of 16 warps. The first product is cut along d: a warp has 16 queries and 128 of their values as operands, and
+/// 16 of a step's 32 keys pass; the four parts of a score meet in shared memory, where 16 threads have a row's softmax. The second product is cut
+/// along the columns: a warp makes 32 columns of all 32 rows, so that each value is read once. Keys of the next step arrive during the softmax and
+/// the second product, values during the first.
 template <typename T> struct Wide {
-    static constexpr int DIM = 512, ROWS = 32, KEYS = 32, WARPS = 8, SLICE = 128, COLUMNS = 64;
+    static constexpr int DIM = 512, ROWS = 32, KEYS = 32, WARPS = 16, SLICE = 128, COLUMNS = DIM / WARPS;
     static constexpr int PARTS = DIM / SLICE, PITCH = KEYS + 8;  // floats; rows of float2 stores spread over the banks
     using Rows = Tile<DIM, T>;
     using Probabilities = Tile<KEYS, T>;
@@ -328,57 +331,50 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
     fetch(key_tile, k, k_stride, keys, 0);
     cp_async_wait<1>();
     __syncthreads();
-    const int half = warp & 1, slice = warp >> 1;
+    const int half = warp & 1, slice = warp >> 1 & 3, part = warp >> 3;  // of queries, values, keys of the first product
     uint32_t operand[W::SLICE / 16][4];
 #pragma unroll
     for (int step = 0; step < W::SLICE / 16; step++) Rows::load_a(operand[step], value_tile, 16 * half, W::SLICE / 16 * slice + step, lane);
 
     const float scale_log2 = scale * LOG2_E;
-    const int mine = threadIdx.x / 8, column = threadIdx.x % 8 * 4;  // this thread's row in the softmax, and the first of its four keys
+    const int mine = threadIdx.x / 16, column = threadIdx.x % 16 * 2;  // this thread's row in the softmax, and the first of its two keys
     float shift = -INFINITY, total = 0.0f;
     float o[2][W::COLUMNS / 8][4] = {};
     for (int first = 0; first < keys; first += W::KEYS) {
         cp_async_wait<0>();
         __syncthreads();  // keys are there; all are done with the values before
         fetch(value_tile, v, v_stride, keys, first);
+        float s[2][4] = {};
 #pragma unroll
-        for (int part = 0; part < W::KEYS / 16; part++) {
-            float s[2][4] = {};
+        for (int step = 0; step < W::SLICE / 16; step++) {
+            uint32_t b[4];
+            Rows::load_b_transposed(b, key_tile, part * 16, W::SLICE / 16 * slice + step, lane);
+            mma<T>(s[0], operand[step], b[0], b[1]);
+            mma<T>(s[1], operand[step], b[2], b[3]);
+        }
 #pragma unroll
-            for (int step = 0; step < W::SLICE / 16; step++) {
-                uint32_t b[4];
-                Rows::load_b_transposed(b, key_tile, part * 16, W::SLICE / 16 * slice + step, lane);
-                mma<T>(s[0], operand[step], b[0], b[1]);
-                mma<T>(s[1], operand[step], b[2], b[3]);
-            }
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int at = (slice * W::ROWS + 16 * half + g + i % 2 * 8) * W::PITCH + part * 16 + i / 2 * 8 + 2 * t;
-                *reinterpret_cast<float2 *>(parts + at) = make_float2(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
-            }
+        for (int i = 0; i < 4; i++) {
+            const int at = (slice * W::ROWS + 16 * half + g + i % 2 * 8) * W::PITCH + part * 16 + i / 2 * 8 + 2 * t;
+            *reinterpret_cast<float2 *>(parts + at) = make_float2(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
         }
         __syncthreads();  // all parts are there, and all are done with the keys
         fetch(key_tile, k, k_stride, keys, first + W::KEYS);
 
-        float p[4] = {};
+        float p[2] = {};
 #pragma unroll
-        for (int part = 0; part < W::PARTS; part++) {
-            float four[4];
-            load(parts + (part * W::ROWS + mine) * W::PITCH + column, four);
-#pragma unroll
-            for (int i = 0; i < 4; i++) p[i] += four[i];
+        for (int i = 0; i < W::PARTS; i++) {
+            float pair[2];
+            load(parts + (i * W::ROWS + mine) * W::PITCH + column, pair);
+            p[0] += pair[0], p[1] += pair[1];
         }
+        if (first + column >= keys) p[0] = -INFINITY;
+        if (first + column + 1 >= keys) p[1] = -INFINITY;
+        const float rescale = move_shift(shift, warp_max<16>(fmaxf(p[0], p[1])) * scale_log2);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (first + column + i >= keys) p[i] = -INFINITY;
-        }
-        const float most = warp_max<8>(fmaxf(fmaxf(p[0], p[1]), fmaxf(p[2], p[3])));
-        const float rescale = move_shift(shift, most * scale_log2);
-#pragma unroll
-        for (int i = 0; i < 4; i++) p[i] = exp2_approx(fmaf(p[i], scale_log2, -shift));
-        total = total * rescale + ((p[0] + p[1]) + (p[2] + p[3]));
+        for (int i = 0; i < 2; i++) p[i] = exp2_approx(fmaf(p[i], scale_log2, -shift));
+        total = total * rescale + (p[0] + p[1]);
         unsigned char *const to = shared_memory + W::PROBABILITIES_AT + W::Probabilities::offset(mine, column / 8) + column % 8 * 2;
-        *reinterpret_cast<uint2 *>(to) = make_uint2(pack<T>(p[0], p[1]), pack<T>(p[2], p[3]));
+        *reinterpret_cast<uint32_t *>(to) = pack<T>(p[0], p[1]);
         if (column == 0) rescales[mine] = rescale;
         cp_async_wait<1>();
         __syncthreads();  // values and probabilities are there
@@ -388,17 +384,17 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
         for (int i = 0; i < 4; i++) factor[i] = rescales[g + 8 * i];
         if (__any_sync(FULL_WARP, factor[0] != 1.0f || factor[1] != 1.0f || factor[2] != 1.0f || factor[3] != 1.0f)) {
 #pragma unroll
-            for (int i = 0; i < W::COLUMNS; i++) o[i / 32][i % 32 / 4][i % 4] *= factor[i / 32 * 2 + ((i >> 1) & 1)];
+            for (int i = 0; i < W::COLUMNS; i++) o[i / 16][i % 16 / 4][i % 4] *= factor[i / 16 * 2 + ((i >> 1) & 1)];
         }
 #pragma unroll
-        for (int part = 0; part < W::KEYS / 16; part++) {
+        for (int k = 0; k < W::KEYS / 16; k++) {
             uint32_t a[2][4];
 #pragma unroll
-            for (int m = 0; m < 2; m++) W::Probabilities::load_a(a[m], probabilities, 16 * m, part, lane);
+            for (int m = 0; m < 2; m++) W::Probabilities::load_a(a[m], probabilities, 16 * m, k, lane);
 #pragma unroll
             for (int step = 0; step < W::COLUMNS / 16; step++) {
                 uint32_t b[4];
-                Rows::load_b(b, value_tile, part * 16, W::COLUMNS / 16 * warp + step, lane);
+                Rows::load_b(b, value_tile, k * 16, W::COLUMNS / 16 * warp + step, lane);
 #pragma unroll
                 for (int m = 0; m < 2; m++) {
                     mma<T>(o[m][2 * step], a[m], b[0], b[1]);
@@ -408,11 +404,11 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
         }
     }
     cp_async_wait<0>();
-    total = warp_sum<8>(total);
+    total = warp_sum<16>(total);
     __syncthreads();  // all are done with values and rescales
     if (column == 0) rescales[mine] = 1.0f / total;
     __syncthreads();
-    // Each warp stages its 64 columns as a tile of their own.
+    // Each warp stages its columns as a tile of their own.
     using Staged = Tile<W::COLUMNS, T>;
     unsigned char *const staged = shared_memory + warp * W::ROWS * Staged::ROW_BYTES;
 #pragma unroll
@@ -430,7 +426,7 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
 }  // namespace
 
 // Grid of forward: N·⌈queries / rows⌉·G blocks of 1 to 4 warps, rows = 16·TILES per warp; of cross N·⌈queries / block_rows⌉·G; of wide
-// N·⌈queries / 32⌉·G blocks of 8 warps. Dynamic shared memory: see the host's plan.
+// N·⌈queries / 32⌉·G blocks of 16 warps. Dynamic shared memory: see the host's plan.
 #define ATTENTION_FORWARD(TYPE, DIM, TILES, KEYS)                                                                                          \
     extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) attention_forward_d##DIM##_##TYPE(                                         \
         TYPE *y, const TYPE *q, const TYPE *k, const TYPE *v, int queries, int keys, int heads, int d, int q_stride, int k_stride,         \

@@ -1,4 +1,4 @@
-// What the Hopper kernels of self-attention, forward and backward, share: tiles of 64 tokens of one head as TMA writes them and wgmma
+// What the Hopper kernels of attention, forward and backward, share: tiles of 64 tokens of one head as TMA writes them and wgmma
 // reads them, and the block's warps in their roles.
 #pragma once
 #include "reduce.cuh"
@@ -38,12 +38,12 @@ DEVICE void warp_arrive(uint32_t barrier) {
     if (lane_id() == 0) mbarrier_arrive(barrier);
 }
 
-/// The A operands of steps of 16 columns from accumulators, rounded to bf16.
-template <int COLUMNS> DEVICE void as_operands(uint32_t (&a)[COLUMNS / 16][4], const float (&c)[COLUMNS / 2]) {
+/// The A operands of steps of 16 columns from accumulators, rounded to T.
+template <int COLUMNS, typename T = bf16> DEVICE void as_operands(uint32_t (&a)[COLUMNS / 16][4], const float (&c)[COLUMNS / 2]) {
 #pragma unroll
     for (int step = 0; step < COLUMNS / 16; step++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) a[step][i] = pack<bf16>(c[8 * step + 2 * i], c[8 * step + 2 * i + 1]);
+        for (int i = 0; i < 4; i++) a[step][i] = pack<T>(c[8 * step + 2 * i], c[8 * step + 2 * i + 1]);
     }
 }
 

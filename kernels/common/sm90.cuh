@@ -28,13 +28,20 @@ DEVICE void mbarrier_expect_tx(uint32_t barrier, uint32_t bytes) {
 }
 DEVICE void mbarrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
 /// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included), in the lanes where `arrives`; the
-/// others do nothing, without leaving the warp.
+/// others do nothing, without leaving the warp. Orders what wgmma and loads have read before it; said to release to the cluster, ptxas would
+/// put a fence of the whole device before it (MEMBAR.ALL.GPU), which the arrival of a reader does not need.
 DEVICE void mbarrier_arrive_remote(uint32_t barrier, uint32_t rank, bool arrives = true) {
     asm volatile("{\n\t.reg .pred p;\n\t.reg .b32 remote;\n\t"
                  "setp.ne.b32 p, %2, 0;\n\t"
                  "@p mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-                 "@p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n\t}" ::"r"(barrier),
+                 "@p mbarrier.arrive.shared::cluster.b64 _, [remote];\n\t}" ::"r"(barrier),
                  "r"(rank), "r"(static_cast<uint32_t>(arrives))
+                 : "memory");
+}
+/// The same by the barrier's address in the cluster's window (`cluster_address`).
+DEVICE void mbarrier_arrive_cluster(uint32_t remote, bool arrives = true) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %1, 0;\n\t@p mbarrier.arrive.shared::cluster.b64 _, [%0];\n\t}" ::"r"(remote),
+                 "r"(static_cast<uint32_t>(arrives))
                  : "memory");
 }
 /// Whether the phase of this parity is over; waits a hardware-chosen moment before saying no.
@@ -175,6 +182,11 @@ DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint3
 DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y, int z) {
     asm volatile(TMA_LOAD ".3" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(destination), "l"(map),
                  "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y, int z, int w) {
+    asm volatile(TMA_LOAD ".4" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(destination), "l"(map),
+                 "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
 /// A column of pixels of an NHWC map in im2col mode: channels from `c`, pixels from (w, h, n) on in the order of the map's traversal, each

@@ -1,10 +1,11 @@
 //! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
 
+pub mod hopper;
 pub mod portable;
 
 use super::Shape;
 use crate::bail;
-use crate::device::cuda::{Gpu, Half, View};
+use crate::device::cuda::{Arch, Gpu, Half, View};
 use crate::error::Result;
 
 /// Most values of a head: [`forward`] up to `WIDE`, [`cross`] up to `WIDTH`.
@@ -45,19 +46,23 @@ impl<T: Half> Heads<T> {
 /// The kernels that compute attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// TMA and wgmma, on at most so many multiprocessors: up to 160 values per head, not causal.
+    Hopper { sms: u32 },
     /// cp.async and mma.sync: every shape, every card.
     Portable,
 }
 
 impl Variant {
-    /// All variants of [`forward`] that the GPU can run on this shape, the best one first.
-    pub fn forward(_gpu: &Gpu, _shape: Shape) -> Vec<Self> {
-        vec![Self::Portable]
-    }
-
-    /// The same for [`cross`].
-    pub fn cross(_gpu: &Gpu, _shape: Shape) -> Vec<Self> {
-        vec![Self::Portable]
+    /// All variants of [`forward`] that the GPU can run on this shape, the best one first, on at most `sms` multiprocessors (few make a block
+    /// of small shapes too take several heads). Which is first depends on the size of an image alone, so that its bits do.
+    pub fn forward(gpu: &Gpu, shape: Shape, sms: u32) -> Vec<Self> {
+        let hopper = Self::Hopper { sms };
+        match gpu.arch() {
+            // One of the warpgroups of a block would be idle with fewer queries.
+            Arch::Sm90 if hopper::fits(shape) && shape.queries > 64 => vec![hopper, Self::Portable],
+            Arch::Sm90 if hopper::fits(shape) => vec![Self::Portable, hopper],
+            _ => vec![Self::Portable],
+        }
     }
 }
 
@@ -69,7 +74,7 @@ impl Variant {
 /// # Panics
 /// If lengths or alignments (16 bytes, also of the strides) do not fit.
 pub fn forward<T: Half>(gpu: &Gpu, y: View<T>, q: Heads<T>, k: Heads<T>, v: Heads<T>, shape: Shape) -> Result<()> {
-    forward_by(Variant::forward(gpu, shape)[0], gpu, y, q, k, v, shape)
+    forward_by(Variant::forward(gpu, shape, gpu.sms())[0], gpu, y, q, k, v, shape)
 }
 
 /// [`forward`] by a chosen variant.
@@ -90,6 +95,7 @@ pub fn forward_by<T: Half>(
     k.check("k", shape.n * shape.keys, shape.width());
     v.check("v", shape.n * shape.keys, shape.width());
     match variant {
+        Variant::Hopper { sms } => hopper::forward(gpu, sms, y, q, k, v, shape),
         Variant::Portable => portable::forward(gpu, y, q, k, v, shape),
     }
 }
@@ -112,21 +118,6 @@ pub fn cross<T: Half>(
     which: View<u32>,
     shape: Shape,
 ) -> Result<()> {
-    cross_by(Variant::cross(gpu, shape)[0], gpu, y, q, q_rows, kv, which, shape)
-}
-
-/// [`cross`] by a chosen variant.
-#[allow(clippy::too_many_arguments)]
-pub fn cross_by<T: Half>(
-    variant: Variant,
-    gpu: &Gpu,
-    y: View<T>,
-    q: Heads<T>,
-    q_rows: usize,
-    kv: View<T>,
-    which: View<u32>,
-    shape: Shape,
-) -> Result<()> {
     if shape.n * shape.queries == 0 {
         return Ok(());
     }
@@ -139,9 +130,7 @@ pub fn cross_by<T: Half>(
     if shape.keys > CONTEXT {
         bail!(Device, "contexts of {} tokens: the CUDA kernels of cross-attention take {CONTEXT}", shape.keys);
     }
-    match variant {
-        Variant::Portable => portable::cross(gpu, y, q, q_rows, kv, which, shape),
-    }
+    portable::cross(gpu, y, q, q_rows, kv, which, shape)
 }
 
 fn scale(shape: Shape) -> f32 {

@@ -52,7 +52,7 @@ pub fn plan_forward(shape: Shape) -> Launch {
         let parts = 4 * WIDE_ROWS * (keys + 8) * size_of::<f32>(); // of scores, one for each 128 values
         let probabilities = WIDE_ROWS * row_bytes(keys);
         let shared = 2 * keys * row + parts + probabilities + WIDE_ROWS * size_of::<f32>();
-        return Launch::new(pairs * shape.queries.div_ceil(WIDE_ROWS), 256).shared(shared);
+        return Launch::new(pairs * shape.queries.div_ceil(WIDE_ROWS), 512).shared(shared);
     }
     let Kernel { width, rows, keys } = kernel(shape);
     let tiles = shape.queries.div_ceil(rows);
