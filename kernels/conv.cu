@@ -5,6 +5,7 @@
 //
 // A segment is one source tensor: 9 taps (row-major) × its channels, or its channels alone (1×1). So a residual block's shortcut over two
 // tensors is more k of its second convolution. Source images repeat (row n reads image n % rows). w is [outputs, K], packed by the host.
+// A twofold enlargement may come as four phases of 2×2 taps (conv.cuh): 2.25 times fewer FLOPs.
 //
 // Rows of tiles are subtiles of 64 consecutive pixels of one image (the last of an image may be short): the runs over which moments are kept
 // for the next group norm. A tile holds one or two consecutive subtiles, also of different images.
@@ -18,8 +19,9 @@
 // Order of additions: k ascending in steps of 16 from 0 for every output, whatever the tile; moments: rows ascending. So an image's bits
 // depend neither on the batch nor on the tile.
 //
-// Version 1: tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16); steps of 32 in k,
-// 3 stages of cp.async, swizzled shared memory without bank conflicts. 210 / 132 / 104 / 79 registers (sm_80), no spills; 48 / 36 / 24 / 27 KB.
+// Version 1: tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16); steps of 32 in
+// k, 3 stages of cp.async, swizzled shared memory without bank conflicts. Static figures (sm_80, nvcc 13.0): 226, 154, 100, 80 registers,
+// no spills; 48, 36, 24, 27 KB of shared memory; 2, 3, 4, 5 blocks per SM.
 #include "common/conv.cuh"
 #include "common/raster.cuh"
 #include "common/reduce.cuh"
@@ -52,7 +54,7 @@ template <typename T, int BM, int PIECE> struct Gather {
     uint32_t inside = 0;
     int segment = 0, tap = 0, channel, channels, taps, rows;
 
-    DEVICE Gather(const Problem<T> &of, int subtile) : of(of), first_subtile(subtile) {
+    DEVICE Gather(const Problem<T> &of, int subtile, int phase) : of(of), first_subtile(subtile), phase(phase) {
         channel = threadIdx.x % COLUMNS * PIECE;
         source(of.x0, of.channels0, of.taps0, of.rows0);
         settle();
@@ -73,7 +75,7 @@ template <typename T, int BM, int PIECE> struct Gather {
     }
 
   private:
-    int first_subtile;
+    int first_subtile, phase;
 
     DEVICE void source(const T *x, int c, int t, int r) { values = x, channels = c, taps = t, rows = r, tap = 0; }
 
@@ -92,18 +94,18 @@ template <typename T, int BM, int PIECE> struct Gather {
                 return;
             }
         }
-        const int down = taps == 9 ? tap / 3 - 1 : 0, right = taps == 9 ? tap % 3 - 1 : 0;
+        const int side = taps == 9 ? 3 : 2, down = tap / side - 1 + (phase >> 1), right = tap % side - 1 + (phase & 1);
         inside = 0;
 #pragma unroll
         for (int s = 0; s < BM / RUN; s++) {
-            const Run run(first_subtile + s, of.size);
+            const Run run(first_subtile + s, of.size, phase);
             const size_t image = run.image % rows;
 #pragma unroll
             for (int i = 0; i < RUN / LINES; i++) {
                 const int row = threadIdx.x / COLUMNS + i * LINES, pixel = run.first + row;
                 bool valid = row < run.count;
                 size_t from = image * of.size.pixels + pixel;
-                if (taps == 9) {
+                if (taps > 1) {
                     int y = pixel / of.out_width * of.stride + down, x = pixel % of.out_width * of.stride + right;
                     valid &= y >= 0 && y < of.canvas_height && x >= 0 && x < of.canvas_width;
                     if (of.canvas_height != of.height) y = y * of.height / of.canvas_height;
@@ -125,7 +127,7 @@ template <typename T, int BN, int PIECE> struct Rows {
     const T *at, *first;
     int n0, outputs, k, left;
 
-    DEVICE Rows(const Problem<T> &of, int n0) : first(of.w), n0(n0), outputs(of.size.outputs), k(of.k) {
+    DEVICE Rows(const Problem<T> &of, int row) : first(of.w), n0(row), outputs(of.size.outputs * of.size.phases()), k(of.k) {
         const int column = threadIdx.x % COLUMNS * PIECE;
         left = of.k - column;
         at = of.w + static_cast<size_t>(n0 + threadIdx.x / COLUMNS) * of.k + column;
@@ -154,14 +156,15 @@ DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end
     using In = Tile<BK>;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t stages = shared_address(shared);
-    const int outputs = of.size.outputs, pixels = of.size.pixels, runs = of.size.runs();
-    const int2 at = raster<GROUP>(blockIdx.x, ceil_div(of.size.images * runs, BM / RUN), ceil_div(outputs, BN));
-    const int subtile = at.x * (BM / RUN), n0 = at.y * BN;
+    const int outputs = of.size.outputs, runs = of.size.runs();
+    const int2 at = raster<GROUP>(blockIdx.x, ceil_div(of.size.images * runs, BM / RUN), of.size.columns(BN));
+    const Column column(at.y, BN, of.size);
+    const int subtile = at.x * (BM / RUN), n0 = column.first, phase = column.phase;
     const int warp_m = warp_id() / WN * WARP_M, warp_n = warp_id() % WN * WARP_N, lane = lane_id();
     const int steps = ceil_div(of.k, BK);
 
-    Gather<T, BM, PIECE> a(of, subtile);
-    Rows<T, BN, PIECE> b(of, n0);
+    Gather<T, BM, PIECE> a(of, subtile, phase);
+    Rows<T, BN, PIECE> b(of, column.row);
     const auto fetch = [&](int step) {
         if (step < steps) {
             const uint32_t stage = stages + step % STAGES * STAGE;
@@ -215,9 +218,9 @@ DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int row = warp_m + i * 16 + half * 8 + g;
-                const Run run(subtile + row / RUN, of.size);
+                const Run run(subtile + row / RUN, of.size, phase);
                 if (row % RUN >= run.count) continue;
-                float *line = f32 + (static_cast<size_t>(run.image) * pixels + run.first + row % RUN) * outputs;
+                float *line = f32 + of.size.row(run.image, run.first + row % RUN, phase) * outputs;
 #pragma unroll
                 for (int j = 0; j < NI; j++) {
 #pragma unroll
@@ -240,14 +243,14 @@ DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end
     const int halve = gated ? 1 : 0, width = outputs >> halve, column0 = n0 >> halve;
     const auto for_each_run = [&](auto &&each) {
 #pragma unroll 1
-        for (int s = 0; s < BM / RUN; s++) each(stages + s * RUN * Out::PITCH, Run(subtile + s, of.size));
+        for (int s = 0; s < BM / RUN; s++) each(stages + s * RUN * Out::PITCH, Run(subtile + s, of.size, phase));
     };
     if (end.residual != nullptr) {
         for_each_run([&](uint32_t rows, const Run &run) {
             if (gated) {
-                Out::template load<CHUNKS / 2>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+                Out::template load<CHUNKS / 2>(rows, run, end, of.size, column0, width, threadIdx.x, THREADS);
             } else {
-                Out::template load<CHUNKS>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+                Out::template load<CHUNKS>(rows, run, end, of.size, column0, width, threadIdx.x, THREADS);
             }
         });
         __syncthreads();
@@ -265,9 +268,9 @@ DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end
     __syncthreads();
     for_each_run([&](uint32_t rows, const Run &run) {
         if (gated) {
-            Out::template store<CHUNKS / 2>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+            Out::template store<CHUNKS / 2>(rows, run, end, of.size, column0, width, threadIdx.x, THREADS);
         } else {
-            Out::template store<CHUNKS>(rows, run, end, pixels, column0, width, threadIdx.x, THREADS);
+            Out::template store<CHUNKS>(rows, run, end, of.size, column0, width, threadIdx.x, THREADS);
         }
         if (end.moments != nullptr) {
             if (gated) {
@@ -281,16 +284,17 @@ DEVICE void convolution(float *f32, const Problem<T> &of, const Epilogue<T> &end
 
 } // namespace
 
-// One of y and f32 is given. `step` (may be null) points to the row of the bias table. Unused segments have no taps.
+// One of y and f32 is given. `step` (may be null) points to the row of the bias table. Segments have 1, 9 or (phases) 4 taps, unused ones none.
 #define CONV(NAME, T, BM, BN, WM, WN, PIECE, BLOCKS)                                                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                      \
         NAME(T *y, float *f32, const T *w, const T *x0, const T *x1, const T *x2, const float *bias, const uint32_t *step,             \
              const T *residual, float *moments, int channels0, int channels1, int channels2, int taps0, int taps1, int taps2,          \
-             int rows0, int rows1, int rows2, int images, int pixels, int outputs, int height, int width, int canvas_height,           \
-             int canvas_width, int out_width, int stride, int k, int bias_stride, int residual_rows, int activation) {                 \
-        const Problem<T> of{x0,    x1,    x2,     w,     channels0,     channels1,    channels2, taps0,  taps1, taps2,                 \
-                            rows0, rows1, rows2,  height, width,        canvas_height, canvas_width, out_width, stride, k,             \
-                            {images, pixels, outputs}};                                                                                \
+             int rows0, int rows1, int rows2, int images, int pixels, int outputs, int phase_width, int height, int width,             \
+             int canvas_height, int canvas_width, int out_width, int stride, int k, int bias_stride, int residual_rows,                \
+             int activation) {                                                                                                         \
+        const Size size{images, pixels, outputs, phase_width};                                                                         \
+        const Problem<T> of{x0,    x1,    x2,    w,      channels0, channels1,     channels2,    taps0,     taps1,  taps2,             \
+                            rows0, rows1, rows2, height, width,     canvas_height, canvas_width, out_width, stride, k, size};          \
         const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                               \
         convolution<T, BM, BN, WM, WN, PIECE>(f32, of, end);                                                                           \
     }

@@ -2,7 +2,7 @@
 //
 // The copy engine gathers: a subtile of 64 consecutive output pixels × 64 channels of one tap is one box of the source in im2col mode
 // (padding reads as zero, stride 2 is the map's), or of [image, pixel, channel] where there is one tap. Any channels and outputs that are
-// multiples of 8, any height and width; no enlargement (conv.cu). Channels past a tensor's last read as zero, so w's columns there
+// multiples of 8, any height and width; of enlargements the twofold one by phases (conv.cuh). Channels past a tensor's last read as zero, so w's columns there
 // (another tap's) do not matter.
 //
 // One block per SM, in clusters of two along the pixels that share the tile of w: each loads half of it into both (multicast). Persistent: a
@@ -16,7 +16,18 @@
 // Epilogue per subtile: registers → shared memory (a residual lies there before, so it is added in f32) → rows of 16-byte pieces → memory;
 // moments of what was rounded, by columns.
 //
-// Order of additions: k ascending in steps of 16 for every output, whatever the tile, the schedule and the other images; moments: rows ascending.
+// Order of additions: k ascending in steps of 16 for every output, whatever the tile, the schedule and the other images; moments: rows
+// ascending. Images of few pixels at small batches leave most SMs idle: k is never split, as that would follow the batch.
+//
+// Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
+// wgmma; one block of 384 threads per SM with 204,080 / 228,688 (BN = 160: cooperative / ping-pong) or 183,344 / 199,760 bytes of shared
+// memory. FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320 channels.
+// Predicted µs on an H200 that sustains 790 TF/s, 64 rows (32 images, both branches), levels 64² × 320, 32² × 640, 16² × 1280, 8² × 1280:
+//   3×3, C → C   669  652  644  161     3×3 of the joined input, the widest   1940  1924  1280  320     with its shortcut as k   880  864  785  196
+//   stride 2     167  163  161   –      enlargement by phases (from below)    1184  1163   291   –
+//   GEGLU        586  588  593  152     C → 3C   222  222  227  58     C → C  82 (memory)  77  77  20     4C → C   302  299  291  73
+// i.e. 0.91–0.96 of that rate for 3×3 and 0.87–0.93 for linear layers (what is missing: epilogues, last rounds, L2 traffic of the
+// ping-pong tiles by a guessed 1/128 per byte and cycle above 32). VAE at 8 images: 512² × 128: 889, 512² × 256 → 128: 1776, 256² × 256: 896.
 #include "common/conv.cuh"
 #include "common/raster.cuh"
 #include "common/reduce.cuh"
@@ -56,22 +67,22 @@ struct Problem {
     int out_width, stride, steps;
 };
 
-/// Tiles of this cluster in order: `take` gives the block's first subtile and the first output.
+/// Tiles of this cluster in order: `take` gives the block's first subtile and the number of the column of tiles.
 template <int HEIGHT, int BN> struct Schedule {
     int pairs, columns, next;
 
     DEVICE explicit Schedule(const Size &of) {
         pairs = ceil_div(of.images * of.runs(), BLOCKS * HEIGHT);
-        columns = ceil_div(of.outputs, BN);
+        columns = of.columns(BN);
         next = cluster_index();
     }
 
     DEVICE bool more() const { return next < pairs * columns; }
 
-    DEVICE bool take(int &subtile, int &n0) {
+    DEVICE bool take(int &subtile, int &column) {
         if (!more()) return false;
         const int2 tile = raster<GROUP>(next, pairs, columns);
-        subtile = (tile.x * BLOCKS + cluster_rank()) * HEIGHT, n0 = tile.y * BN;
+        subtile = (tile.x * BLOCKS + cluster_rank()) * HEIGHT, column = tile.y;
         next += cluster_count();
         return true;
     }
@@ -84,15 +95,16 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
     constexpr uint16_t ALL = (1 << BLOCKS) - 1;
     const int half = cluster_rank() * (BN / BLOCKS);
     Schedule<C::HEIGHT, BN> schedule(of.size);
-    int subtile, n0;
+    int subtile, number;
     uint32_t step = 0;
     prefetch_tensormap(x0);
     prefetch_tensormap(w);
-    while (schedule.take(subtile, n0)) {
+    while (schedule.take(subtile, number)) {
+        const Column column(number, BN, of.size);
         int image[C::HEIGHT], first[C::HEIGHT], top[C::HEIGHT], left[C::HEIGHT];
 #pragma unroll
         for (int i = 0; i < C::HEIGHT; i++) {
-            const Run run(subtile + i, of.size);
+            const Run run(subtile + i, of.size, column.phase);
             image[i] = run.image, first[i] = run.first;
             top[i] = run.first / of.out_width * of.stride - 1, left[i] = run.first % of.out_width * of.stride - 1;
         }
@@ -101,9 +113,9 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
         for (int s = 0; s < 3; s++) {
             const TensorMap *x = s == 0 ? x0 : s == 1 ? x1 : x2;
             const int channels = of.channels[s], rows = of.rows[s];
-            const bool three = of.taps[s] == 9;
+            const int taps = of.taps[s], side = taps == 9 ? 3 : 2;
 #pragma unroll 1
-            for (int tap = 0; tap < of.taps[s]; tap++, k += channels) {
+            for (int tap = 0; tap < taps; tap++, k += channels) {
 #pragma unroll 1
                 for (int c = 0; c < channels; c += BK, step++) {
                     const uint32_t tile = ring.stage(step), full = ring.full(step);
@@ -113,13 +125,14 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
                     for (int i = 0; i < C::HEIGHT; i++) {
                         // Past the last image: outside of the source, zeros.
                         const int from = image[i] < of.size.images ? image[i] % rows : rows;
-                        if (three) {
-                            tma_load_im2col(tile + i * PIECE, x, full, c, left[i], top[i], from, tap % 3, tap / 3);
+                        if (taps > 1) {
+                            const int right = tap % side + (column.phase & 1), down = tap / side + (column.phase >> 1);
+                            tma_load_im2col(tile + i * PIECE, x, full, c, left[i], top[i], from, right, down);
                         } else {
                             tma_load(tile + i * PIECE, x, full, c, first[i], from);
                         }
                     }
-                    tma_load_multicast(tile + C::A_BYTES + half * (BK * 2), w, full, ALL, k + c, n0 + half);
+                    tma_load_multicast(tile + C::A_BYTES + half * (BK * 2), w, full, ALL, k + c, column.row + half);
                 }
             }
         }
@@ -156,7 +169,7 @@ DEVICE void put(const Consumer &at, const Size &of, const Epilogue<T> &end, cons
     const int width = of.outputs * CHUNKS / (BN / 8), first = n0 * CHUNKS / (BN / 8);
     const bool residual = end.residual != nullptr;
     if (residual) {
-        Out::template load<CHUNKS>(at.staging, run, end, of.pixels, first, width, at.thread, 128);
+        Out::template load<CHUNKS>(at.staging, run, end, of, first, width, at.thread, 128);
         at.barrier();
     }
     const int row = at.thread / 32 * 16 + (at.thread % 32 >> 2);
@@ -167,7 +180,7 @@ DEVICE void put(const Consumer &at, const Size &of, const Epilogue<T> &end, cons
         stage_pair<T>(place + 8 * Out::PITCH, x[j * 4 + 2], x[j * 4 + 3], residual);
     }
     at.barrier();
-    Out::template store<CHUNKS>(at.staging, run, end, of.pixels, first, width, at.thread, 128);
+    Out::template store<CHUNKS>(at.staging, run, end, of, first, width, at.thread, 128);
     if (end.moments != nullptr) Out::template moments<CHUNKS>(at.staging, run, end, of.runs(), first, width, at.thread, 128);
 }
 
@@ -177,20 +190,22 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, uint32_t shared, 
     using C = Config<BN, PINGPONG>;
     constexpr int PER_THREAD = ceil_div(BN, 128);
     const int index = warp_id() / 4 - 1;
-    const Consumer at{index, static_cast<int>(threadIdx.x & 127), shared + C::STAGING + index * C::STAGING_BYTES, shared + C::BIAS + index * BN * 4};
+    const Consumer at{index, static_cast<int>(threadIdx.x & 127), shared + C::STAGING + index * C::STAGING_BYTES,
+                      shared + C::BIAS + index * BN * 4};
     const int lower = PINGPONG ? 0 : index * SUBTILES;
     const float *const row = end.bias_row();
     Schedule<C::HEIGHT, BN> schedule(of.size);
-    int subtile, n0;
+    int subtile, tile_column;
     uint32_t first = 0;
     float acc[SUBTILES][BN / 2] = {};
-    for (int number = 0; schedule.take(subtile, n0); number++, first += of.steps) {
+    for (int number = 0; schedule.take(subtile, tile_column); number++, first += of.steps) {
         if (PINGPONG && (number & 1) != index) continue;
+        const Column place(tile_column, BN, of.size);
 
         float bias[PER_THREAD];
 #pragma unroll
         for (int i = 0; i < PER_THREAD; i++) {
-            const int within = at.thread + i * 128, column = n0 + within;
+            const int within = at.thread + i * 128, column = place.first + within;
             bias[i] = row != nullptr && within < BN && column < of.size.outputs ? row[column] : 0.0f;
         }
         // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows someone who has).
@@ -220,11 +235,11 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, uint32_t shared, 
             at.barrier();
             finish<BN / 8>(end.activation, [&](int j, int e) -> float & { return acc[i][j * 4 + e]; },
                            [&](int j) { return load_shared_f32x2(at.bias + (j * 8 + (at.thread & 3) * 2) * 4); });
-            const Run run(subtile + lower + i, of.size);
+            const Run run(subtile + lower + i, of.size, place.phase);
             if (end.activation == GEGLU) {
-                put<BN, BN / 16>(at, of.size, end, acc[i], run, n0);
+                put<BN, BN / 16>(at, of.size, end, acc[i], run, place.first);
             } else {
-                put<BN, BN / 8>(at, of.size, end, acc[i], run, n0);
+                put<BN, BN / 8>(at, of.size, end, acc[i], run, place.first);
             }
         }
     }
@@ -247,10 +262,10 @@ DEVICE void convolution(const TensorMap *x0, const TensorMap *x1, const TensorMa
     // No block may load into the other before that one's barriers are there.
     cluster_sync();
     if (threadIdx.x < 128) {
-        decrease_registers<40>();
+        decrease_registers<56>();
         if (warp_id() == 0 && elect_one()) produce<BN, PINGPONG>(x0, x1, x2, w, of, ring);
     } else {
-        increase_registers<232>();
+        increase_registers<224>();
         consume<T, BN, PINGPONG>(of, end, shared, ring);
     }
     // No block leaves while the other may still load into it or arrive at its barriers.
@@ -267,10 +282,10 @@ DEVICE void convolution(const TensorMap *x0, const TensorMap *x1, const TensorMa
         NAME(const __grid_constant__ TensorMap x0, const __grid_constant__ TensorMap x1, const __grid_constant__ TensorMap x2,         \
              const __grid_constant__ TensorMap w, T *y, const float *bias, const uint32_t *step, const T *residual, float *moments,    \
              int channels0, int channels1, int channels2, int taps0, int taps1, int taps2, int rows0, int rows1, int rows2,            \
-             int images, int pixels, int outputs, int out_width, int stride, int steps, int bias_stride, int residual_rows,            \
-             int activation) {                                                                                                         \
-        const Problem of{{images, pixels, outputs}, {channels0, channels1, channels2}, {taps0, taps1, taps2}, {rows0, rows1, rows2},   \
-                         out_width, stride, steps};                                                                                    \
+             int images, int pixels, int outputs, int phase_width, int out_width, int stride, int steps, int bias_stride,              \
+             int residual_rows, int activation) {                                                                                      \
+        const Problem of{{images, pixels, outputs, phase_width}, {channels0, channels1, channels2}, {taps0, taps1, taps2},             \
+                         {rows0, rows1, rows2}, out_width, stride, steps};                                                             \
         const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                               \
         convolution<T, BN, PINGPONG>(&x0, &x1, &x2, &w, of, end);                                                                      \
     }

@@ -23,17 +23,40 @@ template <typename T> struct Epilogue {
 };
 
 /// Sizes of the output. `outputs` are the columns of the product, of which GEGLU leaves half.
+///
+/// A convolution after a twofold nearest enlargement is four of 2×2 taps, one per phase (parity of row and column of the output), with sums of
+/// the taps that meet the same source pixel: 4 of 9 products. Then images have `pixels` source pixels in rows of `phase_width`, each phase
+/// its own tiles and rows of w, and y four times the pixels.
 struct Size {
-    int images, pixels, outputs;
+    int images, pixels, outputs, phase_width;
 
     DEVICE int runs() const { return ceil_div(pixels, RUN); }
+    DEVICE int phases() const { return phase_width == 0 ? 1 : 4; }
+    /// Columns of tiles of `tile` outputs.
+    DEVICE int columns(int tile) const { return ceil_div(outputs, tile) * phases(); }
+    /// Row of the output tensor of pixel `pixel` of an image.
+    DEVICE size_t row(int image, int pixel, int phase) const {
+        if (phase_width == 0) return static_cast<size_t>(image) * pixels + pixel;
+        const int y = pixel / phase_width * 2 + (phase >> 1), x = pixel % phase_width * 2 + (phase & 1);
+        return static_cast<size_t>(image) * pixels * 4 + y * phase_width * 2 + x;
+    }
+};
+
+/// A column of tiles: its phase, its first output, and the first row of w.
+struct Column {
+    int phase, first, row;
+
+    DEVICE Column(int number, int tile, const Size &of) {
+        const int columns = ceil_div(of.outputs, tile);
+        phase = number / columns, first = number % columns * tile, row = phase * of.outputs + first;
+    }
 };
 
 /// The part of an image that a subtile covers; none past the last image.
 struct Run {
-    int image, number, first, count;
+    int image, number, first, count, phase;
 
-    DEVICE Run(int subtile, const Size &of) {
+    DEVICE Run(int subtile, const Size &of, int phase) : phase(phase) {
         const int runs = of.runs();
         image = subtile / runs, number = subtile % runs, first = number * RUN;
         count = image < of.images ? min(of.pixels - first, RUN) : 0;
@@ -88,22 +111,22 @@ template <typename T, int COLUMNS> struct Staging {
 
     /// Calls `each(address here, offset in the tensor, values inside it)` for a thread's pieces of 16 bytes.
     template <int CHUNKS, typename Each>
-    static DEVICE void for_each(uint32_t rows, const Run &run, int image, int pixels, int first, int width, int thread, int threads,
+    static DEVICE void for_each(uint32_t rows, const Run &run, int image, const Size &of, int first, int width, int thread, int threads,
                                 Each &&each) {
 #pragma unroll 4
         for (int i = thread; i < RUN * CHUNKS; i += threads) {
             const int row = i / CHUNKS, column = first + i % CHUNKS * 8;
-            const size_t line = static_cast<size_t>(image) * pixels + run.first + row;
+            const size_t line = of.row(image, run.first + row, run.phase);
             each(rows + row * PITCH + i % CHUNKS * 16, line * width + column, row < run.count ? width - column : 0);
         }
     }
 
     /// The residual's rows; zero outside.
     template <int CHUNKS>
-    static DEVICE void load(uint32_t rows, const Run &run, const Epilogue<T> &end, int pixels, int first, int width, int thread,
+    static DEVICE void load(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width, int thread,
                             int threads) {
         const bool aligned = width % 8 == 0;
-        for_each<CHUNKS>(rows, run, run.image % end.residual_rows, pixels, first, width, thread, threads,
+        for_each<CHUNKS>(rows, run, run.image % end.residual_rows, of, first, width, thread, threads,
                          [&](uint32_t here, size_t offset, int count) {
                              uint32_t words[4] = {};
                              if (aligned && count >= 8) {
@@ -123,10 +146,10 @@ template <typename T, int COLUMNS> struct Staging {
 
     /// The rows into y.
     template <int CHUNKS>
-    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, int pixels, int first, int width, int thread,
+    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width, int thread,
                             int threads) {
         const bool aligned = width % 8 == 0;
-        for_each<CHUNKS>(rows, run, run.image, pixels, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
+        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
             const uint4 piece = load_shared_x4(here);
             if (aligned && count >= 8) {
                 *reinterpret_cast<uint4 *>(end.y + offset) = piece;

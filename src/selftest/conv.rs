@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ops::activation;
 use crate::ops::conv::cuda::{
     Activation, Bias, Epilogue, RUN, Segment, SegmentWeights, Shape, Source, Taps, Variant, forward_by, forward_f32,
-    pack, pack_bias,
+    pack, pack_bias, pack_doubling,
 };
 use crate::ops::conv::{self, cuda};
 use crate::ops::gemm::Threads;
@@ -37,13 +37,24 @@ struct Layer {
     /// Images of the residual; 0: none.
     residual: usize,
     moments: bool,
+    /// Weights packed for twofold enlargement too.
+    doubling: bool,
 }
 
 impl Layer {
     /// With a bias, sources of n images.
     fn new(shape: Shape) -> Self {
         let rows = vec![shape.n; shape.segments.len()];
-        Self { shape, rows, table: (0, 0), bias: true, activation: Activation::None, residual: 0, moments: false }
+        Self {
+            shape,
+            rows,
+            table: (0, 0),
+            bias: true,
+            activation: Activation::None,
+            residual: 0,
+            moments: false,
+            doubling: false,
+        }
     }
 
     fn moments(self) -> Self {
@@ -64,6 +75,10 @@ impl Layer {
 
     fn activated(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    fn doubling(self) -> Self {
+        Self { doubling: true, ..self }
     }
 
     fn gated(&self) -> bool {
@@ -106,6 +121,9 @@ fn all(case: &Case) -> Vec<Layer> {
         Layer::new(three(2, (9, 13), 24, 33, 2, None)).moments(),
         Layer::new(three(2, (4, 5), 72, 64, 1, Some((8, 10)))).moments(),
         Layer::new(three(3, (5, 7), 16, 40, 1, Some((9, 13)))).moments().rows(&[1]),
+        Layer::new(three(3, (4, 5), 72, 64, 1, Some((8, 10)))).moments().doubling().rows(&[1]),
+        Layer::new(three(2, (9, 8), 16, 136, 1, Some((18, 16)))).doubling().residual(1),
+        Layer::new(three(2, (5, 7), 24, 40, 1, Some((9, 13)))).doubling(),
         // A residual block's second convolution with its shortcut over two tensors; tensors of different repeats.
         Layer::new(Shape::conv(4, (6, 6), 40, 40).and(24).and(16)).moments().rows(&[4, 2, 4]),
         Layer::new(Shape::conv(2, (8, 8), 64, 64).and(96)).moments().table(3, 0),
@@ -136,7 +154,7 @@ fn all(case: &Case) -> Vec<Layer> {
             all.push(Layer::new(Shape::linear(2, size * size, outputs, 8 * outputs)).activated(Geglu));
             all.push(Layer::new(three(2, (size, size), outputs, outputs, 2, None)));
         }
-        all.push(Layer::new(three(1, (128, 128), 512, 512, 1, Some((256, 256)))).moments());
+        all.push(Layer::new(three(1, (128, 128), 512, 512, 1, Some((256, 256)))).moments().doubling());
     }
     all
 }
@@ -187,7 +205,11 @@ impl<T: Half> Inputs<T> {
             .iter()
             .map(|(w, channels, taps)| SegmentWeights { w, inputs: *channels, channels: 0..*channels, taps: *taps })
             .collect();
-        let w = case.gpu().upload(&pack::<T>(&parts, outputs, layer.gated()))?;
+        let w = match &parts[..] {
+            [only] if layer.doubling => pack_doubling::<T>(only.w, only.inputs, outputs),
+            _ => pack::<T>(&parts, outputs, layer.gated()),
+        };
+        let w = case.gpu().upload(&w)?;
 
         let (rows, row) = (layer.table.0.max(1), layer.table.1);
         let table = case.normal(&format!("bias of {layer:?}"), rows * outputs, 1.0);
@@ -288,7 +310,7 @@ fn layers<T: Half>(case: &Case) -> Result<()> {
     for layer in all(case) {
         let inputs = Inputs::<T>::new(case, &layer)?;
         let mut families: Vec<(&str, Vec<T>, Vec<f32>)> = Vec::new();
-        for variant in Variant::all(case.gpu(), &layer.shape) {
+        for variant in Variant::all(case.gpu(), &layer.shape, layer.doubling) {
             let what = format!("{variant:?} {layer:?}");
             let (bits, moments) = run(case, &layer, &inputs, Some(variant))?;
             let y: Vec<f32> = bits.iter().map(|v| v.widen()).collect();
@@ -349,12 +371,13 @@ fn batches<T: Half>(case: &Case) -> Result<()> {
     let layers = [
         Layer::new(Shape::conv(MOST, (5, 7), 40, 72).and(24)).moments().residual(MOST),
         Layer::new(three(MOST, (4, 4), 72, 40, 1, Some((8, 8)))).moments(),
+        Layer::new(three(MOST, (5, 3), 72, 40, 1, Some((10, 6)))).moments().doubling(),
         Layer::new(Shape::conv(MOST, (8, 8), 4, 80)),
         Layer::new(Shape::linear(MOST, 37, 88, 96)).activated(Activation::Geglu),
     ];
     for layer in layers {
         let inputs = Inputs::<T>::new(case, &layer)?;
-        let variants = Variant::all(case.gpu(), &layer.shape).into_iter().map(Some).chain([None]);
+        let variants = Variant::all(case.gpu(), &layer.shape, layer.doubling).into_iter().map(Some).chain([None]);
         for variant in variants {
             let (whole, whole_moments) = run(case, &layer, &inputs, variant)?;
             for n in [1, 3] {

@@ -3,7 +3,10 @@
 //!
 //! A product's K is a chain of [`Segment`]s, each read from a tensor of its own, so that neither a skip connection is concatenated nor a
 //! residual block's shortcut computed apart. `kernels/conv.cu` runs on every card; `kernels/conv_sm90.cu` (TMA, wgmma) runs on Hopper and
-//! takes channels in eights without enlargement, into 16 bits.
+//! takes channels in eights, without enlargement but the twofold, into 16 bits.
+//!
+//! A 3×3 convolution after a twofold enlargement whose weights come from [`pack_doubling`] runs as four of 2×2 taps, one per parity of row and
+//! column of the output: 4 of 9 products. Its moments are a kernel of their own.
 //!
 //! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's size: every tile adds k in
 //! the same steps, and the family of kernels is chosen without looking at the batch.
@@ -13,11 +16,12 @@ mod pack;
 mod portable;
 
 pub use hopper::Schedule;
-pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias};
+pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias, pack_doubling};
 pub use portable::Tile;
 
 use crate::device::cuda::{Arch, Gpu, Half, View};
 use crate::error::Result;
+use crate::ops::groupnorm;
 
 /// Pixels of one image over which moments are summed; the last run of an image may be shorter.
 pub const RUN: usize = 64;
@@ -103,6 +107,16 @@ impl Shape {
     /// Whether all channels come in eights: pieces of 16 bytes.
     fn by8(&self) -> bool {
         self.segments.iter().all(|segment| segment.channels.is_multiple_of(8))
+    }
+
+    /// Whether it could be a twofold enlargement at another size: weights may then be packed for it.
+    fn enlarges(&self) -> bool {
+        self.segments.len() == 1 && matches!(self.three(), Some(Taps::Three { stride: 1, enlarge: Some(_) }))
+    }
+
+    /// Whether it can be computed in phases.
+    fn doubles(&self) -> bool {
+        self.enlarges() && self.canvas() == (2 * self.height, 2 * self.width)
     }
 
     fn stride(&self) -> usize {
@@ -211,12 +225,13 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Those that can compute `shape` into 16 bits on this device; the wgmma kernels on few multiprocessors, so that small shapes too make a
-    /// block take several tiles.
-    pub fn all(gpu: &Gpu, shape: &Shape) -> Vec<Self> {
+    /// Those that can compute `shape` into 16 bits on this device, its weights packed for doubling or not; the wgmma kernels on few
+    /// multiprocessors, so that small shapes too make a block take several tiles.
+    pub fn all(gpu: &Gpu, shape: &Shape, doubling: bool) -> Vec<Self> {
         const FEW: u32 = 4;
-        let portable = Tile::all(shape).into_iter().map(Self::Portable);
-        let wgmma = gpu.arch() == Arch::Sm90 && hopper::fits(shape);
+        let portable = Tile::all(shape.by8()).map(Self::Portable);
+        let fits = hopper::fits(shape) || doubling && shape.doubles() && shape.by8();
+        let wgmma = gpu.arch() == Arch::Sm90 && fits;
         let hopper = Schedule::ALL.into_iter().filter(|_| wgmma).map(|schedule| Self::Hopper(schedule, FEW));
         portable.chain(hopper).collect()
     }
@@ -230,13 +245,13 @@ impl Variant {
     }
 
     /// The fastest; its family by the per-image problem alone.
-    fn choose<T>(gpu: &Gpu, product: &Product<T>) -> Self {
+    fn choose<T: Half>(gpu: &Gpu, product: &Product<T>) -> Self {
         let shape = &product.shape;
         let wide = shape.outputs >= WGMMA_OUTPUTS && matches!(product.y, Output::Half(_));
         if gpu.arch() == Arch::Sm90 && wide && hopper::fits(shape) {
-            return Self::Hopper(Schedule::choose(shape, gpu.sms()), gpu.sms());
+            return Self::Hopper(Schedule::choose(product.grid(), hopper::steps(product), gpu.sms()), gpu.sms());
         }
-        Self::Portable(Tile::choose(shape, gpu.sms() as usize))
+        Self::Portable(Tile::choose(product.grid(), shape.by8(), gpu.sms() as usize))
     }
 }
 
@@ -250,10 +265,29 @@ enum Output<T> {
     F32(View<f32>),
 }
 
+/// What the choice of tiles and their number depend on.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    /// Of all images.
+    subtiles: usize,
+    outputs: usize,
+    phases: usize,
+}
+
+impl Grid {
+    /// Blocks of a tile's size.
+    fn tiles(self, subtiles: usize, outputs: usize) -> usize {
+        self.subtiles.div_ceil(subtiles) * self.outputs.div_ceil(outputs) * self.phases
+    }
+}
+
 /// A checked product.
 #[derive(Clone, Debug)]
 struct Product<T> {
+    /// In phases: of the convolution over the source, before enlargement.
     shape: Shape,
+    /// Four, or one where y is computed as it lies.
+    phases: usize,
     y: Output<T>,
     sources: Vec<Source<T>>,
     w: View<T>,
@@ -262,7 +296,7 @@ struct Product<T> {
 
 impl<T: Half> Product<T> {
     fn new(y: Output<T>, sources: &[Source<T>], w: View<T>, epilogue: Epilogue<T>, shape: &Shape) -> Self {
-        let Shape { n, outputs, ref segments, .. } = *shape;
+        let &Shape { n, height, width, outputs, ref segments } = shape;
         let fits = (1..=SEGMENTS).contains(&segments.len())
             && segments.len() == sources.len()
             && segments.iter().all(|s| s.channels > 0 && s.channels.is_multiple_of(4))
@@ -273,7 +307,7 @@ impl<T: Half> Product<T> {
         for (segment, source) in segments.iter().zip(sources) {
             let per_image = match segment.taps {
                 Taps::One => pixels,
-                Taps::Three { .. } => shape.height * shape.width,
+                Taps::Three { .. } => height * width,
             };
             let piece = if segment.channels.is_multiple_of(8) { 16 } else { 8 };
             assert!(
@@ -283,15 +317,17 @@ impl<T: Half> Product<T> {
                 "conv: {source:?} as {segment:?} of {shape:?}"
             );
         }
-        assert!(w.len() == outputs * shape.k() && w.is_aligned(16), "conv: weights {w:?} of {shape:?}");
+        let (direct, doubling) = (outputs * shape.k(), outputs * shape.k() / 9 * 16);
+        let packed_both = shape.enlarges() && w.len() == direct + doubling;
+        assert!((w.len() == direct || packed_both) && w.is_aligned(16), "conv: weights {w:?} of {shape:?}");
         let gated = epilogue.activation == Activation::Geglu;
         assert!(!gated || outputs.is_multiple_of(16), "conv: {outputs} outputs are no blocks of 8 values and 8 gates");
-        let width = if gated { outputs / 2 } else { outputs };
+        let columns = if gated { outputs / 2 } else { outputs };
         let (len, aligned, plain) = match y {
             Output::Half(y) => (y.len(), y.is_aligned(16), true),
             Output::F32(y) => (y.len(), true, !gated && epilogue.residual.is_none() && epilogue.moments.is_none()),
         };
-        assert!(len == n * pixels * width && aligned && plain, "conv: {y:?} of {shape:?} with {epilogue:?}");
+        assert!(len == n * pixels * columns && aligned && plain, "conv: {y:?} of {shape:?} with {epilogue:?}");
         if let Bias::Vector(bias) = epilogue.bias {
             assert_eq!(bias.len(), outputs, "conv: bias");
         }
@@ -305,16 +341,42 @@ impl<T: Half> Product<T> {
                 || y.address() + y.bytes() as u64 <= residual.x.address();
             assert!(
                 residual.rows > 0
-                    && residual.x.len() == residual.rows * pixels * width
+                    && residual.x.len() == residual.rows * pixels * columns
                     && residual.x.is_aligned(16)
                     && (apart || (residual.rows == n && residual.x.address() == y.address())),
                 "conv: {residual:?} beside {y:?}"
             );
         }
         if let Some(moments) = epilogue.moments {
-            assert_eq!(moments.len(), n * shape.runs() * width * 2, "conv: moments of {shape:?}");
+            assert_eq!(moments.len(), n * shape.runs() * columns * 2, "conv: moments of {shape:?}");
         }
-        Self { shape: shape.clone(), y, sources: sources.to_vec(), w, epilogue }.flattened()
+        let this =
+            Self { shape: shape.clone(), phases: 1, y, sources: sources.to_vec(), w: w.slice(0..direct), epilogue };
+        // Moments of phases need the group norm's kernel, which takes channels in eights.
+        let possible = !gated && (epilogue.moments.is_none() || outputs.is_multiple_of(8));
+        if packed_both && possible && shape.doubles() {
+            let shape = Shape::conv(n, (height, width), segments[0].channels, outputs);
+            return Self { shape, phases: 4, w: w.slice(direct..w.len()), ..this };
+        }
+        this.flattened()
+    }
+
+    /// Taps of a segment; three by three of a phase fall on two by two pixels.
+    fn taps(&self, segment: &Segment) -> usize {
+        if self.phases == 1 { segment.taps.count() } else { 4 }
+    }
+
+    fn k(&self) -> usize {
+        self.shape.segments.iter().map(|segment| segment.channels * self.taps(segment)).sum()
+    }
+
+    fn grid(&self) -> Grid {
+        Grid { subtiles: self.shape.n * self.shape.runs(), outputs: self.shape.outputs, phases: self.phases }
+    }
+
+    /// Width of the phases' images; 0 where there are none.
+    fn phase_width(&self) -> usize {
+        if self.phases == 1 { 0 } else { self.shape.width }
     }
 
     /// Where no pixel looks at another and no image repeats, images are one long image, whose subtiles are all full but the last.
@@ -376,8 +438,15 @@ fn run<T: Half>(gpu: &Gpu, variant: Option<Variant>, product: &Product<T>) -> Re
         return Ok(());
     }
     match variant.unwrap_or_else(|| Variant::choose(gpu, product)) {
-        Variant::Portable(tile) => portable::product(gpu, product, tile),
-        Variant::Hopper(schedule, sms) => hopper::product(gpu, product, schedule, sms),
+        Variant::Portable(tile) => portable::product(gpu, product, tile)?,
+        Variant::Hopper(schedule, sms) => hopper::product(gpu, product, schedule, sms)?,
+    }
+    match (product.y, product.epilogue.moments) {
+        (Output::Half(y), Some(moments)) if product.phases > 1 => {
+            let Shape { n, outputs, .. } = product.shape;
+            groupnorm::cuda::moments(gpu, moments, y, n, product.phases * product.shape.pixels(), outputs)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -390,6 +459,7 @@ struct Arguments {
     bias_stride: u32,
     step: Option<View<u32>>,
     residual_rows: u32,
+    moments: Option<View<f32>>,
     activation: u32,
 }
 
@@ -418,11 +488,13 @@ impl Arguments {
         };
         Self {
             channels: per_segment(&|segment, _| segment.channels, 8),
-            taps: per_segment(&|segment, _| segment.taps.count(), 0),
+            taps: per_segment(&|segment, _| product.taps(segment), 0),
             rows: per_segment(&|_, source| source.rows, 1),
             bias,
             bias_stride,
             step,
+            // A phase's runs are no runs of y.
+            moments: epilogue.moments.filter(|_| product.phases == 1),
             residual_rows: epilogue.residual.map_or(1, |residual| int(residual.rows)),
             activation,
         }

@@ -1,6 +1,6 @@
 //! Plans and launches of `kernels/conv_sm90.cu`.
 
-use super::{Arguments, Output, Product, RUN, Shape, Source, Taps, int};
+use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
 use crate::device::cuda::{Filter, Gpu, Half, Launch, Swizzle, TensorMap, by_type};
 use crate::error::Result;
 
@@ -39,37 +39,37 @@ impl Schedule {
     }
 
     /// Pairs of tiles.
-    fn tiles(self, shape: &Shape) -> usize {
-        (shape.n * shape.runs()).div_ceil(BLOCKS * self.height()) * shape.outputs.div_ceil(self.outputs)
+    fn tiles(self, grid: Grid) -> usize {
+        grid.tiles(BLOCKS * self.height(), self.outputs)
     }
 
     /// A cluster for every two multiprocessors, each with several pairs of tiles in turn.
-    fn plan(self, shape: &Shape, sms: u32) -> Launch {
-        let clusters = self.tiles(shape).min((sms as usize / BLOCKS).max(1));
+    fn plan(self, grid: Grid, sms: u32) -> Launch {
+        let clusters = self.tiles(grid).min((sms as usize / BLOCKS).max(1));
         Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
     }
 
     /// Clock cycles by the tensor cores' rate (2,048 multiply-adds per cycle and multiprocessor), for comparison with each other. Cooperative
     /// tiles wait for their epilogue (about 3,000 cycles), ping-pong tiles hide all but the last but move more bytes: what exceeds 32 per
     /// cycle from L2 is taken to cost a 128th each.
-    fn cycles(self, shape: &Shape, sms: u32) -> usize {
+    fn cycles(self, grid: Grid, steps: usize, sms: u32) -> usize {
         const EPILOGUE: usize = 3000;
-        let rounds = self.tiles(shape).div_ceil((sms as usize / BLOCKS).max(1));
+        let rounds = self.tiles(grid).div_ceil((sms as usize / BLOCKS).max(1));
         let step = self.height() * RUN * self.outputs * DEPTH / 2048;
         let bytes = (self.height() * RUN + self.outputs / BLOCKS) * DEPTH * 2;
-        let tile = steps(shape) * step * (96 + (bytes / step).max(32)) / 128;
+        let tile = steps * step * (96 + (bytes / step).max(32)) / 128;
         if self.pingpong { rounds * tile.max(EPILOGUE / 2) + EPILOGUE } else { rounds * (tile + EPILOGUE) }
     }
 
     /// The fastest one.
-    pub(super) fn choose(shape: &Shape, sms: u32) -> Self {
-        Self::ALL.into_iter().min_by_key(|schedule| schedule.cycles(shape, sms)).unwrap_or(Self::ALL[0])
+    pub(super) fn choose(grid: Grid, steps: usize, sms: u32) -> Self {
+        Self::ALL.into_iter().min_by_key(|schedule| schedule.cycles(grid, steps, sms)).unwrap_or(Self::ALL[0])
     }
 }
 
 /// Steps of k: no step holds channels of two taps.
-fn steps(shape: &Shape) -> usize {
-    shape.segments.iter().map(|segment| segment.taps.count() * segment.channels.div_ceil(DEPTH)).sum()
+pub(super) fn steps<T: Half>(product: &Product<T>) -> usize {
+    product.shape.segments.iter().map(|segment| product.taps(segment) * segment.channels.div_ceil(DEPTH)).sum()
 }
 
 /// Whether these kernels can compute a product into 16 bits.
@@ -97,58 +97,30 @@ fn map<T: Half>(source: &Source<T>, segment: usize, shape: &Shape) -> Result<Ten
 }
 
 pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, schedule: Schedule, sms: u32) -> Result<()> {
-    let Product { shape, y, sources, w, epilogue } = product;
+    let Product { shape, y, sources, w, epilogue, .. } = product;
     let Output::Half(y) = *y else { panic!("conv: no Hopper kernel into f32") };
-    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, activation } =
+    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
         Arguments::new(product);
-    let at = schedule.plan(shape, sms);
-    let dims = [shape.k(), shape.outputs].map(|n| n as u64);
+    let at = schedule.plan(product.grid(), sms);
+    let dims = [product.k(), product.phases * shape.outputs].map(|n| n as u64);
     let half = (schedule.outputs / BLOCKS) as u32;
     let w = TensorMap::tiled(*w, &dims, &[dims[0] * size_of::<T>() as u64], &[DEPTH as u32, half], Swizzle::B128)?;
     let mut x = [w; 3];
     for (i, (x, source)) in x.iter_mut().zip(sources).enumerate() {
         *x = map(source, i, shape)?;
     }
-    let (residual, moments) = (epilogue.residual.map(|residual| residual.x), epilogue.moments);
-    let [n, pixels, outputs, out_width, stride, steps] =
-        [shape.n, shape.pixels(), shape.outputs, shape.output().1, shape.stride(), steps(shape)].map(int);
+    let residual = epilogue.residual.map(|residual| residual.x);
+    let [n, pixels, outputs, phase_width] = [shape.n, shape.pixels(), shape.outputs, product.phase_width()].map(int);
+    let [out_width, stride, steps] = [shape.output().1, shape.stride(), steps(product)].map(int);
+    #[rustfmt::skip]
     macro_rules! launch {
         ($f16:ident | $bf16:ident) => {
-            by_type!(
-                T,
-                $f16 | $bf16,
-                (
-                    gpu,
-                    at,
-                    &x[0],
-                    &x[1],
-                    &x[2],
-                    &w,
-                    y,
-                    bias,
-                    step,
-                    residual,
-                    moments,
-                    channels[0],
-                    channels[1],
-                    channels[2],
-                    taps[0],
-                    taps[1],
-                    taps[2],
-                    rows[0],
-                    rows[1],
-                    rows[2],
-                    n,
-                    pixels,
-                    outputs,
-                    out_width,
-                    stride,
-                    steps,
-                    bias_stride,
-                    residual_rows,
-                    activation
-                )
-            )
+            by_type!(T, $f16 | $bf16, (
+                gpu, at, &x[0], &x[1], &x[2], &w, y, bias, step, residual, moments,
+                channels[0], channels[1], channels[2], taps[0], taps[1], taps[2], rows[0], rows[1], rows[2],
+                n, pixels, outputs, phase_width, out_width, stride, steps,
+                bias_stride, residual_rows, activation
+            ))
         };
     }
     match (schedule.outputs, schedule.pingpong) {
@@ -165,23 +137,31 @@ mod tests {
 
     const SMS: u32 = 132;
 
-    fn share(shape: &Shape) -> f64 {
+    /// The chosen schedule and its share of the tensor cores' rate for a product of one segment.
+    fn choose(shape: &Shape) -> (Schedule, f64) {
+        let grid = Grid { subtiles: shape.n * shape.runs(), outputs: shape.outputs, phases: 1 };
+        let steps = shape.k() / shape.segments[0].channels * shape.segments[0].channels.div_ceil(DEPTH);
+        let schedule = Schedule::choose(grid, steps, SMS);
         let multiply_adds = (shape.n * shape.pixels() * shape.k() * shape.outputs) as f64;
-        multiply_adds / 2048.0 / f64::from(SMS) / Schedule::choose(shape, SMS).cycles(shape, SMS) as f64
+        (schedule, multiply_adds / 2048.0 / f64::from(SMS) / schedule.cycles(grid, steps, SMS) as f64)
     }
 
     /// Layers of Stable Diffusion 1.5 at 32 images with both guidance branches: the plan leaves the tensor cores little idle.
     #[test]
     fn tiles_fit_the_layers() {
         for (size, c) in [(64, 320), (32, 640), (16, 1280), (8, 1280)] {
-            let conv = Shape::conv(64, (size, size), c, c);
-            assert!(share(&conv) > 0.88, "{conv:?}: {}", share(&conv));
-            let gate = Shape::linear(64, size * size, c, 8 * c);
-            assert!(share(&gate) > 0.85, "{gate:?}: {}", share(&gate));
+            for (shape, least) in [
+                (Shape::conv(64, (size, size), c, c), 0.9),
+                (Shape::linear(64, size * size, c, 8 * c), 0.88),
+                (Shape::linear(64, size * size, c, c), 0.85),
+            ] {
+                let (schedule, share) = choose(&shape);
+                assert!(share > least, "{shape:?} {schedule:?}: {share}");
+            }
         }
-        assert_eq!(Schedule::choose(&Shape::conv(64, (32, 32), 640, 640), SMS), Schedule::ALL[0]);
-        assert!(Schedule::choose(&Shape::linear(64, 4096, 320, 320), SMS).pingpong);
-        assert_eq!(Schedule::choose(&Shape::conv(8, (512, 512), 128, 128), SMS).outputs, 128);
+        assert_eq!(choose(&Shape::conv(64, (32, 32), 640, 640)).0, Schedule::ALL[0]);
+        assert!(choose(&Shape::linear(64, 4096, 320, 320)).0.pingpong);
+        assert_eq!(choose(&Shape::conv(8, (512, 512), 128, 128)).0.outputs, 128);
     }
 
     /// One block's shared memory on Hopper.

@@ -82,6 +82,28 @@ pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: boo
     packed
 }
 
+/// Rows and columns of the filter that fall on each of a phase's two: at parity 0 the pixel before and the pixel itself (taps 1 and 2), at
+/// parity 1 the pixel itself (taps 0 and 1) and the one after.
+const PHASE: [[Range<usize>; 2]; 2] = [[0..1, 1..3], [0..2, 2..3]];
+
+/// Weights `[outputs, inputs, 3, 3]` of a convolution after an enlargement: as [`pack`], and after them the four phases of a twofold one
+/// (parities of row and column of the output, row-major), `[outputs, 2, 2, inputs]` each.
+pub fn pack_doubling<T: Half>(w: &[f32], inputs: usize, outputs: usize) -> Vec<T> {
+    let mut packed = pack(&[SegmentWeights::conv(w, inputs)], outputs, false);
+    let rows = (0..4 * outputs).into_par_iter().flat_map_iter(|row| {
+        let (phase, output) = (row / outputs, row % outputs);
+        let source = &w[output * inputs * 9..][..inputs * 9];
+        (0..4 * inputs).map(move |k| {
+            let (tap, channel) = (k / inputs, k % inputs);
+            let (down, right) = (&PHASE[phase / 2][tap / 2], &PHASE[phase % 2][tap % 2]);
+            let taps = down.clone().flat_map(|y| right.clone().map(move |x| source[channel * 9 + y * 3 + x]));
+            T::round(taps.sum())
+        })
+    });
+    packed.par_extend(rows);
+    packed
+}
+
 /// A bias in the order of [`pack`]'s rows.
 pub fn pack_bias(bias: &[f32], gated: bool) -> Vec<f32> {
     (0..bias.len()).map(|row| bias[if gated { gated_row(row, bias.len()) } else { row }]).collect()
@@ -108,6 +130,18 @@ mod tests {
             })
             .collect();
         assert_eq!(packed.iter().map(|v| v.to_f32()).collect::<Vec<_>>(), want);
+    }
+
+    /// Every tap is in every phase once, and one output pixel's four products are its nine.
+    #[test]
+    fn phases_sum_the_taps_that_meet() {
+        let w: Vec<f32> = (0..2 * 9).map(|i| (1 << (i % 9)) as f32).collect();
+        let packed: Vec<f16> = pack_doubling(&w, 1, 2);
+        let phases: Vec<f32> = packed[18..].iter().map(|v| v.to_f32()).collect();
+        assert_eq!(phases.len(), 4 * 2 * 4);
+        assert!(phases.chunks_exact(4).all(|taps| taps.iter().sum::<f32>() == 511.0));
+        // Parity of row 0 and column 1: rows {0} and {1, 2}, columns {0, 1} and {2}.
+        assert_eq!(phases[8..12], [3.0, 4.0, 8.0 + 16.0 + 64.0 + 128.0, 32.0 + 256.0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plans and launches of `kernels/conv.cu`.
 
-use super::{Arguments, Output, Product, RUN, Shape, int};
+use super::{Arguments, Grid, Output, Product, RUN, int};
 use crate::device::cuda::{Gpu, Half, Launch, by_type};
 use crate::error::Result;
 
@@ -23,13 +23,10 @@ pub enum Tile {
 }
 
 impl Tile {
-    /// Those that can compute `shape`.
-    pub fn all(shape: &Shape) -> Vec<Self> {
-        let by8 = shape.by8();
-        [Self::Large, Self::Tall, Self::Small, Self::Narrow]
-            .into_iter()
-            .filter(|tile| by8 || matches!(tile, Self::Tall | Self::Narrow))
-            .collect()
+    /// Those that can compute a product whose channels come in eights or not.
+    pub(super) fn all(by8: bool) -> impl Iterator<Item = Self> {
+        let all = [Self::Large, Self::Tall, Self::Small, Self::Narrow].into_iter();
+        all.filter(move |tile| by8 || matches!(tile, Self::Tall | Self::Narrow))
     }
 
     fn size(self) -> (usize, usize) {
@@ -41,13 +38,13 @@ impl Tile {
         }
     }
 
-    fn blocks(self, shape: &Shape) -> usize {
+    fn blocks(self, grid: Grid) -> usize {
         let (pixels, outputs) = self.size();
-        (shape.n * shape.runs()).div_ceil(pixels / RUN) * shape.outputs.div_ceil(outputs)
+        grid.tiles(pixels / RUN, outputs)
     }
 
     /// Time in units of multiply-adds per multiprocessor, for comparison with each other: smaller tiles read more of shared memory per FLOP.
-    fn cost(self, shape: &Shape, sms: usize) -> usize {
+    fn cost(self, grid: Grid, sms: usize) -> usize {
         let (pixels, outputs) = self.size();
         let percent = match self {
             Self::Large => 100,
@@ -55,78 +52,46 @@ impl Tile {
             Self::Small => 140,
             Self::Narrow => 300,
         };
-        self.blocks(shape).div_ceil(sms.max(1)) * pixels * outputs * percent
+        self.blocks(grid).div_ceil(sms.max(1)) * pixels * outputs * percent
     }
 
     /// The fastest one.
-    pub(super) fn choose(shape: &Shape, sms: usize) -> Self {
+    pub(super) fn choose(grid: Grid, by8: bool, sms: usize) -> Self {
         // The first of equals: the larger.
-        Self::all(shape).into_iter().min_by_key(|tile| tile.cost(shape, sms)).unwrap_or(Self::Narrow)
+        Self::all(by8).min_by_key(|tile| tile.cost(grid, sms)).unwrap_or(Self::Narrow)
     }
 
-    fn plan(self, shape: &Shape) -> Launch {
+    fn plan(self, grid: Grid) -> Launch {
         let (pixels, outputs) = self.size();
-        Launch::new(self.blocks(shape), THREADS).shared(STAGES * (pixels + outputs) * DEPTH * 2)
+        Launch::new(self.blocks(grid), THREADS).shared(STAGES * (pixels + outputs) * DEPTH * 2)
     }
 }
 
 pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> Result<()> {
-    let Product { shape, y, sources, w, epilogue } = product;
-    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, activation } =
+    let Product { shape, y, sources, w, epilogue, .. } = product;
+    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
         Arguments::new(product);
     let (half, f32) = match *y {
         Output::Half(y) => (Some(y), None),
         Output::F32(y) => (None, Some(y)),
     };
     let x = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&sources[0]).x);
-    let (residual, moments, w) = (epilogue.residual.map(|residual| residual.x), epilogue.moments, *w);
-    let [n, pixels, outputs, height, width, k] =
-        [shape.n, shape.pixels(), shape.outputs, shape.height, shape.width, shape.k()].map(int);
+    let (residual, w) = (epilogue.residual.map(|residual| residual.x), *w);
+    let [n, pixels, outputs, phase_width, k] =
+        [shape.n, shape.pixels(), shape.outputs, product.phase_width(), product.k()].map(int);
+    let [height, width] = [shape.height, shape.width].map(int);
     let [canvas_height, canvas_width, out_width, stride] =
         [shape.canvas().0, shape.canvas().1, shape.output().1, shape.stride()].map(int);
-    let at = tile.plan(shape);
+    let at = tile.plan(product.grid());
+    #[rustfmt::skip]
     macro_rules! launch {
         ($f16:ident | $bf16:ident) => {
-            by_type!(
-                T,
-                $f16 | $bf16,
-                (
-                    gpu,
-                    at,
-                    half,
-                    f32,
-                    w,
-                    x[0],
-                    x[1],
-                    x[2],
-                    bias,
-                    step,
-                    residual,
-                    moments,
-                    channels[0],
-                    channels[1],
-                    channels[2],
-                    taps[0],
-                    taps[1],
-                    taps[2],
-                    rows[0],
-                    rows[1],
-                    rows[2],
-                    n,
-                    pixels,
-                    outputs,
-                    height,
-                    width,
-                    canvas_height,
-                    canvas_width,
-                    out_width,
-                    stride,
-                    k,
-                    bias_stride,
-                    residual_rows,
-                    activation
-                )
-            )
+            by_type!(T, $f16 | $bf16, (
+                gpu, at, half, f32, w, x[0], x[1], x[2], bias, step, residual, moments,
+                channels[0], channels[1], channels[2], taps[0], taps[1], taps[2], rows[0], rows[1], rows[2],
+                n, pixels, outputs, phase_width, height, width, canvas_height, canvas_width,
+                out_width, stride, k, bias_stride, residual_rows, activation
+            ))
         };
     }
     match (tile, shape.by8()) {
@@ -142,13 +107,17 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::conv::cuda::{Segment, Taps};
+    use crate::ops::conv::cuda::{Segment, Shape, Taps};
+
+    fn grid(shape: &Shape) -> Grid {
+        Grid { subtiles: shape.n * shape.runs(), outputs: shape.outputs, phases: 1 }
+    }
 
     /// Tiles of an A100 for layers of Stable Diffusion 1.5: no more outputs than there are, few idle multiprocessors.
     #[test]
     fn tiles_fit_the_layer() {
         const SMS: usize = 108;
-        let choose = |shape: Shape| Tile::choose(&shape, SMS);
+        let choose = |shape: Shape| Tile::choose(grid(&shape), shape.by8(), SMS);
         assert_eq!(choose(Shape::conv(64, (64, 64), 320, 320)), Tile::Tall);
         assert_eq!(choose(Shape::conv(64, (32, 32), 640, 640)), Tile::Large);
         assert_eq!(choose(Shape::linear(64, 4096, 320, 2560)), Tile::Large);
@@ -165,9 +134,9 @@ mod tests {
             for stride in [1, 2] {
                 let taps = Taps::Three { stride, enlarge: None };
                 let shape = Shape::of(n, size, Segment { channels: 8, taps }, outputs);
-                for tile in Tile::all(&shape) {
+                for tile in Tile::all(true) {
                     let (pixels, columns) = tile.size();
-                    let blocks = tile.plan(&shape).grid[0] as usize;
+                    let blocks = tile.plan(grid(&shape)).grid[0] as usize;
                     let rows = blocks / outputs.div_ceil(columns) * pixels;
                     assert!(
                         rows >= n * shape.runs() * RUN && rows < n * shape.runs() * RUN + pixels,
