@@ -112,10 +112,16 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
 #pragma unroll
         for (int s = 0; s < 3; s++) {
             const TensorMap *x = s == 0 ? x0 : s == 1 ? x1 : x2;
-            const int channels = of.channels[s], rows = of.rows[s];
-            const int taps = of.taps[s], side = taps == 9 ? 3 : 2;
+            const int channels = of.channels[s], taps = of.taps[s], side = taps == 9 ? 3 : 2;
+            int from[C::HEIGHT];
+#pragma unroll
+            for (int i = 0; i < C::HEIGHT; i++) {
+                // Past the last image: outside of the source, zeros.
+                from[i] = image[i] < of.size.images ? image[i] % of.rows[s] : of.rows[s];
+            }
 #pragma unroll 1
             for (int tap = 0; tap < taps; tap++, k += channels) {
+                const int right = tap % side + (column.phase & 1), down = tap / side + (column.phase >> 1);
 #pragma unroll 1
                 for (int c = 0; c < channels; c += BK, step++) {
                     const uint32_t tile = ring.stage(step), full = ring.full(step);
@@ -123,13 +129,10 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
                     mbarrier_arrive_expect_tx(full, C::STAGE);
 #pragma unroll
                     for (int i = 0; i < C::HEIGHT; i++) {
-                        // Past the last image: outside of the source, zeros.
-                        const int from = image[i] < of.size.images ? image[i] % rows : rows;
                         if (taps > 1) {
-                            const int right = tap % side + (column.phase & 1), down = tap / side + (column.phase >> 1);
-                            tma_load_im2col(tile + i * PIECE, x, full, c, left[i], top[i], from, right, down);
+                            tma_load_im2col(tile + i * PIECE, x, full, c, left[i], top[i], from[i], right, down);
                         } else {
-                            tma_load(tile + i * PIECE, x, full, c, first[i], from);
+                            tma_load(tile + i * PIECE, x, full, c, first[i], from[i]);
                         }
                     }
                     tma_load_multicast(tile + C::A_BYTES + half * (BK * 2), w, full, ALL, k + c, column.row + half);
