@@ -1,20 +1,24 @@
-"""One training step of StableRep in PyTorch eager, f32: timm's ViT, batch-norm head per view slot, multi-positive loss, AdamW.
+"""One training step of StableRep in PyTorch: timm's ViT, batch-norm head per view slot, multi-positive loss, AdamW.
 
     python benches/peers/train.py --model vit_s [--captions 2 --views 4]
     python benches/peers/train.py --model demo  [--captions 32 --views 4]
+    python benches/peers/train.py --model vit_b --device cuda --compile
 
-No data loading and no augmentation: the images are in memory, normalised.
+On the CPU f32; on a GPU bf16 by autocast over f32 weights, the loss in f32 as ours. One line for eager PyTorch; with --compile one
+for torch.compile too. No data loading and no augmentation: the images are in memory, normalised.
 """
 import argparse
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from measure import arguments, measure
+from measure import arguments, try_measure
 
 # image, patch, width, depth, heads; head's hidden and output width; default captions per step
 MODELS = {
     "vit_s": ((224, 16, 384, 12, 6), (4096, 256), 4),
+    "vit_b": ((224, 16, 768, 12, 12), (4096, 256), 128),
+    "vit_l": ((224, 16, 1024, 24, 16), (4096, 256), 64),
     "demo": ((32, 8, 128, 4, 2), (512, 64), 64),
 }
 TEMPERATURE = 0.1
@@ -29,7 +33,7 @@ def projector(width: int, hidden: int, out: int) -> torch.nn.Module:
 
 def multi_positive_loss(raw: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     z = torch.nn.functional.normalize(raw, dim=1)
-    itself = torch.eye(len(z), dtype=torch.bool)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     logits = (z @ z.T / TEMPERATURE).masked_fill(itself, -1e9)
     positive = ((labels[:, None] == labels[None, :]) & ~itself).float()
     p = positive / positive.sum(1, keepdim=True).clamp(min=1)
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=4, help="images per caption")
     for name in ("image-size", "patch-size", "width", "depth", "heads", "hidden", "out"):
         parser.add_argument(f"--{name}", type=int, help="in place of the model's own")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     given = arguments(parser)
     vit, head, captions = MODELS[given.model]
     own = [given.image_size, given.patch_size, given.width, given.depth, given.heads]
@@ -50,30 +55,41 @@ def main() -> None:
     hidden, out = given.hidden or head[0], given.out or head[1]
     captions = given.captions or captions
 
+    device = given.device
     torch.manual_seed(0)
     backbone = VisionTransformer(
         img_size=image, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, num_classes=0
-    )
-    mlp = projector(width, hidden, out)
+    ).to(device)
+    mlp = projector(width, hidden, out).to(device)
     parameters = [*backbone.parameters(), *mlp.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), fused=True)
-    images = torch.randn(given.views * captions, 3, image, image)
-    labels = torch.arange(captions).repeat(given.views)
+    images = torch.randn(given.views * captions, 3, image, image, device=device)
+    labels = torch.arange(captions, device=device).repeat(given.views)
 
-    def work():
+    def loss_of(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device != "cpu"):
+            features = backbone(images)
+            projected = torch.cat([mlp(slot) for slot in features.chunk(given.views)])
+        return multi_positive_loss(projected.float(), labels)
+
+    def step(loss) -> None:
         optimizer.zero_grad(set_to_none=True)
-        features = backbone(images)
-        projected = torch.cat([mlp(slot) for slot in features.chunk(given.views)])
-        multi_positive_loss(projected, labels).backward()
+        loss(images).backward()
         optimizer.step()
 
+    if device != "cpu":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     shape = dict(image=image, patch=patch, width=width, depth=depth, heads=heads, hidden=hidden, out=out)
+    shape |= dict(captions=captions, views=given.views)
     bench = f"train_{given.model}"
-    measure(bench, len(images), work, given.seconds, captions=captions, views=given.views, **shape)
+    try_measure(bench, len(images), lambda: step(loss_of), given.seconds, device, variant="eager", **shape)
+    if given.compile:
+        compiled = torch.compile(loss_of, mode="max-autotune" if device != "cpu" else "default")
+        try_measure(bench, len(images), lambda: step(compiled), given.seconds, device, variant="compile", **shape)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! Arguments → one call; messages and exit codes.
 
+mod bench;
 mod demo;
 mod doctor;
 mod export;
@@ -40,6 +41,7 @@ enum Command {
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Selftest(selftest::Args),
+    Bench(bench::Args),
 }
 
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
@@ -71,5 +73,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Selftest(args) => selftest::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }

@@ -4,6 +4,7 @@
 //! for the simulator's order of warps and copies. `CUDA_SIM_SEED` in the environment replays one order.
 //! Without nvcc the binary has no kernels, and these tests say so and do nothing.
 
+mod bench;
 mod errors;
 mod support;
 mod train;

@@ -150,6 +150,26 @@ impl Gpu {
         self.0.shared_per_block
     }
 
+    /// Bytes of the L2 cache.
+    pub fn l2_bytes(&self) -> Result<usize> {
+        Ok(self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.max(0) as usize)
+    }
+
+    /// The highest clock of the multiprocessors, per second.
+    pub fn clock_hz(&self) -> Result<f64> {
+        Ok(f64::from(self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?) * 1e3)
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Result<i32> {
+        let mut value = 0;
+        // SAFETY: writes one int.
+        check(
+            unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, self.0.device) },
+            "ask for a device attribute",
+        )?;
+        Ok(value)
+    }
+
     /// Free and total device memory, bytes.
     pub fn memory(&self) -> Result<(u64, u64)> {
         self.bind()?;
@@ -169,7 +189,8 @@ impl Gpu {
         check(unsafe { sys::cuStreamSynchronize(self.0.stream) }, "finish the work on the GPU")
     }
 
-    pub(super) fn stream(&self) -> sys::CUstream {
+    /// The stream that everything is queued on, for what queues on it by itself.
+    pub(crate) fn stream(&self) -> sys::CUstream {
         self.0.stream
     }
 

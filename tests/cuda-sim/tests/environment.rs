@@ -195,8 +195,16 @@ fn statistics_of_launches() {
     passes("counts_its_work", &[("CUDA_SIM_STATS", stats.to_str().unwrap())]);
     let text = fs::read_to_string(&stats).unwrap();
     assert_eq!(text.lines().count(), 1);
-    for part in [r#""kernel":"write""#, r#""grid":[2, 1, 1]"#, r#""block":[64, 1, 1]"#, r#""global_write_bytes":1024"#]
-    {
+    for part in [
+        r#""kernel":"write""#,
+        r#""grid":[2, 1, 1]"#,
+        r#""block":[64, 1, 1]"#,
+        r#""global_read_bytes":1024"#,
+        r#""global_write_bytes":1024"#,
+        r#""global_sectors":64"#,
+        r#""shared_write_bytes":1024"#,
+        r#""bank_conflicts":0"#,
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     fs::remove_file(stats).unwrap();
@@ -213,6 +221,7 @@ fn counts_its_work() {
 {
 	.reg .b32 %r<8>;
 	.reg .b64 %rd<4>;
+	.shared .align 8 .b8 copy[512];
 	ld.param.u64 %rd1, [write_p];
 	cvta.to.global.u64 %rd1, %rd1;
 	mov.u32 %r1, %ctaid.x;
@@ -220,6 +229,10 @@ fn counts_its_work() {
 	mad.lo.u32 %r3, %r1, 64, %r2;
 	mul.wide.u32 %rd2, %r3, 8;
 	add.s64 %rd2, %rd1, %rd2;
+	mov.u32 %r4, copy;
+	mad.lo.u32 %r4, %r2, 8, %r4;
+	cp.async.ca.shared.global [%r4], [%rd2], 8;
+	cp.async.wait_all;
 	st.global.v2.u32 [%rd2], {%r1, %r2};
 	ret;
 }

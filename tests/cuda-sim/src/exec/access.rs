@@ -410,7 +410,7 @@ fn parameter<'m>(m: &'m Machine, lane: usize, address: u64, bytes: usize) -> Res
 }
 
 /// Bytes and 32-byte sectors of a global access.
-fn count_global(m: &mut Machine, mask: u32, addresses: &WideLanes, bytes: usize, write: bool) {
+pub(super) fn count_global(m: &mut Machine, mask: u32, addresses: &WideLanes, bytes: usize, write: bool) {
     let total = u64::from(mask.count_ones()) * bytes as u64;
     let mut sectors: Vec<u64> =
         lanes(mask).flat_map(|l| addresses[l] / 32..=(addresses[l] + bytes as u64 - 1) / 32).collect();
@@ -422,7 +422,7 @@ fn count_global(m: &mut Machine, mask: u32, addresses: &WideLanes, bytes: usize,
 
 /// Bytes and bank conflicts of a shared access: words of 4 bytes in 32 banks, accesses wider than 4 bytes in as many
 /// parts of lanes, as the card takes them.
-fn count_shared(m: &mut Machine, mask: u32, addresses: &WideLanes, bytes: usize, write: bool) {
+pub(super) fn count_shared(m: &mut Machine, mask: u32, addresses: &WideLanes, bytes: usize, write: bool) {
     let total = u64::from(mask.count_ones()) * bytes as u64;
     let per_part = 128 / bytes.max(4);
     for part in 0..32usize.div_ceil(per_part) {

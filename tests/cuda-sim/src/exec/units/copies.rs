@@ -5,7 +5,7 @@ use super::flights::LaneCopy;
 use super::global::{Global, TensorBox};
 use super::*;
 use crate::check::Kind;
-use crate::exec::access::addresses;
+use crate::exec::access::{addresses, count_global, count_shared};
 use crate::exec::run::predicate;
 use crate::exec::shared::place;
 use crate::memory::{AtomicOp, AtomicType, Update};
@@ -33,6 +33,13 @@ pub(super) fn cp_async(m: &mut Machine, at: &At, copy: &CpAsync) -> Result<Flow,
             return Err(Fault::lane(Kind::Cluster, l, "cp.async into another block's shared memory"));
         }
         parts.push(LaneCopy { lane: l as u32, to: offset as u32, from: from[l], bytes, read });
+    }
+    if m.launch.options.stats {
+        // Lanes that fill with zeros alone read nothing.
+        let reading =
+            lanes(at.mask).zip(&parts).filter(|(_, part)| part.read > 0).fold(0, |mask, (l, _)| mask | 1 << l);
+        count_global(m, reading, &from, usize::from(copy.bytes), false);
+        count_shared(m, at.mask, &to, usize::from(copy.bytes), true);
     }
     let (flights, mut s) = surroundings(m);
     flights.copy(&mut s, operator(at), at.block, parts.into()).map_err(|v| fault(m, None, v))?;

@@ -1,0 +1,29 @@
+//! Sums over ViT-B/16's gradient, and its parameters between the number formats.
+
+use half::bf16;
+
+use crate::bench::case::{Case, Size, Work};
+use crate::bench::shapes::parameters;
+use crate::ops::convert::cuda::to_bf16;
+use crate::ops::reduce::cuda::{find_not_finite, scratch_len, sum_of_squares};
+
+pub fn cases(size: Size) -> Vec<Case> {
+    let len = parameters(size);
+    let memory = |bytes: usize| Work { bytes: bytes as f64, ..Work::default() };
+    let shape = format!("[{len}]");
+    vec![
+        Case::new(("reduce", "sum of squares f32", shape.clone()), memory(4 * len), move |inputs| {
+            let (x, total) = (inputs.normal::<f32>(len)?, inputs.room::<f64>(1)?);
+            let scratch = inputs.room::<f64>(scratch_len(len))?;
+            Ok(move |gpu: &_| sum_of_squares(gpu, total.view(), x.view(), scratch.view()))
+        }),
+        Case::new(("reduce", "search for not finite bf16", shape.clone()), memory(2 * len), move |inputs| {
+            let (x, flag) = (inputs.normal::<bf16>(len)?, inputs.room(1)?);
+            Ok(move |gpu: &_| find_not_finite(gpu, flag.view(), x.view()))
+        }),
+        Case::new(("convert", "f32 to bf16", shape), memory(6 * len), move |inputs| {
+            let (x, y) = (inputs.normal::<f32>(len)?, inputs.room::<bf16>(len)?);
+            Ok(move |gpu: &_| to_bf16(gpu, y.view(), x.view()))
+        }),
+    ]
+}
