@@ -144,7 +144,12 @@ fn case(kernel: &'static str, shape: Shape, after: After) -> Case {
     let beside = 2 * usize::from(after.residual) * values + 8 * usize::from(after.moments) * n * shape.runs() * columns;
     let bytes = shape.bytes() - 2.0 * (n * pixels * outputs) as f64 + (stored + beside) as f64;
     let exps = if after.activation == Activation::None { 0.0 } else { 2.0 * values as f64 };
-    let work = Work { flops: shape.flops(), bytes, exps };
+    // A twofold enlargement is four convolutions of 2×2 taps, with weights of their own behind the others.
+    let doubled = shape.segments[0].taps == Taps::Three { stride: 1, enlarge: Some((2 * height, 2 * width)) };
+    let (flops, weights) =
+        if doubled { (shape.flops() / 9.0 * 4.0, outputs * k / 9 * 25) } else { (shape.flops(), outputs * k) };
+    let bytes = if doubled { bytes + (2 * outputs * k / 9 * 7) as f64 } else { bytes };
+    let work = Work { flops, bytes, exps };
     let channels: Vec<String> = shape.segments.iter().map(|segment| segment.channels.to_string()).collect();
     let size = if height == 1 { width.to_string() } else { format!("{height}×{width}") };
     let name = (OP, kernel, format!("[{n}, {size}, {} → {outputs}]", channels.join("+")));
@@ -156,7 +161,7 @@ fn case(kernel: &'static str, shape: Shape, after: After) -> Case {
         let sources = shape.segments.iter().map(|segment| inputs.normal::<f16>(len(segment)));
         let sources = sources.collect::<Result<Vec<_>>>()?;
         // Random weights are as good in any layout.
-        let w = inputs.scaled::<f16>(outputs * k, 0.05)?;
+        let w = inputs.scaled::<f16>(weights, 0.05)?;
         let bias = inputs.normal::<f32>(outputs)?;
         let residual = if after.residual { Some(inputs.normal::<f16>(values)?) } else { None };
         let moments = if after.moments { Some(inputs.room::<f32>(2 * n * shape.runs() * columns)?) } else { None };
