@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use stablerep::device::{self, Plan};
 use stablerep::error::Result;
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Pipeline, Settings};
+use stablerep::generate::{Pipeline, Request, Settings};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
@@ -113,13 +113,16 @@ fn generate(options: &Options) -> Result<()> {
     let (steps, guidance_scale, images) = (25, 2.0, 16);
     let settings = Settings {
         model: &Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd"),
+        device: Device::Cpu,
+        precision: None,
         sampler: SamplerKind::Ddim,
         steps,
         guidance_scale,
         negative_prompt: "",
         width: None,
         height: None,
-        batch: images,
+        store_size: None,
+        batch: Some(images),
     };
     let mut pipeline = Pipeline::open(&settings, &mut Plan::new())?;
     let mut noise = vec![0.0; images * pipeline.latent_shape().iter().product::<usize>()];
@@ -128,10 +131,9 @@ fn generate(options: &Options) -> Result<()> {
     let details = json!({ "steps": steps, "batch": images, "guidance_scale": guidance_scale });
     measure(options, "generate", images, details, || {
         let texts = pipeline.encode_texts(&CAPTIONS).unwrap();
-        let rows: Vec<_> = (0..images).map(|i| &texts[i / (images / CAPTIONS.len())]).collect();
-        let mut latents = noise.clone();
-        pipeline.sample(&rows, &keys, &mut latents, &mut |_| ()).unwrap();
-        let pictures = pipeline.decode(&latents).unwrap();
+        let texts = (0..images).map(|i| texts[i / (images / CAPTIONS.len())].clone()).collect();
+        pipeline.start(Request { texts, keys: keys.clone(), latents: noise.clone(), guidance_scale }).unwrap();
+        let pictures = pipeline.finish(&mut |_| ()).unwrap().pictures;
         assert!(pictures.len() == images && !pictures[0].not_finite);
     });
     Ok(())

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use stablerep::device::Plan;
+use stablerep::device::{Device, Plan};
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Pipeline, Settings, Text};
+use stablerep::generate::{Pipeline, Request, Settings, Text};
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -17,18 +17,22 @@ fn root() -> PathBuf {
 fn settings(model: &Path) -> Settings<'_> {
     Settings {
         model,
+        device: Device::Cpu,
+        precision: None,
         sampler: SamplerKind::Ddim,
         steps: 7,
         guidance_scale: 3.0,
         negative_prompt: "",
         width: None,
         height: None,
-        batch: 8,
+        store_size: None,
+        batch: Some(8),
     }
 }
 
-fn open(settings: Settings<'_>) -> Pipeline {
-    Pipeline::open(&settings, &mut Plan::new()).unwrap()
+/// A pipeline and the guidance scale it was opened with.
+fn open(settings: Settings<'_>) -> (Pipeline, f32) {
+    (Pipeline::open(&settings, &mut Plan::new()).unwrap(), settings.guidance_scale)
 }
 
 /// A copy of the bundled model in which `file` holds `text` with `from` replaced by `to`.
@@ -68,19 +72,21 @@ impl Golden {
     }
 
     /// Compares latents and pictures of the first `n` rows of the noise, two for each caption.
-    fn check(&self, name: &str, steps: usize, pipeline: &mut Pipeline, n: usize) {
-        self.check_in(&self.file, name, steps, pipeline, n);
+    fn check(&self, name: &str, steps: usize, opened: &mut (Pipeline, f32), n: usize) {
+        self.check_in(&self.file, name, steps, opened, n);
     }
 
     /// The same with what `expected` holds.
-    fn check_in(&self, expected: &SafeTensors, name: &str, steps: usize, pipeline: &mut Pipeline, n: usize) {
+    fn check_in(&self, expected: &SafeTensors, name: &str, steps: usize, opened: &mut (Pipeline, f32), n: usize) {
+        let (pipeline, guidance_scale) = (&mut opened.0, opened.1);
         let captions: Vec<&str> = self.captions.iter().take(n / 2).map(String::as_str).collect();
         let texts = pipeline.encode_texts(&captions).unwrap();
-        let images: Vec<&Text> = texts.iter().flat_map(|text| [text, text]).collect();
+        let texts: Vec<Text> = texts.iter().flat_map(|text| [text.clone(), text.clone()]).collect();
         let mut latents = self.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
         latents.truncate(n * 64);
         let mut heard = 0;
-        pipeline.sample(&images, &keys(0..n), &mut latents, &mut |step| heard = step).unwrap();
+        let request = Request { texts, keys: keys(0..n), latents, guidance_scale };
+        let latents = pipeline.sample(&request, &mut |step| heard = step).unwrap();
         assert_eq!(heard, steps);
         let want = expected.f32(&format!("{name}.latents_{steps}"), &[n, 4, 4, 4]).unwrap();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
@@ -124,7 +130,7 @@ fn other_samplers_match_diffusers() {
     let expected = SafeTensors::open(root().join("tests/fixtures/tiny_sd_samplers.safetensors")).unwrap();
     for (sampler, calls) in [(SamplerKind::Pndm, 9), (SamplerKind::Euler, 8), (SamplerKind::Dpmpp2mKarras, 8)] {
         let mut pipeline = open(Settings { sampler, steps: 8, ..settings(&model) });
-        assert_eq!(pipeline.calls(), calls);
+        assert_eq!(pipeline.0.calls(), calls);
         golden.check_in(&expected, &sampler.to_string(), calls, &mut pipeline, 4);
     }
 }
@@ -133,14 +139,14 @@ fn other_samplers_match_diffusers() {
 #[test]
 fn ancestral_noise_is_an_images_own() {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
-    let mut pipeline = open(Settings { sampler: SamplerKind::EulerA, ..settings(&model) });
-    let text = pipeline.encode_text(&golden.captions[0]).unwrap();
+    let (mut pipeline, guidance_scale) = open(Settings { sampler: SamplerKind::EulerA, ..settings(&model) });
+    let texts = pipeline.encode_texts(&[&golden.captions[0][..]; 5]).unwrap();
     let first = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap()[..64].to_vec();
     let base = NoiseKey { seed: 5, caption: 7, image: 1 };
     let keys =
         [base, base, NoiseKey { seed: 6, ..base }, NoiseKey { caption: 8, ..base }, NoiseKey { image: 0, ..base }];
-    let mut latents = first.repeat(keys.len());
-    pipeline.sample(&[&text; 5], &keys, &mut latents, &mut |_| ()).unwrap();
+    let request = Request { texts, keys: keys.to_vec(), latents: first.repeat(keys.len()), guidance_scale };
+    let latents = pipeline.sample(&request, &mut |_| ()).unwrap();
     let images: Vec<&[f32]> = latents.chunks_exact(64).collect();
     assert_eq!(images[0], images[1]);
     for i in 2..5 {
@@ -160,19 +166,20 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     let noise = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
     let run = |batch: usize, size: usize| {
-        let mut pipeline = open(Settings { sampler, batch, ..settings(&model) });
+        let (mut pipeline, guidance_scale) = open(Settings { sampler, batch: Some(batch), ..settings(&model) });
         let (mut all, mut pictures) = (Vec::new(), Vec::new());
         for start in (0..8).step_by(size) {
             let end = (start + size).min(8);
             let captions: Vec<&str> = (start..end).map(|i| golden.captions[i / 2].as_str()).collect();
             let texts = pipeline.encode_texts(&captions).unwrap();
             // Equal captions share their context when they are the same object, and need not.
-            let texts: Vec<&Text> =
-                (0..end - start).map(|i| if size == 8 && i % 2 == 1 { &texts[i - 1] } else { &texts[i] }).collect();
-            let mut latents = noise[start * 64..end * 64].to_vec();
-            pipeline.sample(&texts, &keys(start..end), &mut latents, &mut |_| ()).unwrap();
-            pictures.extend(pipeline.decode(&latents).unwrap().into_iter().map(|p| p.image));
-            all.extend(latents);
+            let shared = |i: usize| if size == 8 && i % 2 == 1 { i - 1 } else { i };
+            let texts = (0..end - start).map(|i| texts[shared(i)].clone()).collect();
+            let latents = noise[start * 64..end * 64].to_vec();
+            pipeline.start(Request { texts, keys: keys(start..end), latents, guidance_scale }).unwrap();
+            let drawn = pipeline.finish(&mut |_| ()).unwrap();
+            pictures.extend(drawn.pictures.into_iter().map(|p| p.image));
+            all.extend(drawn.latents);
         }
         (all, pictures)
     };
@@ -197,7 +204,7 @@ fn unusable_settings_and_models_are_refused_by_name() {
     refused(Settings { height: Some(8192), ..base }, 2, &["--height 8192", "4096"]);
     refused(Settings { steps: 0, ..base }, 2, &["--steps 0"]);
     refused(Settings { steps: 1001, ..base }, 2, &["--steps 1001"]);
-    refused(Settings { batch: 0, ..base }, 2, &["--batch 0"]);
+    refused(Settings { batch: Some(0), ..base }, 2, &["--batch 0"]);
 
     let unet = "unet/config.json";
     for (file, from, to, words) in [

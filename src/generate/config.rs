@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::pipeline::Precision;
 use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions;
+use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
 
@@ -56,8 +58,10 @@ pub struct Config {
     pub format: ImageFormat,
     /// JPEG quality, 1 to 100.
     pub quality: u8,
-    /// Images drawn at once; changes speed and memory, never the images.
-    pub batch: usize,
+    /// Images drawn at once; changes speed and memory, never the images. The device's usual number when absent.
+    pub batch: Option<usize>,
+    pub device: Device,
+    pub precision: Option<Precision>,
     pub images_per_shard: usize,
     /// Initial latents instead of drawn ones.
     pub initial_noise: Option<PathBuf>,
@@ -76,7 +80,9 @@ impl Config {
             Ok(())
         };
         within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
-        within("--batch", self.batch, 1, 4_096)?;
+        if let Some(batch) = self.batch {
+            within("--batch", batch, 1, 4_096)?;
+        }
         within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
         within("--quality", usize::from(self.quality), 1, 100)?;
         within("--steps", self.steps, 1, 1_000_000)?;
@@ -120,6 +126,9 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     pub model_sha256: String,
+    /// f32 for folders of versions that knew nothing else.
+    #[serde(default)]
+    pub precision: Precision,
     pub captions_sha256: String,
     pub captions: usize,
     pub images_per_caption: usize,

@@ -1,7 +1,7 @@
 //! From drawn pictures to the bytes of a shard.
 
 use super::config::ImageFormat;
-use super::pipeline::Decoded;
+use super::pipeline::{Decoded, stored_size};
 use crate::error::Result;
 use crate::image::{self, Filter, Rgb8};
 
@@ -27,8 +27,7 @@ pub(super) struct Encoded {
 
 impl Encoding {
     pub(super) fn encode(self, decoded: Decoded) -> Result<Encoded> {
-        let Decoded { image, not_finite } = decoded;
-        let constant = image.data.chunks_exact(3).all(|pixel| pixel == &image.data[..3]);
+        let Decoded { image, not_finite, constant } = decoded;
         let image = match self.store_size {
             Some(side) => downscale(&image, side)?,
             None => image,
@@ -43,10 +42,8 @@ impl Encoding {
 
 /// Shorter edge to `side`, antialiased bicubic as Pillow's `resize`; never enlarges.
 fn downscale(image: &Rgb8, side: usize) -> Result<Rgb8> {
-    let short = image.width.min(image.height);
-    if side >= short {
-        return Ok(image.clone());
+    match stored_size((image.width, image.height), side) {
+        (width, height) if (width, height) == (image.width, image.height) => Ok(image.clone()),
+        (width, height) => image::resize(image, width, height, Filter::Bicubic),
     }
-    let scaled = |edge: usize| ((edge * side) as f64 / short as f64).round() as usize;
-    image::resize(image, scaled(image.width), scaled(image.height), Filter::Bicubic)
 }

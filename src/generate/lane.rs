@@ -1,5 +1,7 @@
 //! The images one thread draws: their memory, their way through all steps, their decoding.
 
+use std::sync::Arc;
+
 use super::pipeline::{Decoded, Text};
 use super::sampler::Sampler;
 use crate::device::Plan;
@@ -38,8 +40,8 @@ pub(super) struct Job<'a> {
     pub unet: &'a UNet,
     pub sampler: &'a Sampler,
     pub table: &'a [Vec<f32>],
-    /// With the guidance scale w.
-    pub unconditional: Option<(&'a Text, f32)>,
+    /// The branch without caption and the scale w.
+    pub unconditional: Option<(&'a TextContext, f32)>,
     pub latent: (usize, usize),
     pub threads: Threads,
 }
@@ -49,13 +51,13 @@ impl Lane {
     pub(super) fn sample(
         &mut self,
         job: &Job<'_>,
-        (texts, keys): (&[&Text], &[NoiseKey]),
+        (texts, keys): (&[Text], &[NoiseKey]),
         latents: &mut [f32],
         on_step: &mut dyn FnMut(usize),
     ) -> std::result::Result<(), Stopped> {
         let (n, pixels) = (texts.len(), job.latent.0 * job.latent.1);
         let x = &mut self.x[..latents.len()];
-        transpose(x, latents, n, pixels);
+        to_nhwc(x, latents, n, pixels);
         x.iter_mut().for_each(|x| *x *= job.sampler.initial());
         let input = &mut self.input[..x.len()];
         input.iter_mut().zip(&*x).for_each(|(input, x)| *input = job.sampler.first_input() * x);
@@ -63,11 +65,11 @@ impl Lane {
         let mut runs: Vec<(usize, &TextContext)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             match runs.last_mut() {
-                Some((count, _)) if std::ptr::eq(*text, texts[i - 1]) => *count += 1,
+                Some((count, _)) if Arc::ptr_eq(&text.context, &texts[i - 1].context) => *count += 1,
                 _ => runs.push((1, &text.context)),
             }
         }
-        runs.extend(job.unconditional.map(|(text, _)| (n, &text.context)));
+        runs.extend(job.unconditional.map(|(context, _)| (n, context)));
         let batch = Batch { images: n, size: job.latent, runs };
         let eps = &mut self.eps[..latents.len() / n * batch.rows()];
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
@@ -84,12 +86,7 @@ impl Lane {
                 return Err(Stopped);
             }
         }
-        let channels = x.len() / n / pixels;
-        for (latents, x) in latents.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
-            for (i, value) in latents.iter_mut().enumerate() {
-                *value = x[i % pixels * channels + i / pixels];
-            }
-        }
+        from_nhwc(latents, x, n, pixels);
         Ok(())
     }
 
@@ -108,7 +105,7 @@ impl Lane {
         for latents in latents.chunks(at_once(size) * values) {
             let n = latents.len() / values;
             let x = &mut self.x[..latents.len()];
-            transpose(x, latents, n, size.0 * size.1);
+            to_nhwc(x, latents, n, size.0 * size.1);
             x.iter_mut().for_each(|x| *x /= scale);
             let picture = &mut self.picture[..n * height * width * config.out_channels];
             decoder.decode(picture, x, (n, size), &mut self.decoder, threads);
@@ -116,7 +113,8 @@ impl Lane {
                 let mut data = vec![0; picture.len()];
                 pixels::to_u8(&mut data, picture);
                 let not_finite = !picture.iter().all(|v| v.is_finite());
-                out.push(Decoded { image: Rgb8 { width, height, data }, not_finite });
+                let constant = data.chunks_exact(3).all(|pixel| pixel == &data[..3]);
+                out.push(Decoded { image: Rgb8 { width, height, data }, not_finite, constant });
             }
         }
         out
@@ -162,11 +160,16 @@ fn at_once(latent: (usize, usize)) -> usize {
 }
 
 /// `[n, C, pixels]` → `[n, pixels, C]`.
-fn transpose(y: &mut [f32], x: &[f32], n: usize, pixels: usize) {
+pub(super) fn to_nhwc(y: &mut [f32], x: &[f32], n: usize, pixels: usize) {
     let channels = x.len() / n / pixels;
     for (y, x) in y.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels)) {
         for (i, value) in y.iter_mut().enumerate() {
             *value = x[i % channels * pixels + i / channels];
         }
     }
+}
+
+/// `[n, pixels, C]` → `[n, C, pixels]`.
+pub(super) fn from_nhwc(y: &mut [f32], x: &[f32], n: usize, pixels: usize) {
+    to_nhwc(y, x, n, x.len() / n / pixels);
 }

@@ -4,9 +4,14 @@
 //! an image depends on (seed, caption id, image index) and the configuration alone.
 
 mod config;
+mod cpu;
+#[cfg(cuda_kernels)]
+mod cuda;
 mod encode;
+mod fingerprint;
 mod finish;
 mod lane;
+mod line;
 mod pipeline;
 mod plan;
 mod regenerate;
@@ -28,7 +33,8 @@ use crate::store;
 use crate::weights::SafeTensors;
 
 pub use config::{Config, Identity, ImageFormat};
-pub use pipeline::{Decoded, Pipeline, Settings, Text};
+use line::Line;
+pub use pipeline::{Decoded, Drawn, Pipeline, Precision, Request, Settings, Text};
 pub use plan::{Stats, Unit};
 pub use regenerate::{Comparison, Regenerated, regenerate};
 use unit::{Job, Set};
@@ -72,9 +78,11 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     let progress = Progress::bar(images as u64, "images");
     let started = Instant::now();
     let job = Job { config, captions: &captions.list, noise: noise.as_ref().map(|n| n.values.as_slice()) };
+    let mut line = Line::new(&job, &mut pipeline, &progress);
     for (unit, sets) in &left {
-        unit::make(&job, unit, sets, &mut pipeline, &progress)?;
+        line.make(unit, sets)?;
     }
+    line.finish()?;
     progress.finish();
     if images > 0 {
         let seconds = started.elapsed().as_secs_f64();
@@ -89,12 +97,15 @@ fn settings(config: &Config) -> Settings<'_> {
     let guided = scales.iter().map(|(w, _)| *w).find(|&w| w != 1.0);
     Settings {
         model: &config.model,
+        device: config.device,
+        precision: config.precision,
         sampler: config.sampler,
         steps: config.steps,
         guidance_scale: guided.unwrap_or(1.0),
         negative_prompt: &config.negative_prompt,
         width: config.width,
         height: config.height,
+        store_size: config.store_size,
         batch: config.batch,
     }
 }
@@ -142,6 +153,7 @@ fn identity(config: &Config, captions: &Captions, pipeline: &Pipeline, noise: Op
     let (width, height) = pipeline.size();
     Identity {
         model_sha256: pipeline.model_sha256().to_owned(),
+        precision: pipeline.precision(),
         captions_sha256: captions.sha256.clone(),
         captions: captions.list.len(),
         images_per_caption: config.images_per_caption,

@@ -1,54 +1,77 @@
-//! A diffusers folder ready to draw: text to context, noise to latents, latents to pictures.
-//!
-//! A batch is dealt to lanes, one per thread; a lane takes its images through all steps on its own, so that no thread ever waits for another one.
-//! A batch too small for that runs in one lane whose every product is shared by all threads. The bits are the same either way.
+//! A diffusers folder ready to draw: captions to tokens, and batches of images to a device.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
+use clap::ValueEnum;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
-use super::lane::{Job, Lane, lanes};
+use super::cpu::Cpu;
+#[cfg(cuda_kernels)]
+use super::cuda::Cuda;
+use super::fingerprint::fingerprint;
 use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
 use crate::bail;
-use crate::device::{MappedFile, Plan};
+use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
-use crate::models::clip_text::{self, ClipText};
-use crate::models::tokenizer::Tokenizer;
-use crate::models::unet::{self, TextContext, UNet};
-use crate::models::vae::{self, Decoder};
-use crate::ops::gemm::Threads;
+use crate::models::clip_text;
+use crate::models::tokenizer::{Encoding, Tokenizer};
+use crate::models::unet::{self, TextContext};
+use crate::models::vae;
 use crate::ops::sampler_step::NoiseKey;
-use crate::store;
+use crate::store::Cache;
 use crate::weights::SafeTensors;
 
 /// Largest width and height, pixels.
 const MAX_SIDE: usize = 4096;
+/// Images drawn at once on the CPU unless told otherwise.
+const CPU_BATCH: usize = 16;
+
+/// In which type a device keeps feature maps and weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Full precision: the CPU's
+    #[default]
+    F32,
+    /// 11 bits, what most Stable Diffusion models are published in
+    F16,
+    /// 8 bits, the range of f32
+    Bf16,
+}
 
 /// What a pipeline is opened for.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
     /// Diffusers folder.
     pub model: &'a Path,
+    pub device: Device,
+    /// The device's usual one when absent: f32 on the CPU, f16 on a GPU.
+    pub precision: Option<Precision>,
     pub sampler: SamplerKind,
     pub steps: usize,
-    /// w; 1 for none, and then [`Pipeline::set_guidance_scale`] can set no other.
+    /// w; 1 for none, and then no request can have another.
     pub guidance_scale: f32,
     pub negative_prompt: &'a str,
     /// Pixels; the model's own size when absent.
     pub width: Option<usize>,
     pub height: Option<usize>,
-    /// Most images drawn at once.
-    pub batch: usize,
+    /// Shorter side of the stored pictures, for devices that resize; as drawn when absent.
+    pub store_size: Option<usize>,
+    /// Most images drawn at once; 16 on the CPU and what fits on a GPU when absent.
+    pub batch: Option<usize>,
 }
 
-/// A caption as the UNet sees it.
-#[derive(Debug)]
+/// A caption as the networks see it.
+#[derive(Clone, Debug)]
 pub struct Text {
     /// Tokens that did not fit.
     pub truncated: usize,
-    pub(super) context: TextContext,
+    pub(super) ids: Vec<u32>,
+    /// Empty where the device keeps it.
+    pub(super) context: Arc<TextContext>,
 }
 
 /// A picture out of the autoencoder.
@@ -57,25 +80,80 @@ pub struct Decoded {
     pub image: Rgb8,
     /// Whether the decoder gave a value that is no number.
     pub not_finite: bool,
+    /// Whether all pixels, as drawn, are the same.
+    pub constant: bool,
 }
 
-/// Weights, schedule and memory.
+/// A batch to draw. Adjacent images of one caption share its products.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The caption of each image.
+    pub texts: Vec<Text>,
+    /// What the sampler's own noise is keyed by.
+    pub keys: Vec<NoiseKey>,
+    /// Unit noise `[n, C, h, w]`.
+    pub latents: Vec<f32>,
+    /// w; 1 in a pipeline that was opened without guidance.
+    pub guidance_scale: f32,
+}
+
+/// A batch that was drawn.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// Final latents `[n, C, h, w]`.
+    pub latents: Vec<f32>,
+    pub pictures: Vec<Decoded>,
+}
+
+/// What draws. Latents are `[n, C, h, w]`; `on_step` hears how many calls of the UNet are done.
+pub(super) trait Painter: std::fmt::Debug {
+    /// Most images of a batch.
+    fn batch(&self) -> usize;
+    /// Keys and values of captions given as token ids, where the host keeps them.
+    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<TextContext>>>;
+    /// Unit noise to final latents.
+    fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>>;
+    /// Final latents (before the division by the scaling factor) to pictures.
+    fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>>;
+    /// Begins a batch; at most two may be under way.
+    fn start(&mut self, request: Request) -> Result<()>;
+    /// Waits for the batch begun first.
+    fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn>;
+}
+
+/// A model on a device.
 #[derive(Debug)]
 pub struct Pipeline {
     sha256: String,
     tokenizer: Tokenizer,
-    text: ClipText,
-    unet: UNet,
-    decoder: Decoder,
-    sampler: Sampler,
-    /// One row per call of the UNet.
-    time_table: Vec<Vec<f32>>,
-    guidance_scale: f32,
-    /// The other guidance branch, when the pipeline was opened for one.
-    unconditional: Option<Text>,
-    /// Height and width of the latent.
-    latent: (usize, usize),
-    lanes: Vec<Lane>,
+    painter: Box<dyn Painter>,
+    precision: Precision,
+    guided: bool,
+    /// Calls of the UNet per image.
+    calls: usize,
+    /// Channels, height and width of a latent.
+    latent: [usize; 3],
+    /// Pixels per latent pixel and axis.
+    factor: usize,
+}
+
+/// A model's files and what is to be drawn with it.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub text: (clip_text::Config, SafeTensors),
+    pub unet: (unet::Config, SafeTensors),
+    pub decoder: (vae::Config, SafeTensors),
+    pub sampler: Sampler,
+    /// Token ids of the branch without caption, if there may be guidance.
+    pub unconditional: Option<Vec<u32>>,
+    /// Height and width.
+    pub latent: (usize, usize),
+    /// Width and height of the pictures as drawn and as stored.
+    pub drawn: (usize, usize),
+    pub stored: (usize, usize),
+    pub batch: Option<usize>,
+    pub sha256: &'a str,
+    pub cache: &'a Cache,
 }
 
 impl Pipeline {
@@ -99,7 +177,7 @@ impl Pipeline {
         let vae_config = vae::Config::open(&model.join("vae/config.json"))?;
         check_fit(model, &text_config, &unet_config, &vae_config)?;
         let latent = latent_size(settings, &unet_config, &vae_config)?;
-        if settings.batch == 0 {
+        if settings.batch == Some(0) {
             bail!(Usage, "--batch 0: expected at least 1 image at once");
         }
 
@@ -116,35 +194,31 @@ impl Pipeline {
         let text_weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
         let unet_weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
         let vae_weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
-        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights])?;
-        let text = ClipText::load(text_config, &text_weights)?;
-        let unet = UNet::load(unet_config, &unet_weights)?;
-        let decoder = Decoder::load(vae_config, &vae_weights)?;
-        for (name, values) in [("text encoder", text.values()), ("unet", unet.values()), ("decoder", decoder.values())]
-        {
-            plan.record("weights", name, 4 * values as u64);
-        }
-        let branches = if settings.guidance_scale == 1.0 { 1 } else { 2 };
-        let tokens = text.config().tokens;
-        plan.record("captions", "keys and values", 4 * (settings.batch * unet.context_len(tokens)) as u64);
-        let lanes = lanes(plan, (&unet, &sampler, &decoder), settings.batch, branches, latent);
-        let mut this = Self {
-            sha256,
-            tokenizer,
-            text,
-            time_table: unet.time_table(&sampler.timesteps()),
-            unet,
-            decoder,
-            sampler,
-            guidance_scale: settings.guidance_scale,
-            unconditional: None,
-            latent,
-            lanes,
+        let cache = Cache::open();
+        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &cache)?;
+        let factor = vae_config.factor();
+        let drawn = (latent.1 * factor, latent.0 * factor);
+        let unconditional = match settings.guidance_scale {
+            1.0 => None,
+            _ => Some(tokenizer.encode(settings.negative_prompt)?.ids),
         };
-        if branches == 2 {
-            this.unconditional = Some(this.encode_text(settings.negative_prompt)?);
-        }
-        Ok(this)
+        let (calls, channels, guided) = (sampler.rows().len(), vae_config.latent_channels, unconditional.is_some());
+        let parts = Parts {
+            text: (text_config, text_weights),
+            unet: (unet_config, unet_weights),
+            decoder: (vae_config, vae_weights),
+            sampler,
+            unconditional,
+            latent,
+            drawn,
+            stored: settings.store_size.map_or(drawn, |side| stored_size(drawn, side)),
+            batch: settings.batch,
+            sha256: &sha256,
+            cache: &cache,
+        };
+        let (painter, precision) = painter(settings, &parts, plan)?;
+        let latent = [channels, latent.0, latent.1];
+        Ok(Self { tokenizer, painter, precision, guided, calls, latent, factor, sha256: sha256.clone() })
     }
 
     /// SHA-256 over everything of the model that decides an image: weights, configs, tokenizer.
@@ -152,133 +226,120 @@ impl Pipeline {
         &self.sha256
     }
 
-    /// Width and height of the pictures.
+    /// Width and height of the pictures as drawn.
     pub fn size(&self) -> (usize, usize) {
-        let factor = self.decoder.config().factor();
-        (self.latent.1 * factor, self.latent.0 * factor)
+        (self.latent[2] * self.factor, self.latent[1] * self.factor)
     }
 
     /// Channels, height and width of a latent.
     pub fn latent_shape(&self) -> [usize; 3] {
-        [self.decoder.config().latent_channels, self.latent.0, self.latent.1]
+        self.latent
     }
 
-    /// Encodes one caption: tokens, text states, keys and values of every cross-attention.
-    pub fn encode_text(&self, caption: &str) -> Result<Text> {
-        let encoding = self.tokenizer.encode(caption)?;
-        let states = self.text.encode(&[&encoding.ids])?;
-        Ok(Text { truncated: encoding.truncated, context: self.unet.context(&states[0]) })
+    /// Most images of a batch.
+    pub fn batch(&self) -> usize {
+        self.painter.batch()
     }
 
-    /// [`Pipeline::encode_text`] of several captions, spread over the threads.
-    pub fn encode_texts(&self, captions: &[&str]) -> Result<Vec<Text>> {
-        captions.par_iter().map(|caption| self.encode_text(caption)).collect()
-    }
-
-    /// Draws what follows under guidance scale `w`.
-    ///
-    /// # Panics
-    /// If `w` is not 1 and the pipeline was opened for 1: it has no memory for the other branch.
-    pub fn set_guidance_scale(&mut self, w: f32) {
-        assert!(w == 1.0 || self.unconditional.is_some(), "guidance scale {w} in a pipeline without guidance");
-        self.guidance_scale = w;
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Calls of the UNet per image.
     pub fn calls(&self) -> usize {
-        self.time_table.len()
+        self.calls
     }
 
-    /// Takes unit noise `latents [n, C, h, w]` to the final latents, in place; `texts` holds the caption of each image (adjacent images of one
-    /// caption share its products), `keys` what the sampler's own noise is keyed by. `on_step` hears how many calls of the UNet are done.
+    /// Encodes captions: tokens and, where the host keeps them, keys and values of every cross-attention. Spread over the threads.
+    pub fn encode_texts(&self, captions: &[&str]) -> Result<Vec<Text>> {
+        let tokenizer = &self.tokenizer;
+        let encode = |caption: &&str| tokenizer.encode(caption);
+        let encodings = captions.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<&[u32]> = encodings.iter().map(|encoding| &encoding.ids[..]).collect();
+        let contexts = self.painter.contexts(&ids)?;
+        let text = |(encoding, context): (Encoding, Arc<TextContext>)| Text {
+            truncated: encoding.truncated,
+            ids: encoding.ids,
+            context,
+        };
+        Ok(encodings.into_iter().zip(contexts).map(text).collect())
+    }
+
+    /// Takes unit noise to the final latents `[n, C, h, w]`. `on_step` hears how many calls of the UNet are done.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when a signal asks to stop.
     ///
     /// # Panics
-    /// If there are more images than the batch the pipeline was opened for, or the lengths differ.
-    pub fn sample(
-        &mut self,
-        texts: &[&Text],
-        keys: &[NoiseKey],
-        latents: &mut [f32],
-        on_step: &mut dyn FnMut(usize),
-    ) -> Result<()> {
-        let values = self.latent_shape().iter().product::<usize>();
-        assert_eq!(latents.len(), texts.len() * values, "sample: latents of {} images", texts.len());
-        assert_eq!(keys.len(), texts.len(), "sample: keys of {} images", texts.len());
-        let (shares, threads) = self.shares(texts.len());
-        let (unet, sampler, latent) = (&self.unet, &self.sampler, self.latent);
-        let (table, w) = (&self.time_table, self.guidance_scale);
-        let unconditional = self.unconditional.as_ref().filter(|_| w != 1.0).map(|text| (text, w));
-        let run = |(lane, images, latents): Share<'_>, on_step: &mut dyn FnMut(usize)| {
-            let job = Job { unet, sampler, table, unconditional, latent, threads };
-            lane.sample(&job, images, latents, on_step)
-        };
-        let mut parts = split(&mut self.lanes, &shares, (texts, keys), latents, values).into_iter();
-        let Some(own) = parts.next() else { return Ok(()) };
-        // The first lane runs here, so that `on_step` is called by its owner; the others in the pool.
-        let mut results = vec![Ok(()); shares.len() - 1];
-        let first = rayon::in_place_scope(|scope| {
-            for (part, result) in parts.zip(&mut results) {
-                let run = &run;
-                scope.spawn(move |_| *result = run(part, &mut |_| ()));
-            }
-            run(own, on_step)
-        });
-        if results.into_iter().any(|result| result.is_err()) || first.is_err() {
-            return store::check_interrupt("run the same command again to go on");
-        }
-        Ok(())
+    /// If there are more images than [`Pipeline::batch`], or the lengths differ.
+    pub fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+        self.check(request);
+        self.painter.sample(request, on_step)
     }
 
     /// Decodes final latents `[n, C, h, w]` (before the division by the scaling factor).
     pub fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {
-        let shape = self.latent_shape();
-        let values = shape.iter().product::<usize>();
-        let n = latents.len() / values;
-        let (shares, threads) = self.shares(n);
-        let (decoder, size) = (&self.decoder, self.latent);
-        let mut pictures: Vec<Vec<Decoded>> = vec![Vec::new(); shares.len()];
-        let mut start = 0;
-        rayon::in_place_scope(|scope| {
-            for ((lane, &share), pictures) in self.lanes.iter_mut().zip(&shares).zip(&mut pictures) {
-                let latents = &latents[start * values..(start + share) * values];
-                start += share;
-                let mut work = move || *pictures = lane.decode(decoder, latents, size, threads);
-                if threads == Threads::All { work() } else { scope.spawn(move |_| work()) }
-            }
-        });
-        Ok(pictures.concat())
+        self.painter.decode(latents)
     }
 
-    /// Images per lane, and whether the one lane in use should call all threads.
-    fn shares(&self, images: usize) -> (Vec<usize>, Threads) {
-        let lanes = self.lanes.len().min(images).max(1);
-        let shares = (0..lanes).map(|lane| images / lanes + usize::from(lane < images % lanes)).collect();
-        (shares, if lanes == 1 { Threads::All } else { Threads::One })
+    /// Begins to draw a batch. A second one may be begun before the first is finished: then a GPU goes from one to the next without a pause.
+    ///
+    /// # Panics
+    /// As [`Pipeline::sample`], or if two are under way.
+    pub fn start(&mut self, request: Request) -> Result<()> {
+        self.check(&request);
+        self.painter.start(request)
+    }
+
+    /// Waits for the batch begun first.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when a signal asks to stop.
+    pub fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
+        self.painter.finish(on_step)
+    }
+
+    fn check(&self, request: &Request) {
+        let Request { texts, keys, latents, guidance_scale: w } = request;
+        assert!(self.guided || *w == 1.0, "guidance scale {w} in a pipeline without guidance");
+        let fits = (1..=self.batch()).contains(&texts.len()) && keys.len() == texts.len();
+        let values: usize = self.latent.iter().product();
+        assert!(fits && latents.len() == texts.len() * values, "{} images of at most {}", texts.len(), self.batch());
     }
 }
 
-/// One lane with the captions and noise keys of its images, and their latents.
-type Share<'a> = (&'a mut Lane, (&'a [&'a Text], &'a [NoiseKey]), &'a mut [f32]);
-
-fn split<'a>(
-    lanes: &'a mut [Lane],
-    shares: &[usize],
-    (mut texts, mut keys): (&'a [&'a Text], &'a [NoiseKey]),
-    mut latents: &'a mut [f32],
-    values: usize,
-) -> Vec<Share<'a>> {
-    let mut out = Vec::new();
-    for (lane, &share) in lanes.iter_mut().zip(shares) {
-        let (my_texts, other_texts) = texts.split_at(share);
-        let (my_keys, other_keys) = keys.split_at(share);
-        let (mine, rest) = latents.split_at_mut(share * values);
-        (texts, keys, latents) = (other_texts, other_keys, rest);
-        out.push((lane, (my_texts, my_keys), mine));
+/// What draws, and in which precision.
+fn painter(settings: &Settings<'_>, parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Precision)> {
+    match (settings.device, settings.precision) {
+        (Device::Cpu, None | Some(Precision::F32)) => {
+            Ok((Box::new(Cpu::new(parts, settings.batch.unwrap_or(CPU_BATCH), plan)?), Precision::F32))
+        }
+        (Device::Cpu, Some(_)) => {
+            bail!(Usage, "--precision: the CPU computes in f32; f16 and bf16 are for --device cuda")
+        }
+        #[cfg(cuda_kernels)]
+        (Device::Cuda(_), Some(Precision::F32)) => {
+            bail!(Usage, "--precision f32: the CUDA kernels store f16 or bf16; use one of these, or --device cpu")
+        }
+        #[cfg(cuda_kernels)]
+        (Device::Cuda(ordinal), Some(Precision::Bf16)) => {
+            Ok((Box::new(Cuda::<half::bf16>::open(ordinal, parts)?), Precision::Bf16))
+        }
+        #[cfg(cuda_kernels)]
+        (Device::Cuda(ordinal), None | Some(Precision::F16)) => {
+            Ok((Box::new(Cuda::<half::f16>::open(ordinal, parts)?), Precision::F16))
+        }
     }
-    out
+}
+
+/// The shorter side brought to `side`, never enlarged.
+pub(super) fn stored_size((width, height): (usize, usize), side: usize) -> (usize, usize) {
+    let short = width.min(height);
+    if side >= short {
+        return (width, height);
+    }
+    let scaled = |edge: usize| ((edge * side) as f64 / short as f64).round() as usize;
+    (scaled(width), scaled(height))
 }
 
 /// The parts must be of one model.
@@ -318,30 +379,4 @@ fn latent_size(settings: &Settings<'_>, unet: &unet::Config, vae: &vae::Config) 
         Ok(pixels / factor)
     };
     Ok((side("height", settings.height)?, side("width", settings.width)?))
-}
-
-/// SHA-256 over name, length and bytes of every file that was read, in the order of their names.
-fn fingerprint(model: &Path, weights: [&SafeTensors; 3]) -> Result<String> {
-    let mut files: Vec<PathBuf> = weights.iter().flat_map(|w| w.files().map(Path::to_path_buf)).collect();
-    let others = [
-        "scheduler/scheduler_config.json",
-        "text_encoder/config.json",
-        "tokenizer/merges.txt",
-        "tokenizer/special_tokens_map.json",
-        "tokenizer/tokenizer.json",
-        "tokenizer/tokenizer_config.json",
-        "tokenizer/vocab.json",
-        "unet/config.json",
-        "vae/config.json",
-    ];
-    files.extend(others.iter().map(|name| model.join(name)).filter(|path| path.exists()));
-    files.sort();
-    let mut hash = Sha256::new();
-    for path in files {
-        let bytes = MappedFile::open(&path)?;
-        let name = path.strip_prefix(model).unwrap_or(&path).to_string_lossy().into_owned();
-        hash.update(format!("{name} {}\n", bytes.len()));
-        hash.update(&bytes[..]);
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

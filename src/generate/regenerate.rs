@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::CONFIG_FILE;
 use super::config::ImageFormat;
 use super::encode::Encoding;
-use super::pipeline::{Pipeline, Settings};
+use super::pipeline::{Pipeline, Precision, Request, Settings};
 use super::sampler::SamplerKind;
 use crate::bail;
 use crate::device::{Device, Plan};
@@ -35,6 +35,8 @@ struct Record {
     generated_width: usize,
     generated_height: usize,
     model_sha256: String,
+    #[serde(default)]
+    precision: Precision,
     initial_noise_sha256: Option<String>,
 }
 
@@ -66,12 +68,12 @@ pub enum Comparison {
     },
 }
 
-/// Draws sample `key` of `shards` again with the model in `model`.
+/// Draws sample `key` of `shards` again with the model in `model`, on `device`, in the precision it was drawn in.
 ///
 /// # Errors
 /// [`Error::Usage`] for a key that is not there or a model that is another one; [`Error::Data`] for a sample without a full record, or one
 /// that began from latents of a file.
-pub fn regenerate(model: &Path, shards: &Shards, key: &str) -> Result<Regenerated> {
+pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> Result<Regenerated> {
     let Some(sample) = shards.iter().find(|sample| sample.key() == key) else {
         let like = shards.iter().next().map_or(String::new(), |first| format!("; keys here look like {}", first.key()));
         bail!(Usage, "--regenerate {key}: no such sample among {}{like}", shards.len());
@@ -93,13 +95,16 @@ pub fn regenerate(model: &Path, shards: &Shards, key: &str) -> Result<Regenerate
 
     let settings = Settings {
         model,
+        device,
+        precision: Some(record.precision),
         sampler: record.sampler,
         steps: record.steps,
         guidance_scale: record.guidance_scale,
         negative_prompt: &record.negative_prompt,
         width: Some(record.generated_width),
         height: Some(record.generated_height),
-        batch: 1,
+        store_size: None,
+        batch: Some(1),
     };
     let mut memory = Plan::new();
     let mut pipeline = Pipeline::open(&settings, &mut memory)?;
@@ -116,15 +121,16 @@ pub fn regenerate(model: &Path, shards: &Shards, key: &str) -> Result<Regenerate
     let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
     let mut latent = vec![0.0; pipeline.latent_shape().iter().product()];
     Stream::new(noise.seed, Domain::InitialNoise, [noise.caption, noise.image, 0]).fill_normal(&mut latent);
-    let text = pipeline.encode_text(&record.caption)?;
-    pipeline.sample(&[&text], &[noise], &mut latent, &mut |_| ())?;
+    let texts = pipeline.encode_texts(&[&record.caption])?;
+    pipeline.start(Request { texts, keys: vec![noise], latents: latent, guidance_scale: record.guidance_scale })?;
+    let mut pictures = pipeline.finish(&mut |_| ())?.pictures;
     let drawn = (record.generated_width, record.generated_height);
     let encoding = Encoding {
         store_size: (drawn != (record.width, record.height)).then_some(record.width.min(record.height)),
         format: if extension.ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpg },
         quality: folder.quality.unwrap_or(95),
     };
-    let Some(decoded) = pipeline.decode(&latent)?.pop() else { bail!(Failed, "{name}: the decoder gave no picture") };
+    let Some(decoded) = pictures.pop() else { bail!(Failed, "{name}: the decoder gave no picture") };
     let bytes = encoding.encode(decoded)?.bytes;
     let comparison = compare(&bytes, stored, &name)?;
     Ok(Regenerated { bytes, comparison })

@@ -1,17 +1,15 @@
-//! One unit of work: the images of some captions, drawn in batches, encoded, written as one shard.
+//! One unit of work while it is made: the images of some captions, written as one shard.
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use serde_json::json;
 
 use super::config::{Config, Identity};
-use super::encode::{Encoded, Encoding};
+use super::encode::Encoded;
 use super::pipeline::{Pipeline, Text};
 use super::plan::{Stats, Unit};
 use crate::captions::Caption;
 use crate::error::{Error, Result};
-use crate::metrics::Progress;
 use crate::ops::sampler_step::NoiseKey;
 use crate::rng::{Domain, Stream};
 use crate::shards::{ShardWriter, image_key};
@@ -34,12 +32,22 @@ pub(super) struct Set {
 
 /// One image of a unit: caption (its place in the run's list) and image index.
 #[derive(Clone, Copy)]
-struct Item {
-    caption: usize,
-    image: usize,
+pub(super) struct Item {
+    pub caption: usize,
+    pub image: usize,
 }
 
-/// The unit of one set while it is made.
+/// A unit while it is made: of each of some sets side by side, so that they share text encodings.
+pub(super) struct Making<'a> {
+    unit: &'a Unit,
+    outputs: Vec<Output<'a>>,
+    /// Text encodings, dropped once the last image of the caption is begun.
+    texts: Vec<Option<Text>>,
+    /// Batches whose pictures are still to come.
+    pub left: usize,
+}
+
+/// The unit of one set.
 struct Output<'a> {
     set: &'a Set,
     stats: Stats,
@@ -47,79 +55,79 @@ struct Output<'a> {
     kept_latents: Vec<f32>,
 }
 
-/// Makes `unit` of each of `sets` side by side, so that they share text encodings, and writes its files, the shards last.
-pub(super) fn make(job: &Job, unit: &Unit, sets: &[&Set], pipeline: &mut Pipeline, progress: &Progress) -> Result<()> {
-    let config = job.config;
-    let per_image: usize = pipeline.latent_shape().iter().product();
-    let items: Vec<Item> = unit
-        .captions
-        .clone()
-        .flat_map(|caption| (0..config.images_per_caption).map(move |image| Item { caption, image }))
-        .collect();
-    let mut outputs = Vec::with_capacity(sets.len());
-    for &set in sets {
-        let stats = Stats { captions: unit.captions.len(), images: items.len(), ..Stats::default() };
-        let writer = ShardWriter::create(unit.tar(&set.folder))?;
-        outputs.push(Output { set, stats, writer, kept_latents: Vec::new() });
+impl<'a> Making<'a> {
+    pub(super) fn new(unit: &'a Unit, sets: &[&'a Set], images: usize, batches: usize) -> Result<Self> {
+        let mut outputs = Vec::with_capacity(sets.len());
+        for &set in sets {
+            let stats = Stats { captions: unit.captions.len(), images, ..Stats::default() };
+            let writer = ShardWriter::create(unit.tar(&set.folder))?;
+            outputs.push(Output { set, stats, writer, kept_latents: Vec::new() });
+        }
+        let texts = unit.captions.clone().map(|_| None).collect();
+        Ok(Self { unit, outputs, texts, left: batches * sets.len() })
     }
-    let encoding = Encoding { store_size: config.store_size, format: config.format, quality: config.quality };
-    // Text encodings of this unit, dropped once the last image of the caption is drawn.
-    let mut texts: Vec<Option<Text>> = unit.captions.clone().map(|_| None).collect();
-    let first = unit.captions.start;
 
-    for batch in items.chunks(config.batch) {
+    /// The caption of every image of `batch`.
+    pub(super) fn texts(&mut self, job: &Job, batch: &[Item], pipeline: &Pipeline) -> Result<Vec<Text>> {
+        let first = self.unit.captions.start;
         let mut new: Vec<usize> = batch.iter().map(|item| item.caption).collect();
         new.dedup();
-        new.retain(|caption| texts[caption - first].is_none());
+        new.retain(|caption| self.texts[caption - first].is_none());
         let captions: Vec<&str> = new.iter().map(|&caption| job.captions[caption].text.as_str()).collect();
         for (caption, text) in new.into_iter().zip(pipeline.encode_texts(&captions)?) {
-            outputs.iter_mut().for_each(|output| output.stats.truncated_captions += usize::from(text.truncated > 0));
-            texts[caption - first] = Some(text);
+            let cut = usize::from(text.truncated > 0);
+            self.outputs.iter_mut().for_each(|output| output.stats.truncated_captions += cut);
+            self.texts[caption - first] = Some(text);
         }
-        let mut noise = vec![0.0; batch.len() * per_image];
-        for (item, latent) in batch.iter().zip(noise.chunks_exact_mut(per_image)) {
-            initial_latent(job, *item, latent);
-        }
-        let selected: Vec<&Text> = batch.iter().filter_map(|item| texts[item.caption - first].as_ref()).collect();
-        let keys: Vec<NoiseKey> = batch.iter().map(|&item| noise_key(job, item)).collect();
-        let calls = pipeline.calls();
-        for output in &mut outputs {
-            let mut latents = noise.clone();
-            pipeline.set_guidance_scale(output.set.identity.guidance_scale);
-            pipeline
-                .sample(&selected, &keys, &mut latents, &mut |call| progress.note(format!("step {call} of {calls}")))?;
-            let decoded = pipeline.decode(&latents)?;
-            let encoded: Vec<Encoded> =
-                decoded.into_par_iter().map(|decoded| encoding.encode(decoded)).collect::<Result<_>>()?;
-            for ((item, encoded), text) in batch.iter().zip(&encoded).zip(&selected) {
-                output.stats.not_finite_images += usize::from(encoded.not_finite);
-                output.stats.constant_images += usize::from(encoded.constant);
-                write_sample(job, output, *item, encoded, text.truncated)?;
-            }
-            if config.save_latents {
-                output.kept_latents.extend_from_slice(&latents);
-            }
-            progress.advance(batch.len() as u64);
-            store::check_interrupt("run the same command again to resume from the last whole shard")?;
-        }
+        let texts = batch.iter().filter_map(|item| self.texts[item.caption - first].clone()).collect();
         if let Some(last) = batch.last() {
-            texts[..last.caption - first].fill_with(|| None);
+            self.texts[..last.caption - first].fill_with(|| None);
         }
+        Ok(texts)
     }
 
-    for Output { set, stats, writer, kept_latents } in outputs {
-        if config.save_latents {
-            write_latents(&unit.latents(&set.folder), &kept_latents, pipeline.latent_shape())?;
-        }
-        let text = serde_json::to_string_pretty(&stats).map_err(|e| Error::Failed(e.to_string()))?;
-        store::write_atomic(unit.stats(&set.folder), (text + "\n").as_bytes())?;
-        writer.finish()?;
+    /// Scale w of set number `set`.
+    pub(super) fn guidance_scale(&self, set: usize) -> f32 {
+        self.outputs[set].set.identity.guidance_scale
     }
-    Ok(())
+
+    /// Adds a batch to the shard of set number `set`.
+    pub(super) fn add(
+        &mut self,
+        job: &Job,
+        set: usize,
+        images: impl Iterator<Item = (Item, Encoded, usize)>,
+        latents: &[f32],
+    ) -> Result<()> {
+        let output = &mut self.outputs[set];
+        for (item, encoded, truncated) in images {
+            output.stats.not_finite_images += usize::from(encoded.not_finite);
+            output.stats.constant_images += usize::from(encoded.constant);
+            write_sample(job, output, item, &encoded, truncated)?;
+        }
+        if job.config.save_latents {
+            output.kept_latents.extend_from_slice(latents);
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Writes the files, the shards last.
+    pub(super) fn finish(self, job: &Job, latent: [usize; 3]) -> Result<()> {
+        for Output { set, stats, writer, kept_latents } in self.outputs {
+            if job.config.save_latents {
+                write_latents(&self.unit.latents(&set.folder), &kept_latents, latent)?;
+            }
+            let text = serde_json::to_string_pretty(&stats).map_err(|e| Error::Failed(e.to_string()))?;
+            store::write_atomic(self.unit.stats(&set.folder), (text + "\n").as_bytes())?;
+            writer.finish()?;
+        }
+        Ok(())
+    }
 }
 
 /// N(0, 1) keyed by (seed, caption id, image index), or the given row.
-fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
+pub(super) fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
     match job.noise {
         Some(noise) => {
             let row = item.caption * job.config.images_per_caption + item.image;
@@ -132,7 +140,7 @@ fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
     }
 }
 
-fn noise_key(job: &Job, item: Item) -> NoiseKey {
+pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
     // Ids were checked against 2^32 when the captions were read.
     NoiseKey { seed: job.config.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
@@ -163,6 +171,7 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
         "generated_height": identity.height,
         "negative_prompt": identity.negative_prompt,
         "model_sha256": identity.model_sha256,
+        "precision": identity.precision,
         "truncated_tokens": truncated,
         "flags": flags,
     });

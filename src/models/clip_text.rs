@@ -1,6 +1,9 @@
 //! CLIP's text encoder (Radford et al. 2021): a causal transformer over 77 tokens, pre-norm, whose last hidden states after the
 //! final layer norm condition the UNet.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -76,6 +79,23 @@ impl Config {
         settings.finish(&IRRELEVANT)?;
         Ok(this)
     }
+
+    /// Refuses ids outside the vocabulary and texts of another length.
+    fn check(&self, texts: &[&[u32]]) -> Result<()> {
+        for ids in texts {
+            if ids.len() != self.tokens {
+                bail!(Data, "text encoder: a text of {} tokens, expected {}", ids.len(), self.tokens);
+            }
+            if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
+                bail!(
+                    Data,
+                    "text encoder: token id {id} is outside its vocabulary of {}; do tokenizer and text_encoder belong together?",
+                    self.vocab
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The encoder with its weights.
@@ -98,12 +118,17 @@ struct Layer {
     fc2: Packed,
 }
 
+/// Whether tensor names begin with `text_model.`.
+pub fn is_prefixed(weights: &SafeTensors) -> bool {
+    weights.contains("text_model.final_layer_norm.weight")
+}
+
 impl ClipText {
     /// Reads the weights; tensor names with or without the prefix `text_model.`.
     pub fn load(config: Config, weights: &SafeTensors) -> Result<Self> {
         let load = Loader { weights };
         let (d, mlp) = (config.width, config.mlp);
-        let prefixed = weights.contains("text_model.final_layer_norm.weight");
+        let prefixed = is_prefixed(weights);
         let name = |rest: &str| format!("{}{rest}", if prefixed { "text_model." } else { "" });
         let layer = |i: usize| -> Result<Layer> {
             let name = |rest: &str| name(&format!("encoder.layers.{i}.{rest}"));
@@ -145,18 +170,7 @@ impl ClipText {
     /// # Errors
     /// [`crate::error::Error::Data`] for an id outside the vocabulary or a text of another length.
     pub fn encode(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
-        for ids in texts {
-            if ids.len() != self.config.tokens {
-                bail!(Data, "text encoder: a text of {} tokens, expected {}", ids.len(), self.config.tokens);
-            }
-            if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.vocab) {
-                bail!(
-                    Data,
-                    "text encoder: token id {id} is outside its vocabulary of {}; do tokenizer and text_encoder belong together?",
-                    self.config.vocab
-                );
-            }
-        }
+        self.config.check(texts)?;
         Ok(texts.par_iter().map(|ids| self.encode_one(ids)).collect())
     }
 

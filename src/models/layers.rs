@@ -1,5 +1,8 @@
 //! What the networks of a diffusion model share: reading layers by name, the residual block, and scratch memory.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::conv::{self, Shape};
@@ -22,12 +25,17 @@ impl Loader<'_> {
 
     /// A linear layer `k → n`, stored `[n, k]` or as a 1×1 convolution `[n, k, 1, 1]`.
     pub fn linear(&self, name: &str, k: usize, n: usize, bias: bool) -> Result<Packed> {
+        let w = self.matrix(name, k, n)?;
+        let bias = if bias { Some(self.vector(&format!("{name}.bias"), n)?) } else { None };
+        Ok(Packed::from_out_in(&w, bias, n, k))
+    }
+
+    /// The weight `[n, k]` of a linear layer or of a 1×1 convolution.
+    pub fn matrix(&self, name: &str, k: usize, n: usize) -> Result<Vec<f32>> {
         let weight = format!("{name}.weight");
         let convolution = self.weights.shape(&weight).is_some_and(|shape| shape.len() == 4);
         let shape: &[usize] = if convolution { &[n, k, 1, 1] } else { &[n, k] };
-        let w = self.weights.f32(&weight, shape)?;
-        let bias = if bias { Some(self.vector(&format!("{name}.bias"), n)?) } else { None };
-        Ok(Packed::from_out_in(&w, bias, n, k))
+        self.weights.f32(&weight, shape)
     }
 
     /// A 3×3 convolution `c → n` with bias.
@@ -123,11 +131,6 @@ impl ResNet {
     /// Channels of the input.
     pub fn inputs(&self) -> usize {
         self.norm1.channels()
-    }
-
-    /// Bias of the first convolution, to which the projected timestep is added.
-    pub fn bias(&self) -> &[f32] {
-        self.conv1.bias.as_deref().unwrap_or(&[])
     }
 
     /// Values held.

@@ -2,7 +2,7 @@
 
 pub mod clip_text;
 pub mod init;
-mod layers;
+pub(crate) mod layers;
 pub mod projector;
 mod settings;
 pub mod tokenizer;

@@ -1,5 +1,8 @@
 //! Decoder of `AutoencoderKL` (Rombach et al. 2022): latent `[N, h, w, 4]` to image `[N, H, W, 3]` in about [-1, 1], NHWC.
 
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
 use std::path::Path;
 
 use serde_json::Value;
@@ -242,16 +245,29 @@ impl Decoder {
     }
 }
 
+/// Whether the attention's tensors have their names of 2022.
+pub fn has_old_names(weights: &SafeTensors) -> bool {
+    weights.contains("decoder.mid_block.attentions.0.query.weight")
+}
+
+/// Group norm, queries, keys, values and output of the attention.
+fn attention_names(old: bool) -> [String; 5] {
+    let names = if old {
+        ["group_norm", "query", "key", "value", "proj_attn"]
+    } else {
+        ["group_norm", "to_q", "to_k", "to_v", "to_out.0"]
+    };
+    names.map(|name| format!("decoder.mid_block.attentions.0.{name}"))
+}
+
 impl Attention {
     fn load(load: Loader<'_>, c: usize, groups: usize) -> Result<Self> {
-        let name = |rest: &str| format!("decoder.mid_block.attentions.0.{rest}");
-        let old = load.weights.contains(&name("query.weight"));
-        let names = if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
-        let layer = |part: &str| load.linear(&name(part), c, c, true);
+        let names = attention_names(has_old_names(load.weights));
+        let layer = |i: usize| load.linear(&names[i], c, c, true);
         Ok(Self {
-            norm: load.group_norm(&name("group_norm"), c, groups, EPS)?,
-            qkv: Packed::side_by_side(&[&layer(names[0])?, &layer(names[1])?, &layer(names[2])?]),
-            out: layer(names[3])?,
+            norm: load.group_norm(&names[0], c, groups, EPS)?,
+            qkv: Packed::side_by_side(&[&layer(1)?, &layer(2)?, &layer(3)?]),
+            out: layer(4)?,
         })
     }
 

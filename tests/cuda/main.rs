@@ -6,6 +6,7 @@
 
 mod bench;
 mod errors;
+mod generate;
 mod support;
 mod train;
 

@@ -7,6 +7,7 @@ mod tensors;
 use std::path::{Path, PathBuf};
 
 use crate::bail;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// Show what is in shards, checkpoints and other weights.
@@ -39,6 +40,9 @@ pub struct Args {
     /// With --regenerate: the diffusers folder it was drawn with; another model is refused
     #[arg(long, value_name = "DIR", requires = "regenerate")]
     model: Option<PathBuf>,
+    /// With --regenerate: where to compute; a picture drawn in f16 or bf16 needs cuda
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", requires = "regenerate")]
+    device: String,
     /// With --regenerate: write the new picture here
     #[arg(long, value_name = "FILE", requires = "regenerate")]
     output: Option<PathBuf>,
@@ -47,7 +51,8 @@ pub struct Args {
 /// Prints a table of what `path` holds. Damage is listed and gives exit code 3.
 pub fn run(args: Args) -> Result<()> {
     if let (Some(key), Some(model)) = (&args.regenerate, &args.model) {
-        return regenerate::run(&args.path, key, model, args.output.as_deref());
+        let device = Device::parse(&args.device)?;
+        return regenerate::run(&args.path, key, model, device, args.output.as_deref());
     }
     match kind(&args.path)? {
         Kind::Shards => shards::inspect(&args.path, args.check, args.sheet.as_deref().map(|path| (path, args.rows))),

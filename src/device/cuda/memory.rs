@@ -154,6 +154,15 @@ impl Arena {
         View::new(base + start, len)
     }
 
+    /// `len` bytes that begin `start` bytes after the arena does.
+    ///
+    /// # Panics
+    /// If they have not all been taken.
+    pub fn range(&self, start: u64, len: usize) -> View<u8> {
+        assert!(start + len as u64 <= self.used, "{len} bytes at {start} of {}", self.used);
+        View::new(self.memory.as_ref().map_or(0, |memory| memory.view.address) + start, len)
+    }
+
     /// What was taken, by group.
     pub fn plan(&self) -> &Plan {
         &self.plan

@@ -4,43 +4,43 @@
 //! ([`TextContext`]), biases of the residual blocks per timestep ([`UNet::time_table`]). Both guidance branches go through in one call,
 //! and what precedes the first cross-attention is computed for one of them only.
 
+mod architecture;
 mod config;
+#[cfg(cuda_kernels)]
+pub mod cuda;
 mod forward;
 mod memory;
+mod time;
 mod transformer;
 
 pub use config::Config;
 pub use memory::Memory;
+pub use time::Time;
 
 use crate::error::Result;
 use crate::models::layers::{Loader, ResNet, Size};
-use crate::ops::activation::silu;
 use crate::ops::attention::Context;
-use crate::ops::embed;
-use crate::ops::gemm::Threads;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::ops::packed::Packed;
 use crate::weights::SafeTensors;
+use architecture::{Architecture, BlockAt};
 use transformer::Transformer;
 
 /// Keys and values of one caption for every cross-attention of the network.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TextContext(Vec<Context>);
 
 /// The network with its weights.
 #[derive(Debug)]
 pub struct UNet {
     config: Config,
-    time1: Packed,
-    time2: Packed,
+    time: Time,
     conv_in: Packed,
     down: Vec<Level>,
     mid: [Block; 2],
     up: Vec<Level>,
     norm_out: GroupNorm,
     conv_out: Packed,
-    /// Length of a row of the time table.
-    time_width: usize,
 }
 
 /// The blocks of one resolution, and the convolution to the next one.
@@ -54,7 +54,6 @@ struct Level {
 #[derive(Debug)]
 struct Block {
     resnet: ResNet,
-    time: Packed,
     offset: usize,
     transformer: Option<Transformer>,
 }
@@ -80,71 +79,31 @@ impl UNet {
     /// Reads the weights by their diffusers names.
     pub fn load(config: Config, weights: &SafeTensors) -> Result<Self> {
         let load = Loader { weights };
-        let (first, levels) = (config.channels[0], config.channels.len());
-        let deepest = config.channels[levels - 1];
-        let time = 4 * first;
-        let (mut offset, mut transformers) = (0, 0);
-        let mut block = |prefix: &str, j: usize, inputs: usize, level: usize, attention: bool| -> Result<Block> {
-            let outputs = config.channels[level];
-            let name = format!("{prefix}.resnets.{j}");
-            let resnet = ResNet::load(load, &name, (inputs, outputs), config.groups, config.eps)?;
-            let time = load.linear(&format!("{name}.time_emb_proj"), time, outputs, true)?;
-            let transformer = if attention {
-                let sizes = (outputs, config.heads[level], config.context, config.groups);
-                Some(Transformer::load(load, &format!("{prefix}.attentions.{j}"), transformers, sizes)?)
-            } else {
-                None
-            };
-            let block = Block { resnet, time, offset, transformer };
-            offset += outputs;
-            transformers += usize::from(attention);
-            Ok(block)
+        let architecture = Architecture::new(&config);
+        let block = |at: &BlockAt| -> Result<Block> {
+            let resnet = ResNet::load(load, &at.name, (at.inputs, at.outputs), config.groups, config.eps)?;
+            let transformer = at.transformer.as_ref().map(|transformer| {
+                let sizes = (at.outputs, transformer.heads, config.context, config.groups);
+                Transformer::load(load, &transformer.name, transformer.index, sizes)
+            });
+            Ok(Block { resnet, offset: at.offset, transformer: transformer.transpose()? })
         };
-        let mut down = Vec::new();
-        let mut skips = vec![first];
-        let mut inputs = first;
-        for (i, &c) in config.channels.iter().enumerate() {
-            let name = format!("down_blocks.{i}");
-            let mut blocks = Vec::new();
-            for j in 0..config.layers[i] {
-                blocks.push(block(&name, j, inputs, i, config.down_attention[i])?);
-                inputs = c;
-                skips.push(c);
-            }
-            let change = if i + 1 < levels {
-                skips.push(c);
-                Some(load.conv(&format!("{name}.downsamplers.0.conv"), c, c)?)
-            } else {
-                None
+        let levels = |levels: &[architecture::LevelAt]| -> Result<Vec<Level>> {
+            let level = |at: &architecture::LevelAt| {
+                let change = at.change.as_ref().map(|name| load.conv(name, at.channels, at.channels));
+                Ok(Level { blocks: at.blocks.iter().map(block).collect::<Result<_>>()?, change: change.transpose()? })
             };
-            down.push(Level { blocks, change });
-        }
-        let mid =
-            [block("mid_block", 0, deepest, levels - 1, true)?, block("mid_block", 1, deepest, levels - 1, false)?];
-        let mut up = Vec::new();
-        for i in 0..levels {
-            let (level, name) = (levels - 1 - i, format!("up_blocks.{i}"));
-            let c = config.channels[level];
-            let mut blocks = Vec::new();
-            for j in 0..config.layers[level] + 1 {
-                let skip = skips.pop().unwrap_or(first);
-                blocks.push(block(&name, j, inputs + skip, level, config.up_attention[i])?);
-                inputs = c;
-            }
-            let upsample = format!("{name}.upsamplers.0.conv");
-            let change = if level > 0 { Some(load.conv(&upsample, c, c)?) } else { None };
-            up.push(Level { blocks, change });
-        }
+            levels.iter().map(level).collect()
+        };
+        let first = config.channels[0];
         Ok(Self {
-            time1: load.linear("time_embedding.linear_1", first, time, true)?,
-            time2: load.linear("time_embedding.linear_2", time, time, true)?,
+            time: Time::load(load, &config, &architecture)?,
             conv_in: load.conv("conv_in", config.in_channels, first)?,
-            down,
-            mid,
-            up,
+            down: levels(&architecture.down)?,
+            mid: [block(&architecture.mid[0])?, block(&architecture.mid[1])?],
+            up: levels(&architecture.up)?,
             norm_out: load.group_norm("conv_norm_out", first, config.groups, config.eps)?,
             conv_out: load.conv("conv_out", first, config.out_channels)?,
-            time_width: offset,
             config,
         })
     }
@@ -162,11 +121,11 @@ impl UNet {
 
     /// Values held.
     pub fn values(&self) -> usize {
-        let block =
-            |b: &Block| b.resnet.values() + b.time.values() + b.transformer.as_ref().map_or(0, Transformer::values);
+        let block = |b: &Block| b.resnet.values() + b.transformer.as_ref().map_or(0, Transformer::values);
         let changes = self.down.iter().chain(&self.up).filter_map(|level| level.change.as_ref());
-        let ends = [&self.time1, &self.time2, &self.conv_in, &self.conv_out];
-        self.blocks().map(block).sum::<usize>()
+        let ends = [&self.conv_in, &self.conv_out];
+        self.time.values()
+            + self.blocks().map(block).sum::<usize>()
             + changes.chain(ends).map(Packed::values).sum::<usize>()
             + 2 * self.norm_out.channels()
     }
@@ -184,22 +143,6 @@ impl UNet {
 
     /// For each timestep, the biases of all residual blocks: first convolution's bias plus the projected timestep embedding.
     pub fn time_table(&self, timesteps: &[f32]) -> Vec<Vec<f32>> {
-        let Config { flip_sin_to_cos, freq_shift, .. } = self.config;
-        let row = |&t: &f32| {
-            let sines = embed::timestep(t, self.time1.k, flip_sin_to_cos, freq_shift as f32);
-            let (mut hidden, mut embedding) = (vec![0.0; self.time1.n], vec![0.0; self.time2.n]);
-            linear(&mut hidden, &sines, &self.time1, Start::Bias, Threads::All);
-            silu(&mut hidden);
-            linear(&mut embedding, &hidden, &self.time2, Start::Bias, Threads::All);
-            silu(&mut embedding);
-            let mut row = vec![0.0; self.time_width];
-            for block in self.blocks() {
-                let bias = &mut row[block.offset..block.offset + block.time.n];
-                linear(bias, &embedding, &block.time, Start::Bias, Threads::All);
-                bias.iter_mut().zip(block.resnet.bias()).for_each(|(b, c)| *b += c);
-            }
-            row
-        };
-        timesteps.iter().map(row).collect()
+        self.time.table(timesteps)
     }
 }

@@ -14,8 +14,8 @@ use crate::ops::layernorm;
 use crate::ops::packed::{Packed, Start, linear};
 
 /// Layer-norm epsilon inside the block, and group-norm epsilon before it: constants of diffusers, not in any config.
-const LAYER_EPS: f32 = 1e-5;
-const GROUP_EPS: f64 = 1e-6;
+pub(super) const LAYER_EPS: f32 = 1e-5;
+pub(super) const GROUP_EPS: f64 = 1e-6;
 
 /// Tokens per task of the MLP, whose hidden values stay in that core's cache.
 const ROWS: usize = 128;

@@ -1,0 +1,332 @@
+//! Drawing on a GPU: text encoder, UNet, sampler, decoder, 8-bit pictures, all queued ahead of the device.
+//!
+//! A batch is begun ([`Painter::start`]) while the one before is still being drawn, and its pictures are collected
+//! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is captured as a graph for
+//! each number of images, and replayed for all steps: what changes from step to step lies behind a counter on the device.
+
+mod memory;
+mod nets;
+mod slot;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::pipeline::{Decoded, Drawn, Painter, Parts, Request};
+use crate::bail;
+use crate::device::cuda::{Arena, Gpu, Graph, Half};
+use crate::device::human_bytes;
+use crate::error::Result;
+use crate::image::{Filter, columns_first, weight_table};
+use crate::models::unet::TextContext;
+use crate::models::unet::cuda::Call;
+use crate::ops::convert::cuda as convert;
+use crate::ops::pixels::cuda as pixels;
+use crate::ops::sampler_step::Step;
+use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};
+use crate::store;
+use memory::{DECODED, Memory};
+use nets::Nets;
+use slot::Slot;
+
+/// Bytes of device memory left to the driver (contexts, loaded kernels, graphs).
+const SPARE: u64 = 512 << 20;
+/// Batches that are tried when none is asked for, largest first: from 32 on a large card's time per image hardly falls.
+const BATCHES: [usize; 9] = [64, 48, 32, 24, 16, 8, 4, 2, 1];
+/// A GPU with a model on it.
+#[derive(Debug)]
+pub(super) struct Cuda<T: Half> {
+    // Dropped in this order: what refers to device memory first.
+    /// By images and rows.
+    graphs: HashMap<(usize, usize), Graph>,
+    slots: [Slot; 2],
+    started: usize,
+    finished: usize,
+    nets: Nets<T>,
+    memory: Memory<T>,
+    _arena: Arena,
+    steps: Vec<Step>,
+    /// Standard deviation of the first latent, and the factor to the first input.
+    first: (f32, f32),
+    latent: (usize, usize),
+    /// Width and height of the stored pictures.
+    stored: (usize, usize),
+    batch: usize,
+    captions: Captions,
+    gpu: Gpu,
+}
+
+/// Which captions' keys and values are on the device, and where.
+#[derive(Debug, Default)]
+struct Captions {
+    places: HashMap<Vec<u32>, usize>,
+    /// Text of each place; place 0 is the branch without caption.
+    texts: Vec<Option<Vec<u32>>>,
+}
+
+impl Captions {
+    /// Places of `texts`, and those among them that are new with where they go. Captions not in use make room.
+    fn place(&mut self, texts: &[&[u32]]) -> (Vec<usize>, Vec<(usize, Vec<u32>)>) {
+        let mut new = Vec::new();
+        for text in texts {
+            if self.places.contains_key(*text) {
+                continue;
+            }
+            let free = |place: &Option<Vec<u32>>| match place {
+                None => true,
+                Some(old) => !texts.contains(&&old[..]),
+            };
+            let at = 1 + self.texts[1..].iter().position(free).expect("a place for every image of a batch");
+            if let Some(old) = self.texts[at].replace(text.to_vec()) {
+                self.places.remove(&old);
+            }
+            self.places.insert(text.to_vec(), at);
+            new.push((at, text.to_vec()));
+        }
+        (texts.iter().map(|text| self.places[*text]).collect(), new)
+    }
+}
+
+impl<T: Half> Cuda<T> {
+    /// Opens the GPU and brings the model there, with memory for the batch asked for, or for the largest that fits.
+    ///
+    /// # Errors
+    /// Device error if there is no usable GPU or too little memory, usage error for a model that the kernels do not serve.
+    pub(super) fn open(ordinal: usize, parts: &Parts<'_>) -> Result<Self> {
+        nets::check(parts)?;
+        let gpu = Gpu::open(ordinal)?;
+        let (free, _) = gpu.memory()?;
+        let room = free - SPARE.min(free / 8);
+        let measure = |batch: usize| -> Result<Arena> {
+            let mut dry = Arena::dry();
+            let nets = Nets::<T>::new(&mut dry, None, parts)?;
+            Memory::new(&mut dry, &nets, parts, batch);
+            Ok(dry)
+        };
+        let (mut batch, mut dry) = (0, Arena::dry());
+        for candidate in parts.batch.map_or(BATCHES.to_vec(), |batch| vec![batch]) {
+            (batch, dry) = (candidate, measure(candidate)?);
+            if dry.bytes() <= room {
+                break;
+            }
+        }
+        if dry.bytes() > room {
+            bail!(
+                Device,
+                "out of memory before the first step: {batch} images at once need {}, {} of {} are free; \
+                 lower --batch, --width or --height\n{}",
+                human_bytes(dry.bytes()),
+                human_bytes(free),
+                gpu.name(),
+                dry.plan()
+            );
+        }
+        let mut arena = Arena::allocate(&gpu, &dry)?;
+        let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
+        let memory = Memory::new(&mut arena, &nets, parts, batch);
+        eprintln!("on {}, {T}, {batch} images at once, {}", gpu.name(), arena.plan(), T = T::DTYPE);
+        let slot = || Slot::new(&gpu, &memory, parts.latent.0 * parts.latent.1);
+        let mut this = Self {
+            graphs: HashMap::new(),
+            slots: [slot()?, slot()?],
+            started: 0,
+            finished: 0,
+            nets,
+            memory,
+            _arena: arena,
+            steps: parts.sampler.steps(),
+            first: (parts.sampler.initial(), parts.sampler.first_input()),
+            latent: parts.latent,
+            stored: parts.stored,
+            batch,
+            captions: Captions { places: HashMap::new(), texts: vec![None; batch + 1] },
+            gpu,
+        };
+        this.prepare(parts)?;
+        Ok(this)
+    }
+
+    /// What does not change from batch to batch.
+    fn prepare(&mut self, parts: &Parts<'_>) -> Result<()> {
+        let (gpu, memory) = (&self.gpu, &self.memory);
+        let time = self.nets.time.table(&parts.sampler.timesteps());
+        gpu.write(memory.time, &time.concat())?;
+        let (from, to) = (parts.drawn, parts.stored);
+        for (table, from, to) in [(memory.tables.along, from.0, to.0), (memory.tables.across, from.1, to.1)] {
+            if !table.is_empty() {
+                gpu.write(table, &weight_table(from, to, Filter::Bicubic))?;
+            }
+        }
+        match &parts.unconditional {
+            Some(ids) => self.encode(&[(0, ids.clone())]),
+            None => Ok(()),
+        }
+    }
+
+    /// Keys and values of captions, to their places.
+    fn encode(&self, captions: &[(usize, Vec<u32>)]) -> Result<()> {
+        let memory = &self.memory;
+        for captions in captions.chunks(self.batch) {
+            let all: Vec<u32> = captions.iter().flat_map(|(_, ids)| ids).copied().collect();
+            let ids = memory.ids.slice(0..all.len());
+            self.gpu.write(ids, &all)?;
+            let states = self.nets.text.encode(&self.gpu, ids, &memory.text)?;
+            let len = states.len() / captions.len();
+            for (i, &(place, _)) in captions.iter().enumerate() {
+                let states = states.slice(i * len..(i + 1) * len);
+                self.nets.unet.write_context(&self.gpu, &memory.contexts, place, states)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Values of a latent.
+    fn values(&self) -> usize {
+        self.latent.0 * self.latent.1 * self.nets.decoder.config().latent_channels
+    }
+
+    /// One call of the UNet and the step behind it, for `n` images in as many rows or, with guidance, in twice as many.
+    fn step(&self, n: usize, rows: usize) -> Result<()> {
+        let memory = &self.memory;
+        let len = n * self.values();
+        let eps = memory.eps.slice(0..rows * self.values());
+        let call = Call {
+            images: n,
+            rows,
+            size: self.latent,
+            time: memory.time,
+            time_width: memory.time.len() / self.steps.len(),
+            step: memory.step,
+            contexts: &memory.contexts,
+            which: memory.which.slice(0..rows),
+        };
+        let input = memory.input.slice(0..len);
+        self.nets.unet.forward(&self.gpu, eps, input, &call, &memory.unet)?;
+        let slots = memory.history.len() / memory.x.len();
+        let buffers = Buffers {
+            x: memory.x.slice(0..len),
+            input,
+            history: (slots > 0).then(|| memory.history.slice(0..slots * len)),
+        };
+        let schedule = Schedule { table: memory.table, step: memory.step };
+        sampler_step::advance(&self.gpu, buffers, eps, schedule, Some(memory.keys.slice(0..4 * n)), n)
+    }
+
+    /// Pictures of the latents on the device, as stored, to `pictures` and `flags`.
+    fn paint(&self, n: usize) -> Result<()> {
+        let (gpu, memory, decoder) = (&self.gpu, &self.memory, &self.nets.decoder);
+        let (values, config) = (self.values(), decoder.config());
+        let factor = config.factor();
+        let from = (self.latent.1 * factor, self.latent.0 * factor);
+        let (drawn, kept) = (3 * from.0 * from.1, 3 * self.stored.0 * self.stored.1);
+        gpu.zero(memory.flags.slice(0..n))?;
+        for first in (0..n).step_by(DECODED) {
+            let count = DECODED.min(n - first);
+            let latents = memory.latents.slice(0..count * values);
+            let x = memory.x.slice(first * values..(first + count) * values);
+            convert::scaled(gpu, latents, x, 1.0 / config.scaling_factor as f32)?;
+            let picture = memory.picture.slice(0..count * drawn);
+            decoder.decode(gpu, picture, latents, (count, self.latent), &memory.decoder)?;
+            let flags = memory.flags.slice(first..first + count);
+            let pictures = memory.pictures.slice(first * kept..(first + count) * kept);
+            if from == self.stored {
+                pixels::to_u8(gpu, pictures, flags, picture)?;
+                continue;
+            }
+            let whole = memory.whole.slice(0..count * drawn);
+            pixels::to_u8(gpu, whole, flags, picture)?;
+            let columns_first = columns_first(from, self.stored);
+            let shape = pixels::Resize { n: count, from, to: self.stored, columns_first };
+            pixels::resize(gpu, pictures, memory.between, whole, memory.tables, shape)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Half> Cuda<T> {
+    /// Queues all steps of a batch, in the slot whose turn it is.
+    fn queue(&mut self, request: &Request) -> Result<()> {
+        let n = request.texts.len();
+        assert!(n <= self.batch && self.started - self.finished < 2, "start: {n} of {}", self.batch);
+        let gpu = self.gpu.clone();
+        let texts: Vec<&[u32]> = request.texts.iter().map(|text| &text.ids[..]).collect();
+        let (places, new) = self.captions.place(&texts);
+        self.encode(&new)?;
+        let at = self.started % 2;
+        let rows = if request.guidance_scale == 1.0 { n } else { 2 * n };
+        self.slots[at].send(&gpu, &self.memory, request, &places, rows)?;
+        gpu.write(self.memory.table, &sampler_step::table(&self.steps, request.guidance_scale))?;
+
+        let (memory, len) = (&self.memory, n * self.values());
+        sampler_step::start(&gpu, memory.x.slice(0..len), memory.input.slice(0..len), self.first.0, self.first.1)?;
+        gpu.zero(memory.step)?;
+        for _ in 0..self.steps.len() {
+            match self.graphs.get(&(n, rows)) {
+                Some(graph) => graph.launch()?,
+                None => {
+                    // Kernels load while they are queued for the first time, which cannot be recorded.
+                    self.step(n, rows)?;
+                    let graph = gpu.capture(|| self.step(n, rows))?;
+                    self.graphs.insert((n, rows), graph);
+                }
+            }
+            self.slots[at].mark(&gpu)?;
+        }
+        self.started += 1;
+        Ok(())
+    }
+
+    /// Waits for what was queued first.
+    fn collect(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<()> {
+        assert!(self.finished < self.started, "finish: nothing was begun");
+        self.slots[self.finished % 2].wait(&mut |step| {
+            on_step(step);
+            store::check_interrupt("run the same command again to go on")
+        })?;
+        self.finished += 1;
+        Ok(())
+    }
+}
+
+impl<T: Half> Painter for Cuda<T> {
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<TextContext>>> {
+        Ok(vec![Arc::default(); ids.len()])
+    }
+
+    fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+        self.queue(request)?;
+        self.slots[(self.started - 1) % 2].receive(&self.gpu, &self.memory)?;
+        self.collect(on_step)?;
+        Ok(self.slots[(self.finished - 1) % 2].latents())
+    }
+
+    fn start(&mut self, request: Request) -> Result<()> {
+        self.queue(&request)?;
+        self.paint(request.texts.len())?;
+        self.slots[(self.started - 1) % 2].receive(&self.gpu, &self.memory)
+    }
+
+    fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
+        self.collect(on_step)?;
+        let slot = &self.slots[(self.finished - 1) % 2];
+        Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored) })
+    }
+
+    fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {
+        assert_eq!(self.started, self.finished, "decode: a batch is under way");
+        let (gpu, values) = (self.gpu.clone(), self.values());
+        let mut all = Vec::new();
+        for latents in latents.chunks(self.batch * values) {
+            let n = latents.len() / values;
+            self.slots[0].send_latents(&gpu, &self.memory, latents, n)?;
+            self.paint(n)?;
+            self.slots[0].receive(&gpu, &self.memory)?;
+            self.slots[0].wait(&mut |_| Ok(()))?;
+            all.extend(self.slots[0].pictures(self.stored));
+        }
+        Ok(all)
+    }
+}

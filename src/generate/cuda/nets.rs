@@ -1,0 +1,87 @@
+//! The networks of a model on a GPU.
+
+use crate::bail;
+use crate::device::cuda::{Arena, Gpu, Half};
+use crate::error::{Error, Result};
+use crate::generate::pipeline::Parts;
+use crate::models::clip_text::cuda::CudaClipText;
+use crate::models::layers::cuda::{LAYOUT, Weights};
+use crate::models::unet::Time;
+use crate::models::unet::cuda::CudaUNet;
+use crate::models::vae::cuda::CudaDecoder;
+use crate::models::{clip_text, vae};
+use crate::weights::SafeTensors;
+
+/// Refuses sizes without kernels.
+pub(super) fn check(parts: &Parts<'_>) -> Result<()> {
+    let eights = |what: &str, sizes: &[usize]| match sizes.iter().find(|c| !c.is_multiple_of(8)) {
+        Some(c) => Err(Error::Usage(format!(
+            "{what} {c}: the CUDA kernels take multiples of 8; use --device cpu for this model"
+        ))),
+        None => Ok(()),
+    };
+    let (unet, text) = (&parts.unet.0, &parts.text.0);
+    eights("unet/config.json: block_out_channels", &unet.channels)?;
+    eights("vae/config.json: block_out_channels", &parts.decoder.0.channels)?;
+    eights("text_encoder/config.json: hidden_size or intermediate_size", &[text.width, text.mlp])?;
+    let heads: Vec<usize> = unet.channels.iter().zip(&unet.heads).map(|(c, heads)| c / heads).collect();
+    eights("unet/config.json: a head dimension of", &heads)?;
+    eights("text_encoder/config.json: a head dimension of", &[text.width / text.heads])?;
+    let latent = parts.decoder.0.latent_channels;
+    if !latent.is_multiple_of(4) {
+        bail!(
+            Usage,
+            "vae/config.json: latent_channels {latent}: the CUDA kernels take multiples of 4; use --device cpu"
+        );
+    }
+    Ok(())
+}
+
+/// The three networks, and the timestep layers, which stay on the host: their results are a table.
+#[derive(Debug)]
+pub(super) struct Nets<T> {
+    pub text: CudaClipText<T>,
+    pub unet: CudaUNet<T>,
+    pub decoder: CudaDecoder<T>,
+    pub time: Time,
+}
+
+impl<T: Half> Nets<T> {
+    /// Lays them out in an arena and, with a GPU, brings the weights there: from the cache, or packed now and kept for the next time.
+    pub(super) fn new(arena: &mut Arena, gpu: Option<&Gpu>, parts: &Parts<'_>) -> Result<Self> {
+        let prefixed = clip_text::is_prefixed(&parts.text.1);
+        let old = vae::has_old_names(&parts.decoder.1);
+        let text = |w: &mut Weights<'_>| CudaClipText::load(parts.text.0.clone(), w, prefixed);
+        let unet = |w: &mut Weights<'_>| CudaUNet::load(parts.unet.0.clone(), w);
+        let decoder = |w: &mut Weights<'_>| CudaDecoder::load(parts.decoder.0.clone(), w, old);
+        Ok(Self {
+            text: bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1), text)?,
+            unet: bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1), unet)?,
+            decoder: bring::<T, _>(arena, gpu, parts, ("vae", &parts.decoder.1), decoder)?,
+            time: Time::open(&parts.unet.0, &parts.unet.1)?,
+        })
+    }
+}
+
+fn bring<T: Half, N>(
+    arena: &mut Arena,
+    gpu: Option<&Gpu>,
+    parts: &Parts<'_>,
+    (name, files): (&'static str, &SafeTensors),
+    load: impl Fn(&mut Weights<'_>) -> Result<N>,
+) -> Result<N> {
+    let Some(gpu) = gpu else { return load(&mut Weights::place(arena, name)) };
+    let mut dry = Arena::dry();
+    load(&mut Weights::place(&mut dry, name))?;
+    let file = format!("{}-{name}-{}-{LAYOUT}.weights", parts.sha256, T::DTYPE);
+    if let Some(bytes) = parts.cache.get(&file).filter(|bytes| bytes.len() as u64 == dry.bytes()) {
+        let mut weights = Weights::place(arena, name);
+        let net = load(&mut weights)?;
+        weights.upload(gpu, &bytes)?;
+        return Ok(net);
+    }
+    let mut weights = Weights::pack(arena, name, files);
+    let net = load(&mut weights)?;
+    parts.cache.put(&file, &weights.upload_packed(gpu)?);
+    Ok(net)
+}

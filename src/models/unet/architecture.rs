@@ -1,0 +1,99 @@
+//! The blocks that a [`Config`] describes: their names in diffusers' files, their sizes, and their place among all.
+
+use super::Config;
+
+/// A residual block, perhaps with a transformer behind it.
+#[derive(Clone, Debug)]
+pub(super) struct BlockAt {
+    /// Of its residual block, e.g. `down_blocks.0.resnets.1`.
+    pub name: String,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Where its biases begin in a row of the time table.
+    pub offset: usize,
+    pub transformer: Option<TransformerAt>,
+}
+
+/// A transformer of the width of its block.
+#[derive(Clone, Debug)]
+pub(super) struct TransformerAt {
+    /// E.g. `down_blocks.0.attentions.1`.
+    pub name: String,
+    pub heads: usize,
+    /// Its place among all.
+    pub index: usize,
+}
+
+/// The blocks of one resolution, and the name of the convolution to the next one.
+#[derive(Clone, Debug)]
+pub(super) struct LevelAt {
+    pub channels: usize,
+    pub blocks: Vec<BlockAt>,
+    pub change: Option<String>,
+}
+
+/// The whole network between its first and its last convolution.
+#[derive(Clone, Debug)]
+pub(super) struct Architecture {
+    pub down: Vec<LevelAt>,
+    pub mid: [BlockAt; 2],
+    pub up: Vec<LevelAt>,
+    /// Length of a row of the time table.
+    pub time_width: usize,
+}
+
+impl Architecture {
+    pub(super) fn new(config: &Config) -> Self {
+        let (first, levels) = (config.channels[0], config.channels.len());
+        let deepest = config.channels[levels - 1];
+        let (mut offset, mut transformers) = (0, 0);
+        let mut block = |prefix: &str, j: usize, inputs: usize, level: usize, attention: bool| {
+            let outputs = config.channels[level];
+            let transformer = attention.then(|| TransformerAt {
+                name: format!("{prefix}.attentions.{j}"),
+                heads: config.heads[level],
+                index: transformers,
+            });
+            let block = BlockAt { name: format!("{prefix}.resnets.{j}"), inputs, outputs, offset, transformer };
+            offset += outputs;
+            transformers += usize::from(attention);
+            block
+        };
+        let mut down = Vec::new();
+        let mut skips = vec![first];
+        let mut inputs = first;
+        for (i, &channels) in config.channels.iter().enumerate() {
+            let name = format!("down_blocks.{i}");
+            let mut blocks = Vec::new();
+            for j in 0..config.layers[i] {
+                blocks.push(block(&name, j, inputs, i, config.down_attention[i]));
+                inputs = channels;
+                skips.push(channels);
+            }
+            let change = (i + 1 < levels).then(|| format!("{name}.downsamplers.0.conv"));
+            skips.extend(change.is_some().then_some(channels));
+            down.push(LevelAt { channels, blocks, change });
+        }
+        let mid = [block("mid_block", 0, deepest, levels - 1, true), block("mid_block", 1, deepest, levels - 1, false)];
+        let mut up = Vec::new();
+        for i in 0..levels {
+            let (level, name) = (levels - 1 - i, format!("up_blocks.{i}"));
+            let channels = config.channels[level];
+            let mut blocks = Vec::new();
+            for j in 0..config.layers[level] + 1 {
+                let skip = skips.pop().unwrap_or(first);
+                blocks.push(block(&name, j, inputs + skip, level, config.up_attention[i]));
+                inputs = channels;
+            }
+            let change = (level > 0).then(|| format!("{name}.upsamplers.0.conv"));
+            up.push(LevelAt { channels, blocks, change });
+        }
+        Self { down, mid, up, time_width: offset }
+    }
+
+    /// Every block, in the order of the time table.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &BlockAt> {
+        let down = self.down.iter().flat_map(|level| &level.blocks);
+        down.chain(&self.mid).chain(self.up.iter().flat_map(|level| &level.blocks))
+    }
+}

@@ -1,0 +1,80 @@
+//! Timesteps into biases: the sinusoidal embedding, its two layers, and its projection into every residual block.
+
+use super::Config;
+use super::architecture::Architecture;
+use crate::error::Result;
+use crate::models::layers::Loader;
+use crate::ops::activation::silu;
+use crate::ops::embed;
+use crate::ops::gemm::Threads;
+use crate::ops::packed::{Packed, Start, linear};
+use crate::weights::SafeTensors;
+
+/// The layers between a timestep and the residual blocks.
+#[derive(Debug)]
+pub struct Time {
+    layers: [Packed; 2],
+    /// Of every block: projection, bias of the convolution it is added to, and place in a row.
+    blocks: Vec<(Packed, Vec<f32>, usize)>,
+    width: usize,
+    flip_sin_to_cos: bool,
+    freq_shift: f32,
+}
+
+impl Time {
+    /// Reads them by their diffusers names.
+    pub fn open(config: &Config, weights: &SafeTensors) -> Result<Self> {
+        Self::load(Loader { weights }, config, &Architecture::new(config))
+    }
+
+    pub(super) fn load(load: Loader<'_>, config: &Config, architecture: &Architecture) -> Result<Self> {
+        let (first, time) = (config.channels[0], 4 * config.channels[0]);
+        let block = |block: &super::architecture::BlockAt| {
+            let projection = load.linear(&format!("{}.time_emb_proj", block.name), time, block.outputs, true)?;
+            let bias = load.vector(&format!("{}.conv1.bias", block.name), block.outputs)?;
+            Ok((projection, bias, block.offset))
+        };
+        Ok(Self {
+            layers: [
+                load.linear("time_embedding.linear_1", first, time, true)?,
+                load.linear("time_embedding.linear_2", time, time, true)?,
+            ],
+            blocks: architecture.blocks().map(block).collect::<Result<_>>()?,
+            width: architecture.time_width,
+            flip_sin_to_cos: config.flip_sin_to_cos,
+            freq_shift: config.freq_shift as f32,
+        })
+    }
+
+    /// Length of a row of the table.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Values held.
+    pub(super) fn values(&self) -> usize {
+        let blocks = self.blocks.iter().map(|(projection, ..)| projection);
+        self.layers.iter().chain(blocks).map(Packed::values).sum()
+    }
+
+    /// For each timestep, the biases of all residual blocks: first convolution's bias plus the projected embedding.
+    pub fn table(&self, timesteps: &[f32]) -> Vec<Vec<f32>> {
+        let [time1, time2] = &self.layers;
+        let row = |&t: &f32| {
+            let sines = embed::timestep(t, time1.k, self.flip_sin_to_cos, self.freq_shift);
+            let (mut hidden, mut embedding) = (vec![0.0; time1.n], vec![0.0; time2.n]);
+            linear(&mut hidden, &sines, time1, Start::Bias, Threads::All);
+            silu(&mut hidden);
+            linear(&mut embedding, &hidden, time2, Start::Bias, Threads::All);
+            silu(&mut embedding);
+            let mut row = vec![0.0; self.width];
+            for (projection, convolution, offset) in &self.blocks {
+                let bias = &mut row[*offset..offset + projection.n];
+                linear(bias, &embedding, projection, Start::Bias, Threads::All);
+                bias.iter_mut().zip(convolution).for_each(|(b, c)| *b += c);
+            }
+            row
+        };
+        timesteps.iter().map(row).collect()
+    }
+}

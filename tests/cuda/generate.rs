@@ -1,0 +1,149 @@
+//! Whole generation runs of the binary on the simulated devices, against the CPU.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use stablerep::image;
+use stablerep::shards::Shards;
+use tempfile::TempDir;
+
+use crate::support::{Model, has_kernels, stablerep, text};
+
+/// Three captions × two images of the bundled model.
+struct Run {
+    folder: TempDir,
+}
+
+impl Run {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let captions = "a photo of a dark plain slim dress\na photo of a light patterned wide bag\na gray sneaker\n";
+        fs::write(folder.path().join("captions.txt"), captions).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn try_draw(&self, model: Model, name: &str, options: &str) -> Output {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd");
+        let (captions, output) = (self.path("captions.txt"), self.path(name));
+        let line = format!(
+            "generate --model {} --captions {} --output {} -m 2 --steps 3 {options}",
+            tiny.display(),
+            captions.display(),
+            output.display()
+        );
+        let words: Vec<&str> = line.split_whitespace().collect();
+        stablerep(model, &words).env("STABLEREP_CACHE", self.path("cache")).output().unwrap()
+    }
+
+    /// The pictures by key.
+    fn draw(&self, model: Model, name: &str, options: &str) -> BTreeMap<String, image::Rgb8> {
+        let output = self.try_draw(model, name, options);
+        assert!(output.status.success(), "{options}:\n{}", text(&output));
+        let shards = Shards::open(&[self.path(name)]).unwrap();
+        let mut pictures = BTreeMap::new();
+        for sample in shards.iter() {
+            let (_, bytes) = sample.image().unwrap();
+            pictures.insert(sample.key().to_owned(), image::decode(bytes, sample.key()).unwrap());
+        }
+        pictures
+    }
+}
+
+/// Rounding of 16-bit storage: a mean difference of 8-bit values up to 1, and at most one in a hundred off by more than 2.
+fn assert_close(got: &BTreeMap<String, image::Rgb8>, want: &BTreeMap<String, image::Rgb8>, what: &str) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "{what}");
+    for (key, want) in want {
+        let got = &got[key];
+        assert_eq!((got.width, got.height), (want.width, want.height), "{what} {key}");
+        let apart: Vec<u32> = got.data.iter().zip(&want.data).map(|(&a, &b)| u32::from(a.abs_diff(b))).collect();
+        let mean = f64::from(apart.iter().sum::<u32>()) / apart.len() as f64;
+        let far = apart.iter().filter(|&&d| d > 2).count();
+        println!("{what} {key}: mean difference {mean:.3}, {far} of {} off by more than 2", apart.len());
+        assert!(mean <= 1.0 && far * 100 <= apart.len(), "{what} {key}: mean {mean}, {far} of {}", apart.len());
+    }
+}
+
+/// Guided and unguided, both types, an odd latent, stored smaller than drawn.
+fn follows_the_cpu(model: Model) {
+    if !has_kernels() {
+        return;
+    }
+    let run = Run::new();
+    for (name, options, precision) in [
+        ("plain", "-w 7.5", "f16"),
+        ("unguided", "-w 1 --width 40 --height 24 --store-size 17 --sampler euler_a", "bf16"),
+    ] {
+        let want = run.draw(model, &format!("{name}-cpu"), options);
+        let got = run.draw(model, name, &format!("{options} --device cuda --precision {precision}"));
+        assert_eq!(got.len(), 6);
+        assert_close(&got, &want, name);
+    }
+}
+
+#[test]
+fn hopper_follows_the_cpu() {
+    follows_the_cpu(Model::H200);
+}
+
+#[test]
+fn ampere_follows_the_cpu() {
+    follows_the_cpu(Model::A100);
+}
+
+/// Batches of 1, 3 and 8 (which 6 images do not fill), and ranks that draw other parts, give the same bits.
+fn same_bits(model: Model) {
+    if !has_kernels() {
+        return;
+    }
+    let run = Run::new();
+    let shard = |name: &str, options: &str| {
+        run.draw(model, name, &format!("--device cuda --images-per-shard 4 {options}"));
+        let tar = |i: usize| fs::read(run.path(name).join(format!("{i:05}.tar"))).unwrap();
+        [tar(0), tar(1)]
+    };
+    let whole = shard("eight", "--batch 8");
+    assert!(shard("one", "--batch 1") == whole, "batch 1");
+    assert!(shard("three", "--batch 3") == whole, "batch 3");
+    // Each rank one shard: the first finds the second missing, the second finishes.
+    let output = run.try_draw(model, "ranks", "--device cuda --images-per-shard 4 --rank 0 --world-size 2");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(shard("ranks", "--rank 1 --world-size 2") == whole, "two ranks");
+}
+
+#[test]
+fn hopper_draws_the_same_bits_in_every_batch() {
+    same_bits(Model::H200);
+}
+
+#[test]
+fn ampere_draws_the_same_bits_in_every_batch() {
+    same_bits(Model::A100);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    if !has_kernels() {
+        return;
+    }
+    let run = Run::new();
+    for (options, code, words) in [
+        ("--device cuda --precision f32", 2, "--precision f32"),
+        ("--precision f16", 2, "--device cuda"),
+        ("--device cuda:7", 4, "numbered from 0"),
+    ] {
+        let output = run.try_draw(Model::H200, "refused", options);
+        let said = text(&output);
+        assert!(output.status.code() == Some(code) && said.contains(words), "{options}: {said}");
+    }
+    // A folder drawn in one precision does not go on in another.
+    run.draw(Model::H200, "cpu", "");
+    let output = run.try_draw(Model::H200, "cpu", "--device cuda");
+    let said = text(&output);
+    assert!(output.status.code() == Some(2) && said.contains("precision"), "{said}");
+}
