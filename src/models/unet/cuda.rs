@@ -84,8 +84,11 @@ impl<T: Half> CudaUNet<T> {
             let transformer = at.transformer.as_ref().map(|at| Transformer::load(weights, at, sizes));
             Ok(Block { resnet, offset: at.offset, transformer: transformer.transpose()? })
         };
-        let change = |at: &LevelAt, weights: &mut Weights<'_>| {
+        let down_conv = |at: &LevelAt, weights: &mut Weights<'_>| {
             at.change.as_ref().map(|name| weights.conv(name, at.channels, at.channels)).transpose()
+        };
+        let up_conv = |at: &LevelAt, weights: &mut Weights<'_>| {
+            at.change.as_ref().map(|name| weights.upsampler(name, at.channels)).transpose()
         };
         let conv_in = weights.conv("conv_in", config.in_channels, first)?;
         let (mut down, mut up) = (Vec::new(), Vec::new());
@@ -96,7 +99,7 @@ impl<T: Half> CudaUNet<T> {
                 blocks.push(block(at, &[at.inputs], weights)?);
                 skips.push(at.outputs);
             }
-            let change = change(at, weights)?;
+            let change = down_conv(at, weights)?;
             skips.extend(change.as_ref().map(Layer::outputs));
             down.push(Level { blocks, change });
         }
@@ -108,7 +111,7 @@ impl<T: Half> CudaUNet<T> {
                 let skip = skips.pop().unwrap_or(first);
                 blocks.push(block(at, &[at.inputs - skip, skip], weights)?);
             }
-            up.push(Level { blocks, change: change(at, weights)? });
+            up.push(Level { blocks, change: up_conv(at, weights)? });
         }
         Ok(Self {
             conv_in,

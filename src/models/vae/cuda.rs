@@ -71,7 +71,7 @@ impl<T: Half> CudaDecoder<T> {
                 resnets.push(resnet(weights, &format!("{name}.resnets.{j}"), inputs, c)?);
                 inputs = c;
             }
-            let upsample = (i + 1 < levels).then(|| weights.conv(&format!("{name}.upsamplers.0.conv"), c, c));
+            let upsample = (i + 1 < levels).then(|| weights.upsampler(&format!("{name}.upsamplers.0.conv"), c));
             up.push(Level { resnets, upsample: upsample.transpose()? });
         }
         Ok(Self {

@@ -6,11 +6,11 @@ use super::Layer;
 use crate::device::cuda::{Arena, Element, Gpu, Half, View};
 use crate::error::Result;
 use crate::models::layers::Loader;
-use crate::ops::conv::cuda::{self as conv, Activation, Segment, SegmentWeights, Taps, pack, pack_bias};
+use crate::ops::conv::cuda::{self as conv, Activation, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling};
 use crate::weights::SafeTensors;
 
 /// Part of the name of cached weights: raise it when what is placed, or in which order, changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Says how weights are packed.
 pub const LAYOUT: u32 = VERSION << 16 | conv::LAYOUT;
 
@@ -137,9 +137,25 @@ impl<'a> Weights<'a> {
 
     /// A 3×3 convolution `c → outputs`.
     pub fn conv<T: Half>(&mut self, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
-        let w = self.tensor(name, 9 * c * outputs, |load| {
-            let w = load.weights.f32(&format!("{name}.weight"), &[outputs, c, 3, 3])?;
-            Ok(pack::<T>(&[SegmentWeights::conv(&w, c)], outputs, false))
+        let direct = |w: &[f32]| pack::<T>(&[SegmentWeights::conv(w, c)], outputs, false);
+        self.conv_packed(name, (c, outputs), 9, direct)
+    }
+
+    /// A 3×3 convolution of an enlarged map, which is cheaper where the map is enlarged twofold.
+    pub fn upsampler<T: Half>(&mut self, name: &str, c: usize) -> Result<Layer<T>> {
+        self.conv_packed(name, (c, c), 9 + 16, |w| pack_doubling::<T>(w, c, c))
+    }
+
+    /// A 3×3 convolution whose packed weights hold `taps` values for each pair of channels.
+    fn conv_packed<T: Half>(
+        &mut self,
+        name: &str,
+        (c, outputs): (usize, usize),
+        taps: usize,
+        pack: impl FnOnce(&[f32]) -> Vec<T>,
+    ) -> Result<Layer<T>> {
+        let w = self.tensor(name, taps * c * outputs, |load| {
+            Ok(pack(&load.weights.f32(&format!("{name}.weight"), &[outputs, c, 3, 3])?))
         })?;
         let bias = Some(self.bias(&[name], outputs, false)?);
         let segments = vec![Segment { channels: c, taps: Taps::SAME }];
