@@ -8,8 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
-use crate::store::Cache;
-use crate::weights::SafeTensors;
+use crate::weights::{Cache, SafeTensors};
 
 /// Files beside the weights.
 const OTHERS: [&str; 9] = [

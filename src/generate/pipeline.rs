@@ -21,8 +21,7 @@ use crate::models::tokenizer::{Encoding, Tokenizer};
 use crate::models::unet::{self, TextContext};
 use crate::models::vae;
 use crate::ops::sampler_step::NoiseKey;
-use crate::store::Cache;
-use crate::weights::SafeTensors;
+use crate::weights::{Cache, SafeTensors};
 
 /// Largest width and height, pixels.
 const MAX_SIDE: usize = 4096;

@@ -1,11 +1,13 @@
 //! Names, shapes and layouts of tensors: in memory (one flat parameter buffer) and on disk (safetensors).
 
+mod cache;
 #[cfg(cuda_kernels)]
 mod device;
 mod names;
 mod params;
 mod safetensors;
 
+pub use cache::Cache;
 #[cfg(cuda_kernels)]
 pub use device::DeviceParams;
 pub use names::BackboneNames;

@@ -3,8 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use super::{create_dir, write_atomic};
 use crate::device::MappedFile;
+use crate::store::{create_dir, write_atomic};
 
 /// Files by name. Nothing depends on them but time, so what cannot be read is absent and what cannot be written is left out.
 #[derive(Clone, Debug)]
