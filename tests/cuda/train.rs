@@ -173,7 +173,7 @@ fn pictures_of_several_sizes() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
-    let mut shard = ShardWriter::create(&data.join("00000.tar")).unwrap();
+    let mut shard = ShardWriter::create(data.join("00000.tar")).unwrap();
     for caption in 0..16 {
         for image in 0..4 {
             let (width, height) = if caption < 8 { (32, 32) } else { (72 + 4 * image, 56) };
