@@ -3,8 +3,9 @@
 //
 // Clusters of two blocks, one block per multiprocessor, walk over items: two neighbouring blocks of queries of one head, 64 for each computing
 // warpgroup. Keys and values pass through a ring of slots in the order K0 K1 V0 K2 V1 … : each block loads half of every tile into both
-// (multicast), which halves what is read from L2: 17 bytes per cycle and multiprocessor at d = 40, in rows of 80 bytes that fill 112 of sectors.
-// A row of a tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for d = 40, and V is read at 40.
+// (multicast), which halves what is read from L2: from 14 to 7 bytes per cycle and multiprocessor at d = 40, times 1.4 because rows of 80 bytes
+// begin anywhere in sectors of 32. A row of a tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for
+// d = 40, and V is read at 40.
 //
 // A warpgroup keeps its queries as operands in registers. While it computes the exponentials of one step, the tensor cores work at its P·V of the
 // step before, and at what the other warpgroups are at: with three of them (d = 40) one may compute scores, one P·V, one exponentials. P stays in

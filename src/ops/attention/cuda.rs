@@ -108,7 +108,6 @@ pub fn forward_by<T: Half>(
 ///
 /// # Panics
 /// As for [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn cross<T: Half>(
     gpu: &Gpu,
     y: View<T>,
