@@ -37,7 +37,7 @@ const WIDE_WIDTH: usize = super::WIDE;
 
 /// Bytes of a row in shared memory: whole 16-byte pieces, an odd number of them where rows are not swizzled.
 fn row_bytes(width: usize) -> usize {
-    if matches!(width, 32 | 64) { width * 2 } else { (width / 8 | 1) * 16 }
+    if matches!(width, 32 | 64) { width * 2 } else { ((width / 8) | 1) * 16 }
 }
 
 fn kernel(shape: Shape) -> Kernel {
