@@ -119,6 +119,7 @@ fn all(case: &Case) -> Vec<Layer> {
         // Stride 2, enlargements twofold and odd.
         Layer::new(three(3, (8, 8), 40, 40, 2, None)),
         Layer::new(three(2, (9, 13), 24, 33, 2, None)).moments(),
+        Layer::new(three(2, (21, 19), 16, 72, 2, None)).moments(),
         Layer::new(three(2, (4, 5), 72, 64, 1, Some((8, 10)))).moments(),
         Layer::new(three(3, (5, 7), 16, 40, 1, Some((9, 13)))).moments().rows(&[1]),
         Layer::new(three(3, (4, 5), 72, 64, 1, Some((8, 10)))).moments().doubling().rows(&[1]),
