@@ -1,204 +1,40 @@
-//! cuBLASLt, loaded where it is installed: the product to beat. Nothing but the benchmark uses it.
+//! The product to beat: cuBLASLt's best algorithm, where it is installed.
 
-use std::ffi::c_void;
-use std::ptr::null_mut;
-
-use cudarc::cublaslt::sys;
 use half::{bf16, f16};
 
 use super::case::{Inputs, Number, Product};
 use super::measure::{Clock, Timing};
-use crate::bail;
-use crate::device::cuda::{DType, Gpu, Owned};
+use crate::device::cuda::{DType, Half, Library};
 use crate::error::Result;
 
-/// Algorithms of the library's heuristic that are tried; the fastest counts.
-const CANDIDATES: usize = 8;
-/// `CUBLAS_OP_T` of cuBLAS's own header, which the bindings of cuBLASLt leave out.
-const TRANSPOSED: i32 = 1;
-/// Scratch memory offered to the library, what its own users give it on Hopper.
-const WORKSPACE: usize = 32 << 20;
-
-/// The opened library.
-pub struct Library {
-    handle: sys::cublasLtHandle_t,
-    workspace: Owned<u8>,
-}
-
-fn check(status: sys::cublasStatus_t, doing: &str) -> Result<()> {
-    if status != sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS {
-        bail!(Failed, "cuBLASLt cannot {doing}: {status:?}");
-    }
-    Ok(())
-}
-
-impl Library {
-    /// `None` where it is not installed.
-    pub fn open(gpu: &Gpu) -> Result<Option<Self>> {
-        // SAFETY: only tries to open the library.
-        if !unsafe { sys::is_culib_present() } {
-            return Ok(None);
-        }
-        let workspace = gpu.alloc(WORKSPACE)?;
-        let mut handle = null_mut();
-        // SAFETY: writes one handle; a context is current after the allocation.
-        check(unsafe { sys::cublasLtCreate(&mut handle) }, "start")?;
-        Ok(Some(Self { handle, workspace }))
-    }
-
-    /// The time of its fastest algorithm; `None` if it has none for this product or the product does not fit the device.
-    pub fn best(&self, inputs: &Inputs, clock: &Clock, product: Product) -> Result<Option<Timing>> {
-        match product.dtype {
-            DType::F16 => self.best_of::<f16>(inputs, clock, product, sys::cudaDataType_t::CUDA_R_16F),
-            DType::Bf16 => self.best_of::<bf16>(inputs, clock, product, sys::cudaDataType_t::CUDA_R_16BF),
-        }
-    }
-
-    fn best_of<T: Number>(
-        &self,
-        inputs: &Inputs,
-        clock: &Clock,
-        product: Product,
-        dtype: sys::cudaDataType_t,
-    ) -> Result<Option<Timing>> {
-        let Product { m, n, k, .. } = product;
-        let gpu = inputs.gpu();
-        let needed = size_of::<T>() as u64 * (m * k + n * k + m * n) as u64;
-        if needed > gpu.memory()?.0 / 10 * 9 {
-            return Ok(None);
-        }
-        let (x, w, y) = (inputs.normal::<T>(m * k)?, inputs.normal::<T>(n * k)?, inputs.room::<T>(m * n)?);
-        let problem = Problem::new(m, n, k, dtype)?;
-        let mut best: Option<Timing> = None;
-        for algorithm in problem.algorithms(self.handle)? {
-            let (one, zero) = (1.0f32, 0.0f32);
-            let queue = |gpu: &Gpu| {
-                let address = |at: u64| at as *mut c_void;
-                // SAFETY: descriptors of this problem, buffers of its sizes, a workspace of the size that the algorithm was chosen for;
-                // all outlive the calls, which the clock waits for.
-                let status = unsafe {
-                    sys::cublasLtMatmul(
-                        self.handle,
-                        problem.operation,
-                        (&raw const one).cast(),
-                        address(w.view().address()),
-                        problem.w,
-                        address(x.view().address()),
-                        problem.x,
-                        (&raw const zero).cast(),
-                        address(y.view().address()),
-                        problem.y,
-                        address(y.view().address()),
-                        problem.y,
-                        &algorithm,
-                        address(self.workspace.view().address()),
-                        WORKSPACE,
-                        gpu.stream().cast(),
-                    )
-                };
-                check(status, "multiply")
-            };
-            let time = clock.time(gpu, &queue)?;
-            if best.is_none_or(|best| time.median_us < best.median_us) {
-                best = Some(time);
-            }
-        }
-        Ok(best)
+/// The time of the library's fastest algorithm; `None` if it has none for this product or the product does not fit the device.
+pub fn best(library: &Library, inputs: &Inputs, clock: &Clock, product: Product) -> Result<Option<Timing>> {
+    match product.dtype {
+        DType::F16 => best_of::<f16>(library, inputs, clock, product),
+        DType::Bf16 => best_of::<bf16>(library, inputs, clock, product),
     }
 }
 
-impl Drop for Library {
-    fn drop(&mut self) {
-        // SAFETY: made in `open`; every call was waited for.
-        let _ = unsafe { sys::cublasLtDestroy(self.handle) };
+fn best_of<T: Number + Half>(
+    library: &Library,
+    inputs: &Inputs,
+    clock: &Clock,
+    product: Product,
+) -> Result<Option<Timing>> {
+    let Product { m, n, k, .. } = product;
+    let gpu = inputs.gpu();
+    let needed = size_of::<T>() as u64 * (m * k + n * k + m * n) as u64;
+    if needed > gpu.memory()?.0 / 10 * 9 {
+        return Ok(None);
     }
-}
-
-/// Descriptors of a product. The library thinks in columns: row-major y = x·wᵀ is its yᵀ = (wᵀ)ᵀ·xᵀ.
-struct Problem {
-    operation: sys::cublasLtMatmulDesc_t,
-    w: sys::cublasLtMatrixLayout_t,
-    x: sys::cublasLtMatrixLayout_t,
-    y: sys::cublasLtMatrixLayout_t,
-    preference: sys::cublasLtMatmulPreference_t,
-}
-
-impl Problem {
-    fn new(m: usize, n: usize, k: usize, dtype: sys::cudaDataType_t) -> Result<Self> {
-        let mut this =
-            Self { operation: null_mut(), w: null_mut(), x: null_mut(), y: null_mut(), preference: null_mut() };
-        let (accumulator, scale) = (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType_t::CUDA_R_32F);
-        // SAFETY: each call writes one handle, destroyed in `drop`.
-        check(unsafe { sys::cublasLtMatmulDescCreate(&mut this.operation, accumulator, scale) }, "describe a product")?;
-        let transposed: i32 = TRANSPOSED;
-        let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA;
-        // SAFETY: reads one value of the size given.
-        let set = unsafe {
-            let size = size_of_val(&transposed);
-            sys::cublasLtMatmulDescSetAttribute(this.operation, attribute, (&raw const transposed).cast(), size)
-        };
-        check(set, "transpose")?;
-        for (layout, rows, columns) in [(&mut this.w, k, n), (&mut this.x, k, m), (&mut this.y, n, m)] {
-            // SAFETY: writes one handle, destroyed in `drop`.
-            let made =
-                unsafe { sys::cublasLtMatrixLayoutCreate(layout, dtype, rows as u64, columns as u64, rows as i64) };
-            check(made, "describe a matrix")?;
-        }
-        // SAFETY: writes one handle, destroyed in `drop`.
-        check(unsafe { sys::cublasLtMatmulPreferenceCreate(&mut this.preference) }, "take preferences")?;
-        let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        // SAFETY: reads one size.
-        let set = unsafe {
-            let bytes = WORKSPACE as u64;
-            sys::cublasLtMatmulPreferenceSetAttribute(this.preference, attribute, (&raw const bytes).cast(), 8)
-        };
-        check(set, "take a workspace")?;
-        Ok(this)
-    }
-
-    /// What the heuristic proposes, the likeliest first; empty where the library cannot compute the product.
-    fn algorithms(&self, handle: sys::cublasLtHandle_t) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
-        // SAFETY: plain old data for which all zeros is a value.
-        let mut found: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES] = unsafe { std::mem::zeroed() };
-        let mut count = 0;
-        // SAFETY: descriptors of this problem; writes at most CANDIDATES results and their number.
-        let status = unsafe {
-            sys::cublasLtMatmulAlgoGetHeuristic(
-                handle,
-                self.operation,
-                self.w,
-                self.x,
-                self.y,
-                self.y,
-                self.preference,
-                CANDIDATES as i32,
-                found.as_mut_ptr(),
-                &mut count,
-            )
-        };
-        if status == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED {
-            return Ok(Vec::new());
-        }
-        check(status, "choose an algorithm")?;
-        Ok(found[..count.max(0) as usize].iter().map(|result| result.algo).collect())
-    }
-}
-
-impl Drop for Problem {
-    fn drop(&mut self) {
-        // SAFETY: what `new` made; null is skipped.
-        unsafe {
-            if !self.preference.is_null() {
-                let _ = sys::cublasLtMatmulPreferenceDestroy(self.preference);
-            }
-            for layout in [self.w, self.x, self.y] {
-                if !layout.is_null() {
-                    let _ = sys::cublasLtMatrixLayoutDestroy(layout);
-                }
-            }
-            if !self.operation.is_null() {
-                let _ = sys::cublasLtMatmulDescDestroy(self.operation);
-            }
+    let (x, w, y) = (inputs.normal::<T>(m * k)?, inputs.normal::<T>(n * k)?, inputs.room::<T>(m * n)?);
+    let proposals = library.proposals((m, n, k), product.dtype)?;
+    let mut best: Option<Timing> = None;
+    for i in 0..proposals.len() {
+        let time = clock.time(gpu, &|_| proposals.queue(i, y.view(), x.view(), w.view()))?;
+        if best.is_none_or(|best| time.median_us < best.median_us) {
+            best = Some(time);
         }
     }
+    Ok(best)
 }

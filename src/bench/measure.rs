@@ -3,8 +3,8 @@
 use half::bf16;
 
 use super::case::{Inputs, Product};
-use super::cublaslt::Library;
-use crate::device::cuda::{DType, Gpu, Mark, Owned};
+use super::cublaslt;
+use crate::device::cuda::{DType, Gpu, Library, Mark, Owned};
 use crate::error::Result;
 use crate::ops::gemm::cuda::{Epilogue, Layout, Matrix, Output, product};
 
@@ -109,7 +109,7 @@ impl Ceilings {
         };
         let plain = Product { m, n: m, k: m, dtype: DType::Bf16 };
         let cublaslt = match rival {
-            Some(library) => library.best(inputs, clock, plain)?.map(|time| flops / (time.median_us * 1e-6)),
+            Some(library) => cublaslt::best(library, inputs, clock, plain)?.map(|time| flops / (time.median_us * 1e-6)),
             None => None,
         };
         let memory = {

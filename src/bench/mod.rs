@@ -23,7 +23,7 @@ use self::case::{Inputs, Size};
 use self::counts::Counter;
 use self::measure::{Ceilings, Clock};
 use crate::bail;
-use crate::device::cuda::Gpu;
+use crate::device::cuda::{Gpu, Library};
 use crate::error::Result;
 
 /// Which kernels to run, and how long.
@@ -81,7 +81,7 @@ pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> 
 fn time(gpu: &Gpu, cases: &[Case], quick: bool, report: &mut Report) -> Result<()> {
     let inputs = Inputs::new(gpu);
     let clock = Clock::new(gpu, quick)?;
-    let rival = cublaslt::Library::open(gpu)?;
+    let rival = Library::open(gpu)?;
     let ceilings = Ceilings::measure(&inputs, &clock, rival.as_ref())?;
     report.begin_times(gpu, &ceilings, rival.is_some());
     for case in cases {
@@ -89,7 +89,7 @@ fn time(gpu: &Gpu, cases: &[Case], quick: bool, report: &mut Report) -> Result<(
         let ours = clock.time(gpu, &*queue)?;
         drop(queue);
         let theirs = match (&rival, case.rival) {
-            (Some(library), Some(product)) => library.best(&inputs, &clock, product)?,
+            (Some(library), Some(product)) => cublaslt::best(library, &inputs, &clock, product)?,
             _ => None,
         };
         report.timed(case, ours, theirs, &ceilings);

@@ -189,8 +189,7 @@ impl Gpu {
         check(unsafe { sys::cuStreamSynchronize(self.0.stream) }, "finish the work on the GPU")
     }
 
-    /// The stream that everything is queued on, for what queues on it by itself.
-    pub(crate) fn stream(&self) -> sys::CUstream {
+    pub(super) fn stream(&self) -> sys::CUstream {
         self.0.stream
     }
 

@@ -3,6 +3,7 @@
 //! Everything is queued on one stream and runs behind the host; [`Gpu::synchronize`] and reads wait. A kernel's failure therefore
 //! appears at a later call; after it the device is lost to this process, and every call says so.
 
+mod cublaslt;
 mod driver;
 mod gpu;
 mod graph;
@@ -14,6 +15,7 @@ mod memory;
 mod resources;
 mod tensor_map;
 
+pub use cublaslt::{Library, Proposals};
 pub use gpu::{Arch, Gpu};
 pub use graph::Graph;
 pub(crate) use half::by_type;
