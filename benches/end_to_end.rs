@@ -113,7 +113,7 @@ fn generate(options: &Options) -> Result<()> {
     let (steps, guidance_scale, images) = (25, 2.0, 16);
     let settings = Settings {
         model: &Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd"),
-        device: Device::Cpu,
+        device: device::Device::Cpu,
         precision: None,
         sampler: SamplerKind::Ddim,
         steps,

@@ -55,6 +55,9 @@ impl Product {
 /// Queues the kernel once; owns its buffers.
 pub type Queue = Box<dyn Fn(&Gpu) -> Result<()>>;
 
+/// Makes a case's buffers.
+type Prepare = Box<dyn Fn(&Inputs) -> Result<Queue>>;
+
 /// One kernel at one shape.
 pub struct Case {
     pub op: &'static str,
@@ -63,7 +66,7 @@ pub struct Case {
     pub work: Work,
     pub rival: Option<Product>,
     /// Allocates and fills the buffers.
-    pub(super) prepare: Box<dyn Fn(&Inputs) -> Result<Queue>>,
+    pub(super) prepare: Prepare,
 }
 
 impl fmt::Debug for Case {

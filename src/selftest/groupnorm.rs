@@ -108,12 +108,15 @@ struct Made<T: Half> {
     norm: GroupNorm,
 }
 
+/// Values and moments on the device, what they are part of, and the rounded values.
+type Uploaded<T> = (Owned<T>, Owned<f32>, Part, Vec<f32>);
+
 fn make<T: Half>(case: &Case, problem: &Problem, silu: bool, image: Option<usize>) -> Result<Made<T>> {
     let (gpu, pixels) = (case.gpu(), problem.pixels);
     // One image alone of a problem, or all of it.
     let n = if image.is_some() { 1 } else { problem.n };
     let channels: usize = problem.parts.iter().map(|part| part.channels).sum();
-    let mut sources: Vec<(Owned<T>, Owned<f32>, Part, Vec<f32>)> = Vec::new();
+    let mut sources: Vec<Uploaded<T>> = Vec::new();
     for (which, &part) in problem.parts.iter().enumerate() {
         let values = input(case, &format!("x{which}"), part.rows, pixels, part.channels);
         let one = pixels * part.channels;
