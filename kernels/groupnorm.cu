@@ -9,8 +9,8 @@
 //
 // Merging  A run's sums give its mean and its sum of squared deviations; over all runs of a group, mean = total sum / count and M2 = the sum of
 //          (run's M2 + count*(run's mean - mean)^2), so a large mean cancels within 64 pixels at most, never over the image.
-// Order    a run: each of 8 threads adds every eighth pixel, then the eight in order. A group: each of 256 threads adds every 256th (run,
-//          channel), then by butterfly and in order of the warps. Fixed by P, C and the groups: the batch plays no part.
+// Order    a run: each of 8 threads adds every eighth pixel, then the eight in order. A group: each of 256 threads adds a channel's every
+//          (256 / channels)-th run, then by butterfly and in order of the warps. Fixed by P, C and the groups: the batch plays no part.
 // Aligned  C a multiple of 8 (of each source), x and y 16 bytes, moments, tables, gamma and beta 16 bytes.
 //
 // FLOPs    per value: moments 3, apply 2 and with SiLU 8, of which 2 special-function results. scale_shift: 8 per pair of moments.
@@ -18,7 +18,7 @@
 // Bound    moments and apply: memory (apply with SiLU: 2 of 16 special results per clock and SM are 0.53 of the time that memory takes);
 //          a thread of moments has 8 loads of 16 bytes in flight, of apply 4. scale_shift: latency of about 5 dependent steps.
 // Static   sm_90a: moments 44 registers, 33 KiB shared, 4 blocks of 320 threads per SM at C = 320; apply 63 registers, 3 blocks of 320 or 2 of
-//          512, which keep 60 KB of loads in flight (25 KB suffice at 700 ns); scale_shift 27 registers, 8 blocks of 256.
+//          512, which keep 60 KB of loads in flight (25 KB suffice at 700 ns); scale_shift 40 registers, 6 blocks of 256.
 // Predicted on an H200 at 4.1 TB/s, 64 rows of UNet (32 images and both branches):
 //          apply 64x64x320 82 us, 64x64x960 joined 246 us, 32x32x640 41 us, 16x16x1280 20 us, 8x8x2560 joined 10 us; moments half of each;
 //          scale_shift 2 to 5 us. VAE, 8 images: apply 512x512x128 262 us, 256x256x256 131 us. Not measured.
@@ -93,14 +93,10 @@ template <typename T> DEVICE void moments(float *out, const T *x, uint32_t pixel
 
 constexpr uint32_t MERGERS = 256;
 
-/// The moments of one tensor.
+/// The moments of one tensor, [rows, runs, channels].
 struct Moments {
     const float2 *pairs;
     uint32_t rows, channels;
-    /// Of channel `c` over run `run` of image `n`.
-    DEVICE float2 at(uint32_t n, uint32_t runs, uint32_t run, uint32_t c) const {
-        return pairs[(uint64_t(n % rows) * runs + run) * channels + c];
-    }
 };
 
 /// Mean, and sum of squared deviations from it, of `count` values.
@@ -122,23 +118,26 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
     __shared__ float shared[MERGERS / 32];
     const Moments first = {a, rows_a, channels_a}, second = {b, rows_b, channels_b};
     const uint32_t n = blockIdx.y, channels = channels_a + channels_b, width = channels / gridDim.x, begin = blockIdx.x * width;
-    const uint32_t runs = ceil_div(pixels, RUN), count = runs * width;
-    auto moment = [&](uint32_t i) {
-        const uint32_t run = i / width, c = begin + i % width;
-        return c < channels_a ? first.at(n, runs, run, c) : second.at(n, runs, run, c - channels_a);
+    const uint32_t runs = ceil_div(pixels, RUN), across = min(width, MERGERS), down = MERGERS / across, row = threadIdx.x / across;
+    // The sum of `value(moments, pixels)` over this thread's share: every `down`-th run of every `across`-th channel of the group.
+    auto share_of = [&](auto value) {
+        float total = 0.f;
+        for (uint32_t c = begin + threadIdx.x % across; c < begin + width && row < down; c += across) {
+            const Moments &source = c < channels_a ? first : second;
+            const float2 *pair = source.pairs + uint64_t(n % source.rows) * runs * source.channels + (c < channels_a ? c : c - channels_a);
+#pragma unroll 4
+            for (uint32_t run = row; run < runs; run += down) {
+                total += value(pair[uint64_t(run) * source.channels], min(RUN, pixels - run * RUN));
+            }
+        }
+        return total;
     };
-    auto length = [&](uint32_t i) { return min(RUN, pixels - i / width * RUN); };
-    float total = 0.f;
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < count; i += MERGERS) total += moment(i).x;
     const float share = 1.f / (float(pixels) * float(width));
-    const float mean = block_sum<MERGERS / 32>(total, shared) * share;
-    total = 0.f;
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < count; i += MERGERS) {
-        const Run run(moment(i), length(i));
-        total += fmaf(run.count * (run.mean - mean), run.mean - mean, run.squares);
-    }
+    const float mean = block_sum<MERGERS / 32>(share_of([](float2 moment, uint32_t) { return moment.x; }), shared) * share;
+    const float total = share_of([&](float2 moment, uint32_t length) {
+        const Run run(moment, length);
+        return fmaf(run.count * (run.mean - mean), run.mean - mean, run.squares);
+    });
     const float rstd = rsqrt_approx(block_sum<MERGERS / 32>(total, shared) * share + eps);
     for (uint32_t c = begin + threadIdx.x; c < begin + width; c += MERGERS) {
         const float scale = gamma[c] * rstd;

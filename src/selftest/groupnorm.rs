@@ -40,8 +40,8 @@ fn problem(n: usize, pixels: usize, groups: usize, parts: &[(usize, usize)]) -> 
     Problem { n, pixels, groups, parts: parts.iter().map(|&(rows, channels)| Part { rows, channels }).collect() }
 }
 
-/// One pixel, a run less one, exactly, plus one, several runs; one vector of channels to several blocks of them; tensors that repeat; and
-/// groups over the border of two tensors.
+/// One pixel, a run less one, exactly, plus one, several runs; one vector of channels to several blocks of them; a group wider than a
+/// block; tensors that repeat; and groups over the border of two tensors.
 fn problems() -> Vec<Problem> {
     vec![
         problem(1, 1, 1, &[(1, 8)]),
@@ -52,6 +52,7 @@ fn problems() -> Vec<Problem> {
         problem(1, 300, 8, &[(1, 16)]),
         problem(2, 129, 1, &[(2, 24)]),
         problem(1, 16, 32, &[(1, 1280)]),
+        problem(1, 70, 1, &[(1, 320)]),
         problem(4, 35, 8, &[(4, 80), (2, 160)]),
         problem(3, 140, 8, &[(1, 160), (3, 80)]),
         problem(2, 70, 32, &[(2, 320), (1, 640)]),
