@@ -68,6 +68,7 @@ pub struct Settings<'a> {
 pub struct Text {
     /// Tokens that did not fit.
     pub truncated: usize,
+    #[cfg_attr(not(cuda_kernels), allow(dead_code))]
     pub(super) ids: Vec<u32>,
     /// Empty where the device keeps it.
     pub(super) context: Arc<TextContext>,
@@ -138,6 +139,8 @@ pub struct Pipeline {
 
 /// A model's files and what is to be drawn with it.
 #[derive(Debug)]
+// A build without kernels has only the CPU, which stores pictures as drawn and packs nothing.
+#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub(super) struct Parts<'a> {
     pub text: (clip_text::Config, SafeTensors),
     pub unet: (unet::Config, SafeTensors),
