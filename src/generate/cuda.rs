@@ -330,3 +330,22 @@ impl<T: Half> Painter for Cuda<T> {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stays, what is new, and what makes room, over batches of two places.
+    #[test]
+    fn captions_keep_their_places_while_they_are_drawn() {
+        let mut captions = Captions { places: HashMap::new(), texts: vec![None; 3] };
+        let [a, b, c] = [[1, 9], [2, 9], [3, 9]];
+        assert_eq!(captions.place(&[&a, &a]), (vec![1, 1], vec![(1, a.to_vec())]));
+        assert_eq!(captions.place(&[&a, &b]), (vec![1, 2], vec![(2, b.to_vec())]));
+        // a is drawn no more and makes room; b stays where it is.
+        assert_eq!(captions.place(&[&b, &c]), (vec![2, 1], vec![(1, c.to_vec())]));
+        assert_eq!(captions.place(&[&c]), (vec![1], vec![]));
+        assert_eq!(captions.place(&[&a]), (vec![2], vec![(2, a.to_vec())]));
+        assert_eq!(captions.places.len(), 2);
+    }
+}
