@@ -17,8 +17,8 @@ use crate::device::cuda::{Arena, Gpu, Graph, Half};
 use crate::device::human_bytes;
 use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
-use crate::models::unet::TextContext;
 use crate::models::unet::cuda::Call;
+use crate::models::unet::{TextContext, Time};
 use crate::ops::convert::cuda as convert;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
@@ -96,10 +96,11 @@ impl<T: Half> Cuda<T> {
         let gpu = Gpu::open(ordinal)?;
         let (free, _) = gpu.memory()?;
         let room = free - SPARE.min(free / 8);
+        let time = Time::open(&parts.unet.0, &parts.unet.1)?;
         let measure = |batch: usize| -> Result<Arena> {
             let mut dry = Arena::dry();
             let nets = Nets::<T>::new(&mut dry, None, parts)?;
-            Memory::new(&mut dry, &nets, parts, batch);
+            Memory::new(&mut dry, &nets, &time, parts, batch);
             Ok(dry)
         };
         let (mut batch, mut dry) = (0, Arena::dry());
@@ -122,7 +123,7 @@ impl<T: Half> Cuda<T> {
         }
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
-        let memory = Memory::new(&mut arena, &nets, parts, batch);
+        let memory = Memory::new(&mut arena, &nets, &time, parts, batch);
         eprintln!("on {}, {T}, {batch} images at once, {}", gpu.name(), arena.plan(), T = T::DTYPE);
         let slot = || Slot::new(&gpu, &memory, parts.latent.0 * parts.latent.1);
         let mut this = Self {
@@ -141,14 +142,14 @@ impl<T: Half> Cuda<T> {
             captions: Captions { places: HashMap::new(), texts: vec![None; batch + 1] },
             gpu,
         };
-        this.prepare(parts)?;
+        this.prepare(parts, &time)?;
         Ok(this)
     }
 
     /// What does not change from batch to batch.
-    fn prepare(&mut self, parts: &Parts<'_>) -> Result<()> {
+    fn prepare(&mut self, parts: &Parts<'_>, time: &Time) -> Result<()> {
         let (gpu, memory) = (&self.gpu, &self.memory);
-        let time = self.nets.time.table(&parts.sampler.timesteps());
+        let time = time.table(&parts.sampler.timesteps());
         gpu.write(memory.time, &time.concat())?;
         let (from, to) = (parts.drawn, parts.stored);
         for (table, from, to) in [(memory.tables.along, from.0, to.0), (memory.tables.across, from.1, to.1)] {

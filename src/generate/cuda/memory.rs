@@ -4,6 +4,7 @@ use super::nets::Nets;
 use crate::device::cuda::{Arena, Half, View};
 use crate::generate::pipeline::Parts;
 use crate::image::{Filter, weight_table};
+use crate::models::unet::Time;
 use crate::models::unet::cuda::Contexts;
 use crate::models::{clip_text, unet, vae};
 use crate::ops::pixels::cuda::{Resize, Tables};
@@ -46,7 +47,7 @@ pub(super) struct Memory<T> {
 }
 
 impl<T: Half> Memory<T> {
-    pub(super) fn new(arena: &mut Arena, nets: &Nets<T>, parts: &Parts<'_>, batch: usize) -> Self {
+    pub(super) fn new(arena: &mut Arena, nets: &Nets<T>, time: &Time, parts: &Parts<'_>, batch: usize) -> Self {
         let rows = if parts.unconditional.is_some() { 2 * batch } else { batch };
         let decoded = batch.min(DECODED);
         let calls = parts.sampler.rows().len();
@@ -70,7 +71,7 @@ impl<T: Half> Memory<T> {
             contexts,
             which: arena.take(group, "captions of the rows", rows),
             unet,
-            time: arena.take(group, "timestep biases", calls * nets.time.width()),
+            time: arena.take(group, "timestep biases", calls * time.width()),
             table: arena.take(group, "sampler coefficients", calls * ROW),
             step: arena.take(group, "step", 1),
             keys: arena.take(group, "noise keys", 4 * batch),

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::generate::pipeline::Parts;
 use crate::models::clip_text::cuda::CudaClipText;
 use crate::models::layers::cuda::{LAYOUT, Weights};
-use crate::models::unet::Time;
 use crate::models::unet::cuda::CudaUNet;
 use crate::models::vae::cuda::CudaDecoder;
 use crate::models::{clip_text, vae};
@@ -37,13 +36,12 @@ pub(super) fn check(parts: &Parts<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The three networks, and the timestep layers, which stay on the host: their results are a table.
+/// The three networks. (The UNet's timestep layers stay on the host: their results are a table.)
 #[derive(Debug)]
 pub(super) struct Nets<T> {
     pub text: CudaClipText<T>,
     pub unet: CudaUNet<T>,
     pub decoder: CudaDecoder<T>,
-    pub time: Time,
 }
 
 impl<T: Half> Nets<T> {
@@ -58,7 +56,6 @@ impl<T: Half> Nets<T> {
             text: bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1), text)?,
             unet: bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1), unet)?,
             decoder: bring::<T, _>(arena, gpu, parts, ("vae", &parts.decoder.1), decoder)?,
-            time: Time::open(&parts.unet.0, &parts.unet.1)?,
         })
     }
 }

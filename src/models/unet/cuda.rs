@@ -223,8 +223,11 @@ impl<T: Half> CudaUNet<T> {
         }
 
         let mut x = skips[skips.len() - 1];
-        let mut spaces = [memory.now, memory.next].into_iter().cycle();
-        let mut next = |size: Size, channels: usize| spaces.next().unwrap_or(memory.now).map(rows, size, channels);
+        let mut turn = 0;
+        let mut next = |size: Size, channels: usize| {
+            turn = 1 - turn;
+            [memory.now, memory.next][turn].map(rows, size, channels)
+        };
         for block in &self.mid {
             let y = next(x.size, block.resnet.shape().outputs);
             self.block(gpu, block, y, &[x], call, memory)?;

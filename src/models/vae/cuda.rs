@@ -129,8 +129,11 @@ impl<T: Half> CudaDecoder<T> {
         memory: &Memory<T>,
     ) -> Result<()> {
         let scratch = &memory.scratch;
-        let mut spaces = [memory.now, memory.next].into_iter().cycle();
-        let mut next = |size: Size, channels: usize| spaces.next().unwrap_or(memory.now).map(n, size, channels);
+        let mut turn = 0;
+        let mut next = |size: Size, channels: usize| {
+            turn = 1 - turn;
+            [memory.now, memory.next][turn].map(n, size, channels)
+        };
         let latents = match &self.post_quant {
             Some(layer) => {
                 let y = memory.latents.slice(0..latents.len());
