@@ -4,7 +4,7 @@
 //! and beside cuBLASLt where that library is installed. On the simulated driver, which knows no time, the same cases run at reduced
 //! shapes and are counted instead: instructions, bytes, bank conflicts.
 //!
-//! [`ops`] holds one file of cases per op; adding an op to the benchmark is adding a file there.
+//! `ops` holds one file of cases per op; adding an op to the benchmark is adding a file there.
 
 mod case;
 mod counts;

@@ -58,7 +58,7 @@ impl Sampler {
     /// The table of a run of `steps` steps.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for a number of steps that the schedule has not, or a sampler the model cannot be drawn with.
+    /// [`crate::error::Error::Usage`] for a number of steps that the schedule has not, or a sampler the model cannot be drawn with.
     pub fn new(kind: SamplerKind, config: &SchedulerConfig, steps: usize) -> Result<Self> {
         config.check_steps(steps)?;
         let sampler = match kind {

@@ -393,7 +393,7 @@ impl<T: Half> Product<T> {
     }
 }
 
-/// `y [n, pixels, outputs] = epilogue(Σ sources·w)` with `w` from [`pack`]; without a variant the fastest is taken.
+/// `y [n, pixels, outputs] = epilogue(Σ sources·w)` with `w` from [`pack()`]; without a variant the fastest is taken.
 ///
 /// # Panics
 /// If lengths or alignments (16 bytes; 8 for channels that are no multiple of 8) do not fit.
