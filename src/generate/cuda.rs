@@ -346,7 +346,8 @@ mod tests {
         // a is drawn no more and makes room; b stays where it is.
         assert_eq!(captions.place(&[&b, &c]), (vec![2, 1], vec![(1, c.to_vec())]));
         assert_eq!(captions.place(&[&c]), (vec![1], vec![]));
-        assert_eq!(captions.place(&[&a]), (vec![2], vec![(2, a.to_vec())]));
+        // The first place that is not drawn from, not the oldest.
+        assert_eq!(captions.place(&[&a]), (vec![1], vec![(1, a.to_vec())]));
         assert_eq!(captions.places.len(), 2);
     }
 }
