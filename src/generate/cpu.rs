@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::lane::{Job, Lane, lanes};
 use super::pipeline::{Decoded, Drawn, Painter, Parts, Request, Text};
 use super::sampler::Sampler;
+use crate::bail;
 use crate::device::Plan;
 use crate::error::Result;
 use crate::models::clip_text::ClipText;
@@ -142,13 +143,12 @@ impl Painter for Cpu {
     }
 
     fn start(&mut self, request: Request) -> Result<()> {
-        assert!(self.begun.len() < 2, "start: two batches are under way");
         self.begun.push_back(request);
         Ok(())
     }
 
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
-        let request = self.begun.pop_front().expect("finish: a batch was begun");
+        let Some(request) = self.begun.pop_front() else { bail!(Failed, "no batch was begun that could be finished") };
         let latents = self.sample(&request, on_step)?;
         let pictures = self.decode(&latents)?;
         Ok(Drawn { latents, pictures })

@@ -11,7 +11,7 @@ mod slot;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::pipeline::{Decoded, Drawn, Painter, Parts, Request};
+use super::pipeline::{AHEAD, Decoded, Drawn, Painter, Parts, Request};
 use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Graph, Half};
 use crate::device::human_bytes;
@@ -38,7 +38,7 @@ pub(super) struct Cuda<T: Half> {
     // Dropped in this order: what refers to device memory first.
     /// By images and rows.
     graphs: HashMap<(usize, usize), Graph>,
-    slots: [Slot; 2],
+    slots: [Slot; AHEAD],
     started: usize,
     finished: usize,
     nets: Nets<T>,
@@ -55,6 +55,9 @@ pub(super) struct Cuda<T: Half> {
     gpu: Gpu,
 }
 
+/// A place and the token ids of the caption that goes there.
+type Placed = (usize, Vec<u32>);
+
 /// Which captions' keys and values are on the device, and where.
 #[derive(Debug, Default)]
 struct Captions {
@@ -65,7 +68,7 @@ struct Captions {
 
 impl Captions {
     /// Places of `texts`, and those among them that are new with where they go. Captions not in use make room.
-    fn place(&mut self, texts: &[&[u32]]) -> (Vec<usize>, Vec<(usize, Vec<u32>)>) {
+    fn place(&mut self, texts: &[&[u32]]) -> Result<(Vec<usize>, Vec<Placed>)> {
         let mut new = Vec::new();
         for text in texts {
             if self.places.contains_key(*text) {
@@ -75,14 +78,16 @@ impl Captions {
                 None => true,
                 Some(old) => !texts.contains(&&old[..]),
             };
-            let at = 1 + self.texts[1..].iter().position(free).expect("a place for every image of a batch");
+            let Some(at) = (1..self.texts.len()).find(|&at| free(&self.texts[at])) else {
+                bail!(Failed, "{} images for {} captions' places", texts.len(), self.texts.len() - 1);
+            };
             if let Some(old) = self.texts[at].replace(text.to_vec()) {
                 self.places.remove(&old);
             }
             self.places.insert(text.to_vec(), at);
             new.push((at, text.to_vec()));
         }
-        (texts.iter().map(|text| self.places[*text]).collect(), new)
+        Ok((texts.iter().map(|text| self.places[*text]).collect(), new))
     }
 }
 
@@ -164,7 +169,7 @@ impl<T: Half> Cuda<T> {
     }
 
     /// Keys and values of captions, to their places.
-    fn encode(&self, captions: &[(usize, Vec<u32>)]) -> Result<()> {
+    fn encode(&self, captions: &[Placed]) -> Result<()> {
         let memory = &self.memory;
         for captions in captions.chunks(self.batch) {
             let all: Vec<u32> = captions.iter().flat_map(|(_, ids)| ids).copied().collect();
@@ -247,12 +252,11 @@ impl<T: Half> Cuda<T> {
     /// Queues all steps of a batch, in the slot whose turn it is.
     fn queue(&mut self, request: &Request) -> Result<()> {
         let n = request.texts.len();
-        assert!(n <= self.batch && self.started - self.finished < 2, "start: {n} of {}", self.batch);
         let gpu = self.gpu.clone();
         let texts: Vec<&[u32]> = request.texts.iter().map(|text| &text.ids[..]).collect();
-        let (places, new) = self.captions.place(&texts);
+        let (places, new) = self.captions.place(&texts)?;
         self.encode(&new)?;
-        let at = self.started % 2;
+        let at = self.started % AHEAD;
         let rows = if request.guidance_scale == 1.0 { n } else { 2 * n };
         self.slots[at].send(&gpu, &self.memory, request, &places, rows)?;
         gpu.write(self.memory.table, &sampler_step::table(&self.steps, request.guidance_scale))?;
@@ -278,8 +282,7 @@ impl<T: Half> Cuda<T> {
 
     /// Waits for what was queued first.
     fn collect(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<()> {
-        assert!(self.finished < self.started, "finish: nothing was begun");
-        self.slots[self.finished % 2].wait(&mut |step| {
+        self.slots[self.finished % AHEAD].wait(&mut |step| {
             on_step(step);
             store::check_interrupt("run the same command again to go on")
         })?;
@@ -299,25 +302,24 @@ impl<T: Half> Painter for Cuda<T> {
 
     fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
         self.queue(request)?;
-        self.slots[(self.started - 1) % 2].receive(&self.gpu, &self.memory)?;
+        self.slots[(self.started - 1) % AHEAD].receive(&self.gpu, &self.memory)?;
         self.collect(on_step)?;
-        Ok(self.slots[(self.finished - 1) % 2].latents())
+        Ok(self.slots[(self.finished - 1) % AHEAD].latents())
     }
 
     fn start(&mut self, request: Request) -> Result<()> {
         self.queue(&request)?;
         self.paint(request.texts.len())?;
-        self.slots[(self.started - 1) % 2].receive(&self.gpu, &self.memory)
+        self.slots[(self.started - 1) % AHEAD].receive(&self.gpu, &self.memory)
     }
 
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
         self.collect(on_step)?;
-        let slot = &self.slots[(self.finished - 1) % 2];
+        let slot = &self.slots[(self.finished - 1) % AHEAD];
         Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored) })
     }
 
     fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {
-        assert_eq!(self.started, self.finished, "decode: a batch is under way");
         let (gpu, values) = (self.gpu.clone(), self.values());
         let mut all = Vec::new();
         for latents in latents.chunks(self.batch * values) {
@@ -340,14 +342,16 @@ mod tests {
     #[test]
     fn captions_keep_their_places_while_they_are_drawn() {
         let mut captions = Captions { places: HashMap::new(), texts: vec![None; 3] };
+        let mut place = |texts: &[&[u32]]| captions.place(texts).unwrap();
         let [a, b, c] = [[1, 9], [2, 9], [3, 9]];
-        assert_eq!(captions.place(&[&a, &a]), (vec![1, 1], vec![(1, a.to_vec())]));
-        assert_eq!(captions.place(&[&a, &b]), (vec![1, 2], vec![(2, b.to_vec())]));
+        assert_eq!(place(&[&a, &a]), (vec![1, 1], vec![(1, a.to_vec())]));
+        assert_eq!(place(&[&a, &b]), (vec![1, 2], vec![(2, b.to_vec())]));
         // a is drawn no more and makes room; b stays where it is.
-        assert_eq!(captions.place(&[&b, &c]), (vec![2, 1], vec![(1, c.to_vec())]));
-        assert_eq!(captions.place(&[&c]), (vec![1], vec![]));
+        assert_eq!(place(&[&b, &c]), (vec![2, 1], vec![(1, c.to_vec())]));
+        assert_eq!(place(&[&c]), (vec![1], vec![]));
         // The first place that is not drawn from, not the oldest.
-        assert_eq!(captions.place(&[&a]), (vec![1], vec![(1, a.to_vec())]));
-        assert_eq!(captions.places.len(), 2);
+        assert_eq!(place(&[&a]), (vec![1], vec![(1, a.to_vec())]));
+        // Three captions and two places.
+        assert!(captions.place(&[&a, &b, &c]).is_err());
     }
 }

@@ -6,15 +6,12 @@ use std::collections::VecDeque;
 use rayon::prelude::*;
 
 use super::encode::{Encoded, Encoding};
-use super::pipeline::{Drawn, Pipeline, Request};
+use super::pipeline::{AHEAD, Drawn, Pipeline, Request};
 use super::plan::Unit;
 use super::unit::{Item, Job, Making, Set, initial_latent, noise_key};
 use crate::error::Result;
 use crate::metrics::Progress;
 use crate::store;
-
-/// Batches begun at a time: one that is drawn and one that waits for its turn.
-const AHEAD: usize = 2;
 
 /// A batch that was begun.
 struct Begun {

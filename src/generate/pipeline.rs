@@ -25,6 +25,8 @@ use crate::weights::{Cache, SafeTensors};
 
 /// Largest width and height, pixels.
 const MAX_SIDE: usize = 4096;
+/// Batches under way at most: one that is drawn and one that waits for its turn.
+pub(super) const AHEAD: usize = 2;
 /// Images drawn at once on the CPU unless told otherwise.
 const CPU_BATCH: usize = 16;
 
@@ -115,7 +117,7 @@ pub(super) trait Painter: std::fmt::Debug {
     fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>>;
     /// Final latents (before the division by the scaling factor) to pictures.
     fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>>;
-    /// Begins a batch; at most two may be under way.
+    /// Begins a batch; the pipeline sees to it that at most [`AHEAD`] are under way.
     fn start(&mut self, request: Request) -> Result<()>;
     /// Waits for the batch begun first.
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn>;
@@ -135,6 +137,8 @@ pub struct Pipeline {
     latent: [usize; 3],
     /// Pixels per latent pixel and axis.
     factor: usize,
+    /// Batches begun and not finished.
+    under_way: usize,
 }
 
 /// A model's files and what is to be drawn with it.
@@ -220,7 +224,7 @@ impl Pipeline {
         };
         let (painter, precision) = painter(settings, &parts, plan)?;
         let latent = [channels, latent.0, latent.1];
-        Ok(Self { tokenizer, painter, precision, guided, calls, latent, factor, sha256: sha256.clone() })
+        Ok(Self { tokenizer, painter, precision, guided, calls, latent, factor, under_way: 0, sha256: sha256.clone() })
     }
 
     /// SHA-256 over everything of the model that decides an image: weights, configs, tokenizer.
@@ -273,14 +277,18 @@ impl Pipeline {
     /// [`Error::Interrupted`] when a signal asks to stop.
     ///
     /// # Panics
-    /// If there are more images than [`Pipeline::batch`], or the lengths differ.
+    /// If there are more images than [`Pipeline::batch`], the lengths differ, or a batch is under way.
     pub fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
-        self.check(request);
+        self.check(request, 0);
         self.painter.sample(request, on_step)
     }
 
     /// Decodes final latents `[n, C, h, w]` (before the division by the scaling factor).
+    ///
+    /// # Panics
+    /// If a batch is under way.
     pub fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {
+        assert_eq!(self.under_way, 0, "decode: a batch is under way");
         self.painter.decode(latents)
     }
 
@@ -289,19 +297,27 @@ impl Pipeline {
     /// # Panics
     /// As [`Pipeline::sample`], or if two are under way.
     pub fn start(&mut self, request: Request) -> Result<()> {
-        self.check(&request);
-        self.painter.start(request)
+        self.check(&request, AHEAD - 1);
+        self.painter.start(request)?;
+        self.under_way += 1;
+        Ok(())
     }
 
     /// Waits for the batch begun first.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when a signal asks to stop.
+    ///
+    /// # Panics
+    /// If none is under way.
     pub fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
+        assert!(self.under_way > 0, "finish: nothing was begun");
+        self.under_way -= 1;
         self.painter.finish(on_step)
     }
 
-    fn check(&self, request: &Request) {
+    fn check(&self, request: &Request, under_way: usize) {
+        assert!(self.under_way <= under_way, "{} batches are under way", self.under_way);
         let Request { texts, keys, latents, guidance_scale: w } = request;
         assert!(self.guided || *w == 1.0, "guidance scale {w} in a pipeline without guidance");
         let fits = (1..=self.batch()).contains(&texts.len()) && keys.len() == texts.len();

@@ -95,7 +95,7 @@ impl<T: Half> CudaClipText<T> {
         let size = (texts, tokens);
         let norm = |(gamma, beta): Affine| layernorm::infer(gpu, normed.x, x.x, gamma, beta, eps as f32, rows, d);
         let shape = Shape { n: texts, queries: tokens, keys: tokens, heads, head_dim: d / heads, causal: true };
-        let part = |i: usize| Heads { x: qkv.x.slice(i * d..qkv.x.len()), stride: 3 * d };
+        let part = |i: usize| Heads::part(qkv.x, i, 3, d);
 
         embed::text(gpu, x.x, ids, self.token_embedding, self.position_embedding, (texts, tokens, d))?;
         for block in &self.blocks {

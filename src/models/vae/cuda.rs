@@ -194,7 +194,7 @@ impl<T: Half> Attention<T> {
         let attended = Source { x: memory.attended.slice(0..x.x.len()), rows: n };
         self.norm.forward(gpu, normed.x, &[x], n, false, memory.scratch.table)?;
         self.qkv.linear(gpu, qkv, normed, None, (n, pixels))?;
-        let part = |i: usize| Heads { x: qkv.slice(i * c..qkv.len()), stride: 3 * c };
+        let part = |i: usize| Heads::part(qkv, i, 3, c);
         let shape = Shape { n, queries: pixels, keys: pixels, heads: 1, head_dim: c, causal: false };
         attention::forward(gpu, attended.x, part(0), part(1), part(2), shape)?;
         self.out.map(gpu, x, attended, Some(x.source()))

@@ -131,7 +131,7 @@ impl<T: Half> Transformer<T> {
         norm(0, normed_part.x, before.x)?;
         let qkv = wide.slice(0..3 * part);
         self.qkv.linear(gpu, qkv, normed_part, None, (valid, pixels))?;
-        let heads = |i: usize| Heads { x: qkv.slice(i * c..qkv.len()), stride: 3 * c };
+        let heads = |i: usize| Heads::part(qkv, i, 3, c);
         let shape = Shape { n: valid, queries: pixels, keys: pixels, heads: self.heads, head_dim, causal: false };
         attention::forward(gpu, attended.slice(0..part), heads(0), heads(1), heads(2), shape)?;
         self.out1.linear(gpu, before.x, of(attended, valid, c), Some(before), (valid, pixels))?;
