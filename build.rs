@@ -43,13 +43,12 @@ fn main() {
     fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
 
     let sources = sources(&root.join("kernels"));
-    let common = hash_folder(&root.join("kernels/common"));
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     let compile_some = || {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
             let job = Job { nvcc: &nvcc, root: &root, source, folder: &folder, machine_code };
-            if let Err(text) = job.compile(common) {
+            if let Err(text) = job.compile() {
                 failures.lock().unwrap_or_else(|e| e.into_inner()).push(text);
             }
         }
@@ -113,14 +112,16 @@ fn sources(folder: &Path) -> Vec<Source> {
     all
 }
 
-fn hash_folder(folder: &Path) -> u64 {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    files.sort();
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        (file.file_name(), fs::read(&file).ok()).hash(&mut hasher);
+/// The file's text and that of every header that it includes by `#include "…"`, by path.
+fn texts(path: &Path, all: &mut BTreeMap<PathBuf, String>) {
+    if all.contains_key(path) {
+        return;
     }
-    hasher.finish()
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+    let names = text.lines().filter_map(|line| line.strip_prefix("#include \"")?.split('"').next());
+    let headers: Vec<PathBuf> = names.map(|name| path.with_file_name(name)).collect();
+    all.insert(path.to_owned(), text);
+    headers.iter().for_each(|header| texts(header, all));
 }
 
 struct Job<'a> {
@@ -137,9 +138,11 @@ impl Job<'_> {
     }
 
     /// Compiles what is not there already from the same text, compiler and flags.
-    fn compile(&self, common: u64) -> Result<(), String> {
-        let mut hasher = DefaultHasher::new();
-        (VERSION, common, &self.source.text, self.nvcc, self.machine_code).hash(&mut hasher);
+    fn compile(&self) -> Result<(), String> {
+        let (mut all, mut hasher) = (BTreeMap::new(), DefaultHasher::new());
+        texts(&self.source.path, &mut all);
+        let texts: Vec<&String> = all.values().collect();
+        (VERSION, texts, self.nvcc, self.machine_code).hash(&mut hasher);
         let stamp = hasher.finish().to_string();
         if fs::read_to_string(self.file("stamp")).is_ok_and(|old| old == stamp) {
             return Ok(());

@@ -38,7 +38,7 @@ pub struct Shape {
     /// Of the first segment's input.
     pub height: usize,
     pub width: usize,
-    /// Rows of the weights: after [`Activation::Geglu`] y has half as many columns.
+    /// Rows of the weights: after a gated activation (GEGLU) y has half as many columns.
     pub outputs: usize,
     pub segments: Vec<Segment>,
 }
