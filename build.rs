@@ -86,7 +86,6 @@ fn find_nvcc(root: &Path) -> Option<PathBuf> {
 struct Source {
     stem: String,
     path: PathBuf,
-    text: String,
 }
 
 impl Source {
@@ -102,11 +101,7 @@ fn sources(folder: &Path) -> Vec<Source> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "cu"))
-        .map(|path| Source {
-            stem: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            text: fs::read_to_string(&path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display())),
-            path,
-        })
+        .map(|path| Source { stem: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path })
         .collect();
     all.sort_by(|a, b| a.stem.cmp(&b.stem));
     all

@@ -140,6 +140,11 @@ impl Gpu {
         if self.0.capability == (9, 0) && !portable { Arch::Sm90 } else { Arch::Sm80 }
     }
 
+    /// Whether there are kernels over 8-bit numbers for it: Ada, Hopper and newer.
+    pub fn has_e4m3(&self) -> bool {
+        self.0.capability >= (8, 9)
+    }
+
     /// Streaming multiprocessors.
     pub fn sms(&self) -> u32 {
         self.0.sms

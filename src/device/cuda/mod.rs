@@ -5,6 +5,7 @@
 
 mod cublaslt;
 mod driver;
+mod e4m3;
 mod gpu;
 mod graph;
 mod half;
@@ -16,6 +17,7 @@ mod resources;
 mod tensor_map;
 
 pub use cublaslt::{Library, Proposals};
+pub use e4m3::E4m3;
 pub use gpu::{Arch, Gpu};
 pub use graph::Graph;
 pub(crate) use half::by_type;

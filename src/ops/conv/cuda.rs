@@ -11,17 +11,19 @@
 //! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's size: every tile adds k in
 //! the same steps, and the family of kernels is chosen without looking at the batch.
 
+mod e4m3;
 mod hopper;
 mod pack;
 mod portable;
 mod shape;
 
+pub use e4m3::{Quantized, Stored, forward_e4m3, forward_e4m3_by};
 pub use hopper::Schedule;
-pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias, pack_doubling};
+pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias, pack_doubling, pack_e4m3};
 pub use portable::Tile;
 pub use shape::{Segment, Shape, Taps};
 
-use crate::device::cuda::{Arch, Gpu, Half, View};
+use crate::device::cuda::{Arch, E4m3, Element, Gpu, Half, View};
 use crate::error::Result;
 use crate::ops::groupnorm;
 
@@ -95,12 +97,20 @@ impl Variant {
     /// Those that can compute `shape` into 16 bits on this device, its weights packed for doubling or not; the wgmma kernels on few
     /// multiprocessors, so that small shapes too make a block take several tiles.
     pub fn all(gpu: &Gpu, shape: &Shape, doubling: bool) -> Vec<Self> {
+        let fits = hopper::fits::<u16>(shape) || doubling && shape.doubles() && shape.by(8);
+        Self::both(gpu, Tile::all(shape.by(8)), fits)
+    }
+
+    /// The same of a product of e4m3.
+    pub fn all_e4m3(gpu: &Gpu, shape: &Shape) -> Vec<Self> {
+        Self::both(gpu, Tile::all_e4m3(shape.by(16)), hopper::fits::<E4m3>(shape))
+    }
+
+    fn both(gpu: &Gpu, tiles: impl Iterator<Item = Tile>, fits: bool) -> Vec<Self> {
         const FEW: u32 = 4;
-        let portable = Tile::all(shape.by8()).map(Self::Portable);
-        let fits = hopper::fits(shape) || doubling && shape.doubles() && shape.by8();
         let wgmma = gpu.arch() == Arch::Sm90 && fits;
         let hopper = Schedule::ALL.into_iter().filter(|_| wgmma).map(|schedule| Self::Hopper(schedule, FEW));
-        portable.chain(hopper).collect()
+        tiles.map(Self::Portable).chain(hopper).collect()
     }
 
     /// Variants of one family give the same bits.
@@ -112,13 +122,13 @@ impl Variant {
     }
 
     /// The fastest; its family by the per-image problem alone.
-    fn choose<T: Half>(gpu: &Gpu, product: &Product<T>) -> Self {
+    fn choose<X: Element, T: Half>(gpu: &Gpu, product: &Product<X, T>, tiles: impl Iterator<Item = Tile>) -> Self {
         let shape = &product.shape;
-        let wide = shape.outputs >= WGMMA_OUTPUTS && matches!(product.y, Output::Half(_));
-        if gpu.arch() == Arch::Sm90 && wide && hopper::fits(shape) {
+        let wide = shape.outputs >= WGMMA_OUTPUTS && !matches!(product.y, Output::F32(_));
+        if gpu.arch() == Arch::Sm90 && wide && hopper::fits::<X>(shape) {
             return Self::Hopper(Schedule::choose(product.grid(), hopper::steps(product), gpu.sms()), gpu.sms());
         }
-        Self::Portable(Tile::choose(product.grid(), shape.by8(), gpu.sms() as usize))
+        Self::Portable(Tile::choose(tiles, product.grid(), gpu.sms()))
     }
 }
 
@@ -130,6 +140,8 @@ const WGMMA_OUTPUTS: usize = 65;
 enum Output<T> {
     Half(View<T>),
     F32(View<f32>),
+    /// Rounded to T, times a factor, and rounded again.
+    E4m3(View<E4m3>, f32),
 }
 
 /// What the choice of tiles and their number depend on.
@@ -148,25 +160,25 @@ impl Grid {
     }
 }
 
-/// A checked product.
+/// A checked product of X with an epilogue over T.
 #[derive(Clone, Debug)]
-struct Product<T> {
+struct Product<X, T> {
     /// In phases: of the convolution over the source, before enlargement.
     shape: Shape,
     /// Four, or one where y is computed as it lies.
     phases: usize,
     y: Output<T>,
-    sources: Vec<Source<T>>,
-    w: View<T>,
+    sources: Vec<Source<X>>,
+    w: View<X>,
     epilogue: Epilogue<T>,
 }
 
-impl<T: Half> Product<T> {
-    fn new(y: Output<T>, sources: &[Source<T>], w: View<T>, epilogue: Epilogue<T>, shape: &Shape) -> Self {
+impl<X: Element, T: Half> Product<X, T> {
+    fn new(y: Output<T>, sources: &[Source<X>], w: View<X>, epilogue: Epilogue<T>, shape: &Shape) -> Self {
         let &Shape { n, height, width, outputs, ref segments } = shape;
         let fits = (1..=SEGMENTS).contains(&segments.len())
             && segments.len() == sources.len()
-            && segments.iter().all(|s| s.channels > 0 && s.channels.is_multiple_of(4))
+            && segments.iter().all(|s| s.channels > 0 && (s.channels * size_of::<X>()).is_multiple_of(8))
             && segments.iter().all(|s| s.taps == Taps::One || Some(s.taps) == shape.three())
             && matches!(shape.stride(), 1 | 2);
         assert!(fits, "conv: {} sources for {shape:?}", sources.len());
@@ -176,7 +188,7 @@ impl<T: Half> Product<T> {
                 Taps::One => pixels,
                 Taps::Three { .. } => height * width,
             };
-            let piece = if segment.channels.is_multiple_of(8) { 16 } else { 8 };
+            let piece = if (segment.channels * size_of::<X>()).is_multiple_of(16) { 16 } else { 8 };
             assert!(
                 source.rows > 0
                     && source.x.len() == source.rows * per_image * segment.channels
@@ -193,6 +205,7 @@ impl<T: Half> Product<T> {
         let (len, aligned, plain) = match y {
             Output::Half(y) => (y.len(), y.is_aligned(16), true),
             Output::F32(y) => (y.len(), true, !gated && epilogue.residual.is_none() && epilogue.moments.is_none()),
+            Output::E4m3(y, _) => (y.len(), y.is_aligned(16), epilogue.moments.is_none()),
         };
         assert!(len == n * pixels * columns && aligned && plain, "conv: {y:?} of {shape:?} with {epilogue:?}");
         if let Bias::Vector(bias) = epilogue.bias {
@@ -203,14 +216,19 @@ impl<T: Half> Product<T> {
                 stride > 0 && offset + outputs <= stride && table.len().is_multiple_of(stride) && step.len() == 1;
             assert!(fits, "conv: {:?} for {outputs} outputs", epilogue.bias);
         }
-        if let (Some(residual), Output::Half(y)) = (epilogue.residual, y) {
-            let apart = residual.x.address() + residual.x.bytes() as u64 <= y.address()
-                || y.address() + y.bytes() as u64 <= residual.x.address();
+        if let Some(residual) = epilogue.residual {
+            let (at, bytes) = match y {
+                Output::Half(y) => (y.address(), y.bytes() as u64),
+                Output::F32(y) => (y.address(), y.bytes() as u64),
+                Output::E4m3(y, _) => (y.address(), y.bytes() as u64),
+            };
+            let apart = residual.x.address() + residual.x.bytes() as u64 <= at || at + bytes <= residual.x.address();
+            let in_place = matches!(y, Output::Half(_)) && residual.rows == n && residual.x.address() == at;
             assert!(
                 residual.rows > 0
                     && residual.x.len() == residual.rows * pixels * columns
                     && residual.x.is_aligned(16)
-                    && (apart || (residual.rows == n && residual.x.address() == y.address())),
+                    && (apart || in_place),
                 "conv: {residual:?} beside {y:?}"
             );
         }
@@ -250,11 +268,13 @@ impl<T: Half> Product<T> {
     fn flattened(mut self) -> Self {
         let Shape { n, ref segments, .. } = self.shape;
         let plain = segments.iter().all(|segment| segment.taps == Taps::One)
-            && self.sources.iter().chain(&self.epilogue.residual).all(|source| source.rows == n)
+            && self.sources.iter().all(|source| source.rows == n)
+            && self.epilogue.residual.iter().all(|residual| residual.rows == n)
             && self.epilogue.moments.is_none();
         if plain {
             self.shape = Shape { n: 1, height: 1, width: n * self.shape.pixels(), ..self.shape };
-            self.sources.iter_mut().chain(&mut self.epilogue.residual).for_each(|source| source.rows = 1);
+            self.sources.iter_mut().for_each(|source| source.rows = 1);
+            self.epilogue.residual.iter_mut().for_each(|residual| residual.rows = 1);
         }
         self
     }
@@ -300,11 +320,12 @@ pub fn forward_f32<T: Half>(
     run(gpu, None, &Product::new(Output::F32(y), sources, w, epilogue, shape))
 }
 
-fn run<T: Half>(gpu: &Gpu, variant: Option<Variant>, product: &Product<T>) -> Result<()> {
+fn run<T: Half>(gpu: &Gpu, variant: Option<Variant>, product: &Product<T, T>) -> Result<()> {
     if product.shape.n == 0 || product.shape.pixels() == 0 {
         return Ok(());
     }
-    match variant.unwrap_or_else(|| Variant::choose(gpu, product)) {
+    let tiles = Tile::all(product.shape.by(8));
+    match variant.unwrap_or_else(|| Variant::choose(gpu, product, tiles)) {
         Variant::Portable(tile) => portable::product(gpu, product, tile)?,
         Variant::Hopper(schedule, sms) => hopper::product(gpu, product, schedule, sms)?,
     }
@@ -331,9 +352,9 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn new<T: Half>(product: &Product<T>) -> Self {
+    fn new<X: Element, T: Half>(product: &Product<X, T>) -> Self {
         let Product { shape, sources, epilogue, .. } = product;
-        let per_segment = |f: &dyn Fn(&Segment, &Source<T>) -> usize, absent: u32| {
+        let per_segment = |f: &dyn Fn(&Segment, &Source<X>) -> usize, absent: u32| {
             let mut all = [absent; SEGMENTS];
             let present = shape.segments.iter().zip(sources).map(|(segment, source)| int(f(segment, source)));
             all.iter_mut().zip(present).for_each(|(slot, value)| *slot = value);

@@ -1,13 +1,13 @@
 //! Plans and launches of `kernels/conv_sm90.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
-use crate::device::cuda::{Filter, Gpu, Half, Launch, Swizzle, TensorMap, by_type};
+use crate::device::cuda::{Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, by_type};
 use crate::error::Result;
 
 const THREADS: u32 = 384;
-/// Blocks of a cluster, depth of a stage in channels, subtiles of a consumer.
+/// Blocks of a cluster, bytes of a stage's row, subtiles of a consumer.
 const BLOCKS: usize = 2;
-const DEPTH: usize = 64;
+const ROW: usize = 128;
 const SUBTILES: usize = 2;
 
 /// A tile's outputs, and how a block's two consumers share the work; see the kernel file.
@@ -34,7 +34,7 @@ impl Schedule {
     /// Stages, a padded subtile of the output per consumer, a bias per consumer, barriers.
     fn shared(self) -> usize {
         let stages = if self.pingpong { 5 } else { 3 };
-        let stage = (self.height() * RUN + self.outputs) * DEPTH * 2;
+        let stage = (self.height() * RUN + self.outputs) * ROW;
         stages * stage + 2 * RUN * (self.outputs * 2 + 16) + 2 * self.outputs * size_of::<f32>() + 2 * stages * 8
     }
 
@@ -49,14 +49,15 @@ impl Schedule {
         Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
     }
 
-    /// Clock cycles by the tensor cores' rate (2,048 multiply-adds per cycle and multiprocessor), for comparison with each other. Cooperative
+    /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that of 8), for comparison
+    /// with each other. Cooperative
     /// tiles wait for their epilogue (about 3,000 cycles), ping-pong tiles hide all but the last but move more bytes: what exceeds 32 per
     /// cycle from L2 is taken to cost a 128th each.
     fn cycles(self, grid: Grid, steps: usize, sms: u32) -> usize {
         const EPILOGUE: usize = 3000;
         let rounds = self.tiles(grid).div_ceil((sms as usize / BLOCKS).max(1));
-        let step = self.height() * RUN * self.outputs * DEPTH / 2048;
-        let bytes = (self.height() * RUN + self.outputs / BLOCKS) * DEPTH * 2;
+        let step = self.height() * RUN * self.outputs * ROW / 4096;
+        let bytes = (self.height() * RUN + self.outputs / BLOCKS) * ROW;
         let tile = steps * step * (96 + (bytes / step).max(32)) / 128;
         if self.pingpong { rounds * tile.max(EPILOGUE / 2) + EPILOGUE } else { rounds * (tile + EPILOGUE) }
     }
@@ -67,36 +68,47 @@ impl Schedule {
     }
 }
 
+/// Channels of a stage's row.
+const fn depth<X>() -> usize {
+    ROW / size_of::<X>()
+}
+
 /// Steps of k: no step holds channels of two taps.
-pub(super) fn steps<T: Half>(product: &Product<T>) -> usize {
-    product.shape.segments.iter().map(|segment| product.taps(segment) * segment.channels.div_ceil(DEPTH)).sum()
+pub(super) fn steps<X: Element, T: Half>(product: &Product<X, T>) -> usize {
+    product.shape.segments.iter().map(|segment| product.taps(segment) * segment.channels.div_ceil(depth::<X>())).sum()
 }
 
-/// Whether these kernels can compute a product into 16 bits.
-pub(super) fn fits(shape: &Shape) -> bool {
-    shape.by8() && shape.canvas() == (shape.height, shape.width)
+/// Whether these kernels can compute a product of X.
+pub(super) fn fits<X>(shape: &Shape) -> bool {
+    shape.by(16 / size_of::<X>()) && shape.canvas() == (shape.height, shape.width)
 }
 
-/// A segment's source in boxes of 64 channels × a subtile.
-fn map<T: Half>(source: &Source<T>, segment: usize, shape: &Shape) -> Result<TensorMap> {
+/// A segment's source in boxes of a row's channels × a subtile.
+fn map<X: Element>(source: &Source<X>, segment: usize, shape: &Shape) -> Result<TensorMap> {
     let channels = shape.segments[segment].channels;
     match shape.segments[segment].taps {
         Taps::Three { stride, .. } => TensorMap::im2col(
             source.x,
             [source.rows, shape.height, shape.width, channels],
             Filter { taps: 3, padding: 1, stride },
-            (DEPTH as u32, RUN as u32),
+            (depth::<X>() as u32, RUN as u32),
             Swizzle::B128,
         ),
         Taps::One => {
-            let pixel = (channels * size_of::<T>()) as u64;
+            let pixel = (channels * size_of::<X>()) as u64;
             let dims = [channels, shape.pixels(), source.rows].map(|n| n as u64);
-            TensorMap::tiled(source.x, &dims, &[pixel, pixel * dims[1]], &[DEPTH as u32, RUN as u32, 1], Swizzle::B128)
+            TensorMap::tiled(
+                source.x,
+                &dims,
+                &[pixel, pixel * dims[1]],
+                &[depth::<X>() as u32, RUN as u32, 1],
+                Swizzle::B128,
+            )
         }
     }
 }
 
-pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, schedule: Schedule, sms: u32) -> Result<()> {
+pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, schedule: Schedule, sms: u32) -> Result<()> {
     let Product { shape, y, sources, w, epilogue, .. } = product;
     let Output::Half(y) = *y else { panic!("conv: no Hopper kernel into f32") };
     let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
@@ -104,7 +116,8 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, schedule: Schedu
     let at = schedule.plan(product.grid(), sms);
     let dims = [product.k(), product.phases * shape.outputs].map(|n| n as u64);
     let half = (schedule.outputs / BLOCKS) as u32;
-    let w = TensorMap::tiled(*w, &dims, &[dims[0] * size_of::<T>() as u64], &[DEPTH as u32, half], Swizzle::B128)?;
+    let w =
+        TensorMap::tiled(*w, &dims, &[dims[0] * size_of::<T>() as u64], &[depth::<T>() as u32, half], Swizzle::B128)?;
     let mut x = [w; 3];
     for (i, (x, source)) in x.iter_mut().zip(sources).enumerate() {
         *x = map(source, i, shape)?;
@@ -133,6 +146,8 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, schedule: Schedu
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     const SMS: u32 = 132;
@@ -140,7 +155,7 @@ mod tests {
     /// The chosen schedule and its share of the tensor cores' rate for a product of one segment.
     fn choose(shape: &Shape) -> (Schedule, f64) {
         let grid = Grid { subtiles: shape.n * shape.runs(), outputs: shape.outputs, phases: 1 };
-        let steps = shape.k() / shape.segments[0].channels * shape.segments[0].channels.div_ceil(DEPTH);
+        let steps = shape.k() / shape.segments[0].channels * shape.segments[0].channels.div_ceil(depth::<f16>());
         let schedule = Schedule::choose(grid, steps, SMS);
         let multiply_adds = (shape.n * shape.pixels() * shape.k() * shape.outputs) as f64;
         (schedule, multiply_adds / 2048.0 / f64::from(SMS) / schedule.cycles(grid, steps, SMS) as f64)

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::cuda::Half;
+use crate::device::cuda::{E4m3, Element, Half};
 
 /// Version of the layout, for caches of packed weights.
 pub const LAYOUT: u32 = 1;
@@ -52,6 +52,35 @@ fn gated_row(row: usize, rows: usize) -> usize {
 /// # Panics
 /// If a tensor's length does not fit, or gated outputs are no multiple of 16.
 pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: bool) -> Vec<T> {
+    arrange(segments, outputs, gated, T::round)
+}
+
+/// Weights of one product in e4m3, laid out as by [`pack`], and a scale per row of them, `max|row| / 448`, by which they are divided (1 for a
+/// row of zeros).
+///
+/// # Panics
+/// As [`pack`].
+pub fn pack_e4m3(segment: SegmentWeights<'_>, outputs: usize, gated: bool) -> (Vec<E4m3>, Vec<f32>) {
+    let k = segment.k().max(1);
+    let wide = arrange(&[segment], outputs, gated, |value| value);
+    let mut packed = vec![E4m3::default(); wide.len()];
+    let rows = packed.par_chunks_mut(k).zip(wide.par_chunks(k));
+    let scales = rows.map(|(packed, wide)| {
+        let most = wide.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+        let scale = if most > 0.0 { most / E4m3::MAX } else { 1.0 };
+        packed.iter_mut().zip(wide).for_each(|(to, &value)| *to = E4m3::round(value / scale));
+        scale
+    });
+    let scales = scales.collect();
+    (packed, scales)
+}
+
+fn arrange<P: Element>(
+    segments: &[SegmentWeights<'_>],
+    outputs: usize,
+    gated: bool,
+    round: impl Fn(f32) -> P + Sync,
+) -> Vec<P> {
     for s in segments {
         assert!(
             s.w.len() == outputs * s.inputs * s.taps && s.channels.end <= s.inputs && matches!(s.taps, 1 | 9),
@@ -64,7 +93,7 @@ pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: boo
     }
     assert!(!gated || outputs.is_multiple_of(2 * BLOCK), "conv: {outputs} gated outputs");
     let k: usize = segments.iter().map(SegmentWeights::k).sum();
-    let mut packed = vec![T::round(0.0); outputs * k];
+    let mut packed = vec![P::zeroed(); outputs * k];
     packed.par_chunks_mut(k.max(1)).enumerate().for_each(|(row, packed)| {
         let row = if gated { gated_row(row, outputs) } else { row };
         let mut rest = packed;
@@ -74,7 +103,7 @@ pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: boo
             let source = &s.w[row * s.inputs * s.taps..][..s.inputs * s.taps];
             for (tap, part) in part.chunks_exact_mut(s.channels.len()).enumerate() {
                 for (value, channel) in part.iter_mut().zip(s.channels.clone()) {
-                    *value = T::round(source[channel * s.taps + tap]);
+                    *value = round(source[channel * s.taps + tap]);
                 }
             }
         }
@@ -142,6 +171,18 @@ mod tests {
         assert!(phases.chunks_exact(4).all(|taps| taps.iter().sum::<f32>() == 511.0));
         // Parity of row 0 and column 1: rows {0} and {1, 2}, columns {0, 1} and {2}.
         assert_eq!(phases[8..12], [3.0, 4.0, 8.0 + 16.0 + 64.0 + 128.0, 32.0 + 256.0]);
+    }
+
+    /// The row's largest is ±448, the others keep 3 bits of mantissa, zeros stay.
+    #[test]
+    fn rows_have_their_own_scales() {
+        let w = [[0.5, -2.0, 0.03, 0.0], [1e-6, 3e-6, -7e-6, 0.0], [0.0; 4]];
+        let (packed, scales) = pack_e4m3(SegmentWeights::linear(w.as_flattened(), 4, 0..4), 3, false);
+        assert_eq!(scales, [2.0 / 448.0, 7e-6 / 448.0, 1.0]);
+        for ((row, packed), scale) in w.iter().zip(packed.chunks(4)).zip(&scales) {
+            assert!(row.iter().zip(packed).all(|(w, p)| (p.widen() * scale - w).abs() <= w.abs() / 16.0), "{row:?}");
+        }
+        assert_eq!([packed[1].widen(), packed[6].widen()], [-448.0; 2]);
     }
 
     #[test]

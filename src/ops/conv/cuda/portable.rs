@@ -23,10 +23,15 @@ pub enum Tile {
 }
 
 impl Tile {
-    /// Those that can compute a product whose channels come in eights or not.
-    pub(super) fn all(by8: bool) -> impl Iterator<Item = Self> {
+    /// Those that can compute a product whose channels come in pieces of 16 bytes or not, over 16 bits.
+    pub(super) fn all(wide: bool) -> impl Iterator<Item = Self> {
         let all = [Self::Large, Self::Tall, Self::Small, Self::Narrow].into_iter();
-        all.filter(move |tile| by8 || matches!(tile, Self::Tall | Self::Narrow))
+        all.filter(move |tile| wide || matches!(tile, Self::Tall | Self::Narrow))
+    }
+
+    /// The same over 8 bits.
+    pub(super) fn all_e4m3(wide: bool) -> impl Iterator<Item = Self> {
+        Self::all(wide).filter(|tile| *tile != Self::Narrow)
     }
 
     fn size(self) -> (usize, usize) {
@@ -56,9 +61,9 @@ impl Tile {
     }
 
     /// The fastest one.
-    pub(super) fn choose(grid: Grid, by8: bool, sms: usize) -> Self {
+    pub(super) fn choose(among: impl Iterator<Item = Self>, grid: Grid, sms: u32) -> Self {
         // The first of equals: the larger.
-        Self::all(by8).min_by_key(|tile| tile.cost(grid, sms)).unwrap_or(Self::Narrow)
+        among.min_by_key(|tile| tile.cost(grid, sms as usize)).unwrap_or(Self::Tall)
     }
 
     fn plan(self, grid: Grid) -> Launch {
@@ -67,13 +72,14 @@ impl Tile {
     }
 }
 
-pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> Result<()> {
+pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, tile: Tile) -> Result<()> {
     let Product { shape, y, sources, w, epilogue, .. } = product;
     let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
         Arguments::new(product);
     let (half, f32) = match *y {
         Output::Half(y) => (Some(y), None),
         Output::F32(y) => (None, Some(y)),
+        Output::E4m3(..) => panic!("conv: 16-bit kernels into e4m3"),
     };
     let x = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&sources[0]).x);
     let (residual, w) = (epilogue.residual.map(|residual| residual.x), *w);
@@ -94,7 +100,7 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T>, tile: Tile) -> R
             ))
         };
     }
-    match (tile, shape.by8()) {
+    match (tile, shape.by(8)) {
         (Tile::Large, true) => launch!(conv_128x128_f16 | conv_128x128_bf16),
         (Tile::Tall, true) => launch!(conv_128x64_f16 | conv_128x64_bf16),
         (Tile::Small, true) => launch!(conv_64x64_f16 | conv_64x64_bf16),
@@ -116,8 +122,8 @@ mod tests {
     /// Tiles of an A100 for layers of Stable Diffusion 1.5: no more outputs than there are, few idle multiprocessors.
     #[test]
     fn tiles_fit_the_layer() {
-        const SMS: usize = 108;
-        let choose = |shape: Shape| Tile::choose(grid(&shape), shape.by8(), SMS);
+        const SMS: u32 = 108;
+        let choose = |shape: Shape| Tile::choose(Tile::all(shape.by(8)), grid(&shape), SMS);
         assert_eq!(choose(Shape::conv(64, (64, 64), 320, 320)), Tile::Tall);
         assert_eq!(choose(Shape::conv(64, (32, 32), 640, 640)), Tile::Large);
         assert_eq!(choose(Shape::linear(64, 4096, 320, 2560)), Tile::Large);

@@ -78,9 +78,9 @@ impl Shape {
         }
     }
 
-    /// Whether all channels come in eights: pieces of 16 bytes.
-    pub(super) fn by8(&self) -> bool {
-        self.segments.iter().all(|segment| segment.channels.is_multiple_of(8))
+    /// Whether all channels come in pieces of so many.
+    pub(super) fn by(&self, piece: usize) -> bool {
+        self.segments.iter().all(|segment| segment.channels.is_multiple_of(piece))
     }
 
     /// Whether it could be a twofold enlargement at another size: weights may then be packed for it.
@@ -126,7 +126,7 @@ impl Shape {
         2.0 * (self.n * self.pixels()) as f64 * self.k() as f64 * self.outputs as f64
     }
 
-    /// Bytes of sources, weights and a 16-bit output, each once.
+    /// Bytes of sources, weights and output in 16 bits, each once.
     pub fn bytes(&self) -> f64 {
         let source = |segment: &Segment| match segment.taps {
             Taps::One => self.pixels() * segment.channels,
