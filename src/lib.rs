@@ -7,10 +7,9 @@
 //!
 //! # Rooms
 //! Imports go down this list only (`tests/layering.rs`):
-//! `cli` → `generate` `train` `eval` `bench` `selftest` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
+//! `cli` → `bench` → `generate` `train` `eval` `selftest` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
 //! → `rng` `config` `error`.
 
-#[cfg(cuda_kernels)]
 pub mod bench;
 pub mod captions;
 pub mod cli;

@@ -80,6 +80,14 @@ impl Config {
         Ok(this)
     }
 
+    /// FLOPs (two per multiply-accumulate) of the products and attention of one text; scores of later tokens, which are masked, count.
+    pub fn flops(&self) -> f64 {
+        let Self { width: d, mlp, tokens, heads, layers, .. } = *self;
+        let linears = 2.0 * (tokens * (4 * d * d + 2 * d * mlp)) as f64;
+        let shape = attention::Shape { n: 1, queries: tokens, keys: tokens, heads, head_dim: d / heads, causal: true };
+        layers as f64 * (linears + shape.flops())
+    }
+
     /// Refuses ids outside the vocabulary and texts of another length.
     fn check(&self, texts: &[&[u32]]) -> Result<()> {
         for ids in texts {
@@ -201,5 +209,27 @@ impl ClipText {
         }
         layernorm::infer(&mut h, &x, &self.final_norm.0, &self.final_norm.1, eps, one);
         h
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CLIP ViT-L/14's text tower: 6.65 billion multiply-accumulates.
+    #[test]
+    fn flops_of_clip_large() {
+        let config = Config {
+            vocab: 49_408,
+            width: 768,
+            mlp: 3072,
+            layers: 12,
+            heads: 12,
+            tokens: 77,
+            quick_gelu: true,
+            eps: 1e-5,
+        };
+        let giga_macs = config.flops() / 2e9;
+        assert!((giga_macs - 6.65).abs() < 0.005, "{giga_macs}");
     }
 }

@@ -30,6 +30,17 @@ pub struct ProjectorConfig {
     pub output: usize,
 }
 
+impl ProjectorConfig {
+    /// FLOPs (two per multiply-accumulate) of the products of one row's forward; its backward has twice as many.
+    pub fn flops(&self) -> f64 {
+        let Self { input, hidden, output } = *self;
+        [(input, hidden), (hidden, hidden), (hidden, output)]
+            .map(|(inputs, outputs)| Shape { rows: 1, inputs, outputs }.flops())
+            .iter()
+            .sum()
+    }
+}
+
 /// The places of the head's tensors in the flat parameter buffer, and of its running statistics in a buffer of their own.
 #[derive(Clone, Debug)]
 pub struct Projector {

@@ -76,6 +76,39 @@ impl Config {
     pub fn factor(&self) -> usize {
         1 << (self.channels.len() - 1)
     }
+
+    /// FLOPs (two per multiply-accumulate) of the products, convolutions and attention that decode one latent of `size`.
+    pub fn flops(&self, mut size: Size) -> f64 {
+        let conv = |size: Size, inputs, outputs| Shape::same(1, size.0, size.1, inputs).flops(outputs);
+        let linear = |size: Size, inputs: usize, outputs: usize| 2.0 * (size.0 * size.1 * inputs * outputs) as f64;
+        let resnet = |size: Size, inputs: usize, outputs: usize| {
+            let shortcut = if inputs == outputs { 0.0 } else { linear(size, inputs, outputs) };
+            conv(size, inputs, outputs) + conv(size, outputs, outputs) + shortcut
+        };
+        let (latent, levels) = (self.latent_channels, self.channels.len());
+        let mut inputs = self.channels[levels - 1];
+        let mut flops = conv(size, latent, inputs) + 2.0 * resnet(size, inputs, inputs);
+        if self.post_quant {
+            flops += linear(size, latent, latent);
+        }
+        if self.attention {
+            let pixels = size.0 * size.1;
+            let shape =
+                attention::Shape { n: 1, queries: pixels, keys: pixels, heads: 1, head_dim: inputs, causal: false };
+            flops += linear(size, inputs, 4 * inputs) + shape.flops();
+        }
+        for (i, &c) in self.channels.iter().rev().enumerate() {
+            for _ in 0..=self.layers {
+                flops += resnet(size, inputs, c);
+                inputs = c;
+            }
+            if i + 1 < levels {
+                size = (2 * size.0, 2 * size.1);
+                flops += conv(size, c, c);
+            }
+        }
+        flops + conv(size, inputs, self.out_channels)
+    }
 }
 
 /// The decoder with its weights.
@@ -283,5 +316,27 @@ impl Attention {
         let part = |i: usize| Tokens { data: &qkv[i * c..], stride: 3 * c };
         attention::forward(d, part(0), part(1), part(2), shape, threads);
         linear(x, d, &self.out, Start::Keep, threads);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stable Diffusion's decoder at 512²: 1,257.3 billion multiply-accumulates.
+    #[test]
+    fn flops_of_stable_diffusion() {
+        let config = Config {
+            latent_channels: 4,
+            out_channels: 3,
+            channels: vec![128, 256, 512, 512],
+            layers: 2,
+            groups: 32,
+            scaling_factor: 0.18215,
+            post_quant: true,
+            attention: true,
+        };
+        let giga_macs = config.flops((64, 64)) / 2e9;
+        assert!((giga_macs - 1257.3).abs() < 0.05, "{giga_macs}");
     }
 }

@@ -8,12 +8,14 @@ mod architecture;
 mod config;
 #[cfg(cuda_kernels)]
 pub mod cuda;
+mod flops;
 mod forward;
 mod memory;
 mod time;
 mod transformer;
 
 pub use config::Config;
+pub use flops::Flops;
 pub use memory::Memory;
 pub use time::Time;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::block::BlockShape;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::patch_embed;
@@ -93,6 +94,23 @@ impl VitConfig {
         self.image_size * self.image_size * self.channels
     }
 
+    /// FLOPs (two per multiply-accumulate) of the products and attention of one image's forward; its backward has twice as many.
+    /// The network as published: every token leaves every block.
+    pub fn flops(&self) -> f64 {
+        self.patch_shape(1).flops().0 + self.depth as f64 * self.block_flops(self.tokens())
+    }
+
+    /// As [`VitConfig::flops`], but of what is computed here: from the last block only the class token leaves.
+    pub fn flops_to_class_token(&self) -> f64 {
+        self.flops() - self.block_flops(self.tokens()) + self.block_flops(1)
+    }
+
+    fn block_flops(&self, queries: usize) -> f64 {
+        let Self { width, heads, .. } = *self;
+        let shape = BlockShape { n: 1, tokens: self.tokens(), queries, width, heads, hidden: self.hidden() };
+        shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
+    }
+
     pub(super) fn hidden(&self) -> usize {
         self.width * self.mlp_ratio
     }
@@ -100,5 +118,21 @@ impl VitConfig {
     pub(super) fn patch_shape(&self, n: usize) -> patch_embed::Shape {
         let Self { image_size, patch_size: patch, width: dim, channels, .. } = *self;
         patch_embed::Shape { n, height: image_size, width: image_size, channels, patch, dim }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ViT-B/16 at 224²: 17.56 billion multiply-accumulates (timm lists 17.58).
+    #[test]
+    fn flops_of_vit_base() {
+        let config = VitConfig::named("vit_base").unwrap();
+        let giga_macs = config.flops() / 2e9;
+        assert!((giga_macs / 17.56 - 1.0).abs() < 2e-3, "{giga_macs}");
+        let block = config.block_flops(config.tokens());
+        assert!(config.flops_to_class_token() < config.flops() - 0.6 * block);
+        assert!(config.flops_to_class_token() > config.flops() - block);
     }
 }

@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{TEXT_TOKENS, TEXT_WIDTH, texts};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{TEXT_TOKENS, TEXT_WIDTH, texts};
 use crate::ops::embed::cuda::text;
 
 pub fn cases(size: Size) -> Vec<Case> {

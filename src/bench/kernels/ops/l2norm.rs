@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Size, Work};
 use crate::ops::l2norm::cuda::{Outputs, backward, forward};
 
 const OP: &str = "l2norm";

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
 use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, scratch_len};
 
 const OP: &str = "layernorm";

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::vits;
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::vits;
 use crate::ops::patch_embed::Shape;
 use crate::ops::patch_embed::cuda::{Weights, backward, scratch_len, tokens, unfold};
 

@@ -1,6 +1,6 @@
 //! StableRep's loss over 8,192 features of 256, f32 by bf16 halves: every product is three on the matrix units.
 
-use crate::bench::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Size, Work};
 use crate::ops::contrastive::cuda::{Batch, Shape, backward, forward, scratch_len};
 use crate::ops::contrastive::{bytes, flops};
 use crate::ops::l2norm::cuda::{Outputs, forward as unit_rows};

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{Vit, vits};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{Vit, vits};
 use crate::ops::self_attention::Shape;
 use crate::ops::self_attention::cuda::{backward, forward, scratch_len};
 

@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{decoder_rows, unet_rows};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{decoder_rows, unet_rows};
 use crate::image::{Filter, columns_first, weight_table};
 use crate::ops::convert::cuda::scaled;
 use crate::ops::pixels::cuda::{Resize, Tables, resize, to_u8};

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::parameters;
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::parameters;
 use crate::ops::optimizer::AdamW;
 use crate::ops::optimizer::cuda::{Buffers, Guard, adamw};
 

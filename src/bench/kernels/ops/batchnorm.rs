@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Size, Work};
 use crate::ops::batchnorm::cuda::{Settings, Shape, apply, backward_apply, backward_sums, moments, statistics};
 
 const OP: &str = "batchnorm";

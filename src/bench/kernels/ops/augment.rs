@@ -1,6 +1,6 @@
 //! Views of 224² from pictures of 256², drawn as StableRep draws them; u8.
 
-use crate::bench::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Size, Work};
 use crate::error::Result;
 use crate::ops::augment::cuda::{Job, Plan, Slot, views};
 use crate::ops::augment::{Augment, AugmentParams, Policy};

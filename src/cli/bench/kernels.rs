@@ -1,21 +1,9 @@
-//! `stablerep bench`: how fast this machine does the work.
+//! `stablerep bench kernels`.
 
 use std::path::PathBuf;
 
 use crate::device::Device;
 use crate::error::Result;
-
-/// Measure how fast this machine does the work.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Kernels(Kernels),
-}
 
 /// Every CUDA kernel over the models' real shapes: microseconds, TFLOP/s, GB/s, share of its roofline, and cuBLASLt beside it.
 ///
@@ -24,7 +12,7 @@ enum What {
 /// conflicts are counted at reduced shapes; it is told where to by CUDA_SIM_STATS=FILE.
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(cuda_kernels), allow(dead_code))]
-struct Kernels {
+pub struct Args {
     /// Only kernels whose op, name or shape contains this, e.g. `attention` or `layernorm backward`
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
@@ -42,34 +30,26 @@ struct Kernels {
 /// # Errors
 /// Usage error for a device that is no GPU or a filter that matches nothing; device error if there is no usable GPU.
 pub fn run(args: Args) -> Result<()> {
-    match args.what {
-        What::Kernels(args) => match Device::parse(&args.device)? {
-            Device::Cpu => Err(crate::error::Error::Usage(
-                "--device cpu: bench kernels measures a GPU; give cuda or cuda:N (cargo bench measures the CPU's ops)"
-                    .into(),
-            )),
-            #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => kernels(&args, ordinal),
-        },
+    match Device::parse(&args.device)? {
+        Device::Cpu => Err(crate::error::Error::Usage(
+            "--device cpu: bench kernels measures a GPU; give cuda or cuda:N (cargo bench measures the CPU's ops)"
+                .into(),
+        )),
+        #[cfg(cuda_kernels)]
+        Device::Cuda(ordinal) => kernels(&args, ordinal),
     }
 }
 
 #[cfg(cuda_kernels)]
-fn kernels(args: &Kernels, ordinal: usize) -> Result<()> {
-    use crate::bench::{Options, Report, kernels};
+fn kernels(args: &Args, ordinal: usize) -> Result<()> {
+    use crate::bench::kernels::{Options, Report, kernels};
     use crate::device::cuda::Gpu;
-    use crate::store;
 
     let gpu = Gpu::open(ordinal)?;
-    let counts = std::env::var_os("CUDA_SIM_STATS").map(PathBuf::from);
-    let options = Options { filter: args.filter.clone(), quick: args.quick, counts };
+    let options = Options { filter: args.filter.clone(), quick: args.quick, counts: super::counts() };
     let mut report = Report::new(|line| println!("{line}"));
     let result = kernels(&gpu, &options, &mut report);
-    if let Some(path) = &args.json {
-        // What was measured before a failure is kept.
-        let text =
-            serde_json::to_string_pretty(&report.json()).map_err(|e| crate::error::Error::Failed(e.to_string()))?;
-        store::write_atomic(path, (text + "\n").as_bytes())?;
-    }
+    // What was measured before a failure is kept.
+    super::write_json(args.json.as_deref(), &report.json())?;
     result
 }

@@ -220,7 +220,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::bench::case::Work;
+    use crate::bench::kernels::case::Work;
 
     fn case(work: Work) -> Case {
         Case::new(("op", "kernel", "[1]".into()), work, |_| Ok(|_: &Gpu| Ok(())))

@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::unet_rows;
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::unet_rows;
 use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{Buffers, Schedule, advance, table};
 

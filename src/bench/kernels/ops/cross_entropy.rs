@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Size, Work};
 use crate::ops::cross_entropy::Shape;
 use crate::ops::cross_entropy::cuda::gradient_in_place;
 

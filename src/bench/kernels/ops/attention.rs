@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{
     TEXT_HEADS, TEXT_TOKENS, TEXT_WIDTH, UNET, UNET_HEADS, decoder_rows, texts, unet_level, unet_rows,
 };
 use crate::ops::attention::Shape;

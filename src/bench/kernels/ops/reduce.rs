@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::parameters;
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::parameters;
 use crate::ops::convert::cuda::to_bf16;
 use crate::ops::reduce::cuda::{find_not_finite, scratch_len, sum_of_squares};
 

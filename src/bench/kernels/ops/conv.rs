@@ -4,8 +4,10 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, decoder_rows, texts, unet_channels, unet_level, unet_rows};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{
+    TEXT_TOKENS, TEXT_WIDTH, UNET, decoder_rows, texts, unet_channels, unet_level, unet_rows,
+};
 use crate::device::cuda::DType;
 use crate::error::Result;
 use crate::ops::conv::cuda::{Activation, Bias, Epilogue, Segment, Shape, Source, Taps, forward, forward_f32};

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use crate::bench::case::{Case, Inputs, Size, Work};
-use crate::bench::shapes::vits;
+use crate::bench::kernels::case::{Case, Inputs, Size, Work};
+use crate::bench::kernels::shapes::vits;
 use crate::device::cuda::{DType, Owned};
 use crate::error::Result;
 use crate::ops::linear::Shape;

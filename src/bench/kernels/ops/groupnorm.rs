@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use crate::bench::case::{Case, Size, Work};
-use crate::bench::shapes::{UNET, decoder_rows, unet_channels, unet_level, unet_rows};
+use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::shapes::{UNET, decoder_rows, unet_channels, unet_level, unet_rows};
 use crate::ops::groupnorm::cuda::{apply, moments, moments_len, scale_shift, table_len};
 
 const GROUPS: usize = 32;

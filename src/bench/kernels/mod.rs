@@ -1,0 +1,161 @@
+//! `stablerep bench kernels`: every kernel over the models' real shapes.
+//!
+//! On a card each case is timed cold (its data is not in L2) and set beside its own roofline, made of ceilings measured in the same run,
+//! and beside cuBLASLt where that library is installed. On the simulated driver, which knows no time, the same cases run at reduced
+//! shapes and are counted instead: instructions, bytes, bank conflicts.
+//!
+//! `ops` holds one file of cases per op; adding an op to the benchmark is adding a file there.
+
+mod case;
+mod counts;
+mod cublaslt;
+mod measure;
+mod ops;
+mod report;
+mod shapes;
+
+use std::path::Path;
+
+pub use self::case::{Case, Work};
+pub use self::report::{Measured, Report};
+
+use self::case::{Inputs, Size};
+use self::counts::Counter;
+use self::measure::{Ceilings, Clock};
+use crate::bail;
+use crate::device::cuda::{Gpu, Library};
+use crate::error::Result;
+
+/// Which kernels to run, and how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only cases whose op, kernel or shape contains this.
+    pub filter: Option<String>,
+    /// One shape per kernel and fewer repetitions.
+    pub quick: bool,
+    /// Where the simulated driver appends its counts.
+    pub counts: Option<std::path::PathBuf>,
+}
+
+/// Whether the driver only imitates a device: then nothing it says is a time.
+pub fn is_simulated(gpu: &Gpu) -> bool {
+    gpu.name().contains("(simulated)")
+}
+
+/// The chosen cases, in the order of the ops.
+fn chosen(size: Size, options: &Options) -> Vec<Case> {
+    let mut seen = Vec::new();
+    let wanted = |case: &Case| options.filter.as_deref().is_none_or(|filter| case.title().contains(filter));
+    let mut cases: Vec<Case> = ops::all(size).into_iter().filter(wanted).collect();
+    if options.quick {
+        cases.retain(|case| {
+            let kernel = (case.op, case.kernel);
+            let new = !seen.contains(&kernel);
+            seen.push(kernel);
+            new
+        });
+    }
+    cases
+}
+
+/// Runs the chosen cases, telling `report` of each as it ends.
+///
+/// # Errors
+/// Usage error for a filter that nothing matches; device error when a kernel fails.
+pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> {
+    let size = if is_simulated(gpu) { Size::Reduced } else { Size::Full };
+    let cases = chosen(size, options);
+    if cases.is_empty() {
+        bail!(
+            Usage,
+            "bench kernels --filter {}: no kernel's name has that",
+            options.filter.as_deref().unwrap_or_default()
+        );
+    }
+    match size {
+        Size::Full => time(gpu, &cases, options.quick, report),
+        Size::Reduced => count(gpu, &cases, options.counts.as_deref(), report),
+    }
+}
+
+fn time(gpu: &Gpu, cases: &[Case], quick: bool, report: &mut Report) -> Result<()> {
+    let inputs = Inputs::new(gpu);
+    let clock = Clock::new(gpu, quick)?;
+    let rival = Library::open(gpu)?;
+    let ceilings = Ceilings::measure(&inputs, &clock, rival.as_ref())?;
+    report.begin_times(gpu, &ceilings, rival.is_some());
+    for case in cases {
+        let queue = (case.prepare)(&inputs)?;
+        let ours = clock.time(gpu, &*queue)?;
+        drop(queue);
+        let theirs = match (&rival, case.rival) {
+            (Some(library), Some(product)) => cublaslt::best(library, &inputs, &clock, product)?,
+            _ => None,
+        };
+        report.timed(case, ours, theirs, &ceilings);
+    }
+    Ok(())
+}
+
+fn count(gpu: &Gpu, cases: &[Case], counts: Option<&Path>, report: &mut Report) -> Result<()> {
+    let Some(path) = counts else {
+        bail!(
+            Usage,
+            "the simulated driver has no times, only counts, and writes them where CUDA_SIM_STATS says when it starts; \
+             run again with CUDA_SIM_STATS=FILE in the environment"
+        );
+    };
+    let inputs = Inputs::new(gpu);
+    report.begin_counts(gpu);
+    for case in cases {
+        let queue = (case.prepare)(&inputs)?;
+        gpu.synchronize()?;
+        let counter = Counter::start(path)?;
+        queue(gpu)?;
+        gpu.synchronize()?;
+        report.counted(case, counter.finish()?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(filter: Option<&str>, quick: bool) -> Options {
+        Options { filter: filter.map(Into::into), quick, counts: None }
+    }
+
+    #[test]
+    fn every_case_has_work_and_a_name_of_its_own() {
+        for size in [Size::Full, Size::Reduced] {
+            let cases = chosen(size, &options(None, false));
+            let mut titles: Vec<String> = cases.iter().map(Case::title).collect();
+            for case in &cases {
+                assert!(case.work.bytes > 0.0 && case.work.flops >= 0.0, "{}", case.title());
+            }
+            titles.sort();
+            let count = titles.len();
+            titles.dedup();
+            assert_eq!(titles.len(), count, "a case is listed twice");
+        }
+    }
+
+    #[test]
+    fn quick_takes_one_shape_of_each_kernel() {
+        let all = chosen(Size::Full, &options(None, false));
+        let quick = chosen(Size::Full, &options(None, true));
+        assert!(quick.len() < all.len());
+        for case in &all {
+            let same = quick.iter().filter(|other| (other.op, other.kernel) == (case.op, case.kernel));
+            assert_eq!(same.count(), 1, "{}", case.title());
+        }
+    }
+
+    #[test]
+    fn filters_look_at_op_kernel_and_shape() {
+        let some = |filter| chosen(Size::Full, &options(Some(filter), false)).len();
+        assert!(some("layernorm") > 0 && some("layernorm backward") > 0 && some("100864") > 0);
+        assert_eq!(some("no such kernel"), 0);
+    }
+}
