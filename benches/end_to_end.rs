@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use stablerep::device::{self, Plan};
 use stablerep::error::Result;
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Pipeline, Request, Settings};
+use stablerep::generate::{Fp8, Pipeline, Request, Settings};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
@@ -115,6 +115,7 @@ fn generate(options: &Options) -> Result<()> {
         model: &Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd"),
         device: device::Device::Cpu,
         precision: None,
+        fp8: Fp8::Off,
         sampler: SamplerKind::Ddim,
         steps,
         guidance_scale,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stablerep::device::{Device, Plan};
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Pipeline, Request, Settings, Text};
+use stablerep::generate::{Fp8, Pipeline, Request, Settings, Text};
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -19,6 +19,7 @@ fn settings(model: &Path) -> Settings<'_> {
         model,
         device: Device::Cpu,
         precision: None,
+        fp8: Fp8::Off,
         sampler: SamplerKind::Ddim,
         steps: 7,
         guidance_scale: 3.0,

@@ -104,6 +104,9 @@ pub struct Args {
     /// How a GPU stores weights and feature maps [default: f16]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
+    /// Compute convolutions and linear layers of the UNet in fp8 on Ada, Hopper or newer, with the ranges that `calibrate` wrote here
+    #[arg(long, value_name = "FILE")]
+    fp8: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -131,6 +134,7 @@ pub fn run(args: Args) -> Result<()> {
         batch: args.batch,
         device: Device::parse(&args.device)?,
         precision: args.precision,
+        fp8: args.fp8,
         images_per_shard: args.images_per_shard,
         initial_noise: args.initial_noise,
         save_latents: args.save_latents,

@@ -1,6 +1,7 @@
 //! Arguments → one call; messages and exit codes.
 
 mod bench;
+mod calibrate;
 mod demo;
 mod doctor;
 mod export;
@@ -35,6 +36,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Generate(Box<generate::Args>),
+    Calibrate(Box<calibrate::Args>),
     Train(Box<train::Args>),
     Probe(Box<probe::Args>),
     Export(export::Args),
@@ -67,6 +69,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Generate(args) => generate::run(*args),
+        Command::Calibrate(args) => calibrate::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Probe(args) => probe::run(*args),
         Command::Export(args) => export::run(args),

@@ -62,6 +62,8 @@ pub struct Config {
     pub batch: Option<usize>,
     pub device: Device,
     pub precision: Option<Precision>,
+    /// Calibration for e4m3 layers.
+    pub fp8: Option<PathBuf>,
     pub images_per_shard: usize,
     /// Initial latents instead of drawn ones.
     pub initial_noise: Option<PathBuf>,
@@ -129,6 +131,8 @@ pub struct Identity {
     /// f32 for folders of versions that knew nothing else.
     #[serde(default)]
     pub precision: Precision,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp8_sha256: Option<String>,
     pub captions_sha256: String,
     pub captions: usize,
     pub images_per_caption: usize,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::lane::{Job, Lane, lanes};
-use super::pipeline::{Decoded, Drawn, Painter, Parts, Request, Text};
+use super::pipeline::{Decoded, Drawn, Painter, Parts, Text};
+use super::request::Request;
 use super::sampler::Sampler;
 use crate::bail;
 use crate::device::Plan;

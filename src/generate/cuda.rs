@@ -8,10 +8,11 @@ mod memory;
 mod nets;
 mod slot;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::pipeline::{AHEAD, Decoded, Drawn, Painter, Parts, Request};
+use super::pipeline::{AHEAD, Decoded, Drawn, Fp8, Painter, Parts};
+use super::request::Request;
 use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Graph, Half};
 use crate::device::human_bytes;
@@ -99,6 +100,9 @@ impl<T: Half> Cuda<T> {
     pub(super) fn open(ordinal: usize, parts: &Parts<'_>) -> Result<Self> {
         nets::check(parts)?;
         let gpu = Gpu::open(ordinal)?;
+        if !matches!(parts.fp8, Fp8::Off) && !gpu.has_e4m3() {
+            bail!(Usage, "{}: has no e4m3 products (Ada and Hopper have, and newer); draw without --fp8", gpu.name());
+        }
         let (free, _) = gpu.memory()?;
         let room = free - SPARE.min(free / 8);
         let time = Time::open(&parts.unet.0, &parts.unet.1)?;
@@ -129,7 +133,11 @@ impl<T: Half> Cuda<T> {
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
         let memory = Memory::new(&mut arena, &nets, &time, parts, batch);
-        eprintln!("on {}, {T}, {batch} images at once, {}", gpu.name(), arena.plan(), T = T::DTYPE);
+        let narrow = match parts.fp8 {
+            Fp8::On(calibration) => format!(" and {} layers in e4m3", calibration.ranges.len()),
+            _ => String::new(),
+        };
+        eprintln!("on {}, {}{narrow}, {batch} images at once, {}", gpu.name(), T::DTYPE, arena.plan());
         let slot = || Slot::new(&gpu, &memory, parts.latent.0 * parts.latent.1);
         let mut this = Self {
             graphs: HashMap::new(),
@@ -317,6 +325,11 @@ impl<T: Half> Painter for Cuda<T> {
         self.collect(on_step)?;
         let slot = &self.slots[(self.finished - 1) % AHEAD];
         Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored) })
+    }
+
+    fn ranges(&self) -> Result<BTreeMap<String, f32>> {
+        let Some((names, places)) = &self.nets.observed else { return Ok(BTreeMap::new()) };
+        Ok(names.iter().cloned().zip(self.gpu.read(*places)?).collect())
     }
 
     fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {

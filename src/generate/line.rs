@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use rayon::prelude::*;
 
 use super::encode::{Encoded, Encoding};
-use super::pipeline::{AHEAD, Drawn, Pipeline, Request};
+use super::pipeline::{AHEAD, Drawn, Pipeline};
 use super::plan::Unit;
+use super::request::Request;
 use super::unit::{Item, Job, Making, Set, initial_latent, noise_key};
 use crate::error::Result;
 use crate::metrics::Progress;

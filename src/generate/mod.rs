@@ -3,6 +3,8 @@
 //! A run is a list of units, each a shard of some captions. Ranks deal the units among themselves; a unit that has its file is done;
 //! an image depends on (seed, caption id, image index) and the configuration alone.
 
+mod calibrate;
+mod calibration;
 mod config;
 mod cpu;
 #[cfg(cuda_kernels)]
@@ -15,6 +17,7 @@ mod line;
 mod pipeline;
 mod plan;
 mod regenerate;
+mod request;
 pub mod sampler;
 mod unit;
 
@@ -32,26 +35,32 @@ use crate::metrics::Progress;
 use crate::store;
 use crate::weights::SafeTensors;
 
+pub use calibrate::{Calibrate, Calibrated, calibrate};
+pub use calibration::{Calibration, CalibrationFile};
 pub use config::{Config, Identity, ImageFormat};
 use line::Line;
-pub use pipeline::{Decoded, Drawn, Pipeline, Precision, Request, Settings, Text};
+pub use pipeline::{Decoded, Drawn, Fp8, Pipeline, Precision, Settings, Text};
 pub use plan::{Stats, Unit};
 pub use regenerate::{Comparison, Regenerated, regenerate};
+pub use request::Request;
 use unit::{Job, Set};
 
 /// Name of the file that says which configuration an output folder belongs to.
 const CONFIG_FILE: &str = "generate.json";
+/// Name of the copy of the calibration that its pictures were drawn with.
+const CALIBRATION_FILE: &str = "fp8.json";
 
 /// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them. Returns the counts of every
 /// set of [`Config::sets`].
 pub fn run(config: &Config) -> Result<Vec<Stats>> {
     config.check()?;
     let captions = read_captions(config)?;
+    let fp8 = config.fp8.as_deref().map(CalibrationFile::open).transpose()?;
     let mut memory = Plan::new();
-    let mut pipeline = Pipeline::open(&settings(config), &mut memory)?;
+    let mut pipeline = Pipeline::open(&settings(config, fp8.as_ref()), &mut memory)?;
     let noise =
         config.initial_noise.as_deref().map(|path| read_noise(path, &captions, config, &pipeline)).transpose()?;
-    let identity = identity(config, &captions, &pipeline, noise.as_ref());
+    let identity = identity(config, &captions, &pipeline, fp8.as_ref(), noise.as_ref());
     let sets: Vec<Set> = config
         .sets()
         .into_iter()
@@ -59,6 +68,9 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         .collect();
     for set in &sets {
         store::claim_folder(&set.folder, CONFIG_FILE, &set.identity)?;
+        if let Some(fp8) = &fp8 {
+            store::write_atomic(set.folder.join(CALIBRATION_FILE), &fp8.bytes)?;
+        }
     }
     eprintln!("{memory}");
     memory.check(Device::Cpu, "lower --batch, --width or --height")?;
@@ -91,7 +103,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     sets.iter().map(|set| finish::when_all_done(&set.folder, config.images_per_caption, &units)).collect()
 }
 
-fn settings(config: &Config) -> Settings<'_> {
+fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Settings<'a> {
     // Memory for two branches if any set needs them.
     let scales = config.sets();
     let guided = scales.iter().map(|(w, _)| *w).find(|&w| w != 1.0);
@@ -99,6 +111,7 @@ fn settings(config: &Config) -> Settings<'_> {
         model: &config.model,
         device: config.device,
         precision: config.precision,
+        fp8: fp8.map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
         sampler: config.sampler,
         steps: config.steps,
         guidance_scale: guided.unwrap_or(1.0),
@@ -149,11 +162,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn identity(config: &Config, captions: &Captions, pipeline: &Pipeline, noise: Option<&Noise>) -> Identity {
+fn identity(
+    config: &Config,
+    captions: &Captions,
+    pipeline: &Pipeline,
+    fp8: Option<&CalibrationFile>,
+    noise: Option<&Noise>,
+) -> Identity {
     let (width, height) = pipeline.size();
     Identity {
         model_sha256: pipeline.model_sha256().to_owned(),
         precision: pipeline.precision(),
+        fp8_sha256: fp8.map(|file| file.sha256.clone()),
         captions_sha256: captions.sha256.clone(),
         captions: captions.list.len(),
         images_per_caption: config.images_per_caption,

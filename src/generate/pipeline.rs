@@ -1,5 +1,6 @@
 //! A diffusers folder ready to draw: captions to tokens, and batches of images to a device.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use clap::ValueEnum;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::Calibration;
 use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::fingerprint::fingerprint;
+use super::request::Request;
 use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
 use crate::bail;
 use crate::device::{Device, Plan};
@@ -20,7 +23,6 @@ use crate::models::clip_text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
 use crate::models::unet::{self, TextContext};
 use crate::models::vae;
-use crate::ops::sampler_step::NoiseKey;
 use crate::weights::{Cache, SafeTensors};
 
 /// Largest width and height, pixels.
@@ -43,6 +45,17 @@ pub enum Precision {
     Bf16,
 }
 
+/// Whether convolutions and linear layers of the UNet are computed in e4m3, 8 bits, on GPUs.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Fp8<'a> {
+    #[default]
+    Off,
+    /// Not yet: how large the inputs get of the layers that could be is kept for [`Pipeline::ranges`].
+    Observe,
+    /// Those with a range.
+    On(&'a Calibration),
+}
+
 /// What a pipeline is opened for.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
@@ -51,6 +64,7 @@ pub struct Settings<'a> {
     pub device: Device,
     /// The device's usual one when absent: f32 on the CPU, f16 on a GPU.
     pub precision: Option<Precision>,
+    pub fp8: Fp8<'a>,
     pub sampler: SamplerKind,
     pub steps: usize,
     /// w; 1 for none, and then no request can have another.
@@ -86,19 +100,6 @@ pub struct Decoded {
     pub constant: bool,
 }
 
-/// A batch to draw. Adjacent images of one caption share its products.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The caption of each image.
-    pub texts: Vec<Text>,
-    /// What the sampler's own noise is keyed by.
-    pub keys: Vec<NoiseKey>,
-    /// Unit noise `[n, C, h, w]`.
-    pub latents: Vec<f32>,
-    /// w; 1 in a pipeline that was opened without guidance.
-    pub guidance_scale: f32,
-}
-
 /// A batch that was drawn.
 #[derive(Clone, Debug)]
 pub struct Drawn {
@@ -121,6 +122,10 @@ pub(super) trait Painter: std::fmt::Debug {
     fn start(&mut self, request: Request) -> Result<()>;
     /// Waits for the batch begun first.
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn>;
+    /// Largest magnitudes so far of what the observed layers read.
+    fn ranges(&self) -> Result<BTreeMap<String, f32>> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// A model on a device.
@@ -158,6 +163,7 @@ pub(super) struct Parts<'a> {
     pub drawn: (usize, usize),
     pub stored: (usize, usize),
     pub batch: Option<usize>,
+    pub fp8: Fp8<'a>,
     pub sha256: &'a str,
     pub cache: &'a Cache,
 }
@@ -202,6 +208,9 @@ impl Pipeline {
         let vae_weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
         let cache = Cache::open();
         let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &cache)?;
+        if let Fp8::On(calibration) = settings.fp8 {
+            calibration.check(model, &sha256, &unet_config)?;
+        }
         let factor = vae_config.factor();
         let drawn = (latent.1 * factor, latent.0 * factor);
         let unconditional = match settings.guidance_scale {
@@ -219,6 +228,7 @@ impl Pipeline {
             drawn,
             stored: settings.store_size.map_or(drawn, |side| stored_size(drawn, side)),
             batch: settings.batch,
+            fp8: settings.fp8,
             sha256: &sha256,
             cache: &cache,
         };
@@ -249,6 +259,11 @@ impl Pipeline {
 
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// With [`Fp8::Observe`]: by layer, the largest magnitude of what it has read so far.
+    pub fn ranges(&self) -> Result<BTreeMap<String, f32>> {
+        self.painter.ranges()
     }
 
     /// Calls of the UNet per image.
@@ -328,6 +343,9 @@ impl Pipeline {
 
 /// What draws, and in which precision.
 fn painter(settings: &Settings<'_>, parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Precision)> {
+    if settings.device == Device::Cpu && !matches!(settings.fp8, Fp8::Off) {
+        bail!(Usage, "fp8: the CPU computes in f32; give --device cuda");
+    }
     match (settings.device, settings.precision) {
         (Device::Cpu, None | Some(Precision::F32)) => {
             Ok((Box::new(Cpu::new(parts, settings.batch.unwrap_or(CPU_BATCH), plan)?), Precision::F32))

@@ -6,17 +6,18 @@ use std::{fs, io};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::CONFIG_FILE;
+use super::calibration::CalibrationFile;
 use super::config::ImageFormat;
 use super::encode::Encoding;
-use super::pipeline::{Pipeline, Precision, Request, Settings};
+use super::pipeline::{Fp8, Pipeline, Precision, Settings};
+use super::request::Request;
 use super::sampler::SamplerKind;
+use super::{CALIBRATION_FILE, CONFIG_FILE};
 use crate::bail;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
-use crate::image;
+use crate::image::{self, Difference};
 use crate::ops::sampler_step::NoiseKey;
-use crate::rng::{Domain, Stream};
 use crate::shards::Shards;
 
 /// What the sample's json says about how it was drawn.
@@ -37,6 +38,7 @@ struct Record {
     model_sha256: String,
     #[serde(default)]
     precision: Precision,
+    fp8_sha256: Option<String>,
     initial_noise_sha256: Option<String>,
 }
 
@@ -61,11 +63,7 @@ pub enum Comparison {
     SameBytes,
     /// The pixels are equal, the files are not.
     SamePixels,
-    /// Absolute differences of 8-bit values.
-    Different {
-        mean: f64,
-        largest: u8,
-    },
+    Different(Difference),
 }
 
 /// Draws sample `key` of `shards` again with the model in `model`, on `device`, in the precision it was drawn in.
@@ -92,11 +90,16 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     if record.initial_noise_sha256.is_some() || folder.initial_noise_sha256.is_some() {
         bail!(Data, "{name}: was drawn from latents of a file (--initial-noise), which its record does not hold");
     }
+    let fp8 = match &record.fp8_sha256 {
+        Some(sha256) => Some(calibration(&tar.with_file_name(CALIBRATION_FILE), sha256, &name)?),
+        None => None,
+    };
 
     let settings = Settings {
         model,
         device,
         precision: Some(record.precision),
+        fp8: fp8.as_ref().map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
         sampler: record.sampler,
         steps: record.steps,
         guidance_scale: record.guidance_scale,
@@ -119,10 +122,8 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     }
     memory.check(Device::Cpu, "use a machine with more memory")?;
     let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
-    let mut latent = vec![0.0; pipeline.latent_shape().iter().product()];
-    Stream::new(noise.seed, Domain::InitialNoise, [noise.caption, noise.image, 0]).fill_normal(&mut latent);
-    let texts = pipeline.encode_texts(&[&record.caption])?;
-    pipeline.start(Request { texts, keys: vec![noise], latents: latent, guidance_scale: record.guidance_scale })?;
+    let request = Request::new(&pipeline, &[&record.caption], vec![noise], record.guidance_scale)?;
+    pipeline.start(request)?;
     let mut pictures = pipeline.finish(&mut |_| ())?.pictures;
     let drawn = (record.generated_width, record.generated_height);
     let encoding = Encoding {
@@ -136,6 +137,15 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     Ok(Regenerated { bytes, comparison })
 }
 
+/// The calibration that the sample was drawn with.
+fn calibration(path: &Path, sha256: &str, name: &str) -> Result<CalibrationFile> {
+    let file = CalibrationFile::open(path)?;
+    if file.sha256 != sha256 {
+        bail!(Data, "{}: is not the calibration that {name} was drawn with (its sha256 is {sha256})", path.display());
+    }
+    Ok(file)
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::Data(format!("{what} ({e})")))
 }
@@ -145,7 +155,7 @@ fn compare(new: &[u8], stored: &[u8], name: &str) -> Result<Comparison> {
         return Ok(Comparison::SameBytes);
     }
     let (new, stored) = (image::decode(new, "the new picture")?, image::decode(stored, name)?);
-    if (new.width, new.height) != (stored.width, stored.height) {
+    let Some(difference) = Difference::of(&new, &stored) else {
         bail!(
             Data,
             "{name}: is {}×{} where its json leads to {}×{}",
@@ -154,12 +164,6 @@ fn compare(new: &[u8], stored: &[u8], name: &str) -> Result<Comparison> {
             new.width,
             new.height
         );
-    }
-    let differences = || new.data.iter().zip(&stored.data).map(|(a, b)| a.abs_diff(*b));
-    let largest = differences().max().unwrap_or(0);
-    if largest == 0 {
-        return Ok(Comparison::SamePixels);
-    }
-    let mean = differences().map(f64::from).sum::<f64>() / new.data.len() as f64;
-    Ok(Comparison::Different { mean, largest })
+    };
+    Ok(if difference.largest == 0 { Comparison::SamePixels } else { Comparison::Different(difference) })
 }

@@ -8,10 +8,10 @@ use super::config::{Config, Identity};
 use super::encode::Encoded;
 use super::pipeline::{Pipeline, Text};
 use super::plan::{Stats, Unit};
+use super::request::unit_noise;
 use crate::captions::Caption;
 use crate::error::{Error, Result};
 use crate::ops::sampler_step::NoiseKey;
-use crate::rng::{Domain, Stream};
 use crate::shards::{ShardWriter, image_key};
 use crate::store;
 use crate::weights;
@@ -133,10 +133,7 @@ pub(super) fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
             let row = item.caption * job.config.images_per_caption + item.image;
             latent.copy_from_slice(&noise[row * latent.len()..(row + 1) * latent.len()]);
         }
-        None => {
-            let NoiseKey { seed, caption, image } = noise_key(job, item);
-            Stream::new(seed, Domain::InitialNoise, [caption, image, 0]).fill_normal(latent);
-        }
+        None => unit_noise(noise_key(job, item), latent),
     }
 }
 
@@ -175,8 +172,11 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
         "truncated_tokens": truncated,
         "flags": flags,
     });
-    if let Some(noise) = &identity.initial_noise_sha256 {
-        json["initial_noise_sha256"] = noise.as_str().into();
+    for (name, hash) in [("fp8_sha256", &identity.fp8_sha256), ("initial_noise_sha256", &identity.initial_noise_sha256)]
+    {
+        if let Some(hash) = hash {
+            json[name] = hash.as_str().into();
+        }
     }
     let json = serde_json::to_vec(&json).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();

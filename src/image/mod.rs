@@ -2,6 +2,7 @@
 
 mod canvas;
 mod decode;
+mod difference;
 mod encode;
 mod font;
 pub mod plot;
@@ -10,6 +11,7 @@ pub mod sheet;
 
 pub use canvas::{Canvas, Color};
 pub use decode::{MAX_SIDE, decode, dimensions};
+pub use difference::Difference;
 pub use encode::{encode_jpeg, encode_png};
 pub use resize::{Filter, Resampler, columns_first, resize, resize_box, weight_table};
 

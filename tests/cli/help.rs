@@ -5,8 +5,19 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 10] =
-    ["demo", "generate", "train", "probe", "export", "inspect", "doctor", "selftest", "bench", "bench kernels"];
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "generate",
+    "calibrate",
+    "train",
+    "probe",
+    "export",
+    "inspect",
+    "doctor",
+    "selftest",
+    "bench",
+    "bench kernels",
+];
 
 /// The help of a command, `stablerep` itself for that name.
 fn help(name: &str) -> String {

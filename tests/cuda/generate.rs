@@ -2,64 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Output;
 
 use stablerep::image;
-use stablerep::shards::Shards;
-use tempfile::TempDir;
 
-use crate::support::{Model, has_kernels, stablerep, text};
-
-/// Four captions × two images of the bundled model.
-struct Run {
-    folder: TempDir,
-}
-
-impl Run {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let captions = "a photo of a dark plain slim dress\na photo of a light patterned wide bag\na gray sneaker\n\
-            a photo of a plain wide ankle boot\n";
-        fs::write(folder.path().join("captions.txt"), captions).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn try_draw(&self, model: Model, name: &str, options: &str) -> Output {
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd");
-        let (captions, output) = (self.path("captions.txt"), self.path(name));
-        let line = format!(
-            "generate --model {} --captions {} --output {} -m 2 --steps 3 {options}",
-            tiny.display(),
-            captions.display(),
-            output.display()
-        );
-        let words: Vec<&str> = line.split_whitespace().collect();
-        stablerep(model, &words).env("STABLEREP_CACHE", self.path("cache")).output().unwrap()
-    }
-
-    /// Draws, and gives the pictures by key.
-    fn draw(&self, model: Model, name: &str, options: &str) -> BTreeMap<String, image::Rgb8> {
-        let output = self.try_draw(model, name, options);
-        assert!(output.status.success(), "{options}:\n{}", text(&output));
-        self.pictures(name)
-    }
-
-    /// The pictures in a folder by key.
-    fn pictures(&self, name: &str) -> BTreeMap<String, image::Rgb8> {
-        let shards = Shards::open(&[self.path(name)]).unwrap();
-        let mut pictures = BTreeMap::new();
-        for sample in shards.iter() {
-            let (_, bytes) = sample.image().unwrap();
-            pictures.insert(sample.key().to_owned(), image::decode(bytes, sample.key()).unwrap());
-        }
-        pictures
-    }
-}
+use crate::run::Run;
+use crate::support::{Model, has_kernels, text};
 
 /// Rounding of 16-bit storage: a mean difference of 8-bit values up to 1, and at most one in a hundred off by more than 2.
 fn assert_close(got: &BTreeMap<String, image::Rgb8>, want: &BTreeMap<String, image::Rgb8>, what: &str) {

@@ -7,6 +7,7 @@
 mod bench;
 mod errors;
 mod generate;
+mod run;
 mod support;
 mod train;
 

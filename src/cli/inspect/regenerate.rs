@@ -6,6 +6,7 @@ use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::{Comparison, regenerate};
+use crate::image::Difference;
 use crate::shards::Shards;
 use crate::store::write_atomic;
 
@@ -20,7 +21,7 @@ pub fn run(path: &Path, key: &str, model: &Path, device: Device, output: Option<
     match made.comparison {
         Comparison::SameBytes => println!("{key}: the same picture, byte for byte"),
         Comparison::SamePixels => println!("{key}: the same pixels, encoded in other bytes"),
-        Comparison::Different { mean, largest } => bail!(
+        Comparison::Different(Difference { mean, largest, .. }) => bail!(
             Failed,
             "{key}: another picture than the stored one: 8-bit values differ by {mean:.3} on average, {largest} at most"
         ),

@@ -1,11 +1,16 @@
 //! The networks of a model on a GPU.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
 use crate::bail;
-use crate::device::cuda::{Arena, Gpu, Half};
+use crate::device::cuda::{Arena, Gpu, Half, View};
 use crate::error::{Error, Result};
-use crate::generate::pipeline::Parts;
+use crate::generate::hex;
+use crate::generate::pipeline::{Fp8, Parts};
 use crate::models::clip_text::cuda::CudaClipText;
-use crate::models::layers::cuda::{LAYOUT, Weights};
+use crate::models::layers::cuda::{LAYOUT, Quantization, Weights};
 use crate::models::unet::cuda::CudaUNet;
 use crate::models::vae::cuda::CudaDecoder;
 use crate::models::{clip_text, vae};
@@ -42,6 +47,8 @@ pub(super) struct Nets<T> {
     pub text: CudaClipText<T>,
     pub unet: CudaUNet<T>,
     pub decoder: CudaDecoder<T>,
+    /// Layers that are observed, and the places of what is observed.
+    pub observed: Option<(BTreeSet<String>, View<f32>)>,
 }
 
 impl<T: Half> Nets<T> {
@@ -52,32 +59,49 @@ impl<T: Half> Nets<T> {
         let text = |w: &mut Weights<'_>| CudaClipText::load(parts.text.0.clone(), w, prefixed);
         let unet = |w: &mut Weights<'_>| CudaUNet::load(parts.unet.0.clone(), w);
         let decoder = |w: &mut Weights<'_>| CudaDecoder::load(parts.decoder.0.clone(), w, old);
-        Ok(Self {
-            text: bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1), text)?,
-            unet: bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1), unet)?,
-            decoder: bring::<T, _>(arena, gpu, parts, ("vae", &parts.decoder.1), decoder)?,
-        })
+        let observed = matches!(parts.fp8, Fp8::Observe).then(|| {
+            let names = parts.unet.0.quantizable();
+            let places = arena.take("calibration", "largest magnitudes", names.len());
+            (names, places)
+        });
+        let (quantization, suffix) = match (parts.fp8, &observed) {
+            (Fp8::On(calibration), _) => (Quantization::Ranges(&calibration.ranges), ranges_name(&calibration.ranges)),
+            (_, Some((names, places))) => (Quantization::Observe(names, *places), String::new()),
+            _ => (Quantization::Off, String::new()),
+        };
+        let (wide, off) = (String::new(), Quantization::Off);
+        let text = bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1, &wide), off, text)?;
+        let unet = bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1, &suffix), quantization, unet)?;
+        let decoder = bring::<T, _>(arena, gpu, parts, ("vae", &parts.decoder.1, &wide), off, decoder)?;
+        Ok(Self { text, unet, decoder, observed })
     }
+}
+
+/// Part of the name of cached weights that were packed for these ranges.
+fn ranges_name(ranges: &BTreeMap<String, f32>) -> String {
+    let text: String = ranges.iter().map(|(name, range)| format!("{name} {:08x}\n", range.to_bits())).collect();
+    format!("-e4m3-{}", &hex(&Sha256::digest(text))[..16])
 }
 
 fn bring<T: Half, N>(
     arena: &mut Arena,
     gpu: Option<&Gpu>,
     parts: &Parts<'_>,
-    (name, files): (&'static str, &SafeTensors),
+    (name, files, suffix): (&'static str, &SafeTensors, &str),
+    quantization: Quantization<'_>,
     load: impl Fn(&mut Weights<'_>) -> Result<N>,
 ) -> Result<N> {
-    let Some(gpu) = gpu else { return load(&mut Weights::place(arena, name)) };
+    let Some(gpu) = gpu else { return load(&mut Weights::place(arena, name, quantization)) };
     let mut dry = Arena::dry();
-    load(&mut Weights::place(&mut dry, name))?;
-    let file = format!("{}-{name}-{}-{LAYOUT}.weights", parts.sha256, T::DTYPE);
+    load(&mut Weights::place(&mut dry, name, quantization))?;
+    let file = format!("{}-{name}-{}{suffix}-{LAYOUT}.weights", parts.sha256, T::DTYPE);
     if let Some(bytes) = parts.cache.get(&file).filter(|bytes| bytes.len() as u64 == dry.bytes()) {
-        let mut weights = Weights::place(arena, name);
+        let mut weights = Weights::place(arena, name, quantization);
         let net = load(&mut weights)?;
         weights.upload(gpu, &bytes)?;
         return Ok(net);
     }
-    let mut weights = Weights::pack(arena, name, files);
+    let mut weights = Weights::pack(arena, name, quantization, files);
     let net = load(&mut weights)?;
     parts.cache.put(&file, &weights.upload_packed(gpu)?);
     Ok(net)

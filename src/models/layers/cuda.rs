@@ -1,15 +1,18 @@
 //! The same on CUDA: feature maps that carry what the next group norm wants to know of them, layers packed for the kernels, the
 //! residual block.
 
+mod layer;
 mod weights;
 
 use crate::device::cuda::{Arena, Gpu, Half, View};
 use crate::error::Result;
-use crate::ops::conv::cuda::{self as conv, Activation, Bias, Epilogue, Segment, Source, Taps};
+use crate::ops::conv::cuda::{Bias, Epilogue, Source, Stored};
 use crate::ops::groupnorm::cuda as groupnorm;
+use crate::ops::layernorm::cuda as layernorm;
 
 pub use super::Size;
-pub use weights::{LAYOUT, Weights};
+pub use layer::Layer;
+pub use weights::{LAYOUT, Quantization, Weights};
 
 /// `x [rows, H, W, channels]` and its moments.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,7 @@ impl Norm {
     pub fn forward<T: Half>(
         self,
         gpu: &Gpu,
-        y: View<T>,
+        y: impl Into<Stored<T>>,
         parts: &[Map<T>],
         rows: usize,
         silu: bool,
@@ -107,72 +110,23 @@ impl Norm {
         let moments: Vec<_> = parts.iter().map(|part| (part.moments, part.rows, part.channels)).collect();
         let values: Vec<_> = parts.iter().map(|part| (part.x, part.rows, part.channels)).collect();
         groupnorm::scale_shift(gpu, table, &moments, self.gamma, self.beta, self.groups, self.eps, rows, pixels)?;
-        groupnorm::apply(gpu, y, &values, table, silu, rows, pixels)
+        match y.into() {
+            Stored::Half(y) => groupnorm::apply(gpu, y, &values, table, silu, rows, pixels),
+            Stored::E4m3 { y, inverse } => groupnorm::apply_e4m3(gpu, y, inverse, &values, table, silu, rows, pixels),
+        }
     }
 }
 
-/// A product with its weights and bias.
-#[derive(Clone, Debug)]
-pub struct Layer<T> {
-    pub(super) w: View<T>,
-    pub(super) bias: Option<View<f32>>,
-    /// Columns of the weights; a gated layer gives half of them.
-    pub(super) outputs: usize,
-    pub(super) segments: Vec<Segment>,
-    pub(super) activation: Activation,
-}
+/// Gain and shift of a layer norm over all channels.
+pub type Affine = (View<f32>, View<f32>);
 
-impl<T: Half> Layer<T> {
-    /// Columns of the result.
-    pub fn outputs(&self) -> usize {
-        if self.activation == Activation::Geglu { self.outputs / 2 } else { self.outputs }
-    }
-
-    fn shape(&self, n: usize, size: Size) -> conv::Shape {
-        conv::Shape { n, height: size.0, width: size.1, outputs: self.outputs, segments: self.segments.clone() }
-    }
-
-    fn epilogue(&self) -> Epilogue<T> {
-        let bias = self.bias.map_or(Bias::None, Bias::Vector);
-        Epilogue { bias, activation: self.activation, ..Epilogue::default() }
-    }
-
-    /// `y = x·w + bias (+ residual)` over `rows` images of `tokens`; images of x and of the residual repeat when they are fewer.
-    pub fn linear(
-        &self,
-        gpu: &Gpu,
-        y: View<T>,
-        x: Source<T>,
-        residual: Option<Source<T>>,
-        (rows, tokens): (usize, usize),
-    ) -> Result<()> {
-        let epilogue = Epilogue { residual, ..self.epilogue() };
-        conv::forward(gpu, y, &[x], self.w, epilogue, &self.shape(rows, (1, tokens)))
-    }
-
-    /// A whole map from a tensor of its size.
-    pub fn map(&self, gpu: &Gpu, y: Map<T>, x: Source<T>, residual: Option<Source<T>>) -> Result<()> {
-        let epilogue = Epilogue { residual, moments: Some(y.moments), ..self.epilogue() };
-        conv::forward(gpu, y.x, &[x], self.w, epilogue, &self.shape(y.rows, y.size))
-    }
-
-    /// The 3×3 convolution of a map at half or at another resolution.
-    pub fn resample(&self, gpu: &Gpu, y: Map<T>, x: Map<T>, taps: Taps) -> Result<()> {
-        let segments = vec![Segment { channels: x.channels, taps }];
-        let epilogue = Epilogue { moments: Some(y.moments), ..self.epilogue() };
-        conv::forward(
-            gpu,
-            y.x,
-            &[x.source()],
-            self.w,
-            epilogue,
-            &conv::Shape { segments, ..self.shape(y.rows, x.size) },
-        )
-    }
-
-    /// The last layer: f32 values.
-    pub fn last(&self, gpu: &Gpu, y: View<f32>, x: Source<T>, (rows, size): (usize, Size)) -> Result<()> {
-        conv::forward_f32(gpu, y, &[x], self.w, self.epilogue(), &self.shape(rows, size))
+/// `y`: the layer norm of the rows of `x`.
+pub fn layer_norm<T: Half>(gpu: &Gpu, y: Stored<T>, x: View<T>, (gamma, beta): Affine, eps: f32) -> Result<()> {
+    let c = gamma.len();
+    let rows = x.len() / c;
+    match y {
+        Stored::Half(y) => layernorm::infer(gpu, y, x, gamma, beta, eps, rows, c),
+        Stored::E4m3 { y, inverse } => layernorm::infer_e4m3(gpu, y, inverse, x, gamma, beta, eps, rows, c),
     }
 }
 
@@ -214,13 +168,25 @@ pub struct ResNetShape {
     pub outputs: usize,
 }
 
-/// Residual block: `y = shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`. The shortcut is extra K of the second convolution.
+/// Residual block: `y = shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`.
 #[derive(Clone, Debug)]
 pub struct ResNet<T> {
     norm1: Norm,
     conv1: Layer<T>,
     norm2: Norm,
     conv2: Layer<T>,
+    shortcut: Shortcut<T>,
+}
+
+/// How a block's input is added to what its convolutions give.
+#[derive(Clone, Debug)]
+enum Shortcut<T> {
+    /// As it is.
+    Residual,
+    /// As more of the second convolution's K.
+    Joined,
+    /// By a layer before the second convolution, which is in e4m3.
+    Before(Layer<T>),
 }
 
 impl<T: Half> ResNet<T> {
@@ -233,22 +199,23 @@ impl<T: Half> ResNet<T> {
         eps: f64,
     ) -> Result<Self> {
         let inputs: usize = parts.iter().sum();
-        let shortcut = if parts == [outputs] { &[][..] } else { parts };
-        Ok(Self {
-            norm1: Norm::load(weights, &format!("{name}.norm1"), inputs, groups, eps)?,
-            conv1: weights.conv(&format!("{name}.conv1"), inputs, outputs)?,
-            norm2: Norm::load(weights, &format!("{name}.norm2"), outputs, groups, eps)?,
-            conv2: weights.conv_and_shortcut(
-                &format!("{name}.conv2"),
-                &format!("{name}.conv_shortcut"),
-                shortcut,
-                outputs,
-            )?,
-        })
+        let (second, direct) = (format!("{name}.conv2"), format!("{name}.conv_shortcut"));
+        let norm1 = Norm::load(weights, &format!("{name}.norm1"), inputs, groups, eps)?;
+        let conv1 = weights.conv(&format!("{name}.conv1"), inputs, outputs)?;
+        let norm2 = Norm::load(weights, &format!("{name}.norm2"), outputs, groups, eps)?;
+        let (conv2, shortcut) = if parts == [outputs] {
+            (weights.conv(&second, outputs, outputs)?, Shortcut::Residual)
+        } else if weights.range(&second).is_some() {
+            let shortcut = weights.joined(&direct, parts, outputs)?;
+            (weights.conv(&second, outputs, outputs)?, Shortcut::Before(shortcut))
+        } else {
+            (weights.conv_and_shortcut(&second, &direct, parts, outputs)?, Shortcut::Joined)
+        };
+        Ok(Self { norm1, conv1, norm2, conv2, shortcut })
     }
 
     pub fn shape(&self) -> ResNetShape {
-        ResNetShape { inputs: self.norm1.channels(), outputs: self.conv2.outputs }
+        ResNetShape { inputs: self.norm1.channels(), outputs: self.conv2.outputs() }
     }
 
     /// `y` from `parts` side by side; images of a part that are fewer than those of y repeat. `time` replaces the first convolution's bias.
@@ -262,23 +229,25 @@ impl<T: Half> ResNet<T> {
     ) -> Result<()> {
         let (rows, size, pixels) = (y.rows, y.size, y.pixels());
         let ResNetShape { inputs, outputs } = self.shape();
-        let normed = scratch.normed.slice(0..rows * pixels * inputs);
         let between = scratch.between.map(rows, size, outputs);
-        self.norm1.forward(gpu, normed, parts, rows, true, scratch.table)?;
+        let normed = self.conv1.input(scratch.normed, rows, rows * pixels * inputs);
+        self.norm1.forward(gpu, normed.x, parts, rows, true, scratch.table)?;
         let epilogue = self.conv1.epilogue();
         let epilogue = Epilogue { bias: time.unwrap_or(epilogue.bias), moments: Some(between.moments), ..epilogue };
-        let source = Source { x: normed, rows };
-        conv::forward(gpu, between.x, &[source], self.conv1.w, epilogue, &self.conv1.shape(rows, size))?;
+        self.conv1.run(gpu, between.x.into(), normed, &[], epilogue, &self.conv1.shape(rows, size))?;
 
-        let normed = scratch.normed.slice(0..rows * pixels * outputs);
-        self.norm2.forward(gpu, normed, &[between], rows, true, scratch.table)?;
-        let mut sources = vec![Source { x: normed, rows }];
-        let mut epilogue = Epilogue { moments: Some(y.moments), ..self.conv2.epilogue() };
-        if self.conv2.segments.len() > 1 {
-            sources.extend(parts.iter().map(|part| part.source()));
-        } else {
-            epilogue.residual = Some(parts[0].source());
-        }
-        conv::forward(gpu, y.x, &sources, self.conv2.w, epilogue, &self.conv2.shape(rows, size))
+        let normed = self.conv2.input(scratch.normed, rows, rows * pixels * outputs);
+        self.norm2.forward(gpu, normed.x, &[between], rows, true, scratch.table)?;
+        let sources: Vec<_> = parts.iter().map(|part| part.source()).collect();
+        let (more, residual) = match &self.shortcut {
+            Shortcut::Residual => (&[][..], sources.first().copied()),
+            Shortcut::Joined => (&sources[..], None),
+            Shortcut::Before(layer) => {
+                layer.join(gpu, y, &sources)?;
+                (&[][..], Some(y.source()))
+            }
+        };
+        let epilogue = Epilogue { moments: Some(y.moments), residual, ..self.conv2.epilogue() };
+        self.conv2.run(gpu, y.x.into(), normed, more, epilogue, &self.conv2.shape(rows, size))
     }
 }

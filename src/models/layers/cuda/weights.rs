@@ -1,18 +1,34 @@
 //! The weights of a network as its kernels want them: one run of bytes, packed once, copied to the device in one go.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytemuck::cast_slice;
 
-use super::Layer;
-use crate::device::cuda::{Arena, Element, Gpu, Half, View};
+use super::layer::{Layer, Matrix};
+use crate::device::cuda::{Arena, E4m3, Element, Gpu, Half, View};
 use crate::error::Result;
 use crate::models::layers::Loader;
-use crate::ops::conv::cuda::{self as conv, Activation, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling};
+use crate::ops::conv::cuda::{
+    self as conv, Activation, Quantized, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling, pack_e4m3,
+};
 use crate::weights::SafeTensors;
 
 /// Part of the name of cached weights: raise it when what is placed, or in which order, changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Says how weights are packed.
 pub const LAYOUT: u32 = VERSION << 16 | conv::LAYOUT;
+
+/// Which layers read e4m3 values, by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Quantization<'a> {
+    /// None.
+    #[default]
+    Off,
+    /// None; the named ones keep the largest magnitude of what they read in these places, in order.
+    Observe(&'a BTreeSet<String>, View<f32>),
+    /// The named ones, of values up to this.
+    Ranges(&'a BTreeMap<String, f32>),
+}
 
 /// Takes device memory for one tensor after the other and, if asked to, packs what goes there.
 ///
@@ -23,19 +39,31 @@ pub struct Weights<'a> {
     group: &'static str,
     start: u64,
     packing: Option<(Loader<'a>, Vec<u8>)>,
+    quantization: Quantization<'a>,
 }
 
 impl<'a> Weights<'a> {
     /// Only places: the bytes come from elsewhere.
-    pub fn place(arena: &'a mut Arena, group: &'static str) -> Self {
+    pub fn place(arena: &'a mut Arena, group: &'static str, quantization: Quantization<'a>) -> Self {
         let start = arena.bytes();
-        Self { arena, group, start, packing: None }
+        Self { arena, group, start, packing: None, quantization }
     }
 
     /// Places, and packs the tensors of `files`.
-    pub fn pack(arena: &'a mut Arena, group: &'static str, files: &'a SafeTensors) -> Self {
+    pub fn pack(
+        arena: &'a mut Arena,
+        group: &'static str,
+        quantization: Quantization<'a>,
+        files: &'a SafeTensors,
+    ) -> Self {
         let packing = Some((Loader { weights: files }, Vec::new()));
-        Self { packing, ..Self::place(arena, group) }
+        Self { packing, ..Self::place(arena, group, quantization) }
+    }
+
+    /// The largest magnitude of what the layer reads, if that is to be e4m3 values.
+    pub(super) fn range(&self, name: &str) -> Option<f32> {
+        let Quantization::Ranges(ranges) = self.quantization else { return None };
+        ranges.get(name).copied()
     }
 
     /// Bytes taken so far.
@@ -126,10 +154,9 @@ impl<'a> Weights<'a> {
         activation: Activation,
     ) -> Result<Layer<T>> {
         let (each, gated) = (outputs / names.len(), activation == Activation::Geglu);
-        let w = self.tensor(names[0], k * outputs, |load| {
+        let w = self.matrix(names[0], (k, 1, outputs), gated, |load| {
             let parts = names.iter().map(|name| load.matrix(name, k, each));
-            let w = parts.collect::<Result<Vec<_>>>()?.concat();
-            Ok(pack::<T>(&[SegmentWeights::linear(&w, k, 0..k)], outputs, gated))
+            Ok(parts.collect::<Result<Vec<_>>>()?.concat())
         })?;
         let bias = if bias { Some(self.bias(names, outputs, gated)?) } else { None };
         Ok(Layer { w, bias, outputs, segments: vec![Segment { channels: k, taps: Taps::One }], activation })
@@ -137,33 +164,72 @@ impl<'a> Weights<'a> {
 
     /// A 3×3 convolution `c → outputs`.
     pub fn conv<T: Half>(&mut self, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
-        let direct = |w: &[f32]| pack::<T>(&[SegmentWeights::conv(w, c)], outputs, false);
-        self.conv_packed(name, (c, outputs), 9, direct)
+        let weight = format!("{name}.weight");
+        let w = self.matrix(name, (c, 9, outputs), false, |load| load.weights.f32(&weight, &[outputs, c, 3, 3]))?;
+        self.three(w, name, c, outputs)
     }
 
     /// A 3×3 convolution of an enlarged map, which is cheaper where the map is enlarged twofold.
     pub fn upsampler<T: Half>(&mut self, name: &str, c: usize) -> Result<Layer<T>> {
-        self.conv_packed(name, (c, c), 9 + 16, |w| pack_doubling::<T>(w, c, c))
+        let w = self.tensor(name, (9 + 16) * c * c, |load| {
+            Ok(pack_doubling(&load.weights.f32(&format!("{name}.weight"), &[c, c, 3, 3])?, c, c))
+        })?;
+        self.three(Matrix::Half(w, None), name, c, c)
     }
 
-    /// A 3×3 convolution whose packed weights hold `taps` values for each pair of channels.
-    fn conv_packed<T: Half>(
-        &mut self,
-        name: &str,
-        (c, outputs): (usize, usize),
-        taps: usize,
-        pack: impl FnOnce(&[f32]) -> Vec<T>,
-    ) -> Result<Layer<T>> {
-        let w = self.tensor(name, taps * c * outputs, |load| {
-            Ok(pack(&load.weights.f32(&format!("{name}.weight"), &[outputs, c, 3, 3])?))
-        })?;
+    fn three<T: Half>(&mut self, w: Matrix<T>, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
         let bias = Some(self.bias(&[name], outputs, false)?);
         let segments = vec![Segment { channels: c, taps: Taps::SAME }];
         Ok(Layer { w, bias, outputs, segments, activation: Activation::None })
     }
 
+    /// The 1×1 convolution of tensors of `parts` channels side by side.
+    pub fn joined<T: Half>(&mut self, name: &str, parts: &[usize], outputs: usize) -> Result<Layer<T>> {
+        let inputs: usize = parts.iter().sum();
+        let w = self.tensor(name, inputs * outputs, |load| {
+            Ok(pack(&side_by_side(&load.matrix(name, inputs, outputs)?, parts), outputs, false))
+        })?;
+        let bias = Some(self.bias(&[name], outputs, false)?);
+        let segments = parts.iter().map(|&channels| Segment { channels, taps: Taps::One }).collect();
+        Ok(Layer { w: Matrix::Half(w, None), bias, outputs, segments, activation: Activation::None })
+    }
+
+    /// Weights `[outputs, k, taps]` of a layer that reads one tensor, in the form the layer wants.
+    fn matrix<T: Half>(
+        &mut self,
+        name: &str,
+        (k, taps, outputs): (usize, usize, usize),
+        gated: bool,
+        read: impl FnOnce(Loader<'_>) -> Result<Vec<f32>>,
+    ) -> Result<Matrix<T>> {
+        fn segment(w: &[f32], k: usize, taps: usize) -> SegmentWeights<'_> {
+            SegmentWeights { w, inputs: k, channels: 0..k, taps }
+        }
+        let len = k * taps * outputs;
+        let Some(range) = self.range(name) else {
+            let w = self.tensor(name, len, |load| Ok(pack(&[segment(&read(load)?, k, taps)], outputs, gated)))?;
+            return Ok(Matrix::Half(w, self.observed(name)));
+        };
+        let (scale, mut rows) = (range / E4m3::MAX, Vec::new());
+        let w = self.tensor(name, len, |load| {
+            let packed;
+            (packed, rows) = pack_e4m3(segment(&read(load)?, k, taps), outputs, gated);
+            Ok(packed)
+        })?;
+        let scales =
+            self.tensor(&format!("{name}, scales"), outputs, |_| Ok(rows.iter().map(|s| s * scale).collect()))?;
+        Ok(Matrix::E4m3 { w: Quantized { w, scales }, inverse: 1.0 / scale })
+    }
+
+    /// Where the largest magnitude of what the layer reads is kept, if it is.
+    fn observed(&self, name: &str) -> Option<View<f32>> {
+        let Quantization::Observe(names, places) = self.quantization else { return None };
+        let at = names.iter().position(|other| other == name)?;
+        Some(places.slice(at..at + 1))
+    }
+
     /// The second convolution of a residual block, to which the 1×1 convolution `shortcut` of the block's input, which is tensors of `parts`
-    /// channels side by side, is added; without parts there is no shortcut.
+    /// channels side by side, is added.
     pub fn conv_and_shortcut<T: Half>(
         &mut self,
         name: &str,
@@ -171,19 +237,11 @@ impl<'a> Weights<'a> {
         parts: &[usize],
         c: usize,
     ) -> Result<Layer<T>> {
-        if parts.is_empty() {
-            return self.conv(name, c, c);
-        }
         let inputs: usize = parts.iter().sum();
         let w = self.tensor(name, (9 * c + inputs) * c, |load| {
             let w = load.weights.f32(&format!("{name}.weight"), &[c, c, 3, 3])?;
             let direct = load.matrix(shortcut, inputs, c)?;
-            let mut segments = vec![SegmentWeights::conv(&w, c)];
-            let mut first = 0;
-            for &part in parts {
-                segments.push(SegmentWeights::linear(&direct, inputs, first..first + part));
-                first += part;
-            }
+            let segments = [vec![SegmentWeights::conv(&w, c)], side_by_side(&direct, parts)].concat();
             Ok(pack::<T>(&segments, c, false))
         })?;
         let bias = self.tensor(&format!("{name}.bias"), c, |load| {
@@ -192,6 +250,17 @@ impl<'a> Weights<'a> {
         })?;
         let mut segments = vec![Segment { channels: c, taps: Taps::SAME }];
         segments.extend(parts.iter().map(|&channels| Segment { channels, taps: Taps::One }));
+        let w = Matrix::Half(w, self.observed(name));
         Ok(Layer { w, bias: Some(bias), outputs: c, segments, activation: Activation::None })
     }
+}
+
+/// The parts of a matrix that read tensors of `parts` channels side by side.
+fn side_by_side<'a>(w: &'a [f32], parts: &[usize]) -> Vec<SegmentWeights<'a>> {
+    let (inputs, mut first) = (parts.iter().sum(), 0);
+    let segment = |&part: &usize| {
+        first += part;
+        SegmentWeights::linear(w, inputs, first - part..first)
+    };
+    parts.iter().map(segment).collect()
 }

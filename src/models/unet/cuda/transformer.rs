@@ -2,14 +2,13 @@
 
 use crate::device::cuda::{Arena, Gpu, Half, View};
 use crate::error::Result;
-use crate::models::layers::cuda::{Layer, Map, Norm, Size, Weights};
+use crate::models::layers::cuda::{Affine, Layer, Map, Norm, Size, Weights, layer_norm};
 use crate::models::unet::architecture::TransformerAt;
 use crate::models::unet::transformer::{GROUP_EPS, LAYER_EPS};
 use crate::ops::attention::Shape;
 use crate::ops::attention::cuda::{self as attention, Heads};
 use crate::ops::conv::cuda::{Activation, Source};
 use crate::ops::groupnorm::cuda as groupnorm;
-use crate::ops::layernorm::cuda as layernorm;
 
 /// Group norm, projection in, one transformer block, projection out, residual.
 #[derive(Clone, Debug)]
@@ -20,7 +19,7 @@ pub(super) struct Transformer<T> {
     channels: usize,
     norm: Norm,
     proj_in: Layer<T>,
-    norms: [(View<f32>, View<f32>); 3],
+    norms: [Affine; 3],
     qkv: Layer<T>,
     out1: Layer<T>,
     query: Layer<T>,
@@ -69,15 +68,15 @@ impl<T: Half> Transformer<T> {
         at: &TransformerAt,
         (c, context, groups): (usize, usize, usize),
     ) -> Result<Self> {
-        let block = |rest: &str| format!("{}.transformer_blocks.0.{rest}", at.name);
+        let block = |rest: &str| at.block(rest);
         let [q, k, v] = ["q", "k", "v"].map(|part| block(&format!("attn1.to_{part}")));
         let (k2, v2) = (block("attn2.to_k"), block("attn2.to_v"));
         Ok(Self {
             index: at.index,
             heads: at.heads,
             channels: c,
-            norm: Norm::load(weights, &format!("{}.norm", at.name), c, groups, GROUP_EPS)?,
-            proj_in: weights.linear(&[&format!("{}.proj_in", at.name)], c, c, true)?,
+            norm: Norm::load(weights, &at.layer("norm"), c, groups, GROUP_EPS)?,
+            proj_in: weights.linear(&[&at.layer("proj_in")], c, c, true)?,
             norms: [
                 weights.affine(&block("norm1"), c)?,
                 weights.affine(&block("norm2"), c)?,
@@ -88,9 +87,9 @@ impl<T: Half> Transformer<T> {
             query: weights.linear(&[&block("attn2.to_q")], c, c, false)?,
             key_value: weights.linear(&[&k2, &v2], context, 2 * c, false)?,
             out2: weights.linear(&[&block("attn2.to_out.0")], c, c, true)?,
-            gate: weights.activated(&block("ff.net.0.proj"), c, 8 * c, Activation::Geglu)?,
-            down: weights.linear(&[&block("ff.net.2")], 4 * c, c, true)?,
-            proj_out: weights.linear(&[&format!("{}.proj_out", at.name)], c, c, true)?,
+            gate: weights.activated(&at.gate(), c, 8 * c, Activation::Geglu)?,
+            down: weights.linear(&[&at.feed_forward_out()], 4 * c, c, true)?,
+            proj_out: weights.linear(&[&at.layer("proj_out")], c, c, true)?,
         })
     }
 
@@ -116,38 +115,35 @@ impl<T: Half> Transformer<T> {
     ) -> Result<()> {
         let (c, pixels, head_dim) = (self.channels, x.pixels(), self.channels / self.heads);
         let (valid, rows) = (x.rows, y.rows);
-        let (part, whole) = (valid * pixels * c, rows * pixels * c);
-        let of = |view: View<T>, rows: usize, width: usize| Source { x: view.slice(0..rows * pixels * width), rows };
-        let norm = |i: usize, y: View<T>, x: View<T>| {
-            let (gamma, beta) = self.norms[i];
-            layernorm::infer(gpu, y, x, gamma, beta, LAYER_EPS, x.len() / c, c)
-        };
+        let of = |view: View<T>, rows: usize| Source { x: view.slice(0..rows * pixels * c), rows };
         let Scratch { normed, before, after, attended, wide, table } = *scratch;
-        let (before, after) = (of(before, valid, c), of(after, rows, c));
-        let normed_part = of(normed, valid, c);
+        let (before, after) = (of(before, valid), of(after, rows));
+        // The layer norm number `i` of `x`, as `layer` reads it.
+        let norm = |i: usize, layer: &Layer<T>, x: Source<T>| {
+            let input = layer.input(normed, x.rows, x.rows * pixels * c);
+            layer_norm(gpu, input.x, x.x, self.norms[i], LAYER_EPS).map(|()| input)
+        };
 
-        self.norm.forward(gpu, normed_part.x, &[x], valid, false, table)?;
-        self.proj_in.linear(gpu, before.x, normed_part, None, (valid, pixels))?;
-        norm(0, normed_part.x, before.x)?;
-        let qkv = wide.slice(0..3 * part);
-        self.qkv.linear(gpu, qkv, normed_part, None, (valid, pixels))?;
+        let input = self.proj_in.input(normed, valid, valid * pixels * c);
+        self.norm.forward(gpu, input.x, &[x], valid, false, table)?;
+        self.proj_in.linear(gpu, before.x, input, None, (valid, pixels))?;
+
+        let qkv = wide.slice(0..3 * valid * pixels * c);
+        self.qkv.linear(gpu, qkv, norm(0, &self.qkv, before)?, None, (valid, pixels))?;
         let heads = |i: usize| Heads::part(qkv, i, 3, c);
         let shape = Shape { n: valid, queries: pixels, keys: pixels, heads: self.heads, head_dim, causal: false };
-        attention::forward(gpu, attended.slice(0..part), heads(0), heads(1), heads(2), shape)?;
-        self.out1.linear(gpu, before.x, of(attended, valid, c), Some(before), (valid, pixels))?;
+        attention::forward(gpu, of(attended, valid).x, heads(0), heads(1), heads(2), shape)?;
+        self.out1.linear(gpu, before.x, of(attended, valid), Some(before), (valid, pixels))?;
 
-        norm(1, normed_part.x, before.x)?;
-        let queries = wide.slice(0..part);
-        self.query.linear(gpu, queries, normed_part, None, (valid, pixels))?;
+        let queries = of(wide, valid);
+        self.query.linear(gpu, queries.x, norm(1, &self.query, before)?, None, (valid, pixels))?;
         let shape = Shape { n: rows, keys: tokens, ..shape };
-        let queries = Heads { x: queries, stride: c };
-        attention::cross(gpu, attended.slice(0..whole), queries, valid, contexts, which, shape)?;
-        self.out2.linear(gpu, after.x, of(attended, rows, c), Some(before), (rows, pixels))?;
+        let queries = Heads { x: queries.x, stride: c };
+        attention::cross(gpu, of(attended, rows).x, queries, valid, contexts, which, shape)?;
+        self.out2.linear(gpu, after.x, of(attended, rows), Some(before), (rows, pixels))?;
 
-        let normed = of(normed, rows, c);
-        norm(2, normed.x, after.x)?;
-        let hidden = of(wide, rows, 4 * c);
-        self.gate.linear(gpu, hidden.x, normed, None, (rows, pixels))?;
+        let hidden = self.down.input(wide, rows, rows * pixels * 4 * c);
+        self.gate.linear(gpu, hidden.x, norm(2, &self.gate, after)?, None, (rows, pixels))?;
         self.down.linear(gpu, after.x, hidden, Some(after), (rows, pixels))?;
         self.proj_out.map(gpu, y, after, Some(x.source()))
     }

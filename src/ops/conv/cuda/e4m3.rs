@@ -30,6 +30,12 @@ pub enum Stored<T> {
     },
 }
 
+impl<T> From<View<T>> for Stored<T> {
+    fn from(y: View<T>) -> Self {
+        Self::Half(y)
+    }
+}
+
 /// `y [n, pixels, outputs] = epilogue(Σ x·w · scales)`; without a variant the fastest is taken.
 ///
 /// # Errors

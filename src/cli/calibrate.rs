@@ -1,0 +1,123 @@
+//! `stablerep calibrate`.
+
+use std::path::PathBuf;
+
+use crate::captions::{self, Format};
+use crate::device::Device;
+use crate::error::Result;
+use crate::generate::sampler::SamplerKind;
+use crate::generate::{self, Calibrate, Calibrated, Precision};
+
+/// Find the scales that `generate --fp8` needs, and see what fp8 changes.
+///
+/// Draws the first captions of a file in 16 bits, keeping the largest magnitude of what each layer reads, and writes these ranges to
+/// --output. Then draws the same pictures with the convolutions and linear layers of the UNet in fp8 (e4m3; weights have a scale per
+/// output, inputs one per layer) and says how far they are apart. First and last layers, changes of resolution, shortcuts, attention,
+/// text encoder and decoder stay in 16 bits. Needs a GPU with fp8: Ada, Hopper or newer.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    stablerep calibrate --model stable-diffusion-v1-5 --captions captions.txt --output fp8.json --sheet fp8.png\n  \
+    stablerep generate --model stable-diffusion-v1-5 --captions captions.txt --output shards --device cuda --fp8 fp8.json")]
+pub struct Args {
+    /// Diffusers folder of a Stable Diffusion 1.x model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Captions like those to be drawn: .txt (one per line), .csv or .tsv
+    #[arg(long, value_name = "FILE")]
+    captions: PathBuf,
+    /// Captions to draw, from the first on
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    limit: usize,
+    /// Where the ranges go
+    #[arg(long, value_name = "FILE", default_value = "fp8.json")]
+    output: PathBuf,
+    /// Both drawings of every caption side by side, as PNG: 16 bits, then fp8
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
+    /// Layers whose names contain this stay in 16 bits; may be given several times, e.g. `up_blocks.3`
+    #[arg(long, value_name = "PART")]
+    keep_wide: Vec<String>,
+    /// How noise becomes an image
+    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
+    sampler: SamplerKind,
+    /// Denoising steps
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    steps: usize,
+    /// Classifier-free guidance w
+    #[arg(short = 'w', long, value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
+    guidance_scale: f32,
+    /// What the unconditional branch reads instead of an empty caption
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    negative_prompt: String,
+    /// Seed of all randomness
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    width: Option<usize>,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    height: Option<usize>,
+    /// Images drawn at once [default: what fits, up to 64]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Format of the caption file [default: by its extension]
+    #[arg(long, value_enum)]
+    caption_format: Option<Format>,
+    /// csv, tsv: the caption's column, by header name, or by number from 0 for files without header
+    #[arg(long, value_name = "COLUMN")]
+    caption_column: Option<String>,
+    /// Where to compute: cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    device: String,
+    /// How weights and feature maps are stored that are not fp8 [default: f16]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<()> {
+    let config = Calibrate {
+        model: args.model,
+        captions: args.captions,
+        caption_options: captions::Options { format: args.caption_format, column: args.caption_column, max_bad: 0 },
+        limit: args.limit,
+        device: Device::parse(&args.device)?,
+        precision: args.precision,
+        sampler: args.sampler,
+        steps: args.steps,
+        guidance_scale: args.guidance_scale,
+        negative_prompt: args.negative_prompt,
+        seed: args.seed,
+        width: args.width,
+        height: args.height,
+        batch: args.batch,
+        keep_wide: args.keep_wide,
+        output: args.output,
+        sheet: args.sheet,
+    };
+    report(&config, &generate::calibrate(&config)?);
+    Ok(())
+}
+
+fn report(config: &Calibrate, Calibrated { calibration, wide, differences }: &Calibrated) {
+    let ranges = &calibration.ranges;
+    println!("{} layers in fp8, {} more stay in 16 bits: {}", ranges.len(), wide.len(), config.output.display());
+    let by_range = |a: &(&String, &f32), b: &(&String, &f32)| a.1.total_cmp(b.1);
+    if let (Some(low), Some(high)) = (ranges.iter().min_by(by_range), ranges.iter().max_by(by_range)) {
+        println!("ranges from {:.3} ({}) to {:.3} ({})", low.1, low.0, high.1, high.0);
+    }
+    let count = differences.len().max(1) as f64;
+    let mean = differences.iter().map(|(_, d)| d.mean).sum::<f64>() / count;
+    let psnr = differences.iter().map(|(_, d)| d.psnr()).sum::<f64>() / count;
+    println!(
+        "fp8 against 16 bits, {} images: 8-bit values differ by {mean:.2} on average, PSNR {psnr:.1} dB",
+        differences.len()
+    );
+    if let Some((caption, worst)) = differences.iter().max_by(|(_, a), (_, b)| a.squared.total_cmp(&b.squared)) {
+        println!("furthest apart: {:.2}, at most {}, {:.1} dB: {caption}", worst.mean, worst.largest, worst.psnr());
+    }
+    if let Some(sheet) = &config.sheet {
+        println!("look at {}", sheet.display());
+    }
+}

@@ -1,0 +1,152 @@
+//! Ranges for e4m3 layers: a few captions drawn in 16 bits while the layers' inputs are observed, then again in e4m3 to see what it costs.
+
+use std::path::PathBuf;
+
+use super::calibration::{Calibration, SMALLEST};
+use super::pipeline::{Fp8, Pipeline, Precision, Settings};
+use super::request::Request;
+use super::sampler::SamplerKind;
+use crate::bail;
+use crate::captions::{self, Caption, Captions};
+use crate::device::{Device, Plan};
+use crate::error::{Error, Result};
+use crate::image::sheet::{SheetRow, contact_sheet};
+use crate::image::{Difference, Rgb8, encode_png};
+use crate::metrics::Progress;
+use crate::models::unet;
+use crate::ops::sampler_step::NoiseKey;
+use crate::store;
+
+/// What to draw for it.
+#[derive(Clone, Debug)]
+pub struct Calibrate {
+    /// Diffusers folder.
+    pub model: PathBuf,
+    pub captions: PathBuf,
+    pub caption_options: captions::Options,
+    /// Captions taken, from the first on.
+    pub limit: usize,
+    pub device: Device,
+    pub precision: Option<Precision>,
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f32,
+    pub negative_prompt: String,
+    pub seed: u64,
+    pub width: Option<usize>,
+    pub height: Option<usize>,
+    pub batch: Option<usize>,
+    /// Layers whose names contain one of these stay in 16 bits.
+    pub keep_wide: Vec<String>,
+    /// The calibration.
+    pub output: PathBuf,
+    /// A picture of both drawings of every caption, 16 bits at the left.
+    pub sheet: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Calibrated {
+    pub calibration: Calibration,
+    /// Layers that could be in e4m3 and stay in 16 bits.
+    pub wide: Vec<String>,
+    /// How far e4m3 takes the picture of each caption from its 16-bit one.
+    pub differences: Vec<(String, Difference)>,
+}
+
+/// Finds the ranges, writes the file, and draws the same pictures with it.
+///
+/// # Errors
+/// Usage error for a device without e4m3; data error for a model whose layers read values that are not finite.
+pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
+    let captions = Captions::open(&config.captions, &config.caption_options)?;
+    let chosen = &captions.list[..captions.list.len().min(config.limit)];
+    let progress = Progress::bar(2 * chosen.len() as u64, "images");
+
+    let mut pipeline = Pipeline::open(&settings(config, Fp8::Observe), &mut Plan::new())?;
+    let before = draw(&mut pipeline, config, chosen, &progress)?;
+    let unet = unet::Config::open(&config.model.join("unet/config.json"))?;
+    let (width, height) = pipeline.size();
+    let mut ranges = pipeline.ranges()?;
+    if let Some((name, range)) = ranges.iter().find(|(_, range)| !range.is_finite()) {
+        bail!(Data, "{}: {name} reads {range}: the model overflows; try --precision bf16", config.model.display());
+    }
+    let all: Vec<String> = ranges.keys().cloned().collect();
+    ranges.retain(|name, range| *range >= SMALLEST && !config.keep_wide.iter().any(|part| name.contains(part)));
+    for (name, before) in unet.quantizable_after() {
+        if !ranges.contains_key(&before) {
+            ranges.remove(&name);
+        }
+    }
+    let calibration = Calibration {
+        model_sha256: pipeline.model_sha256().to_owned(),
+        captions_sha256: captions.sha256.clone(),
+        images: chosen.len(),
+        sampler: config.sampler,
+        steps: config.steps,
+        guidance_scale: config.guidance_scale,
+        negative_prompt: config.negative_prompt.clone(),
+        seed: config.seed,
+        width,
+        height,
+        ranges,
+    };
+    // Its memory is wanted for the next one.
+    drop(pipeline);
+    let text = serde_json::to_string_pretty(&calibration).map_err(|e| Error::Failed(e.to_string()))?;
+    store::write_atomic(&config.output, (text + "\n").as_bytes())?;
+
+    let mut pipeline = Pipeline::open(&settings(config, Fp8::On(&calibration)), &mut Plan::new())?;
+    let after = draw(&mut pipeline, config, chosen, &progress)?;
+    progress.finish();
+    let pairs = || chosen.iter().zip(before.iter().zip(&after));
+    if let Some(path) = &config.sheet {
+        let row = |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| SheetRow {
+            label: caption.text.clone(),
+            images: vec![a.clone(), b.clone()],
+        };
+        store::write_atomic(path, &encode_png(&contact_sheet(&pairs().map(row).collect::<Vec<_>>())?)?)?;
+    }
+    let difference =
+        |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| Some((caption.text.clone(), Difference::of(a, b)?));
+    let differences = pairs().filter_map(difference).collect();
+    let wide = all.into_iter().filter(|name| !calibration.ranges.contains_key(name)).collect();
+    Ok(Calibrated { calibration, wide, differences })
+}
+
+fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
+    Settings {
+        model: &config.model,
+        device: config.device,
+        precision: config.precision,
+        fp8,
+        sampler: config.sampler,
+        steps: config.steps,
+        guidance_scale: config.guidance_scale,
+        negative_prompt: &config.negative_prompt,
+        width: config.width,
+        height: config.height,
+        store_size: None,
+        batch: config.batch,
+    }
+}
+
+/// The first picture of every caption, as `generate` with the same settings draws it.
+fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progress: &Progress) -> Result<Vec<Rgb8>> {
+    let mut pictures = Vec::with_capacity(captions.len());
+    for captions in captions.chunks(pipeline.batch()) {
+        let key = |caption: &Caption| match u32::try_from(caption.id) {
+            Ok(id) => Ok(NoiseKey { seed: config.seed, caption: id, image: 0 }),
+            Err(_) => bail!(Data, "{}: more than 2^32 lines; take fewer", config.captions.display()),
+        };
+        let keys = captions.iter().map(key).collect::<Result<_>>()?;
+        let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
+        let request = Request::new(pipeline, &texts, keys, config.guidance_scale)?;
+        let calls = pipeline.calls();
+        pipeline.start(request)?;
+        let drawn = pipeline.finish(&mut |call| progress.note(format!("step {call} of {calls}")))?;
+        progress.advance(captions.len() as u64);
+        pictures.extend(drawn.pictures.into_iter().map(|picture| picture.image));
+    }
+    Ok(pictures)
+}
