@@ -1,6 +1,6 @@
 """A full-size Stable Diffusion 1.5 folder with random weights, and what diffusers computes with it: too large to commit, made on demand.
 
-    python dev/golden/full_sd15.py FOLDER [--threads N]
+    python dev/golden/full_sd15.py FOLDER [--threads N] [--no-reference]
 
 Writes FOLDER/model (a diffusers folder with SD 1.5's configs and the real CLIP vocabulary; f16, 2.1 GB: 859.5 M parameters of UNet, 123.1 M of text
 encoder, 83.7 M of autoencoder) and FOLDER/reference.safetensors (f32 arithmetic on the f16 weights):
@@ -95,7 +95,7 @@ def store(make, folder: Path):
 
 
 @torch.no_grad()
-def main(folder: Path, threads: int) -> None:
+def main(folder: Path, threads: int, reference: bool) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(15)
     model, out = folder / "model", {}
@@ -111,19 +111,23 @@ def main(folder: Path, threads: int) -> None:
     ids[:, 0] = 49406
     ids[0, 12:] = 49407
     ids[1, 76] = 49407
-    out["text.ids"], out["text.hidden"] = ids.int(), encoder(ids)[0]
+    if reference:
+        out["text.ids"], out["text.hidden"] = ids.int(), encoder(ids)[0]
     del encoder
 
     decoder = store(vae, model / "vae")
-    out["vae.latents"] = torch.randn(1, 4, 64, 64)
-    start = time.time()
-    out["vae.image"] = decoder.decode(out["vae.latents"]).sample
-    print(f"VAE decode: {time.time() - start:.1f} s, std {out['vae.image'].std():.4f}", flush=True)
+    if reference:
+        out["vae.latents"] = torch.randn(1, 4, 64, 64)
+        start = time.time()
+        out["vae.image"] = decoder.decode(out["vae.latents"]).sample
+        print(f"VAE decode: {time.time() - start:.1f} s, std {out['vae.image'].std():.4f}", flush=True)
     del decoder
     gc.collect()
 
     network = store(unet, model / "unet")
     print(f"UNet: {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters", flush=True)
+    if not reference:
+        return
     out["unet.x"], out["unet.context"] = torch.randn(2, 4, 64, 64), torch.randn(2, 77, 768)
     start = time.time()
     out["unet.eps_t981"] = network(out["unet.x"], 981, out["unet.context"]).sample
@@ -135,5 +139,6 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--no-reference", dest="reference", action="store_false", help="the model alone")
     given = arguments.parse_args()
-    main(given.folder, given.threads)
+    main(given.folder, given.threads, given.reference)
