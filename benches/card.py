@@ -5,8 +5,8 @@
     python benches/card.py train --out DIR --dry-run        # small sizes, on whatever driver answers: does every step run?
 
 Steps run in the order of the table below, each with a limit of its own, until the minutes are spent; what fails or is left out is said at the end,
-and the rest goes on. DIR gets log.txt (all that the steps printed) and results.json (commands, seconds, exit codes, and every JSON they wrote):
-copy it to benches/runs/<date>-<gpu>/. Needs PyTorch and timm; `generate` also transformers and diffusers. Of us it needs the binary alone.
+and the rest goes on. DIR gets log.txt (all that the steps printed), results.json (commands, seconds, exit codes, and every JSON they wrote) and
+recorded.txt: copy the first two to benches/runs/<date>-<gpu>/, the third to tests/cuda-sim/tests/recorded/<gpu>.txt. Needs PyTorch and timm; `generate` also transformers and diffusers. Of us it needs the binary alone.
 """
 import argparse
 import json
@@ -61,14 +61,19 @@ def sanitizer(given, ops: list[str]) -> list[list]:
     return [[tool, "--error-exitcode", "9", given.binary, "selftest", op, "--quick"] for op in ops]
 
 
-def kernels(given, name: str) -> list[Step]:
-    ours, peers = given.out / f"{name}.json", given.out / f"{name}-peers.json"
+def kernels(given) -> list[Step]:
+    ours, peers = given.out / "kernels.json", given.out / "kernel-peers.json"
     bench = [given.binary, "bench", "kernels", "--json", ours] + (["--filter", "embed"] if given.dry_run else [])
     beside = [sys.executable, ROOT / "benches/peers/kernels.py"] + (["--dry-run"] if given.dry_run else ["--ours", ours])
     return [
         Step("kernels", [bench], 150, [ours]),
         Step("kernel-peers", [beside + ["--save", peers]], 120, [peers], [] if given.dry_run else ["kernels"]),
     ]
+
+
+def record(given) -> Step:
+    """For the simulator's tests."""
+    return Step("record", [[sys.executable, ROOT / "dev/golden/card.py", "--out", given.out / "recorded.txt"]], 30)
 
 
 def train(given) -> list[Step]:
@@ -78,7 +83,8 @@ def train(given) -> list[Step]:
     return [
         Step("selftest", [[given.binary, "selftest", op] + (["--quick"] if dry else []) for op in (["embed"] if dry else TRAIN_OPS)], 150),
         Step("step", [compare + shapes + ["--save", save]], 200, [save]),
-        *kernels(given, "kernels"),
+        *kernels(given),
+        record(given),
         Step("sanitizer", sanitizer(given, ["embed"] if dry else TRAIN_OPS), 90),
     ]
 
@@ -101,7 +107,8 @@ def generate(given) -> list[Step]:
         Step("same-images", [images + (["--dry-run"] if dry else [])], 90, [same], ["model"]),
         Step("rates", [ours + ["--guidance-scale", w, "--json", file] for w, file in benches], 120, [file for _, file in benches], ["model"]),
         Step("rate-peers", [compare + beside + ([] if given.compile else ["--no-compile"]) + ["--save", rates]], 240, [rates], ["model"]),
-        *kernels(given, "kernels"),
+        *kernels(given),
+        record(given),
         Step("sanitizer", sanitizer(given, ["embed"] if dry else GENERATE_OPS), 90),
     ]
 
