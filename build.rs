@@ -1,7 +1,7 @@
 //! Compiles `kernels/*.cu` and generates a typed launch function for every kernel in them.
 //!
-//! For each `kernels/x.cu`: PTX for compute_80 and sm_90a (`x_sm90.cu`: sm_90a only); in release builds also machine code for sm_80,
-//! sm_86, sm_89 and sm_90a with a resource report, where a spill, local memory or a wait injected between wgmmas fails the build
+//! For each `kernels/x.cu`: PTX for compute_80 and sm_90a (`x_sm89.cu`: compute_89 and sm_90a, `x_sm90.cu`: sm_90a only); in release builds also
+//! machine code for sm_80, sm_86, sm_89 and sm_90a (of those that the PTX allows) with a resource report, where a spill, local memory or a wait injected between wgmmas fails the build
 //! (`STABLEREP_PTX_ONLY=1` leaves machine code out). nvcc is looked for in `NVCC`, `CUDA_HOME`, `PATH`, and the folder that
 //! `dev/cuda-toolchain.sh` fills. Without it the crate builds without kernels and `--device cuda` says what to do.
 
@@ -19,7 +19,8 @@ use std::{env, thread};
 const VERSION: u32 = 2;
 
 /// Machine code made in release builds: (file suffix and ptxas target, PTX it comes from).
-const CUBINS: [(&str, &str); 4] = [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_90a", "sm_90a")];
+const CUBINS: [(&str, &str); 5] =
+    [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_89", "sm_89"), ("sm_90a", "sm_90a")];
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -91,7 +92,11 @@ struct Source {
 impl Source {
     /// PTX targets this file is compiled for.
     fn targets(&self) -> &'static [&'static str] {
-        if self.stem.ends_with("_sm90") { &["sm_90a"] } else { &["sm_80", "sm_90a"] }
+        match self.stem.rsplit('_').next() {
+            Some("sm90") => &["sm_90a"],
+            Some("sm89") => &["sm_89", "sm_90a"],
+            _ => &["sm_80", "sm_90a"],
+        }
     }
 }
 

@@ -22,33 +22,11 @@
 // Predicted on an H200 at 4.1 TB/s, 64 rows of UNet (32 images and both branches):
 //          apply 64x64x320 82 us, 64x64x960 joined 246 us, 32x32x640 41 us, 16x16x1280 20 us, 8x8x2560 joined 10 us; moments half of each;
 //          scale_shift 2 to 5 us. VAE, 8 images: apply 512x512x128 262 us, 256x256x256 131 us. Not measured.
-#include "common/reduce.cuh"
-#include "common/types.cuh"
+#include "common/groupnorm.cuh"
 
 namespace {
 
-/// Pixels of a run: what one block of `moments` and of `apply` works on.
-constexpr uint32_t RUN = 64;
-/// Threads, one below the other, that share the pixels of a run; each takes every ROWS-th.
-constexpr uint32_t ROWS = 8;
-constexpr uint32_t PIXELS = RUN / ROWS;
-/// Pixels that a thread of `apply` has in flight: as many as leave room for two full blocks on an SM.
-constexpr uint32_t AHEAD = 4;
-/// Most vectors of 8 channels of a block, and its threads.
-constexpr uint32_t WIDEST = 64;
-constexpr uint32_t THREADS = WIDEST * ROWS;
-
-/// The vectors of 8 channels at pixels first, first + ROWS, … of a run that ends at `end`; zeros beyond. `x` points to the vector at pixel 0.
-template <uint32_t COUNT, typename T>
-DEVICE void load_pixels(const T *x, uint64_t stride, uint32_t first, uint32_t end, uint4 (&words)[COUNT]) {
-#pragma unroll
-    for (uint32_t i = 0; i < COUNT; i++) {
-        const uint32_t pixel = first + ROWS * i;
-        words[i] = pixel < end ? *reinterpret_cast<const uint4 *>(x + pixel * stride) : make_uint4(0, 0, 0, 0);
-    }
-}
-
-/// Block (x: vectors of channels, y: ROWS), grid (runs, groups of vectors, images).
+/// Block and grid as in `apply`.
 template <typename T> DEVICE void moments(float *out, const T *x, uint32_t pixels, uint32_t channels) {
     // A thread's 16 sums in four pieces, so far apart that neither four lanes' writes nor the reads below meet a bank twice.
     __shared__ __align__(16) float part[ROWS][4][4 * WIDEST + 8];
@@ -144,43 +122,6 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
         table[uint64_t(n) * channels + c] = make_float2(scale, fmaf(-mean, scale, beta[c]));
     }
 }
-
-namespace {
-
-/// Block and grid as in `moments`.
-template <typename T, bool SILU>
-DEVICE void apply(T *y, const T *a, uint32_t rows_a, uint32_t channels_a, const T *b, uint32_t rows_b, uint32_t channels_b,
-                  const float *table, uint32_t pixels) {
-    const uint32_t channels = channels_a + channels_b, c = 8 * (blockIdx.y * blockDim.x + threadIdx.x), n = blockIdx.z;
-    if (c >= channels) return;
-    const bool first = c < channels_a;
-    const uint64_t stride = first ? channels_a : channels_b, image = first ? n % rows_a : n % rows_b;
-    const T *x = (first ? a + c : b + (c - channels_a)) + image * pixels * stride;
-    const uint32_t begin = blockIdx.x * RUN + threadIdx.y, end = min((blockIdx.x + 1) * RUN, pixels);
-    // Scale and shift of each channel side by side.
-    float line[16];
-    load(table + (uint64_t(n) * channels + c) * 2, line);
-    y += uint64_t(n) * pixels * channels + c;
-#pragma unroll 1
-    for (uint32_t at = begin; at < end; at += ROWS * AHEAD) {
-        uint4 words[AHEAD];
-        load_pixels(x, stride, at, end, words);
-#pragma unroll
-        for (uint32_t i = 0; i < AHEAD; i++) {
-            float values[8];
-            unpack<T>(words[i], values);
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                const float z = fmaf(values[j], line[2 * j], line[2 * j + 1]);
-                values[j] = SILU ? z * rcp_approx(1.f + exp2_approx(-LOG2_E * z)) : z;
-            }
-            const uint32_t pixel = at + ROWS * i;
-            if (pixel < end) *reinterpret_cast<uint4 *>(y + uint64_t(pixel) * channels) = pack<T>(values);
-        }
-    }
-}
-
-}  // namespace
 
 #define MOMENTS(T)                                                                                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                                                  \

@@ -19,110 +19,12 @@
 //          16 / 12 / 8 warps, which keep 36 / 54 / 48 KB of loads in flight per SM (25 KB suffice at 700 ns).
 // Predicted on an H200 at 4.1 TB/s, [100864, 768] (ViT-B/16, 512 images): forward 76 us, backward 151 us, their sum over the 25 norms of
 //          a step 5.7 ms. Not measured.
-#include "common/reduce.cuh"
-#include "common/types.cuh"
+#include "common/layernorm.cuh"
 
 namespace {
 
-constexpr int WARPS = 4;
-
-/// A row spread over a warp in vectors of `N` values: vector `v` of a lane begins at column N*(32*v + lane). Only the last of `VECTORS` may
-/// reach beyond the row: it is then moved to the row's end, so that every load is unconditional, and counts for nothing.
-template <int N, int VECTORS> struct Row {
-    static DEVICE uint32_t column(int v, uint32_t d) {
-        const uint32_t c = N * (32 * v + lane_id());
-        return v + 1 < VECTORS ? c : min(c, d - N);
-    }
-    static DEVICE bool inside(int v, uint32_t d) { return v + 1 < VECTORS || N * (32 * v + lane_id()) < d; }
-};
-
-/// Four values that no thread writes. (Ordinary loads of float4 are taken apart by the compiler.)
-DEVICE float4 parameters(const float *p) { return __ldg(reinterpret_cast<const float4 *>(p)); }
-
 DEVICE uint4 load_words(const bf16 *p) { return *reinterpret_cast<const uint4 *>(p); }
 DEVICE void store_words(bf16 *p, uint4 words) { *reinterpret_cast<uint4 *>(p) = words; }
-
-/// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps. `stats` are
-/// written where STATS.
-template <int VECTORS, bool RESIDUAL, bool STATS, typename T>
-DEVICE void forward_rows(T *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
-                         uint32_t rows, uint32_t d, uint64_t stride, float eps) {
-    using Lane = Row<4, VECTORS>;
-    const uint64_t row = blockIdx.x * WARPS + warp_id();
-    if (row >= rows) return;
-    const float share = rcp_approx(float(d));
-    float values[VECTORS][4];
-#pragma unroll
-    for (int v = 0; v < VECTORS; v++) load(x + row * stride + Lane::column(v, d), values[v]);
-    if constexpr (RESIDUAL) {
-        float other[VECTORS][4];
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) load(residual + row * d + Lane::column(v, d), other[v]);
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) {
-            const uint2 words = make_uint2(pack<T>(values[v][0] + other[v][0], values[v][1] + other[v][1]),
-                                           pack<T>(values[v][2] + other[v][2], values[v][3] + other[v][3]));
-            if (Lane::inside(v, d)) *reinterpret_cast<uint2 *>(sum + row * d + Lane::column(v, d)) = words;
-            // The rounded sum is what the backward reads, so it is also what is normalised here.
-            const float2 low = unpack<T>(words.x), high = unpack<T>(words.y);
-            values[v][0] = low.x, values[v][1] = low.y, values[v][2] = high.x, values[v][3] = high.y;
-        }
-    }
-    float total = 0.f;
-#pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-        const float part = (values[v][0] + values[v][1]) + (values[v][2] + values[v][3]);
-        total += Lane::inside(v, d) ? part : 0.f;
-    }
-    const float mean = warp_sum(total) * share;
-    total = 0.f;
-#pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-        float part = 0.f;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            values[v][i] -= mean;
-            part += values[v][i] * values[v][i];
-        }
-        total += Lane::inside(v, d) ? part : 0.f;
-    }
-    const float rstd = rsqrt_approx(warp_sum(total) * share + eps);
-#pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-        const uint32_t c = Lane::column(v, d);
-        const float4 scale = parameters(gamma + c), shift = parameters(beta + c);
-        const float out[4] = {values[v][0] * rstd * scale.x + shift.x, values[v][1] * rstd * scale.y + shift.y,
-                              values[v][2] * rstd * scale.z + shift.z, values[v][3] * rstd * scale.w + shift.w};
-        if (Lane::inside(v, d)) store(y + row * d + c, out);
-    }
-    if (STATS && lane_id() == 0) stats[row] = make_float2(mean, rstd);
-}
-
-/// Any width and alignment: one warp per row, which is read three times (from L1 after the first).
-template <bool RESIDUAL, bool STATS, typename T>
-DEVICE void forward_any(T *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
-                        uint32_t rows, uint32_t d, uint64_t stride, float eps) {
-    const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
-    if (row >= rows) return;
-    x += row * stride;
-    y += uint64_t(row) * d;
-    if constexpr (RESIDUAL) {
-        residual += uint64_t(row) * d;
-        sum += uint64_t(row) * d;
-        // Every lane reads back only what it wrote itself.
-        for (uint32_t c = lane; c < d; c += 32) sum[c] = from_f32<T>(to_f32(x[c]) + to_f32(residual[c]));
-        x = sum;
-    }
-    const float share = rcp_approx(float(d));
-    float total = 0.f;
-    for (uint32_t c = lane; c < d; c += 32) total += to_f32(x[c]);
-    const float mean = warp_sum(total) * share;
-    total = 0.f;
-    for (uint32_t c = lane; c < d; c += 32) total += (to_f32(x[c]) - mean) * (to_f32(x[c]) - mean);
-    const float rstd = rsqrt_approx(warp_sum(total) * share + eps);
-    for (uint32_t c = lane; c < d; c += 32) y[c] = from_f32<T>((to_f32(x[c]) - mean) * rstd * gamma[c] + beta[c]);
-    if (STATS && lane == 0) stats[row] = make_float2(mean, rstd);
-}
 
 /// The row of `residual` that belongs to `row`, or null.
 DEVICE const bf16 *branch(const bf16 *residual, uint32_t period, uint32_t row, uint32_t d) {

@@ -3,6 +3,7 @@
 //   partials  out[c] += sum over k of partials [K, C], for one or two outputs at once (K partial sums of parameter gradients)
 //   squares   sum of x^2 of a flat f32 buffer, f64 throughout (gradient norm)
 //   finite    flag |= 1 where a value is not a finite number
+//   absmax    slot = max(slot, max |x|) of f16 or bf16 (the calibration of e4m3 scales); infinities and NaNs rank above all numbers and stay
 //
 // Aligned  `x8`, `x4`: 16-byte aligned pointers; `x1`: nothing. Any length.
 // FLOPs    2 per value (partials 1).  Bytes: one reading of the input.
@@ -71,7 +72,41 @@ template <typename T, int N> DEVICE void finite(uint32_t *flag, const T *x, uint
     if (__any_sync(FULL_WARP, found) && lane_id() == 0) atomicOr(flag, 1u);
 }
 
+/// Magnitudes of a format with sign, exponent and mantissa in this order rank as their bits do, infinities and then NaNs last.
+template <typename T, int N> DEVICE void absmax(int *slot, const T *x, uint64_t len) {
+    const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
+    const auto magnitude = [](uint32_t bits) { return bits & 0x7fffu; };
+    const auto *bits = reinterpret_cast<const uint16_t *>(x);
+    uint32_t most = 0;
+    if constexpr (N == 8) {
+#pragma unroll 4
+        for (uint64_t i = start + threadIdx.x * N; i + N <= end; i += THREADS * N) {
+            const uint4 piece = *reinterpret_cast<const uint4 *>(x + i);
+            const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+            for (int j = 0; j < 4; j++) most = max(most, max(magnitude(words[j]), magnitude(words[j] >> 16)));
+        }
+    }
+    const uint64_t rest = N == 8 ? end - (end - start) % N : start;
+    for (uint64_t i = rest + threadIdx.x; i < end; i += THREADS) most = max(most, magnitude(bits[i]));
+    most = __reduce_max_sync(FULL_WARP, most);
+    // Positive f32 rank as integers do, so the order of these does not matter; a slot of −0 is below all.
+    if (lane_id() == 0) {
+        atomicMax(slot, __float_as_int(unpack<T>(most).x));
+    }
+}
+
 }  // namespace
+
+#define ABSMAX(NAME, T, N)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        reduce_absmax_##NAME(int *slot, const T *x, uint64_t len) {                                                    \
+        absmax<T, N>(slot, x, len);                                                                                    \
+    }
+ABSMAX(x8_f16, f16, 8)
+ABSMAX(x8_bf16, bf16, 8)
+ABSMAX(x1_f16, f16, 1)
+ABSMAX(x1_bf16, bf16, 1)
 
 #define FINITE(NAME, T, N)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \

@@ -1,7 +1,7 @@
 // What the portable and the Hopper convolution share: runs of pixels, the end of the epilogue in shared memory.
 #pragma once
+#include "e4m3.cuh"
 #include "gelu.cuh"
-#include "mma.cuh"
 
 /// Pixels of a subtile: the run over which moments are kept.
 constexpr int RUN = 64;
@@ -20,6 +20,14 @@ template <typename T> struct Epilogue {
     DEVICE const float *bias_row() const {
         return bias == nullptr || step == nullptr ? bias : bias + static_cast<size_t>(*step) * bias_stride;
     }
+};
+
+/// What products of 8-bit operands take besides: factors of the sums, one per output, and where y goes instead if in e4m3.
+struct Quantized {
+    const float *scales;
+    e4m3 *y;
+    /// y's factor, after rounding to T.
+    float inverse;
 };
 
 /// Sizes of the output. `outputs` are the columns of the product, of which GEGLU leaves half.
@@ -72,14 +80,9 @@ DEVICE float activate(float x, int activation) {
     }
 }
 
-/// Bias and activation of a thread's FRAGMENTS fragments of 8 columns. `at(j, e)` is value e of fragment j (columns 2t, 2t + 1 of row g, then
-/// of row g + 8), `bias(j)` its two columns'. After GEGLU the first half of the fragments holds the result.
-template <int FRAGMENTS, typename At, typename Bias> DEVICE void finish(int activation, At &&at, Bias &&bias) {
-#pragma unroll
-    for (int j = 0; j < FRAGMENTS; j++) {
-        const float2 b = bias(j);
-        at(j, 0) += b.x, at(j, 1) += b.y, at(j, 2) += b.x, at(j, 3) += b.y;
-    }
+/// Activation of a thread's FRAGMENTS fragments of 8 columns. `at(j, e)` is value e of fragment j (columns 2t, 2t + 1 of row g, then of row
+/// g + 8). After GEGLU the first half of the fragments holds the result.
+template <int FRAGMENTS, typename At> DEVICE void activate_all(int activation, At &&at) {
     if (activation == GEGLU) {
 #pragma unroll
         for (int j = 0; j < FRAGMENTS / 2; j++) {
@@ -93,6 +96,28 @@ template <int FRAGMENTS, typename At, typename Bias> DEVICE void finish(int acti
             for (int e = 0; e < 4; e++) at(j, e) = activate(at(j, e), activation);
         }
     }
+}
+
+/// Bias, the two columns' of fragment j by `bias(j)`, and activation.
+template <int FRAGMENTS, typename At, typename Bias> DEVICE void finish(int activation, At &&at, Bias &&bias) {
+#pragma unroll
+    for (int j = 0; j < FRAGMENTS; j++) {
+        const float2 b = bias(j);
+        at(j, 0) += b.x, at(j, 1) += b.y, at(j, 2) += b.x, at(j, 3) += b.y;
+    }
+    activate_all<FRAGMENTS>(activation, at);
+}
+
+/// The same after the columns' factors; one rounding for factor and bias, on purpose: every tile must give the same bits.
+template <int FRAGMENTS, typename At, typename Scale, typename Bias>
+DEVICE void finish_scaled(int activation, At &&at, Scale &&scale, Bias &&bias) {
+#pragma unroll
+    for (int j = 0; j < FRAGMENTS; j++) {
+        const float2 s = scale(j), b = bias(j);
+        at(j, 0) = fmaf(at(j, 0), s.x, b.x), at(j, 1) = fmaf(at(j, 1), s.y, b.y);
+        at(j, 2) = fmaf(at(j, 2), s.x, b.x), at(j, 3) = fmaf(at(j, 3), s.y, b.y);
+    }
+    activate_all<FRAGMENTS>(activation, at);
 }
 
 /// Rounds a fragment's pair into its place in the staging; the residual lies there before.
@@ -144,21 +169,56 @@ template <typename T, int COLUMNS> struct Staging {
                          });
     }
 
+    /// The first `count` of a piece's values, in one access if `aligned` and all 8.
+    static DEVICE void store_piece(T *y, size_t offset, const uint4 &piece, bool aligned, int count) {
+        if (aligned && count >= 8) {
+            *reinterpret_cast<uint4 *>(y + offset) = piece;
+            return;
+        }
+        const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            if (e < count) *reinterpret_cast<uint16_t *>(y + offset + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
+        }
+    }
+
+    /// The same times `inverse` into e4m3.
+    static DEVICE void store_piece(e4m3 *y, size_t offset, const uint4 &piece, float inverse, bool aligned, int count) {
+        float x[8];
+        unpack<T>(piece, x);
+#pragma unroll
+        for (int e = 0; e < 8; e++) x[e] *= inverse;
+        if (aligned && count >= 8) {
+            ::store(y + offset, x);
+            return;
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            if (e < count) y[offset + e] = from_f32<e4m3>(x[e]);
+        }
+    }
+
     /// The rows into y.
     template <int CHUNKS>
     static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width, int thread,
                             int threads) {
         const bool aligned = width % 8 == 0;
         for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
+            store_piece(end.y, offset, load_shared_x4(here), aligned, count);
+        });
+    }
+
+    /// The rows into y, or times its factor into y of e4m3. (One loop: two cost the Hopper kernels more registers than there are.)
+    template <int CHUNKS>
+    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Quantized &by, const Size &of, int first,
+                             int width, int thread, int threads) {
+        const bool aligned = width % 8 == 0;
+        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
             const uint4 piece = load_shared_x4(here);
-            if (aligned && count >= 8) {
-                *reinterpret_cast<uint4 *>(end.y + offset) = piece;
-                return;
-            }
-            const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                if (e < count) *reinterpret_cast<uint16_t *>(end.y + offset + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
+            if (by.y == nullptr) {
+                store_piece(end.y, offset, piece, aligned, count);
+            } else {
+                store_piece(by.y, offset, piece, by.inverse, aligned, count);
             }
         });
     }

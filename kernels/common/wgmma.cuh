@@ -1,7 +1,10 @@
 // wgmma m64nNk16, bf16 or f16 inputs, f32 accumulators, N = 8 … 256: a from shared memory (`wgmma_ss`) or registers (`wgmma_rs`), b from
-// shared memory, both operands K-major or MN-major. Included by sm90.cuh, which explains the use.
+// shared memory, both operands K-major or MN-major. m64nNk32 of e4m3: both from shared memory, K-major, the same bytes as 16 of 16 bits.
+// Included by sm90.cuh, which explains the use.
 #pragma once
 #include <type_traits>
+
+struct e4m3;
 
 // Names and constraints of accumulators 8i … 8i+7.
 #define WGMMA_NAMES_1 "%0, %1, %2, %3"
@@ -48,6 +51,13 @@
                  : WGMMA_REGS_##EIGHTS                                                                                                 \
                  : "l"(a), "l"(b), "r"(accumulate), "n"(int(MAJOR_A)), "n"(int(MAJOR_B))                                               \
                  : "memory")
+#define WGMMA_SS_E4M3(COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                             \
+    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k32.f32.e4m3.e4m3 {" WGMMA_NAMES_##EIGHTS "}, " A ", " B                \
+                 ", accumulate, 1, 1;\n\t}"                                                                                            \
+                 : WGMMA_REGS_##EIGHTS                                                                                                 \
+                 : "l"(a), "l"(b), "r"(accumulate)                                                                                     \
+                 : "memory")
 #define WGMMA_RS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_B)                                                                  \
     asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
                  "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, {" A "}, " B      \
@@ -62,7 +72,13 @@
         static_assert(std::is_same_v<T, f16>, "bf16 or f16");                                                                          \
         WGMMA("f16", __VA_ARGS__);                                                                                                     \
     }
-#define WGMMA_SS(...) WGMMA_BY_TYPE(WGMMA_SS_OF, __VA_ARGS__)
+#define WGMMA_SS(...)                                                                                                                  \
+    if constexpr (std::is_same_v<T, e4m3>) {                                                                                           \
+        static_assert(MAJOR_A == K_MAJOR && MAJOR_B == K_MAJOR, "8-bit operands are K-major");                                         \
+        WGMMA_SS_E4M3(__VA_ARGS__);                                                                                                    \
+    } else {                                                                                                                           \
+        WGMMA_BY_TYPE(WGMMA_SS_OF, __VA_ARGS__)                                                                                        \
+    }
 #define WGMMA_RS(...) WGMMA_BY_TYPE(WGMMA_RS_OF, __VA_ARGS__)
 
 /// d (+)= a·b with both operands in shared memory; `accumulate` = 0 overwrites d.
@@ -147,4 +163,5 @@ DEVICE void wgmma_rs(float (&d)[COLUMNS / 2], const uint32_t (&a)[4], uint64_t b
 #undef WGMMA_RS
 #undef WGMMA_BY_TYPE
 #undef WGMMA_SS_OF
+#undef WGMMA_SS_E4M3
 #undef WGMMA_RS_OF

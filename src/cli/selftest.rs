@@ -80,17 +80,24 @@ fn check(args: &Args, ordinal: usize) -> Result<()> {
     let (major, minor) = gpu.capability();
     println!("{}, compute capability {major}.{minor}, {} multiprocessors", gpu.name(), gpu.sms());
     let options = Options { filter: args.filter.clone(), seed: args.seed, full: !args.quick };
-    let mut failed = 0;
-    let count = run(&gpu, &options, |outcome| match &outcome.result {
-        Ok(()) => println!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
-        Err(e) => {
+    let (mut failed, mut skipped) = (0, 0);
+    let count = run(&gpu, &options, |outcome| match (&outcome.result, outcome.skipped) {
+        (Ok(()), Some(why)) => {
+            skipped += 1;
+            println!("-     {:<18} {:<48} {why}", outcome.op, outcome.check);
+        }
+        (Ok(()), None) => println!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
+        (Err(e), _) => {
             failed += 1;
             println!("FAIL  {:<18} {:<48} {:>7.2} s\n      {e}", outcome.op, outcome.check, outcome.seconds);
         }
     });
     match (count, failed) {
         (0, _) => bail!(Usage, "selftest {}: no check has that name", args.filter.as_deref().unwrap_or_default()),
-        (_, 0) => println!("{count} checks passed (seed {})", args.seed),
+        (_, 0) => {
+            let rest = if skipped > 0 { format!(", {skipped} do not apply to this card") } else { String::new() };
+            println!("{} checks passed{rest} (seed {})", count - skipped, args.seed);
+        }
         _ => bail!(
             Failed,
             "{failed} of {count} checks failed; run again with --seed {} and report the lines above",

@@ -1,5 +1,6 @@
 //! What a check is given: a device, inputs that depend on the seed and their name only, and comparisons.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use half::bf16;
@@ -51,11 +52,12 @@ pub struct Case {
     gpu: Gpu,
     seed: u64,
     full: bool,
+    skipped: Cell<Option<&'static str>>,
 }
 
 impl Case {
     pub(super) fn new(gpu: Gpu, seed: u64, full: bool) -> Self {
-        Self { gpu, seed, full }
+        Self { gpu, seed, full, skipped: Cell::new(None) }
     }
 
     pub fn gpu(&self) -> &Gpu {
@@ -64,6 +66,19 @@ impl Case {
 
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Whether the card has e4m3; a check of it then ends without a verdict, and the report says so.
+    pub fn has_e4m3(&self) -> bool {
+        if !self.gpu.has_e4m3() {
+            self.skipped.set(Some("needs compute capability 8.9"));
+        }
+        self.gpu.has_e4m3()
+    }
+
+    /// Why the check did not apply.
+    pub(super) fn skipped(&self) -> Option<&'static str> {
+        self.skipped.get()
     }
 
     /// Whether shapes too large for the simulator are wanted.

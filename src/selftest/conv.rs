@@ -26,24 +26,24 @@ pub const CHECKS: &[Check] = &[
 
 /// A layer with everything its epilogue does.
 #[derive(Clone, Debug)]
-struct Layer {
-    shape: Shape,
+pub(super) struct Layer {
+    pub(super) shape: Shape,
     /// Images each source holds; fewer than n repeat.
-    rows: Vec<usize>,
+    pub(super) rows: Vec<usize>,
     /// Rows of the bias table and the one to take; 0: a vector.
-    table: (usize, usize),
-    bias: bool,
-    activation: Activation,
+    pub(super) table: (usize, usize),
+    pub(super) bias: bool,
+    pub(super) activation: Activation,
     /// Images of the residual; 0: none.
-    residual: usize,
-    moments: bool,
+    pub(super) residual: usize,
+    pub(super) moments: bool,
     /// Weights packed for twofold enlargement too.
-    doubling: bool,
+    pub(super) doubling: bool,
 }
 
 impl Layer {
     /// With a bias, sources of n images.
-    fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: Shape) -> Self {
         let rows = vec![shape.n; shape.segments.len()];
         Self {
             shape,
@@ -57,23 +57,23 @@ impl Layer {
         }
     }
 
-    fn moments(self) -> Self {
+    pub(super) fn moments(self) -> Self {
         Self { moments: true, ..self }
     }
 
-    fn residual(self, rows: usize) -> Self {
+    pub(super) fn residual(self, rows: usize) -> Self {
         Self { residual: rows, ..self }
     }
 
-    fn rows(self, rows: &[usize]) -> Self {
+    pub(super) fn rows(self, rows: &[usize]) -> Self {
         Self { rows: rows.to_vec(), ..self }
     }
 
-    fn table(self, rows: usize, row: usize) -> Self {
+    pub(super) fn table(self, rows: usize, row: usize) -> Self {
         Self { table: (rows, row), ..self }
     }
 
-    fn activated(self, activation: Activation) -> Self {
+    pub(super) fn activated(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
@@ -81,16 +81,48 @@ impl Layer {
         Self { doubling: true, ..self }
     }
 
-    fn gated(&self) -> bool {
+    pub(super) fn gated(&self) -> bool {
         self.activation == Activation::Geglu
     }
 
     /// Columns of y.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         if self.gated() { self.shape.outputs / 2 } else { self.shape.outputs }
     }
 
-    fn y_len(&self) -> usize {
+    /// Rows of outputs after the activation.
+    pub(super) fn activate(&self, mut sums: Vec<f32>) -> Vec<f32> {
+        match self.activation {
+            Activation::None => {}
+            Activation::Geglu => {
+                let mut half = vec![0.0; sums.len() / 2];
+                activation::geglu(&mut half, &sums, self.shape.outputs / 2);
+                return half;
+            }
+            Activation::Silu => activation::silu(&mut sums),
+            Activation::Gelu => activation::gelu(&mut sums),
+            Activation::QuickGelu => activation::quick_gelu(&mut sums),
+        }
+        sums
+    }
+
+    /// The rows of a table of biases as kernels read them, three more columns on either side of each.
+    pub(super) fn pack_biases(&self, table: &[f32]) -> Vec<f32> {
+        let gap = vec![f32::NAN; if self.table.0 > 0 { 3 } else { 0 }];
+        let rows = table.chunks_exact(self.shape.outputs);
+        rows.flat_map(|bias| [&gap[..], &pack_bias(bias, self.gated()), &gap].concat()).collect()
+    }
+
+    /// The bias of [`Self::pack_biases`].
+    pub(super) fn bias(&self, packed: Option<View<f32>>, step: View<u32>) -> Bias {
+        match packed {
+            None => Bias::None,
+            Some(bias) if self.table.0 == 0 => Bias::Vector(bias),
+            Some(table) => Bias::Table { table, stride: self.shape.outputs + 6, offset: 3, step },
+        }
+    }
+
+    pub(super) fn y_len(&self) -> usize {
         self.shape.n * self.shape.pixels() * self.width()
     }
 }
@@ -218,29 +250,10 @@ impl<T: Half> Inputs<T> {
             let bias = &table[row * outputs..(row + 1) * outputs];
             want.chunks_exact_mut(outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
         }
-        let want = match layer.activation {
-            Activation::None => want,
-            Activation::Geglu => {
-                let mut half = vec![0.0; want.len() / 2];
-                activation::geglu(&mut half, &want, outputs / 2);
-                half
-            }
-            Activation::Silu => with(want, activation::silu),
-            Activation::Gelu => with(want, activation::gelu),
-            Activation::QuickGelu => with(want, activation::quick_gelu),
-        };
+        let want = layer.activate(want);
         let mut this = Self { sources, w, bias: None, step: case.gpu().upload(&[row as u32])?, residual: None, want };
         if layer.bias {
-            // Three more columns on either side of a table's rows.
-            let pad = if layer.table.0 > 0 { 3 } else { 0 };
-            let padded: Vec<f32> = table
-                .chunks_exact(outputs)
-                .flat_map(|bias| {
-                    let gap = vec![f32::NAN; pad];
-                    [gap.clone(), pack_bias(bias, layer.gated()), gap].concat()
-                })
-                .collect();
-            this.bias = Some(case.f32(&padded)?);
+            this.bias = Some(case.f32(&layer.pack_biases(&table))?);
         }
         if layer.residual > 0 {
             let len = layer.residual * pixels * layer.width();
@@ -256,21 +269,10 @@ impl<T: Half> Inputs<T> {
     }
 
     fn epilogue(&self, layer: &Layer, moments: Option<View<f32>>) -> Epilogue<T> {
-        let bias = match &self.bias {
-            None => Bias::None,
-            Some(bias) if layer.table.0 == 0 => Bias::Vector(bias.view()),
-            Some(table) => {
-                Bias::Table { table: table.view(), stride: layer.shape.outputs + 6, offset: 3, step: self.step.view() }
-            }
-        };
+        let bias = layer.bias(self.bias.as_ref().map(Owned::view), self.step.view());
         let residual = self.residual.as_ref().map(|x| Source { x: x.view(), rows: layer.residual });
         Epilogue { bias, activation: layer.activation, residual, moments }
     }
-}
-
-fn with(mut x: Vec<f32>, f: fn(&mut [f32])) -> Vec<f32> {
-    f(&mut x);
-    x
 }
 
 /// y and moments (none: empty) of a layer by one variant.
@@ -292,7 +294,7 @@ fn run<T: Half>(
 }
 
 /// Sums and sums of squares per image, run and channel.
-fn sums(y: &[f32], layer: &Layer) -> Vec<f32> {
+pub(super) fn sums(y: &[f32], layer: &Layer) -> Vec<f32> {
     let (pixels, width) = (layer.shape.pixels(), layer.width());
     let mut all = Vec::new();
     for image in y.chunks_exact(pixels * width) {

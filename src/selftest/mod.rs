@@ -8,6 +8,7 @@ mod case;
 mod contrastive;
 mod conv;
 mod cross_entropy;
+mod e4m3;
 mod embed;
 mod gemm;
 mod groupnorm;
@@ -43,6 +44,7 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("contrastive", contrastive::CHECKS),
     ("conv", conv::CHECKS),
     ("cross_entropy", cross_entropy::CHECKS),
+    ("e4m3", e4m3::CHECKS),
     ("embed", embed::CHECKS),
     ("gemm", gemm::CHECKS),
     ("groupnorm", groupnorm::CHECKS),
@@ -73,6 +75,8 @@ pub struct Outcome {
     pub op: &'static str,
     pub check: &'static str,
     pub seconds: f64,
+    /// Why the check does not apply to this card.
+    pub skipped: Option<&'static str>,
     pub result: Result<()>,
 }
 
@@ -85,7 +89,8 @@ pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usiz
             let started = std::time::Instant::now();
             let case = Case::new(gpu.clone(), options.seed, options.full);
             let result = (check.run)(&case).and_then(|()| gpu.synchronize());
-            each(&Outcome { op, check: check.name, seconds: started.elapsed().as_secs_f64(), result });
+            let (seconds, skipped) = (started.elapsed().as_secs_f64(), case.skipped());
+            each(&Outcome { op, check: check.name, seconds, skipped, result });
             count += 1;
         }
     }

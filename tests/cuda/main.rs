@@ -13,6 +13,12 @@ mod train;
 
 use support::{Model, selftest};
 
+/// What only Ada, Hopper and newer have, on Ada, and what it runs of the rest.
+#[test]
+fn e4m3_on_ada() {
+    selftest("e4m3", Model::Rtx4090);
+}
+
 macro_rules! ops {
     ($($op:ident),* $(,)?) => {
         $(
@@ -40,6 +46,7 @@ ops! {
     contrastive,
     conv,
     cross_entropy,
+    e4m3,
     embed,
     gemm,
     groupnorm,

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 pub enum Model {
     H200,
     A100,
+    Rtx4090,
 }
 
 impl Model {
@@ -18,6 +19,7 @@ impl Model {
         match self {
             Self::H200 => "h200",
             Self::A100 => "a100",
+            Self::Rtx4090 => "rtx4090",
         }
     }
 }
@@ -67,7 +69,11 @@ pub fn selftest(op: &str, model: Model) {
     if !has_kernels() {
         return;
     }
-    let seed = if matches!(model, Model::H200) { "1" } else { "2" };
+    let seed = match model {
+        Model::H200 => "1",
+        Model::A100 => "2",
+        Model::Rtx4090 => "3",
+    };
     let mut command = stablerep(model, &["selftest", op, "--quick", "--seed", seed]);
     if std::env::var_os("CUDA_SIM_SEED").is_none() {
         command.env("CUDA_SIM_SEED", seed);

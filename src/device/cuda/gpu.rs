@@ -145,6 +145,20 @@ impl Gpu {
         self.0.capability >= (8, 9)
     }
 
+    /// # Errors
+    /// Device error where [`Gpu::has_e4m3`] is false.
+    pub fn needs_e4m3(&self) -> Result<()> {
+        let (major, minor) = self.0.capability;
+        if !self.has_e4m3() {
+            bail!(
+                Device,
+                "{} has compute capability {major}.{minor}: e4m3 needs 8.9 (Ada), 9.0 (Hopper) or newer; use f16 or bf16",
+                self.name()
+            );
+        }
+        Ok(())
+    }
+
     /// Streaming multiprocessors.
     pub fn sms(&self) -> u32 {
         self.0.sms

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cudarc::driver::sys::{self, CUresult};
 
 use super::driver::check;
+use crate::bail;
 use crate::error::{Error, Result};
 
 /// The compiled forms of one `kernels/<stem>.cu`, by file suffix (`sm_80.cubin`, `sm_90a.ptx`, …).
@@ -22,7 +23,6 @@ impl Images {
     /// # Errors
     /// Device error if no form loads.
     pub(super) fn load(&self, capability: (i32, i32)) -> Result<sys::CUmodule> {
-        let hopper = capability == (9, 0);
         let exact = match capability {
             (8, 0) => "sm_80.cubin",
             (8, 9) => "sm_89.cubin",
@@ -30,7 +30,22 @@ impl Images {
             (9, 0) => "sm_90a.cubin",
             _ => "",
         };
-        let ptx = if hopper { "sm_90a.ptx" } else { "sm_80.ptx" };
+        // A file has PTX for all cards or for those from 8.9 on, and for Hopper its own; cards newer than that compile the older forms.
+        let forms = [
+            ("sm_90a.ptx", capability == (9, 0)),
+            ("sm_89.ptx", capability >= (8, 9)),
+            ("sm_80.ptx", capability >= (8, 0)),
+        ];
+        let mut usable = forms.into_iter().filter(|(_, fits)| *fits);
+        let Some((ptx, text)) = usable.find_map(|(ptx, _)| Some((ptx, self.file(ptx)?))) else {
+            bail!(
+                Device,
+                "kernels/{}.cu has no code for compute capability {}.{}",
+                self.stem,
+                capability.0,
+                capability.1
+            );
+        };
         if let Some(folder) = std::env::var_os("STABLEREP_KERNELS") {
             let path = PathBuf::from(folder).join(format!("{}.{ptx}", self.stem));
             if path.exists() {
@@ -48,12 +63,6 @@ impl Images {
                 other => check(other, &format!("load kernels/{}.cu ({exact})", self.stem))?,
             }
         }
-        let text = self.file(ptx).ok_or_else(|| {
-            Error::Device(format!(
-                "kernels/{}.cu has no code for compute capability {}.{}",
-                self.stem, capability.0, capability.1
-            ))
-        })?;
         self.load_ptx(text)
     }
 

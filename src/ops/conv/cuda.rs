@@ -103,7 +103,7 @@ impl Variant {
 
     /// The same of a product of e4m3.
     pub fn all_e4m3(gpu: &Gpu, shape: &Shape) -> Vec<Self> {
-        Self::both(gpu, Tile::all_e4m3(shape.by(16)), hopper::fits::<E4m3>(shape))
+        Self::both(gpu, Tile::all_e4m3(gpu, shape.by(16)), hopper::fits::<E4m3>(shape))
     }
 
     fn both(gpu: &Gpu, tiles: impl Iterator<Item = Tile>, fits: bool) -> Vec<Self> {

@@ -1,9 +1,9 @@
-//! Launches of `kernels/groupnorm.cu`.
+//! Launches of `kernels/groupnorm.cu` and `kernels/groupnorm_sm89.cu`.
 //!
 //! Statistics travel as *moments*, `[N, runs, C, 2]` f32: sum and sum of squares of every channel over runs of [`RUN`] pixels of one
 //! image. A convolution writes them with its output; [`moments`] makes them of a tensor that nothing wrote them for.
 
-use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, by_type, kernels};
+use crate::device::cuda::{E4m3, Element, Gpu, Half, Launch, View, by_type, kernels};
 use crate::error::Result;
 
 /// Pixels of one image behind one pair of moments.
@@ -126,18 +126,8 @@ pub fn apply<T: Half>(
     n: usize,
     pixels: usize,
 ) -> Result<()> {
-    let (a, b) = pair(parts);
-    let channels = a.2 + b.map_or(0, |b| b.2);
-    check(n, pixels, &parts.iter().map(|part| part.2).collect::<Vec<_>>());
-    assert!(y.len() == n * pixels * channels && table.len() == table_len(n, channels), "groupnorm: y, table");
-    assert!(y.is_aligned(16) && table.is_aligned(16), "groupnorm: addresses of y and table");
-    for &(x, rows, c) in parts {
-        assert!(rows > 0 && x.len() == rows * pixels * c && x.is_aligned(16), "groupnorm: x of {rows} rows");
-    }
-    let at = plan(n, pixels, channels);
-    let (b, rows_b, channels_b) = b.map_or((None, 1, 0), |(b, rows, c)| (Some(b), rows as u32, c as u32));
-    let (a, rows_a, channels_a) = (a.0, a.1 as u32, a.2 as u32);
-    let pixels = pixels as u32;
+    let Application { at, a, rows_a, channels_a, b, rows_b, channels_b, pixels } =
+        Application::new(y, 16, parts, table, n, pixels);
     macro_rules! launch {
         ($f16:ident | $bf16:ident) => {
             by_type!(T, $f16 | $bf16, (gpu, at, y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels))
@@ -165,8 +155,49 @@ pub fn apply_e4m3<T: Half>(
     n: usize,
     pixels: usize,
 ) -> Result<()> {
-    let _ = (gpu, y, inverse, parts, table, silu, n, pixels);
-    crate::bail!(Device, "e4m3: not built yet")
+    gpu.needs_e4m3()?;
+    let Application { at, a, rows_a, channels_a, b, rows_b, channels_b, pixels } =
+        Application::new(y, 8, parts, table, n, pixels);
+    #[rustfmt::skip]
+    macro_rules! launch {
+        ($f16:ident | $bf16:ident) => {
+            by_type!(T, $f16 | $bf16, (gpu, at, y, inverse, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels))
+        };
+    }
+    if silu {
+        launch!(groupnorm_e4m3_silu_f16 | groupnorm_e4m3_silu_bf16)
+    } else {
+        launch!(groupnorm_e4m3_apply_f16 | groupnorm_e4m3_apply_bf16)
+    }
+}
+
+/// What both applications' kernels take besides y and the table, checked.
+struct Application<T> {
+    at: Launch,
+    a: View<T>,
+    rows_a: u32,
+    channels_a: u32,
+    b: Option<View<T>>,
+    rows_b: u32,
+    channels_b: u32,
+    pixels: u32,
+}
+
+impl<T: Half> Application<T> {
+    /// `piece`: bytes that y is written in.
+    fn new<Y: Element>(y: View<Y>, piece: u64, parts: &[Part<T>], table: View<f32>, n: usize, pixels: usize) -> Self {
+        let (a, b) = pair(parts);
+        let channels = a.2 + b.map_or(0, |b| b.2);
+        check(n, pixels, &parts.iter().map(|part| part.2).collect::<Vec<_>>());
+        assert!(y.len() == n * pixels * channels && table.len() == table_len(n, channels), "groupnorm: y, table");
+        assert!(y.is_aligned(piece) && table.is_aligned(16), "groupnorm: addresses of y and table");
+        for &(x, rows, c) in parts {
+            assert!(rows > 0 && x.len() == rows * pixels * c && x.is_aligned(16), "groupnorm: x of {rows} rows");
+        }
+        let (b, rows_b, channels_b) = b.map_or((None, 1, 0), |(b, rows, c)| (Some(b), rows as u32, c as u32));
+        let (a, rows_a, channels_a) = (a.0, a.1 as u32, a.2 as u32);
+        Self { at: plan(n, pixels, channels), a, rows_a, channels_a, b, rows_b, channels_b, pixels: pixels as u32 }
+    }
 }
 
 #[cfg(test)]

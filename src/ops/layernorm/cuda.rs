@@ -1,4 +1,4 @@
-//! Launches of `kernels/layernorm.cu`.
+//! Launches of `kernels/layernorm.cu` and `kernels/layernorm_sm89.cu`.
 
 use half::bf16;
 
@@ -245,8 +245,56 @@ pub fn infer_e4m3<T: Half>(
     rows: usize,
     d: usize,
 ) -> Result<()> {
-    let _ = (gpu, y, inverse, x, gamma, beta, eps, rows, d);
-    crate::bail!(Device, "e4m3: not built yet")
+    gpu.needs_e4m3()?;
+    let shape = Shape::dense(rows, d);
+    shape.check();
+    assert!(x.len() == rows * d && y.len() == rows * d, "layernorm: {shape:?}");
+    assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
+    let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
+    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST_INFERENCE, &addresses), shape.plan());
+    let (rows, d) = (rows as u32, d as u32);
+    macro_rules! launch {
+        ([$($number:literal => $kernel:ident),+ $(,)?], $any:ident) => {
+            match vectors {
+                Some(vectors) => {
+                    by_vectors!(vectors, [$($number => $kernel),+](gpu, at, y, inverse, x, gamma, beta, rows, d, eps))
+                }
+                None => kernels::$any(gpu, at, y, inverse, x, gamma, beta, rows, d, eps),
+            }
+        };
+    }
+    match T::DTYPE {
+        DType::F16 => launch!(
+            [
+                1 => layernorm_e4m3_rows1_f16,
+                2 => layernorm_e4m3_rows2_f16,
+                3 => layernorm_e4m3_rows3_f16,
+                4 => layernorm_e4m3_rows4_f16,
+                5 => layernorm_e4m3_rows5_f16,
+                6 => layernorm_e4m3_rows6_f16,
+                7 => layernorm_e4m3_rows7_f16,
+                8 => layernorm_e4m3_rows8_f16,
+                9 => layernorm_e4m3_rows9_f16,
+                10 => layernorm_e4m3_rows10_f16,
+            ],
+            layernorm_e4m3_any_f16
+        ),
+        DType::Bf16 => launch!(
+            [
+                1 => layernorm_e4m3_rows1_bf16,
+                2 => layernorm_e4m3_rows2_bf16,
+                3 => layernorm_e4m3_rows3_bf16,
+                4 => layernorm_e4m3_rows4_bf16,
+                5 => layernorm_e4m3_rows5_bf16,
+                6 => layernorm_e4m3_rows6_bf16,
+                7 => layernorm_e4m3_rows7_bf16,
+                8 => layernorm_e4m3_rows8_bf16,
+                9 => layernorm_e4m3_rows9_bf16,
+                10 => layernorm_e4m3_rows10_bf16,
+            ],
+            layernorm_e4m3_any_bf16
+        ),
+    }
 }
 
 /// f32 values that [`backward`] needs as scratch.

@@ -2,10 +2,10 @@
 
 use half::bf16;
 
-use crate::device::cuda::{Element, Gpu, Half, Launch, View, kernels};
+use crate::device::cuda::{Element, Gpu, Half, Launch, View, by_type, kernels};
 use crate::error::Result;
 
-/// Values per block of [`sum_of_squares`] and [`find_not_finite`].
+/// Values per block of [`sum_of_squares`], [`find_not_finite`] and [`absmax`].
 const PIECE: usize = 1 << 15;
 
 /// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs, cols]`.
@@ -86,6 +86,13 @@ pub fn find_not_finite<T: Number>(gpu: &Gpu, flag: View<u32>, x: View<T>) -> Res
 /// If `slot` is not one value.
 pub fn absmax<T: Half>(gpu: &Gpu, slot: View<f32>, x: View<T>) -> Result<()> {
     assert_eq!(slot.len(), 1, "slot");
-    let _ = (gpu, x);
-    crate::bail!(Device, "absmax: not built yet")
+    if x.is_empty() {
+        return Ok(());
+    }
+    let (at, len) = (Launch::new(x.len().div_ceil(PIECE), 256), x.len() as u64);
+    if x.is_aligned(16) {
+        by_type!(T, reduce_absmax_x8_f16 | reduce_absmax_x8_bf16, (gpu, at, slot, x, len))
+    } else {
+        by_type!(T, reduce_absmax_x1_f16 | reduce_absmax_x1_bf16, (gpu, at, slot, x, len))
+    }
 }

@@ -3,7 +3,7 @@
 /// What the simulated card is and how much of everything it has.
 #[derive(Debug, Clone)]
 pub struct DeviceModel {
-    /// Compute capability times ten: 80 or 90.
+    /// Compute capability times ten: 80, 89 or 90.
     pub sm: u32,
     pub name: &'static str,
     /// Streaming multiprocessors.
@@ -72,6 +72,25 @@ impl DeviceModel {
         }
     }
 
+    /// NVIDIA GeForce RTX 4090.
+    pub fn rtx4090() -> Self {
+        Self {
+            sm: 89,
+            name: "NVIDIA GeForce RTX 4090 (simulated)",
+            sms: 128,
+            shared_per_block_optin: 99 << 10,
+            shared_per_sm: 100 << 10,
+            max_threads_per_sm: 1536,
+            max_blocks_per_sm: 24,
+            total_memory: 24 << 30,
+            l2_bytes: 72 << 20,
+            clock_khz: 2_520_000,
+            memory_clock_khz: 10_501_000,
+            memory_bus_bits: 384,
+            ..Self::a100()
+        }
+    }
+
     /// NVIDIA T4: older than what kernels for 8.0 run on, to see how programs refuse it.
     pub fn t4() -> Self {
         Self {
@@ -91,7 +110,7 @@ impl DeviceModel {
         }
     }
 
-    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, `a100` or `t4`).
+    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, `a100`, `rtx4090` or `t4`).
     ///
     /// # Errors
     /// The unknown name, with those that are known.
@@ -99,8 +118,9 @@ impl DeviceModel {
         match std::env::var("CUDA_SIM_DEVICE").as_deref() {
             Err(_) | Ok("" | "h200") => Ok(Self::h200()),
             Ok("a100") => Ok(Self::a100()),
+            Ok("rtx4090") => Ok(Self::rtx4090()),
             Ok("t4") => Ok(Self::t4()),
-            Ok(other) => Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200, a100 and t4")),
+            Ok(other) => Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200, a100, rtx4090 and t4")),
         }
     }
 }

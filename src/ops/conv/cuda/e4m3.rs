@@ -5,8 +5,7 @@
 //! multiplied by s_x·s_w, and everything after is what [`forward`](super::forward) does. So results differ from it by the operands' rounding
 //! (2⁻⁴ of each at most) alone.
 
-use super::{Epilogue, Output, Product, Shape, Source, Taps, Tile, Variant};
-use crate::bail;
+use super::{Epilogue, Output, Product, Shape, Source, Taps, Tile, Variant, hopper, portable};
 use crate::device::cuda::{E4m3, Gpu, Half, View};
 use crate::error::Result;
 
@@ -61,21 +60,26 @@ pub fn forward_e4m3_by<T: Half>(
         Stored::E4m3 { y, inverse } => Output::E4m3(y, inverse),
     };
     let product = Product::new(y, &[x], w.w, epilogue, shape);
-    if !gpu.has_e4m3() {
-        let (major, minor) = gpu.capability();
-        bail!(
-            Device,
-            "{} has compute capability {major}.{minor}: e4m3 needs 8.9 (Ada), 9.0 (Hopper) or newer",
-            gpu.name()
-        );
-    }
+    gpu.needs_e4m3()?;
     if product.shape.n == 0 || product.shape.pixels() == 0 {
         return Ok(());
     }
-    let tiles = Tile::all_e4m3(product.shape.by(16));
-    let variant = variant.unwrap_or_else(|| Variant::choose(gpu, &product, tiles));
-    let inverse = if let Output::E4m3(_, inverse) = product.y { inverse } else { 1.0 };
-    bail!(Device, "e4m3: {variant:?} is not built yet ({inverse})")
+    let tiles = Tile::all_e4m3(gpu, product.shape.by(16));
+    match variant.unwrap_or_else(|| Variant::choose(gpu, &product, tiles)) {
+        Variant::Portable(tile) => portable::product_e4m3(gpu, &product, w.scales, tile),
+        Variant::Hopper(schedule, sms) => hopper::product_e4m3(gpu, &product, w.scales, schedule, sms),
+    }
+}
+
+impl<T: Half> Product<E4m3, T> {
+    /// y of T, or y of e4m3 and its factor.
+    pub(super) fn destination(&self) -> (Option<View<T>>, Option<View<E4m3>>, f32) {
+        match self.y {
+            Output::Half(y) => (Some(y), None, 1.0),
+            Output::E4m3(y, inverse) => (None, Some(y), inverse),
+            Output::F32(_) => panic!("conv: e4m3 into f32"),
+        }
+    }
 }
 
 /// [`forward_e4m3_by`] the fastest variant.

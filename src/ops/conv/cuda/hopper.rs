@@ -1,7 +1,7 @@
-//! Plans and launches of `kernels/conv_sm90.cu`.
+//! Plans and launches of `kernels/conv_sm90.cu` and `kernels/conv_e4m3_sm90.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
-use crate::device::cuda::{Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, by_type};
+use crate::device::cuda::{E4m3, Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, View, by_type};
 use crate::error::Result;
 
 const THREADS: u32 = 384;
@@ -31,11 +31,14 @@ impl Schedule {
         if self.pingpong { SUBTILES } else { 2 * SUBTILES }
     }
 
-    /// Stages, a padded subtile of the output per consumer, a bias per consumer, barriers.
-    fn shared(self) -> usize {
-        let stages = if self.pingpong { 5 } else { 3 };
+    /// Stages, a padded subtile of the output per consumer, a bias per consumer, barriers; with e4m3 operands scales per consumer too.
+    fn shared(self, scaled: bool) -> usize {
+        let (stages, columns) = (if self.pingpong { 5 } else { 3 }, 1 + usize::from(scaled));
         let stage = (self.height() * RUN + self.outputs) * ROW;
-        stages * stage + 2 * RUN * (self.outputs * 2 + 16) + 2 * self.outputs * size_of::<f32>() + 2 * stages * 8
+        stages * stage
+            + 2 * RUN * (self.outputs * 2 + 16)
+            + columns * 2 * self.outputs * size_of::<f32>()
+            + 2 * stages * 8
     }
 
     /// Pairs of tiles.
@@ -44,9 +47,9 @@ impl Schedule {
     }
 
     /// A cluster for every two multiprocessors, each with several pairs of tiles in turn.
-    fn plan(self, grid: Grid, sms: u32) -> Launch {
+    fn plan(self, grid: Grid, sms: u32, scaled: bool) -> Launch {
         let clusters = self.tiles(grid).min((sms as usize / BLOCKS).max(1));
-        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
+        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
     }
 
     /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that of 8), for comparison
@@ -108,16 +111,20 @@ fn map<X: Element>(source: &Source<X>, segment: usize, shape: &Shape) -> Result<
     }
 }
 
+/// The weights in boxes of a row's k × half a tile's outputs.
+fn weights_map<X: Element, T: Half>(w: View<X>, product: &Product<X, T>, schedule: Schedule) -> Result<TensorMap> {
+    let dims = [product.k(), product.phases * product.shape.outputs].map(|n| n as u64);
+    let boxes = [depth::<X>(), schedule.outputs / BLOCKS].map(|n| n as u32);
+    TensorMap::tiled(w, &dims, &[dims[0] * size_of::<X>() as u64], &boxes, Swizzle::B128)
+}
+
 pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, schedule: Schedule, sms: u32) -> Result<()> {
     let Product { shape, y, sources, w, epilogue, .. } = product;
     let Output::Half(y) = *y else { panic!("conv: no Hopper kernel into f32") };
     let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
         Arguments::new(product);
-    let at = schedule.plan(product.grid(), sms);
-    let dims = [product.k(), product.phases * shape.outputs].map(|n| n as u64);
-    let half = (schedule.outputs / BLOCKS) as u32;
-    let w =
-        TensorMap::tiled(*w, &dims, &[dims[0] * size_of::<T>() as u64], &[depth::<T>() as u32, half], Swizzle::B128)?;
+    let at = schedule.plan(product.grid(), sms, false);
+    let w = weights_map(*w, product, schedule)?;
     let mut x = [w; 3];
     for (i, (x, source)) in x.iter_mut().zip(sources).enumerate() {
         *x = map(source, i, shape)?;
@@ -141,6 +148,40 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, schedule: Sch
         (160, true) => launch!(conv_sm90_160_pingpong_f16 | conv_sm90_160_pingpong_bf16),
         (_, false) => launch!(conv_sm90_128_cooperative_f16 | conv_sm90_128_cooperative_bf16),
         (_, true) => launch!(conv_sm90_128_pingpong_f16 | conv_sm90_128_pingpong_bf16),
+    }
+}
+
+pub(super) fn product_e4m3<T: Half>(
+    gpu: &Gpu,
+    product: &Product<E4m3, T>,
+    scales: View<f32>,
+    schedule: Schedule,
+    sms: u32,
+) -> Result<()> {
+    let Product { shape, sources, epilogue, .. } = product;
+    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
+        Arguments::new(product);
+    let at = schedule.plan(product.grid(), sms, true);
+    let (w, x) = (weights_map(product.w, product, schedule)?, map(&sources[0], 0, shape)?);
+    let (half, narrow, inverse) = product.destination();
+    let residual = epilogue.residual.map(|residual| residual.x);
+    let [n, pixels, outputs, out_width, steps] =
+        [shape.n, shape.pixels(), shape.outputs, shape.output().1, steps(product)].map(int);
+    #[rustfmt::skip]
+    macro_rules! launch {
+        ($f16:ident | $bf16:ident) => {
+            by_type!(T, $f16 | $bf16, (
+                gpu, at, &x, &w, half, narrow, inverse, scales, bias, step, residual, moments,
+                channels[0], taps[0], rows[0], n, pixels, outputs, out_width, steps,
+                bias_stride, residual_rows, activation
+            ))
+        };
+    }
+    match (schedule.outputs, schedule.pingpong) {
+        (160, false) => launch!(conv_e4m3_sm90_160_cooperative_f16 | conv_e4m3_sm90_160_cooperative_bf16),
+        (160, true) => launch!(conv_e4m3_sm90_160_pingpong_f16 | conv_e4m3_sm90_160_pingpong_bf16),
+        (_, false) => launch!(conv_e4m3_sm90_128_cooperative_f16 | conv_e4m3_sm90_128_cooperative_bf16),
+        (_, true) => launch!(conv_e4m3_sm90_128_pingpong_f16 | conv_e4m3_sm90_128_pingpong_bf16),
     }
 }
 
@@ -182,6 +223,6 @@ mod tests {
     /// One block's shared memory on Hopper.
     #[test]
     fn blocks_fit() {
-        assert!(Schedule::ALL.iter().all(|schedule| schedule.shared() <= 232_448));
+        assert!(Schedule::ALL.iter().all(|schedule| schedule.shared(true) <= 232_448));
     }
 }

@@ -1,7 +1,7 @@
-//! Plans and launches of `kernels/conv.cu`.
+//! Plans and launches of `kernels/conv.cu` and `kernels/conv_sm89.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, int};
-use crate::device::cuda::{Gpu, Half, Launch, by_type};
+use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, by_type};
 use crate::error::Result;
 
 /// Threads of a block, depth of a stage in k, stages of the ring.
@@ -29,9 +29,10 @@ impl Tile {
         all.filter(move |tile| wide || matches!(tile, Self::Tall | Self::Narrow))
     }
 
-    /// The same over 8 bits.
-    pub(super) fn all_e4m3(wide: bool) -> impl Iterator<Item = Self> {
-        Self::all(wide).filter(|tile| *tile != Self::Narrow)
+    /// The same over 8 bits; on Hopper, which converts them first, the largest needs more registers than there are.
+    pub(super) fn all_e4m3(gpu: &Gpu, wide: bool) -> impl Iterator<Item = Self> {
+        let hopper = gpu.capability() == (9, 0);
+        Self::all(wide).filter(move |tile| *tile != Self::Narrow && !(hopper && *tile == Self::Large))
     }
 
     fn size(self) -> (usize, usize) {
@@ -107,6 +108,38 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, tile: Tile) -
         (Tile::Narrow, true) => launch!(conv_128x16_f16 | conv_128x16_bf16),
         (Tile::Narrow, false) => launch!(conv_128x16_by4_f16 | conv_128x16_by4_bf16),
         (_, false) => launch!(conv_128x64_by4_f16 | conv_128x64_by4_bf16),
+    }
+}
+
+pub(super) fn product_e4m3<T: Half>(
+    gpu: &Gpu,
+    product: &Product<E4m3, T>,
+    scales: View<f32>,
+    tile: Tile,
+) -> Result<()> {
+    let Product { shape, sources, w, epilogue, .. } = product;
+    let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
+        Arguments::new(product);
+    let (half, narrow, inverse) = product.destination();
+    let (residual, x, w) = (epilogue.residual.map(|residual| residual.x), sources[0].x, *w);
+    let [n, pixels, outputs, height, width, k] =
+        [shape.n, shape.pixels(), shape.outputs, shape.height, shape.width, product.k()].map(int);
+    let at = tile.plan(product.grid());
+    #[rustfmt::skip]
+    macro_rules! launch {
+        ($f16:ident | $bf16:ident) => {
+            by_type!(T, $f16 | $bf16, (
+                gpu, at, half, narrow, inverse, w, scales, x, bias, step, residual, moments,
+                channels[0], taps[0], rows[0], n, pixels, outputs, height, width, k,
+                bias_stride, residual_rows, activation
+            ))
+        };
+    }
+    match (tile, shape.by(16)) {
+        (Tile::Large, true) => launch!(conv_sm89_128x128_f16 | conv_sm89_128x128_bf16),
+        (Tile::Small, true) => launch!(conv_sm89_64x64_f16 | conv_sm89_64x64_bf16),
+        (_, true) => launch!(conv_sm89_128x64_f16 | conv_sm89_128x64_bf16),
+        (_, false) => launch!(conv_sm89_128x64_by8_f16 | conv_sm89_128x64_by8_bf16),
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! | variable | default | |
 //! |---|---|---|
-//! | `CUDA_SIM_DEVICE` | `h200` | `h200`, `a100`, `t4`, or `none` for a machine without a card |
+//! | `CUDA_SIM_DEVICE` | `h200` | `h200`, `a100`, `rtx4090`, `t4`, or `none` for a machine without a card |
 //! | `CUDA_SIM_MEMORY` | 2 GiB | device memory, bytes |
 //! | `CUDA_SIM_DRIVER_VERSION` | 13000 | answer of `cuDriverGetVersion`; older ones refuse newer PTX |
 //! | `CUDA_SIM_SEED` | 0 | order of warps, landing of copies, lag of streams, order of graph nodes |
