@@ -1,4 +1,15 @@
 //! `stablerep bench`: how fast this machine does the work. On the simulated driver, which knows no time, launches and bytes are counted.
 
+#[cfg_attr(not(cuda_kernels), allow(dead_code))]
+mod counts;
+mod generate;
 #[cfg(cuda_kernels)]
 pub mod kernels;
+mod machine;
+mod table;
+mod train;
+
+pub use counts::Counts;
+pub use generate::{Length, Options as GenerateOptions, generate};
+pub use machine::{Age, Machine};
+pub use train::{Options as TrainOptions, train};

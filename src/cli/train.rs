@@ -1,6 +1,6 @@
 //! `stablerep train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ pub struct Args {
 /// What preset, file and flags may set; keys of the files are the names of the flags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Settings {
+pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     method: Option<Method>,
@@ -163,18 +163,42 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Lays defaults, preset, file and flags over each other.
 fn config(args: Args) -> Result<Config> {
-    let mut layers = Layers::new(EXCLUSIVE);
-    layers.text::<Settings>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
-    if let Some(name) = &args.preset {
-        layers.preset::<Settings>(TRAIN_PRESETS, name)?;
-    }
-    if let Some(path) = &args.config {
-        layers.file::<Settings>(path)?;
-    }
-    layers.flags(&args.settings)?;
-    let recipe = recipe(args.data, layers.finish()?)?;
+    let recipe = recipe(args.data, args.settings.over(args.preset.as_deref(), args.config.as_deref())?)?;
     recipe.validate()?;
     Ok(Config { recipe, output: args.output, save_every: args.save_every, device: Device::parse(&args.device)? })
+}
+
+impl Settings {
+    /// These over the file `config`, over `preset`, over the defaults.
+    fn over(&self, preset: Option<&str>, config: Option<&Path>) -> Result<Self> {
+        let mut layers = Layers::new(EXCLUSIVE);
+        layers.text::<Self>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
+        if let Some(name) = preset {
+            layers.preset::<Self>(TRAIN_PRESETS, name)?;
+        }
+        if let Some(path) = config {
+            layers.file::<Self>(path)?;
+        }
+        layers.flags(self)?;
+        layers.finish()
+    }
+
+    /// A recipe for updates over synthetic pictures, and how many were asked for.
+    pub(super) fn rehearsed(&self, preset: Option<&str>, config: Option<&Path>) -> Result<(Recipe, Option<u64>)> {
+        let settings = self.over(preset, config)?;
+        let wanted = settings.steps;
+        let settings = Self {
+            steps: Some(1),
+            epochs: None,
+            warmup_steps: Some(0),
+            warmup_epochs: None,
+            init_from: None,
+            ..settings
+        };
+        let recipe = recipe(vec!["(synthetic)".into()], settings)?;
+        recipe.validate()?;
+        Ok((recipe, wanted))
+    }
 }
 
 fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {

@@ -152,7 +152,7 @@ impl Painter for Cpu {
         let Some(request) = self.begun.pop_front() else { bail!(Failed, "no batch was begun that could be finished") };
         let latents = self.sample(&request, on_step)?;
         let pictures = self.decode(&latents)?;
-        Ok(Drawn { latents, pictures })
+        Ok(Drawn { latents, pictures, trace: None })
     }
 }
 

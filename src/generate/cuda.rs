@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::pipeline::{AHEAD, Decoded, Drawn, Fp8, Painter, Parts};
 use super::request::Request;
 use crate::bail;
-use crate::device::cuda::{Arena, Gpu, Graph, Half};
-use crate::device::human_bytes;
+use crate::device::cuda::{Arena, Gpu, Graph, Half, Mark};
+use crate::device::{Queued, human_bytes};
 use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
 use crate::models::unet::cuda::Call;
@@ -42,9 +42,12 @@ pub(super) struct Cuda<T: Half> {
     slots: [Slot; AHEAD],
     started: usize,
     finished: usize,
+    /// Whether batches are timed, and the end of the last one that was.
+    timed: bool,
+    before: Option<Mark>,
     nets: Nets<T>,
     memory: Memory<T>,
-    _arena: Arena,
+    arena: Arena,
     steps: Vec<Step>,
     /// Standard deviation of the first latent, and the factor to the first input.
     first: (f32, f32),
@@ -144,9 +147,11 @@ impl<T: Half> Cuda<T> {
             slots: [slot()?, slot()?],
             started: 0,
             finished: 0,
+            timed: false,
+            before: None,
             nets,
             memory,
-            _arena: arena,
+            arena,
             steps: parts.sampler.steps(),
             first: (parts.sampler.initial(), parts.sampler.first_input()),
             latent: parts.latent,
@@ -261,10 +266,12 @@ impl<T: Half> Cuda<T> {
     fn queue(&mut self, request: &Request) -> Result<()> {
         let n = request.texts.len();
         let gpu = self.gpu.clone();
+        let at = self.started % AHEAD;
+        self.slots[at].begin(&gpu, self.timed)?;
         let texts: Vec<&[u32]> = request.texts.iter().map(|text| &text.ids[..]).collect();
         let (places, new) = self.captions.place(&texts)?;
         self.encode(&new)?;
-        let at = self.started % AHEAD;
+        self.slots[at].stage(&gpu)?;
         let rows = if request.guidance_scale == 1.0 { n } else { 2 * n };
         self.slots[at].send(&gpu, &self.memory, request, &places, rows)?;
         gpu.write(self.memory.table, &sampler_step::table(&self.steps, request.guidance_scale))?;
@@ -272,6 +279,7 @@ impl<T: Half> Cuda<T> {
         let (memory, len) = (&self.memory, n * self.values());
         sampler_step::start(&gpu, memory.x.slice(0..len), memory.input.slice(0..len), self.first.0, self.first.1)?;
         gpu.zero(memory.step)?;
+        self.slots[at].stage(&gpu)?;
         for _ in 0..self.steps.len() {
             match self.graphs.get(&(n, rows)) {
                 Some(graph) => graph.launch()?,
@@ -318,13 +326,28 @@ impl<T: Half> Painter for Cuda<T> {
     fn start(&mut self, request: Request) -> Result<()> {
         self.queue(&request)?;
         self.paint(request.texts.len())?;
-        self.slots[(self.started - 1) % AHEAD].receive(&self.gpu, &self.memory)
+        let slot = &mut self.slots[(self.started - 1) % AHEAD];
+        slot.stage(&self.gpu)?;
+        slot.receive(&self.gpu, &self.memory)
     }
 
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
         self.collect(on_step)?;
-        let slot = &self.slots[(self.finished - 1) % AHEAD];
-        Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored) })
+        let slot = &mut self.slots[(self.finished - 1) % AHEAD];
+        let trace = slot.trace(&mut self.before)?;
+        Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored), trace })
+    }
+
+    fn trace(&mut self, on: bool) {
+        (self.timed, self.before) = (on, None);
+    }
+
+    fn device_bytes(&self) -> u64 {
+        self.arena.bytes()
+    }
+
+    fn queued(&self) -> Queued {
+        self.gpu.queued()
     }
 
     fn ranges(&self) -> Result<BTreeMap<String, f32>> {

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::image::{self, Filter, Rgb8};
 
 /// How pictures are stored.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Encoding {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Encoding {
     /// Side of the shorter edge; as drawn when absent.
     pub store_size: Option<usize>,
     pub format: ImageFormat,
@@ -16,7 +16,8 @@ pub(super) struct Encoding {
 }
 
 /// An image as it goes into the shard.
-pub(super) struct Encoded {
+#[derive(Clone, Debug)]
+pub struct Encoded {
     pub bytes: Vec<u8>,
     pub width: usize,
     pub height: usize,
@@ -26,7 +27,8 @@ pub(super) struct Encoded {
 }
 
 impl Encoding {
-    pub(super) fn encode(self, decoded: Decoded) -> Result<Encoded> {
+    /// At the stored size, as the bytes of a file.
+    pub fn encode(self, decoded: Decoded) -> Result<Encoded> {
         let Decoded { image, not_finite, constant } = decoded;
         let image = match self.store_size {
             Some(side) => downscale(&image, side)?,

@@ -84,7 +84,7 @@ impl<'a> Line<'a> {
             return Ok(());
         };
         let calls = self.pipeline.calls();
-        let Drawn { latents, pictures } =
+        let Drawn { latents, pictures, .. } =
             self.pipeline.finish(&mut |call| self.progress.note(format!("step {call} of {calls}")))?;
         let encoded: Vec<Encoded> =
             pictures.into_par_iter().map(|picture| self.encoding.encode(picture)).collect::<Result<_>>()?;

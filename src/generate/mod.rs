@@ -19,6 +19,7 @@ mod plan;
 mod regenerate;
 mod request;
 pub mod sampler;
+mod trace;
 mod unit;
 
 use std::fs;
@@ -38,11 +39,13 @@ use crate::weights::SafeTensors;
 pub use calibrate::{Calibrate, Calibrated, calibrate};
 pub use calibration::{Calibration, CalibrationFile};
 pub use config::{Config, Identity, ImageFormat};
+pub use encode::{Encoded, Encoding};
 use line::Line;
-pub use pipeline::{Decoded, Drawn, Fp8, Pipeline, Precision, Settings, Text};
+pub use pipeline::{AHEAD, Decoded, Drawn, Fp8, Pipeline, Precision, Settings, Text};
 pub use plan::{Stats, Unit};
 pub use regenerate::{Comparison, Regenerated, regenerate};
 pub use request::Request;
+pub use trace::{Flops, Trace};
 use unit::{Job, Set};
 
 /// Name of the file that says which configuration an output folder belongs to.

@@ -15,8 +15,9 @@ use super::cuda::Cuda;
 use super::fingerprint::fingerprint;
 use super::request::Request;
 use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
+use super::trace::{Flops, Trace};
 use crate::bail;
-use crate::device::{Device, Plan};
+use crate::device::{Device, Plan, Queued};
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::models::clip_text;
@@ -28,7 +29,7 @@ use crate::weights::{Cache, SafeTensors};
 /// Largest width and height, pixels.
 const MAX_SIDE: usize = 4096;
 /// Batches under way at most: one that is drawn and one that waits for its turn.
-pub(super) const AHEAD: usize = 2;
+pub const AHEAD: usize = 2;
 /// Images drawn at once on the CPU unless told otherwise.
 const CPU_BATCH: usize = 16;
 
@@ -106,6 +107,8 @@ pub struct Drawn {
     /// Final latents `[n, C, h, w]`.
     pub latents: Vec<f32>,
     pub pictures: Vec<Decoded>,
+    /// If the pipeline traces.
+    pub trace: Option<Trace>,
 }
 
 /// What draws. Latents are `[n, C, h, w]`; `on_step` hears how many calls of the UNet are done.
@@ -126,6 +129,16 @@ pub(super) trait Painter: std::fmt::Debug {
     fn ranges(&self) -> Result<BTreeMap<String, f32>> {
         Ok(BTreeMap::new())
     }
+    /// Whether batches begun from here on are traced.
+    fn trace(&mut self, _on: bool) {}
+    /// Bytes of device memory taken.
+    fn device_bytes(&self) -> u64 {
+        0
+    }
+    /// Kernels and replays so far.
+    fn queued(&self) -> Queued {
+        Queued::default()
+    }
 }
 
 /// A model on a device.
@@ -133,7 +146,8 @@ pub(super) trait Painter: std::fmt::Debug {
 pub struct Pipeline {
     sha256: String,
     tokenizer: Tokenizer,
-    painter: Box<dyn Painter>,
+    pub(super) painter: Box<dyn Painter>,
+    pub(super) flops: Flops,
     precision: Precision,
     guided: bool,
     /// Calls of the UNet per image.
@@ -232,9 +246,10 @@ impl Pipeline {
             sha256: &sha256,
             cache: &cache,
         };
+        let (flops, latent) = (Flops::of(&parts), [channels, latent.0, latent.1]);
         let (painter, precision) = painter(settings, &parts, plan)?;
-        let latent = [channels, latent.0, latent.1];
-        Ok(Self { tokenizer, painter, precision, guided, calls, latent, factor, under_way: 0, sha256: sha256.clone() })
+        let sha256 = sha256.clone();
+        Ok(Self { sha256, tokenizer, painter, flops, precision, guided, calls, latent, factor, under_way: 0 })
     }
 
     /// SHA-256 over everything of the model that decides an image: weights, configs, tokenizer.

@@ -20,12 +20,7 @@ pub struct Request {
 
 impl Request {
     /// One image of each of `captions`, from the noise of its key.
-    pub(super) fn new(
-        pipeline: &Pipeline,
-        captions: &[&str],
-        keys: Vec<NoiseKey>,
-        guidance_scale: f32,
-    ) -> Result<Self> {
+    pub fn new(pipeline: &Pipeline, captions: &[&str], keys: Vec<NoiseKey>, guidance_scale: f32) -> Result<Self> {
         let values: usize = pipeline.latent_shape().iter().product();
         let mut latents = vec![0.0; keys.len() * values];
         latents.chunks_exact_mut(values).zip(&keys).for_each(|(latent, &key)| unit_noise(key, latent));

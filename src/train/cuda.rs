@@ -5,6 +5,7 @@
 //! finite changes nothing although the host learns of it late.
 
 mod feed;
+mod rehearsal;
 mod update;
 
 use std::path::Path;
@@ -41,7 +42,7 @@ pub struct Cuda {
     feed: Feed,
     update: Update,
     /// Owns what the views of `update` point to.
-    _arena: Arena,
+    arena: Arena,
     network: Network,
     /// The host's copy: what a checkpoint keeps.
     state: State,
@@ -80,7 +81,7 @@ impl Cuda {
         eprintln!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe)?;
-        Ok(Self { graph: None, pending: None, numbers, feed, update, _arena: arena, network, state, steps: 0, gpu })
+        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })
     }
 
     /// Copies the host's state to the device.

@@ -1,11 +1,13 @@
 //! Where the steps of a run are computed.
 
 use std::path::Path;
+use std::time::Instant;
 
 use super::checkpoint;
 use super::loader::Batch;
 use super::network::{Network, Outcome, State, Trainer};
 use super::recipe::Recipe;
+use super::rehearsal::Stage;
 use crate::device::{Device, Plan};
 use crate::error::Result;
 
@@ -49,6 +51,7 @@ pub struct Cpu {
     trainer: Trainer,
     state: State,
     images: Vec<f32>,
+    planned: u64,
 }
 
 impl Cpu {
@@ -63,7 +66,28 @@ impl Cpu {
         let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
         plan.check(Device::Cpu, super::SMALLER)?;
         eprintln!("{plan}");
-        Ok(Self { trainer, state, images })
+        Ok(Self { trainer, state, images, planned: plan.total_bytes() })
+    }
+}
+
+impl Cpu {
+    /// Bytes of all buffers.
+    pub(super) fn planned_bytes(&self) -> u64 {
+        self.planned
+    }
+
+    /// The parts of one update, for `bench train`.
+    pub(super) fn stages(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Vec<Stage>> {
+        let begin = Instant::now();
+        batch.render(&mut self.images)?;
+        let rendered = Instant::now();
+        self.trainer.step(&mut self.state, &self.images, labels, lr)?;
+        let stage = |name, from: Instant, to: Instant| Stage {
+            name,
+            milliseconds: 1e3 * (to - from).as_secs_f64(),
+            kernels: 0,
+        };
+        Ok(vec![stage("augmentation", begin, rendered), stage("update", rendered, Instant::now())])
     }
 }
 

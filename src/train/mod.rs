@@ -14,6 +14,7 @@ mod log;
 pub mod method;
 mod network;
 mod recipe;
+pub mod rehearsal;
 pub mod schedule;
 pub mod views;
 

@@ -8,10 +8,16 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn help(subcommand: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_stablerep")).args([subcommand, "--help"]).output().unwrap();
-    assert!(output.status.success(), "{subcommand}: not a command");
+/// Help of the command that a line begins with: its first word, and its second where that is no flag.
+fn help(words: &[String]) -> String {
+    let command: Vec<&str> = words.iter().map(String::as_str).take(2).take_while(|word| is_name(word)).collect();
+    let output = Command::new(env!("CARGO_BIN_EXE_stablerep")).args(&command).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{command:?}: not a command");
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn is_name(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_lowercase())
 }
 
 /// Lines of a document that call the binary, continuation lines joined.
@@ -24,7 +30,7 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
             let rest = line.strip_prefix("stablerep ").or_else(|| line.strip_prefix("cargo run --release -- "))?;
             let words: Vec<String> = rest.split('#').next()?.split_whitespace().map(str::to_owned).collect();
             // Prose that begins with the program's name is no command.
-            words.first()?.chars().all(|c| c.is_ascii_lowercase()).then_some(words)
+            is_name(words.first()?).then_some(words)
         })
         .filter(|words| words.len() == 1 || words.iter().any(|word| word.starts_with("--")))
         .collect()
@@ -47,7 +53,7 @@ fn documented_commands_and_flags_exist() {
     let mut seen = 0;
     for (name, text) in documents() {
         for words in command_lines(&text) {
-            let help = help(&words[0]);
+            let help = help(&words);
             for flag in words.iter().filter(|word| word.starts_with("--")) {
                 let flag = flag.split('=').next().unwrap();
                 let known = help.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == flag);

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "generate",
     "calibrate",
@@ -16,7 +16,9 @@ const COMMANDS: [&str; 11] = [
     "doctor",
     "selftest",
     "bench",
+    "bench generate",
     "bench kernels",
+    "bench train",
 ];
 
 /// The help of a command, `stablerep` itself for that name.

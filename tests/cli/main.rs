@@ -4,6 +4,7 @@ mod common;
 
 mod bad_generate;
 mod bad_train;
+mod bench;
 mod docs;
 mod generate;
 mod help;

@@ -1,6 +1,7 @@
-//! `stablerep bench kernels` on the simulated driver: every kernel is counted, and no count is called a time.
+//! `stablerep bench` on the simulated driver: kernels, drawing and training are counted, and no count is called a time.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -65,4 +66,106 @@ fn counts_have_to_go_somewhere() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains("CUDA_SIM_STATS=FILE") && text.matches("error:").count() == 1, "{text}");
     }
+}
+
+/// What `bench WORDS` reports of the simulated device.
+fn report(model: Model, words: &str) -> Value {
+    let folder = TempDir::new().unwrap();
+    let json = folder.path().join("report.json");
+    let words = format!("bench {words} --device cuda --json {}", json.display());
+    let mut command = stablerep(model, &words.split_whitespace().collect::<Vec<_>>());
+    command.env("STABLEREP_CACHE", folder.path().join("cache"));
+    let output = command.env("CUDA_SIM_STATS", folder.path().join("stats")).output().unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    for time in ["images/s", " ms ", "FLOP/s", "MFU", "Start-up"] {
+        assert!(text.contains("no times") && !text.contains(time), "{time}: {text}");
+    }
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    for time in ["start_up", "peak_flops_per_s", "best", "images_per_s", "mfu"] {
+        assert!(report.get(time).is_none_or(Value::is_null), "{time}: {report}");
+    }
+    assert_eq!(report["simulated"], true);
+    report
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// Every call of the UNet is one replay, and the driver sees as many launches as were queued.
+fn drawing(model: Model, batch: usize, steps: u64) {
+    if !has_kernels() {
+        return;
+    }
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd");
+    let report = report(model, &format!("generate --model {} --batches {batch} --steps {steps}", tiny.display()));
+    assert_eq!((number(&report["unet_calls"]), report["precision"].as_str()), (steps, Some("f16")));
+    let flops = |part: &str| report["flops_per_image"][part].as_f64().unwrap();
+    let sum = flops("text") + steps as f64 * flops("unet_call") + flops("decoder");
+    assert!((flops("model") / sum - 1.0).abs() < 1e-12 && flops("computed") < flops("model"), "{report}");
+
+    let [row] = &report["batches"].as_array().unwrap()[..] else { panic!("{report}") };
+    let counts = |stage: &str, what: &str| number(&row["counts"][stage][what]);
+    let (replays, kernels) = (number(&row["replays"]), number(&row["kernels_per_call"]));
+    assert_eq!((number(&row["batch"]), replays), (batch as u64, steps));
+    // Beside the replays: the first input.
+    assert_eq!((number(&row["kernels_beside_replays"]), counts("unet_calls", "launches")), (1, steps * kernels + 1));
+    let stages = ["text", "unet_calls", "decode"];
+    for stage in stages {
+        assert!(counts(stage, "launches") > 0 && counts(stage, "mma") + counts(stage, "wgmma") > 0, "{stage}");
+        assert!(counts(stage, "global_read_bytes") > 0 && counts(stage, "global_write_bytes") > 0, "{stage}");
+    }
+    // The calls came twice, the second time without text.
+    let launches: u64 = stages.iter().map(|stage| counts(stage, "launches")).sum();
+    assert_eq!(number(&row["kernels"]), launches + counts("unet_calls", "launches"));
+    // One batch with marks around its stages, of which each call is one.
+    assert_eq!(row["traced_calls"], serde_json::json!([steps]));
+}
+
+#[test]
+fn drawing_on_hopper() {
+    drawing(Model::H200, 2, 2);
+}
+
+#[test]
+fn drawing_on_ampere() {
+    drawing(Model::A100, 1, 3);
+}
+
+/// One update is one replay of all its kernels, whose parts are those of an update that is not recorded.
+#[test]
+fn training() {
+    if !has_kernels() {
+        return;
+    }
+    let model = "--model custom --image-size 32 --patch-size 8 --width 64 --depth 2 --heads 2 --head-dims 64,32";
+    let report = report(Model::H200, &format!("train {model} --batch 4 --images-per-caption 3"));
+    let images = number(&report["images_per_update"]);
+    assert_eq!((images, number(&report["replays"])), (12, 1));
+    let kernels = number(&report["kernels_per_update"]);
+    assert_eq!(number(&report["counts"]["launches"]), kernels);
+    let stages = report["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "augmentation",
+            "encoder, forward",
+            "head, forward",
+            "loss",
+            "head, backward",
+            "encoder, backward",
+            "optimizer"
+        ]
+    );
+    assert!(stages.iter().all(|stage| number(&stage["kernels"]) > 0), "{report}");
+    assert_eq!(stages.iter().map(|stage| number(&stage["kernels"])).sum::<u64>(), kernels);
+    // Twelve images in four groups of three: the loss of rows that do not differ yet is the logarithm of the others, about.
+    let loss = report["loss"].as_f64().unwrap();
+    assert!((loss - 11f64.ln()).abs() < 1.5, "{loss}");
+    let flops = |what: &str| report["flops"][what].as_f64().unwrap();
+    let update = 3.0 * images as f64 * (flops("encoder_forward_per_image") + flops("head_forward_per_image"));
+    assert!((flops("update") / (update + flops("loss_per_update")) - 1.0).abs() < 1e-12);
+    assert!(number(&report["planned_bytes"]) > 1 << 20, "{report}");
 }

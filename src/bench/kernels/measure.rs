@@ -96,22 +96,28 @@ pub struct Ceilings {
 const SIDE: usize = 8192;
 const COPY: usize = 1 << 30;
 
+/// FLOP/s of an 8192³ product: ours and, where it is installed, cuBLASLt's.
+pub fn product_rates(inputs: &Inputs, clock: &Clock, rival: Option<&Library>) -> Result<(f64, Option<f64>)> {
+    let (m, flops) = (SIDE, 2.0 * (SIDE as f64).powi(3));
+    let ours = {
+        let (a, b, y) = (inputs.normal::<bf16>(m * m)?, inputs.normal::<bf16>(m * m)?, inputs.room::<bf16>(m * m)?);
+        let matrix = |data: &Owned<bf16>| Matrix::new(data.view(), m, m);
+        let (output, operands) = (Output::Bf16(matrix(&y)), (matrix(&a), matrix(&b)));
+        let queue = |gpu: &Gpu| product(gpu, None, Layout::Nt, output, operands, Epilogue::Bias(None));
+        flops / (clock.time(inputs.gpu(), &queue)?.median_us * 1e-6)
+    };
+    let plain = Product { m, n: m, k: m, dtype: DType::Bf16 };
+    let cublaslt = match rival {
+        Some(library) => cublaslt::best(library, inputs, clock, plain)?.map(|time| flops / (time.median_us * 1e-6)),
+        None => None,
+    };
+    Ok((ours, cublaslt))
+}
+
 impl Ceilings {
     pub fn measure(inputs: &Inputs, clock: &Clock, rival: Option<&Library>) -> Result<Self> {
         let gpu = inputs.gpu();
-        let (m, flops) = (SIDE, 2.0 * (SIDE as f64).powi(3));
-        let ours = {
-            let (a, b, y) = (inputs.normal::<bf16>(m * m)?, inputs.normal::<bf16>(m * m)?, inputs.room::<bf16>(m * m)?);
-            let matrix = |data: &Owned<bf16>| Matrix::new(data.view(), m, m);
-            let (output, operands) = (Output::Bf16(matrix(&y)), (matrix(&a), matrix(&b)));
-            let queue = |gpu: &Gpu| product(gpu, None, Layout::Nt, output, operands, Epilogue::Bias(None));
-            flops / (clock.time(gpu, &queue)?.median_us * 1e-6)
-        };
-        let plain = Product { m, n: m, k: m, dtype: DType::Bf16 };
-        let cublaslt = match rival {
-            Some(library) => cublaslt::best(library, inputs, clock, plain)?.map(|time| flops / (time.median_us * 1e-6)),
-            None => None,
-        };
+        let (ours, cublaslt) = product_rates(inputs, clock, rival)?;
         let memory = {
             let (from, to) = (inputs.normal::<f32>(COPY / 4)?, inputs.room::<f32>(COPY / 4)?);
             let queue = |gpu: &Gpu| gpu.copy(to.view(), from.view());

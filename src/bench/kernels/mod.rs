@@ -7,7 +7,6 @@
 //! `ops` holds one file of cases per op; adding an op to the benchmark is adding a file there.
 
 mod case;
-mod counts;
 mod cublaslt;
 mod measure;
 mod ops;
@@ -20,8 +19,8 @@ pub use self::case::{Case, Work};
 pub use self::report::{Measured, Report};
 
 use self::case::{Inputs, Size};
-use self::counts::Counter;
-use self::measure::{Ceilings, Clock};
+use self::measure::{Ceilings, Clock, product_rates};
+use super::counts::Counter;
 use crate::bail;
 use crate::device::cuda::{Gpu, Library};
 use crate::error::Result;
@@ -40,6 +39,13 @@ pub struct Options {
 /// Whether the driver only imitates a device: then nothing it says is a time.
 pub fn is_simulated(gpu: &Gpu) -> bool {
     gpu.name().contains("(simulated)")
+}
+
+/// FLOP/s of an 8192³ product on this card, the better of ours and cuBLASLt's: what a share of its peak is measured by.
+pub fn product_rate(gpu: &Gpu) -> Result<f64> {
+    let clock = Clock::new(gpu, false)?;
+    let (ours, cublaslt) = product_rates(&Inputs::new(gpu), &clock, Library::open(gpu)?.as_ref())?;
+    Ok(ours.max(cublaslt.unwrap_or(0.0)))
 }
 
 /// The chosen cases, in the order of the ops.

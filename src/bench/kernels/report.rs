@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::counts::Counts;
 use super::measure::{Ceilings, Timing};
+use crate::bench::counts::Counts;
+use crate::bench::table::{cells, large, three};
 use crate::device::cuda::Gpu;
 
 /// What was learnt of a case.
@@ -42,29 +43,6 @@ fn roofline(case: &Case, ceilings: &Ceilings) -> (&'static str, f64) {
     let (bound, seconds) =
         limits.into_iter().fold(("memory", 0.0), |most, limit| if limit.1 > most.1 { limit } else { most });
     (bound, seconds * 1e6)
-}
-
-/// A number with three digits, `–` for none.
-fn three(value: f64) -> String {
-    match value {
-        v if !v.is_finite() || v == 0.0 => "–".into(),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v => format!("{v:.2}"),
-    }
-}
-
-fn cells<const N: usize>(cells: [String; N]) -> String {
-    format!("| {} |", cells.join(" | "))
-}
-
-/// Thousands and millions.
-fn large(count: u64) -> String {
-    match count {
-        0..10_000 => count.to_string(),
-        10_000..1_000_000 => format!("{:.1} k", count as f64 / 1e3),
-        _ => format!("{:.1} M", count as f64 / 1e6),
-    }
 }
 
 impl Report {
@@ -177,21 +155,7 @@ impl Report {
             large(counts.wgmma),
         ]));
         let mut row = self.row(case);
-        row["counts"] = json!({
-            "launches": counts.launches,
-            "blocks": counts.blocks,
-            "warp_instructions": counts.warp_instructions,
-            "lane_instructions": counts.lane_instructions,
-            "global_read_bytes": counts.global_read_bytes,
-            "global_write_bytes": counts.global_write_bytes,
-            "global_sectors": counts.global_sectors,
-            "shared_read_bytes": counts.shared_read_bytes,
-            "shared_write_bytes": counts.shared_write_bytes,
-            "bank_conflicts": counts.bank_conflicts,
-            "mma": counts.mma,
-            "wgmma": counts.wgmma,
-            "bulk_bytes": counts.bulk_bytes,
-        });
+        row["counts"] = counts.json();
         self.rows.push(row);
     }
 

@@ -1,11 +1,14 @@
 //! `stablerep bench`: how fast this machine does the work.
 
+mod generate;
 mod kernels;
+mod train;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::bench::Age;
 use crate::error::{Error, Result};
 use crate::store;
 
@@ -18,14 +21,18 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    Generate(Box<generate::Args>),
     Kernels(kernels::Args),
+    Train(Box<train::Args>),
 }
 
 /// # Errors
 /// Those of what is measured.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
+        What::Generate(args) => generate::run(*args, Age::begin()),
         What::Kernels(args) => kernels::run(args),
+        What::Train(args) => train::run(*args),
     }
 }
 

@@ -10,6 +10,7 @@ use super::driver::{check, no_device, start};
 use super::images::Images;
 use super::launch::Launch;
 use crate::bail;
+use crate::device::Queued;
 use crate::error::{Error, Result};
 
 /// Which family of kernels a device runs.
@@ -36,6 +37,7 @@ struct Inner {
     shared_per_block: u32,
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
+    queued: Mutex<Queued>,
 }
 
 /// A loaded kernel and the dynamic shared memory it has been allowed so far.
@@ -120,8 +122,18 @@ impl Gpu {
         // SAFETY: writes one handle in the current context.
         check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "make a stream")?;
         let (functions, modules) = (Mutex::default(), Mutex::default());
-        let inner = Inner { device, context, stream, name, capability, sms, shared_per_block, functions, modules };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            device,
+            context,
+            stream,
+            name,
+            capability,
+            sms,
+            shared_per_block,
+            functions,
+            modules,
+            queued: Mutex::default(),
+        })))
     }
 
     /// The device's name as the driver gives it.
@@ -228,9 +240,19 @@ impl Gpu {
     ) -> Result<()> {
         self.bind()?;
         let function = self.function(images, name, at)?;
+        self.tally(|queued| queued.kernels += 1);
         at.queue(function, self.0.stream, arguments).map_err(|result| {
             Error::Device(format!("cannot launch {name} as {at}: {}", super::driver::describe(result)))
         })
+    }
+
+    /// What was queued so far.
+    pub fn queued(&self) -> Queued {
+        *self.0.queued.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn tally(&self, change: impl FnOnce(&mut Queued)) {
+        change(&mut self.0.queued.lock().unwrap_or_else(|e| e.into_inner()));
     }
 
     /// The kernel's handle, with enough dynamic shared memory allowed.

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 pub struct Graph {
     gpu: Gpu,
     executable: sys::CUgraphExec,
+    /// How many it replays.
+    kernels: u64,
 }
 
 // SAFETY: a driver handle, used with its context bound.
@@ -20,6 +22,10 @@ impl Graph {
     /// Queues one replay.
     pub fn launch(&self) -> Result<()> {
         self.gpu.bind()?;
+        self.gpu.tally(|queued| {
+            queued.replays += 1;
+            queued.replayed += self.kernels;
+        });
         // SAFETY: instantiated below, destroyed in `drop`.
         check(unsafe { sys::cuGraphLaunch(self.executable, self.gpu.stream()) }, "replay the captured step")
     }
@@ -44,7 +50,11 @@ impl Gpu {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives as long as self.
         check(unsafe { sys::cuStreamBeginCapture_v2(self.stream(), mode) }, "begin recording a step")?;
+        let before = self.queued().kernels;
         let worked = work();
+        let kernels = self.queued().kernels - before;
+        // What is recorded does not run.
+        self.tally(|queued| queued.kernels -= kernels);
         let mut graph = std::ptr::null_mut();
         // SAFETY: ends the recording begun above, whether or not the work succeeded.
         let ended = unsafe { sys::cuStreamEndCapture(self.stream(), &mut graph) };
@@ -61,6 +71,6 @@ impl Gpu {
         if executable.is_null() {
             return Err(Error::Device("the driver prepared no step".into()));
         }
-        Ok(Graph { gpu: self.clone(), executable })
+        Ok(Graph { gpu: self.clone(), executable, kernels })
     }
 }

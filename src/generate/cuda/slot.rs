@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::generate::lane::{from_nhwc, to_nhwc};
 use crate::generate::pipeline::Decoded;
 use crate::generate::request::Request;
+use crate::generate::trace::Trace;
 use crate::image::Rgb8;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::cuda as sampler_step;
@@ -20,6 +21,10 @@ pub(super) struct Slot {
     /// Pixels of a latent.
     pixels: usize,
     images: usize,
+    /// Whether marks keep the time.
+    timed: bool,
+    /// If they do: reached when the batch is begun, its captions known, everything sent, its pictures painted.
+    stages: Vec<Mark>,
     /// Reached after each call of the UNet.
     marks: Vec<Mark>,
     /// Reached when everything is back.
@@ -36,9 +41,29 @@ impl Slot {
             flags: gpu.pinned(memory.flags.len())?,
             pixels,
             images: 0,
+            timed: false,
+            stages: Vec::new(),
             marks: Vec::new(),
             done: None,
         })
+    }
+
+    /// A new batch, whose stages are timed or not.
+    pub(super) fn begin(&mut self, gpu: &Gpu, timed: bool) -> Result<()> {
+        (self.timed, self.stages) = (timed, Vec::new());
+        self.stage(gpu)
+    }
+
+    /// Marks the end of a stage, if that is wanted.
+    pub(super) fn stage(&mut self, gpu: &Gpu) -> Result<()> {
+        if self.timed {
+            self.stages.push(gpu.timed_mark()?);
+        }
+        Ok(())
+    }
+
+    fn end(&self, gpu: &Gpu) -> Result<Mark> {
+        if self.timed { gpu.timed_mark() } else { gpu.mark() }
     }
 
     /// Queues latents, noise keys and the caption of every row: `places` of the images, then 0 for the branch without caption.
@@ -74,7 +99,7 @@ impl Slot {
 
     /// Marks the end of a call of the UNet.
     pub(super) fn mark(&mut self, gpu: &Gpu) -> Result<()> {
-        self.marks.push(gpu.mark()?);
+        self.marks.push(self.end(gpu)?);
         Ok(())
     }
 
@@ -85,7 +110,7 @@ impl Slot {
         gpu.read_pinned(&mut self.x, memory.x.slice(0..share(memory.x.len())))?;
         gpu.read_pinned(&mut self.pictures, memory.pictures.slice(0..share(memory.pictures.len())))?;
         gpu.read_pinned(&mut self.flags, memory.flags.slice(0..self.images))?;
-        self.done = Some(gpu.mark()?);
+        self.done = Some(self.end(gpu)?);
         Ok(())
     }
 
@@ -96,6 +121,28 @@ impl Slot {
             on_step(done + 1)?;
         }
         self.done.as_ref().map_or(Ok(()), Mark::wait)
+    }
+
+    /// Where the time went, if it was taken of a batch with pictures, which is over; `before` is the end of the one before it and
+    /// becomes its own.
+    pub(super) fn trace(&mut self, before: &mut Option<Mark>) -> Result<Option<Trace>> {
+        let ([begun, known, sent, painted], Some(done)) = (&self.stages[..], self.done.take()) else {
+            *before = None;
+            return Ok(None);
+        };
+        let between = |from: &Mark, to: &Mark| to.milliseconds_since(from).map(f64::from);
+        let last = self.marks.last().unwrap_or(sent);
+        let starts = std::iter::once(sent).chain(&self.marks);
+        let trace = Trace {
+            idle: before.as_ref().map(|before| between(before, begun)).transpose()?,
+            text: between(begun, known)?,
+            sent: between(known, sent)?,
+            calls: starts.zip(&self.marks).map(|(from, to)| between(from, to)).collect::<Result<_>>()?,
+            painted: between(last, painted)?,
+            received: between(painted, &done)?,
+        };
+        *before = Some(done);
+        Ok(Some(trace))
     }
 
     /// Final latents `[n, C, h, w]`.

@@ -128,6 +128,11 @@ impl Feed {
         Ok(moved)
     }
 
+    /// Bytes of device memory.
+    pub fn device_bytes(&self) -> u64 {
+        (self.input.view().bytes() + self.scratch.view().bytes() + self.views.view().bytes()) as u64
+    }
+
     /// Where the picture of each row goes, once each; and the bytes up to the end of the last.
     fn place(&self, batch: &Batch) -> (Vec<usize>, usize) {
         let mut end = self.layout.pictures;

@@ -14,6 +14,7 @@ use crate::ops::{convert, reduce};
 use crate::train::groups::decay_groups;
 use crate::train::network::{ADAM_EPS, NORM_EPS, Network, State};
 use crate::train::recipe::Recipe;
+use crate::train::rehearsal::LOSS;
 use crate::weights::DeviceParams;
 
 /// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss (f32).
@@ -97,25 +98,43 @@ impl Update {
 
     /// Queues one whole update of what lies in the feed.
     pub fn queue(&self, gpu: &Gpu, network: &Network, feed: &Feed) -> Result<()> {
+        self.queue_in_stages(gpu, network, feed, &mut |_| Ok(()))
+    }
+
+    /// As [`Update::queue`]; `queued` hears of each part once it is queued.
+    pub fn queue_in_stages(
+        &self,
+        gpu: &Gpu,
+        network: &Network,
+        feed: &Feed,
+        queued: &mut dyn FnMut(&'static str) -> Result<()>,
+    ) -> Result<()> {
         let Network { vit, head, .. } = network;
         let params = &self.params;
         feed.render(gpu)?;
+        queued("augmentation")?;
         vit.forward_cuda(gpu, params, &self.vit, feed.views())?;
+        queued("encoder, forward")?;
         let features = self.vit.features();
         head.forward_cuda(gpu, params, self.statistics, &self.head, features)?;
+        queued("head, forward")?;
         l2norm::forward(gpu, Outputs { f32: Some(self.z), bf16: None }, self.norms, self.head.out(), NORM_EPS)?;
         let batch = || Batch::of(self.shape, self.z, feed.labels(), self.temperature, self.pairs);
         contrastive::forward(gpu, self.loss(), self.lse, self.weight, batch())?;
 
         contrastive::backward(gpu, self.dz, self.lse, self.weight, batch())?;
         l2norm::backward(gpu, Outputs { f32: None, bf16: Some(self.dout) }, self.dz, self.z, self.norms, NORM_EPS)?;
+        queued(LOSS)?;
         head.backward_cuda(gpu, params, &self.head, self.dfeatures, self.dout, features)?;
+        queued("head, backward")?;
         vit.backward_cuda(gpu, params, &self.vit, self.dfeatures)?;
+        queued("encoder, backward")?;
         reduce::cuda::sum_of_squares(gpu, self.sum_of_squares(), params.grads, self.squares)?;
 
         let buffers = Buffers { p: params.master, m: self.m, v: self.v, rounded: Some(params.rounded) };
         let guard = Guard { sum_of_squares: self.sum_of_squares(), loss: Some(self.loss()) };
-        optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)
+        optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
+        queued("optimizer")
     }
 
     fn sum_of_squares(&self) -> View<f64> {

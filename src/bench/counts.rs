@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
@@ -45,6 +46,44 @@ impl Counts {
         self.mma += launch.mma;
         self.wgmma += launch.wgmma;
         self.bulk_bytes += launch.bulk_bytes;
+    }
+
+    /// Every field less `other`'s, which counts a part of the same work.
+    pub fn less(&self, other: &Self) -> Self {
+        Self {
+            launches: self.launches - other.launches,
+            blocks: self.blocks - other.blocks,
+            warp_instructions: self.warp_instructions - other.warp_instructions,
+            lane_instructions: self.lane_instructions - other.lane_instructions,
+            global_read_bytes: self.global_read_bytes - other.global_read_bytes,
+            global_write_bytes: self.global_write_bytes - other.global_write_bytes,
+            global_sectors: self.global_sectors - other.global_sectors,
+            shared_read_bytes: self.shared_read_bytes - other.shared_read_bytes,
+            shared_write_bytes: self.shared_write_bytes - other.shared_write_bytes,
+            bank_conflicts: self.bank_conflicts - other.bank_conflicts,
+            mma: self.mma - other.mma,
+            wgmma: self.wgmma - other.wgmma,
+            bulk_bytes: self.bulk_bytes - other.bulk_bytes,
+        }
+    }
+
+    /// For a report.
+    pub fn json(&self) -> Value {
+        json!({
+            "launches": self.launches,
+            "blocks": self.blocks,
+            "warp_instructions": self.warp_instructions,
+            "lane_instructions": self.lane_instructions,
+            "global_read_bytes": self.global_read_bytes,
+            "global_write_bytes": self.global_write_bytes,
+            "global_sectors": self.global_sectors,
+            "shared_read_bytes": self.shared_read_bytes,
+            "shared_write_bytes": self.shared_write_bytes,
+            "bank_conflicts": self.bank_conflicts,
+            "mma": self.mma,
+            "wgmma": self.wgmma,
+            "bulk_bytes": self.bulk_bytes,
+        })
     }
 
     /// The sum over the lines of `text`.

@@ -1,0 +1,67 @@
+//! The same update again and again, with marks: for `bench train`.
+
+use super::{Cuda, Pending};
+use crate::device::Queued;
+use crate::error::Result;
+use crate::train::loader::Batch;
+use crate::train::rehearsal::Stage;
+
+impl Cuda {
+    /// Brings the batch to the device, runs its update once and records it.
+    pub fn rehearse(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<()> {
+        let gpu = self.gpu.clone();
+        self.feed.fill(&gpu, 0, batch, labels, &self.update.settings(lr, 0))?;
+        self.update.queue(&gpu, &self.network, &self.feed)?;
+        self.graph = Some(gpu.capture(|| self.update.queue(&gpu, &self.network, &self.feed))?);
+        self.last_loss().map(drop)
+    }
+
+    /// Milliseconds of each of `count` replays.
+    pub fn replays(&mut self, count: usize) -> Result<Vec<f64>> {
+        let mut marks = vec![self.gpu.timed_mark()?];
+        for _ in 0..count {
+            if let Some(graph) = &self.graph {
+                graph.launch()?;
+            }
+            marks.push(self.gpu.timed_mark()?);
+        }
+        self.last_loss()?;
+        marks.windows(2).map(|pair| Ok(f64::from(pair[1].milliseconds_since(&pair[0])?))).collect()
+    }
+
+    /// The parts of one update that is not replayed.
+    pub fn stages(&mut self) -> Result<Vec<Stage>> {
+        let gpu = self.gpu.clone();
+        let (mut mark, mut kernels) = (gpu.timed_mark()?, gpu.queued().kernels);
+        let mut parts = Vec::new();
+        self.update.queue_in_stages(&gpu, &self.network, &self.feed, &mut |name| {
+            let before = (std::mem::replace(&mut mark, gpu.timed_mark()?), kernels);
+            kernels = gpu.queued().kernels;
+            parts.push((name, before.0, kernels - before.1));
+            Ok(())
+        })?;
+        self.last_loss()?;
+        let ends: Vec<_> = parts.iter().skip(1).map(|(_, begin, _)| begin).chain([&mark]).collect();
+        let stage = |((name, begin, kernels), end): (&(&'static str, crate::device::cuda::Mark, u64), _)| {
+            let end: &crate::device::cuda::Mark = end;
+            Ok(Stage { name, milliseconds: f64::from(end.milliseconds_since(begin)?), kernels: *kernels })
+        };
+        parts.iter().zip(ends).map(stage).collect()
+    }
+
+    /// Waits for everything, and refuses an update that is not finite.
+    pub fn last_loss(&mut self) -> Result<f64> {
+        self.update.read_numbers(&self.gpu, &mut self.numbers[0])?;
+        let pending = Pending { step: 0, mark: self.gpu.mark()? };
+        self.outcome(&pending).map(|outcome| outcome.loss)
+    }
+
+    /// Bytes of the arena and of what the feed holds beside it.
+    pub fn device_bytes(&self) -> u64 {
+        self.arena.bytes() + self.feed.device_bytes()
+    }
+
+    pub fn queued(&self) -> Queued {
+        self.gpu.queued()
+    }
+}

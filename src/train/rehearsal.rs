@@ -1,0 +1,203 @@
+//! One update over synthetic pictures, again and again: what `stablerep bench train` measures. No shards, no decoding, and on a GPU no
+//! pictures on their way either: they lie there already.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+#[cfg(cuda_kernels)]
+use super::cuda::Cuda;
+use super::engine::{Cpu, Engine};
+use super::loader::{Batch, Row};
+use super::network::Network;
+use super::recipe::Recipe;
+use crate::device::{Device, Plan, Queued};
+use crate::error::Result;
+use crate::image::Rgb8;
+use crate::models::projector::ProjectorConfig;
+use crate::ops::augment::{Augment, AugmentParams};
+use crate::ops::contrastive;
+use crate::rng::{Domain, Stream};
+
+/// So low that parameters hardly move, however often the update is repeated.
+const LR: f64 = 1e-7;
+
+/// The part of an update whose share is reported.
+pub const LOSS: &str = "loss";
+
+/// A part of an update and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    pub name: &'static str,
+    pub milliseconds: f64,
+    /// Kernels queued; 0 on the CPU.
+    pub kernels: u64,
+}
+
+/// FLOPs (two per multiply-accumulate) of an update: forward, and twice as many backward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flops {
+    /// Of the encoder as published, for one image's forward.
+    pub encoder: f64,
+    /// Of the encoder as computed here: one block ends in the class token.
+    pub computed: f64,
+    /// Of the projection head, for one image's forward.
+    pub head: f64,
+    /// Of the loss of a whole update, forward and backward.
+    pub loss: f64,
+    pub images: usize,
+}
+
+impl Flops {
+    pub fn of(recipe: &Recipe) -> Self {
+        let [hidden, output] = recipe.head_dims;
+        let images = recipe.images_per_step();
+        let (forward, backward) = contrastive::flops(images, output);
+        Self {
+            encoder: recipe.model.flops(),
+            computed: recipe.model.flops_to_class_token(),
+            head: ProjectorConfig { input: recipe.model.width, hidden, output }.flops(),
+            loss: forward + backward,
+            images,
+        }
+    }
+
+    /// Of an update: what MFU is measured by.
+    pub fn update(self) -> f64 {
+        3.0 * self.images as f64 * (self.encoder + self.head) + self.loss
+    }
+
+    /// Of an update as computed here.
+    pub fn update_computed(self) -> f64 {
+        self.update() - 3.0 * self.images as f64 * (self.encoder - self.computed)
+    }
+}
+
+/// An engine and the batch it is given every time.
+#[derive(Debug)]
+pub struct Rehearsal {
+    engine: Which,
+    batch: Batch,
+    labels: Vec<u32>,
+    parameters: usize,
+}
+
+#[derive(Debug)]
+enum Which {
+    Cpu(Box<Cpu>),
+    #[cfg(cuda_kernels)]
+    Cuda(Box<Cuda>),
+}
+
+impl Rehearsal {
+    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is replayed.
+    ///
+    /// # Errors
+    /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
+    pub fn new(device: Device, recipe: &Recipe) -> Result<Self> {
+        recipe.validate()?;
+        let batch = synthetic(recipe);
+        let mut labels = batch.labels();
+        recipe.method.label(&mut labels, recipe.batch);
+        let mut plan = Plan::new();
+        plan.record("synthetic pictures", "pictures", batch.rows.iter().map(|row| row.image.data.len() as u64).sum());
+        let engine = match device {
+            Device::Cpu => {
+                let mut cpu = Cpu::new(recipe, plan)?;
+                cpu.init(recipe)?;
+                cpu.step(&batch, &labels, LR)?;
+                Which::Cpu(Box::new(cpu))
+            }
+            #[cfg(cuda_kernels)]
+            Device::Cuda(ordinal) => {
+                let mut cuda = Cuda::new(ordinal, recipe, plan)?;
+                cuda.init(recipe)?;
+                cuda.rehearse(&batch, &labels, LR)?;
+                Which::Cuda(Box::new(cuda))
+            }
+        };
+        Ok(Self { engine, batch, labels, parameters: Network::new(recipe)?.table.len() })
+    }
+
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Milliseconds of each of `count` updates: on a GPU replays of the recorded one, by the device's clock.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Diverged`] if loss or gradient are not finite.
+    pub fn updates(&mut self, count: usize) -> Result<Vec<f64>> {
+        match &mut self.engine {
+            Which::Cpu(cpu) => (0..count)
+                .map(|_| {
+                    let begin = Instant::now();
+                    cpu.step(&self.batch, &self.labels, LR)?;
+                    Ok(1e3 * begin.elapsed().as_secs_f64())
+                })
+                .collect(),
+            #[cfg(cuda_kernels)]
+            Which::Cuda(cuda) => cuda.replays(count),
+        }
+    }
+
+    /// The parts of one update, which on a GPU is queued kernel by kernel with marks between the parts.
+    pub fn stages(&mut self) -> Result<Vec<Stage>> {
+        match &mut self.engine {
+            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.labels, LR),
+            #[cfg(cuda_kernels)]
+            Which::Cuda(cuda) => cuda.stages(),
+        }
+    }
+
+    /// Loss of the last update.
+    pub fn loss(&mut self) -> Result<f64> {
+        match &mut self.engine {
+            Which::Cpu(cpu) => cpu.step(&self.batch, &self.labels, LR).map(|o| o.map_or(f64::NAN, |o| o.loss)),
+            #[cfg(cuda_kernels)]
+            Which::Cuda(cuda) => cuda.last_loss(),
+        }
+    }
+
+    /// Bytes that the run was given on its device.
+    pub fn planned_bytes(&self) -> u64 {
+        match &self.engine {
+            Which::Cpu(cpu) => cpu.planned_bytes(),
+            #[cfg(cuda_kernels)]
+            Which::Cuda(cuda) => cuda.device_bytes(),
+        }
+    }
+
+    /// What was queued so far.
+    pub fn queued(&self) -> Queued {
+        match &self.engine {
+            Which::Cpu(_) => Queued::default(),
+            #[cfg(cuda_kernels)]
+            Which::Cuda(cuda) => cuda.queued(),
+        }
+    }
+}
+
+/// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views drawn as in a run.
+fn synthetic(recipe: &Recipe) -> Batch {
+    let (loader, views, n) = (recipe.loader(), recipe.views(), recipe.batch);
+    let side = recipe.model.image_size * 8 / 7;
+    let picture = |number: usize| {
+        let mut stream = Stream::new(recipe.seed, Domain::SelfTest, [number as u32, 0, 0]);
+        let mut data: Vec<u8> =
+            (0..(3 * side * side).div_ceil(4)).flat_map(|_| stream.next_u32().to_le_bytes()).collect();
+        data.truncate(3 * side * side);
+        Arc::new(Rgb8 { width: side, height: side, data })
+    };
+    let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
+    let augment = Augment { policy: loader.augmentation, crop_scale: loader.crop_scale, downsample: loader.downsample };
+    let row = |row: usize| {
+        let (slot, caption) = (row / n, row % n);
+        let image = Arc::clone(&pictures[slot / views.crops * n + caption]);
+        let mut stream = Stream::new(recipe.seed, Domain::Augmentation, [0, row as u32, 0]);
+        let params = AugmentParams::draw(&mut stream, &augment, side, side);
+        Row { image, params, label: caption as u32 }
+    };
+    Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size }
+}
