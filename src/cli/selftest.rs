@@ -22,6 +22,9 @@ pub struct Args {
     /// Small shapes only: seconds instead of minutes
     #[arg(long)]
     quick: bool,
+    /// Only layers of Stable Diffusion 1.5 at 512² with all their channels and pixels, one of each kind, one image
+    #[arg(long, conflicts_with = "quick")]
+    full_size: bool,
     /// List the kernels with what the compiler gave them, and run nothing; needs no GPU
     #[arg(long)]
     kernels: bool,
@@ -74,12 +77,17 @@ fn list() -> Result<()> {
 fn check(args: &Args, ordinal: usize) -> Result<()> {
     use crate::bail;
     use crate::device::cuda::Gpu;
-    use crate::selftest::{Options, run};
+    use crate::selftest::{Extent, Options, run};
 
     let gpu = Gpu::open(ordinal)?;
     let (major, minor) = gpu.capability();
     println!("{}, compute capability {major}.{minor}, {} multiprocessors", gpu.name(), gpu.sms());
-    let options = Options { filter: args.filter.clone(), seed: args.seed, full: !args.quick };
+    let extent = match (args.quick, args.full_size) {
+        (true, _) => Extent::Quick,
+        (_, true) => Extent::FullSize,
+        _ => Extent::Everything,
+    };
+    let options = Options { filter: args.filter.clone(), seed: args.seed, extent };
     let (mut failed, mut skipped) = (0, 0);
     let count = run(&gpu, &options, |outcome| match (&outcome.result, outcome.skipped) {
         (Ok(()), Some(why)) => {

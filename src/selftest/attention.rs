@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::{Case, Check, Tolerance};
 use crate::device::cuda::{Half, Owned, View};
 use crate::error::Result;
-use crate::ops::attention::cuda::{Heads, Variant, cross, forward_by};
+use crate::ops::attention::cuda::{Heads, Variant, cross, forward, forward_by};
 use crate::ops::attention::{self, Context, Shape, Tokens};
 use crate::ops::gemm::Threads;
 
@@ -25,6 +25,26 @@ pub const CHECKS: &[Check] = &[
     Check { name: "cross-attention, scores far below zero and far apart", run: far_contexts },
     Check { name: "cross-attention, an image's bits in any batch", run: cross_batch_independent },
     Check { name: "attention at full size", run: full_size },
+];
+
+/// Layers of Stable Diffusion 1.5 at 512², one image; by the variant that the model would take.
+pub const FULL_SIZE: &[Check] = &[
+    Check { name: "attention of 4096 tokens, heads of 40", run: |case| as_chosen(case, shape(1, 4096, 2, 40)) },
+    Check { name: "attention of 1024 tokens, heads of 80", run: |case| as_chosen(case, shape(1, 1024, 2, 80)) },
+    Check { name: "attention of 256 tokens, heads of 160", run: |case| as_chosen(case, shape(1, 256, 8, 160)) },
+    Check { name: "attention of 64 tokens, heads of 160", run: |case| as_chosen(case, shape(1, 64, 8, 160)) },
+    Check {
+        name: "attention of the decoder, 32 of its 4096 queries",
+        run: |case| as_chosen(case, Shape { queries: 32, ..shape(1, 4096, 1, 512) }),
+    },
+    Check {
+        name: "attention of the text encoder, causal",
+        run: |case| as_chosen(case, Shape { causal: true, ..shape(1, 77, 12, 64) }),
+    },
+    Check {
+        name: "cross-attention of 4096 tokens to 77, both branches",
+        run: |case| compare_cross::<f16>(case, &rows(shape(2, 4096, 8, 40), 77, 1, &[1, 0]), 1.0, 0.0),
+    },
 ];
 
 /// Multiprocessors for kernels whose blocks take several heads: so few that rings of slots go round more than once.
@@ -142,6 +162,19 @@ fn compare<T: Half>(case: &Case, shape: Shape, qkv: &[f32]) -> Result<()> {
         case.close(&what, &wide_values(&got), &want, Tolerance::of::<T>())?;
     }
     Ok(())
+}
+
+/// The first variant, on all multiprocessors.
+fn as_chosen(case: &Case, shape: Shape) -> Result<()> {
+    let (qkv, width) = (packed(case, shape, 1.0), width(shape));
+    let (device, rounded) = case.half::<f16>(&qkv)?;
+    let part = |i: usize| Tokens { data: &rounded[i * width..], stride: 3 * width };
+    let mut want = vec![0.0; shape.n * shape.queries * width];
+    attention::forward(&mut want, part(0), part(1), part(2), shape, Threads::All);
+    let y = output::<f16>(case, shape)?;
+    let [q, k, v] = [0, 1, 2].map(|i| Heads::part(device.view(), i, 3, width));
+    forward(case.gpu(), y.view(), q, k, v, shape)?;
+    case.close(&format!("{shape:?}"), &case.read_half(y.view())?, &want, Tolerance::f16())
 }
 
 /// Scores of hundreds: probabilities are 0 or 1, and nothing may overflow.

@@ -15,6 +15,10 @@ use crate::ops::conv::{self, cuda};
 use crate::ops::gemm::Threads;
 use crate::ops::packed::{Packed, Start, linear};
 
+mod full_size;
+
+pub use full_size::FULL_SIZE;
+
 pub const CHECKS: &[Check] = &[
     Check { name: "conv f16", run: layers::<f16> },
     Check { name: "conv bf16", run: layers::<bf16> },

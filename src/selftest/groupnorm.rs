@@ -18,6 +18,27 @@ pub const CHECKS: &[Check] = &[
     Check { name: "groupnorm at full size", run: full_size },
 ];
 
+/// Layers of Stable Diffusion 1.5 at 512², one image (of both guidance branches, the first still one): the UNet's widest norms of joined tensors and
+/// its longest groups, and a strip of the decoder's.
+pub const FULL_SIZE: &[Check] = &[
+    Check {
+        name: "groupnorm of 64², 640 and 320 channels joined",
+        run: |case| compare::<f16>(case, &problem(1, 4096, 32, &[(1, 640), (1, 320)]), true),
+    },
+    Check {
+        name: "groupnorm of 8², 1280 and 1280 channels joined",
+        run: |case| compare::<f16>(case, &problem(2, 64, 32, &[(2, 1280), (1, 1280)]), true),
+    },
+    Check {
+        name: "groupnorm of 64², 320 channels, no activation",
+        run: |case| compare::<f16>(case, &problem(2, 4096, 32, &[(1, 320)]), false),
+    },
+    Check {
+        name: "groupnorm of the decoder, 16 lines of 512",
+        run: |case| compare::<f16>(case, &problem(1, 16 * 512, 32, &[(1, 128)]), true),
+    },
+];
+
 const EPS: f32 = 1e-5;
 
 /// Images, pixels and channels of a tensor, and how many images it holds.

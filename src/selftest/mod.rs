@@ -59,14 +59,29 @@ pub const GROUPS: &[(&str, &[Check])] = &[
     ("self_attention", self_attention::CHECKS),
 ];
 
+/// Layers of Stable Diffusion 1.5 with all their channels and pixels, by op. Small tensors do not fill a card's multiprocessors, wrap their rings
+/// often, or reach beyond the first megabytes; these do, at one image, so that the simulated driver takes them in a minute.
+pub const FULL_SIZE: &[(&str, &[Check])] =
+    &[("attention", attention::FULL_SIZE), ("conv", conv::FULL_SIZE), ("groupnorm", groupnorm::FULL_SIZE)];
+
 /// Which checks to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Awkward shapes, small enough for the simulated driver.
+    Quick,
+    /// [`FULL_SIZE`] alone.
+    FullSize,
+    /// All of these, and shapes that take a real card to run in reasonable time.
+    Everything,
+}
+
+/// Which checks to run, on which inputs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Only checks whose op or name contains this.
     pub filter: Option<String>,
     pub seed: u64,
-    /// Also shapes that take a real card to run in reasonable time.
-    pub full: bool,
+    pub extent: Extent,
 }
 
 /// How one check ended.
@@ -83,11 +98,17 @@ pub struct Outcome {
 /// Runs the chosen checks in order, telling `each` as they end. Goes on after a wrong result; a lost device fails what follows too.
 pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usize {
     let wanted = |op: &str, name: &str| options.filter.as_deref().is_none_or(|f| op.contains(f) || name.contains(f));
+    let groups = match options.extent {
+        Extent::Quick => GROUPS.to_vec(),
+        Extent::FullSize => FULL_SIZE.to_vec(),
+        Extent::Everything => [GROUPS, FULL_SIZE].concat(),
+    };
+    let full = options.extent == Extent::Everything;
     let mut count = 0;
-    for (op, checks) in GROUPS {
+    for (op, checks) in groups {
         for check in checks.iter().filter(|check| wanted(op, check.name)) {
             let started = std::time::Instant::now();
-            let case = Case::new(gpu.clone(), options.seed, options.full);
+            let case = Case::new(gpu.clone(), options.seed, full);
             let result = (check.run)(&case).and_then(|()| gpu.synchronize());
             let (seconds, skipped) = (started.elapsed().as_secs_f64(), case.skipped());
             each(&Outcome { op, check: check.name, seconds, skipped, result });

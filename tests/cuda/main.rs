@@ -11,7 +11,7 @@ mod run;
 mod support;
 mod train;
 
-use support::{Model, selftest};
+use support::{Model, full_size, selftest};
 
 /// What only Ada, Hopper and newer have, on Ada, and what it runs of the rest.
 #[test]
@@ -59,4 +59,39 @@ ops! {
     reduce,
     sampler_step,
     self_attention,
+}
+
+/// 25 s of one core, and 12 s for what the portable kernels are asked for.
+mod at_full_size {
+    use super::*;
+
+    #[test]
+    fn attention_on_hopper() {
+        full_size("attention", Model::H200);
+    }
+
+    #[test]
+    fn attention_on_ampere() {
+        full_size("attention", Model::A100);
+    }
+
+    #[test]
+    fn conv_on_hopper() {
+        full_size("conv", Model::H200);
+    }
+
+    #[test]
+    fn conv_on_ampere() {
+        full_size("conv, 3×3", Model::A100);
+    }
+
+    #[test]
+    fn groupnorm_on_hopper() {
+        full_size("groupnorm", Model::H200);
+    }
+
+    #[test]
+    fn groupnorm_on_ampere() {
+        full_size("groupnorm", Model::A100);
+    }
 }

@@ -64,8 +64,17 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// All checks of one op.
+/// All checks of one op at small shapes.
 pub fn selftest(op: &str, model: Model) {
+    checks(op, "--quick", model);
+}
+
+/// Layers of Stable Diffusion 1.5 with all their channels and pixels: those whose op or name contains `filter`.
+pub fn full_size(filter: &str, model: Model) {
+    checks(filter, "--full-size", model);
+}
+
+fn checks(filter: &str, extent: &str, model: Model) {
     if !has_kernels() {
         return;
     }
@@ -74,12 +83,12 @@ pub fn selftest(op: &str, model: Model) {
         Model::A100 => "2",
         Model::Rtx4090 => "3",
     };
-    let mut command = stablerep(model, &["selftest", op, "--quick", "--seed", seed]);
+    let mut command = stablerep(model, &["selftest", filter, extent, "--seed", seed]);
     if std::env::var_os("CUDA_SIM_SEED").is_none() {
         command.env("CUDA_SIM_SEED", seed);
     }
     let output = command.output().unwrap();
     let text = text(&output);
     println!("{text}");
-    assert!(output.status.success() && text.contains("checks passed"), "{op} on {model:?}:\n{text}");
+    assert!(output.status.success() && text.contains("checks passed"), "{filter} on {model:?}:\n{text}");
 }
