@@ -6,16 +6,15 @@
     python benches/peers/compare_gpu.py --dry-run                   # tiny sizes on the CPU: does everything run?
 
 Every peer in eager PyTorch, with channels-last convolutions and compiled; the best counts. One round is ours, then the peers; medians over the rounds
-are compared. Ours is timed from outside: `generate` over two amounts of images, whose difference leaves start-up out; `train` by the rates of its
-metrics.jsonl after the first third. Kernels by themselves: `stablerep bench kernels --json`, then kernels.py.
+are compared. Ours says itself how fast it is: `bench generate`, encoding included, and `bench train`, whose step begins with augmentation as the peers'
+does not. One more row is a whole run of `generate` timed from outside, over two amounts of images, whose difference leaves start-up out. Kernels by
+themselves: `stablerep bench kernels --json`, then kernels.py.
 """
 import argparse
-import io
 import json
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -38,65 +37,45 @@ def lines(text: str) -> list[dict]:
 
 class Ours:
     def __init__(self, given, folder: Path):
-        self.given, self.folder, self.shards = given, folder, None
+        self.given, self.folder = given, folder
+        self.device = ["--device", "cpu" if given.dry_run else "cuda"]
 
-    def device(self) -> list[str]:
-        return [] if self.given.dry_run else ["--device", "cuda"]
+    def bench(self, *words) -> dict:
+        """What `stablerep bench WORDS` reports."""
+        file = self.folder / f"{time.monotonic_ns()}.json"
+        run([self.given.binary, "bench", *words, *self.device, "--json", file])
+        return json.loads(file.read_text())
+
+    def drawing(self) -> list:
+        return ["--model", self.given.model, "--steps", self.given.steps, "--guidance-scale", self.given.guidance_scale, "--format", "jpg"]
+
+    def generate(self, batch: int) -> dict:
+        report = self.bench("generate", *self.drawing(), "--batches", batch, "--seconds", self.given.seconds)
+        return report["batches"][0] | {"start_up": report["start_up"]}
+
+    def end_to_end(self, batch: int) -> dict:
+        """A whole run of `generate`."""
+        few, many = batch, batch * (1 + max(1, round(self.given.images / batch)))
+        seconds = self.generate_seconds(many, batch) - self.generate_seconds(few, batch)
+        return {"images_per_s": (many - few) / seconds}
 
     def generate_seconds(self, captions: int, batch: int) -> float:
-        given, name = self.given, f"{captions}-{time.monotonic_ns()}"
+        name = f"{captions}-{time.monotonic_ns()}"
         file = self.folder / f"{name}.txt"
         file.write_text("".join(f"a photo of the number {i}\n" for i in range(captions)))
-        command = [given.binary, "generate", *self.device(), "--model", given.model, "--captions", file, "--output", self.folder / name]
-        command += ["--batch", batch, "--steps", given.steps, "--guidance-scale", given.guidance_scale, "--format", "jpg"]
+        command = [self.given.binary, "generate", *self.device, *self.drawing(), "--captions", file, "--output", self.folder / name, "--batch", batch]
         begin = time.perf_counter()
         run(command)
         return time.perf_counter() - begin
 
-    def generate(self, batch: int) -> float:
-        """Images per second."""
-        few, many = batch, batch * (1 + max(1, round(self.given.images / batch)))
-        return (many - few) / (self.generate_seconds(many, batch) - self.generate_seconds(few, batch))
-
-    def write_shards(self, captions: int, views: int) -> Path:
-        """Pictures of 256² with noise of several scales, as compressible as photographs."""
-        import torch
-        from PIL import Image
-
-        if self.shards is None:
-            self.shards = self.folder / "shards"
-            self.shards.mkdir()
-            torch.manual_seed(0)
-            with tarfile.open(self.shards / "00000.tar", "w") as tar:
-                for caption in range(captions):
-                    for view in range(views):
-                        noise = sum(
-                            torch.nn.functional.interpolate(torch.randn(1, 3, side, side), 256, mode="bilinear") * 160 / side**0.5
-                            for side in (4, 16, 64)
-                        )
-                        pixels = (noise[0].permute(1, 2, 0) + 128).clamp(0, 255).byte().numpy()
-                        picture = io.BytesIO()
-                        Image.fromarray(pixels).save(picture, "JPEG", quality=95)
-                        for extension, data in [("jpg", picture.getvalue()), ("txt", f"the number {caption}".encode())]:
-                            member = tarfile.TarInfo(f"{caption:09}-{view:03}.{extension}")
-                            member.size = len(data)
-                            tar.addfile(member, io.BytesIO(data))
-        return self.shards
-
-    def train(self, model: str, captions: int, views: int) -> float:
-        """Images per second."""
-        steps = 6 if self.given.dry_run else 30
-        output = self.folder / f"train-{time.monotonic_ns()}"
-        command = [self.given.binary, "train", *self.device(), "--data", self.write_shards(captions * 2, views), "--output", output]
-        command += ["--batch", captions, "--images-per-caption", views, "--steps", steps, "--warmup-steps", 1]
+    def train(self, model: str, captions: int, views: int) -> dict:
+        words = ["--batch", captions, "--images-per-caption", views, "--seconds", self.given.seconds]
         if model == "demo":
-            command += ["--model", "custom", "--image-size", 32, "--patch-size", 8, "--width", 128, "--depth", 4, "--heads", 2]
-            command += ["--head-dims", "512,64"]
+            words += ["--model", "custom", "--image-size", 32, "--patch-size", 8, "--width", 128, "--depth", 4, "--heads", 2]
+            words += ["--head-dims", "512,64"]
         else:
-            command += ["--model", NAMES[model]]
-        run(command)
-        rates = [entry["images_per_second"] for entry in lines((output / "metrics.jsonl").read_text())]
-        return statistics.median(rates[len(rates) // 3 :])
+            words += ["--model", NAMES[model]]
+        return self.bench("train", *words)
 
 
 class Peers:
@@ -120,6 +99,10 @@ class Peers:
         device = "cpu" if self.given.dry_run else "cuda"
         return self.rates(self.script("train.py", "--model", model, "--captions", captions, "--views", views, "--device", device))
 
+    def end_to_end(self, batch: int) -> dict[str, float | str]:
+        """A pipeline of theirs that writes files would be of our making."""
+        return {}
+
     @staticmethod
     def rates(measured) -> dict[str, float | str]:
         return {line["variant"]: line.get("images_per_s", line.get("error")) for line in measured}
@@ -131,12 +114,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="diffusers folder to draw with")
     parser.add_argument("--only", default="generate,train")
     parser.add_argument("--batches", default="1,16,32")
-    parser.add_argument("--images", type=int, default=64, help="images that ours draws, about, for one measurement")
+    parser.add_argument("--images", type=int, default=64, help="images of the whole run of generate, about")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance-scale", type=float, default=2.0)
     parser.add_argument("--train", default="vit_s:256x4,vit_b:128x4,vit_l:64x4", help="model:captions×views, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="time budget of one measurement of a peer")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time budget of one measurement")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     parser.add_argument("--save", type=Path, help="every measurement, as JSON")
@@ -150,15 +133,17 @@ def main() -> None:
 
     jobs = []
     if "generate" in given.only:
-        jobs += [(f"generate, batch {batch}", "generate", (int(batch),)) for batch in given.batches.split(",")]
+        batches = [int(batch) for batch in given.batches.split(",")]
+        jobs += [(f"generate, batch {batch}", "generate", (batch,)) for batch in batches]
+        jobs.append((f"a run of generate, batch {max(batches)}", "end_to_end", (max(batches),)))
     if "train" in given.only:
         for item in given.train.split(","):
             model, _, shape = item.partition(":")
             captions, views = map(int, shape.split("x"))
             jobs.append((f"train {model}, {captions}×{views}", "train", (model, captions, views)))
     variants = ["eager", "channels_last", "compile"]
-    print("| images per second | ours | " + " | ".join(f"PyTorch {v}" for v in variants) + " | ours / best | rounds |")
-    print("|---|--:|--:|--:|--:|--:|---|")
+    print("| images per second | ours | MFU | " + " | ".join(f"PyTorch {v}" for v in variants) + " | ours / best | rounds |")
+    print("|---|--:|--:|--:|--:|--:|--:|---|")
     record = []
     with tempfile.TemporaryDirectory() as folder:
         ours, peers = Ours(given, Path(folder)), Peers(given)
@@ -168,16 +153,19 @@ def main() -> None:
                 for engine, into in ((ours, mine), (peers, theirs)):
                     try:
                         into.append(getattr(engine, what)(*arguments))
-                    except (RuntimeError, ZeroDivisionError) as error:
+                    except (RuntimeError, ZeroDivisionError, KeyError) as error:
                         failed.append(str(error))
-            rate = statistics.median(mine) if mine else None
+            rates = [measured["images_per_s"] for measured in mine]
+            rate = statistics.median(rates) if rates else None
+            shares = [measured["mfu"] for measured in mine if measured.get("mfu") is not None]
+            mfu = f"{100 * statistics.median(shares):.1f} %" if shares else "–"
             of = {v: [x[v] for x in theirs if isinstance(x.get(v), float)] for v in variants}
-            medians = {v: statistics.median(rates) for v, rates in of.items() if rates}
+            medians = {v: statistics.median(numbers) for v, numbers in of.items() if numbers}
             cells = [f"{medians[v]:.2f}" if v in medians else "–" for v in variants]
             ratio = f"{rate / max(medians.values()):.2f}×" if rate and medians else "–"
             best = [max(r for r in x.values() if isinstance(r, float)) for x in theirs if any(isinstance(r, float) for r in x.values())]
-            rounds = ", ".join(f"{a / b:.2f}" for a, b in zip(mine, best))
-            print(f"| {title} | {'–' if rate is None else f'{rate:.2f}'} | {' | '.join(cells)} | {ratio} | {rounds} |", flush=True)
+            rounds = ", ".join(f"{a / b:.2f}" for a, b in zip(rates, best))
+            print(f"| {title} | {'–' if rate is None else f'{rate:.2f}'} | {mfu} | {' | '.join(cells)} | {ratio} | {rounds} |", flush=True)
             for text in failed + [str(x[v]) for x in theirs for v in x if isinstance(x[v], str)]:
                 print(f"  {title}: {text}", file=sys.stderr)
             record.append({"what": title, "ours": mine, "peers": theirs, "failed": failed})

@@ -5,7 +5,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::device::cuda::{DType, Element, Gpu, Owned, View};
+use crate::device::cuda::{DType, Element, Gpu, Half, Owned, View};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
@@ -61,7 +61,7 @@ type Prepare = Box<dyn Fn(&Inputs) -> Result<Queue>>;
 /// One kernel at one shape.
 pub struct Case {
     pub op: &'static str,
-    pub kernel: &'static str,
+    pub kernel: String,
     pub shape: String,
     pub work: Work,
     pub rival: Option<Product>,
@@ -78,7 +78,7 @@ impl fmt::Debug for Case {
 impl Case {
     /// A case; `prepare` makes its buffers and returns what queues it.
     pub fn new<Run>(
-        (op, kernel, shape): (&'static str, &'static str, String),
+        (op, kernel, shape): (&'static str, impl Into<String>, String),
         work: Work,
         prepare: impl Fn(&Inputs) -> Result<Run> + 'static,
     ) -> Self
@@ -86,7 +86,7 @@ impl Case {
         Run: Fn(&Gpu) -> Result<()> + 'static,
     {
         let prepare = Box::new(move |inputs: &Inputs| Ok(Box::new(prepare(inputs)?) as Queue));
-        Self { op, kernel, shape, work, rival: None, prepare }
+        Self { op, kernel: kernel.into(), shape, work, rival: None, prepare }
     }
 
     /// Beside a product by cuBLASLt.
@@ -103,6 +103,22 @@ impl Case {
 /// Values drawn once and repeated over buffers of any length: enough to look random to a memory system and to the power meter of a matrix
 /// unit, for which zeros would be cheaper.
 const DRAWN: usize = 1 << 20;
+
+/// `kernel` and the type its tensors are stored in.
+pub fn stored<T: Half>(kernel: &str) -> String {
+    format!("{kernel} {}", T::DTYPE)
+}
+
+/// The cases in f16; of those in bf16, whose kernels are the same but for the type, the first of each kernel.
+pub fn in_both_types(f16: Vec<Case>, bf16: Vec<Case>) -> Vec<Case> {
+    let mut all = f16;
+    for case in bf16 {
+        if !all.iter().any(|other| other.kernel == case.kernel) {
+            all.push(case);
+        }
+    }
+    all
+}
 
 /// Makes the buffers of cases.
 pub struct Inputs {

@@ -55,7 +55,7 @@ fn chosen(size: Size, options: &Options) -> Vec<Case> {
     let mut cases: Vec<Case> = ops::all(size).into_iter().filter(wanted).collect();
     if options.quick {
         cases.retain(|case| {
-            let kernel = (case.op, case.kernel);
+            let kernel = (case.op, case.kernel.clone());
             let new = !seen.contains(&kernel);
             seen.push(kernel);
             new
@@ -153,7 +153,7 @@ mod tests {
         let quick = chosen(Size::Full, &options(None, true));
         assert!(quick.len() < all.len());
         for case in &all {
-            let same = quick.iter().filter(|other| (other.op, other.kernel) == (case.op, case.kernel));
+            let same = quick.iter().filter(|other| (other.op, &other.kernel) == (case.op, &case.kernel));
             assert_eq!(same.count(), 1, "{}", case.title());
         }
     }

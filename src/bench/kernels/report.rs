@@ -95,7 +95,7 @@ impl Report {
         let ratio = theirs.map(|theirs| theirs.median_us / ours.median_us);
         self.say(cells([
             case.op.into(),
-            case.kernel.into(),
+            case.kernel.clone(),
             case.shape.clone(),
             three(ours.median_us),
             three(ours.min_us),
@@ -140,7 +140,7 @@ impl Report {
         let sectors = through_lanes as f64 / counts.global_sectors.max(1) as f64;
         self.say(cells([
             case.op.into(),
-            case.kernel.into(),
+            case.kernel.clone(),
             case.shape.clone(),
             counts.launches.to_string(),
             large(counts.warp_instructions),

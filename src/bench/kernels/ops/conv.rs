@@ -1,14 +1,15 @@
-//! Convolutions and linear layers of SD 1.5's UNet, decoder and text encoder, f16, with the epilogues they have there.
+//! Convolutions and linear layers of SD 1.5's UNet, decoder and text encoder, with the epilogues they have there: f16, and the first of each in
+//! bf16.
 //!
 //! Beside a case stands cuBLASLt's plain product of the same sizes: for a convolution, one whose patches somebody else has laid out.
 
-use half::f16;
+use half::{bf16, f16};
 
-use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Number, Size, Work, in_both_types, stored};
 use crate::bench::kernels::shapes::{
     TEXT_TOKENS, TEXT_WIDTH, UNET, decoder_rows, texts, unet_channels, unet_level, unet_rows,
 };
-use crate::device::cuda::DType;
+use crate::device::cuda::Half;
 use crate::error::Result;
 use crate::ops::conv::cuda::{Activation, Bias, Epilogue, Segment, Shape, Source, Taps, forward, forward_f32};
 
@@ -25,10 +26,14 @@ struct After {
 }
 
 pub fn cases(size: Size) -> Vec<Case> {
-    unet(size).into_iter().chain(decoder(size)).chain(linears(size)).collect()
+    in_both_types(every::<f16>(size), every::<bf16>(size))
 }
 
-fn unet(size: Size) -> Vec<Case> {
+fn every<T: Half + Number>(size: Size) -> Vec<Case> {
+    unet::<T>(size).into_iter().chain(decoder::<T>(size)).chain(linears::<T>(size)).collect()
+}
+
+fn unet<T: Half + Number>(size: Size) -> Vec<Case> {
     let n = unet_rows(size);
     let conv = |side, inputs, outputs| {
         let (side, inputs) = unet_level(size, side, inputs);
@@ -52,13 +57,13 @@ fn unet(size: Size) -> Vec<Case> {
         (8, 2560, 1280),
     ];
     let mut all: Vec<Case> =
-        first.iter().map(|&(side, inputs, outputs)| case("3×3 f16", conv(side, inputs, outputs), normed)).collect();
+        first.iter().map(|&(side, inputs, outputs)| case::<T>("3×3", conv(side, inputs, outputs), normed)).collect();
     // The second convolution of a block: its input added, or the shortcut of joined tensors as more of K.
     let residual = After { residual: true, ..normed };
-    all.extend(UNET.map(|(side, c)| case("3×3 + residual f16", conv(side, c, c), residual)));
+    all.extend(UNET.map(|(side, c)| case::<T>("3×3 + residual", conv(side, c, c), residual)));
     for (side, c, joined) in [(64, 320, [640, 320]), (32, 640, [1280, 640]), (16, 1280, [1280, 1280])] {
         let [below, kept] = joined.map(|channels| unet_channels(size, channels));
-        all.push(case("3×3 + shortcut f16", conv(side, c, c).and(below).and(kept), normed));
+        all.push(case::<T>("3×3 + shortcut", conv(side, c, c).and(below).and(kept), normed));
     }
     let three = |side: usize, channels: usize, stride, enlarge: Option<usize>| {
         let (side, channels) = unet_level(size, side, channels);
@@ -66,14 +71,14 @@ fn unet(size: Size) -> Vec<Case> {
         Shape::of(n, (side, side), Segment { channels, taps }, channels)
     };
     for (side, c) in [(64, 320), (32, 640), (16, 1280)] {
-        all.push(case("3×3 stride 2 f16", three(side, c, 2, None), normed));
+        all.push(case::<T>("3×3 stride 2", three(side, c, 2, None), normed));
     }
     for (side, c) in [(8, 1280), (16, 1280), (32, 640)] {
-        all.push(case("3×3 enlarged f16", three(side, c, 1, Some(2)), normed));
+        all.push(case::<T>("3×3 enlarged", three(side, c, 1, Some(2)), normed));
     }
-    all.push(case("conv_in f16", conv(64, 4, 320), normed));
+    all.push(case::<T>("conv_in", conv(64, 4, 320), normed));
     let wide = After { wide: true, ..After::default() };
-    all.push(case("conv_out f16", conv_to(size, n, 64, 320, 4), wide));
+    all.push(case::<T>("conv_out", conv_to(size, n, 64, 320, 4), wide));
     all
 }
 
@@ -83,7 +88,7 @@ fn conv_to(size: Size, n: usize, side: usize, inputs: usize, outputs: usize) -> 
     Shape::conv(n, (side, side), inputs, outputs)
 }
 
-fn decoder(size: Size) -> Vec<Case> {
+fn decoder<T: Half + Number>(size: Size) -> Vec<Case> {
     let n = decoder_rows(size);
     let (normed, wide) = (After { moments: true, ..After::default() }, After { wide: true, ..After::default() });
     let level = |side: usize, channels| unet_level(size, size.pick(side, side / 8), channels);
@@ -98,16 +103,16 @@ fn decoder(size: Size) -> Vec<Case> {
     };
     let shapes = [(64, 512, 512), (128, 512, 512), (256, 512, 256), (256, 256, 256), (512, 256, 128), (512, 128, 128)];
     let mut all: Vec<Case> =
-        shapes.iter().map(|&(side, c, outputs)| case("3×3, decoder f16", conv(side, c, outputs), normed)).collect();
+        shapes.iter().map(|&(side, c, outputs)| case::<T>("3×3, decoder", conv(side, c, outputs), normed)).collect();
     for (side, c) in [(64, 512), (128, 512), (256, 256)] {
-        all.push(case("3×3 enlarged, decoder f16", enlarged(side, c), normed));
+        all.push(case::<T>("3×3 enlarged, decoder", enlarged(side, c), normed));
     }
     let (side, inputs) = level(512, 128);
-    all.push(case("conv_out, decoder f16", Shape::conv(n, (side, side), inputs, 3), wide));
+    all.push(case::<T>("conv_out, decoder", Shape::conv(n, (side, side), inputs, 3), wide));
     all
 }
 
-fn linears(size: Size) -> Vec<Case> {
+fn linears<T: Half + Number>(size: Size) -> Vec<Case> {
     let n = unet_rows(size);
     let plain = After::default();
     let residual = After { residual: true, ..plain };
@@ -117,34 +122,34 @@ fn linears(size: Size) -> Vec<Case> {
         let (side, c) = unet_level(size, side, c);
         let linear = |inputs, outputs| Shape::linear(n, side * side, inputs, outputs);
         all.extend([
-            case("qkv f16", linear(c, 3 * c), plain),
-            case("projection f16", linear(c, c), plain),
-            case("projection + residual f16", linear(c, c), residual),
-            case("GEGLU f16", linear(c, 8 * c), gated),
-            case("feed-forward out + residual f16", linear(4 * c, c), residual),
+            case::<T>("qkv", linear(c, 3 * c), plain),
+            case::<T>("projection", linear(c, c), plain),
+            case::<T>("projection + residual", linear(c, c), residual),
+            case::<T>("GEGLU", linear(c, 8 * c), gated),
+            case::<T>("feed-forward out + residual", linear(4 * c, c), residual),
         ]);
     }
     let (n, d) = (texts(size), unet_channels(size, TEXT_WIDTH));
     let linear = |inputs, outputs| Shape::linear(n, TEXT_TOKENS, inputs, outputs);
     let gelu = After { activation: Activation::QuickGelu, ..plain };
     all.extend([
-        case("qkv, text f16", linear(d, 3 * d), plain),
-        case("projection + residual, text f16", linear(d, d), residual),
-        case("quick GELU, text f16", linear(d, 4 * d), gelu),
-        case("feed-forward out + residual, text f16", linear(4 * d, d), residual),
+        case::<T>("qkv, text", linear(d, 3 * d), plain),
+        case::<T>("projection + residual, text", linear(d, d), residual),
+        case::<T>("quick GELU, text", linear(d, 4 * d), gelu),
+        case::<T>("feed-forward out + residual, text", linear(4 * d, d), residual),
     ]);
     all
 }
 
-fn case(kernel: &'static str, shape: Shape, after: After) -> Case {
+fn case<T: Half + Number>(kernel: &str, shape: Shape, after: After) -> Case {
     let Shape { n, height, width, outputs, .. } = shape;
     let (pixels, k) = (shape.pixels(), shape.k());
     let columns = if after.activation == Activation::Geglu { outputs / 2 } else { outputs };
     let values = n * pixels * columns;
     // As the shape counts them, with y as it is stored, and what the epilogue reads and writes beside it.
-    let stored = if after.wide { 4 * values } else { 2 * values };
+    let written = if after.wide { 4 * values } else { 2 * values };
     let beside = 2 * usize::from(after.residual) * values + 8 * usize::from(after.moments) * n * shape.runs() * columns;
-    let bytes = shape.bytes() - 2.0 * (n * pixels * outputs) as f64 + (stored + beside) as f64;
+    let bytes = shape.bytes() - 2.0 * (n * pixels * outputs) as f64 + (written + beside) as f64;
     let exps = if after.activation == Activation::None { 0.0 } else { 2.0 * values as f64 };
     // A twofold enlargement is four convolutions of 2×2 taps, with weights of their own behind the others.
     let doubled = shape.segments[0].taps == Taps::Three { stride: 1, enlarge: Some((2 * height, 2 * width)) };
@@ -154,20 +159,20 @@ fn case(kernel: &'static str, shape: Shape, after: After) -> Case {
     let work = Work { flops, bytes, exps };
     let channels: Vec<String> = shape.segments.iter().map(|segment| segment.channels.to_string()).collect();
     let size = if height == 1 { width.to_string() } else { format!("{height}×{width}") };
-    let name = (OP, kernel, format!("[{n}, {size}, {} → {outputs}]", channels.join("+")));
+    let name = (OP, stored::<T>(kernel), format!("[{n}, {size}, {} → {outputs}]", channels.join("+")));
     Case::new(name, work, move |inputs| {
         let len = |segment: &Segment| match segment.taps {
             Taps::One => n * pixels * segment.channels,
             Taps::Three { .. } => n * height * width * segment.channels,
         };
-        let sources = shape.segments.iter().map(|segment| inputs.normal::<f16>(len(segment)));
+        let sources = shape.segments.iter().map(|segment| inputs.normal::<T>(len(segment)));
         let sources = sources.collect::<Result<Vec<_>>>()?;
         // Random weights are as good in any layout.
-        let w = inputs.scaled::<f16>(weights, 0.05)?;
+        let w = inputs.scaled::<T>(weights, 0.05)?;
         let bias = inputs.normal::<f32>(outputs)?;
-        let residual = if after.residual { Some(inputs.normal::<f16>(values)?) } else { None };
+        let residual = if after.residual { Some(inputs.normal::<T>(values)?) } else { None };
         let moments = if after.moments { Some(inputs.room::<f32>(2 * n * shape.runs() * columns)?) } else { None };
-        let y = inputs.room::<f16>(if after.wide { 0 } else { values })?;
+        let y = inputs.room::<T>(if after.wide { 0 } else { values })?;
         let y_wide = inputs.room::<f32>(if after.wide { values } else { 0 })?;
         let shape = shape.clone();
         Ok(move |gpu: &_| {
@@ -185,5 +190,5 @@ fn case(kernel: &'static str, shape: Shape, after: After) -> Case {
             }
         })
     })
-    .against(n * pixels, outputs, k, DType::F16)
+    .against(n * pixels, outputs, k, T::DTYPE)
 }

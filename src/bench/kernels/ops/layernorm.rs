@@ -1,9 +1,10 @@
-//! Layer norms: of ViTs in training (bf16), of the UNet's transformers and the text encoder (f16).
+//! Layer norms: of ViTs in training (bf16), of the UNet's transformers and the text encoder (f16, the first also in bf16).
 
 use half::{bf16, f16};
 
-use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Number, Size, Work, stored};
 use crate::bench::kernels::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
+use crate::device::cuda::Half;
 use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, scratch_len};
 
 const OP: &str = "layernorm";
@@ -15,11 +16,11 @@ pub fn cases(size: Size) -> Vec<Case> {
         let (rows, d) = (vit.rows(), vit.d);
         all.extend([trained(rows, d), of_sum(rows, d), gradient(rows, d)]);
     }
-    for (side, c) in UNET {
-        let (side, c) = unet_level(size, side, c);
-        all.push(inferred(unet_rows(size) * side * side, c));
-    }
-    all.push(inferred(texts(size) * TEXT_TOKENS, TEXT_WIDTH));
+    let levels = UNET.map(|(side, c)| unet_level(size, side, c));
+    let rows = |side: usize| unet_rows(size) * side * side;
+    all.extend(levels.map(|(side, c)| inferred::<f16>(rows(side), c)));
+    all.push(inferred::<bf16>(rows(levels[0].0), levels[0].1));
+    all.push(inferred::<f16>(texts(size) * TEXT_TOKENS, TEXT_WIDTH));
     all
 }
 
@@ -71,9 +72,9 @@ fn gradient(rows: usize, d: usize) -> Case {
     })
 }
 
-fn inferred(rows: usize, d: usize) -> Case {
-    Case::new((OP, "inference f16", format!("[{rows}, {d}]")), memory(4 * rows * d + 8 * d), move |inputs| {
-        let (x, y) = (inputs.normal::<f16>(rows * d)?, inputs.room::<f16>(rows * d)?);
+fn inferred<T: Half + Number>(rows: usize, d: usize) -> Case {
+    Case::new((OP, stored::<T>("inference"), format!("[{rows}, {d}]")), memory(4 * rows * d + 8 * d), move |inputs| {
+        let (x, y) = (inputs.normal::<T>(rows * d)?, inputs.room::<T>(rows * d)?);
         let (gamma, beta) = (inputs.normal(d)?, inputs.normal(d)?);
         Ok(move |gpu: &_| infer(gpu, y.view(), x.view(), gamma.view(), beta.view(), EPS, rows, d))
     })

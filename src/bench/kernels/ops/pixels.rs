@@ -1,9 +1,10 @@
 //! Pictures from the decoder and their halves; latents on their way in.
 
-use half::f16;
+use half::{bf16, f16};
 
-use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Number, Size, Work, stored};
 use crate::bench::kernels::shapes::{decoder_rows, unet_rows};
+use crate::device::cuda::Half;
 use crate::image::{Filter, columns_first, weight_table};
 use crate::ops::convert::cuda::scaled;
 use crate::ops::pixels::cuda::{Resize, Tables, resize, to_u8};
@@ -12,7 +13,7 @@ const OP: &str = "pixels";
 
 pub fn cases(size: Size) -> Vec<Case> {
     let (n, side) = (decoder_rows(size), size.pick(512, 64));
-    vec![to_bytes(n, side), halved(n, side), latents(size)]
+    vec![to_bytes(n, side), halved(n, side), latents::<f16>(size), latents::<bf16>(size)]
 }
 
 fn to_bytes(n: usize, side: usize) -> Case {
@@ -42,12 +43,12 @@ fn halved(n: usize, side: usize) -> Case {
     })
 }
 
-fn latents(size: Size) -> Case {
+fn latents<T: Half + Number>(size: Size) -> Case {
     let (n, side) = (unet_rows(size), size.pick(64, 8));
     let values = 4 * n * side * side;
-    let name = ("convert", "latents to f16", format!("[{n}, {side}, {side}, 4]"));
+    let name = ("convert", stored::<T>("latents to"), format!("[{n}, {side}, {side}, 4]"));
     Case::new(name, Work { bytes: 6.0 * values as f64, ..Work::default() }, move |inputs| {
-        let (x, y) = (inputs.normal(values)?, inputs.room::<f16>(values)?);
+        let (x, y) = (inputs.normal(values)?, inputs.room::<T>(values)?);
         Ok(move |gpu: &_| scaled(gpu, y.view(), x.view(), 1.0 / 0.18215))
     })
 }

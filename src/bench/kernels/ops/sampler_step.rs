@@ -1,9 +1,10 @@
-//! Guidance, a DDIM step and the next input in one pass; f16 input.
+//! Guidance, a DDIM step and the next input in one pass; f16 or bf16 input.
 
-use half::f16;
+use half::{bf16, f16};
 
-use crate::bench::kernels::case::{Case, Size, Work};
+use crate::bench::kernels::case::{Case, Number, Size, Work, stored};
 use crate::bench::kernels::shapes::unet_rows;
+use crate::device::cuda::Half;
 use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{Buffers, Schedule, advance, table};
 
@@ -11,13 +12,17 @@ use crate::ops::sampler_step::cuda::{Buffers, Schedule, advance, table};
 const STEPS: usize = 4096;
 
 pub fn cases(size: Size) -> Vec<Case> {
+    vec![case::<f16>(size), case::<bf16>(size)]
+}
+
+fn case<T: Half + Number>(size: Size) -> Case {
     let (images, values) = (unet_rows(size) / 2, 4 * size.pick(64usize, 8).pow(2));
     let len = images * values;
     // x read and written, both branches' outputs, the input.
     let work = Work { bytes: 18.0 * len as f64, ..Work::default() };
-    let name = ("sampler_step", "guided DDIM f16", format!("[{images}, {values}]"));
-    vec![Case::new(name, work, move |inputs| {
-        let (x, eps, input) = (inputs.normal::<f32>(len)?, inputs.normal::<f32>(2 * len)?, inputs.room::<f16>(len)?);
+    let name = ("sampler_step", stored::<T>("guided DDIM"), format!("[{images}, {values}]"));
+    Case::new(name, work, move |inputs| {
+        let (x, eps, input) = (inputs.normal::<f32>(len)?, inputs.normal::<f32>(2 * len)?, inputs.room::<T>(len)?);
         let steps = inputs.upload(&table(&vec![Step::linear(0.99, 0.01); STEPS], 7.5))?;
         let step = inputs.room::<u32>(1)?;
         Ok(move |gpu: &_| {
@@ -25,5 +30,5 @@ pub fn cases(size: Size) -> Vec<Case> {
             let schedule = Schedule { table: steps.view(), step: step.view() };
             advance(gpu, buffers, eps.view(), schedule, None, images)
         })
-    })]
+    })
 }
