@@ -272,7 +272,7 @@ impl<'a> Report<'a> {
 
     pub fn does_not_fit(&mut self, batch: usize, why: &str) {
         let why = why.lines().next().unwrap_or_default();
-        self.say(format!("\nbatch {batch}: {why}"));
+        self.say(format!("| {batch} | {why} |"));
         self.rows.push(json!({ "batch": batch, "error": why }));
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Cuda, Pending};
 use crate::device::Queued;
+use crate::device::cuda::Mark;
 use crate::error::Result;
 use crate::train::loader::Batch;
 use crate::train::rehearsal::Stage;
@@ -32,21 +33,22 @@ impl Cuda {
     /// The parts of one update that is not replayed.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
         let gpu = self.gpu.clone();
-        let (mut mark, mut kernels) = (gpu.timed_mark()?, gpu.queued().kernels);
-        let mut parts = Vec::new();
+        // A replay before it keeps the host ahead of the device, so that no launch is waited for between the marks.
+        if let Some(graph) = &self.graph {
+            graph.launch()?;
+        }
+        let (mut names, mut marks) = (Vec::new(), vec![(gpu.timed_mark()?, gpu.queued().kernels)]);
         self.update.queue_in_stages(&gpu, &self.network, &self.feed, &mut |name| {
-            let before = (std::mem::replace(&mut mark, gpu.timed_mark()?), kernels);
-            kernels = gpu.queued().kernels;
-            parts.push((name, before.0, kernels - before.1));
+            names.push(name);
+            marks.push((gpu.timed_mark()?, gpu.queued().kernels));
             Ok(())
         })?;
         self.last_loss()?;
-        let ends: Vec<_> = parts.iter().skip(1).map(|(_, begin, _)| begin).chain([&mark]).collect();
-        let stage = |((name, begin, kernels), end): (&(&'static str, crate::device::cuda::Mark, u64), _)| {
-            let end: &crate::device::cuda::Mark = end;
-            Ok(Stage { name, milliseconds: f64::from(end.milliseconds_since(begin)?), kernels: *kernels })
+        let stage = |(name, pair): (&'static str, &[(Mark, u64)])| {
+            let ((begin, before), (end, after)) = (&pair[0], &pair[1]);
+            Ok(Stage { name, milliseconds: f64::from(end.milliseconds_since(begin)?), kernels: after - before })
         };
-        parts.iter().zip(ends).map(stage).collect()
+        names.into_iter().zip(marks.windows(2)).map(stage).collect()
     }
 
     /// Waits for everything, and refuses an update that is not finite.
