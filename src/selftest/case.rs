@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use half::bf16;
 
 use crate::bail;
-use crate::device::cuda::{DType, Element, Gpu, Half, Owned, View};
+use crate::device::cuda::{DType, E4m3, Element, Gpu, Half, Owned, View};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
@@ -162,6 +162,27 @@ impl Case {
                 want.len(),
                 tolerance.difference
             );
+        }
+        Ok(())
+    }
+
+    /// Fails unless `got` could be e4m3(x·inverse) of numbers x that round to `wide`: within half a step of T of them.
+    pub fn narrowed<T: Half>(&self, what: &str, got: &[E4m3], wide: &[T], inverse: f32) -> Result<()> {
+        if got.len() != wide.len() {
+            bail!(Failed, "{what}: {} values, expected {}", got.len(), wide.len());
+        }
+        let precision = match T::DTYPE {
+            DType::F16 => 1.0 / 2048.0,
+            DType::Bf16 => 1.0 / 256.0,
+        };
+        for (i, (got, y)) in got.iter().zip(wide).enumerate() {
+            let (got, y) = (got.widen(), y.widen());
+            // The last term: half the smallest f16.
+            let half_step = y.abs() * precision + 3.0e-8;
+            let [low, high] = [y - half_step, y + half_step].map(|x| E4m3::round(x * inverse).widen());
+            if !(low..=high).contains(&got) {
+                bail!(Failed, "{what}[{i}] of {}: got {got}, expected {low} to {high}: {y} × {inverse}", wide.len());
+            }
         }
         Ok(())
     }

@@ -3,17 +3,19 @@
 use half::{bf16, f16};
 
 use super::{Case, Check, Tolerance};
-use crate::device::cuda::{Half, Owned};
+use crate::device::cuda::{E4m3, Half, Owned};
 use crate::error::Result;
 use crate::ops::gemm::Threads;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::groupnorm::cuda::{RUN, apply, moments, moments_len, scale_shift, table_len};
+use crate::ops::groupnorm::cuda::{RUN, apply, apply_e4m3, moments, moments_len, scale_shift, table_len};
 
 pub const CHECKS: &[Check] = &[
     Check { name: "groupnorm moments f16", run: |case| moments_of_runs::<f16>(case) },
     Check { name: "groupnorm moments bf16", run: |case| moments_of_runs::<bf16>(case) },
     Check { name: "groupnorm f16", run: |case| whole::<f16>(case) },
     Check { name: "groupnorm bf16", run: |case| whole::<bf16>(case) },
+    Check { name: "groupnorm e4m3 of f16", run: |case| narrow::<f16>(case) },
+    Check { name: "groupnorm e4m3 of bf16", run: |case| narrow::<bf16>(case) },
     Check { name: "groupnorm, an image's bits in any batch", run: batch_independent },
     Check { name: "groupnorm at full size", run: full_size },
 ];
@@ -40,6 +42,8 @@ pub const FULL_SIZE: &[Check] = &[
 ];
 
 const EPS: f32 = 1e-5;
+/// Of the results in e4m3: what is beyond 3 saturates.
+const INVERSE: f32 = E4m3::MAX / 3.0;
 
 /// Images, pixels and channels of a tensor, and how many images it holds.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +128,8 @@ fn moments_of_runs<T: Half>(case: &Case) -> Result<()> {
 /// What the kernels make of a problem: the sources, then everything in order.
 struct Made<T: Half> {
     y: Vec<T>,
+    /// y in e4m3, where the card has it.
+    narrow: Vec<E4m3>,
     table: Vec<f32>,
     /// The sources as the CPU op takes them: joined and repeated, rounded.
     x: Vec<f32>,
@@ -161,6 +167,10 @@ fn make<T: Half>(case: &Case, problem: &Problem, silu: bool, image: Option<usize
     let (groups, table_view) = (problem.groups, table.view());
     scale_shift(gpu, table_view, &statistics, gamma.view(), beta.view(), groups, EPS, n, pixels)?;
     apply(gpu, y.view(), &tensors, table_view, silu, n, pixels)?;
+    let narrow = gpu.upload(&vec![E4m3::round(f32::NAN); if gpu.has_e4m3() { n * pixels * channels } else { 0 }])?;
+    if gpu.has_e4m3() {
+        apply_e4m3(gpu, narrow.view(), INVERSE, &tensors, table_view, silu, n, pixels)?;
+    }
 
     let mut x = Vec::with_capacity(n * pixels * channels);
     for image in 0..n {
@@ -170,7 +180,7 @@ fn make<T: Half>(case: &Case, problem: &Problem, silu: bool, image: Option<usize
             }
         }
     }
-    Ok(Made { y: gpu.read(y.view())?, table: gpu.read(table_view)?, x, norm })
+    Ok(Made { y: gpu.read(y.view())?, narrow: gpu.read(narrow.view())?, table: gpu.read(table_view)?, x, norm })
 }
 
 fn compare<T: Half>(case: &Case, problem: &Problem, silu: bool) -> Result<()> {
@@ -189,14 +199,29 @@ fn whole<T: Half>(case: &Case) -> Result<()> {
     Ok(())
 }
 
+/// The same values as in 16 bits, rounded once instead.
+fn narrow<T: Half>(case: &Case) -> Result<()> {
+    if !case.has_e4m3() {
+        return Ok(());
+    }
+    for problem in problems() {
+        for silu in [false, true] {
+            let made = make::<T>(case, &problem, silu, None)?;
+            case.narrowed(&format!("y of {problem:?}, silu {silu}"), &made.narrow, &made.y, INVERSE)?;
+        }
+    }
+    Ok(())
+}
+
 fn batch_independent(case: &Case) -> Result<()> {
     for (n, image) in [(3, 1), (8, 5), (8, 7)] {
         let problem = problem(n, 70, 8, &[(n, 80), (n.div_ceil(2), 160)]);
         let all = make::<f16>(case, &problem, true, None)?;
         let alone = make::<f16>(case, &problem, true, Some(image))?;
-        let (y, table) = (alone.y.len(), alone.table.len());
+        let (y, table, narrow) = (alone.y.len(), alone.table.len(), alone.narrow.len());
         case.same("table", &all.table[image * table..][..table], &alone.table)?;
         case.same("y", &all.y[image * y..][..y], &alone.y)?;
+        case.same("y in e4m3", &all.narrow[image * narrow..][..narrow], &alone.narrow)?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use half::{bf16, f16};
 
 use super::{Case, Check, Tolerance};
-use crate::device::cuda::{Element, Half, Owned, View};
+use crate::device::cuda::{E4m3, Element, Half, Owned, View};
 use crate::error::Result;
 use crate::ops::gemm::Threads;
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, scratch_len};
+use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, infer_e4m3, scratch_len};
 use crate::ops::layernorm::{self};
 
 pub const CHECKS: &[Check] = &[
@@ -14,6 +14,8 @@ pub const CHECKS: &[Check] = &[
     Check { name: "layernorm forward of a sum", run: |case| every(case, &shapes(), compare_sum) },
     Check { name: "layernorm inference f16", run: |case| compare_inference::<f16>(case) },
     Check { name: "layernorm inference bf16", run: |case| compare_inference::<bf16>(case) },
+    Check { name: "layernorm e4m3 of f16", run: |case| narrow::<f16>(case) },
+    Check { name: "layernorm e4m3 of bf16", run: |case| narrow::<bf16>(case) },
     Check { name: "layernorm backward", run: |case| every(case, &shapes(), compare_backward) },
     Check { name: "layernorm, a row's bits in any batch", run: batch_independent },
     Check { name: "layernorm at full size", run: full_size },
@@ -129,11 +131,16 @@ fn check_forward(
     Ok(())
 }
 
-/// Every number of vectors per lane, with the last one whole and not; past the registers; an odd width; an odd address; one row alone.
+/// Widths and offsets of rows: every number of vectors per lane, with the last one whole and not; past the registers; odd; an odd address.
+fn inference_rows() -> impl Iterator<Item = (usize, usize)> {
+    let widths = (1..=10).flat_map(|vectors| [128 * vectors - 64, 128 * vectors]).chain([8, 1288, 37]);
+    widths.map(|d| (d, 0)).chain([(64, 1)])
+}
+
+/// All rows, and one row alone.
 fn compare_inference<T: Half>(case: &Case) -> Result<()> {
     let gpu = case.gpu();
-    let widths = (1..=10).flat_map(|vectors| [128 * vectors - 64, 128 * vectors]).chain([8, 1288, 37]);
-    for (d, offset) in widths.map(|d| (d, 0)).chain([(64, 1)]) {
+    for (d, offset) in inference_rows() {
         let rows = 5;
         let (x, values) = case.half::<T>(&case.normal(&format!("x {d}"), rows * d + offset, 2.0))?;
         let values = &values[offset..];
@@ -148,6 +155,30 @@ fn compare_inference<T: Half>(case: &Case) -> Result<()> {
         let all = gpu.read(y.view())?;
         infer(gpu, y.view().slice(0..d), x.slice(3 * d..4 * d), gamma_view, beta_view, EPS, 1, d)?;
         case.same(&format!("row 3 of {d} alone"), &gpu.read(y.view().slice(0..d))?, &all[3 * d..4 * d])?;
+    }
+    Ok(())
+}
+
+/// The same values as in 16 bits, rounded once instead; what is beyond 3 saturates.
+fn narrow<T: Half>(case: &Case) -> Result<()> {
+    const INVERSE: f32 = E4m3::MAX / 3.0;
+    let (gpu, rows) = (case.gpu(), 5);
+    if !case.has_e4m3() {
+        return Ok(());
+    }
+    for (d, offset) in inference_rows() {
+        let (x, _) = case.half::<T>(&case.normal(&format!("x {d}"), rows * d + offset, 2.0))?;
+        let (gamma, beta) = gamma_beta(case, d);
+        let (gamma, beta) = (case.f32(&gamma)?, case.f32(&beta)?);
+        let (x, gamma, beta) = (tail(&x, offset), gamma.view(), beta.view());
+        let y = gpu.upload(&vec![T::round(f32::NAN); rows * d])?;
+        infer(gpu, y.view(), x, gamma, beta, EPS, rows, d)?;
+        let narrow = gpu.upload(&vec![E4m3::round(f32::NAN); rows * d])?;
+        infer_e4m3(gpu, narrow.view(), INVERSE, x, gamma, beta, EPS, rows, d)?;
+        let all = gpu.read(narrow.view())?;
+        case.narrowed(&format!("{rows}×{d} + {offset}"), &all, &gpu.read(y.view())?, INVERSE)?;
+        infer_e4m3(gpu, narrow.view().slice(0..d), INVERSE, x.slice(3 * d..4 * d), gamma, beta, EPS, 1, d)?;
+        case.same(&format!("row 3 of {d} alone"), &gpu.read(narrow.view().slice(0..d))?, &all[3 * d..4 * d])?;
     }
     Ok(())
 }

@@ -7,13 +7,15 @@ use crate::bail;
 use crate::device::cuda::{Half, View};
 use crate::error::Result;
 use crate::ops::convert;
-use crate::ops::reduce::cuda::{Number, add_partials, find_not_finite, scratch_len, sum_of_squares};
+use crate::ops::reduce::cuda::{Number, absmax, add_partials, find_not_finite, scratch_len, sum_of_squares};
 use crate::ops::reduce::{self};
 
 pub const CHECKS: &[Check] = &[
     Check { name: "sums of partial sums", run: partials },
     Check { name: "sum of squares", run: squares },
     Check { name: "search for values that are not finite", run: not_finite },
+    Check { name: "absmax f16", run: |case| largest::<f16>(case) },
+    Check { name: "absmax bf16", run: |case| largest::<bf16>(case) },
     Check { name: "conversion between f32 and bf16", run: conversion },
     Check { name: "conversion with a factor to f16", run: |case| scaled::<f16>(case) },
     Check { name: "conversion with a factor to bf16", run: |case| scaled::<bf16>(case) },
@@ -103,6 +105,43 @@ fn expect_flag<T: Number>(case: &Case, x: View<T>, want: bool) -> Result<()> {
     let flag = case.gpu().zeros(1)?;
     find_not_finite(case.gpu(), flag.view(), x)?;
     case.same(&format!("flag of {} values", x.len()), &case.gpu().read(flag.view())?, &[u32::from(want)])
+}
+
+/// The one largest value at the beginning, in the middle and at the very end, of either sign; slots that hold more, less and −0; two tensors
+/// in one slot; what is no finite number.
+fn largest<T: Half>(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    let of = |x: View<T>, start: f32| -> Result<f32> {
+        let slot = gpu.upload(&[start])?;
+        absmax(gpu, slot.view(), x)?;
+        Ok(gpu.read(slot.view())?[0])
+    };
+    for (len, offset) in [(1, 0), (7, 0), (8, 0), (2049, 1), (32_768, 0), (100_003, 0), (40_000, 1)] {
+        let values = case.normal(&len.to_string(), len + offset, 1.0);
+        for (at, value) in [(0, 9.5), (len / 2, -10.25), (len - 1, 12.0)] {
+            let mut values = values.clone();
+            values[offset + at] = value;
+            // Not in the slice.
+            values[..offset].fill(1000.0);
+            let (x, _) = case.half::<T>(&values)?;
+            let x = x.view().slice(offset..len + offset);
+            let what = |start: f32| format!("absmax of {len} + {offset} values, {value} at {at}, from {start}");
+            for (start, want) in
+                [(0.0, value.abs()), (-0.0, value.abs()), (11.0, 11.0f32.max(value.abs())), (1e30, 1e30)]
+            {
+                case.same(&what(start), &[of(x, start)?], &[want])?;
+            }
+            for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                values[offset + at] = bad;
+                let (x, _) = case.half::<T>(&values)?;
+                let got = of(x.view().slice(offset..len + offset), 3.0)?;
+                if got.is_nan() != bad.is_nan() || got.is_finite() {
+                    bail!(Failed, "{}: {bad} in its place gives {got}", what(3.0));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn conversion(case: &Case) -> Result<()> {

@@ -24,11 +24,9 @@ fn counted(model: Model) -> Vec<Value> {
         assert!(case.get("median_us").is_none(), "{case}");
         assert!(count("launches") > 0 && count("warp_instructions") > 0, "{case}");
         assert!(count("lane_instructions") <= 32 * count("warp_instructions"), "{case}");
-        // Whatever way it is done, results reach memory.
-        assert!(
-            count("global_write_bytes") + count("bulk_bytes") > 0 || case["kernel"] == "search for not finite bf16",
-            "{case}"
-        );
+        // Whatever way it is done, results reach memory; atomic operations are not counted.
+        let atomic = case["kernel"] == "search for not finite bf16" || case["kernel"] == "absmax f16";
+        assert!(atomic || count("global_write_bytes") + count("bulk_bytes") > 0, "{case}");
     }
     cases
 }

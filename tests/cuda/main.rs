@@ -6,6 +6,8 @@
 
 mod bench;
 mod errors;
+#[cfg(cuda_kernels)]
+mod formats;
 mod generate;
 mod run;
 mod support;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::device::cuda::{DType, Element, Gpu, Half, Owned, View};
+use crate::device::cuda::{DType, E4m3, Element, Gpu, Half, Owned, View};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
@@ -65,6 +65,8 @@ pub struct Case {
     pub shape: String,
     pub work: Work,
     pub rival: Option<Product>,
+    /// Reads or writes e4m3: products have twice the rate of 16 bits, and older cards have none.
+    pub e4m3: bool,
     /// Allocates and fills the buffers.
     pub(super) prepare: Prepare,
 }
@@ -86,12 +88,17 @@ impl Case {
         Run: Fn(&Gpu) -> Result<()> + 'static,
     {
         let prepare = Box::new(move |inputs: &Inputs| Ok(Box::new(prepare(inputs)?) as Queue));
-        Self { op, kernel: kernel.into(), shape, work, rival: None, prepare }
+        Self { op, kernel: kernel.into(), shape, work, rival: None, e4m3: false, prepare }
     }
 
     /// Beside a product by cuBLASLt.
     pub fn against(self, m: usize, n: usize, k: usize, dtype: DType) -> Self {
         Self { rival: Some(Product { m, n, k, dtype }), ..self }
+    }
+
+    /// For cards with e4m3 only.
+    pub fn over_e4m3(self) -> Self {
+        Self { e4m3: true, ..self }
     }
 
     /// Op, kernel and shape.
@@ -146,6 +153,13 @@ impl Number for bf16 {
 impl Number for f16 {
     fn of(value: f32) -> Self {
         Self::from_f32(value)
+    }
+}
+
+impl Number for E4m3 {
+    /// As layers hold it: scaled so that four deviations are the largest.
+    fn of(value: f32) -> Self {
+        Self::round(value * (Self::MAX / 4.0))
     }
 }
 

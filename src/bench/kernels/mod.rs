@@ -70,7 +70,8 @@ fn chosen(size: Size, options: &Options) -> Vec<Case> {
 /// Usage error for a filter that nothing matches; device error when a kernel fails.
 pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> {
     let size = if is_simulated(gpu) { Size::Reduced } else { Size::Full };
-    let cases = chosen(size, options);
+    let mut cases = chosen(size, options);
+    cases.retain(|case| gpu.has_e4m3() || !case.e4m3);
     if cases.is_empty() {
         bail!(
             Usage,

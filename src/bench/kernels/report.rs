@@ -35,11 +35,9 @@ impl std::fmt::Debug for Report {
 /// Which ceiling is the lowest, and the microseconds it allows.
 fn roofline(case: &Case, ceilings: &Ceilings) -> (&'static str, f64) {
     let work = case.work;
-    let limits = [
-        ("matrix", work.flops / ceilings.matrix),
-        ("memory", work.bytes / ceilings.memory),
-        ("exp", work.exps / ceilings.exps),
-    ];
+    let matrix = if case.e4m3 { 2.0 * ceilings.matrix } else { ceilings.matrix };
+    let limits =
+        [("matrix", work.flops / matrix), ("memory", work.bytes / ceilings.memory), ("exp", work.exps / ceilings.exps)];
     let (bound, seconds) =
         limits.into_iter().fold(("memory", 0.0), |most, limit| if limit.1 > most.1 { limit } else { most });
     (bound, seconds * 1e6)

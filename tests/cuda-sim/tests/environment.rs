@@ -105,6 +105,26 @@ fn an_ampere_card_of_little_memory() {
 }
 
 #[test]
+fn an_ada_card() {
+    passes("with_an_ada_card", &[("CUDA_SIM_DEVICE", "rtx4090")]);
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn with_an_ada_card() {
+    context();
+    let attribute = |number| {
+        let mut value = 0;
+        assert_eq!(cuDeviceGetAttribute(Out::from(&mut value), number, 0), OK);
+        value
+    };
+    assert_eq!([75, 76, 97, 39].map(attribute), [8, 9, 99 << 10, 1536]);
+    assert_eq!(load(c".version 9.0\n.target sm_89\n.address_size 64\n").0, OK);
+    assert_eq!(load(c".version 9.0\n.target sm_80\n.address_size 64\n").0, OK);
+    assert_eq!(load(c".version 9.0\n.target sm_90\n.address_size 64\n").0, CUresult::INVALID_PTX);
+}
+
+#[test]
 #[ignore = "run by another test"]
 fn with_an_ampere_card() {
     context();

@@ -6,6 +6,7 @@ mod batchnorm;
 mod contrastive;
 mod conv;
 mod cross_entropy;
+mod e4m3;
 mod embed;
 mod groupnorm;
 mod l2norm;
@@ -24,8 +25,9 @@ use super::case::{Case, Size};
 
 /// Every case, the generator's ops first.
 pub fn all(size: Size) -> Vec<Case> {
-    let ops: [fn(Size) -> Vec<Case>; 17] = [
+    let ops: [fn(Size) -> Vec<Case>; 18] = [
         conv::cases,
+        e4m3::cases,
         attention::cases,
         groupnorm::cases,
         embed::cases,
