@@ -4,7 +4,7 @@
     python3 dev/mutation/run.py [--only TEXT]
 
 `mutations.toml` lists them: file, what to find (exactly once) and put in its place, and the tests that must fail: names of `selftest`
-groups, run on the simulated Hopper and Ampere devices, of tests in tests/cuda (`train::…`), or of tests in another binary
+groups, run on the simulated Hopper, Ampere and Ada devices, of tests in tests/cuda (`train::…`), or of tests in another binary
 (`sampler/…`). A mistake in a kernel is compiled to PTX that the unchanged binary loads (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
 `results.md`. A mutation that survives fails the run, and so do one that does not compile and a test that fails without any. Needs nvcc, and
 `cargo test --no-run` done; the first mistake in Rust builds the crate once more, under target/mutation.
@@ -22,7 +22,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 # Devices with their seeds, as in tests/cuda, and what kernels are compiled to for them.
-MODELS = {"h200": ("1", "sm_90a"), "a100": ("2", "sm_80")}
+MODELS = {"h200": ("1", "sm_90a"), "a100": ("2", "sm_80"), "rtx4090": ("3", "sm_89")}
 # A deadlock is found by the simulator; a mutation that makes a kernel loop for ever is caught by this.
 LIMIT = 300
 
@@ -46,7 +46,8 @@ def mutate(folder, mutation):
 def compile_kernel(folder, stem, target, out):
     """Compiles for one target, unless that has been done or the file is for another."""
     path = out / f"{stem}.{target}.ptx"
-    if path.exists() or (stem.endswith("_sm90") and target != "sm_90a"):
+    targets = {"sm90": ["sm_90a"], "sm89": ["sm_89", "sm_90a"]}.get(stem.rpartition("_")[2], ["sm_80", "sm_90a"])
+    if path.exists() or target not in targets:
         return
     command = [nvcc(), "-ptx", "-O3", "-std=c++17", "-lineinfo", "-arch", target, "-I", "kernels", f"kernels/{stem}.cu", "-o", path]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
