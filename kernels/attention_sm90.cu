@@ -136,10 +136,6 @@ template <int DIM> DEVICE void load_all(const Problem &p, const TensorMap *q, co
     }
 }
 
-/// Keeps a wait that follows behind what x depends on. ptxas moves waits for wgmma up as far as the last access to memory, above exponentials
-/// that should be computed meanwhile; so x is stored where nobody reads it.
-DEVICE void hold_waits(uint32_t word, float x) { store_shared(word, __float_as_uint(x)); }
-
 /// Descriptor of a tile of 128-byte rows.
 template <int LEADING> DEVICE uint64_t descriptor(uint32_t tile) {
     return wgmma_descriptor(tile, LEADING, 8 * ROW, SWIZZLE_128);

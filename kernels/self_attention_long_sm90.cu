@@ -31,13 +31,15 @@ template <int DIM, int OWN_TILES, int STREAM_TILES, int STATISTICS> struct Layou
     static constexpr int OWN_BYTES = OWN_TILES * Head::BYTES, STREAM_BYTES = STREAM_TILES * Head::BYTES;
     static constexpr int STREAM_AT = OWN_STAGES * OWN_BYTES, STATISTICS_AT = STREAM_AT + STREAM_STAGES * STREAM_BYTES;
     static constexpr int BARRIERS_AT = STATISTICS_AT + STREAM_STAGES * STATISTICS * 4;
-    static_assert(BARRIERS_AT + BARRIERS * STREAM_STAGES * 8 <= 232448, "more shared memory than a block can have");
+    static constexpr int ANCHORS_AT = BARRIERS_AT + BARRIERS * STREAM_STAGES * 8;  // forward: a word for each computing thread
+    static_assert(ANCHORS_AT + CONSUMERS * 128 * 4 <= 232448, "more shared memory than a block can have");
 
     uint32_t base;
     DEVICE Layout() : base(shared_address(shared_memory)) {}
     DEVICE uint32_t own(int slot, int tile) const { return base + slot * OWN_BYTES + tile * Head::BYTES; }
     DEVICE uint32_t stream(int slot, int tile) const { return base + STREAM_AT + slot * STREAM_BYTES + tile * Head::BYTES; }
     DEVICE uint32_t barrier(int slot, Barrier which) const { return base + BARRIERS_AT + (which * STREAM_STAGES + slot) * 8; }
+    DEVICE uint32_t anchor() const { return base + ANCHORS_AT + (threadIdx.x - 128) * 4; }
     static DEVICE float *statistics(int slot) { return reinterpret_cast<float *>(shared_memory + STATISTICS_AT) + slot * STATISTICS; }
 
     /// `arrivals` at STREAM_FULL: the loader, and who brings statistics.
@@ -210,6 +212,7 @@ template <int DIM> DEVICE void forward_compute(const Problem &p, float *lse, int
             wgmma_pin(s);
             mask(step * KEYS);
             softmax_step<KEYS>(s, top, total, rescale, scale_log2);
+            hold_waits(shared.anchor(), total[0] + total[1]);  // the exponentials are made while P·V runs
             wgmma_wait<0>();
             wgmma_pin(o);
             warp_arrive(shared.barrier(before.slot, STREAM_FREE));

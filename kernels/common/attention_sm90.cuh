@@ -32,6 +32,10 @@ struct Position {
     }
 };
 
+/// Keeps a wait that follows behind what x depends on. ptxas moves waits for wgmma up as far as the last access to memory, above exponentials
+/// that should be computed meanwhile; so x is stored where nobody reads it.
+DEVICE void hold_waits(uint32_t word, float x) { store_shared(word, __float_as_uint(x)); }
+
 /// One arrival for a warp, after all its lanes' accesses.
 DEVICE void warp_arrive(uint32_t barrier) {
     __syncwarp();

@@ -74,8 +74,10 @@ pub fn plan_long(shape: Shape, sms: u32) -> (Launch, Launch) {
     let tile = TILE * row_bytes(shape);
     let barriers = 5 * 4 * size_of::<u64>();
     let blocks = |rows: usize| rows.div_ceil(2 * TILE);
-    // Two stages of own tiles, four of streamed ones: Q; K and V of 128 keys. Backward x and y; u and w of 64 rows, and two statistics.
-    let forward = (2 * 2 + 4 * 4) * tile + barriers;
+    // Two stages of own tiles, four of streamed ones: Q; K and V of 128 keys; a word for
+    // each computing thread. Backward x and y; u and w of 64 rows, and two statistics.
+    let anchors = 4 * TILE * size_of::<f32>();
+    let forward = (2 * 2 + 4 * 4) * tile + barriers + anchors;
     let backward = (2 * 4 + 4 * 2) * tile + 4 * 2 * TILE * size_of::<f32>() + barriers;
     (
         launch(shape, blocks(shape.queries), sms).shared(forward),
