@@ -8,6 +8,7 @@ mod bench;
 mod errors;
 #[cfg(cuda_kernels)]
 mod formats;
+mod fp8;
 mod generate;
 mod run;
 mod support;
