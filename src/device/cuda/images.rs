@@ -1,15 +1,17 @@
 //! Which compiled form of a kernel file a device gets.
 
 use std::ffi::{CString, c_void};
+use std::io::Read;
 use std::path::PathBuf;
 
 use cudarc::driver::sys::{self, CUresult};
+use flate2::read::ZlibDecoder;
 
 use super::driver::check;
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// The compiled forms of one `kernels/<stem>.cu`, by file suffix (`sm_80.cubin`, `sm_90a.ptx`, …).
+/// The compiled forms of one `kernels/<stem>.cu`, by file suffix (`sm_80.cubin`, `sm_90a.ptx`, …), compressed by zlib.
 #[derive(Debug)]
 pub struct Images {
     pub stem: &'static str,
@@ -37,7 +39,7 @@ impl Images {
             ("sm_80.ptx", capability >= (8, 0)),
         ];
         let mut usable = forms.into_iter().filter(|(_, fits)| *fits);
-        let Some((ptx, text)) = usable.find_map(|(ptx, _)| Some((ptx, self.file(ptx)?))) else {
+        let Some((ptx, _)) = usable.find(|(ptx, _)| self.packed(ptx).is_some()) else {
             bail!(
                 Device,
                 "kernels/{}.cu has no code for compute capability {}.{}",
@@ -53,7 +55,7 @@ impl Images {
                 return self.load_ptx(&text);
             }
         }
-        if let Some(image) = self.file(exact) {
+        if let Some(image) = self.file(exact)? {
             let mut module = std::ptr::null_mut();
             // SAFETY: a complete ELF image, which carries its own length.
             let loaded = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()) };
@@ -63,11 +65,20 @@ impl Images {
                 other => check(other, &format!("load kernels/{}.cu ({exact})", self.stem))?,
             }
         }
-        self.load_ptx(text)
+        self.load_ptx(&self.file(ptx)?.unwrap_or_default())
     }
 
-    fn file(&self, suffix: &str) -> Option<&'static [u8]> {
+    fn packed(&self, suffix: &str) -> Option<&'static [u8]> {
         self.files.iter().find(|(name, _)| *name == suffix).map(|(_, bytes)| *bytes)
+    }
+
+    fn file(&self, suffix: &str) -> Result<Option<Vec<u8>>> {
+        let Some(packed) = self.packed(suffix) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        match ZlibDecoder::new(packed).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(e) => bail!(Failed, "kernels/{}.cu: {suffix} in this binary is damaged ({e}): build it again", self.stem),
+        }
     }
 
     fn load_ptx(&self, text: &[u8]) -> Result<sys::CUmodule> {
