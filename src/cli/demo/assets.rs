@@ -16,7 +16,8 @@ macro_rules! assets {
 }
 
 /// Every bundled file. The photographs are Fashion-MNIST's (MIT, Zalando SE); their licence goes with them.
-pub const ASSETS: &[Asset] = assets![
+// A constant would be in the binary once for each of its uses: 14 MB.
+pub static ASSETS: &[Asset] = assets![
     "captions.txt",
     "tiny-sd/model_index.json",
     "tiny-sd/scheduler/scheduler_config.json",
