@@ -19,6 +19,7 @@ mod plan;
 mod regenerate;
 mod request;
 pub mod sampler;
+mod sizes;
 mod trace;
 mod unit;
 

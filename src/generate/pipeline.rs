@@ -15,6 +15,7 @@ use super::cuda::Cuda;
 use super::fingerprint::fingerprint;
 use super::request::Request;
 use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
+use super::sizes::{check_fit, latent_size, stored_size};
 use super::trace::{Flops, Trace};
 use crate::bail;
 use crate::device::{Device, Plan, Queued};
@@ -26,8 +27,6 @@ use crate::models::unet::{self, TextContext};
 use crate::models::vae;
 use crate::weights::{Cache, SafeTensors};
 
-/// Largest width and height, pixels.
-const MAX_SIDE: usize = 4096;
 /// Batches under way at most: one that is drawn and one that waits for its turn.
 pub const AHEAD: usize = 2;
 /// Images drawn at once on the CPU unless told otherwise.
@@ -381,53 +380,4 @@ fn painter(settings: &Settings<'_>, parts: &Parts<'_>, plan: &mut Plan) -> Resul
             Ok((Box::new(Cuda::<half::f16>::open(ordinal, parts)?), Precision::F16))
         }
     }
-}
-
-/// The shorter side brought to `side`, never enlarged.
-pub(super) fn stored_size((width, height): (usize, usize), side: usize) -> (usize, usize) {
-    let short = width.min(height);
-    if side >= short {
-        return (width, height);
-    }
-    let scaled = |edge: usize| ((edge * side) as f64 / short as f64).round() as usize;
-    (scaled(width), scaled(height))
-}
-
-/// The parts must be of one model.
-fn check_fit(model: &Path, text: &clip_text::Config, unet: &unet::Config, vae: &vae::Config) -> Result<()> {
-    let fits = [
-        ("unet `cross_attention_dim`", unet.context, "text_encoder `hidden_size`", text.width),
-        ("unet `in_channels`", unet.in_channels, "vae `latent_channels`", vae.latent_channels),
-        ("unet `out_channels`", unet.out_channels, "vae `latent_channels`", vae.latent_channels),
-        ("vae `out_channels`", vae.out_channels, "the channels of an RGB picture,", 3),
-    ];
-    for (what, found, other, expected) in fits {
-        if found != expected {
-            bail!(
-                Data,
-                "{}: {what} is {found}, expected {other} {expected}; is this a text-to-image model of Stable Diffusion 1.x?",
-                model.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Height and width of the latent for the pictures asked for.
-fn latent_size(settings: &Settings<'_>, unet: &unet::Config, vae: &vae::Config) -> Result<(usize, usize)> {
-    let factor = vae.factor();
-    let side = |flag: &str, wanted: Option<usize>| -> Result<usize> {
-        let Some(pixels) = wanted else {
-            let own = unet.sample_size.filter(|own| (1..=MAX_SIDE).contains(&(own * factor)));
-            return own.ok_or_else(|| {
-                let config = settings.model.join("unet/config.json");
-                Error::Usage(format!("{}: no usable `sample_size`; give --width and --height", config.display()))
-            });
-        };
-        if pixels == 0 || pixels > MAX_SIDE || !pixels.is_multiple_of(factor) {
-            bail!(Usage, "--{flag} {pixels}: expected a multiple of {factor} from {factor} to {MAX_SIDE}");
-        }
-        Ok(pixels / factor)
-    };
-    Ok((side("height", settings.height)?, side("width", settings.width)?))
 }
