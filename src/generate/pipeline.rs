@@ -19,7 +19,7 @@ use super::sizes::{check_fit, latent_size, stored_size};
 use super::trace::{Flops, Trace};
 use crate::bail;
 use crate::device::{Device, Plan, Queued};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Rgb8;
 use crate::models::clip_text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
@@ -185,7 +185,7 @@ impl Pipeline {
     /// Reads the model, checks that its parts and the settings fit, and takes the memory from `plan`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot be run, [`Error::Data`] for a folder that is not a Stable Diffusion 1.x model.
+    /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
     pub fn open(settings: &Settings<'_>, plan: &mut Plan) -> Result<Self> {
         let model = settings.model;
         if !model.is_dir() {
@@ -303,7 +303,7 @@ impl Pipeline {
     /// Takes unit noise to the final latents `[n, C, h, w]`. `on_step` hears how many calls of the UNet are done.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when a signal asks to stop.
+    /// An interruption when a signal asks to stop.
     ///
     /// # Panics
     /// If there are more images than [`Pipeline::batch`], the lengths differ, or a batch is under way.
@@ -335,7 +335,7 @@ impl Pipeline {
     /// Waits for the batch begun first.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when a signal asks to stop.
+    /// An interruption when a signal asks to stop.
     ///
     /// # Panics
     /// If none is under way.

@@ -64,14 +64,22 @@ fn chosen(size: Size, options: &Options) -> Vec<Case> {
     cases
 }
 
-/// Runs the chosen cases, telling `report` of each as it ends.
+/// What bounds the chosen cases at full size on an H200, and the least time that leaves them, without running anything.
 ///
 /// # Errors
-/// Usage error for a filter that nothing matches; device error when a kernel fails.
-pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> {
-    let size = if is_simulated(gpu) { Size::Reduced } else { Size::Full };
+/// Usage error for a filter that nothing matches.
+pub fn predict(options: &Options, report: &mut Report) -> Result<()> {
+    report.begin_predictions(&Ceilings::H200);
+    for case in some(Size::Full, options, true)? {
+        report.predicted(&case, &Ceilings::H200);
+    }
+    Ok(())
+}
+
+/// The chosen cases, of which there must be one; without those over e4m3 for cards that have none.
+fn some(size: Size, options: &Options, e4m3: bool) -> Result<Vec<Case>> {
     let mut cases = chosen(size, options);
-    cases.retain(|case| gpu.has_e4m3() || !case.e4m3);
+    cases.retain(|case| e4m3 || !case.e4m3);
     if cases.is_empty() {
         bail!(
             Usage,
@@ -79,6 +87,16 @@ pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> 
             options.filter.as_deref().unwrap_or_default()
         );
     }
+    Ok(cases)
+}
+
+/// Runs the chosen cases, telling `report` of each as it ends.
+///
+/// # Errors
+/// Usage error for a filter that nothing matches; device error when a kernel fails.
+pub fn kernels(gpu: &Gpu, options: &Options, report: &mut Report) -> Result<()> {
+    let size = if is_simulated(gpu) { Size::Reduced } else { Size::Full };
+    let cases = some(size, options, gpu.has_e4m3())?;
     match size {
         Size::Full => time(gpu, &cases, options.quick, report),
         Size::Reduced => count(gpu, &cases, options.counts.as_deref(), report),
@@ -146,6 +164,22 @@ mod tests {
             titles.dedup();
             assert_eq!(titles.len(), count, "a case is listed twice");
         }
+    }
+
+    /// 2·64·64²·2880·320 FLOPs at 790 TFLOP/s, and a norm that is bound by memory.
+    #[test]
+    fn predictions_need_no_device() {
+        let mut report = Report::new(|_| ());
+        predict(&options(None, false), &mut report).unwrap();
+        let json = report.json();
+        let rows = json["cases"].as_array().unwrap();
+        assert_eq!(rows.len(), chosen(Size::Full, &options(None, false)).len());
+        let row = |kernel: &str, shape: &str| rows.iter().find(|row| row["kernel"] == kernel && row["shape"] == shape);
+        let conv = row("3×3 f16", "[64, 64×64, 320 → 320]").unwrap();
+        assert_eq!((conv["bound"].as_str(), conv["roofline_us"].as_f64().unwrap().round()), (Some("matrix"), 612.0));
+        let norm = rows.iter().find(|row| row["op"] == "layernorm").unwrap();
+        assert_eq!(norm["bound"], "memory");
+        assert!(predict(&options(Some("no such kernel"), false), &mut report).is_err());
     }
 
     #[test]

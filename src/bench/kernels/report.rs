@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::case::Case;
+use super::case::{Case, Work};
 use super::measure::{Ceilings, Timing};
 use crate::bench::counts::Counts;
 use crate::bench::table::{cells, large, three};
@@ -115,6 +115,38 @@ impl Report {
         row["of_roofline"] = json!(of_roofline);
         row["cublaslt_us"] = json!(theirs.map(|theirs| theirs.median_us));
         row["speedup_over_cublaslt"] = json!(ratio);
+        self.rows.push(row);
+    }
+
+    pub(super) fn begin_predictions(&mut self, ceilings: &Ceilings) {
+        self.say(format!(
+            "Predicted, not measured: {:.0} TFLOP/s (twice that over e4m3), {:.1} TB/s, {:.2} T special functions/s.",
+            ceilings.matrix / 1e12,
+            ceilings.memory / 1e12,
+            ceilings.exps / 1e12
+        ));
+        self.say("");
+        self.say("| op | kernel | shape | GFLOP | MB | M special functions | bound | least µs |");
+        self.say("|---|---|---|--:|--:|--:|---|--:|");
+        self.head = json!({ "device": "H200", "predicted": true });
+    }
+
+    pub(super) fn predicted(&mut self, case: &Case, ceilings: &Ceilings) {
+        let (bound, limit_us) = roofline(case, ceilings);
+        let Work { flops, bytes, exps } = case.work;
+        self.say(cells([
+            case.op.into(),
+            case.kernel.clone(),
+            case.shape.clone(),
+            three(flops / 1e9),
+            three(bytes / 1e6),
+            three(exps / 1e6),
+            bound.into(),
+            three(limit_us),
+        ]));
+        let mut row = self.row(case);
+        row["bound"] = json!(bound);
+        row["roofline_us"] = json!(limit_us);
         self.rows.push(row);
     }
 

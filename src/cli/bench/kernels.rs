@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(cuda_kernels)]
+use crate::bench::kernels::{Options, Report};
 use crate::device::Device;
 use crate::error::Result;
 
@@ -19,6 +21,10 @@ pub struct Args {
     /// One shape per kernel, fewer repetitions
     #[arg(long)]
     quick: bool,
+    /// Run nothing and need no GPU: what bounds every kernel on an H200 (790 TFLOP/s, 4.1 TB/s, 3.87 T exponentials per second), and the least
+    /// time that leaves it
+    #[arg(long)]
+    predict: bool,
     /// GPU to measure: `cuda`, or `cuda:N`
     #[arg(long, default_value = "cuda", value_name = "DEVICE")]
     device: String,
@@ -30,6 +36,10 @@ pub struct Args {
 /// # Errors
 /// Usage error for a device that is no GPU or a filter that matches nothing; device error if there is no usable GPU.
 pub fn run(args: Args) -> Result<()> {
+    #[cfg(cuda_kernels)]
+    if args.predict {
+        return report(&args, crate::bench::kernels::predict);
+    }
     match Device::parse(&args.device)? {
         Device::Cpu => Err(crate::error::Error::Usage(
             "--device cpu: bench kernels measures a GPU; give cuda or cuda:N (cargo bench measures the CPU's ops)"
@@ -42,13 +52,16 @@ pub fn run(args: Args) -> Result<()> {
 
 #[cfg(cuda_kernels)]
 fn kernels(args: &Args, ordinal: usize) -> Result<()> {
-    use crate::bench::kernels::{Options, Report, kernels};
-    use crate::device::cuda::Gpu;
+    let gpu = crate::device::cuda::Gpu::open(ordinal)?;
+    report(args, |options, report| crate::bench::kernels::kernels(&gpu, options, report))
+}
 
-    let gpu = Gpu::open(ordinal)?;
+/// Prints what `run` reports, and writes it where it was asked for.
+#[cfg(cuda_kernels)]
+fn report(args: &Args, run: impl FnOnce(&Options, &mut Report) -> Result<()>) -> Result<()> {
     let options = Options { filter: args.filter.clone(), quick: args.quick, counts: super::counts() };
     let mut report = Report::new(|line| println!("{line}"));
-    let result = kernels(&gpu, &options, &mut report);
+    let result = run(&options, &mut report);
     // What was measured before a failure is kept.
     super::write_json(args.json.as_deref(), &report.json())?;
     result

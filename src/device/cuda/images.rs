@@ -77,7 +77,9 @@ impl Images {
         let mut bytes = Vec::new();
         match ZlibDecoder::new(packed).read_to_end(&mut bytes) {
             Ok(_) => Ok(Some(bytes)),
-            Err(e) => bail!(Failed, "kernels/{}.cu: {suffix} in this binary is damaged ({e}): build it again", self.stem),
+            Err(e) => {
+                bail!(Failed, "kernels/{}.cu: {suffix} in this binary is damaged ({e}): build it again", self.stem)
+            }
         }
     }
 
