@@ -251,9 +251,14 @@ fn resources(log: &str, target: &str) -> Vec<Resources> {
     all
 }
 
+/// The text of a kernel from its name on.
+fn entry<'a>(ptx: &'a str, kernel: &str) -> Option<&'a str> {
+    ptx.split(".entry ").find(|text| text.split('(').next() == Some(kernel))
+}
+
 /// The `.maxntid` of a kernel, 1024 without one.
 fn most_threads(ptx: &str, kernel: &str) -> u32 {
-    let Some(entry) = ptx.split(".entry ").find(|text| text.split('(').next() == Some(kernel)) else { return 1024 };
+    let Some(entry) = entry(ptx, kernel) else { return 1024 };
     let header = entry.split('{').next().unwrap_or_default();
     let sizes = header.split(".maxntid").nth(1).and_then(|rest| rest.lines().next());
     sizes.map_or(1024, |sizes| sizes.split(',').filter_map(|n| n.trim().parse::<u32>().ok()).product())
@@ -286,6 +291,12 @@ fn generate(sources: &[Source], folder: &Path, machine_code: bool) -> String {
         let ptx = folder.join(format!("{stem}.{}.ptx", source.targets()[0]));
         let text = fs::read_to_string(&ptx).unwrap_or_else(|e| panic!("cannot read {}: {e}", ptx.display()));
         for (name, params) in entries(&text) {
+            // Hopper's files hold matrix kernels, but for sums of their partial results.
+            let multiplies = entry(&text, &name).is_some_and(|entry| entry.contains("wgmma.mma_async"));
+            assert!(
+                multiplies || !stem.ends_with("_sm90") || name.contains("_sum_"),
+                "{name} of kernels/{stem}.cu: no wgmma"
+            );
             rust += &launch_function(stem, &constant, &name, &params);
         }
         let json = fs::read_to_string(folder.join(format!("{stem}.json"))).unwrap_or_default();
