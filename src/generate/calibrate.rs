@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::calibration::{Calibration, SMALLEST};
+use super::config::{check_drawing, check_scale, within};
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
 use super::sampler::SamplerKind;
@@ -44,6 +45,15 @@ pub struct Calibrate {
     pub sheet: Option<PathBuf>,
 }
 
+impl Calibrate {
+    /// Refuses numbers no drawing can have, before anything is read.
+    fn check(&self) -> Result<()> {
+        within("--limit", self.limit, 1, 1_000_000)?;
+        check_drawing(self.steps, self.batch, [self.width, self.height])?;
+        check_scale("--guidance-scale", self.guidance_scale)
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Calibrated {
@@ -59,19 +69,24 @@ pub struct Calibrated {
 /// # Errors
 /// Usage error for a device without e4m3; data error for a model whose layers read values that are not finite.
 pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
+    config.check()?;
     let captions = Captions::open(&config.captions, &config.caption_options)?;
     let chosen = &captions.list[..captions.list.len().min(config.limit)];
     let progress = Progress::bar(2 * chosen.len() as u64, "images");
 
     let mut pipeline = Pipeline::open(&settings(config, Fp8::Observe), &mut Plan::new())?;
-    let before = draw(&mut pipeline, config, chosen, &progress)?;
     let unet = unet::Config::open(&config.model.join("unet/config.json"))?;
+    let known = unet.quantizable();
+    if let Some(part) = config.keep_wide.iter().find(|part| !known.iter().any(|name| name.contains(*part))) {
+        let like = known.first().map_or("", String::as_str);
+        bail!(Usage, "--keep-wide {part}: no layer's name has that; names look like {like}");
+    }
+    let before = draw(&mut pipeline, config, chosen, &progress)?;
     let (width, height) = pipeline.size();
     let mut ranges = pipeline.ranges()?;
     if let Some((name, range)) = ranges.iter().find(|(_, range)| !range.is_finite()) {
         bail!(Data, "{}: {name} reads {range}: the model overflows; try --precision bf16", config.model.display());
     }
-    let all: Vec<String> = ranges.keys().cloned().collect();
     ranges.retain(|name, range| *range >= SMALLEST && !config.keep_wide.iter().any(|part| name.contains(part)));
     for (name, before) in unet.quantizable_after() {
         if !ranges.contains_key(&before) {
@@ -110,7 +125,7 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     let difference =
         |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| Some((caption.text.clone(), Difference::of(a, b)?));
     let differences = pairs().filter_map(difference).collect();
-    let wide = all.into_iter().filter(|name| !calibration.ranges.contains_key(name)).collect();
+    let wide = known.into_iter().filter(|name| !calibration.ranges.contains_key(name)).collect();
     Ok(Calibrated { calibration, wide, differences })
 }
 

@@ -75,33 +75,17 @@ pub struct Config {
 impl Config {
     /// Refuses numbers no run can have, before anything is read.
     pub fn check(&self) -> Result<()> {
-        let within = |name: &str, value: usize, low: usize, high: usize| {
-            if !(low..=high).contains(&value) {
-                bail!(Usage, "{name} {value}: expected {low} to {high}");
-            }
-            Ok(())
-        };
         within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
-        if let Some(batch) = self.batch {
-            within("--batch", batch, 1, 4_096)?;
-        }
         within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
         within("--quality", usize::from(self.quality), 1, 100)?;
-        within("--steps", self.steps, 1, 1_000_000)?;
-        for (name, size) in [("--width", self.width), ("--height", self.height)] {
-            if let Some(size) = size {
-                within(name, size, 8, 4_096)?;
-            }
-        }
+        check_drawing(self.steps, self.batch, [self.width, self.height])?;
         if let Some(size) = self.store_size {
             within("--store-size", size, 1, 4_096)?;
         }
         let flag = if self.sweep_guidance.is_empty() { "--guidance-scale" } else { "--sweep-guidance" };
         let sets = self.sets();
         for (i, (w, _)) in sets.iter().enumerate() {
-            if !(w.is_finite() && w.abs() <= 1_000.0) {
-                bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
-            }
+            check_scale(flag, *w)?;
             if sets[..i].iter().any(|(other, _)| other == w) {
                 bail!(Usage, "{flag}: {w} twice");
             }
@@ -122,6 +106,35 @@ impl Config {
     pub fn captions_per_shard(&self) -> usize {
         (self.images_per_shard / self.images_per_caption).max(1)
     }
+}
+
+pub(super) fn within(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
+    if !(low..=high).contains(&value) {
+        bail!(Usage, "{name} {value}: expected {low} to {high}");
+    }
+    Ok(())
+}
+
+/// Refuses numbers of steps, of images at once and of pixels that no drawing can have.
+pub(super) fn check_drawing(steps: usize, batch: Option<usize>, size: [Option<usize>; 2]) -> Result<()> {
+    within("--steps", steps, 1, 1_000_000)?;
+    if let Some(batch) = batch {
+        within("--batch", batch, 1, 4_096)?;
+    }
+    for (name, size) in ["--width", "--height"].into_iter().zip(size) {
+        if let Some(size) = size {
+            within(name, size, 8, 4_096)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses guidance scales that are no reasonable number.
+pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
+    if !(w.is_finite() && w.abs() <= 1_000.0) {
+        bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
+    }
+    Ok(())
 }
 
 /// What decides the bits of the output; recorded in the output folder, compared when a run resumes.

@@ -107,6 +107,15 @@ fn what_cannot_be_run_is_refused() {
     fs::remove_file(&file).unwrap();
     let output = run.try_draw(Model::H200, "refused", &format!("--device cuda --fp8 {file}"));
     assert!(output.status.code() == Some(2) && text(&output).contains("no such file"), "{}", text(&output));
+    let captions = run.path("captions.txt").display().to_string();
+    for (option, words) in [("--limit 0", "--limit"), ("--steps 0", "--steps"), ("-w nan", "--guidance-scale")] {
+        let output = run.call(Model::H200, &format!("calibrate --captions {captions} --output {file} {option}"));
+        assert!(output.status.code() == Some(2) && text(&output).contains(words), "{option}: {}", text(&output));
+    }
+    let typo =
+        run.call(Model::H200, &format!("calibrate --captions {captions} --output {file} --keep-wide up_block.3"));
+    assert!(typo.status.code() == Some(2) && text(&typo).contains("no layer's name has that"), "{}", text(&typo));
+    assert!(!run.path("fp8.json").exists(), "a refused calibration wrote its file");
     // The CPU has no e4m3; a folder drawn in 16 bits does not go on in 8.
     fs::write(&file, &good).unwrap();
     let output = run.try_draw(Model::H200, "refused", &format!("--fp8 {file}"));
