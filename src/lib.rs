@@ -8,12 +8,15 @@
 //! # Rooms
 //! Imports go down this list only (`tests/layering.rs`):
 //! `cli` → `bench` → `generate` `train` `eval` `selftest` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `store` `dist`
-//! → `rng` `config` `error`.
+//! → `rng` `config` `console` `error`.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod captions;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod device;
 pub mod dist;
 pub mod error;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer;
 use crate::captions::{self, Format};
 use crate::device::Device;
 use crate::error::Result;
@@ -102,22 +103,22 @@ pub fn run(args: Args) -> Result<()> {
 
 fn report(config: &Calibrate, Calibrated { calibration, wide, differences }: &Calibrated) {
     let ranges = &calibration.ranges;
-    println!("{} layers in fp8, {} more stay in 16 bits: {}", ranges.len(), wide.len(), config.output.display());
+    answer!("{} layers in fp8, {} more stay in 16 bits: {}", ranges.len(), wide.len(), config.output.display());
     let by_range = |a: &(&String, &f32), b: &(&String, &f32)| a.1.total_cmp(b.1);
     if let (Some(low), Some(high)) = (ranges.iter().min_by(by_range), ranges.iter().max_by(by_range)) {
-        println!("ranges from {:.3} ({}) to {:.3} ({})", low.1, low.0, high.1, high.0);
+        answer!("ranges from {:.3} ({}) to {:.3} ({})", low.1, low.0, high.1, high.0);
     }
     let count = differences.len().max(1) as f64;
     let mean = differences.iter().map(|(_, d)| d.mean).sum::<f64>() / count;
     let psnr = differences.iter().map(|(_, d)| d.psnr()).sum::<f64>() / count;
-    println!(
+    answer!(
         "fp8 against 16 bits, {} images: 8-bit values differ by {mean:.2} on average, PSNR {psnr:.1} dB",
         differences.len()
     );
     if let Some((caption, worst)) = differences.iter().max_by(|(_, a), (_, b)| a.squared.total_cmp(&b.squared)) {
-        println!("furthest apart: {:.2}, at most {}, {:.1} dB: {caption}", worst.mean, worst.largest, worst.psnr());
+        answer!("furthest apart: {:.2}, at most {}, {:.1} dB: {caption}", worst.mean, worst.largest, worst.psnr());
     }
     if let Some(sheet) = &config.sheet {
-        println!("look at {}", sheet.display());
+        answer!("look at {}", sheet.display());
     }
 }

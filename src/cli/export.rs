@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer;
 use crate::error::Result;
 use crate::eval::encoder::{Encoder, ModelSource};
 use crate::eval::timm;
@@ -28,6 +29,6 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let encoder = Encoder::open(&ModelSource::Checkpoint { path: args.checkpoint, heads: args.heads })?;
     timm::export(&encoder, &args.output)?;
-    println!("{}: {}", args.output.display(), encoder.describe());
+    answer!("{}: {}", args.output.display(), encoder.describe());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer;
 use crate::captions::{self, Format};
 use crate::device::Device;
 use crate::dist::Ranks;
@@ -144,14 +145,14 @@ pub fn run(args: Args) -> Result<()> {
     let sets = config.sets();
     for ((_, folder), stats) in sets.iter().zip(generate::run(&config)?) {
         let which = if sets.len() > 1 { format!("{}: ", folder.display()) } else { String::new() };
-        println!("{which}{} images of {} captions", stats.images, stats.captions);
+        answer!("{which}{} images of {} captions", stats.images, stats.captions);
         for (count, what) in [
             (stats.truncated_captions, "captions were longer than the text encoder reads and were cut"),
             (stats.not_finite_images, "images held values that are not numbers"),
             (stats.constant_images, "images are one single color"),
         ] {
             if count > 0 {
-                println!("{which}{count} {what} (flagged in their json)");
+                answer!("{which}{count} {what} (flagged in their json)");
             }
         }
     }

@@ -16,8 +16,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::console;
 use crate::device;
 use crate::error::Result;
+use crate::say;
 use crate::store;
 
 /// Captions to trained vision encoders, in one binary.
@@ -52,7 +54,7 @@ pub fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -61,7 +63,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     store::install_signal_handlers()?;
     device::set_threads(cli.threads)?;
-    dispatch(cli.command)
+    dispatch(cli.command)?;
+    console::lost_answer()
 }
 
 /// Runs one command.

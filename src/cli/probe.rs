@@ -126,7 +126,7 @@ struct Linear {
 pub fn run(args: Args) -> Result<()> {
     let markdown = args.markdown;
     let report = eval::probe(&args.config()?)?;
-    print!("{}", if markdown { report.markdown() } else { report.text() });
+    crate::console::to_stdout(format_args!("{}", if markdown { report.markdown() } else { report.text() }));
     Ok(())
 }
 

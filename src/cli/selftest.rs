@@ -1,5 +1,6 @@
 //! `stablerep selftest`: every kernel on this machine's GPU against the CPU.
 
+use crate::answer;
 use crate::device::Device;
 use crate::error::Result;
 
@@ -68,7 +69,7 @@ fn list() -> Result<()> {
     }
     table.print();
     if all.values().all(Vec::is_empty) {
-        println!("(a build without machine code: build with --release and without STABLEREP_PTX_ONLY)");
+        answer!("(a build without machine code: build with --release and without STABLEREP_PTX_ONLY)");
     }
     Ok(())
 }
@@ -81,7 +82,7 @@ fn check(args: &Args, ordinal: usize) -> Result<()> {
 
     let gpu = Gpu::open(ordinal)?;
     let (major, minor) = gpu.capability();
-    println!("{}, compute capability {major}.{minor}, {} multiprocessors", gpu.name(), gpu.sms());
+    answer!("{}, compute capability {major}.{minor}, {} multiprocessors", gpu.name(), gpu.sms());
     let extent = match (args.quick, args.full_size) {
         (true, _) => Extent::Quick,
         (_, true) => Extent::FullSize,
@@ -92,19 +93,19 @@ fn check(args: &Args, ordinal: usize) -> Result<()> {
     let count = run(&gpu, &options, |outcome| match (&outcome.result, outcome.skipped) {
         (Ok(()), Some(why)) => {
             skipped += 1;
-            println!("-     {:<18} {:<48} {why}", outcome.op, outcome.check);
+            answer!("-     {:<18} {:<48} {why}", outcome.op, outcome.check);
         }
-        (Ok(()), None) => println!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
+        (Ok(()), None) => answer!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
         (Err(e), _) => {
             failed += 1;
-            println!("FAIL  {:<18} {:<48} {:>7.2} s\n      {e}", outcome.op, outcome.check, outcome.seconds);
+            answer!("FAIL  {:<18} {:<48} {:>7.2} s\n      {e}", outcome.op, outcome.check, outcome.seconds);
         }
     });
     match (count, failed) {
         (0, _) => bail!(Usage, "selftest {}: no check has that name", args.filter.as_deref().unwrap_or_default()),
         (_, 0) => {
             let rest = if skipped > 0 { format!(", {skipped} do not apply to this card") } else { String::new() };
-            println!("{} checks passed{rest} (seed {})", count - skipped, args.seed);
+            answer!("{} checks passed{rest} (seed {})", count - skipped, args.seed);
         }
         _ => bail!(
             Failed,

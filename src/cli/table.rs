@@ -1,5 +1,7 @@
 //! Plain tables on standard output.
 
+use crate::answer;
+
 /// Rows of cells under a header; columns are as wide as their widest cell.
 #[derive(Debug)]
 pub struct Table {
@@ -35,7 +37,7 @@ impl Table {
                 text.push_str(&padded);
                 text.push_str("  ");
             }
-            println!("{}", text.trim_end());
+            answer!("{}", text.trim_end());
         };
         line(self.columns.iter().map(|(name, _)| *name).collect());
         for row in &self.rows {

@@ -23,6 +23,7 @@ use self::report::{DataReport, ModelReport, ProbeReport};
 use self::transform::{Fit, Transform};
 use crate::bail;
 use crate::error::Result;
+use crate::say;
 use crate::store;
 
 /// Which photographs, and how they are labelled.
@@ -67,7 +68,7 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
     let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
     for note in train.notes().iter().chain(test.notes()) {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     let report = probe_encoder(&config.settings, &encoder, &train, test)?;
     if let Some(folder) = &config.output {

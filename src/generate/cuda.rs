@@ -24,6 +24,7 @@ use crate::ops::convert::cuda as convert;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};
+use crate::say;
 use crate::store;
 use memory::{DECODED, Memory};
 use nets::Nets;
@@ -140,7 +141,7 @@ impl<T: Half> Cuda<T> {
             Fp8::On(calibration) => format!(" and {} layers in e4m3", calibration.ranges.len()),
             _ => String::new(),
         };
-        eprintln!("on {}, {}{narrow}, {batch} images at once, {}", gpu.name(), T::DTYPE, arena.plan());
+        say!("on {}, {}{narrow}, {batch} images at once, {}", gpu.name(), T::DTYPE, arena.plan());
         let slot = || Slot::new(&gpu, &memory, parts.latent.0 * parts.latent.1);
         let mut this = Self {
             graphs: HashMap::new(),

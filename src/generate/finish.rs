@@ -7,6 +7,7 @@ use super::plan::{Stats, Unit};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::{self, sheet};
+use crate::say;
 use crate::shards::{self, Shards};
 use crate::store;
 
@@ -29,7 +30,7 @@ pub(super) fn when_all_done(folder: &Path, images_per_caption: usize, units: &[U
         total.add(&stats);
     }
     if done.len() < units.len() {
-        eprintln!(
+        say!(
             "{}: {} of {} shards are done; other ranks are at work on the rest",
             folder.display(),
             done.len(),

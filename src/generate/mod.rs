@@ -34,6 +34,7 @@ use crate::captions::Captions;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::metrics::Progress;
+use crate::say;
 use crate::store;
 use crate::weights::SafeTensors;
 
@@ -76,7 +77,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
             store::write_atomic(set.folder.join(CALIBRATION_FILE), &fp8.bytes)?;
         }
     }
-    eprintln!("{memory}");
+    say!("{memory}");
     memory.check(Device::Cpu, "lower --batch, --width or --height")?;
 
     let units = plan::units(captions.list.len(), config.captions_per_shard());
@@ -102,7 +103,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     progress.finish();
     if images > 0 {
         let seconds = started.elapsed().as_secs_f64();
-        eprintln!("{images} images in {seconds:.1} s: {:.1} images/s", images as f64 / seconds);
+        say!("{images} images in {seconds:.1} s: {:.1} images/s", images as f64 / seconds);
     }
     sets.iter().map(|set| finish::when_all_done(&set.folder, config.images_per_caption, &units)).collect()
 }
@@ -130,10 +131,10 @@ fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Setting
 fn read_captions(config: &Config) -> Result<Captions> {
     let captions = Captions::open(&config.captions, &config.caption_options)?;
     for message in &captions.bad {
-        eprintln!("skipped {message}");
+        say!("skipped {message}");
     }
     if captions.skipped_empty > 0 {
-        eprintln!("skipped {} empty lines of {}", captions.skipped_empty, config.captions.display());
+        say!("skipped {} empty lines of {}", captions.skipped_empty, config.captions.display());
     }
     if let Some(last) = captions.list.last()
         && last.id > u64::from(u32::MAX)
@@ -203,5 +204,5 @@ fn announce(config: &Config, mine: usize, left: usize) {
     let whose =
         if ranks.world_size > 1 { format!(" of rank {} of {}", ranks.rank, ranks.world_size) } else { String::new() };
     let resumed = if done > 0 { format!(", {done} already whole") } else { String::new() };
-    eprintln!("{mine} shards{whose}{resumed} → {}", config.output.display());
+    say!("{mine} shards{whose}{resumed} → {}", config.output.display());
 }

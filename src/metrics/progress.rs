@@ -1,5 +1,7 @@
 //! One line that shows that long work is alive, how far it is, and when it will end.
 
+use crate::say;
+
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -57,13 +59,13 @@ impl Progress {
 
     /// Prints a line of its own above the bar.
     pub fn println(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| say!("{text}"));
     }
 
     /// Removes the bar; in plain mode, says that the work is done and how long it took.
     pub fn finish(self) {
         if self.next_line.is_some() {
-            eprintln!("{}: {} done in {}", self.what, self.bar.position(), clock(self.bar.elapsed()));
+            say!("{}: {} done in {}", self.what, self.bar.position(), clock(self.bar.elapsed()));
         }
         self.bar.finish_and_clear();
     }
@@ -77,7 +79,7 @@ impl Progress {
         *due = now + LINE_EVERY;
         let (position, len) = (self.bar.position(), self.bar.length().unwrap_or(0));
         let percent = (100 * position).checked_div(len).unwrap_or(0);
-        eprintln!(
+        say!(
             "{}: {position}/{len} ({percent} %), {:.1}/s, {} left{}{}",
             self.what,
             self.bar.per_sec(),

@@ -19,6 +19,7 @@ use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
 use crate::device::{Device, Plan, human_bytes};
 use crate::error::{Error, Result};
+use crate::say;
 use feed::Feed;
 use update::Update;
 
@@ -78,7 +79,7 @@ impl Cuda {
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &network, recipe);
         update.prepare(&gpu, &network)?;
-        eprintln!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
+        say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe)?;
         Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })

@@ -10,6 +10,7 @@ use super::recipe::Recipe;
 use super::rehearsal::Stage;
 use crate::device::{Device, Plan};
 use crate::error::Result;
+use crate::say;
 
 /// What the loop of a run needs of a device.
 pub trait Engine {
@@ -65,7 +66,7 @@ impl Cpu {
         let trainer = Trainer::new(&mut plan, network, recipe);
         let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
         plan.check(Device::Cpu, super::SMALLER)?;
-        eprintln!("{plan}");
+        say!("{plan}");
         Ok(Self { trainer, state, images, planned: plan.total_bytes() })
     }
 }

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
+use crate::say;
 use crate::store;
 
 pub use cadence::SaveEvery;
@@ -91,7 +92,7 @@ pub fn run(config: &Config) -> Result<Summary> {
     let _occupied = store::occupy_folder(output)?;
     store::claim_folder(output, CONFIG, recipe)?;
     if done.exists() {
-        eprintln!("{} is finished already ({} steps)", output.display(), schedule.steps);
+        say!("{} is finished already ({} steps)", output.display(), schedule.steps);
         return Ok(summary);
     }
     if path.exists() {
@@ -138,7 +139,7 @@ fn engine(device: Device, recipe: &Recipe, plan: Plan) -> Result<Box<dyn Engine>
 
 fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
     let views = recipe.views();
-    eprintln!(
+    say!(
         "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {} crops{}",
         summary.parameters,
         loader.captions(),

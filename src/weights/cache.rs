@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::device::MappedFile;
+use crate::say;
 use crate::store::{create_dir, write_atomic};
 
 /// Files by name. Nothing depends on them but time, so what cannot be read is absent and what cannot be written is left out.
@@ -33,7 +34,7 @@ impl Cache {
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let Some(folder) = &self.0 else { return };
         if let Err(error) = create_dir(folder).and_then(|()| write_atomic(folder.join(name), bytes)) {
-            eprintln!("not kept for the next start: {error}");
+            say!("not kept for the next start: {error}");
         }
     }
 }

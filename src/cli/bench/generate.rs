@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer;
 use crate::bail;
 use crate::bench::{self, Age, GenerateOptions, Length};
 use crate::device::Device;
@@ -97,6 +98,6 @@ pub fn run(args: Args, age: Age) -> Result<()> {
         length: args.images.map_or(Length::Seconds(args.seconds), Length::Images),
         counts: super::counts(),
     };
-    let report = bench::generate(&options, age, &mut |line| println!("{line}"))?;
+    let report = bench::generate(&options, age, &mut |line| answer!("{line}"))?;
     super::write_json(args.json.as_deref(), &report)
 }

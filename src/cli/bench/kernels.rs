@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 #[cfg(cuda_kernels)]
+use crate::answer;
 use crate::bench::kernels::{Options, Report};
 use crate::device::Device;
 use crate::error::Result;
@@ -60,7 +61,7 @@ fn kernels(args: &Args, ordinal: usize) -> Result<()> {
 #[cfg(cuda_kernels)]
 fn report(args: &Args, run: impl FnOnce(&Options, &mut Report) -> Result<()>) -> Result<()> {
     let options = Options { filter: args.filter.clone(), quick: args.quick, counts: super::counts() };
-    let mut report = Report::new(|line| println!("{line}"));
+    let mut report = Report::new(|line| answer!("{line}"));
     let result = run(&options, &mut report);
     // What was measured before a failure is kept.
     super::write_json(args.json.as_deref(), &report.json())?;

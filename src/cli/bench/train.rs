@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer;
 use crate::bail;
 use crate::bench::{self, TrainOptions};
 use crate::cli::train::Settings;
@@ -45,6 +46,6 @@ pub fn run(args: Args) -> Result<()> {
     let (device, counts) = (Device::parse(&args.device)?, super::counts());
     let options =
         TrainOptions { recipe, device, steps: steps.map(|n| n.max(1) as usize), seconds: args.seconds, counts };
-    let report = bench::train(&options, &mut |line| println!("{line}"))?;
+    let report = bench::train(&options, &mut |line| answer!("{line}"))?;
     super::write_json(args.json.as_deref(), &report)
 }

@@ -14,6 +14,7 @@ use clap::Parser;
 
 use super::Cli;
 use crate::error::{Error, Result};
+use crate::say;
 use crate::store;
 use stages::Stage;
 
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     store::write_atomic(folder.join("commands.sh"), stages::script(&stages).as_bytes())?;
     let mut seconds = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
-        eprintln!("\n[{}/{}] {}\n$ {}", index + 1, stages.len(), stage.title, stage.command_line());
+        say!("\n[{}/{}] {}\n$ {}", index + 1, stages.len(), stage.title, stage.command_line());
         let begun = Instant::now();
         run_stage(stage)?;
         seconds.push(begun.elapsed().as_secs_f64());

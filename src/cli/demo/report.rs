@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::stages::Stage;
+use crate::answer;
 use crate::error::{Error, Result};
 use crate::image::{self, plot};
 use crate::store;
@@ -24,8 +25,8 @@ pub fn write(folder: &Path, stages: &[Stage], seconds: &[f64], total: f64) -> Re
     store::write_atomic(folder.join("table.md"), table.as_bytes())?;
     let clock = clock(stages, seconds, total);
     store::write_atomic(folder.join("README.md"), page(&table, &clock).as_bytes())?;
-    println!("\n{table}\n{clock}");
-    println!(
+    answer!("\n{table}\n{clock}");
+    answer!(
         "Look at {0}/shards/contact-sheet.png and {0}/loss-curves.png; {0}/commands.sh has the commands.",
         folder.display()
     );

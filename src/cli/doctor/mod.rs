@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::demo::assets::ASSETS;
+use crate::answer;
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
 
@@ -33,7 +34,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut say = |finding: Finding| {
         let mark = if finding.ok { "ok  " } else { "warn" };
         warnings += usize::from(!finding.ok);
-        println!("{mark}  {:<14} {}", finding.what, finding.text);
+        answer!("{mark}  {:<14} {}", finding.what, finding.text);
     };
     say(processor());
     say(vectors());
@@ -46,13 +47,13 @@ pub fn run(args: Args) -> Result<()> {
     }
     say(assets());
     say(gpu());
-    println!();
+    answer!();
     match warnings {
-        0 => println!("Everything is in order."),
-        1 => println!("1 warning: the work can run; the line above says what to expect."),
-        n => println!("{n} warnings: the work can run; the lines above say what to expect."),
+        0 => answer!("Everything is in order."),
+        1 => answer!("1 warning: the work can run; the line above says what to expect."),
+        n => answer!("{n} warnings: the work can run; the lines above say what to expect."),
     }
-    println!(
+    answer!(
         "Next: `stablerep demo` runs the whole line in miniature; `stablerep generate --help` begins with your captions."
     );
     Ok(())

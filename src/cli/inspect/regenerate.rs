@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::answer;
 use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
@@ -16,11 +17,11 @@ pub fn run(path: &Path, key: &str, model: &Path, device: Device, output: Option<
     let made = regenerate(model, device, &shards, key)?;
     if let Some(output) = output {
         write_atomic(output, &made.bytes)?;
-        println!("{key} drawn again: {}", output.display());
+        answer!("{key} drawn again: {}", output.display());
     }
     match made.comparison {
-        Comparison::SameBytes => println!("{key}: the same picture, byte for byte"),
-        Comparison::SamePixels => println!("{key}: the same pixels, encoded in other bytes"),
+        Comparison::SameBytes => answer!("{key}: the same picture, byte for byte"),
+        Comparison::SamePixels => answer!("{key}: the same pixels, encoded in other bytes"),
         Comparison::Different(Difference { mean, largest, .. }) => bail!(
             Failed,
             "{key}: another picture than the stored one: 8-bit values differ by {mean:.3} on average, {largest} at most"

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::answer;
 use crate::bail;
 use crate::cli::table::Table;
 use crate::device::human_bytes;
@@ -12,6 +13,7 @@ use crate::error::Result;
 use crate::image::sheet::{SheetRow, contact_sheet};
 use crate::image::{decode, dimensions, encode_png};
 use crate::metrics::Progress;
+use crate::say;
 use crate::shards::{CaptionGroups, SampleRef, Shards};
 use crate::store::write_atomic;
 
@@ -57,7 +59,7 @@ pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Resul
     problems.extend(captions.bad.iter().map(|(_, message)| message.clone()));
     problems.extend(seen.into_iter().filter_map(|one| one.problem));
     for problem in problems.iter().take(PROBLEMS) {
-        eprintln!("problem: {problem}");
+        say!("problem: {problem}");
     }
     if !problems.is_empty() {
         bail!(
@@ -128,10 +130,10 @@ fn print_files(shards: &Shards) {
     for ((path, bytes), samples) in shards.files().zip(samples).take(LISTED) {
         table.row([path.display().to_string(), samples.to_string(), human_bytes(bytes as u64)]);
     }
-    println!();
+    answer!();
     table.print();
     if let Some(more) = shards.files().count().checked_sub(LISTED).filter(|&more| more > 0) {
-        println!("and {more} more files");
+        answer!("and {more} more files");
     }
 }
 
@@ -148,6 +150,6 @@ fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroup
         sheet.push(SheetRow { label, images: samples().filter_map(readable).take(COLUMNS).collect() });
     }
     write_atomic(path, &encode_png(&contact_sheet(&sheet)?)?)?;
-    println!("\ncontact sheet of {rows} captions: {}", path.display());
+    answer!("\ncontact sheet of {rows} captions: {}", path.display());
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::answer;
 use crate::cli::table::Table;
 use crate::device::human_bytes;
 use crate::error::Result;
@@ -30,11 +31,11 @@ pub fn inspect(path: &Path) -> Result<()> {
     }
     table.print();
     let bytes = path.metadata().map_or(0, |info| info.len());
-    println!("\n{}: {tensors} tensors, {values} values, {}", path.display(), human_bytes(bytes));
+    answer!("\n{}: {tensors} tensors, {values} values, {}", path.display(), human_bytes(bytes));
     for (key, text) in file.metadata_entries() {
-        println!("{key}: {}", short(text));
+        answer!("{key}: {}", short(text));
     }
-    println!();
+    answer!();
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::augment::{Augment, AugmentParams, Policy};
 use crate::rng::{Domain, Stream};
+use crate::say;
 
 pub use batch::{Batch, Row};
 
@@ -175,7 +176,7 @@ impl Loader {
                 self.config.max_bad
             );
         }
-        eprintln!("warning: bad sample {} of {} allowed: {message}", self.bad, self.config.max_bad);
+        say!("warning: bad sample {} of {} allowed: {message}", self.bad, self.config.max_bad);
         Ok(())
     }
 }

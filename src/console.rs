@@ -1,0 +1,62 @@
+//! What the program says: progress and remarks on standard error, answers on standard output.
+//!
+//! A stream that is full, closed, or whose reader went away ends no run and panics nowhere: what cannot be written is dropped. An
+//! answer that was lost for another reason than a reader that had seen enough is remembered, and [`lost_answer`] makes an error of it
+//! when the work is done.
+
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Writes `text` to standard error, if it can be.
+pub fn to_stderr(text: Arguments) {
+    // There is nowhere left to say that saying failed.
+    let _ = io::stderr().lock().write_fmt(text);
+}
+
+/// Writes `text` to standard output, if it can be.
+pub fn to_stdout(text: Arguments) {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            let _ = LOST.set(e.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Whether all answers were written, or their reader wanted no more of them.
+///
+/// # Errors
+/// `Failed` with the system's reason, such as a full disk.
+pub fn lost_answer() -> Result<()> {
+    match LOST.get() {
+        Some(why) => Err(Error::Failed(format!(
+            "standard output could not be written ({why}); the work itself is done, its answer is incomplete"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A line of progress or a remark, on standard error.
+#[macro_export]
+macro_rules! say {
+    ($($arg:tt)+) => {
+        $crate::console::to_stderr(format_args!("{}\n", format_args!($($arg)+)))
+    };
+}
+
+/// A line of what was asked for, on standard output.
+#[macro_export]
+macro_rules! answer {
+    () => {
+        $crate::console::to_stdout(format_args!("\n"))
+    };
+    ($($arg:tt)+) => {
+        $crate::console::to_stdout(format_args!("{}\n", format_args!($($arg)+)))
+    };
+}
