@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bail;
@@ -20,7 +21,8 @@ use crate::error::{Error, Result};
 pub const MAX_CAPTION_BYTES: usize = 1 << 20;
 
 /// How a caption file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One caption per line.
     Txt,
@@ -41,6 +43,18 @@ pub struct Options {
     pub max_bad: usize,
 }
 
+/// How a caption file was read, once everything is resolved: with the file's bytes it decides which captions there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    pub format: Format,
+    /// csv and tsv: the caption's column, from 0.
+    pub column: Option<usize>,
+    /// Whether the first row holds names.
+    pub header: bool,
+    /// csv and tsv: the column that names the samples, from 0; they are named by the caption's number when absent.
+    pub key_column: Option<usize>,
+}
+
 /// One caption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caption {
@@ -58,6 +72,7 @@ pub struct Captions {
     pub bad: Vec<String>,
     /// SHA-256 of the file, hex.
     pub sha256: String,
+    pub read: Read,
 }
 
 impl Captions {
@@ -80,11 +95,15 @@ impl Captions {
             );
         }
         let mut read = Reader { path, options, list: Vec::new(), skipped_empty: 0, bad: Vec::new() };
-        match options.format.map_or_else(|| format_of(path), Ok)? {
-            Format::Txt => txt::read(&bytes, &mut read)?,
+        let format = options.format.map_or_else(|| format_of(path), Ok)?;
+        let how = match format {
+            Format::Txt => {
+                txt::read(&bytes, &mut read)?;
+                Read { format, column: None, header: false, key_column: None }
+            }
             Format::Csv => table::read(&bytes, b',', &mut read)?,
             Format::Tsv => table::read(&bytes, b'\t', &mut read)?,
-        }
+        };
         let Reader { list, skipped_empty, bad, .. } = read;
         if list.is_empty() {
             bail!(
@@ -95,7 +114,7 @@ impl Captions {
             );
         }
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { list, skipped_empty, bad, sha256 })
+        Ok(Self { list, skipped_empty, bad, sha256, read: how })
     }
 }
 

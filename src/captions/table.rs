@@ -5,14 +5,14 @@
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::Reader;
+use super::{Format, Read, Reader};
 use crate::bail;
 use crate::error::{Error, Result};
 
 /// Header names tried when no column is given, as img2dataset, open_clip and the caption sets use them.
 const USUAL_NAMES: [&str; 4] = ["caption", "text", "prompt", "title"];
 
-pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Reader) -> Result<()> {
+pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Reader) -> Result<Read> {
     let path = out.path.display().to_string();
     let column = out.options.column.clone();
     let number = column.as_ref().and_then(|name| name.parse::<usize>().ok());
@@ -35,7 +35,10 @@ pub(super) fn read(bytes: &[u8], delimiter: u8, out: &mut Reader) -> Result<()> 
     loop {
         let line = reader.position().line();
         match reader.read_byte_record(&mut record) {
-            Ok(false) => return Ok(()),
+            Ok(false) => {
+                let format = if delimiter == b',' { Format::Csv } else { Format::Tsv };
+                return Ok(Read { format, column: Some(index), header: number.is_none(), key_column: None });
+            }
             Ok(true) => {
                 let line = record.position().map_or(line, csv::Position::line);
                 match record.get(index) {
