@@ -3,9 +3,11 @@
 #[cfg(cuda_kernels)]
 pub mod cuda;
 mod mapped;
+mod memory;
 mod plan;
 
 pub use mapped::MappedFile;
+pub use memory::{Available, Limit, available};
 pub use plan::{Plan, human_bytes};
 
 use crate::error::{Error, Result};
@@ -76,14 +78,6 @@ impl Device {
             "--device cuda:{ordinal}: this build has no CUDA kernels, because nvcc was not found when it was built; \
              run dev/cuda-toolchain.sh (fetches nvcc from PyPI) or set NVCC, build again, or use --device cpu"
         )))
-    }
-
-    /// Bytes of host memory that can still be allocated, when the system tells.
-    pub fn available_bytes(self) -> Option<u64> {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024)
     }
 }
 

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bail;
 use crate::captions::Captions;
-use crate::device::{Device, Plan};
+use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::metrics::Progress;
 use crate::say;
@@ -78,7 +78,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         }
     }
     say!("{memory}");
-    memory.check(Device::Cpu, "lower --batch, --width or --height")?;
+    memory.check("lower --batch, --width or --height")?;
 
     let units = plan::units(captions.list.len(), config.captions_per_shard());
     let mine: Vec<&Unit> = units.iter().filter(|unit| config.ranks.mine(unit.index)).collect();

@@ -120,7 +120,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
             record.model_sha256
         );
     }
-    memory.check(Device::Cpu, "use a machine with more memory")?;
+    memory.check("use a machine with more memory")?;
     let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
     let request = Request::new(&pipeline, &[&record.caption], vec![noise], record.guidance_scale)?;
     pipeline.start(request)?;

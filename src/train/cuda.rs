@@ -17,7 +17,7 @@ use super::network::{Network, Outcome, State};
 use super::recipe::Recipe;
 use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
-use crate::device::{Device, Plan, human_bytes};
+use crate::device::{Plan, human_bytes};
 use crate::error::{Error, Result};
 use crate::say;
 use feed::Feed;
@@ -56,7 +56,7 @@ impl Cuda {
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
-    pub fn new(ordinal: usize, recipe: &Recipe, mut plan: Plan) -> Result<Self> {
+    pub fn new(ordinal: usize, recipe: &Recipe, plan: Plan) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         let network = Network::new(recipe)?;
         network.vit.check_cuda()?;
@@ -74,8 +74,7 @@ impl Cuda {
                 dry.plan()
             );
         }
-        let state = State::new(&mut plan, &network);
-        plan.check(Device::Cpu, super::SMALLER)?;
+        let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &network, recipe);
         update.prepare(&gpu, &network)?;

@@ -8,7 +8,7 @@ use super::loader::Batch;
 use super::network::{Network, Outcome, State, Trainer};
 use super::recipe::Recipe;
 use super::rehearsal::Stage;
-use crate::device::{Device, Plan};
+use crate::device::Plan;
 use crate::error::Result;
 use crate::say;
 
@@ -60,14 +60,17 @@ impl Cpu {
     ///
     /// # Errors
     /// Device error if the plan does not fit.
-    pub fn new(recipe: &Recipe, mut plan: Plan) -> Result<Self> {
-        let network = Network::new(recipe)?;
-        let state = State::new(&mut plan, &network);
-        let trainer = Trainer::new(&mut plan, network, recipe);
-        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
-        plan.check(Device::Cpu, super::SMALLER)?;
+    pub fn new(recipe: &Recipe, plan: Plan) -> Result<Self> {
+        let (mut this, plan) = plan.fit(super::SMALLER, |plan| {
+            let network = Network::new(recipe)?;
+            let state = State::new(plan, &network);
+            let trainer = Trainer::new(plan, network, recipe);
+            let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+            Ok(Self { trainer, state, images, planned: 0 })
+        })?;
+        this.planned = plan.total_bytes();
         say!("{plan}");
-        Ok(Self { trainer, state, images, planned: plan.total_bytes() })
+        Ok(this)
     }
 }
 

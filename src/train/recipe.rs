@@ -153,6 +153,16 @@ impl Recipe {
         if m == 0 || m > 1000 {
             bail!(Usage, "--images-per-caption {m}: expected 1 to 1000");
         }
+        // The largest networks on the largest images then count their values below 2^62.
+        if self.images_per_step() > 1 << 20 {
+            bail!(
+                Usage,
+                "--batch {} with --images-per-caption {m} are {} images per step: expected at most {}; lower --batch",
+                self.batch,
+                self.images_per_step(),
+                1 << 20
+            );
+        }
         if self.method == Method::StableRep && m < 2 {
             bail!(
                 Usage,

@@ -97,26 +97,29 @@ impl Rehearsal {
     /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
     pub fn new(device: Device, recipe: &Recipe) -> Result<Self> {
         recipe.validate()?;
+        let mut plan = Plan::new();
+        let pictures = recipe.batch * recipe.views().images;
+        plan.record("synthetic pictures", "pictures", (pictures * 3 * picture_side(recipe).pow(2)) as u64);
+        let mut engine = match device {
+            Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, plan)?)),
+            #[cfg(cuda_kernels)]
+            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, plan)?)),
+        };
+        // Only now that the run is known to fit.
         let batch = synthetic(recipe);
         let mut labels = batch.labels();
         recipe.method.label(&mut labels, recipe.batch);
-        let mut plan = Plan::new();
-        plan.record("synthetic pictures", "pictures", batch.rows.iter().map(|row| row.image.data.len() as u64).sum());
-        let engine = match device {
-            Device::Cpu => {
-                let mut cpu = Cpu::new(recipe, plan)?;
+        match &mut engine {
+            Which::Cpu(cpu) => {
                 cpu.init(recipe)?;
                 cpu.step(&batch, &labels, LR)?;
-                Which::Cpu(Box::new(cpu))
             }
             #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => {
-                let mut cuda = Cuda::new(ordinal, recipe, plan)?;
+            Which::Cuda(cuda) => {
                 cuda.init(recipe)?;
                 cuda.rehearse(&batch, &labels, LR)?;
-                Which::Cuda(Box::new(cuda))
             }
-        };
+        }
         Ok(Self { engine, batch, labels, parameters: Network::new(recipe)?.table.len() })
     }
 
@@ -179,10 +182,15 @@ impl Rehearsal {
     }
 }
 
+/// Side of the synthetic pictures, pixels.
+fn picture_side(recipe: &Recipe) -> usize {
+    recipe.model.image_size * 8 / 7
+}
+
 /// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views drawn as in a run.
 fn synthetic(recipe: &Recipe) -> Batch {
     let (loader, views, n) = (recipe.loader(), recipe.views(), recipe.batch);
-    let side = recipe.model.image_size * 8 / 7;
+    let side = picture_side(recipe);
     let picture = |number: usize| {
         let mut stream = Stream::new(recipe.seed, Domain::SelfTest, [number as u32, 0, 0]);
         let mut data: Vec<u8> =

@@ -70,7 +70,7 @@ impl Options {
     fn open(&self, batch: usize) -> Result<(Pipeline, Plan)> {
         let mut plan = Plan::new();
         let pipeline = Pipeline::open(&self.settings(batch), &mut plan)?;
-        plan.check(Device::Cpu, "lower --batches, --width or --height")?;
+        plan.check("lower --batches, --width or --height")?;
         Ok((pipeline, plan))
     }
 

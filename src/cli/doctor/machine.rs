@@ -47,14 +47,6 @@ pub fn physical_cores() -> Option<usize> {
     (!cores.is_empty()).then_some(cores.len())
 }
 
-/// Memory this process may use when a container limits it, bytes.
-pub fn memory_limit() -> Option<u64> {
-    let paths = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit: u64 = paths.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())?;
-    // "No limit" is a number near 2^63 in the older interface.
-    (limit < 1 << 60).then_some(limit)
-}
-
 /// `path`, or the nearest folder above it that exists.
 pub fn nearest_existing(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)

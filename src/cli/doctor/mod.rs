@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::demo::assets::ASSETS;
 use crate::answer;
-use crate::device::{Device, human_bytes};
+use crate::device::{self, Available, human_bytes};
 use crate::error::Result;
 
 /// Look at this machine and say what to expect of it.
@@ -102,18 +102,13 @@ fn bandwidth() -> Finding {
 }
 
 fn memory() -> Finding {
-    let Some(free) = Device::Cpu.available_bytes() else {
+    let Some(Available { bytes, limit }) = device::available() else {
         return Finding { ok: true, what: "memory", text: "unknown on this system".into() };
     };
-    let limit = machine::memory_limit();
-    let text = match limit {
-        Some(limit) => format!("{} available; this process may use {}", human_bytes(free), human_bytes(limit)),
-        None => format!("{} available", human_bytes(free)),
-    };
-    let usable = limit.map_or(free, |limit| limit.min(free));
-    let ok = usable >= 2 << 30;
+    let ok = bytes >= 2 << 30;
     let advice = if ok { "" } else { ": enough for the demo, not for Stable Diffusion 1.5 (6 GiB in f32)" };
-    Finding { ok, what: "memory", text: format!("{text}{advice}") }
+    let text = format!("{} available, limited by {limit}{advice}", human_bytes(bytes));
+    Finding { ok, what: "memory", text }
 }
 
 fn disk(folder: &Path) -> Vec<Finding> {

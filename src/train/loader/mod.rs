@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::bail;
-use crate::device::Device;
+use crate::device;
 use crate::error::{Error, Result};
 use crate::ops::augment::{Augment, AugmentParams, Policy};
 use crate::rng::{Domain, Stream};
@@ -90,7 +90,7 @@ pub struct Loader {
 impl Loader {
     /// Opens and indexes the shards. Decoded images are kept in up to a quarter of the memory that is free now.
     pub fn new(config: &LoaderConfig) -> Result<Self> {
-        Self::with_cache(config, Device::Cpu.available_bytes().map_or(1 << 30, |free| free / 4))
+        Self::with_cache(config, device::available().map_or(1 << 30, |free| free.bytes / 4))
     }
 
     /// Keeps decoded images in at most `cache_bytes`.
