@@ -119,9 +119,9 @@ impl Version {
         let limit = number(limit).filter(|&limit| limit < 1 << 60)?;
         // Cached files count as use, but give way to whoever needs the memory.
         let stat = read(&folder.join("memory.stat")).unwrap_or_default();
-        let cached = cached.iter().filter_map(|name| {
-            stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok()
-        });
+        let cached = cached
+            .iter()
+            .filter_map(|name| stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok());
         let used = number(used).unwrap_or(0).saturating_sub(cached.sum());
         Some((limit, limit.saturating_sub(used)))
     }
@@ -134,7 +134,9 @@ fn cgroups(cgroup: &str, mountinfo: &str) -> Vec<(Version, PathBuf)> {
     // Lines are `number:controllers:path`; the unified hierarchy is number 0 and names no controller.
     for line in cgroup.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let version = match controllers {
             "" if number == "0" => Version::V2,
             _ if controllers.split(',').any(|name| name == "memory") => Version::V1,
@@ -145,7 +147,8 @@ fn cgroups(cgroup: &str, mountinfo: &str) -> Vec<(Version, PathBuf)> {
         let below = Path::new(path).strip_prefix(&root).unwrap_or(Path::new(""));
         let below: PathBuf = below.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let folder = mount.join(below);
-        folders.extend(folder.ancestors().take_while(|at| at.starts_with(&mount)).map(|at| (version, at.to_path_buf())));
+        folders
+            .extend(folder.ancestors().take_while(|at| at.starts_with(&mount)).map(|at| (version, at.to_path_buf())));
     }
     folders
 }
