@@ -1,4 +1,7 @@
-//! Presets and configuration files: TOML whose keys are the long flags of the command, laid over each other.
+//! Presets and configuration files: TOML whose keys are the long flags of the command, laid over each other;
+//! and the reader of other programs' JSON.
+
+pub mod json;
 
 use std::path::Path;
 

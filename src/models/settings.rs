@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::bail;
+use crate::config::json;
 use crate::error::{Error, Result};
 
 /// The keys of one config file, and which of them were read.
@@ -29,7 +30,7 @@ impl Settings {
             }
             _ => Error::io("read", &path)(e),
         })?;
-        match serde_json::from_slice(&text) {
+        match json::parse(&text) {
             Ok(Value::Object(map)) => Ok(Self { path, map, read: RefCell::default() }),
             Ok(_) => Err(Error::Data(format!("{shown}: expected a JSON object of settings"))),
             Err(e) => Err(Error::Data(format!("{shown}: not JSON: {e}; download the model again"))),

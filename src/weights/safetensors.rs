@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use serde_json::{Map, Value, json};
 
 use crate::bail;
+use crate::config::json;
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
 use crate::store::AtomicFile;
@@ -94,7 +95,7 @@ impl SafeTensors {
 
     fn open_index(dir: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(Error::io("read", index))?;
-        let value: Value = serde_json::from_slice(&text)
+        let value: Value = json::parse(&text)
             .map_err(|e| Error::Data(format!("{}: not JSON ({e}); download the model again", index.display())))?;
         let Some(map) = value.get("weight_map").and_then(Value::as_object) else {
             bail!(Data, "{}: expected an object `weight_map` of tensor name → file name", index.display());
