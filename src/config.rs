@@ -3,6 +3,8 @@
 
 pub mod json;
 
+mod recorded;
+
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,6 +13,8 @@ use toml::{Table, Value};
 
 use crate::bail;
 use crate::error::{Error, Result};
+
+pub use recorded::{FlagNames, differences, flag_of};
 
 /// A configuration that travels in the binary (`configs/NAME.toml`).
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ use super::pipeline::Precision;
 use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions;
+use crate::config::FlagNames;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -163,3 +164,13 @@ pub struct Identity {
     pub initial_noise_sha256: Option<String>,
     pub save_latents: bool,
 }
+
+/// Flags of what [`Identity`] records under other names.
+pub const FLAGS: &FlagNames = &[
+    ("model_sha256", "--model (hash of its weights)"),
+    ("captions_sha256", "--captions (hash of the captions)"),
+    ("captions", "--captions (how many)"),
+    ("captions_per_shard", "--images-per-shard (captions per shard)"),
+    ("fp8_sha256", "--fp8 (hash of the file)"),
+    ("initial_noise_sha256", "--initial-noise (hash of the file)"),
+];

@@ -72,7 +72,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         .map(|(w, folder)| Set { folder, identity: Identity { guidance_scale: w, ..identity.clone() } })
         .collect();
     for set in &sets {
-        store::claim_folder(&set.folder, CONFIG_FILE, &set.identity)?;
+        store::claim_folder(&set.folder, CONFIG_FILE, &set.identity, config::FLAGS)?;
         if let Some(fp8) = &fp8 {
             store::write_atomic(set.folder.join(CALIBRATION_FILE), &fp8.bytes)?;
         }

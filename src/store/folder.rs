@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::atomic::{create_dir, write_atomic};
+use crate::config::{FlagNames, differences};
 use crate::error::{Error, Result};
 
 /// Held while the shared files of a folder are written; dropping it lets the next process in.
@@ -43,12 +45,15 @@ pub fn occupy_folder(folder: &Path) -> Result<FolderLock> {
 }
 
 /// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration, fails and
-/// lists every key that differs. Ranks of one run may call this at the same time.
-pub fn claim_folder(folder: &Path, file_name: &str, config: &impl Serialize) -> Result<()> {
+/// lists every setting that differs by its flag ([`differences`]). Ranks of one run may call this at the same time.
+pub fn claim_folder<T>(folder: &Path, file_name: &str, config: &T, flags: &FlagNames) -> Result<()>
+where
+    T: Serialize + DeserializeOwned,
+{
     create_dir(folder)?;
     let _lock = lock_folder(folder)?;
     let path = folder.join(file_name);
-    let wanted = serde_json::to_value(config).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    let failed = |e: serde_json::Error| Error::Failed(format!("{}: {e}", path.display()));
     match fs::read(&path) {
         Ok(bytes) => {
             let found: Value = serde_json::from_slice(&bytes).map_err(|e| {
@@ -57,8 +62,7 @@ pub fn claim_folder(folder: &Path, file_name: &str, config: &impl Serialize) -> 
                     path.display()
                 ))
             })?;
-            let mut differences = Vec::new();
-            compare("", &found, &wanted, &mut differences);
+            let differences = differences(&found, config, flags).map_err(failed)?;
             if differences.is_empty() {
                 return Ok(());
             }
@@ -69,26 +73,9 @@ pub fn claim_folder(folder: &Path, file_name: &str, config: &impl Serialize) -> 
             )))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let text = serde_json::to_string_pretty(&wanted).map_err(|e| Error::Failed(e.to_string()))?;
+            let text = serde_json::to_string_pretty(config).map_err(failed)?;
             write_atomic(&path, (text + "\n").as_bytes())
         }
         Err(e) => Err(Error::io("read", &path)(e)),
-    }
-}
-
-fn compare(key: &str, found: &Value, wanted: &Value, out: &mut Vec<String>) {
-    match (found, wanted) {
-        (Value::Object(a), Value::Object(b)) => {
-            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for name in keys {
-                let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                let value = |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or(Value::Null);
-                compare(&path, &value(a), &value(b), out);
-            }
-        }
-        (a, b) if a != b => out.push(format!("  {key}: was {a}, now {b}")),
-        _ => {}
     }
 }

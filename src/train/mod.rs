@@ -90,7 +90,7 @@ pub fn run(config: &Config) -> Result<Summary> {
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let _occupied = store::occupy_folder(output)?;
-    store::claim_folder(output, CONFIG, recipe)?;
+    store::claim_folder(output, CONFIG, recipe, recipe::FLAGS)?;
     if done.exists() {
         say!("{} is finished already ({} steps)", output.display(), schedule.steps);
         return Ok(summary);

@@ -1,17 +1,27 @@
-//! Names of a ViT's tensors in files: timm's plain names, and those of checkpoints that keep the backbone beside other things:
-//! the official StableRep code (`visual.` beside `image_mlp.`, `module.visual.` when saved from several GPUs) and this program's.
+//! Names of a ViT's tensors in files: timm's plain names, alone or under a prefix, as checkpoints have it that keep the backbone beside
+//! other things: the official StableRep code (`visual.` beside `image_mlp.`, `module.visual.` when saved from several GPUs), other
+//! trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
+
+use std::collections::{BTreeSet, HashSet};
 
 use crate::bail;
 use crate::error::Result;
 
-/// Prefixes a backbone is found under; what follows is timm's name.
-const PREFIXES: [&str; 6] = ["", "visual.", "module.visual.", "module.", "params.visual.", "params."];
-
 /// Tensors that tell where the backbone is.
 const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
 
+/// Prefixes of copies that an optimizer keeps of every tensor.
+const MOMENTS: &str = "adam.";
+
 /// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head, moments.
-const BESIDE: [&str; 4] = ["head.", "image_mlp.", "adam.", "head_dist."];
+const BESIDE: [&str; 4] = ["head.", "image_mlp.", MOMENTS, "head_dist."];
+
+/// Names under which other libraries keep a ViT: a tensor's ending, and whose it is.
+const FOREIGN: [(&str, &str); 3] = [
+    ("embeddings.cls_token", "Hugging Face transformers' ViTModel"),
+    ("class_embedding", "OpenAI's CLIP or open_clip"),
+    ("encoder.pos_embedding", "torchvision's VisionTransformer"),
+];
 
 /// timm's names of a plain ViT outside its blocks.
 const TRUNK: [&str; 6] =
@@ -34,9 +44,9 @@ const BLOCK: [&str; 12] = [
 ];
 
 /// Where the backbone of a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackboneNames {
-    prefix: &'static str,
+    prefix: String,
     depth: usize,
 }
 
@@ -47,19 +57,15 @@ impl BackboneNames {
     /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that a plain ViT (class token,
     /// learned positions, pre-norm blocks without layer scale) does not.
     pub fn find(names: &[&str], file: &str) -> Result<Self> {
-        let has = |wanted: &str| names.contains(&wanted);
-        let found: Vec<&'static str> =
-            PREFIXES.into_iter().filter(|prefix| MARKS.iter().all(|mark| has(&format!("{prefix}{mark}")))).collect();
-        let [prefix] = found[..] else {
-            let count = names.len();
-            if found.is_empty() {
-                bail!(
-                    Data,
-                    "{file}: no ViT among its {count} tensors: expected `cls_token`, `patch_embed.proj.weight`, `blocks.0.…` as timm \
-                     names them, plain or under `visual.` or `module.visual.`"
-                );
-            }
-            bail!(Data, "{file}: holds several ViTs, under {found:?}; keep one of them in the file");
+        let known: HashSet<&str> = names.iter().copied().collect();
+        let has = |wanted: &str| known.contains(wanted);
+        let with_class = prefixes(names, MARKS[0]);
+        let found: Vec<&str> =
+            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| !p.starts_with(MOMENTS)).collect();
+        let prefix = match found[..] {
+            [prefix] => prefix,
+            [] => return none(names, file),
+            _ => bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file"),
         };
         let mut depth = 0;
         for name in names.iter().filter_map(|name| name.strip_prefix(prefix)) {
@@ -69,15 +75,18 @@ impl BackboneNames {
                 Part::Other if BESIDE.iter().any(|start| name.starts_with(start)) => {}
                 Part::Other => bail!(
                     Data,
-                    "{file}: tensor `{prefix}{name}` belongs to no plain ViT (class token, learned positions, pre-norm blocks); \
-                     such variants are not supported"
+                    "{file}: tensor `{prefix}{name}` belongs to no plain ViT (class token, learned positions, pre-norm blocks); {}",
+                    variant_of(name)
                 ),
             }
         }
-        let this = Self { prefix, depth };
+        let this = Self { prefix: prefix.to_owned(), depth };
         match this.timm_names().find(|name| !has(&this.in_file(name))) {
             Some(absent) => {
-                bail!(Data, "{file}: no tensor `{prefix}{absent}`, though it has blocks up to {depth}; is it whole?")
+                bail!(
+                    Data,
+                    "{file}: no tensor `{prefix}{absent}`, though it has blocks up to {depth}; is it whole, and a plain ViT?"
+                )
             }
             None if depth == 0 => bail!(Data, "{file}: no blocks (`{prefix}blocks.0.…`) beside `{prefix}cls_token`"),
             None => Ok(this),
@@ -91,7 +100,7 @@ impl BackboneNames {
 
     /// timm's name of the file's tensor `name`; `None` when it is no part of the backbone (`image_mlp.…`, classifier, moments).
     pub fn timm<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let name = name.strip_prefix(self.prefix)?;
+        let name = name.strip_prefix(self.prefix.as_str())?;
         match part_of(name) {
             Part::Trunk => Some(name),
             Part::Block(block) if block < self.depth => Some(name),
@@ -100,8 +109,13 @@ impl BackboneNames {
     }
 
     /// What stands before timm's names in the file.
-    pub fn prefix(&self) -> &'static str {
-        self.prefix
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What stands before names of what lies beside the backbone, such as `image_mlp.…`.
+    pub fn beside(&self) -> &str {
+        self.prefix.strip_suffix("visual.").unwrap_or(&self.prefix)
     }
 
     /// Number of blocks.
@@ -110,9 +124,66 @@ impl BackboneNames {
     }
 
     /// Every tensor of the backbone by timm's name.
-    pub fn timm_names(&self) -> impl Iterator<Item = String> {
-        let blocks = (0..self.depth).flat_map(|block| BLOCK.iter().map(move |name| format!("blocks.{block}.{name}")));
+    pub fn timm_names(&self) -> impl Iterator<Item = String> + use<> {
+        let depth = self.depth;
+        let blocks = (0..depth).flat_map(|block| BLOCK.iter().map(move |name| format!("blocks.{block}.{name}")));
         TRUNK.iter().map(|name| (*name).to_string()).chain(blocks)
+    }
+}
+
+/// What stands before `mark` in names that end in it: nothing, or something that ends in a dot.
+fn prefixes<'a>(names: &[&'a str], mark: &str) -> BTreeSet<&'a str> {
+    let before = names.iter().filter_map(|name| name.strip_suffix(mark));
+    before.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).collect()
+}
+
+/// The error of a file without a backbone: what it holds instead, where that can be told.
+fn none(names: &[&str], file: &str) -> Result<BackboneNames> {
+    for (ending, whose) in FOREIGN {
+        if let Some(name) = names.iter().find(|name| name.ends_with(ending)) {
+            bail!(
+                Data,
+                "{file}: tensor `{name}` is named as in {whose}; only timm's names are read (`cls_token`, `patch_embed.proj.weight`, \
+                 `blocks.0.…`): load the model in timm and save its state_dict"
+            );
+        }
+    }
+    if let Some(name) = names.iter().find(|name| name.ends_with(MARKS[1]) && !name.starts_with(MOMENTS)) {
+        bail!(
+            Data,
+            "{file}: `{name}` without a `cls_token` beside it: a ViT without class token, whose feature is another; such variants are \
+             not supported"
+        );
+    }
+    bail!(
+        Data,
+        "{file}: no ViT among its {} tensors: expected `cls_token`, `patch_embed.proj.weight`, `blocks.0.…` as timm names them, plain or \
+         under a prefix such as `visual.` or `module.visual.`",
+        names.len()
+    )
+}
+
+/// What kind of ViT has a tensor of this name, for messages.
+fn variant_of(name: &str) -> &'static str {
+    let has = |part: &str| name.contains(part);
+    if has(".ls1") || has(".ls2") || has("gamma_") {
+        "layer scale is not supported"
+    } else if has("reg_token") {
+        "register tokens are not supported"
+    } else if has("q_norm") || has("k_norm") {
+        "norms of queries and keys are not supported"
+    } else if name.starts_with("fc_norm") {
+        "a feature that is the average of the tokens (fc_norm) is not supported"
+    } else if name.starts_with("norm_pre") {
+        "a norm before the blocks, as CLIP has it, is not supported"
+    } else if name.starts_with("dist_token") {
+        "a distillation token is not supported"
+    } else if has("rel_pos") || has("relative_position") {
+        "relative positions are not supported"
+    } else if name.starts_with("decoder") || name.starts_with("mask_token") {
+        "it is a masked autoencoder's: keep the encoder's tensors alone in the file"
+    } else {
+        "such variants are not supported"
     }
 }
 
@@ -127,9 +198,11 @@ fn part_of(name: &str) -> Part {
         return Part::Trunk;
     }
     let block = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
-    match block.map(|(number, rest)| (number.parse(), rest)) {
+    match block.map(|(number, rest)| (number, number.parse::<usize>(), rest)) {
         // Above any real depth it is damage; the limit keeps the search for missing names short.
-        Some((Ok(number), rest)) if number < 1000 && BLOCK.contains(&rest) => Part::Block(number),
+        Some((text, Ok(number), rest)) if number < 1000 && number.to_string() == text && BLOCK.contains(&rest) => {
+            Part::Block(number)
+        }
         _ => Part::Other,
     }
 }

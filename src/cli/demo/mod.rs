@@ -43,6 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
         folder,
         "demo.json",
         &serde_json::json!({ "seed": args.seed, "version": env!("CARGO_PKG_VERSION") }),
+        &[],
     )?;
     assets::unpack(folder)?;
     let stages = stages::all(folder, args.seed);
