@@ -72,9 +72,7 @@ fn add_unknown(complete: &mut Value, found: Value) {
 fn compare(key: &str, found: &Value, wanted: &Value, names: &FlagNames, out: &mut Vec<String>) {
     let empty = Map::new();
     match (found, wanted) {
-        (Value::Object(_), Value::Object(_))
-        | (Value::Object(_), Value::Null)
-        | (Value::Null, Value::Object(_)) => {
+        (Value::Object(_), Value::Object(_)) | (Value::Object(_), Value::Null) | (Value::Null, Value::Object(_)) => {
             let (a, b) = (found.as_object().unwrap_or(&empty), wanted.as_object().unwrap_or(&empty));
             let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
             keys.sort();

@@ -65,7 +65,9 @@ impl BackboneNames {
         let prefix = match found[..] {
             [prefix] => prefix,
             [] => return none(names, file),
-            _ => bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file"),
+            _ => {
+                bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file")
+            }
         };
         let mut depth = 0;
         for name in names.iter().filter_map(|name| name.strip_prefix(prefix)) {
