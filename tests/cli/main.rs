@@ -9,5 +9,7 @@ mod docs;
 mod generate;
 mod help;
 mod inspect;
+#[path = "../common/process.rs"]
+mod process;
 mod resume_generate;
 mod resume_train;

@@ -1,13 +1,18 @@
-//! `kill -9` at random instants of `generate`: the run ends in the same bytes as one that was never disturbed.
+//! `kill -9` at random files of `generate`: the run ends in the same bytes as one that was never disturbed.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use crate::common::{assert_same_files, command, files, root, succeeds, text};
+use crate::process::{freezes, meets, signal, thaw};
 use stablerep::rng::{Domain, Stream};
 use tempfile::TempDir;
+
+/// How far a run is: files of its folder, those being written included.
+fn written(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count) + fs::read_dir(folder.join("latents")).map_or(0, Iterator::count)
+}
 
 #[test]
 fn generate_survives_kills() {
@@ -29,20 +34,21 @@ fn generate_survives_kills() {
     };
 
     let reference = folder.path().join("reference");
-    let started = Instant::now();
     run(&text(&reference));
-    let whole = started.elapsed().as_secs_f32();
+    let whole = written(&reference);
 
     let mut random = Stream::new(11, Domain::Shuffle, [0; 3]);
     let mut landed = 0;
-    for round in 0..8 {
+    for round in 0.. {
         let output = folder.path().join(format!("killed{round}"));
         for _ in 0..4 {
             let words = args(&text(&output));
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let until = random.uniform_in(0.0, 0.8 * whole as f32) as usize;
             let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            sleep(Duration::from_secs_f32(random.uniform_in(0.02, 0.35) * whole));
-            child.kill().unwrap();
+            if meets(&mut child, || written(&output) >= until) {
+                child.kill().unwrap();
+            }
             landed += usize::from(!child.wait().unwrap().success());
             if output.exists() {
                 for name in files(&output).into_keys().filter(|name| !name.contains(".partial")) {
@@ -57,8 +63,11 @@ fn generate_survives_kills() {
         }
         run(&text(&output));
         assert_same_files(&reference, &output, &format!("round {round}"));
+        if landed >= 20 {
+            return;
+        }
+        assert!(round < 100, "only {landed} kills of 400 met a running process");
     }
-    assert!(landed >= 20, "only {landed} kills met a running process");
 }
 
 /// SIGTERM: exit code 75, whole shards kept, and the same command ends the run.
@@ -72,15 +81,11 @@ fn generate_stops_on_a_signal_and_says_how_to_go_on() {
     let (model, captions) = (text(&root().join("assets/tiny-sd")), text(&captions));
     let words =
         ["generate", "--model", &model, "--captions", &captions, "--output", &output, "--images-per-shard", "4"];
-    let child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let shard = folder.path().join("out/00000.tar");
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !shard.exists() {
-        assert!(Instant::now() < limit, "no shard after a minute");
-        sleep(Duration::from_millis(20));
-    }
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(freezes(&mut child, || shard.exists()), "100 shards were drawn before the first of them was seen");
+    signal(&child, "TERM");
+    thaw(&child);
     let result = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&result.stderr).into_owned();
     assert_eq!(result.status.code(), Some(75), "{message}");

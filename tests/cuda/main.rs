@@ -10,6 +10,8 @@ mod errors;
 mod formats;
 mod fp8;
 mod generate;
+#[path = "../common/process.rs"]
+mod process;
 mod run;
 mod support;
 mod train;

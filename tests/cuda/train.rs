@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stablerep::image::{Rgb8, encode_png};
@@ -12,6 +10,7 @@ use stablerep::shards::{ShardWriter, image_key};
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
+use crate::process::{freezes, signal, thaw};
 use crate::support::{Model, has_kernels, stablerep, text};
 
 /// A run over the golden shards: 8 captions × 4 images, all of the augmentation, a head with batch norms per slot.
@@ -217,19 +216,40 @@ fn a_resumed_run_has_the_same_bits() {
     assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
 }
 
-/// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are done; returns how many are.
+/// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are seen to be done; returns how many are. A run that
+/// ended before it was met is tried again from where it began.
 pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {
-    let mut child: Child = command(model, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let limit = Instant::now() + Duration::from_secs(120);
+    let kept = TempDir::new().unwrap();
+    let begun = output.exists();
+    if begun {
+        copy_files(output, kept.path());
+    }
     // Complete lines: the last one may be in the making.
     let so_far = || fs::read_to_string(output.join("metrics.jsonl")).map_or(0, |text| text.matches('\n').count());
-    while so_far() < until {
-        assert!(Instant::now() < limit, "no {until} updates in two minutes");
-        sleep(Duration::from_millis(2));
+    for _ in 0..100 {
+        let mut child: Child = command(model, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if freezes(&mut child, || so_far() >= until) {
+            signal(&child, "TERM");
+            thaw(&child);
+        }
+        match child.wait().unwrap().code() {
+            Some(75) => return metrics(output).len(),
+            code => assert_eq!(code, Some(0)),
+        }
+        fs::remove_dir_all(output).unwrap();
+        if begun {
+            copy_files(kept.path(), output);
+        }
     }
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(75));
-    metrics(output).len()
+    panic!("no run was met after {until} updates in 100 trials");
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 /// Losses of the first `steps` updates beside those of the run that never left the CPU.

@@ -1,7 +1,7 @@
 //! Streams run behind the host, in the order that the program asked for and no other.
 
 use std::ffi::c_void;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,38 +20,74 @@ use cuda_sim::driver::stream::{CUstream, cuLaunchHostFunc, cuStreamDestroy_v2, c
 
 use crate::support::{Context, NULL_STREAM, OK, address, alloc, blocking_stream, download, stream, synchronize};
 
-/// What host functions of a test did, in order.
-struct Log(Mutex<Vec<u32>>);
+/// What host functions of a test did, in order, and a gate that some of them wait at.
+struct Log {
+    done: Mutex<Vec<u32>>,
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// What a host function does before it enters its value.
+enum Before {
+    Nothing,
+    /// Makes it likely that what does not wait for it overtakes it.
+    Nap,
+    /// Holds its stream until the test opens the gate, however long that takes.
+    Gate,
+}
 
 /// One entry for a log.
 struct Entry<'a> {
     log: &'a Log,
     value: u32,
-    nap: Duration,
+    before: Before,
 }
+
+const NAP: Duration = Duration::from_millis(60);
 
 unsafe extern "C" fn write_entry(data: *mut c_void) {
     // SAFETY: `enqueue` passes an entry that its caller keeps until the stream is done.
     let entry = unsafe { &*data.cast::<Entry>() };
-    sleep(entry.nap);
-    entry.log.0.lock().unwrap().push(entry.value);
+    match entry.before {
+        Before::Nothing => {}
+        Before::Nap => sleep(NAP),
+        Before::Gate => {
+            drop(entry.log.changed.wait_while(entry.log.open.lock().unwrap(), |open| !*open).unwrap());
+        }
+    }
+    entry.log.done.lock().unwrap().push(entry.value);
+    entry.log.changed.notify_all();
 }
 
 impl Log {
     fn new() -> Self {
-        Self(Mutex::default())
+        Self { done: Mutex::default(), open: Mutex::new(false), changed: Condvar::new() }
     }
 
     fn entry(&self, value: u32) -> Entry<'_> {
-        Entry { log: self, value, nap: Duration::ZERO }
+        Entry { log: self, value, before: Before::Nothing }
     }
 
     fn slow(&self, value: u32) -> Entry<'_> {
-        Entry { log: self, value, nap: Duration::from_millis(60) }
+        Entry { log: self, value, before: Before::Nap }
+    }
+
+    fn gated(&self, value: u32) -> Entry<'_> {
+        Entry { log: self, value, before: Before::Gate }
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
     }
 
     fn seen(&self) -> Vec<u32> {
-        self.0.lock().unwrap().clone()
+        self.done.lock().unwrap().clone()
+    }
+
+    /// Returns once there are `count` entries.
+    fn wait_for(&self, count: usize) {
+        drop(self.changed.wait_while(self.done.lock().unwrap(), |done| done.len() < count).unwrap());
     }
 }
 
@@ -70,10 +106,11 @@ fn event(flags: u32) -> cuda_sim::driver::event::CUevent {
 fn host_is_not_held_up() {
     let _context = Context::new();
     let (stream, log) = (stream(), Log::new());
-    let slow = log.slow(1);
-    enqueue(stream, &slow);
+    let held = log.gated(1);
+    enqueue(stream, &held);
     assert_eq!(cuStreamQuery(stream), CUresult::NOT_READY);
     assert_eq!(log.seen(), []);
+    log.open();
     assert_eq!(cuStreamSynchronize(stream), OK);
     assert_eq!(log.seen(), [1]);
     assert_eq!(cuStreamQuery(stream), OK);
@@ -85,7 +122,7 @@ fn work_goes_on_though_nobody_waits() {
     let (stream, log) = (stream(), Log::new());
     let entry = log.entry(1);
     enqueue(stream, &entry);
-    sleep(Duration::from_millis(300)); // ten times the lag
+    log.wait_for(1);
     assert_eq!(log.seen(), [1]);
 }
 
@@ -94,7 +131,9 @@ fn work_goes_on_though_nobody_waits() {
 #[test]
 fn buffers_reused_too_early_show() {
     let _context = Context::new();
-    let (stream, pointer) = (stream(), alloc(8));
+    let (stream, pointer, log) = (stream(), alloc(8), Log::new());
+    let held = log.gated(1);
+    enqueue(stream, &held);
     let mut pinned = HostPtr::NULL;
     assert_eq!(cuMemHostAlloc(Out::from(&mut pinned), 4, 0), OK);
     // SAFETY: four bytes of page-locked memory, just allocated.
@@ -105,6 +144,7 @@ fn buffers_reused_too_early_show() {
     let mut ordinary = [7u32];
     assert_eq!(cuMemcpyHtoDAsync_v2(pointer + 4, address(&ordinary), 4, stream), OK);
     ordinary[0] = 8;
+    log.open();
     assert_eq!(cuStreamSynchronize(stream), OK);
     assert_eq!(download(pointer, 2), [6, 7]);
     assert_eq!(ordinary, [8]);
@@ -113,12 +153,15 @@ fn buffers_reused_too_early_show() {
 #[test]
 fn results_in_page_locked_memory_come_late() {
     let _context = Context::new();
-    let (stream, pointer) = (stream(), crate::support::upload(&[9]));
+    let (stream, pointer, log) = (stream(), crate::support::upload(&[9]), Log::new());
+    let held = log.gated(1);
+    enqueue(stream, &held);
     let mut pinned = HostPtr::NULL;
     assert_eq!(cuMemHostAlloc(Out::from(&mut pinned), 4, 0), OK);
     assert_eq!(cuMemcpyDtoHAsync_v2(pinned, pointer, 4, stream), OK);
-    // SAFETY: four bytes of page-locked memory; the stream has not started, which is what this test is about.
+    // SAFETY: four bytes of page-locked memory; the stream is held at the gate, so it has not written them.
     assert_eq!(unsafe { pinned.bytes(4) }, [0; 4]);
+    log.open();
     assert_eq!(cuStreamSynchronize(stream), OK);
     // SAFETY: as above, and the stream is done.
     assert_eq!(unsafe { pinned.bytes(4) }, [9, 0, 0, 0]);
@@ -128,12 +171,14 @@ fn results_in_page_locked_memory_come_late() {
 fn events_order_streams() {
     let _context = Context::new();
     let (a, b, log) = (stream(), stream(), Log::new());
-    let (first, second, done) = (log.slow(1), log.entry(2), event(2));
+    let (first, second, done) = (log.gated(1), log.entry(2), event(2));
     enqueue(a, &first);
     assert_eq!(cuEventRecord(done, a), OK);
     assert_eq!(cuStreamWaitEvent(b, done, 0), OK);
     enqueue(b, &second);
     assert_eq!(cuEventQuery(done), CUresult::NOT_READY);
+    assert_eq!(log.seen(), []);
+    log.open();
     assert_eq!(cuStreamSynchronize(b), OK);
     assert_eq!(log.seen(), [1, 2]);
     assert_eq!(cuEventQuery(done), OK);
@@ -143,11 +188,12 @@ fn events_order_streams() {
 fn without_an_event_streams_are_not_ordered() {
     let _context = Context::new();
     let (a, b, log) = (stream(), stream(), Log::new());
-    let (first, second) = (log.slow(1), log.entry(2));
+    let (first, second) = (log.gated(1), log.entry(2));
     enqueue(a, &first);
     enqueue(b, &second);
     assert_eq!(cuStreamSynchronize(b), OK);
     assert_eq!(log.seen(), [2]);
+    log.open();
     assert_eq!(synchronize(), OK);
     assert_eq!(log.seen(), [2, 1]);
 }
@@ -169,14 +215,18 @@ fn times_of_events() {
     let _context = Context::new();
     let (stream, log) = (stream(), Log::new());
     let (start, end, untimed, unused, nap) = (event(0), event(0), event(2), event(0), log.slow(1));
+    let held = log.gated(2);
     let mut time = 0.0;
     assert_eq!(cuEventRecord(start, stream), OK);
     enqueue(stream, &nap);
+    enqueue(stream, &held);
     assert_eq!(cuEventRecord(end, stream), OK);
     assert_eq!(cuEventElapsedTime(Out::from(&mut time), start, end), CUresult::NOT_READY);
+    log.open();
     assert_eq!(cuEventSynchronize(end), OK);
     assert_eq!(cuEventElapsedTime(Out::from(&mut time), start, end), OK);
-    assert!((50.0..5000.0).contains(&time), "{time} ms");
+    // At least the nap; how much more, the load decides.
+    assert!(f64::from(time) >= 1e3 * NAP.as_secs_f64() && time.is_finite(), "{time} ms");
     assert_eq!(cuEventElapsedTime(Out::from(&mut time), start, untimed), CUresult::INVALID_HANDLE);
     assert_eq!(cuEventElapsedTime(Out::from(&mut time), start, unused), CUresult::INVALID_HANDLE);
     assert_eq!(cuEventQuery(unused), OK); // never recorded: nothing to wait for
