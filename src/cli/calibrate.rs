@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::answer;
-use crate::captions::{self, Format};
+use crate::captions::Options;
+use crate::cli::captions::CaptionArgs;
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::sampler::SamplerKind;
@@ -23,7 +24,7 @@ pub struct Args {
     /// Diffusers folder of a Stable Diffusion 1.x model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Captions like those to be drawn: .txt (one per line), .csv or .tsv
+    /// Captions like those to be drawn: .txt (one per line), .csv or .tsv; - is standard input
     #[arg(long, value_name = "FILE")]
     captions: PathBuf,
     /// Captions to draw, from the first on
@@ -62,12 +63,8 @@ pub struct Args {
     /// Images drawn at once [default: what fits, up to 64]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Format of the caption file [default: by its extension]
-    #[arg(long, value_enum)]
-    caption_format: Option<Format>,
-    /// csv, tsv: the caption's column, by header name, or by number from 0 for files without header
-    #[arg(long, value_name = "COLUMN")]
-    caption_column: Option<String>,
+    #[command(flatten)]
+    caption_flags: CaptionArgs,
     /// Where to compute: cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: String,
@@ -81,8 +78,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = Calibrate {
         model: args.model,
         captions: args.captions,
-        caption_options: captions::Options { format: args.caption_format, column: args.caption_column, max_bad: 0 },
-        limit: args.limit,
+        caption_options: Options { limit: Some(args.limit), ..args.caption_flags.options() },
         device: Device::parse(&args.device)?,
         precision: args.precision,
         sampler: args.sampler,

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::answer;
-use crate::captions::{self, Format};
+use crate::captions::Options;
+use crate::cli::captions::CaptionArgs;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -13,18 +14,19 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
 /// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). The image of (seed,
-/// caption, image index) has the same bits whatever --batch, --threads and --world-size are. Interrupted? Run the same command again:
+/// caption number, image index) has the same bits whatever --batch, --threads and --world-size are; a caption's number is its line or data
+/// row from 0, blank ones counted, so lines added at the end change no other image. Interrupted? Run the same command again:
 /// whole shards are kept. A folder that was started with other settings is refused, with the difference.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example, the paper's settings:\n  \
-    stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --images-per-caption 10 \\\n    \
-    --guidance-scale 2 --steps 50 --store-size 256 --output shards\n\n\
+    stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --caption-column 1 \\\n    \
+    --images-per-caption 10 --guidance-scale 2 --steps 50 --store-size 256 --output shards\n\n\
     The folder then holds 00000.tar …, sizes.json, contact-sheet.png and, once all is done, stats.json.")]
 pub struct Args {
     /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Captions: .txt (one per line), .csv or .tsv
+    /// Captions: .txt (one per line), .csv or .tsv; - is standard input
     #[arg(long, value_name = "FILE")]
     captions: PathBuf,
     /// Folder for the shards
@@ -54,7 +56,7 @@ pub struct Args {
     /// Text of the unconditional branch
     #[arg(long, value_name = "TEXT", default_value = "")]
     negative_prompt: String,
-    /// Seed of the initial noise; an image is (seed, caption, image index)
+    /// Seed of the initial noise; an image is (seed, caption number, image index)
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// Pixels drawn, a multiple of 8 [default: the model's own size]
@@ -84,15 +86,14 @@ pub struct Args {
     /// Keep the final latents in latents/00000.safetensors …
     #[arg(long)]
     save_latents: bool,
-    /// Format of the caption file [default: by its extension]
-    #[arg(long, value_enum)]
-    caption_format: Option<Format>,
-    /// csv, tsv: the caption's column, by header name, or by number from 0 for files without header
-    #[arg(long, value_name = "COLUMN")]
-    caption_column: Option<String>,
-    /// Unreadable caption lines to skip (each is named) before giving up
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    max_bad: usize,
+    #[command(flatten)]
+    caption_flags: CaptionArgs,
+    /// csv, tsv: name samples by this column (name or number) instead of the caption's number
+    #[arg(long, value_name = "COLUMN", allow_negative_numbers = true)]
+    key_column: Option<String>,
+    /// Draw only the first N captions
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// This process among --world-size [default: from torchrun, SLURM or MPI, else 0]
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
@@ -115,11 +116,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = Config {
         model: args.model,
         captions: args.captions,
-        caption_options: captions::Options {
-            format: args.caption_format,
-            column: args.caption_column,
-            max_bad: args.max_bad,
-        },
+        caption_options: Options { key_column: args.key_column, limit: args.limit, ..args.caption_flags.options() },
         images_per_caption: args.images_per_caption,
         sampler: args.sampler,
         steps: args.steps,

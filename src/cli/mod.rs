@@ -2,11 +2,13 @@
 
 mod bench;
 mod calibrate;
+mod captions;
 mod demo;
 mod doctor;
 mod export;
 mod generate;
 mod inspect;
+mod paths;
 mod probe;
 mod selftest;
 mod table;
@@ -14,7 +16,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console;
 use crate::device;
@@ -51,13 +53,20 @@ enum Command {
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match run(parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say!("error: {error}");
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The process arguments; wrong ones, `--help` and `--version` end the process here.
+fn parse() -> Cli {
+    let mut command = paths::refuse_tildes(Cli::command());
+    let cli = Cli::from_arg_matches(&command.get_matches_mut());
+    cli.unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 fn run(cli: Cli) -> Result<()> {

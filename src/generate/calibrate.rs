@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::calibration::{Calibration, SMALLEST};
-use super::config::{check_drawing, check_scale, within};
+use super::config::{check_drawing, check_scale};
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
 use super::sampler::SamplerKind;
 use crate::bail;
-use crate::captions::{self, Caption, Captions};
+use crate::captions::{self, Caption};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::image::sheet::{SheetRow, contact_sheet};
@@ -25,8 +25,6 @@ pub struct Calibrate {
     pub model: PathBuf,
     pub captions: PathBuf,
     pub caption_options: captions::Options,
-    /// Captions taken, from the first on.
-    pub limit: usize,
     pub device: Device,
     pub precision: Option<Precision>,
     pub sampler: SamplerKind,
@@ -48,7 +46,6 @@ pub struct Calibrate {
 impl Calibrate {
     /// Refuses numbers no drawing can have, before anything is read.
     fn check(&self) -> Result<()> {
-        within("--limit", self.limit, 1, 1_000_000)?;
         check_drawing(self.steps, self.batch, [self.width, self.height])?;
         check_scale("--guidance-scale", self.guidance_scale)
     }
@@ -70,8 +67,8 @@ pub struct Calibrated {
 /// Usage error for a device without e4m3; data error for a model whose layers read values that are not finite.
 pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     config.check()?;
-    let captions = Captions::open(&config.captions, &config.caption_options)?;
-    let chosen = &captions.list[..captions.list.len().min(config.limit)];
+    let captions = super::read_captions(&config.captions, &config.caption_options)?;
+    let chosen = captions.list.as_slice();
     let progress = Progress::bar(2 * chosen.len() as u64, "images");
 
     let mut pipeline = Pipeline::open(&settings(config, Fp8::Observe), &mut Plan::new())?;
@@ -150,11 +147,11 @@ fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
 fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progress: &Progress) -> Result<Vec<Rgb8>> {
     let mut pictures = Vec::with_capacity(captions.len());
     for captions in captions.chunks(pipeline.batch()) {
-        let key = |caption: &Caption| match u32::try_from(caption.id) {
-            Ok(id) => Ok(NoiseKey { seed: config.seed, caption: id, image: 0 }),
-            Err(_) => bail!(Data, "{}: more than 2^32 lines; take fewer", config.captions.display()),
-        };
-        let keys = captions.iter().map(key).collect::<Result<_>>()?;
+        // Ids were checked against 2^32 when the captions were read.
+        let keys = captions
+            .iter()
+            .map(|caption| NoiseKey { seed: config.seed, caption: caption.id as u32, image: 0 })
+            .collect();
         let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
         let request = Request::new(pipeline, &texts, keys, config.guidance_scale)?;
         let calls = pipeline.calls();

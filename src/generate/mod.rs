@@ -30,7 +30,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 use crate::bail;
-use crate::captions::Captions;
+use crate::captions::{Captions, Options};
 use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::metrics::Progress;
@@ -59,7 +59,7 @@ const CALIBRATION_FILE: &str = "fp8.json";
 /// set of [`Config::sets`].
 pub fn run(config: &Config) -> Result<Vec<Stats>> {
     config.check()?;
-    let captions = read_captions(config)?;
+    let captions = read_captions(&config.captions, &config.caption_options)?;
     let fp8 = config.fp8.as_deref().map(CalibrationFile::open).transpose()?;
     let mut memory = Plan::new();
     let mut pipeline = Pipeline::open(&settings(config, fp8.as_ref()), &mut memory)?;
@@ -128,22 +128,25 @@ fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Setting
     }
 }
 
-fn read_captions(config: &Config) -> Result<Captions> {
-    let captions = Captions::open(&config.captions, &config.caption_options)?;
+/// Reads a caption file and says what of it is not drawn.
+fn read_captions(path: &Path, options: &Options) -> Result<Captions> {
+    if let Some(limit) = options.limit {
+        config::within("--limit", limit, 1, u32::MAX as usize)?;
+    }
+    let captions = Captions::open(path, options)?;
+    for note in &captions.notes {
+        say!("{note}");
+    }
     for message in &captions.bad {
         say!("skipped {message}");
     }
     if captions.skipped_empty > 0 {
-        say!("skipped {} empty lines of {}", captions.skipped_empty, config.captions.display());
+        say!("skipped {} empty lines of {}", captions.skipped_empty, path.display());
     }
     if let Some(last) = captions.list.last()
         && last.id > u64::from(u32::MAX)
     {
-        bail!(
-            Data,
-            "{}: more than 2^32 lines; split the file and give each part its own --seed",
-            config.captions.display()
-        );
+        bail!(Data, "{}: more than 2^32 lines; split the file and give each part its own --seed", path.display());
     }
     Ok(captions)
 }

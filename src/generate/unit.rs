@@ -1,5 +1,6 @@
 //! One unit of work while it is made: the images of some captions, written as one shard.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -12,7 +13,7 @@ use super::request::unit_noise;
 use crate::captions::Caption;
 use crate::error::{Error, Result};
 use crate::ops::sampler_step::NoiseKey;
-use crate::shards::{ShardWriter, image_key};
+use crate::shards::{ShardWriter, caption_name, named_key};
 use crate::store;
 use crate::weights;
 
@@ -145,7 +146,7 @@ pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
 fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
     let caption = &job.captions[item.caption];
     let identity = &output.set.identity;
-    let key = image_key(caption.id, item.image);
+    let key = named_key(&name_of(caption), item.image);
     let mut flags = Vec::new();
     for (name, on) in [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)]
     {
@@ -172,6 +173,9 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
         "truncated_tokens": truncated,
         "flags": flags,
     });
+    if let Some(name) = &caption.key {
+        json["caption_key"] = (&**name).into();
+    }
     for (name, hash) in [("fp8_sha256", &identity.fp8_sha256), ("initial_noise_sha256", &identity.initial_noise_sha256)]
     {
         if let Some(hash) = hash {
@@ -181,6 +185,14 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
     let json = serde_json::to_vec(&json).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();
     output.writer.add(&key, &[(extension, &encoded.bytes), ("txt", caption.text.as_bytes()), ("json", &json)])
+}
+
+/// What the samples of a caption are called, but for the number of the image.
+fn name_of(caption: &Caption) -> Cow<'_, str> {
+    match &caption.key {
+        Some(key) => Cow::Borrowed(key),
+        None => Cow::Owned(caption_name(caption.id)),
+    }
 }
 
 /// Final latents of a unit, `latents [images, 4, h, w]`, rows in the order of the shard.

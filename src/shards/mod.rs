@@ -11,4 +11,4 @@ pub use captions::{CaptionGroup, CaptionGroups};
 pub use index::{Damage, SampleRef, Shards};
 pub use locate::locate;
 pub use sizes::{SIZES_FILE, read_sizes, write_sizes};
-pub use writer::{ShardWriter, image_key, shard_name};
+pub use writer::{ShardWriter, caption_name, image_key, named_key, shard_name};

@@ -13,9 +13,19 @@ pub fn shard_name(index: usize) -> String {
     format!("{index:05}.tar")
 }
 
-/// Sample key of an image of a caption: `00000042_003`. Keys of one caption sort side by side.
+/// What samples of a caption are called that has no name of its own: `00000042`.
+pub fn caption_name(caption_id: u64) -> String {
+    format!("{caption_id:08}")
+}
+
+/// Sample key of an image of the caption called `name`: `name_003`. Keys of one caption sort side by side.
+pub fn named_key(name: &str, image_index: usize) -> String {
+    format!("{name}_{image_index:03}")
+}
+
+/// Sample key of an image of a caption without a name of its own: `00000042_003`.
 pub fn image_key(caption_id: u64, image_index: usize) -> String {
-    format!("{caption_id:08}_{image_index:03}")
+    named_key(&caption_name(caption_id), image_index)
 }
 
 /// A tar being written under a temporary name. The same samples always give the same bytes: no times, owners or host names.

@@ -5,6 +5,7 @@ mod common;
 mod bad_generate;
 mod bad_train;
 mod bench;
+mod captions;
 mod docs;
 mod generate;
 mod help;
