@@ -34,9 +34,9 @@ impl Scratch {
     fn words(&self, captions: &str, output: &str, extra: &[&str]) -> Vec<String> {
         let model = text(&root().join("assets/tiny-sd"));
         let output = text(&self.path(output));
-        let words = ["generate", "--model", &model, "--steps", "1", "--guidance-scale", "1"];
-        let all = words.iter().chain(&["--captions", captions, "--output", &output]).chain(extra);
-        all.map(|&word| word.to_owned()).collect()
+        let words = ["generate", "--model", &model, "--captions", captions, "--output", &output];
+        let short = ["--steps", "1", "--guidance-scale", "1"];
+        words.iter().chain(&short).chain(extra).map(|&word| word.to_owned()).collect()
     }
 
     /// Draws, and returns (key, caption) of every sample and what was said.
