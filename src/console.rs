@@ -21,7 +21,12 @@ pub fn to_stderr(text: Arguments) {
 /// Writes `text` to standard output, if it can be.
 pub fn to_stdout(text: Arguments) {
     let mut stdout = io::stdout().lock();
-    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+    wrote_to_stdout(stdout.write_fmt(text).and_then(|()| stdout.flush()));
+}
+
+/// Remembers how somebody else's writing to standard output ended.
+pub fn wrote_to_stdout(result: io::Result<()>) {
+    match result {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             let _ = LOST.set(e.to_string());
         }

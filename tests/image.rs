@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use stablerep::image::plot::{Axes, Series, lines};
-use stablerep::image::sheet::{SheetRow, contact_sheet};
+use stablerep::image::sheet::{SheetRow, contact_sheet, title};
 use stablerep::image::{Filter, Rgb8, decode, encode_jpeg, encode_png, resize, resize_box};
 
 fn fixtures() -> PathBuf {
@@ -142,13 +142,17 @@ fn sheets_and_plots_show_what_they_are_given() {
         SheetRow { label: long, images },
         SheetRow { label: String::new(), images: vec![] },
     ];
-    let sheet = contact_sheet(&rows).unwrap();
+    let untitled = contact_sheet("", &rows).unwrap();
+    let sheet = contact_sheet("3 of 60 captions", &rows).unwrap();
     let count = |picture: &Rgb8, color: [u8; 3]| picture.data.chunks_exact(3).filter(|p| *p == color).count();
     // The large picture is shown at 128×64, the small one beside it at its own size in the middle of its tile.
     assert_eq!(count(&sheet, [20, 160, 60]), 2 * 128 * 64);
     assert_eq!(count(&sheet, [200, 30, 40]), 2 * 32 * 32);
     assert!(count(&sheet, [38, 42, 48]) > 200, "the labels are drawn");
-    contact_sheet(&[]).unwrap();
+    assert!(count(&sheet, [38, 42, 48]) > count(&untitled, [38, 42, 48]) + 20, "the title is drawn");
+    contact_sheet("", &[]).unwrap();
+    assert_eq!(title((12, 60), (4, 4)), "12 of 60 captions");
+    assert_eq!(title((8, 8), (10, 12)), "all 8 captions, 10 of up to 12 images of each");
 
     let curve = |f: fn(f64) -> f64| (0..200).map(|i| (f64::from(i), f(f64::from(i)))).collect::<Vec<_>>();
     let series = [

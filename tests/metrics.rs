@@ -28,6 +28,16 @@ fn a_resumed_file_is_that_of_an_uninterrupted_run() {
         (5..10).for_each(|step| log.write(&line(step)).unwrap());
         assert_eq!(fs::read_to_string(&cut).unwrap(), text, "cut at {length}");
     }
+    // A line that a disk damaged is left out; those before and after it stay.
+    let damaged: String = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| if i == 3 { "\0\0{\n".into() } else { line.to_owned() + "\n" })
+        .collect();
+    fs::write(&cut, damaged).unwrap();
+    JsonLines::resume(&cut, 8).unwrap();
+    let left: Vec<&str> = text.lines().enumerate().filter(|(i, _)| *i < 8 && *i != 3).map(|(_, line)| line).collect();
+    assert_eq!(fs::read_to_string(&cut).unwrap().lines().collect::<Vec<_>>(), left);
     JsonLines::resume(folder.path().join("new.jsonl"), 0).unwrap().write(&line(0)).unwrap();
     assert_eq!(JsonLines::create(folder.path()).unwrap_err().exit_code(), 1);
     assert_eq!(JsonLines::create("/proc/x/y").unwrap_err().exit_code(), 1);
@@ -57,12 +67,12 @@ fn event_files_have_tensorboards_framing() {
     assert_eq!(crc32c::crc32c(b"123456789"), 0xE306_9283);
     let folder = tempfile::tempdir().unwrap();
     let logs = folder.path().join("logs");
-    let mut board = TensorBoard::create(&logs).unwrap();
+    let mut board = TensorBoard::open(&logs, 0).unwrap();
     for step in 0..300 {
         board.scalar("train/loss", 0.5 * step as f32, step).unwrap();
     }
     drop(board);
-    let mut board = TensorBoard::resume(&logs, 200).unwrap();
+    let mut board = TensorBoard::open(&logs, 200).unwrap();
     board.scalar("train/loss", -1.0, 200).unwrap();
     let mut files: Vec<_> = fs::read_dir(&logs).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
@@ -79,5 +89,40 @@ fn event_files_have_tensorboards_framing() {
     let second = records(&files[1]);
     assert_eq!(second.len(), 3);
     assert_eq!(second[1][9..], [0x10, 0xc8, 0x01, 0x3a, 0x02, 0x08, 0x01], "session log START at step 200");
-    assert!(TensorBoard::create("/proc/x/y").is_err());
+    assert!(TensorBoard::open("/proc/x/y", 0).is_err());
+}
+
+/// A run that was killed before anything of it was saved begins at step 0 again: what it wrote is forgotten.
+#[test]
+fn a_run_begun_anew_has_every_point_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for last in [5, 3] {
+        let mut board = TensorBoard::open(folder.path(), 0).unwrap();
+        (0..last).for_each(|step| board.scalar("train/loss", 1.0, step).unwrap());
+    }
+    let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let again = records(&files[1]);
+    assert_eq!((files.len(), again.len()), (2, 5));
+    assert_eq!(again[1][9..], [0x10, 0x00, 0x3a, 0x02, 0x08, 0x01], "session log START at step 0");
+}
+
+#[test]
+fn settings_are_a_table_and_hyperparameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut board = TensorBoard::open(folder.path(), 0).unwrap();
+    board.settings(&json!({"model": {"width": 24}, "data": ["a|b"], "shuffle": true, "seed": 0.5})).unwrap();
+    let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let records = records(&path);
+    assert_eq!(records.len(), 3);
+    let holds = |record: &[u8], bytes: &[u8]| record.windows(bytes.len()).any(|window| window == bytes);
+    let table = b"| setting | value |\n|---|---|\n| model.width | 24 |\n| data | [\"a\\|b\"] |\n| shuffle | true |\n| seed | 0.5 |\n";
+    assert!(holds(&records[1], table) && holds(&records[1], b"settings/text_summary"));
+    let hparam = |name: &[u8], value: &[u8]| {
+        let entry = [&[0x0a, name.len() as u8], name, &[0x12, value.len() as u8], value].concat();
+        assert!(holds(&records[2], &entry), "{name:?}");
+    };
+    hparam(b"model.width", &[&[0x11][..], &24f64.to_le_bytes()].concat());
+    hparam(b"shuffle", &[0x20, 1]);
+    hparam(b"data", b"\x1a\x07[\"a|b\"]");
 }

@@ -100,7 +100,7 @@ pub struct Args {
     /// Processes that share the work; each writes its own shards to the same folder
     #[arg(long, value_name = "N")]
     world_size: Option<usize>,
-    /// Where to compute: cpu, cuda or cuda:N
+    /// Where to compute: cpu, cuda (the first GPU, or that of LOCAL_RANK or SLURM_LOCALID) or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
     /// How a GPU stores weights and feature maps [default: f16]

@@ -15,6 +15,7 @@ mod table;
 mod train;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -26,13 +27,19 @@ use crate::store;
 
 /// Captions to trained vision encoders, in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "stablerep", version, max_term_width = 110)]
+#[command(name = "stablerep", version = version(), max_term_width = 110)]
 pub struct Cli {
     /// Threads to compute with [default: every core]
     #[arg(long, global = true, value_name = "N", display_order = 900)]
     threads: Option<usize>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// `0.1.0 (CUDA kernels: …)`: a build without kernels says so.
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), device::kernels()));
+    &TEXT
 }
 
 /// The commands; each `Args` says what its own does.
@@ -53,7 +60,19 @@ enum Command {
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
 pub fn main() -> ExitCode {
-    match run(parse()) {
+    let ended = match parse() {
+        Ok(cli) => run(cli),
+        Err(wrong) if wrong.use_stderr() => {
+            // There is nowhere else to say it.
+            let _ = wrong.print();
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            console::wrote_to_stdout(help.print());
+            console::lost_answer()
+        }
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say!("error: {error}");
@@ -62,11 +81,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The process arguments; wrong ones, `--help` and `--version` end the process here.
-fn parse() -> Cli {
+/// The process arguments, or what to print in place of a command.
+fn parse() -> Result<Cli, clap::Error> {
     let mut command = paths::refuse_tildes(Cli::command());
-    let cli = Cli::from_arg_matches(&command.get_matches_mut());
-    cli.unwrap_or_else(|error| error.format(&mut command).exit())
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer;
 use crate::bail;
 use crate::config::{Layers, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::device::Device;
 use crate::error::Result;
 use crate::models::vit::VitConfig;
 use crate::train::method::Method;
-use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery};
+use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery, Summary};
 
 /// Train a vision transformer on generated images.
 ///
@@ -28,7 +29,7 @@ pub struct Args {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// A recipe that travels in the binary: stablerep-{cc12m,redcaps}-{1x,2x,3x}, simclr-{cc12m,redcaps}-1x
+    /// A recipe that travels in the binary: stablerep-{cc12m,redcaps}-{1x,2x,3x}, simclr-{cc12m,redcaps}-1x, demo-{stablerep,simclr}
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// A TOML file whose keys are these long flags
@@ -37,7 +38,7 @@ pub struct Args {
     /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)
     #[arg(long, default_value = "600s", value_name = "INTERVAL")]
     save_every: SaveEvery,
-    /// Where to compute: cpu, cuda (the first GPU) or cuda:N
+    /// Where to compute: cpu, cuda (the first GPU, or that of LOCAL_RANK or SLURM_LOCALID) or cuda:N
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
     #[command(flatten)]
@@ -157,7 +158,16 @@ const EXCLUSIVE: &[[&str; 2]] = &[["epochs", "steps"], ["warmup-epochs", "warmup
 /// # Errors
 /// Every exit code of the program can come out of it.
 pub fn run(args: Args) -> Result<()> {
-    train::run(&config(args)?)?;
+    let config = config(args)?;
+    let Summary { steps, checkpoint, loss, .. } = train::run(&config)?;
+    if let Some(loss) = loss {
+        answer!("{steps} steps done, the loss of the last is {loss:.4}: {}", checkpoint.display());
+    }
+    let run = config.output.display();
+    answer!(
+        "next: `stablerep probe --checkpoint {run} --train PHOTOS --test PHOTOS` scores the encoder on labelled photographs,"
+    );
+    answer!("`stablerep export --checkpoint {run} --output DIR` makes a timm folder of it");
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 pub mod cuda;
 mod mapped;
 mod memory;
+#[cfg(cuda_kernels)]
+mod own;
 mod plan;
 
 pub use mapped::MappedFile;
@@ -11,6 +13,8 @@ pub use memory::{Available, Limit, available};
 pub use plan::{Plan, human_bytes};
 
 use crate::error::{Error, Result};
+#[cfg(cuda_kernels)]
+use crate::say;
 
 /// What was queued on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,37 +52,51 @@ pub enum Device {
 }
 
 impl Device {
-    /// Parses `--device`: `cpu`, `cuda` (the first GPU) or `cuda:N`.
+    /// Parses `--device`: `cpu`, `cuda` (the GPU of this process's local rank, else the first) or `cuda:N`.
     ///
     /// # Errors
-    /// Usage error for anything else; device error when this build has no kernels.
+    /// Usage error for anything else, or a local rank without a GPU; device error when this build has no kernels.
     pub fn parse(text: &str) -> Result<Self> {
-        if text == "cpu" {
-            return Ok(Self::Cpu);
-        }
-        let ordinal = match text.strip_prefix("cuda") {
-            Some("") => Some(0),
-            Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
-            None => None,
-        };
-        match ordinal {
-            Some(ordinal) => Self::cuda(ordinal),
-            None => Err(Error::Usage(format!("--device {text}: expected `cpu`, `cuda` or `cuda:N`, e.g. cuda:0"))),
+        let number = || text.strip_prefix("cuda:")?.parse().ok();
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Self::cuda(None),
+            _ => match number() {
+                Some(ordinal) => Self::cuda(Some(ordinal)),
+                None => Err(Error::Usage(format!("--device {text}: expected `cpu`, `cuda` or `cuda:N`, e.g. cuda:0"))),
+            },
         }
     }
 
     #[cfg(cuda_kernels)]
-    fn cuda(ordinal: usize) -> Result<Self> {
+    fn cuda(ordinal: Option<usize>) -> Result<Self> {
+        if let Some(ordinal) = ordinal {
+            return Ok(Self::Cuda(ordinal));
+        }
+        // What keeps GPUs from being counted is said when one is opened.
+        let (ordinal, chosen_by) = own::gpu(cuda::Gpu::count().unwrap_or(0), |name| std::env::var(name).ok())?;
+        if let Some(variable) = chosen_by {
+            say!("--device cuda is cuda:{ordinal}, by {variable}");
+        }
         Ok(Self::Cuda(ordinal))
     }
 
     #[cfg(not(cuda_kernels))]
-    fn cuda(ordinal: usize) -> Result<Self> {
-        Err(Error::Device(format!(
-            "--device cuda:{ordinal}: this build has no CUDA kernels, because nvcc was not found when it was built; \
+    fn cuda(_: Option<usize>) -> Result<Self> {
+        Err(Error::Device(
+            "--device cuda: this build has no CUDA kernels, because nvcc was not found when it was built; \
              run dev/cuda-toolchain.sh (fetches nvcc from PyPI) or set NVCC, build again, or use --device cpu"
-        )))
+                .into(),
+        ))
     }
+}
+
+/// Which GPUs this build has kernels for, in words.
+pub fn kernels() -> String {
+    #[cfg(cuda_kernels)]
+    return cuda::built_for();
+    #[cfg(not(cuda_kernels))]
+    return "built without CUDA kernels: no nvcc".into();
 }
 
 /// Sizes rayon's global pool; `None` uses every core. Call once, before any work.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timm;
 use crate::bail;
+use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::models::vit::{Vit, VitConfig};
@@ -71,7 +72,7 @@ impl Encoder {
     pub fn random(model: &VitConfig, seed: u64) -> Result<Self> {
         let mut table = ParamTable::new();
         let vit = Vit::new(model, "", &mut table)?;
-        let mut params = vec![0.0; table.len()];
+        let mut params = room(&table)?;
         vit.init(&mut params, seed);
         let source = format!("random weights (seed {seed})");
         Ok(Self::new(vit, params, Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD, source))
@@ -106,7 +107,7 @@ impl Encoder {
         let model = model_of(&file, &names, &about, heads, &shown)?;
         let mut table = ParamTable::new();
         let vit = Vit::new(&model, "", &mut table)?;
-        let mut params = vec![0.0; table.len()];
+        let mut params = room(&table)?;
         for (name, shape, param) in vit.tensors() {
             param.of_mut(&mut params).copy_from_slice(&file.f32(&names.in_file(name), shape)?);
         }
@@ -174,6 +175,15 @@ impl Encoder {
     pub fn describe(&self) -> String {
         describe(self.vit.config())
     }
+}
+
+/// Memory for the weights.
+///
+/// # Errors
+/// Device error when they do not fit.
+fn room(table: &ParamTable) -> Result<Vec<f32>> {
+    let smaller = "take a smaller encoder, or a machine with more memory";
+    Ok(Plan::new().fit(smaller, |plan| Ok(plan.f32("encoder", "parameters", table.len())))?.0)
 }
 
 fn describe(model: &VitConfig) -> String {

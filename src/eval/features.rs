@@ -11,7 +11,7 @@ use crate::rng::{Domain, Stream};
 use crate::store;
 
 /// Images decoded and encoded together: bounds memory, and feeds the ViT whole batches.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 
 /// What a photograph goes through before the encoder.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ pub fn extract(
 pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform, what: &str) -> Result<Vec<f32>> {
     let mut features = vec![0.0; dataset.len() * encoder.vit().config().width];
     let indices: Vec<usize> = (0..dataset.len()).collect();
-    let progress = Progress::bar(dataset.len() as u64, what);
+    let progress = Progress::bar(dataset.len() as u64, what, ("image", 1));
     extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |n| progress.advance(n as u64))?;
     progress.finish();
     Ok(features)

@@ -20,7 +20,7 @@ const MOMENTUM: f32 = 0.9;
 const INIT_STD: f32 = 0.01;
 
 /// Rows of one evaluation product.
-const EVAL_ROWS: usize = 1024;
+pub(super) const EVAL_ROWS: usize = 1024;
 
 /// G heads of C classes on features of width D, with or without a batch norm (no affine part) before them.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ops::gemm::{self, Threads};
 
 /// Test images of one task.
-const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 64;
 
 /// Training images compared at once, so that memory does not grow with their number.
 const BLOCK: usize = 8192;

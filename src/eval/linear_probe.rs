@@ -81,6 +81,15 @@ impl Default for LinearConfig {
 }
 
 impl LinearConfig {
+    /// Whether a batch norm stands before the heads, for each kind of heads.
+    pub(super) fn kinds(&self) -> &'static [bool] {
+        match self.batch_norm {
+            BatchNorm::Both => &[false, true],
+            BatchNorm::On => &[true],
+            BatchNorm::Off => &[false],
+        }
+    }
+
     /// # Errors
     /// `Usage` naming the setting that cannot be run.
     pub fn check(&self) -> Result<()> {
@@ -93,8 +102,8 @@ impl LinearConfig {
             }
         }
         for (flag, value) in [("--batch", self.batch), ("--epochs", self.epochs), ("--eval-every", self.eval_every)] {
-            if value == 0 {
-                bail!(Usage, "{flag} 0: expected at least 1");
+            if value == 0 || value > 1 << 32 {
+                bail!(Usage, "{flag} {value}: expected 1 to {}", 1u64 << 32);
             }
         }
         Ok(())
@@ -187,12 +196,8 @@ pub fn run(
 
     let batch = config.batch.min(train.len());
     let lrs: Vec<f32> = config.base_lrs.iter().map(|lr| (lr * batch as f64 / 256.0) as f32).collect();
-    let kinds: &[bool] = match config.batch_norm {
-        BatchNorm::Both => &[false, true],
-        BatchNorm::On => &[true],
-        BatchNorm::Off => &[false],
-    };
-    let mut trained: Vec<Trained> = kinds
+    let mut trained: Vec<Trained> = config
+        .kinds()
         .iter()
         .map(|&batch_norm| Trained {
             batch_norm,
@@ -204,7 +209,7 @@ pub fn run(
 
     let steps_per_epoch = train.len().div_ceil(batch);
     let total = steps_per_epoch * config.epochs;
-    let progress = Progress::bar(total as u64, "linear probe");
+    let progress = Progress::bar(total as u64, "linear probe", ("step", 1));
     let mut order = train;
     let mut x = vec![0.0; batch * data.width];
     for epoch in 0..config.epochs {

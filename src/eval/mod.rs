@@ -6,6 +6,7 @@ pub mod features;
 pub mod heads;
 pub mod knn;
 pub mod linear_probe;
+mod memory;
 pub mod report;
 pub mod timm;
 pub mod transform;
@@ -91,6 +92,10 @@ pub fn probe_encoder(
     settings.check()?;
     test.match_classes(train)?;
     let transform = Transform::new(encoder.vit().config().image_size, settings.fit, settings.resize)?;
+    let sizes = memory::Sizes { train: train.len(), test: test.len(), classes: train.classes() };
+    let plan = memory::plan(settings, encoder.vit(), sizes);
+    plan.check(memory::SMALLER)?;
+    say!("{plan}");
     let test_features = extract_all(encoder, &test, transform, "test features")?;
     let frozen = settings.linear.as_ref().is_some_and(|linear| linear.augmentation == Augmentation::None);
     let train_features = if settings.knn.is_some() || frozen {

@@ -69,7 +69,7 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     config.check()?;
     let captions = super::read_captions(&config.captions, &config.caption_options)?;
     let chosen = captions.list.as_slice();
-    let progress = Progress::bar(2 * chosen.len() as u64, "images");
+    let progress = Progress::bar(2 * chosen.len() as u64, "images", ("image", 1));
 
     let mut pipeline = Pipeline::open(&settings(config, Fp8::Observe), &mut Plan::new())?;
     let unet = unet::Config::open(&config.model.join("unet/config.json"))?;
@@ -117,7 +117,10 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
             label: caption.text.clone(),
             images: vec![a.clone(), b.clone()],
         };
-        store::write_atomic(path, &encode_png(&contact_sheet(&pairs().map(row).collect::<Vec<_>>())?)?)?;
+        store::write_atomic(
+            path,
+            &encode_png(&contact_sheet("as drawn, and in fp8", &pairs().map(row).collect::<Vec<_>>())?)?,
+        )?;
     }
     let difference =
         |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| Some((caption.text.clone(), Difference::of(a, b)?));
@@ -157,6 +160,7 @@ fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progr
         let calls = pipeline.calls();
         pipeline.start(request)?;
         let drawn = pipeline.finish(&mut |call| progress.note(format!("step {call} of {calls}")))?;
+        progress.note("");
         progress.advance(captions.len() as u64);
         pictures.extend(drawn.pictures.into_iter().map(|picture| picture.image));
     }

@@ -77,6 +77,7 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
         }
         sheet_rows.push(sheet::SheetRow { label, images });
     }
-    let bytes = image::encode_png(&sheet::contact_sheet(&sheet_rows)?)?;
+    let title = sheet::title((rows, captions), (images_per_caption.min(SHEET_COLUMNS), images_per_caption));
+    let bytes = image::encode_png(&sheet::contact_sheet(&title, &sheet_rows)?)?;
     store::write_atomic(folder.join("contact-sheet.png"), &bytes)
 }

@@ -88,6 +88,7 @@ impl<'a> Line<'a> {
             self.pipeline.finish(&mut |call| self.progress.note(format!("step {call} of {calls}")))?;
         let encoded: Vec<Encoded> =
             pictures.into_par_iter().map(|picture| self.encoding.encode(picture)).collect::<Result<_>>()?;
+        self.progress.note("");
         self.progress.advance(items.len() as u64);
         let images = items.into_iter().zip(encoded).zip(truncated);
         making.add(self.job, set, images.map(|((item, encoded), truncated)| (item, encoded, truncated)), &latents)?;

@@ -33,7 +33,7 @@ use crate::bail;
 use crate::captions::{Captions, Options};
 use crate::device::Plan;
 use crate::error::{Error, Result};
-use crate::metrics::Progress;
+use crate::metrics::{self, Progress};
 use crate::say;
 use crate::store;
 use crate::weights::SafeTensors;
@@ -92,7 +92,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
 
     let images: usize =
         left.iter().map(|(unit, sets)| unit.captions.len() * config.images_per_caption * sets.len()).sum();
-    let progress = Progress::bar(images as u64, "images");
+    let progress = Progress::bar(images as u64, "images", ("image", 1));
     let started = Instant::now();
     let job = Job { config, captions: &captions.list, noise: noise.as_ref().map(|n| n.values.as_slice()) };
     let mut line = Line::new(&job, &mut pipeline, &progress);
@@ -103,7 +103,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     progress.finish();
     if images > 0 {
         let seconds = started.elapsed().as_secs_f64();
-        say!("{images} images in {seconds:.1} s: {:.1} images/s", images as f64 / seconds);
+        say!("{images} images in {seconds:.1} s: {}", metrics::rate(images as f64 / seconds, "image"));
     }
     sets.iter().map(|set| finish::when_all_done(&set.folder, config.images_per_caption, &units)).collect()
 }

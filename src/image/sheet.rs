@@ -27,8 +27,9 @@ const TILE: usize = 128;
 /// Side up to which smaller ones are enlarged, by a whole factor: their pixels stay visible.
 const ENLARGED: usize = 96;
 
-/// Rows of label and images on a light ground. All images get the same tile; labels are wrapped to the height of a tile.
-pub fn contact_sheet(rows: &[SheetRow]) -> Result<Rgb8> {
+/// Rows of label and images on a light ground, below a line that says what they are part of. All images get the same tile; labels are
+/// wrapped to the height of a tile.
+pub fn contact_sheet(title: &str, rows: &[SheetRow]) -> Result<Rgb8> {
     let images = || rows.iter().flat_map(|row| &row.images);
     let longest = images().map(|image| image.width.max(image.height)).max().unwrap_or(TILE);
     let scale = (ENLARGED / longest.max(1)).max(1);
@@ -36,9 +37,11 @@ pub fn contact_sheet(rows: &[SheetRow]) -> Result<Rgb8> {
     let columns = rows.iter().map(|row| row.images.len()).max().unwrap_or(0);
     let row_height = tile.max(2 * LINE as usize) + GAP;
     let width = MARGIN + LABEL_WIDTH + columns * (tile + GAP) + MARGIN;
-    let mut canvas = Canvas::new(width, 2 * MARGIN + rows.len() * row_height, BACKGROUND);
+    let first_row = MARGIN + LINE as usize;
+    let mut canvas = Canvas::new(width, first_row + rows.len() * row_height + MARGIN, BACKGROUND);
+    canvas.text(title, MARGIN as f32, MARGIN as f32 + CAP / 2.0, CAP, INK);
     for (index, row) in rows.iter().enumerate() {
-        let top = MARGIN + index * row_height;
+        let top = first_row + index * row_height;
         if index % 2 == 0 {
             canvas.rectangle(0, top - GAP / 2, width, row_height, STRIPE);
         }
@@ -59,6 +62,15 @@ pub fn contact_sheet(rows: &[SheetRow]) -> Result<Rgb8> {
         }
     }
     Ok(canvas.finish())
+}
+
+/// Which part of all captions a sheet shows, of which at most `images.0` of `images.1` each.
+pub fn title((shown, all): (usize, usize), images: (usize, usize)) -> String {
+    let captions = if shown == all { format!("all {all} captions") } else { format!("{shown} of {all} captions") };
+    match images {
+        (shown, all) if shown < all => format!("{captions}, {shown} of up to {all} images of each"),
+        _ => captions,
+    }
 }
 
 /// A smaller copy when `image` is larger than the tile.

@@ -5,5 +5,5 @@ mod progress;
 mod tensorboard;
 
 pub use json_lines::JsonLines;
-pub use progress::Progress;
+pub use progress::{Progress, rate};
 pub use tensorboard::TensorBoard;

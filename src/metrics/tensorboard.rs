@@ -1,16 +1,18 @@
-//! TensorBoard event files: scalars in TFRecord framing.
+//! TensorBoard event files: scalars and settings in TFRecord framing.
 //!
 //! A record is `length u64, masked crc32c of it u32, data, masked crc32c of it u32`, little endian; the data is an `Event` message in
-//! protocol buffer encoding (tensorflow/core/util/event.proto, framework/summary.proto).
+//! protocol buffer encoding (tensorflow/core/util/event.proto, framework/summary.proto; tensorboard/plugins/hparams/plugin_data.proto).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 
-/// Writes scalars for TensorBoard.
+/// Writes scalars and settings for TensorBoard.
 #[derive(Debug)]
 pub struct TensorBoard {
     file: File,
@@ -18,26 +20,19 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Starts an event file in `folder`, which is created if needed.
-    pub fn create(folder: impl AsRef<Path>) -> Result<Self> {
-        Self::open(folder.as_ref(), None)
-    }
-
-    /// Starts a further event file that makes TensorBoard forget what earlier files of `folder` say of `next_step` and later.
-    /// (A file that a viewer may have open is never cut.)
-    pub fn resume(folder: impl AsRef<Path>, next_step: u64) -> Result<Self> {
-        Self::open(folder.as_ref(), Some(next_step))
-    }
-
-    fn open(folder: &Path, resumed: Option<u64>) -> Result<Self> {
+    /// Starts an event file in `folder`, which is created if needed. It makes TensorBoard forget what earlier files there say of `next_step`
+    /// and later, so that a run that was killed has every step once. (A file that a viewer may have open is never cut.)
+    pub fn open(folder: impl AsRef<Path>, next_step: u64) -> Result<Self> {
+        let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
-        let path = folder.join(next_name(folder)?);
+        let (name, first) = next_name(folder)?;
+        let path = folder.join(name);
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io("create", &path))?;
         let mut board = Self { file, path };
         board.event(0, &bytes_field(3, b"brain.Event:2"))?;
-        if let Some(step) = resumed {
+        if !first {
             // SessionLog { status: START }: readers drop everything from this step on that they read before.
-            board.event(step, &bytes_field(7, &varint_field(1, 1)))?;
+            board.event(next_step, &bytes_field(7, &varint_field(1, 1)))?;
         }
         Ok(board)
     }
@@ -48,6 +43,38 @@ impl TensorBoard {
         point.push(2 << 3 | 5);
         point.extend(value.to_le_bytes());
         self.event(step, &bytes_field(5, &bytes_field(1, &point)))
+    }
+
+    /// Records the settings of the run, at step 0: as a table among the texts, and as hyperparameters to sort runs by.
+    pub fn settings(&mut self, settings: &Value) -> Result<()> {
+        let mut flat = Vec::new();
+        flatten("", settings, &mut flat);
+        let mut table = "| setting | value |\n|---|---|\n".to_owned();
+        flat.iter().for_each(|(name, value)| table += &format!("| {name} | {} |\n", plain(value).replace('|', "\\|")));
+        // TensorProto { dtype: DT_STRING, tensor_shape { dim { size: 1 } }, string_val }
+        let shape = bytes_field(2, &varint_field(1, 1));
+        let text = [varint_field(1, 7), bytes_field(2, &shape), bytes_field(8, table.as_bytes())].concat();
+        let metadata = bytes_field(1, &bytes_field(1, b"text"));
+        let value =
+            [bytes_field(1, b"settings/text_summary"), bytes_field(8, &text), bytes_field(9, &metadata)].concat();
+        self.event(0, &bytes_field(5, &bytes_field(1, &value)))?;
+
+        // HParamsPluginData { session_start_info { hparams: map<string, google.protobuf.Value> } }
+        let mut hparams = Vec::new();
+        for (name, value) in flat {
+            let value = match value.as_f64() {
+                Some(number) => [vec![2 << 3 | 1], number.to_le_bytes().to_vec()].concat(),
+                None => value
+                    .as_bool()
+                    .map_or_else(|| bytes_field(3, plain(value).as_bytes()), |yes| varint_field(4, u64::from(yes))),
+            };
+            let entry = [bytes_field(1, name.as_bytes()), bytes_field(2, &value)].concat();
+            hparams.extend(bytes_field(1, &entry));
+        }
+        let plugin = [bytes_field(1, b"hparams"), bytes_field(2, &bytes_field(3, &hparams))].concat();
+        let value =
+            [bytes_field(1, b"_hparams_/session_start_info"), bytes_field(9, &bytes_field(1, &plugin))].concat();
+        self.event(0, &bytes_field(5, &bytes_field(1, &value)))
     }
 
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {
@@ -65,9 +92,28 @@ impl TensorBoard {
     }
 }
 
-/// `events.out.tfevents.SECONDS.stablerep`, later than every file in `folder`: readers take them in the order of their names.
-fn next_name(folder: &Path) -> Result<String> {
+/// Names and values of what is not nested: `model.width`.
+fn flatten<'a>(name: &str, value: &'a Value, out: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                flatten(&if name.is_empty() { key.clone() } else { format!("{name}.{key}") }, value, out);
+            }
+        }
+        value => out.push((name.to_owned(), value)),
+    }
+}
+
+/// A text without its quotes, everything else as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// `events.out.tfevents.SECONDS.stablerep`, later than every file in `folder`: readers take them in the order of their names. And whether it
+/// is the first.
+fn next_name(folder: &Path) -> Result<(String, bool)> {
     const PREFIX: &str = "events.out.tfevents.";
+    let mut first = true;
     let mut seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let name = entry.map_err(Error::io("list", folder))?.file_name();
@@ -75,8 +121,9 @@ fn next_name(folder: &Path) -> Result<String> {
         let taken =
             name.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next()).and_then(|s| s.parse::<u64>().ok());
         seconds = seconds.max(taken.map_or(0, |taken| taken + 1));
+        first &= taken.is_none();
     }
-    Ok(format!("{PREFIX}{seconds:010}.stablerep"))
+    Ok((format!("{PREFIX}{seconds:010}.stablerep"), first))
 }
 
 fn masked_crc(bytes: &[u8]) -> u32 {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::METRICS;
-use crate::error::Result;
+use super::recipe::Recipe;
+use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};
 
 /// The numbers of one step; losses in full precision, so that runs can be compared digit by digit.
@@ -28,22 +29,30 @@ pub struct Log {
     lines: JsonLines,
     board: TensorBoard,
     progress: Progress,
+    /// Images of a step.
+    images: usize,
+    /// When the step before ended.
     last: Instant,
+    loss: Option<f64>,
 }
 
 impl Log {
     /// Goes on before step `step` of `steps`: what was written of later steps (by a run that was killed after its checkpoint) is cut off.
-    pub fn open(folder: &Path, step: u64, steps: u64) -> Result<Self> {
+    pub fn open(folder: &Path, step: u64, steps: u64, recipe: &Recipe) -> Result<Self> {
         let lines = JsonLines::resume(folder.join(METRICS), step)?;
-        let board = if step == 0 { TensorBoard::create(folder)? } else { TensorBoard::resume(folder, step)? };
-        let progress = Progress::bar(steps, "train");
+        let mut board = TensorBoard::open(folder, step)?;
+        if step == 0 {
+            board.settings(&serde_json::to_value(recipe).map_err(|e| Error::Failed(e.to_string()))?)?;
+        }
+        let images = recipe.images_per_step();
+        let progress = Progress::bar(steps, "train", ("image", images as u64));
         progress.resume_at(step);
-        Ok(Self { lines, board, progress, last: Instant::now() })
+        Ok(Self { lines, board, progress, images, last: Instant::now(), loss: None })
     }
 
-    /// Records one step of `images` images; fills in their rate.
-    pub fn step(&mut self, entry: Entry, images: usize) -> Result<()> {
-        let images_per_second = images as f64 / self.last.elapsed().as_secs_f64();
+    /// Records one step; fills in its rate.
+    pub fn step(&mut self, entry: Entry) -> Result<()> {
+        let images_per_second = self.images as f64 / self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         let entry = Entry { images_per_second, ..entry };
         self.lines.write(&entry)?;
@@ -53,7 +62,8 @@ impl Log {
         {
             self.board.scalar(&format!("train/{tag}"), value as f32, step)?;
         }
-        self.progress.note(format!("loss {loss:.4}  lr {lr:.2e}  {images_per_second:.0} images/s"));
+        self.loss = Some(loss);
+        self.progress.note(format!("loss {loss:.4}  lr {lr:.2e}"));
         self.progress.advance(1);
         Ok(())
     }
@@ -63,7 +73,9 @@ impl Log {
         self.lines.sync()
     }
 
-    pub fn finish(self) {
+    /// Ends the progress line; returns the loss of the last step that was recorded.
+    pub fn finish(self) -> Option<f64> {
         self.progress.finish();
+        self.loss
     }
 }

@@ -63,6 +63,9 @@ pub struct Summary {
     pub parameters: usize,
     /// Where the trained network is.
     pub checkpoint: PathBuf,
+    /// Loss of the last step, if this process ran any.
+    #[serde(skip)]
+    pub loss: Option<f64>,
 }
 
 /// Trains until the schedule ends, resuming what is in the output folder. A finished run is left as it is.
@@ -79,9 +82,13 @@ pub fn run(config: &Config) -> Result<Summary> {
 
     let network = Network::new(recipe)?;
     let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
-    let rows = recipe.images_per_step();
-    let parameters = network.table.len();
-    let summary = Summary { steps: schedule.steps, images_per_step: rows, parameters, checkpoint: path.clone() };
+    let summary = Summary {
+        steps: schedule.steps,
+        images_per_step: recipe.images_per_step(),
+        parameters: network.table.len(),
+        checkpoint: path.clone(),
+        loss: None,
+    };
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
     let mut engine = engine(*device, recipe, plan)?;
@@ -100,11 +107,11 @@ pub fn run(config: &Config) -> Result<Summary> {
     }
     describe(recipe, &loader, &summary, engine.step_count());
 
-    let mut log = Log::open(output, engine.step_count(), schedule.steps)?;
+    let mut log = Log::open(output, engine.step_count(), schedule.steps, recipe)?;
     let record = |log: &mut Log, outcome: Option<Outcome>| -> Result<()> {
         let Some(Outcome { step, loss, grad_norm }) = outcome else { return Ok(()) };
         let (epoch, lr) = (step / steps_per_epoch, schedule.lr(step));
-        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 }, rows)
+        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 })
     };
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
     while engine.step_count() < schedule.steps {
@@ -123,9 +130,9 @@ pub fn run(config: &Config) -> Result<Summary> {
             store::check_interrupt("run the same command again to go on")?;
         }
     }
-    log.finish();
+    let loss = log.finish();
     write_summary(&done, &summary)?;
-    Ok(summary)
+    Ok(Summary { loss, ..summary })
 }
 
 /// The engine of `device`; `plan` already counts what the host holds beside it.
@@ -149,6 +156,14 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         views.images,
         views.crops,
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
+    );
+    // Cross-entropy is at least the entropy of its targets, which are equal on all other views of a caption.
+    let (others, positives) = (summary.images_per_step - 1, views.slots() - 1);
+    say!(
+        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, where all views of a \
+         caption are alike",
+        (others as f64).ln(),
+        (positives as f64).ln()
     );
 }
 

@@ -25,6 +25,11 @@ impl Cache {
         })
     }
 
+    /// Its folder, where there is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
     /// The file `name`, if it is there.
     pub fn get(&self, name: &str) -> Option<MappedFile> {
         MappedFile::open(self.0.as_ref()?.join(name)).ok()

@@ -48,7 +48,7 @@ fn shards_are_summed_up_and_shown() {
         let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}:\n{out}"));
         assert!(line.contains(value), "{line}");
     }
-    assert!(out.contains("00000.tar") && out.contains("contact sheet of 2 captions"), "{out}");
+    assert!(out.contains("00000.tar") && out.contains("contact sheet of 2 of 3 captions"), "{out}");
     let picture = decode(&fs::read(&sheet).unwrap(), "sheet").unwrap();
     assert!(picture.width > 300 && picture.height > 100);
 
@@ -93,6 +93,7 @@ fn weights_are_tabulated() {
     let tensors = [
         ("floats", view(safetensors::Dtype::F32, &[2, 2], &floats)),
         ("ints", view(safetensors::Dtype::I64, &[2], &ints)),
+        ("adam.m.floats", view(safetensors::Dtype::F32, &[2, 2], &floats)),
     ];
     let metadata = std::collections::HashMap::from([("step".to_string(), "17".to_string())]);
     safetensors::serialize_to_file(tensors, Some(metadata), &path).unwrap();
@@ -100,6 +101,8 @@ fn weights_are_tabulated() {
     let cells = |name: &str| -> Vec<String> {
         out.lines().find(|l| l.starts_with(name)).unwrap().split_whitespace().map(str::to_owned).collect()
     };
+    let line = |name: &str| out.lines().position(|l| l.starts_with(name)).unwrap();
+    assert!(line("floats ") < line("ints ") && line("ints ") < line("adam.m.floats "), "moments come last: {out}");
     assert_eq!(cells("floats "), ["floats", "[2,", "2]", "F32", "0", "2.9439", "-4", "3", "1"]);
     assert_eq!(cells("ints "), ["ints", "[2]", "I64", "8", "1", "7", "9", "0"]);
     assert!(out.contains("step: 17"), "{out}");
@@ -130,6 +133,7 @@ fn doctor_reports_every_part_of_the_machine() {
         "bandwidth",
         "disk space",
         "disk speed",
+        "cache",
         "bundled files",
         "gpu",
     ] {

@@ -10,7 +10,9 @@ mod docs;
 mod generate;
 mod help;
 mod inspect;
+mod limits;
 #[path = "../common/process.rs"]
 mod process;
 mod resume_generate;
 mod resume_train;
+mod streams;

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: usize,
     /// Classifier-free guidance w; 1 for none
-    #[arg(long, short = 'w', value_name = "W", default_value_t = 7.5, allow_negative_numbers = true)]
+    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
     guidance_scale: f32,
     /// How noise becomes an image
     #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]

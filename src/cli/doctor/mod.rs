@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use super::demo::assets::ASSETS;
 use crate::answer;
 use crate::device::{self, Available, human_bytes};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::store;
+use crate::weights::Cache;
 
 /// Look at this machine and say what to expect of it.
 ///
@@ -45,11 +47,14 @@ pub fn run(args: Args) -> Result<()> {
     for finding in disk(&args.output) {
         say(finding);
     }
+    say(cache());
     say(assets());
-    say(gpu());
+    let (gpu, usable) = gpu();
+    say(gpu);
     answer!();
     match warnings {
-        0 => answer!("Everything is in order."),
+        0 if usable => answer!("Everything is in order."),
+        0 => answer!("Everything is in order for work on the CPU; no GPU can be used."),
         1 => answer!("1 warning: the work can run; the line above says what to expect."),
         n => answer!("{n} warnings: the work can run; the lines above say what to expect."),
     }
@@ -147,6 +152,25 @@ fn assets() -> Finding {
     Finding { ok: broken.is_empty(), what: "bundled files", text }
 }
 
+/// Where models' fingerprints are kept.
+fn cache() -> Finding {
+    let cache = Cache::open();
+    let Some(folder) = cache.folder() else {
+        let text = "none (STABLEREP_CACHE=off, or no HOME): every start reads a model's weights anew".into();
+        return Finding { ok: true, what: "cache", text };
+    };
+    let shown = folder.display();
+    match store::create_dir(folder).and_then(|()| tempfile::tempfile_in(folder).map_err(Error::io("write in", folder)))
+    {
+        Ok(_) => Finding { ok: true, what: "cache", text: format!("{shown} (STABLEREP_CACHE)") },
+        Err(error) => {
+            let advice =
+                "every start reads a model's weights anew; set STABLEREP_CACHE to a folder that can be written";
+            Finding { ok: false, what: "cache", text: format!("{error}: {advice}") }
+        }
+    }
+}
+
 fn intact(name: &str, bytes: &[u8]) -> bool {
     match name.rsplit('.').next() {
         Some("safetensors") => safetensors::SafeTensors::deserialize(bytes).is_ok(),
@@ -156,9 +180,9 @@ fn intact(name: &str, bytes: &[u8]) -> bool {
     }
 }
 
-/// Opens the first GPU, as `--device cuda` will.
+/// Opens the first GPU, as `--device cuda` will; and whether it can be used.
 #[cfg(cuda_kernels)]
-fn gpu() -> Finding {
+fn gpu() -> (Finding, bool) {
     use crate::device::cuda::Gpu;
     let opened = || -> Result<String> {
         let count = Gpu::count()?;
@@ -172,23 +196,24 @@ fn gpu() -> Finding {
             human_bytes(total)
         ))
     };
-    match (opened(), machine::nvidia_driver()) {
-        (Ok(text), _) => Finding { ok: true, what: "gpu", text },
+    let (ok, text, usable) = match (opened(), machine::nvidia_driver()) {
+        (Ok(text), _) => (true, text, true),
         // A driver that cannot be used is worth a warning; a machine without a GPU is in order.
-        (Err(error), Some(driver)) => Finding { ok: false, what: "gpu", text: format!("driver {driver}: {error}") },
+        (Err(error), Some(driver)) => (false, format!("driver {driver}: {error}"), false),
         (Err(_), None) => {
-            Finding { ok: true, what: "gpu", text: "no NVIDIA driver; everything runs on the CPU".into() }
+            (true, format!("no NVIDIA driver; everything runs on the CPU ({})", device::kernels()), false)
         }
-    }
+    };
+    (Finding { ok, what: "gpu", text }, usable)
 }
 
 #[cfg(not(cuda_kernels))]
-fn gpu() -> Finding {
-    let text = match machine::nvidia_driver() {
-        Some(driver) => format!(
-            "NVIDIA driver {driver}, but this build has no CUDA kernels: run dev/cuda-toolchain.sh and build again"
-        ),
-        None => "no NVIDIA driver; everything runs on the CPU".into(),
-    };
-    Finding { ok: machine::nvidia_driver().is_none(), what: "gpu", text }
+fn gpu() -> (Finding, bool) {
+    let driver = machine::nvidia_driver();
+    let found = driver.as_ref().map_or("no NVIDIA driver either".into(), |driver| format!("NVIDIA driver {driver}"));
+    let text = format!(
+        "this program was {}; {found}. --device cuda needs a build with nvcc: run dev/cuda-toolchain.sh, then build again",
+        device::kernels()
+    );
+    (Finding { ok: driver.is_none(), what: "gpu", text }, false)
 }

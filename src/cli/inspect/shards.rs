@@ -10,7 +10,7 @@ use crate::bail;
 use crate::cli::table::Table;
 use crate::device::human_bytes;
 use crate::error::Result;
-use crate::image::sheet::{SheetRow, contact_sheet};
+use crate::image::sheet::{SheetRow, contact_sheet, title};
 use crate::image::{decode, dimensions, encode_png};
 use crate::metrics::Progress;
 use crate::say;
@@ -39,7 +39,8 @@ struct Seen {
 pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Result<()> {
     let shards = Shards::open(&[path.to_path_buf()])?;
     let captions = CaptionGroups::new(&shards);
-    let progress = Progress::bar(shards.len() as u64, if check { "decoding" } else { "reading headers" });
+    let progress =
+        Progress::bar(shards.len() as u64, if check { "decoding" } else { "reading headers" }, ("sample", 1));
     let seen: Vec<Seen> = (0..shards.len())
         .into_par_iter()
         .map(|index| {
@@ -149,7 +150,9 @@ fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroup
         let readable = |sample: SampleRef<'_>| sample.image().and_then(|(_, bytes)| decode(bytes, &sample.name()).ok());
         sheet.push(SheetRow { label, images: samples().filter_map(readable).take(COLUMNS).collect() });
     }
-    write_atomic(path, &encode_png(&contact_sheet(&sheet)?)?)?;
-    answer!("\ncontact sheet of {rows} captions: {}", path.display());
+    let most = captions.groups.iter().map(|group| group.samples.len()).max().unwrap_or(0);
+    let title = title((rows, all), (most.min(COLUMNS), most));
+    write_atomic(path, &encode_png(&contact_sheet(&title, &sheet)?)?)?;
+    answer!("\ncontact sheet of {title}: {}", path.display());
     Ok(())
 }

@@ -18,7 +18,9 @@ pub fn inspect(path: &Path) -> Result<()> {
     let file = SafeTensors::open(path)?;
     let mut table = Table::new(&["tensor", "shape", "dtype", ">mean", ">std", ">min", ">max", ">NaN"]);
     let (mut tensors, mut values) = (0usize, 0usize);
-    for name in file.names() {
+    // Adam's moments of every parameter are two thirds of a checkpoint, and not what one looks for first.
+    let (moments, weights): (Vec<&str>, Vec<&str>) = file.names().partition(|name| name.starts_with("adam."));
+    for name in weights.into_iter().chain(moments) {
         let shape = file.shape(name).unwrap_or_default();
         let dtype = file.dtype(name).unwrap_or_default();
         let data = read(&file, name, shape, &dtype)?;

@@ -145,19 +145,31 @@ impl Vit {
         patch_embed::backward(Gradients { w, b, cls, pos }, scratch, &back.dx, &acts.patches, shape);
     }
 
+    /// Counts in a dry plan what [`Vit::features`] of `images` images allocates.
+    pub fn feature_memory(&self, plan: &mut Plan, images: usize) {
+        self.feature_acts(plan, images);
+    }
+
+    /// Patches, streams, and one block's activations of each of the two sizes.
+    fn feature_acts(&self, plan: &mut Plan, images: usize) -> (Vec<f32>, Streams, Vec<BlockActs>) {
+        let (group, batch, last) = ("encoder", FEATURE_BATCH.min(images), self.config.depth - 1);
+        let patch = self.config.patch_shape(batch);
+        let patches = plan.f32(group, "patches", batch * patch.patches() * patch.patch_len());
+        let streams = Streams::new(plan, group, &self.config, batch, 2);
+        let acts = (last.saturating_sub(1)..=last)
+            .map(|i| BlockActs::new(plan, group, &format!("blocks.{i}"), self.shape(batch, i)))
+            .collect();
+        (patches, streams, acts)
+    }
+
     /// The features `[N, D]` of normalised images `[N, H, W, 3]`, without keeping activations.
     pub fn features(&self, params: &[f32], images: &[f32]) -> Vec<f32> {
         let pixels = self.config.image_len();
         assert!(images.len().is_multiple_of(pixels), "features: {} values are no images of {pixels}", images.len());
         let batch = FEATURE_BATCH.min(images.len() / pixels);
-        let mut plan = Plan::new();
         let patch = self.config.patch_shape(batch);
-        let mut patches = plan.f32("features", "patches", batch * patch.patches() * patch.patch_len());
-        let mut streams = Streams::new(&mut plan, "features", &self.config, batch, 2);
+        let (mut patches, mut streams, mut acts) = self.feature_acts(&mut Plan::new(), batch);
         let last = self.config.depth - 1;
-        let mut acts: Vec<BlockActs> = (last.saturating_sub(1)..=last)
-            .map(|i| BlockActs::new(&mut plan, "features", &format!("blocks.{i}"), self.shape(batch, i)))
-            .collect();
         let mut features = vec![0.0; images.len() / pixels * self.config.width];
         let mut stats = vec![0.0; 2 * batch];
         for (features, images) in features.chunks_mut(batch * self.config.width).zip(images.chunks(batch * pixels)) {
