@@ -5,12 +5,23 @@
 //! when the work is done.
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
 static LOST: OnceLock<String> = OnceLock::new();
+
+/// Whether standard output was a terminal when the program began.
+static TERMINAL: OnceLock<bool> = OnceLock::new();
+
+/// The system's number for "input/output error".
+const EIO: i32 = 5;
+
+/// Looks at the streams; to be called first.
+pub fn begin() {
+    let _ = TERMINAL.set(io::stdout().is_terminal());
+}
 
 /// Writes `text` to standard error, if it can be.
 pub fn to_stderr(text: Arguments) {
@@ -26,11 +37,11 @@ pub fn to_stdout(text: Arguments) {
 
 /// Remembers how somebody else's writing to standard output ended.
 pub fn wrote_to_stdout(result: io::Result<()>) {
-    match result {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            let _ = LOST.set(e.to_string());
-        }
-        _ => {}
+    let Err(e) = result else { return };
+    // A terminal that was closed says "input/output error", and by then no longer that it is one.
+    let hung_up = TERMINAL.get() == Some(&true) && e.raw_os_error() == Some(EIO);
+    if e.kind() != ErrorKind::BrokenPipe && !hung_up {
+        let _ = LOST.set(e.to_string());
     }
 }
 

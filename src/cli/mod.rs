@@ -60,6 +60,7 @@ enum Command {
 /// Parses the process arguments, runs the command, prints the error if there is one, and returns the exit code
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
 pub fn main() -> ExitCode {
+    console::begin();
     let ended = match parse() {
         Ok(cli) => run(cli),
         Err(wrong) if wrong.use_stderr() => {

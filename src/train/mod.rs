@@ -41,7 +41,8 @@ use log::{Entry, Log};
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const METRICS: &str = "metrics.jsonl";
 /// What to change when a run does not fit into memory.
-const SMALLER: &str = "lower --batch, --images-per-caption or --image-size, or take a smaller --model";
+const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
+    --width and --depth)";
 const CONFIG: &str = "config.json";
 const DONE: &str = "done.json";
 
