@@ -1,11 +1,7 @@
-//! Presets and configuration files: TOML whose keys are the long flags of the command, laid over each other;
-//! and the reader of other programs' JSON.
+//! Presets: TOML whose keys are the long flags of the command, laid over each other; and the reader of other programs' JSON.
 
 pub mod json;
-
 mod recorded;
-
-use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,16 +66,10 @@ impl Layers {
         self.text::<T>(&format!("preset {name}"), preset.text)
     }
 
-    /// A TOML file.
+    /// TOML text called `name`.
     ///
     /// # Errors
-    /// If it cannot be read, is not TOML, or holds a key or type that `T` does not have (with the line).
-    pub fn file<T: DeserializeOwned>(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        self.text::<T>(&path.display().to_string(), &text)
-    }
-
-    /// TOML text called `name`. Errors as [`Layers::file`].
+    /// If it is not TOML, or holds a key or type that `T` does not have (with the line).
     pub fn text<T: DeserializeOwned>(&mut self, name: &str, text: &str) -> Result<()> {
         let wrong = |e: toml::de::Error| Error::Usage(format!("{name}: {}", e.to_string().trim_end()));
         toml::from_str::<T>(text).map_err(wrong)?;

@@ -9,7 +9,8 @@ use crate::eval::timm;
 
 /// Write an encoder as a timm folder.
 ///
-/// The folder holds model.safetensors and config.json, with the mean and standard deviation the encoder was trained with.
+/// The folder holds model.safetensors and config.json, with the mean and standard deviation the encoder was trained with. A folder that
+/// holds anything else than an earlier export is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]
@@ -20,7 +21,7 @@ pub struct Args {
     /// Folder for model.safetensors and config.json
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Attention heads, for a file that does not tell and whose heads are not 64 wide
+    /// Attention heads, for a file that does not tell
     #[arg(long)]
     heads: Option<usize>,
 }

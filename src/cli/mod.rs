@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod captions;
+mod config;
 mod demo;
 mod doctor;
 mod export;
@@ -14,10 +15,11 @@ mod selftest;
 mod table;
 mod train;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::console;
 use crate::device;
@@ -61,19 +63,27 @@ enum Command {
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
 pub fn main() -> ExitCode {
     console::begin();
-    let ended = match parse() {
-        Ok(cli) => run(cli),
+    let words = match config::expand(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(error) => return ended(Err(error)),
+    };
+    match parse(words) {
+        Ok(cli) => ended(run(cli)),
         Err(wrong) if wrong.use_stderr() => {
             // There is nowhere else to say it.
             let _ = wrong.print();
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
         Err(help) => {
             console::wrote_to_stdout(help.print());
-            console::lost_answer()
+            ended(console::lost_answer())
         }
-    };
-    match ended {
+    }
+}
+
+/// Says what went wrong, if anything did.
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say!("error: {error}");
@@ -82,10 +92,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The process arguments, or what to print in place of a command.
-fn parse() -> Result<Cli, clap::Error> {
-    let mut command = paths::refuse_tildes(Cli::command());
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+/// The arguments, or what to print in place of a command.
+fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut command = config::command();
+    let matches = command.try_get_matches_from_mut(words)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 

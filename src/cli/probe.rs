@@ -88,7 +88,7 @@ struct Sizes {
     /// Number of blocks
     #[arg(long, conflicts_with = "checkpoint")]
     depth: Option<usize>,
-    /// Attention heads; for a --checkpoint that does not tell and whose heads are not 64 wide, too
+    /// Attention heads; for a --checkpoint that does not tell, too
     #[arg(long)]
     heads: Option<usize>,
 }

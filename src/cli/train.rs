@@ -1,6 +1,6 @@
 //! `stablerep train`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,8 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run in the same bits; a
 /// finished one is left as it is.
 ///
-/// Settings come from, in this order: built-in defaults (the paper's recipe without its size), --preset, --config, flags.
+/// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its size), --preset,
+/// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -29,12 +30,8 @@ pub struct Args {
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// A recipe that travels in the binary: stablerep-{cc12m,redcaps}-{1x,2x,3x}, simclr-{cc12m,redcaps}-1x, demo-{stablerep,simclr}
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = preset_help())]
     preset: Option<String>,
-    /// A TOML file whose keys are these long flags
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)
     #[arg(long, default_value = "600s", value_name = "INTERVAL")]
     save_every: SaveEvery,
@@ -86,8 +83,9 @@ pub(super) struct Settings {
     /// Rows over which the head's batch norm takes its statistics [default: per-slot]
     #[arg(long, value_enum, help_heading = "Model")]
     bn: Option<BatchNorm>,
-    /// Weights to start from: backbone in timm's names (or with `visual.`), head as image_mlp.layer1.weight … if it is there
-    #[arg(long, value_name = "FILE.safetensors", help_heading = "Model")]
+    /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors; with the
+    /// projection head (image_mlp.…) if it is there
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
     init_from: Option<PathBuf>,
 
     /// Random changes of the images [default: strong]
@@ -138,6 +136,12 @@ pub(super) struct Settings {
     seed: Option<u64>,
 }
 
+/// What `--preset` says of itself, with every name there is.
+pub(super) fn preset_help() -> String {
+    let names: Vec<&str> = TRAIN_PRESETS.iter().map(|preset| preset.name).collect();
+    format!("A recipe that travels in the binary (configs/NAME.toml of the sources): {}", names.join(", "))
+}
+
 const EXAMPLES: &str = "\
 Examples:
   A small model on 32×32 images, 200 steps of 64 captions × 4 images:
@@ -171,31 +175,28 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Lays defaults, preset, file and flags over each other.
+/// Lays defaults, preset and flags (those of a --config file among them) over each other.
 fn config(args: Args) -> Result<Config> {
-    let recipe = recipe(args.data, args.settings.over(args.preset.as_deref(), args.config.as_deref())?)?;
+    let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
     recipe.validate()?;
     Ok(Config { recipe, output: args.output, save_every: args.save_every, device: Device::parse(&args.device)? })
 }
 
 impl Settings {
-    /// These over the file `config`, over `preset`, over the defaults.
-    fn over(&self, preset: Option<&str>, config: Option<&Path>) -> Result<Self> {
+    /// These over `preset`, over the defaults.
+    fn over(&self, preset: Option<&str>) -> Result<Self> {
         let mut layers = Layers::new(EXCLUSIVE);
         layers.text::<Self>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
         if let Some(name) = preset {
             layers.preset::<Self>(TRAIN_PRESETS, name)?;
-        }
-        if let Some(path) = config {
-            layers.file::<Self>(path)?;
         }
         layers.flags(self)?;
         layers.finish()
     }
 
     /// A recipe for updates over synthetic pictures, and how many were asked for.
-    pub(super) fn rehearsed(&self, preset: Option<&str>, config: Option<&Path>) -> Result<(Recipe, Option<u64>)> {
-        let settings = self.over(preset, config)?;
+    pub(super) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Option<u64>)> {
+        let settings = self.over(preset)?;
         let wanted = settings.steps;
         let settings = Self {
             steps: Some(1),

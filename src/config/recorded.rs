@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
 /// What recorded keys are called on the command line: `("rate.peak", "--lr")`. A key without an entry is the flag of its last part:
-/// `images_per_caption` is `--images-per-caption`.
+/// `images_per_caption` is `--images-per-caption`. An empty flag marks what does not belong to a folder, in which any value goes on.
 pub type FlagNames = [(&'static str, &'static str)];
 
 /// The flag that sets the recorded `key` (parts with dots between).
@@ -71,6 +71,9 @@ fn add_unknown(complete: &mut Value, found: Value) {
 
 fn compare(key: &str, found: &Value, wanted: &Value, names: &FlagNames, out: &mut Vec<String>) {
     let empty = Map::new();
+    if names.contains(&(key, "")) {
+        return;
+    }
     match (found, wanted) {
         (Value::Object(_), Value::Object(_)) | (Value::Object(_), Value::Null) | (Value::Null, Value::Object(_)) => {
             let (a, b) = (found.as_object().unwrap_or(&empty), wanted.as_object().unwrap_or(&empty));

@@ -12,6 +12,8 @@ pub use mapped::MappedFile;
 pub use memory::{Available, Limit, available};
 pub use plan::{Plan, human_bytes};
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 #[cfg(cuda_kernels)]
 use crate::say;
@@ -49,6 +51,17 @@ pub enum Device {
     /// The NVIDIA GPU of this number.
     #[cfg(cuda_kernels)]
     Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    /// As `--device` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            #[cfg(cuda_kernels)]
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
 }
 
 impl Device {

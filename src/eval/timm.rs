@@ -1,31 +1,79 @@
 //! timm folders: `model.safetensors` under timm's names and `config.json` as timm's hub models have it.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::encoder::{Encoder, Hints};
+use super::encoder::Encoder;
 use crate::bail;
+use crate::config::json;
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
 use crate::store::{create_dir, write_atomic};
-use crate::weights::{NamedTensor, write_safetensors};
+use crate::weights::{NamedTensor, SafeTensors, write_safetensors};
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// What the header of exported weights says of them, so that an export knows its own again.
+const WRITTEN_BY: (&str, &str) = ("written_by", "stablerep export");
+
+/// What `pretrained_cfg` calls the weights.
+const TAG: &str = "stablerep";
 
 /// Writes `encoder` as a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads bit for bit.
 /// `config.json` comes last: a folder with one is whole.
 ///
 /// # Errors
-/// `Io` when the folder cannot be written.
+/// `Usage` when there is something in the folder that no export wrote; `Io` when it cannot be written.
 pub fn export(encoder: &Encoder, folder: &Path) -> Result<()> {
+    refuse_foreign(folder)?;
+    let text = serde_json::to_string_pretty(&config_json(encoder)).map_err(|e| Error::Failed(e.to_string()))? + "\n";
     create_dir(folder)?;
+    let config = folder.join(CONFIG);
+    if fs::read(&config).is_ok_and(|old| old != text.as_bytes()) {
+        // Old sizes beside new weights would read as a whole folder.
+        fs::remove_file(&config).map_err(Error::io("remove", &config))?;
+    }
     let tensors: Vec<NamedTensor> = encoder
         .vit()
         .tensors()
         .map(|(name, shape, param)| (name.to_string(), shape.to_vec(), param.of(encoder.params())))
         .collect();
-    write_safetensors(folder.join("model.safetensors"), &tensors, &[("format", "pt".into())])?;
-    let text = serde_json::to_string_pretty(&config_json(encoder)).map_err(|e| Error::Failed(e.to_string()))?;
-    write_atomic(folder.join("config.json"), (text + "\n").as_bytes())
+    let (key, value) = WRITTEN_BY;
+    write_safetensors(folder.join(WEIGHTS), &tensors, &[("format", "pt".into()), (key, value.into())])?;
+    write_atomic(config, text.as_bytes())
+}
+
+/// Refuses to write among files that no export wrote: a training run, shards, somebody else's model.
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    let shown = folder.display();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("read folder", folder)(e)),
+    };
+    let mut names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    let has = |name: &str| names.iter().any(|known| known == name);
+    if has("checkpoint.safetensors") || has("metrics.jsonl") {
+        bail!(Usage, "{shown}: is a training run, whose files an export would replace; choose another --output");
+    }
+    let written = || {
+        let file = SafeTensors::open(folder.join(WEIGHTS)).ok();
+        file.is_some_and(|file| file.metadata(WRITTEN_BY.0) == Some(WRITTEN_BY.1))
+    };
+    let tagged = || {
+        let config = fs::read(folder.join(CONFIG)).ok().and_then(|bytes| json::parse::<Value>(&bytes).ok());
+        config.is_some_and(|config| config.pointer("/pretrained_cfg/tag").is_some_and(|tag| tag == TAG))
+    };
+    if let Some(first) = names.first().filter(|_| !(written() || tagged())) {
+        bail!(Usage, "{shown}: holds {first:?}, which no export wrote; choose another --output, or an empty folder");
+    }
+    Ok(())
 }
 
 /// timm's description of the model. Sizes that are not those of a named ViT are spelled out as `model_args`.
@@ -34,7 +82,7 @@ fn config_json(encoder: &Encoder) -> Value {
     let standard = model.timm_name().filter(|name| VitConfig::named(name).as_ref() == Some(model));
     let side = model.image_size;
     let pretrained = json!({
-        "tag": "stablerep",
+        "tag": TAG,
         "custom_load": false,
         "input_size": [3, side, side],
         "fixed_input_size": true,
@@ -71,47 +119,4 @@ fn config_json(encoder: &Encoder) -> Value {
 /// The f64 that prints as short as the f32 does (0.485, not 0.48500001430511475), and rounds back to it.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-/// Reads a timm `config.json`.
-///
-/// # Errors
-/// `Data` when the file is no JSON, describes no ViT that pools its class token, or a value is of the wrong kind.
-pub(super) fn read_config(path: &Path) -> Result<Hints> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let config: Value = serde_json::from_slice(&bytes).map_err(|e| Error::Data(format!("{shown}: not JSON ({e})")))?;
-    let Some(architecture) = config.get("architecture").and_then(Value::as_str) else {
-        bail!(Data, "{shown}: no `architecture`; expected timm's config.json, e.g. \"vit_base_patch16_224\"");
-    };
-    match config.get("global_pool").and_then(Value::as_str) {
-        None | Some("token" | "") => {}
-        Some(pool) => bail!(
-            Data,
-            "{shown}: global_pool is {pool:?}; only the class token (\"token\") is read as the feature here"
-        ),
-    }
-    let args = config.get("model_args").unwrap_or(&Value::Null);
-    let heads = match args.get("num_heads") {
-        Some(heads) => match heads.as_u64() {
-            Some(heads) => Some(heads as usize),
-            None => bail!(Data, "{shown}: model_args.num_heads is {heads}, expected a number"),
-        },
-        None => VitConfig::named(base_name(architecture)).map(|model| model.heads),
-    };
-    // Older files have the fields of `pretrained_cfg` at their top.
-    let pretrained = config.get("pretrained_cfg").unwrap_or(&config);
-    let triple = |key: &str| -> Result<Option<[f32; 3]>> {
-        let Some(value) = pretrained.get(key) else { return Ok(None) };
-        match serde_json::from_value::<[f32; 3]>(value.clone()) {
-            Ok(three) if three.iter().all(|v| v.is_finite()) => Ok(Some(three)),
-            _ => bail!(Data, "{shown}: {key} is {value}, expected three numbers"),
-        }
-    };
-    Ok(Hints { heads, mean: triple("mean")?, std: triple("std")? })
-}
-
-/// `vit_base_patch16_224.augreg_in21k` → `vit_base`: the part that tells width, depth and heads.
-fn base_name(architecture: &str) -> &str {
-    architecture.split_once("_patch").map_or(architecture, |(base, _)| base)
 }

@@ -127,18 +127,36 @@ impl Projector {
         }
     }
 
-    /// Whether `file` holds a head (`image_mlp.layer1.weight`).
-    pub fn is_in(&self, file: &SafeTensors) -> bool {
-        file.contains(&format!("{}layer1.weight", self.prefix))
+    /// Whether `file` holds anything of a head (`image_mlp.…`), where `before` stands before its names.
+    pub fn is_in(&self, file: &SafeTensors, before: &str) -> bool {
+        let prefix = format!("{before}{}", self.prefix);
+        file.names().any(|name| name.starts_with(&prefix))
     }
 
-    /// Reads parameters and running statistics from `file`.
+    /// Reads parameters and running statistics from `file`, where `before` stands before its names.
     ///
     /// # Errors
-    /// Bad data if a tensor is absent or has another shape.
-    pub fn load(&self, params: &mut [f32], statistics: &mut [f32], file: &SafeTensors) -> Result<()> {
+    /// Bad data if a tensor is absent, has another shape or a value that is not finite, or is of a deeper head.
+    pub fn load(&self, params: &mut [f32], statistics: &mut [f32], file: &SafeTensors, before: &str) -> Result<()> {
+        let prefix = format!("{before}{}", self.prefix);
+        let shown = file.path().display();
+        // PyTorch counts batches beside the statistics; nothing reads that.
+        let unknown = file.names().filter_map(|name| name.strip_prefix(&prefix)).find(|name| {
+            !name.ends_with(".num_batches_tracked") && self.names.iter().all(|(known, ..)| known != name)
+        });
+        if let Some(name) = unknown {
+            bail!(Data, "{shown}: tensor `{prefix}{name}` is of another projection head; leave `{prefix}…` out of the file");
+        }
         for (name, shape, place) in &self.names {
-            let values = file.f32(&format!("{}{name}", self.prefix), shape)?;
+            let name = format!("{prefix}{name}");
+            if let Some(found) = file.shape(&name).filter(|found| *found != shape.as_slice()) {
+                bail!(
+                    Data,
+                    "{shown}: tensor `{name}` has shape {found:?}, expected {shape:?}: its head is not of these --head-dims; give the \
+                     file's, or leave `{prefix}…` out of the file for a new head"
+                );
+            }
+            let values = file.finite_f32(&name, shape)?;
             match place {
                 Place::Parameter(param) => param.of_mut(params).copy_from_slice(&values),
                 Place::Statistic(param) => param.of_mut(statistics).copy_from_slice(&values),

@@ -11,15 +11,20 @@
 
 use std::path::Path;
 
-use super::network::{Network, State};
+use super::flags::FLAGS;
+use super::network::{Network, State, diverged};
 use super::recipe::Recipe;
 use crate::bail;
+use crate::config::differences;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
 use crate::weights::{NamedTensor, ParamTable, SafeTensors, write_safetensors};
 
 /// What `format` says.
 const FORMAT: &str = "stablerep checkpoint 1";
+
+/// How to go on without a checkpoint that is not whole.
+const DAMAGED: &str = "the file is damaged: put a good copy in its place, or remove it to train from the start";
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Failed(format!("cannot describe the checkpoint: {e}")))
@@ -28,7 +33,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 /// Writes `state` atomically; a crash leaves the checkpoint before it.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Diverged, with the file left as it is, if a value is not finite; if the file cannot be written.
 pub fn save(path: &Path, network: &Network, state: &State, recipe: &Recipe, steps_per_epoch: u64) -> Result<()> {
     let mut tensors: Vec<NamedTensor> = Vec::new();
     let mut add = |prefix: &str, table: &ParamTable, values| {
@@ -40,6 +45,11 @@ pub fn save(path: &Path, network: &Network, state: &State, recipe: &Recipe, step
     add("", &network.statistics, &state.statistics);
     add("adam.m.", &network.table, &state.m);
     add("adam.v.", &network.table, &state.v);
+    for (name, _, values) in &tensors {
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(diverged(state.step.saturating_sub(1), "a value after the update", f64::from(*value), name));
+        }
+    }
     let metadata = [
         ("format", FORMAT.to_owned()),
         ("step", state.step.to_string()),
@@ -53,28 +63,46 @@ pub fn save(path: &Path, network: &Network, state: &State, recipe: &Recipe, step
     write_safetensors(path, &tensors, &metadata)
 }
 
+/// Updates that the checkpoint has done, once its header fits a run of `recipe` with so many steps. Values are read by [`load`].
+///
+/// # Errors
+/// Usage error for settings that differ, by their flags; bad data if the file is damaged, of another kind, or not of this run.
+pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> Result<u64> {
+    let shown = path.display();
+    let file = SafeTensors::open(path).map_err(or_start_over)?;
+    let step = step(&file, recipe)?;
+    if step > steps {
+        bail!(Data, "{shown}: has done {step} steps (`step` in its header), but the run has {steps}; {DAMAGED}");
+    }
+    for (key, expected) in [("epoch", step / steps_per_epoch), ("position", step % steps_per_epoch)] {
+        let found = number(&file, key)?;
+        if found != expected {
+            bail!(
+                Data,
+                "{shown}: `{key}` in its header is {found}, but step {step} has {key} {expected} at the {steps_per_epoch} steps per epoch \
+                 that --data gives now; is it the data of the run? Else {DAMAGED}"
+            );
+        }
+    }
+    Ok(step)
+}
+
 /// Fills `state` from the file.
 ///
 /// # Errors
-/// Bad data if the file is damaged, of another kind, or of another recipe.
+/// Bad data if the file is damaged, of another kind, of other sizes, or holds values that no training can have; usage error for settings
+/// that differ.
 pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) -> Result<()> {
-    let file = SafeTensors::open(path)?;
-    let shown = path.display();
-    if file.metadata("format") != Some(FORMAT) {
-        bail!(
-            Data,
-            "{shown}: not a checkpoint of this program (expected `format` = `{FORMAT}` in its header); use another --output"
-        );
-    }
-    if file.metadata("config") != Some(json(recipe)?.as_str()) {
-        bail!(Data, "{shown}: written by a run of other settings; use another --output");
-    }
-    let Some(step) = file.metadata("step").and_then(|text| text.parse().ok()) else {
-        bail!(Data, "{shown}: no number `step` in its header; the file is damaged, remove it to start over");
-    };
+    let file = SafeTensors::open(path).map_err(or_start_over)?;
+    let step = step(&file, recipe)?;
     let read = |prefix: &str, table: &ParamTable, values: &mut [f32]| -> Result<()> {
         for info in table.iter() {
-            let tensor = file.f32(&format!("{prefix}{}", info.name), &info.shape)?;
+            let name = format!("{prefix}{}", info.name);
+            let tensor = file.finite_f32(&name, &info.shape).map_err(or_start_over)?;
+            let squares = prefix == "adam.v." || name.ends_with("running_var");
+            if let Some(value) = tensor.iter().find(|value| squares && **value < 0.0) {
+                bail!(Data, "{}: tensor `{name}` holds {value}, a mean of squares below 0; {DAMAGED}", path.display());
+            }
             info.param.of_mut(values).copy_from_slice(&tensor);
         }
         Ok(())
@@ -85,4 +113,50 @@ pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) 
     read("adam.v.", &network.table, &mut state.v)?;
     state.step = step;
     Ok(())
+}
+
+/// `step` of a checkpoint of this program that was written by a run of `recipe`.
+fn step(file: &SafeTensors, recipe: &Recipe) -> Result<u64> {
+    let shown = file.path().display();
+    if file.metadata("format") != Some(FORMAT) {
+        bail!(
+            Data,
+            "{shown}: not a checkpoint of this program (expected `format` = `{FORMAT}` in its header); use another --output, or \
+             --init-from to start from its weights"
+        );
+    }
+    let Some(config) = file.metadata("config") else {
+        bail!(Data, "{shown}: no `config` in its header; {DAMAGED}");
+    };
+    let config = serde_json::from_str(config)
+        .map_err(|e| Error::Data(format!("{shown}: `config` in its header is not JSON ({e}); {DAMAGED}")))?;
+    let differ = differences(&config, recipe, FLAGS).map_err(|e| Error::Failed(format!("{shown}: {e}")))?;
+    if !differ.is_empty() {
+        bail!(
+            Usage,
+            "{shown} was written by a run with other settings:\n{}\nuse the old settings to resume, or another --output",
+            differ.join("\n")
+        );
+    }
+    number(file, "step")
+}
+
+fn number(file: &SafeTensors, key: &str) -> Result<u64> {
+    match file.metadata(key).map(str::parse) {
+        Some(Ok(number)) => Ok(number),
+        _ => bail!(
+            Data,
+            "{}: `{key}` in its header is {:?}, expected a whole number; {DAMAGED}",
+            file.path().display(),
+            file.metadata(key).unwrap_or("absent")
+        ),
+    }
+}
+
+/// Weights of a run cannot be downloaded again: what to do instead.
+fn or_start_over(error: Error) -> Error {
+    match error {
+        Error::Data(text) => Error::Data(format!("{text}. If it is this run's own checkpoint, {DAMAGED}")),
+        error => error,
+    }
 }

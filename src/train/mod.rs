@@ -1,6 +1,6 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
-//! Files of a run: `config.json` (the recipe it belongs to), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard
+//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard
 //! events (one entry per step), `done.json` written last. A rerun goes on from the checkpoint and ends in the same bits.
 
 mod cadence;
@@ -8,6 +8,7 @@ pub mod checkpoint;
 #[cfg(cuda_kernels)]
 mod cuda;
 mod engine;
+mod flags;
 mod groups;
 pub mod loader;
 mod log;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::bail;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::say;
@@ -44,6 +46,7 @@ pub const METRICS: &str = "metrics.jsonl";
 const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
     --width and --depth)";
 const CONFIG: &str = "config.json";
+const CONFIG_TOML: &str = "config.toml";
 const DONE: &str = "done.json";
 
 /// A training job.
@@ -98,12 +101,15 @@ pub fn run(config: &Config) -> Result<Summary> {
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let _occupied = store::occupy_folder(output)?;
-    store::claim_folder(output, CONFIG, recipe, recipe::FLAGS)?;
-    if done.exists() {
+    let began = if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
+    let began = began.transpose().map_err(|error| or_begin_anew(error, output))?;
+    store::claim_folder(output, CONFIG, recipe, flags::FLAGS).map_err(|error| or_begin_anew(error, output))?;
+    store::write_atomic(output.join(CONFIG_TOML), flags::toml(config)?.as_bytes())?;
+    if finished(output, began, schedule.steps)? {
         say!("{} is finished already ({} steps)", output.display(), schedule.steps);
         return Ok(summary);
     }
-    if path.exists() {
+    if began.is_some() {
         engine.resume(&path, recipe)?;
     }
     describe(recipe, &loader, &summary, engine.step_count());
@@ -134,6 +140,38 @@ pub fn run(config: &Config) -> Result<Summary> {
     let loss = log.finish();
     write_summary(&done, &summary)?;
     Ok(Summary { loss, ..summary })
+}
+
+/// Whether the run in `folder` is at its end, given the updates that its checkpoint has done. A `done.json` beside another state is not
+/// believed.
+fn finished(folder: &Path, began: Option<u64>, steps: u64) -> Result<bool> {
+    let done = folder.join(DONE);
+    match began {
+        _ if !done.exists() => Ok(false),
+        Some(step) if step == steps => Ok(true),
+        Some(step) => {
+            say!("note: {} is there, but {CHECKPOINT} has done {step} of {steps} steps; going on", done.display());
+            std::fs::remove_file(&done).map_err(Error::io("remove", &done))?;
+            Ok(false)
+        }
+        None => bail!(
+            Data,
+            "{}: says that the run is finished, but {CHECKPOINT} is not beside it; put it back, or remove {DONE} to train from the start",
+            done.display()
+        ),
+    }
+}
+
+/// A refusal of other settings also says how to go on from the weights of a folder that has some.
+fn or_begin_anew(error: Error, folder: &Path) -> Error {
+    let checkpoint = folder.join(CHECKPOINT);
+    match error {
+        Error::Usage(text) if checkpoint.exists() => Error::Usage(format!(
+            "{text}; a new run from these weights (longer, or otherwise): --init-from {} with another --output",
+            checkpoint.display()
+        )),
+        error => error,
+    }
 }
 
 /// The engine of `device`; `plan` already counts what the host holds beside it.

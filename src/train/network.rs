@@ -5,11 +5,13 @@ use super::recipe::Recipe;
 use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
-use crate::models::vit::{Vit, VitActs};
+use crate::models::vit::{Vit, VitActs, VitFile};
+use crate::ops::augment::Normalize;
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::optimizer::{AdamW, Group};
 use crate::ops::{l2norm, reduce};
-use crate::weights::{ParamTable, SafeTensors};
+use crate::say;
+use crate::weights::ParamTable;
 
 /// Rows shorter than this are not scaled to unit length.
 pub(super) const NORM_EPS: f32 = 1e-12;
@@ -71,10 +73,19 @@ impl State {
         network.vit.init(&mut self.params, recipe.seed);
         network.head.init(&mut self.params, &mut self.statistics, recipe.seed, network.vit.tensors().count());
         if let Some(path) = &recipe.init_from {
-            let file = SafeTensors::open(path)?;
-            network.vit.load(&mut self.params, &file)?;
-            if network.head.is_in(&file) {
-                network.head.load(&mut self.params, &mut self.statistics, &file)?;
+            let file = VitFile::open(path)?;
+            file.check_is(&recipe.model)?;
+            file.load(&network.vit, &mut self.params)?;
+            let (tensors, before) = (file.tensors(), file.beside());
+            let with_head = network.head.is_in(tensors, before);
+            if with_head {
+                network.head.load(&mut self.params, &mut self.statistics, tensors, before)?;
+            }
+            let head = if with_head { "encoder and projection head" } else { "encoder; the projection head is new" };
+            say!("starting from {}: {head}", file.shown());
+            let trained = file.mean_std()?;
+            if trained != (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD) {
+                say!("note: its images had mean {:?} and std {:?}; training uses ImageNet's", trained.0, trained.1);
             }
         }
         Ok(())

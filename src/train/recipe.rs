@@ -8,7 +8,6 @@ use super::loader::LoaderConfig;
 use super::method::{Method, Views};
 use super::schedule::Schedule;
 use crate::bail;
-use crate::config::FlagNames;
 use crate::error::Result;
 use crate::models::vit::VitConfig;
 use crate::ops::augment::Policy;
@@ -97,20 +96,6 @@ pub struct Recipe {
     pub max_bad: usize,
     pub init_from: Option<PathBuf>,
 }
-
-/// Flags of the recorded settings whose names differ.
-pub const FLAGS: &FlagNames = &[
-    ("model.mlp_ratio", "mlp_ratio"),
-    ("model.channels", "channels"),
-    ("batch_norm", "--bn"),
-    ("length.epochs", "--epochs"),
-    ("length.steps", "--steps"),
-    ("warmup.epochs", "--warmup-epochs"),
-    ("warmup.steps", "--warmup-steps"),
-    ("rate.base", "--blr"),
-    ("rate.peak", "--lr"),
-    ("shuffle", "shuffle (--no-shuffle)"),
-];
 
 impl Recipe {
     /// What one caption contributes to a step.

@@ -207,6 +207,24 @@ impl SafeTensors {
         })
     }
 
+    /// As [`SafeTensors::f32`], of numbers alone.
+    ///
+    /// # Errors
+    /// Also [`Error::Data`] if a value is NaN or infinite, in the file or as f32.
+    pub fn finite_f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.f32(name, shape)?;
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            bail!(
+                Data,
+                "{}: tensor `{name}` holds values that are not finite (number {at} is {}): of a run that diverged, or damaged; take \
+                 another file",
+                self.path.display(),
+                values[at]
+            );
+        }
+        Ok(values)
+    }
+
     /// Tensor `name` as integers (stored as U8, I32 or I64). Errors as [`SafeTensors::f32`].
     pub fn i64(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
         let (entry, bytes) = self.find(name, shape)?;

@@ -20,9 +20,6 @@ pub struct Args {
     /// A recipe that travels in the binary, as for `stablerep train`
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// A TOML file whose keys are the long flags of `stablerep train`
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Seconds to measure, about, after the warm-up; --steps counts updates instead
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     seconds: f64,
@@ -42,7 +39,7 @@ pub fn run(args: Args) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         bail!(Usage, "--seconds {}: expected more than 0 and at most 3600", args.seconds);
     }
-    let (recipe, steps) = args.settings.rehearsed(args.preset.as_deref(), args.config.as_deref())?;
+    let (recipe, steps) = args.settings.rehearsed(args.preset.as_deref())?;
     let (device, counts) = (Device::parse(&args.device)?, super::counts());
     let options =
         TrainOptions { recipe, device, steps: steps.map(|n| n.max(1) as usize), seconds: args.seconds, counts };

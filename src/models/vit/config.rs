@@ -28,6 +28,9 @@ pub struct VitConfig {
 }
 
 impl VitConfig {
+    /// What [`VitConfig::named`] knows.
+    pub const NAMES: [&str; 4] = ["vit_tiny", "vit_small", "vit_base", "vit_large"];
+
     /// `vit_{tiny,small,base,large}_patch16_224`, or without the ending.
     pub fn named(name: &str) -> Option<Self> {
         let (width, depth, heads) = match name.strip_suffix("_patch16_224").unwrap_or(name) {
@@ -42,7 +45,7 @@ impl VitConfig {
 
     /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch size.
     pub fn timm_name(&self) -> Option<String> {
-        ["vit_tiny", "vit_small", "vit_base", "vit_large"].into_iter().find_map(|name| {
+        Self::NAMES.into_iter().find_map(|name| {
             let standard = Self::named(name)?;
             let same = Self { image_size: self.image_size, patch_size: self.patch_size, ..standard } == *self;
             same.then(|| format!("{name}_patch{}_{}", self.patch_size, self.image_size))

@@ -9,9 +9,12 @@ mod block_cuda;
 mod config;
 #[cfg(cuda_kernels)]
 pub mod cuda;
+mod file;
+mod timm;
 
 pub use acts::VitActs;
 pub use config::VitConfig;
+pub use file::{Stated, VitFile};
 
 use self::acts::Streams;
 use self::block::{Block, BlockActs, BlockShape};
@@ -21,7 +24,7 @@ use crate::models::init;
 use crate::ops::patch_embed::{self, Gradients, Weights};
 use crate::ops::{layernorm, linear};
 use crate::rng::{Domain, Stream};
-use crate::weights::{Param, ParamInfo, ParamTable, SafeTensors, pair_mut};
+use crate::weights::{Param, ParamInfo, ParamTable, pair_mut};
 
 /// Epsilon of every layer norm.
 const EPS: f32 = 1e-6;
@@ -87,19 +90,6 @@ impl Vit {
                 _ => stream.fill_trunc_normal(values, 0.02),
             }
         }
-    }
-
-    /// Reads the weights from `file`, whose names are timm's, with or without the official checkpoints' prefix `visual.`.
-    ///
-    /// # Errors
-    /// Bad data if a tensor is absent or has another shape.
-    pub fn load(&self, params: &mut [f32], file: &SafeTensors) -> Result<()> {
-        let prefix = if file.contains("visual.cls_token") { "visual." } else { "" };
-        for info in self.tensors.iter() {
-            let values = file.f32(&format!("{prefix}{}", &info.name[self.prefix.len()..]), &info.shape)?;
-            info.param.of_mut(params).copy_from_slice(&values);
-        }
-        Ok(())
     }
 
     /// This network's tensors: timm's name without the prefix, shape, place.

@@ -1,0 +1,97 @@
+//! What the settings of a run are called on the command line: for messages, and for the file that gives the same run again.
+
+use std::path::Path;
+
+use serde_json::Value;
+use toml::{Table, Value as Toml};
+
+use super::Config;
+use crate::config::{FlagNames, flag_of};
+use crate::error::{Error, Result};
+use crate::models::vit::VitConfig;
+
+/// Flags of the recorded settings whose names differ; those without a name are no part of what a folder belongs to.
+pub const FLAGS: &FlagNames = &[
+    ("model.mlp_ratio", "mlp_ratio"),
+    ("model.channels", "channels"),
+    ("batch_norm", "--bn"),
+    ("length.epochs", "--epochs"),
+    ("length.steps", "--steps"),
+    ("warmup.epochs", "--warmup-epochs"),
+    ("warmup.steps", "--warmup-steps"),
+    ("rate.base", "--blr"),
+    ("rate.peak", "--lr"),
+    ("shuffle", "shuffle (--no-shuffle)"),
+    ("max_bad", ""),
+];
+
+/// The run as a file for `stablerep train --config`: every setting, whatever the defaults of a later version are.
+///
+/// # Errors
+/// If a value cannot be expressed in TOML.
+pub fn toml(config: &Config) -> Result<String> {
+    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: {e}", super::CONFIG_TOML));
+    let mut flags = Table::new();
+    let recipe = serde_json::to_value(&config.recipe).map_err(|e| failed(&e))?;
+    let Value::Object(settings) = recipe else { return Err(failed(&"the settings are no table")) };
+    for (key, value) in settings {
+        match (key.as_str(), &value) {
+            ("model", _) => model(&config.recipe.model, &mut flags),
+            ("shuffle", Value::Bool(shuffle)) => drop(flags.insert("no-shuffle".into(), Toml::Boolean(!shuffle))),
+            // `{"epochs": 15.0}`: which of two flags it is.
+            (_, Value::Object(choice)) => {
+                for (name, value) in choice {
+                    insert(&mut flags, &format!("{key}.{name}"), value);
+                }
+            }
+            _ => insert(&mut flags, &key, &value),
+        }
+    }
+    let path = |path: &Path| Toml::String(path.display().to_string());
+    flags.insert("output".into(), path(&config.output));
+    flags.insert("save-every".into(), Toml::String(config.save_every.to_string()));
+    flags.insert("device".into(), Toml::String(config.device.to_string()));
+    let text = toml::to_string(&flags).map_err(|e| failed(&e))?;
+    Ok(format!(
+        "# Written by `stablerep train`, version {}. The same run: stablerep train --config FILE (with --output it begins elsewhere).\n{text}",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+fn insert(flags: &mut Table, key: &str, value: &Value) {
+    // Not every name in the table is a flag's.
+    let flag = flag_of(key, &FLAGS.iter().filter(|(_, flag)| flag.starts_with("--")).copied().collect::<Vec<_>>());
+    if let (Some(name), Some(value)) = (flag.strip_prefix("--"), of_json(value)) {
+        flags.insert(name.to_owned(), value);
+    }
+}
+
+/// The value in TOML; nothing for null. A number beyond TOML's 63 bits becomes a text, which a flag takes as well.
+fn of_json(value: &Value) -> Option<Toml> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(value) => Toml::Boolean(*value),
+        Value::Number(number) => match (number.as_i64(), number.is_u64(), number.as_f64()) {
+            (Some(whole), ..) => Toml::Integer(whole),
+            (None, false, Some(value)) => Toml::Float(value),
+            _ => Toml::String(number.to_string()),
+        },
+        Value::String(text) => Toml::String(text.clone()),
+        Value::Array(values) => Toml::Array(values.iter().filter_map(of_json).collect()),
+        Value::Object(_) => return None,
+    })
+}
+
+/// `--model` by its name where it has one, else with every size.
+fn model(model: &VitConfig, flags: &mut Table) {
+    let VitConfig { image_size, patch_size, width, depth, heads, .. } = *model;
+    let name = VitConfig::NAMES
+        .into_iter()
+        .find(|name| VitConfig::named(name).is_some_and(|v| VitConfig { image_size, patch_size, ..v } == *model));
+    let mut sizes = vec![("image-size", image_size), ("patch-size", patch_size)];
+    if name.is_none() {
+        sizes.extend([("width", width), ("depth", depth), ("heads", heads)]);
+    }
+    flags.insert("model".into(), Toml::String(name.unwrap_or("custom").into()));
+    flags.extend(sizes.into_iter().map(|(flag, size)| (flag.to_owned(), Toml::Integer(size as i64))));
+}
