@@ -1,7 +1,8 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
-//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard
-//! events (one entry per step), `done.json` written last. A rerun goes on from the checkpoint and ends in the same bits.
+//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
+//! `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard events (one entry per step), `done.json` written last. A
+//! rerun goes on from the checkpoint and ends in the same bits.
 
 mod cadence;
 pub mod checkpoint;

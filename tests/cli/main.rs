@@ -6,6 +6,8 @@ mod bad_generate;
 mod bad_train;
 mod bench;
 mod captions;
+mod checkpoint;
+mod config;
 mod docs;
 mod generate;
 mod help;

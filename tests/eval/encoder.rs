@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use stablerep::device::Plan;
@@ -92,8 +92,7 @@ fn official_names_are_imported() {
         ("", "head.bias"),
     ] {
         write(&path, &encoder, prefix, &[extra], &[]);
-        let again = open(&path, None).unwrap();
-        // One head of 64: the width of every standard ViT's heads.
+        let again = open(&path, Some(1)).unwrap();
         assert_eq!(again.vit().config(), &model);
         assert_eq!(bits(again.params()), bits(encoder.params()));
         assert_eq!((again.mean(), again.std()), (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD));
@@ -130,6 +129,90 @@ fn heads_that_cannot_be_told_are_asked_for() {
     assert_eq!(open(&path, Some(3)).unwrap().vit().config(), &small());
     let error = open(&path, Some(5)).unwrap_err();
     assert!(matches!(&error, Error::Usage(text) if text.contains("--heads 5")), "{error}");
+}
+
+/// A lone file of the sizes of a standard ViT is that one; a name in timm's config.json tells more than sizes do.
+#[test]
+fn heads_are_read_or_asked_for_and_contradictions_refused() {
+    let root = TempDir::new().unwrap();
+    let folder = root.path();
+    let model = VitConfig { image_size: 32, ..VitConfig::named("vit_tiny").unwrap() };
+    let encoder = Encoder::random(&model, 0).unwrap();
+    let alone = folder.join("alone.safetensors");
+    write(&alone, &encoder, "", &[], &[]);
+    assert_eq!(open(&alone, None).unwrap().vit().config().heads, 3);
+    write(&folder.join("model.safetensors"), &encoder, "", &[], &[]);
+    let with = |config: Value| {
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        open(folder, None).map(|encoder| encoder.vit().config().heads).map_err(|error| error.to_string())
+    };
+    let refused = |config: Value, needles: &[&str]| {
+        let text = with(config).unwrap_err();
+        for needle in needles {
+            assert!(text.contains(needle), "expected `{needle}` in {text}");
+        }
+    };
+    assert_eq!(with(json!({"architecture": "vit_tiny_patch16_32.mine", "global_pool": "token"})), Ok(3));
+    let args = |args: Value| json!({"architecture": "vit_tiny_patch16_224", "model_args": args});
+    assert_eq!(with(args(json!({"img_size": 32, "num_heads": 6, "class_token": true, "drop_rate": 0.1}))), Ok(6));
+    assert_eq!(with(args(json!({"img_size": [32, 32], "init_values": null, "act_layer": "gelu"}))), Ok(3));
+    let python = r#"{"architecture": "vit_tiny_patch16_32", "pretrained_cfg": {"crop_pct": 0.9, "loss": NaN}}"#;
+    fs::write(folder.join("config.json"), python).unwrap();
+    assert_eq!(open(folder, None).unwrap().crop_pct(), Some(0.9));
+    // Names of other networks tell no heads, although the width is vit_tiny's.
+    refused(json!({"architecture": "vit_mine_patch16_32"}), &["vit_mine_patch16_32", "--heads N"]);
+    refused(json!({"architecture": "vit_huge_patch16_32"}), &["vit_huge_patch16_32", "width 1280", "192"]);
+    refused(json!({"architecture": "vit_tiny_patch16_224"}), &["image size 224", "32"]);
+    refused(args(json!({"img_size": 32, "depth": 6})), &["depth 6", "12"]);
+    for (key, value) in [
+        ("qk_norm", json!(true)),
+        ("class_token", json!(false)),
+        ("init_values", json!(1e-5)),
+        ("reg_tokens", json!(4)),
+        ("act_layer", json!("quick_gelu")),
+        ("norm_layer", json!("rmsnorm")),
+        ("global_pool", json!("avg")),
+        ("something_new", json!(1)),
+    ] {
+        refused(args(json!({"img_size": 32, key: value})), &[key]);
+    }
+    let error = Encoder::open(&ModelSource::Checkpoint { path: folder.into(), heads: Some(4) }).unwrap_err();
+    assert!(error.to_string().contains("something_new"), "{error}");
+    with(json!({"architecture": "vit_tiny_patch16_32"})).unwrap();
+    let error = open(folder, Some(4)).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("3 heads"), "{error}");
+}
+
+/// An export writes over nothing but an export.
+#[test]
+fn exports_stay_out_of_other_folders() {
+    let root = TempDir::new().unwrap();
+    let encoder = Encoder::random(&small(), 3).unwrap();
+    let refused = |folder: &Path, needle: &str| {
+        let before: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let error = timm::export(&encoder, folder).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(needle), "{error}");
+        assert_eq!(before, fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>());
+    };
+    let folder = |name: &str, files: &[(&str, &str)]| {
+        let folder = root.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        files.iter().for_each(|(file, text)| fs::write(folder.join(file), text).unwrap());
+        folder
+    };
+    refused(&folder("run", &[("config.json", "{}"), ("metrics.jsonl", "")]), "training run");
+    refused(&folder("shards", &[("00000.tar", "")]), "00000.tar");
+    refused(&folder("other", &[("config.json", r#"{"pretrained_cfg": {"tag": "augreg"}}"#)]), "config.json");
+    refused(&folder("weights", &[("model.safetensors", "not mine")]), "model.safetensors");
+    // Its own, whole or left by a kill before the last file, and an empty folder.
+    let own = folder("own", &[]);
+    timm::export(&encoder, &own).unwrap();
+    let config = fs::read(own.join("config.json")).unwrap();
+    fs::remove_file(own.join("config.json")).unwrap();
+    timm::export(&encoder, &own).unwrap();
+    assert_eq!(fs::read(own.join("config.json")).unwrap(), config);
+    timm::export(&Encoder::random(&VitConfig { heads: 4, ..small() }, 3).unwrap(), &own).unwrap();
+    assert_eq!(open(&own, None).unwrap().vit().config().heads, 4);
 }
 
 #[test]
@@ -180,7 +263,11 @@ fn bad_weights_are_named() {
         write_safetensors(&damaged, &tensors, &[]).unwrap();
         refuse(&damaged, &["damaged.safetensors", part]);
     }
-    refuse(&PathBuf::from(root.path()), &["model.safetensors"]);
+    refuse(root.path(), &["stablerep.pth", "weights_only=False"]);
+    fs::remove_file(&pickle).unwrap();
+    refuse(root.path(), &["model.safetensors", "checkpoint.safetensors"]);
+    fs::write(root.path().join("metrics.jsonl"), "").unwrap();
+    refuse(root.path(), &["a training run that has no checkpoint"]);
 }
 
 #[test]

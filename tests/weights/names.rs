@@ -21,7 +21,7 @@ fn find(names: &[String]) -> stablerep::error::Result<BackboneNames> {
 
 #[test]
 fn names_map_both_ways_under_every_prefix() {
-    for prefix in ["", "visual.", "module.visual.", "module."] {
+    for prefix in ["", "visual.", "module.visual.", "module.", "backbone.", "state_dict._orig_mod."] {
         let mut names: Vec<String> = timm().iter().map(|name| format!("{prefix}{name}")).collect();
         let beside = prefix.strip_suffix("visual.").unwrap_or(prefix);
         for other in ["image_mlp.layer1.weight", "image_mlp.bn1.running_mean", "head.weight", "head.bias"] {
@@ -72,6 +72,11 @@ fn what_is_no_plain_vit_is_named() {
     let with = |extra: &str| [timm(), vec![extra.into()]].concat();
     refuse(with("blocks.1.ls1.gamma"), &["blocks.1.ls1.gamma", "no plain ViT"]);
     refuse(with("blocks.99999999999.norm1.weight"), &["no plain ViT"]);
+    refuse(with("blocks.01.norm1.weight"), &["blocks.01.norm1.weight", "no plain ViT"]);
+    refuse(with("reg_token"), &["reg_token", "register tokens"]);
+    refuse(with("blocks.0.attn.q_norm.weight"), &["q_norm", "norms of queries"]);
+    refuse(without("cls_token"), &["patch_embed.proj.weight", "without a `cls_token`"]);
+    refuse(vec!["vit.embeddings.cls_token".into()], &["vit.embeddings.cls_token", "transformers"]);
     refuse(with("fc_norm.weight"), &["fc_norm.weight"]);
     let both = [timm(), timm().iter().map(|name| format!("visual.{name}")).collect()].concat();
     refuse(both, &["several ViTs"]);

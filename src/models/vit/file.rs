@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::ops::augment::Normalize;
+use crate::say;
 use crate::weights::{BackboneNames, SafeTensors};
-use crate::{ops::augment::Normalize, say};
 
 /// The checkpoint in the folder of a training run.
 const TRAINED: &str = "checkpoint.safetensors";
