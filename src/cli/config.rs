@@ -173,7 +173,8 @@ mod tests {
         let want = ["--data=a", "--data=b c", "--downsample=false", "--head-dims=64,16", "--lr=0.001"];
         let got = expanded(toml, "stablerep train --config FILE").unwrap();
         assert_eq!(got, [&want[..], &["--preset=demo-simclr", "--threads=1"]].concat());
-        let got = expanded("save-latents = true\nmodel = \"m\"\nguidance-scale = -1\n", "stablerep generate --config FILE");
+        let got =
+            expanded("save-latents = true\nmodel = \"m\"\nguidance-scale = -1\n", "stablerep generate --config FILE");
         assert_eq!(got.unwrap(), ["--guidance-scale=-1", "--model=m", "--save-latents"]);
         assert!(expanded("no-linear = false", "stablerep probe --config FILE").unwrap().is_empty());
         assert_eq!(expanded("steps = 3", "stablerep bench train --config FILE").unwrap(), ["--steps=3"]);

@@ -141,11 +141,15 @@ impl Projector {
         let prefix = format!("{before}{}", self.prefix);
         let shown = file.path().display();
         // PyTorch counts batches beside the statistics; nothing reads that.
-        let unknown = file.names().filter_map(|name| name.strip_prefix(&prefix)).find(|name| {
-            !name.ends_with(".num_batches_tracked") && self.names.iter().all(|(known, ..)| known != name)
-        });
+        let unknown = file
+            .names()
+            .filter_map(|name| name.strip_prefix(&prefix))
+            .find(|name| !name.ends_with(".num_batches_tracked") && self.names.iter().all(|(known, ..)| known != name));
         if let Some(name) = unknown {
-            bail!(Data, "{shown}: tensor `{prefix}{name}` is of another projection head; leave `{prefix}…` out of the file");
+            bail!(
+                Data,
+                "{shown}: tensor `{prefix}{name}` is of another projection head; leave `{prefix}…` out of the file"
+            );
         }
         for (name, shape, place) in &self.names {
             let name = format!("{prefix}{name}");

@@ -102,7 +102,8 @@ pub fn run(config: &Config) -> Result<Summary> {
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let _occupied = store::occupy_folder(output)?;
-    let began = if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
+    let began =
+        if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
     let began = began.transpose().map_err(|error| or_begin_anew(error, output))?;
     store::claim_folder(output, CONFIG, recipe, flags::FLAGS).map_err(|error| or_begin_anew(error, output))?;
     store::write_atomic(output.join(CONFIG_TOML), flags::toml(config)?.as_bytes())?;

@@ -163,7 +163,9 @@ fn weights_to_start_from_come_from_wherever_an_encoder_does() {
     let timm = case.path("timm");
     succeeds(&["export", "--checkpoint", &text(&run), "--output", &text(&timm)]);
     let plain = SafeTensors::open(timm.join("model.safetensors")).unwrap();
-    let read = |name: &str| (name.to_owned(), plain.shape(name).unwrap().to_vec(), plain.f32(name, plain.shape(name).unwrap()));
+    let read = |name: &str| {
+        (name.to_owned(), plain.shape(name).unwrap().to_vec(), plain.f32(name, plain.shape(name).unwrap()))
+    };
     let tensors: Vec<_> = plain.names().map(read).collect();
     let write = |file: &str, prefix: &str, rename: &dyn Fn(&str) -> Option<String>| {
         let renamed: Vec<_> = tensors

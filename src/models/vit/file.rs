@@ -118,7 +118,9 @@ impl VitFile {
             (Some(heads), _) | (None, Some(heads)) => heads,
             (None, None) => match timm::standard(sizes) {
                 Some((name, heads)) if stated.by.is_empty() => {
-                    say!("{shown} does not say its attention heads: taking {heads}, as {name} of this width and depth; else give --heads");
+                    say!(
+                        "{shown} does not say its attention heads: taking {heads}, as {name} of this width and depth; else give --heads"
+                    );
                     heads
                 }
                 _ if stated.by.is_empty() => bail!(
@@ -242,7 +244,10 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         if let Some(pickle) = entries.iter().find(|entry| is_pickle(entry)) {
             return Err(pickled(pickle));
         }
-        bail!(Data, "{shown}: expected {TRAINED} (a training run) or model.safetensors (a timm folder); neither is there");
+        bail!(
+            Data,
+            "{shown}: expected {TRAINED} (a training run) or model.safetensors (a timm folder); neither is there"
+        );
     }
     if is_pickle(path) { Err(pickled(path)) } else { Ok(path.to_owned()) }
 }

@@ -98,7 +98,10 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
     }
     check_args(args, &shown.to_string())?;
     if architecture.contains("quickgelu") {
-        bail!(Data, "{shown}: architecture {architecture} has the activation QuickGELU; only the exact GELU is supported");
+        bail!(
+            Data,
+            "{shown}: architecture {architecture} has the activation QuickGELU; only the exact GELU is supported"
+        );
     }
     let number = |key: &str| -> Result<Option<usize>> {
         match args.get(key) {
@@ -153,7 +156,10 @@ fn check_args(args: &Map<String, Value>, shown: &str) -> Result<()> {
         let none = matches!(key.as_str(), "reg_tokens" | "init_values") && value == 0;
         let learnt = key == "pos_embed" && value == "learn";
         if !(harmless || none || learnt || fixed == Some(value)) {
-            bail!(Data, "{shown}: model_args.{key} is {value}, which makes another network than the plain ViT; not supported");
+            bail!(
+                Data,
+                "{shown}: model_args.{key} is {value}, which makes another network than the plain ViT; not supported"
+            );
         }
     }
     if let Some(act) = args.get("act_layer").filter(|act| !act.is_null() && *act != "gelu") {
