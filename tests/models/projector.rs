@@ -14,7 +14,7 @@ fn per_slot_and_global_match_pytorch() {
     let (x, upstream) = (file.f32("x", &[21, 12]).unwrap(), file.f32("upstream", &[21, 8]).unwrap());
     for (mode, slots) in [("per_slot", 3), ("global", 1)] {
         let (mut params, mut running) = (vec![0.0; table.len()], vec![0.0; statistics.len()]);
-        head.load(&mut params, &mut running, &file).unwrap();
+        head.load(&mut params, &mut running, &file, "").unwrap();
         let mut acts = ProjectorActs::new(&mut Plan::new(), &head, 21, slots);
         head.forward(&params, &mut running, &mut acts, &x);
         assert_near(mode, acts.out(), &file.f32(&format!("{mode}.y"), &[21, 8]).unwrap(), 1e-5);
@@ -47,7 +47,7 @@ fn absent_and_wrong_tensors_are_named() {
     let load = |config: ProjectorConfig, prefix: &str| {
         let (mut table, mut statistics) = (ParamTable::new(), ParamTable::new());
         let head = Projector::new(&config, prefix, &mut table, &mut statistics)?;
-        head.load(&mut vec![0.0; table.len()], &mut vec![0.0; statistics.len()], &file)
+        head.load(&mut vec![0.0; table.len()], &mut vec![0.0; statistics.len()], &file, "")
     };
     let config = ProjectorConfig { input: 12, hidden: 20, output: 8 };
     load(config.clone(), "param.").unwrap();
