@@ -10,7 +10,7 @@ fn per_slot_and_global_match_pytorch() {
     let config = ProjectorConfig { input: 12, hidden: 20, output: 8 };
     let (mut table, mut statistics) = (ParamTable::new(), ParamTable::new());
     let head = Projector::new(&config, "param.", &mut table, &mut statistics).unwrap();
-    assert!(head.is_in(&file));
+    assert!(head.is_in(&file, ""));
     let (x, upstream) = (file.f32("x", &[21, 12]).unwrap(), file.f32("upstream", &[21, 8]).unwrap());
     for (mode, slots) in [("per_slot", 3), ("global", 1)] {
         let (mut params, mut running) = (vec![0.0; table.len()], vec![0.0; statistics.len()]);
