@@ -151,6 +151,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         batch_norm: BatchNorm::PerSlot,
         batch,
         images_per_caption: views,
+        min_images: None,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),

@@ -47,6 +47,7 @@ fn config(folder: &Path) -> LoaderConfig {
         data: vec![folder.to_path_buf()],
         captions_per_batch: 6,
         images_per_caption: 3,
+        min_images: None,
         crops: 1,
         image_size: SIDE,
         augmentation: Policy::None,
@@ -195,9 +196,21 @@ fn too_few_images_or_captions_are_named() {
     let six = error(LoaderConfig { images_per_caption: 6, ..config(folder.path()) });
     assert_eq!(six.exit_code(), 3);
     let message = six.to_string();
-    for part in ["00000.tar", "00000000_000", "has 5 image(s)", "needs 6"] {
+    for part in [
+        "00000.tar",
+        "00000000_000 has 5",
+        "20 of 20 captions have fewer than 6",
+        "20 have 5 or more: --images-per-caption 5",
+    ] {
         assert!(message.contains(part), "{message}");
     }
+    let lonely = tempfile::tempdir().unwrap();
+    write_shard(&lonely.path().join("00000.tar"), 0..10, 1, &|_, _, _| {});
+    let message = error(config(lonely.path())).to_string();
+    assert!(
+        message.contains("10 of 10 captions have fewer than 3") && message.contains("--method simclr"),
+        "{message}"
+    );
     let batch = error(LoaderConfig { captions_per_batch: 21, ..config(folder.path()) });
     assert!(batch.exit_code() == 3 && batch.to_string().contains("20 usable caption(s), a batch takes 21"), "{batch}");
     for wrong in [
@@ -272,10 +285,10 @@ fn a_truncated_shard_loses_its_last_captions() {
     let error = Loader::new(&strict).unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("00001.tar at byte") && error.to_string().contains("cut short"), "{error}");
-    // One for the damage, one for caption 15, of which too few images are left.
-    let tolerant = LoaderConfig { max_bad: 2, ..strict };
+    let tolerant = LoaderConfig { max_bad: 1, ..strict };
     let mut loader = Loader::new(&tolerant).unwrap();
-    assert_eq!((loader.captions(), loader.bad()), (15, 2));
+    assert_eq!((loader.captions(), loader.bad()), (15, 1));
+    assert!(loader.notes()[0].contains("1 of 16 captions have fewer than 3 images"), "{:?}", loader.notes());
     assert!(rows(&mut loader, &tolerant, 0, 0).iter().all(|&(caption, _, _)| caption < 15));
 }
 
@@ -290,4 +303,88 @@ fn nothing_left_to_fill_a_batch_is_an_error() {
         error.exit_code() == 3 && error.to_string().contains("no caption with 3 readable images is left"),
         "{error}"
     );
+}
+
+/// One caption with too few images costs that caption, and is said.
+#[test]
+fn captions_with_too_few_images_are_left_out() {
+    let folder = data();
+    write_shard(&folder.path().join("00002.tar"), 20..22, 2, &|_, _, _| {});
+    write_shard(&folder.path().join("00003.tar"), 22..23, 7, &|_, _, _| {});
+    let three = config(folder.path());
+    let loader = Loader::new(&three).unwrap();
+    assert_eq!((loader.captions(), loader.bad()), (21, 0));
+    let notes = loader.notes().join("\n");
+    for part in [
+        "2 of 23 captions have fewer than 3 images",
+        "00002.tar: 00000020_000 has 2",
+        "23 have 2 or more: --images-per-caption 2",
+    ] {
+        assert!(notes.contains(part), "{notes}");
+    }
+    assert!(notes.contains("21 captions are no multiple of --batch 6: 3 of them, other ones each time"), "{notes}");
+    let ordered = LoaderConfig { shuffle: false, ..three.clone() };
+    let notes = Loader::new(&ordered).unwrap().notes().join("\n");
+    assert!(notes.contains("the last 3 are never taken") && notes.contains("only the first 3 images"), "{notes}");
+    let six = LoaderConfig { min_images: Some(5), captions_per_batch: 3, ..three };
+    assert_eq!(Loader::new(&six).unwrap().captions(), 21);
+    let seven = LoaderConfig { min_images: Some(6), captions_per_batch: 1, ..six };
+    assert_eq!(Loader::new(&seven).unwrap().captions(), 1);
+}
+
+/// Stand-ins are captions that the batch does not hold and, as long as there are some, that the epoch leaves over.
+#[test]
+fn stand_ins_are_not_in_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    // 10 captions in steps of 4: captions 8 and 9 are left over.
+    let bad = [1, 2, 5, 9];
+    write_shard(&folder.path().join("00000.tar"), 0..10, 3, &|caption, _, png| {
+        if bad.contains(&caption) {
+            png.truncate(40);
+        }
+    });
+    let config = LoaderConfig { shuffle: false, captions_per_batch: 4, max_bad: 12, ..config(folder.path()) };
+    let captions =
+        |loader: &mut Loader, step| rows(loader, &config, 0, step)[..4].iter().map(|row| row.0).collect::<Vec<_>>();
+    let mut loader = Loader::new(&config).unwrap();
+    assert_eq!(captions(&mut loader, 0), [0, 8, 4, 3], "8 is left over, 9 cannot be read, 4 is of the next step");
+    assert_eq!(captions(&mut loader, 1), [4, 8, 6, 7]);
+    assert_eq!(loader.bad_pictures().len(), 12);
+    // By (epoch, step) alone, and in every order of an epoch without a caption twice in a batch.
+    assert_eq!(captions(&mut Loader::new(&config).unwrap(), 1), [4, 8, 6, 7]);
+    let shuffled = LoaderConfig { shuffle: true, ..config.clone() };
+    let mut loader = Loader::new(&shuffled).unwrap();
+    for epoch in 0..30 {
+        for step in 0..2 {
+            let rows = rows(&mut loader, &shuffled, epoch, step);
+            let drawn: BTreeSet<u64> = rows[..4].iter().map(|row| row.0).collect();
+            assert!(drawn.len() == 4 && bad.iter().all(|caption| !drawn.contains(caption)), "{drawn:?}");
+        }
+    }
+}
+
+/// What was counted before an interruption stays counted, and is not counted again.
+#[test]
+fn bad_counts_go_on_after_a_resume() {
+    let folder = spoiled();
+    let config = LoaderConfig { shuffle: false, captions_per_batch: 2, max_bad: 3, ..config(folder.path()) };
+    let mut first = Loader::new(&config).unwrap();
+    rows(&mut first, &config, 0, 1);
+    assert_eq!(first.bad_pictures(), [11]);
+    let mut resumed = Loader::new(&config).unwrap();
+    resumed.restore_bad(&first.bad_pictures()).unwrap();
+    rows(&mut resumed, &config, 1, 1);
+    assert_eq!(resumed.bad(), 1);
+    assert!(resumed.batch(0, 2).unwrap_err().to_string().contains("4 bad sample(s), --max-bad allows 3"));
+    let strict = LoaderConfig { max_bad: 0, ..config };
+    assert_eq!(Loader::new(&strict).unwrap().restore_bad(&[11]).unwrap_err().exit_code(), 3);
+}
+
+/// A damage that is allowed for is named by the error that it leads to.
+#[test]
+fn allowed_damage_is_named_when_too_little_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("00000.tar"), vec![0x41; 5000]).unwrap();
+    let error = Loader::new(&LoaderConfig { max_bad: 9, ..config(folder.path()) }).unwrap_err().to_string();
+    assert!(error.contains("0 usable caption(s)") && error.contains("00000.tar at byte 0"), "{error}");
 }

@@ -19,6 +19,13 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run in the same bits; a
 /// finished one is left as it is.
 ///
+/// Which images belong to one caption: samples with the same caption text (.txt, else "caption" in .json), wherever they stand; where
+/// .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png) is the picture, and key.0.jpg
+/// key.1.jpg … are several of one caption; pictures with other names (key.depth.png) are not used. A key ends at the first dot of a
+/// name, and the members of a sample stand side by side. Captions with fewer images than are drawn of each are left out, and counted.
+///
+/// A run belongs to what its shards hold, not to where they lie: they may be moved or named otherwise.
+///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its size), --preset,
 /// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
@@ -27,6 +34,9 @@ pub struct Args {
     /// Folders of shards, or single .tar files
     #[arg(long, required = true, num_args = 1.., value_name = "SHARDS")]
     data: Vec<PathBuf>,
+    /// Train on a folder that `generate` has not finished, as far as it is
+    #[arg(long)]
+    allow_partial: bool,
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -55,6 +65,9 @@ pub(super) struct Settings {
     /// Images per caption and step, m, drawn anew without replacement in every epoch [default: 6]
     #[arg(long, value_name = "M", help_heading = "Method")]
     images_per_caption: Option<usize>,
+    /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    min_images: Option<usize>,
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
@@ -100,7 +113,7 @@ pub(super) struct Settings {
     /// Take captions and their images in the order of the shards
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
     no_shuffle: Option<bool>,
-    /// Unreadable images to leave out (each is named) before the run stops [default: 0]
+    /// Bad samples (unreadable image, no caption, damage of a shard) to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Images")]
     max_bad: Option<usize>,
 
@@ -179,7 +192,8 @@ pub fn run(args: Args) -> Result<()> {
 fn config(args: Args) -> Result<Config> {
     let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
     recipe.validate()?;
-    Ok(Config { recipe, output: args.output, save_every: args.save_every, device: Device::parse(&args.device)? })
+    let device = Device::parse(&args.device)?;
+    Ok(Config { recipe, output: args.output, save_every: args.save_every, device, allow_partial: args.allow_partial })
 }
 
 impl Settings {
@@ -233,6 +247,7 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
         images_per_caption: set(settings.images_per_caption, "images-per-caption")?,
+        min_images: settings.min_images,
         length,
         warmup,
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,

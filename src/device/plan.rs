@@ -18,6 +18,8 @@ struct Row {
     group: &'static str,
     name: String,
     bytes: u64,
+    /// Whether it is allocated already.
+    held: bool,
 }
 
 impl Plan {
@@ -39,16 +41,25 @@ impl Plan {
 
     /// Counts memory that is allocated elsewhere (mapped weights, decoded images in flight).
     pub fn record(&mut self, group: &'static str, name: impl Into<String>, bytes: u64) {
-        self.rows.push(Row { group, name: name.into(), bytes });
+        self.rows.push(Row { group, name: name.into(), bytes, held: false });
+    }
+
+    /// Counts memory that is allocated already: it is part of the plan, and what is available is free beside it.
+    pub fn record_held(&mut self, group: &'static str, name: impl Into<String>, bytes: u64) {
+        self.rows.push(Row { group, name: name.into(), bytes, held: true });
     }
 
     /// Sum of all rows, bytes; the largest number where it is larger.
     pub fn total_bytes(&self) -> u64 {
-        self.rows.iter().fold(0, |sum, row| row.bytes.saturating_add(sum))
+        self.sum(|_| true)
+    }
+
+    fn sum(&self, counts: impl Fn(&Row) -> bool) -> u64 {
+        self.rows.iter().filter(|row| counts(row)).fold(0, |sum, row| row.bytes.saturating_add(sum))
     }
 
     /// Calls `lay_out` twice: with a dry plan that goes on from this one and is checked, then with this one. Returns what the second
-    /// call made, and the plan with all of it. Nothing that was recorded before may be allocated yet.
+    /// call made, and the plan with all of it. Nothing that was recorded before, but for [`Plan::record_held`], may be allocated yet.
     ///
     /// # Errors
     /// Device error, with `fix` as what to change, when the plan exceeds the memory that is left; those of `lay_out`.
@@ -70,10 +81,11 @@ impl Plan {
     }
 
     fn check_against(&self, available: Option<Available>, fix: &str) -> Result<()> {
+        let needed = self.sum(|row| !row.held);
         match available {
-            Some(Available { bytes, limit }) if self.total_bytes() > bytes => Err(Error::Device(format!(
+            Some(Available { bytes, limit }) if needed > bytes => Err(Error::Device(format!(
                 "out of memory before the first step: the plan needs {}, {} are available ({limit}); {fix}\n{self}",
-                human_bytes(self.total_bytes()),
+                human_bytes(needed),
                 human_bytes(bytes)
             ))),
             _ => Ok(()),
@@ -173,5 +185,8 @@ mod tests {
         assert!(error.contains(says), "{error}");
         assert!(plan.check_against(left(3 << 30), "").is_ok());
         assert!(plan.check_against(None, "").is_ok());
+        plan.record_held("loader", "index", 1 << 40);
+        assert!(plan.check_against(left(3 << 30), "").is_ok(), "what is allocated already asks for nothing");
+        assert_eq!(plan.total_bytes(), (3 << 30) + (1 << 40));
     }
 }

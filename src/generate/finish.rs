@@ -70,10 +70,8 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
                 );
             }
             let sample = shard.sample(index);
-            label = sample.caption()?.unwrap_or_default();
-            if let Some((_, bytes)) = sample.image() {
-                images.push(image::decode(bytes, &sample.name())?);
-            }
+            label = sample.record()?.caption.unwrap_or_default();
+            images.push(image::decode(&sample.picture()?.read()?, &sample.name())?);
         }
         sheet_rows.push(sheet::SheetRow { label, images });
     }

@@ -77,10 +77,10 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
         bail!(Usage, "--regenerate {key}: no such sample among {}{like}", shards.len());
     };
     let name = sample.name();
-    let Some(json) = sample.member("json") else { bail!(Data, "{name}: has no json that says how it was drawn") };
-    let record: Record = parse(json, &format!("{name}.json: expected what generate records there"))?;
-    let Some((extension, stored)) = sample.image() else { bail!(Data, "{name}: has no picture to compare with") };
-    let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |(path, _)| path);
+    let Some(json) = sample.read("json")? else { bail!(Data, "{name}: has no json that says how it was drawn") };
+    let record: Record = parse(&json, &format!("{name}.json: expected what generate records there"))?;
+    let picture = sample.picture()?;
+    let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
     let config = tar.with_file_name(CONFIG_FILE);
     let folder: Folder = match fs::read(&config) {
         Ok(bytes) => parse(&bytes, &config.display().to_string())?,
@@ -128,12 +128,12 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     let drawn = (record.generated_width, record.generated_height);
     let encoding = Encoding {
         store_size: (drawn != (record.width, record.height)).then_some(record.width.min(record.height)),
-        format: if extension.ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpg },
+        format: if picture.extension().ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpg },
         quality: folder.quality.unwrap_or(95),
     };
     let Some(decoded) = pictures.pop() else { bail!(Failed, "{name}: the decoder gave no picture") };
     let bytes = encoding.encode(decoded)?.bytes;
-    let comparison = compare(&bytes, stored, &name)?;
+    let comparison = compare(&bytes, &picture.read()?, &name)?;
     Ok(Regenerated { bytes, comparison })
 }
 

@@ -1,16 +1,16 @@
-//! The samples of many shards: where every member lies in the mapped files.
+//! The samples of many shards: where every member lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Deserialize;
 
-use super::locate::locate;
-use super::sizes::read_sizes;
-use super::tarball::{Found, scan};
-use crate::device::MappedFile;
+use super::locate::{Located, locate_all};
+use super::open_files::OpenFiles;
+use super::sample::{PictureRef, SampleRef};
+use super::scan::{Scanned, scan};
+use crate::bail;
 use crate::error::{Error, Result};
 
 /// Something in a shard that could not be used. `Display` names file, place and loss.
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 pub struct Damage {
     pub file: PathBuf,
     /// Bytes from the start of the file.
-    pub offset: usize,
+    pub offset: u64,
     pub what: String,
 }
 
@@ -28,103 +28,82 @@ impl fmt::Display for Damage {
     }
 }
 
-/// An index over mapped tar files, in the order given; samples in file order.
+/// An index over tar files, in the order given; samples in file order. Files are opened when something in them is read, so that their
+/// number is not limited; they must not change as long as the index is in use.
 #[derive(Debug)]
 pub struct Shards {
-    files: Vec<(PathBuf, MappedFile)>,
-    samples: Vec<Sample>,
-    members: Vec<Member>,
-    extensions: Vec<String>,
+    pub(super) files: Vec<Scanned>,
+    pub(super) open: OpenFiles,
+    pub(super) extensions: Vec<String>,
+    /// Number of the first sample, and of the first picture, of every file; their totals last.
+    pub(super) firsts: Vec<(u32, u32)>,
     damage: Vec<Damage>,
+    notes: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Sample {
-    key: Box<str>,
-    file: u32,
-    /// First of its members; they end where the next sample's begin.
-    members: usize,
-}
-
+/// One file of [`Shards`].
 #[derive(Clone, Copy, Debug)]
-struct Member {
-    extension: u16,
-    start: usize,
-    length: usize,
+pub struct ShardFile<'a> {
+    pub path: &'a Path,
+    pub bytes: u64,
+    pub samples: usize,
+    /// SHA-256 over the keys, extensions and lengths of all members and a checksum of their first 1024 and last 512 bytes: equal wherever
+    /// the file lies and however the tar was packed.
+    pub sha256: &'a [u8; 32],
 }
-
-/// What one file holds, before the files are joined: (key, members as (extension, place)).
-type Scanned = (Vec<(String, Vec<(String, Found)>)>, Vec<Damage>);
 
 impl Shards {
-    /// Maps and indexes every tar that `paths` name (see [`locate`](super::locate())). Damaged places do not fail here:
-    /// they are listed by [`Shards::damage`], and the sample they cut is left out.
+    /// Indexes every tar that `paths` name (see [`locate`](super::locate())) by its headers alone. Damaged places do not fail here:
+    /// they are listed by [`Shards::damage`], and the sample they cut is left out. A file named twice, or a copy of one, is used once
+    /// ([`Shards::notes`]).
+    ///
+    /// # Errors
+    /// `Data` for what is not there or holds no shards; an I/O error for a file that cannot be read; `Interrupted` after a signal.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut files = Vec::new();
-        let mut expected = BTreeMap::new();
-        for path in paths {
-            for file in locate(path)? {
-                files.push((file.clone(), MappedFile::open(&file)?));
+        let Located { files, mut expected, mut notes } = locate_all(paths)?;
+        let scanned: Vec<Scanned> = files.par_iter().map(|path| scan(path)).collect::<Result<_>>()?;
+        let mut damage = Vec::new();
+        let mut joined = Join::default();
+        for mut file in scanned {
+            if let Some(same) = joined.copy_of(&file) {
+                expected.remove(&file.path);
+                notes.push(format!("{} is a copy of {} and is used once", file.path.display(), same.display()));
+                continue;
             }
-            if path.is_dir() {
-                for (name, samples) in read_sizes(path)?.into_iter().flatten() {
-                    expected.insert(path.join(name), samples);
-                }
+            let (found, whole) = (file.samples.len(), file.damage.is_empty());
+            if let Some(wanted) = expected.remove(&file.path).filter(|&wanted| whole && wanted != found) {
+                let what = format!("{found} samples where sizes.json says {wanted}");
+                damage.push(Damage { file: file.path.clone(), offset: file.stamp.bytes, what });
             }
-        }
-        let scanned: Vec<Scanned> = files.par_iter().map(|(path, bytes)| scan_samples(path, bytes)).collect();
-        let mut all = Self {
-            files: Vec::new(),
-            samples: Vec::new(),
-            members: Vec::new(),
-            extensions: Vec::new(),
-            damage: Vec::new(),
-        };
-        for (index, ((samples, damage), (path, bytes))) in scanned.into_iter().zip(&files).enumerate() {
-            if let Some(wanted) = expected.remove(path).filter(|&wanted| damage.is_empty() && wanted != samples.len()) {
-                let what = format!("{} samples where sizes.json says {wanted}", samples.len());
-                all.damage.push(Damage { file: path.clone(), offset: bytes.len(), what });
-            }
-            all.damage.extend(damage);
-            for (key, members) in samples {
-                all.add(key, index as u32, members)?;
-            }
+            damage.append(&mut file.damage);
+            joined.add(file)?;
         }
         for (file, samples) in expected.into_iter().filter(|(_, samples)| *samples > 0) {
             let what = format!("the file is missing; sizes.json says it has {samples} samples");
-            all.damage.push(Damage { file, offset: 0, what });
+            damage.push(Damage { file, offset: 0, what });
         }
-        all.files = files;
-        Ok(all)
-    }
-
-    fn add(&mut self, key: String, file: u32, members: Vec<(String, Found)>) -> Result<()> {
-        self.samples.push(Sample { key: key.into(), file, members: self.members.len() });
-        for (extension, found) in members {
-            let known = self.extensions.iter().position(|known| *known == extension).unwrap_or_else(|| {
-                self.extensions.push(extension);
-                self.extensions.len() - 1
-            });
-            let extension = u16::try_from(known).map_err(|_| {
-                Error::Data("more than 65536 different member extensions: is this a webdataset?".into())
-            })?;
-            self.members.push(Member { extension, start: found.bytes.start, length: found.bytes.len() });
-        }
-        Ok(())
+        let Join { files, extensions, firsts, total, .. } = joined;
+        let firsts = firsts.into_iter().chain([total]).collect();
+        Ok(Self { files, open: OpenFiles::default(), extensions, firsts, damage, notes })
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.samples.len()
+        self.firsts.last().map_or(0, |total| total.0 as usize)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.len() == 0
     }
 
-    /// The tar files, in order, with their sizes in bytes.
-    pub fn files(&self) -> impl Iterator<Item = (&Path, usize)> {
-        self.files.iter().map(|(path, bytes)| (path.as_path(), bytes.len()))
+    /// The tar files, in order.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = ShardFile<'_>> {
+        self.files.iter().map(|file| ShardFile {
+            path: &file.path,
+            bytes: file.stamp.bytes,
+            samples: file.samples.len(),
+            sha256: &file.sha256,
+        })
     }
 
     /// Every damaged place found while indexing.
@@ -132,138 +111,113 @@ impl Shards {
         &self.damage
     }
 
+    /// What a user should know of the choice of files and is no damage.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Memory the index takes, bytes.
+    pub fn bytes(&self) -> u64 {
+        let of = |file: &Scanned| {
+            size_of::<Scanned>()
+                + file.keys.len()
+                + size_of_val(&file.samples[..])
+                + size_of_val(&file.members[..])
+                + file.path.as_os_str().len()
+        };
+        self.files.iter().map(|file| of(file) as u64).sum()
+    }
+
     /// Sample `index`, below [`Shards::len`].
     pub fn sample(&self, index: usize) -> SampleRef<'_> {
-        SampleRef { shards: self, index }
+        let file = self.firsts.partition_point(|first| first.0 as usize <= index) - 1;
+        SampleRef { shards: self, file, local: index - self.firsts[file].0 as usize }
     }
 
     /// All samples, in order.
     pub fn iter(&self) -> impl Iterator<Item = SampleRef<'_>> {
-        (0..self.len()).map(|index| self.sample(index))
-    }
-}
-
-/// One sample of [`Shards`].
-#[derive(Clone, Copy, Debug)]
-pub struct SampleRef<'a> {
-    shards: &'a Shards,
-    index: usize,
-}
-
-/// Fields of a sample's json that this program and img2dataset write.
-#[derive(Debug, Default, Deserialize)]
-struct Fields {
-    caption: Option<String>,
-    caption_id: Option<u64>,
-    #[serde(default)]
-    flags: Vec<String>,
-}
-
-impl<'a> SampleRef<'a> {
-    fn sample(&self) -> &'a Sample {
-        &self.shards.samples[self.index]
+        (0..self.files.len()).flat_map(|file| self.samples_of(file))
     }
 
-    pub fn key(&self) -> &'a str {
-        &self.sample().key
+    /// The samples of one file, in order.
+    pub fn samples_of(&self, file: usize) -> impl Iterator<Item = SampleRef<'_>> {
+        (0..self.files[file].samples.len()).map(move |local| SampleRef { shards: self, file, local })
     }
 
-    /// Position in [`Shards`].
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Position of its file in [`Shards::files`].
-    pub fn file(&self) -> usize {
-        self.sample().file as usize
-    }
-
-    /// `shard.tar: key`, for messages.
-    pub fn name(&self) -> String {
-        format!("{}: {}", self.shards.files[self.file()].0.display(), self.key())
-    }
-
-    /// (extension in small letters, bytes) of every member.
-    pub fn members(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let shards = self.shards;
-        let end = shards.samples.get(self.index + 1).map_or(shards.members.len(), |next| next.members);
-        let bytes: &'a [u8] = &shards.files[self.file()].1;
-        shards.members[self.sample().members..end]
-            .iter()
-            .map(move |m| (shards.extensions[usize::from(m.extension)].as_str(), &bytes[m.start..m.start + m.length]))
-    }
-
-    /// The member with this extension.
-    pub fn member(&self, extension: &str) -> Option<&'a [u8]> {
-        self.members().find(|(name, _)| *name == extension).map(|(_, bytes)| bytes)
-    }
-
-    /// The first member whose extension is, or ends in, `jpg`, `jpeg` or `png`.
-    pub fn image(&self) -> Option<(&'a str, &'a [u8])> {
-        self.members().find(|(name, _)| {
-            let last = name.rsplit('.').next().unwrap_or(name);
-            matches!(last, "jpg" | "jpeg" | "png")
-        })
-    }
-
-    /// The caption: the `txt` member, else `caption` of the `json` member. An unreadable one is an error that names the sample.
-    pub fn caption(&self) -> Result<Option<String>> {
-        match self.member("txt") {
-            Some(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_string())),
-                Err(e) => Err(Error::Data(format!("{}.txt: caption is not UTF-8 ({e})", self.name()))),
-            },
-            None => Ok(self.fields()?.caption),
+    /// Picture `number`, one of [`SampleRef::pictures`]'.
+    ///
+    /// # Errors
+    /// `Data` if no sample has such a picture.
+    pub fn picture(&self, number: u32) -> Result<PictureRef<'_>> {
+        let file = self.firsts.partition_point(|first| first.1 <= number).saturating_sub(1);
+        let within = self.files.get(file).zip(number.checked_sub(self.firsts[file].1));
+        let Some((scanned, within)) = within else { bail!(Data, "no picture {number} in these shards") };
+        let local = scanned.samples.partition_point(|ends| ends.pictures <= within);
+        if local == scanned.samples.len() {
+            bail!(Data, "no picture {number} in these shards");
         }
-    }
-
-    /// `caption_id` of the `json` member, when there is one.
-    pub fn caption_id(&self) -> Result<Option<u64>> {
-        Ok(self.fields()?.caption_id)
-    }
-
-    /// `flags` of the `json` member: what the generator remarked about this image.
-    pub fn flags(&self) -> Result<Vec<String>> {
-        Ok(self.fields()?.flags)
-    }
-
-    fn fields(&self) -> Result<Fields> {
-        match self.member("json") {
-            Some(bytes) => serde_json::from_slice(bytes).map_err(|e| {
-                Error::Data(format!("{}.json: expected an object with `caption` and `caption_id` ({e})", self.name()))
-            }),
-            None => Ok(Fields::default()),
+        let sample = SampleRef { shards: self, file, local };
+        let mut pictures = sample.pictures()?;
+        let place = (number - sample.first_picture()) as usize;
+        if place >= pictures.len() {
+            bail!(Data, "{}: no picture {place}", sample.name());
         }
+        Ok(pictures.swap_remove(place))
     }
 }
 
-/// Groups the members of one file into samples, webdataset's way: a name is cut at the first dot of its last component; adjacent
-/// members with the same first part are a sample.
-fn scan_samples(path: &Path, bytes: &[u8]) -> Scanned {
-    let (found, broken) = scan(bytes);
-    let mut samples: Vec<(String, Vec<(String, Found)>)> = Vec::new();
-    let mut damage = Vec::new();
-    for member in found {
-        let file_name = member.name.rfind('/').map_or(0, |slash| slash + 1);
-        let Some(dot) = member.name[file_name..].find('.').map(|dot| file_name + dot).filter(|&dot| dot > file_name)
-        else {
-            continue; // no extension, or a hidden file: webdataset skips them
+/// Files put one after the other.
+#[derive(Default)]
+struct Join {
+    files: Vec<Scanned>,
+    extensions: Vec<String>,
+    known: HashMap<String, u16>,
+    by_content: BTreeMap<[u8; 32], usize>,
+    firsts: Vec<(u32, u32)>,
+    total: (u32, u32),
+}
+
+impl Join {
+    /// The file before it that holds the same.
+    fn copy_of(&self, file: &Scanned) -> Option<&Path> {
+        let same = self.by_content.get(&file.sha256).filter(|_| !file.samples.is_empty());
+        same.map(|&place| self.files[place].path.as_path())
+    }
+
+    /// Takes up a file: its extensions get the numbers they have in all files.
+    fn add(&mut self, mut file: Scanned) -> Result<()> {
+        let mut numbers = Vec::with_capacity(file.extensions.len());
+        for extension in std::mem::take(&mut file.extensions) {
+            let number = match self.known.get(&extension) {
+                Some(&number) => number,
+                None => {
+                    let Ok(next) = u16::try_from(self.extensions.len()) else {
+                        bail!(
+                            Data,
+                            "{}: with it the shards have more than 65536 different extensions, the last one .{extension}; a key ends at \
+                             the first dot of a name: use names without other dots",
+                            file.path.display()
+                        );
+                    };
+                    self.extensions.push(extension.clone());
+                    self.known.insert(extension, next);
+                    next
+                }
+            };
+            numbers.push(number);
+        }
+        for member in &mut file.members {
+            member.extension = numbers[usize::from(member.extension)];
+        }
+        let pictures = file.samples.last().map_or(0, |ends| ends.pictures);
+        let ends = (self.total.0.checked_add(file.samples.len() as u32), self.total.1.checked_add(pictures));
+        let (Some(samples), Some(pictures)) = ends else {
+            return Err(Error::Data("the shards hold more than 4 billion samples or pictures; train on fewer".into()));
         };
-        let (key, extension) = (&member.name[..dot], member.name[dot + 1..].to_ascii_lowercase());
-        match samples.last_mut().filter(|sample| sample.0 == key) {
-            Some((_, members)) if members.iter().any(|(known, _)| *known == extension) => {
-                let what = format!("{key} has two members .{extension}; the second is not used");
-                damage.push(Damage { file: path.to_path_buf(), offset: member.bytes.start, what });
-            }
-            Some((_, members)) => members.push((extension, member)),
-            None => samples.push((key.to_string(), vec![(extension, member)])),
-        }
+        self.firsts.push(self.total);
+        self.total = (samples, pictures);
+        self.by_content.insert(file.sha256, self.files.len());
+        self.files.push(file);
+        Ok(())
     }
-    if let Some(broken) = broken {
-        // Members of the sample before the break may be missing, so it is not used either.
-        let lost = samples.pop().map(|(key, _)| format!("; the sample before it ({key}) may be cut and is not used"));
-        let what = format!("{}{}", broken.what, lost.unwrap_or_default());
-        damage.push(Damage { file: path.to_path_buf(), offset: broken.offset, what });
-    }
-    (samples, damage)
 }

@@ -1,14 +1,25 @@
 //! webdataset shards: tar files whose consecutive members with one base name are a sample.
 
 mod captions;
+mod finished;
+mod foreign;
 mod index;
 mod locate;
+mod open_files;
+mod pictures;
+mod record;
+mod sample;
+mod scan;
 mod sizes;
 mod tarball;
 mod writer;
 
 pub use captions::{CaptionGroup, CaptionGroups};
-pub use index::{Damage, SampleRef, Shards};
+pub use finished::unfinished;
+pub use foreign::{is_compressed_name, of_folder};
+pub use index::{Damage, ShardFile, Shards};
 pub use locate::locate;
+pub use record::{Record, Remark};
+pub use sample::{PictureRef, SampleRef};
 pub use sizes::{SIZES_FILE, read_sizes, write_sizes};
 pub use writer::{ShardWriter, caption_name, image_key, named_key, shard_name};

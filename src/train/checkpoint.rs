@@ -7,10 +7,12 @@
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that epoch),
-//! `config` (the recipe, JSON), `model` (sizes of the ViT, JSON), `mean` and `std` (of the normalised pixels, JSON).
+//! `data` (hash of the shards), `bad` (numbers of the pictures that did not decode so far, JSON), `config` (the recipe, JSON), `model`
+//! (sizes of the ViT, JSON), `mean` and `std` (of the normalised pixels, JSON).
 
 use std::path::Path;
 
+use super::data::DataRecord;
 use super::flags::FLAGS;
 use super::network::{Network, State, diverged};
 use super::recipe::Recipe;
@@ -30,11 +32,18 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Failed(format!("cannot describe the checkpoint: {e}")))
 }
 
-/// Writes `state` atomically; a crash leaves the checkpoint before it.
+/// Writes `state` atomically; a crash leaves the checkpoint before it. `data` and the pictures of it that did not decode so far are noted.
 ///
 /// # Errors
 /// Diverged, with the file left as it is, if a value is not finite; if the file cannot be written.
-pub fn save(path: &Path, network: &Network, state: &State, recipe: &Recipe, steps_per_epoch: u64) -> Result<()> {
+pub fn save(
+    path: &Path,
+    network: &Network,
+    state: &State,
+    recipe: &Recipe,
+    steps_per_epoch: u64,
+    (data, bad): (&DataRecord, &[u32]),
+) -> Result<()> {
     let mut tensors: Vec<NamedTensor> = Vec::new();
     let mut add = |prefix: &str, table: &ParamTable, values| {
         for info in table.iter() {
@@ -55,6 +64,8 @@ pub fn save(path: &Path, network: &Network, state: &State, recipe: &Recipe, step
         ("step", state.step.to_string()),
         ("epoch", (state.step / steps_per_epoch).to_string()),
         ("position", (state.step % steps_per_epoch).to_string()),
+        ("data", data.sha256()),
+        ("bad", json(&bad)?),
         ("config", json(recipe)?),
         ("model", json(&recipe.model)?),
         ("mean", json(&Normalize::IMAGENET_MEAN)?),
@@ -85,6 +96,25 @@ pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> 
         }
     }
     Ok(step)
+}
+
+/// The pictures that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of versions that did not
+/// note them.
+///
+/// # Errors
+/// Bad data if the file was written over other data than `data`, or its note cannot be read.
+pub fn bad_pictures(path: &Path, data: &DataRecord) -> Result<Vec<u32>> {
+    let file = SafeTensors::open(path)?;
+    if file.metadata("data").is_some_and(|hash| hash != data.sha256()) {
+        bail!(Data, "{}: was written by a run over other data; use that, or another --output", path.display());
+    }
+    let Some(text) = file.metadata("bad") else { return Ok(Vec::new()) };
+    serde_json::from_str(text).map_err(|e| {
+        Error::Data(format!(
+            "{}: `bad` in its header is no list of pictures ({e}); the file is damaged",
+            path.display()
+        ))
+    })
 }
 
 /// Fills `state` from the file.

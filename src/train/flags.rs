@@ -23,6 +23,8 @@ pub const FLAGS: &FlagNames = &[
     ("rate.peak", "--lr"),
     ("shuffle", "shuffle (--no-shuffle)"),
     ("max_bad", ""),
+    // Known by what it holds, not by where it lies: `data.json`.
+    ("data", ""),
 ];
 
 /// The run as a file for `stablerep train --config`: every setting, whatever the defaults of a later version are.
@@ -51,6 +53,9 @@ pub fn toml(config: &Config) -> Result<String> {
     flags.insert("output".into(), path(&config.output));
     flags.insert("save-every".into(), Toml::String(config.save_every.to_string()));
     flags.insert("device".into(), Toml::String(config.device.to_string()));
+    if config.allow_partial {
+        flags.insert("allow-partial".into(), Toml::Boolean(true));
+    }
     let text = toml::to_string(&flags).map_err(|e| failed(&e))?;
     Ok(format!(
         "# Written by `stablerep train`, version {}. The same run: stablerep train --config FILE (with --output it begins elsewhere).\n{text}",

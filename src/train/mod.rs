@@ -1,13 +1,14 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
-//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
-//! `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard events (one entry per step), `done.json` written last. A
-//! rerun goes on from the checkpoint and ends in the same bits.
+//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`), `data.json` (what its
+//! shards hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard events (one entry per step),
+//! `done.json` written last. A rerun goes on from the checkpoint and ends in the same bits.
 
 mod cadence;
 pub mod checkpoint;
 #[cfg(cuda_kernels)]
 mod cuda;
+mod data;
 mod engine;
 mod flags;
 mod groups;
@@ -28,9 +29,11 @@ use crate::bail;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::say;
+use crate::shards::unfinished;
 use crate::store;
 
 pub use cadence::SaveEvery;
+pub use data::DataRecord;
 pub use groups::decay_groups;
 pub use network::{Network, Outcome, State, Trainer};
 pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
@@ -58,6 +61,8 @@ pub struct Config {
     pub output: PathBuf,
     pub save_every: SaveEvery,
     pub device: Device,
+    /// Whether a folder that `generate` has not finished may be trained on.
+    pub allow_partial: bool,
 }
 
 /// What a finished run says of itself (`done.json`).
@@ -81,7 +86,12 @@ pub struct Summary {
 pub fn run(config: &Config) -> Result<Summary> {
     let Config { recipe, output, device, .. } = config;
     recipe.validate()?;
+    check_finished(&recipe.data, config.allow_partial)?;
     let mut loader = Loader::new(&recipe.loader())?;
+    for note in loader.notes() {
+        say!("note: {note}");
+    }
+    let data = DataRecord::of(loader.shards());
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = recipe.schedule(steps_per_epoch)?;
 
@@ -96,22 +106,31 @@ pub fn run(config: &Config) -> Result<Summary> {
     };
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
+    plan.record_held("loader", "index of the shards", loader.index_bytes());
     let mut engine = engine(*device, recipe, plan)?;
     if !path.exists() {
         engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let _occupied = store::occupy_folder(output)?;
+    let known = data.check(output).map_err(|error| or_begin_anew(error, output))?;
     let began =
         if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
     let began = began.transpose().map_err(|error| or_begin_anew(error, output))?;
     store::claim_folder(output, CONFIG, recipe, flags::FLAGS).map_err(|error| or_begin_anew(error, output))?;
+    if !known {
+        data.record(output)?;
+        if began.is_some() {
+            say!("note: {} had not recorded its data; now it belongs to what --data holds", output.display());
+        }
+    }
     store::write_atomic(output.join(CONFIG_TOML), flags::toml(config)?.as_bytes())?;
     if finished(output, began, schedule.steps)? {
         say!("{} is finished already ({} steps)", output.display(), schedule.steps);
         return Ok(summary);
     }
     if began.is_some() {
+        loader.restore_bad(&checkpoint::bad_pictures(&path, &data)?)?;
         engine.resume(&path, recipe)?;
     }
     describe(recipe, &loader, &summary, engine.step_count());
@@ -133,7 +152,14 @@ pub fn run(config: &Config) -> Result<Summary> {
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;
             log.sync()?;
-            checkpoint::save(&path, &network, engine.state()?, recipe, steps_per_epoch)?;
+            checkpoint::save(
+                &path,
+                &network,
+                engine.state()?,
+                recipe,
+                steps_per_epoch,
+                (&data, &loader.bad_pictures()),
+            )?;
         }
         if !last {
             store::check_interrupt("run the same command again to go on")?;
@@ -174,6 +200,22 @@ fn or_begin_anew(error: Error, folder: &Path) -> Error {
         )),
         error => error,
     }
+}
+
+/// Refuses folders that `generate` has not finished, or says that they are not.
+fn check_finished(data: &[PathBuf], allowed: bool) -> Result<()> {
+    for path in data {
+        match unfinished(path) {
+            Some(what) if allowed => say!("note: {}: {what}; training on what is there", path.display()),
+            Some(what) => bail!(
+                Data,
+                "{}: {what}; run the same generate command again to finish it, or train on what is there with --allow-partial",
+                path.display()
+            ),
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// The engine of `device`; `plan` already counts what the host holds beside it.

@@ -78,6 +78,9 @@ pub struct Recipe {
     pub batch: usize,
     /// Images per caption and step, m.
     pub images_per_caption: usize,
+    /// Captions with fewer images are left out; with fewer than are drawn of each where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_images: Option<usize>,
     pub length: Length,
     pub warmup: Length,
     pub rate: Rate,
@@ -115,6 +118,7 @@ impl Recipe {
             data: self.data.clone(),
             captions_per_batch: self.batch,
             images_per_caption: views.images,
+            min_images: self.min_images,
             crops: views.crops,
             image_size: self.model.image_size,
             augmentation: self.augmentation.policy(),
@@ -167,6 +171,14 @@ impl Recipe {
             bail!(
                 Usage,
                 "--images-per-caption 1 with --method stablerep leaves no positives and a loss of 0; use 2 or more, or --method simclr"
+            );
+        }
+        let drawn = self.views().images;
+        if let Some(least) = self.min_images.filter(|&least| least < drawn) {
+            bail!(
+                Usage,
+                "--min-images {least}: {drawn} different images are drawn of each caption, so it must have {drawn} at least; \
+                 lower --images-per-caption"
             );
         }
         let [low, high] = self.crop_scale;

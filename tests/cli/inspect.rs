@@ -43,7 +43,7 @@ fn shards_are_summed_up_and_shown() {
         ("images per caption", "2 (all 3)"),
         ("image sizes", "16×16 (5), 40×16 (1)"),
         ("formats", "jpg (1), png (5)"),
-        ("flags", "truncated (all 2)"),
+        ("flags", "truncated (2 of 6: 00000001_000, 00000001_001)"),
     ] {
         let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}:\n{out}"));
         assert!(line.contains(value), "{line}");

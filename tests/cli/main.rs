@@ -18,3 +18,4 @@ mod process;
 mod resume_generate;
 mod resume_train;
 mod streams;
+mod train_data;

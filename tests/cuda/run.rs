@@ -55,8 +55,8 @@ impl Run {
         let shards = Shards::open(&[self.path(name)]).unwrap();
         let mut pictures = BTreeMap::new();
         for sample in shards.iter() {
-            let (_, bytes) = sample.image().unwrap();
-            pictures.insert(sample.key().to_owned(), image::decode(bytes, sample.key()).unwrap());
+            let bytes = sample.picture().unwrap().read().unwrap();
+            pictures.insert(sample.key().to_owned(), image::decode(&bytes, sample.key()).unwrap());
         }
         pictures
     }

@@ -8,8 +8,9 @@ use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::timm;
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::augment::Normalize;
+use stablerep::shards::Shards;
 use stablerep::train::method::Method;
-use stablerep::train::{Augmentation, BatchNorm, Length, Network, Rate, Recipe, State, checkpoint};
+use stablerep::train::{Augmentation, BatchNorm, DataRecord, Length, Network, Rate, Recipe, State, checkpoint};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
@@ -309,6 +310,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         batch_norm: BatchNorm::PerSlot,
         batch: 2,
         images_per_caption: 2,
+        min_images: None,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
@@ -327,7 +329,8 @@ fn a_checkpoint_that_training_saved_is_read() {
     let network = Network::new(&recipe).unwrap();
     let mut state = State::new(&mut Plan::new(), &network);
     state.init(&network, &recipe).unwrap();
-    checkpoint::save(&root.path().join("checkpoint.safetensors"), &network, &state, &recipe, 10).unwrap();
+    let data = DataRecord::of(&Shards::open(&[]).unwrap());
+    checkpoint::save(&root.path().join("checkpoint.safetensors"), &network, &state, &recipe, 10, (&data, &[])).unwrap();
     let encoder = open(root.path(), None).unwrap();
     assert_eq!(encoder.vit().config(), &recipe.model);
     assert_eq!(bits(encoder.params()), bits(Encoder::random(&small(), 5).unwrap().params()));

@@ -14,7 +14,13 @@ use tempfile::TempDir;
 use crate::support::{fixture_path, recipe};
 
 fn job(recipe: Recipe, output: &Path) -> Config {
-    Config { recipe, output: output.to_owned(), save_every: SaveEvery::Steps(1000), device: Device::Cpu }
+    Config {
+        recipe,
+        output: output.to_owned(),
+        save_every: SaveEvery::Steps(1000),
+        device: Device::Cpu,
+        allow_partial: false,
+    }
 }
 
 fn metrics(folder: &Path) -> Vec<Value> {

@@ -18,6 +18,7 @@ pub fn recipe() -> Recipe {
         batch_norm: BatchNorm::PerSlot,
         batch: 8,
         images_per_caption: 4,
+        min_images: None,
         length: Length::Epochs(10.0),
         warmup: Length::Epochs(2.5),
         rate: Rate::Peak(2e-3),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::bail;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::shards::{is_compressed_name, of_folder};
 
 /// Show what is in shards, checkpoints and other weights.
 ///
@@ -73,7 +74,8 @@ enum Kind {
 fn kind(path: &Path) -> Result<Kind> {
     if !path.is_dir() {
         let name = path.to_string_lossy();
-        return Ok(if name.ends_with(".tar") { Kind::Shards } else { Kind::Tensors(vec![path.to_path_buf()]) });
+        let shards = name.ends_with(".tar") || is_compressed_name(path) || (name.contains('{') && !path.exists());
+        return Ok(if shards { Kind::Shards } else { Kind::Tensors(vec![path.to_path_buf()]) });
     }
     let mut tensors = Vec::new();
     for entry in std::fs::read_dir(path).map_err(Error::io("list", path))? {
@@ -85,7 +87,12 @@ fn kind(path: &Path) -> Result<Kind> {
         }
     }
     if tensors.is_empty() {
-        bail!(Data, "{}: neither *.tar shards nor *.safetensors weights in this folder", path.display());
+        bail!(
+            Data,
+            "{}: neither *.tar shards nor *.safetensors weights in this folder; {}",
+            path.display(),
+            of_folder(path)
+        );
     }
     tensors.sort();
     Ok(Kind::Tensors(tensors))

@@ -14,7 +14,7 @@ use crate::image::sheet::{SheetRow, contact_sheet, title};
 use crate::image::{decode, dimensions, encode_png};
 use crate::metrics::Progress;
 use crate::say;
-use crate::shards::{CaptionGroups, SampleRef, Shards};
+use crate::shards::{CaptionGroups, PictureRef, SampleRef, Shards, unfinished};
 use crate::store::write_atomic;
 
 /// Files listed one by one; more are summed up.
@@ -26,19 +26,25 @@ const COLUMNS: usize = 10;
 /// Problems printed one by one; more are counted.
 const PROBLEMS: usize = 20;
 
+/// Samples named for each flag.
+const FLAGGED: usize = 3;
+
+/// First bytes of a picture in which its size is looked for before all of it is read.
+const HEAD: u64 = 1 << 14;
+
 /// What one sample adds to the tables.
 #[derive(Default)]
 struct Seen {
-    size: String,
-    format: String,
+    /// Size and format of every picture.
+    pictures: Vec<(String, String)>,
     flags: Vec<String>,
-    problem: Option<String>,
+    problems: Vec<String>,
 }
 
 /// Prints the tables; draws `sheet` (file, rows). Problems are listed at the end and are an error.
 pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Result<()> {
     let shards = Shards::open(&[path.to_path_buf()])?;
-    let captions = CaptionGroups::new(&shards);
+    let captions = CaptionGroups::new(&shards)?;
     let progress =
         Progress::bar(shards.len() as u64, if check { "decoding" } else { "reading headers" }, ("sample", 1));
     let seen: Vec<Seen> = (0..shards.len())
@@ -48,7 +54,7 @@ pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Resul
             progress.advance(1);
             seen
         })
-        .collect();
+        .collect::<Result<_>>()?;
     progress.finish();
 
     print_summary(path, &shards, &captions, &seen);
@@ -56,9 +62,12 @@ pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Resul
     if let Some((path, rows)) = sheet {
         draw_sheet(path, rows, &shards, &captions)?;
     }
+    for note in shards.notes().iter().chain(&captions.notes) {
+        say!("note: {note}");
+    }
     let mut problems: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();
     problems.extend(captions.bad.iter().map(|(_, message)| message.clone()));
-    problems.extend(seen.into_iter().filter_map(|one| one.problem));
+    problems.extend(seen.into_iter().flat_map(|one| one.problems));
     for problem in problems.iter().take(PROBLEMS) {
         say!("problem: {problem}");
     }
@@ -73,41 +82,69 @@ pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Resul
     Ok(())
 }
 
-fn look(sample: &SampleRef<'_>, check: bool) -> Seen {
-    let Some((format, bytes)) = sample.image() else { return Seen::default() };
-    let (size, problem) = match dimensions(bytes, &sample.name()) {
-        Ok((width, height)) => (format!("{width}×{height}"), None),
-        Err(e) => ("unreadable".to_string(), Some(e.to_string())),
-    };
-    let problem = match problem {
-        None if check => decode(bytes, &sample.name()).err().map(|e| e.to_string()),
-        known => known,
-    };
-    // A json that cannot be read is among the bad captions already.
-    let flags = sample.flags().unwrap_or_default();
-    Seen { size, format: format.to_string(), flags, problem }
+fn look(sample: &SampleRef<'_>, check: bool) -> Result<Seen> {
+    // A sample without clear pictures, or with texts that cannot be read, is among the bad captions already.
+    let Ok(pictures) = sample.pictures() else { return Ok(Seen::default()) };
+    let mut seen = Seen { flags: sample.record()?.flags, ..Seen::default() };
+    for picture in pictures {
+        let size = match size(&picture)? {
+            Ok((width, height)) => format!("{width}×{height}"),
+            Err(e) => {
+                seen.problems.push(e.to_string());
+                "unreadable".to_string()
+            }
+        };
+        if check && size != "unreadable" {
+            seen.problems.extend(decode(&picture.read()?, &picture.name()).err().map(|e| e.to_string()));
+        }
+        seen.pictures.push((size, picture.extension().to_string()));
+    }
+    Ok(seen)
+}
+
+/// Width and height of a picture; of most files the beginning tells.
+fn size(picture: &PictureRef<'_>) -> Result<Result<(usize, usize)>> {
+    let name = picture.name();
+    Ok(match dimensions(&picture.read_head(HEAD)?, &name) {
+        Ok(size) => Ok(size),
+        Err(_) => dimensions(&picture.read()?, &name),
+    })
 }
 
 fn print_summary(path: &Path, shards: &Shards, captions: &CaptionGroups, seen: &[Seen]) {
     let mut table = Table::new(&["shards", ""]);
     let mut line = |name: &str, value: String| table.row([name.to_string(), value]);
-    let bytes: usize = shards.files().map(|(_, bytes)| bytes).sum();
-    line("files", format!("{}, {}", shards.files().count(), human_bytes(bytes as u64)));
+    let bytes: u64 = shards.files().map(|file| file.bytes).sum();
+    line("files", format!("{}, {}", shards.files().len(), human_bytes(bytes)));
     line("samples", shards.len().to_string());
-    line("captions", format!("{} ({} different texts)", captions.groups.len(), captions.texts));
-    line("images per caption", counts(captions.groups.iter().map(|group| group.samples.len())));
-    line("image sizes", counts(seen.iter().map(|one| one.size.as_str()).filter(|size| !size.is_empty())));
-    line("formats", counts(seen.iter().map(|one| one.format.as_str()).filter(|format| !format.is_empty())));
-    let flags = counts(seen.iter().flat_map(|one| &one.flags));
-    line("flags", if flags.is_empty() { "none".into() } else { flags });
+    line("captions", format!("{} ({} different texts)", captions.len(), captions.texts));
+    line("images per caption", counts(captions.iter().map(|group| group.pictures.len())));
+    let pictures = || seen.iter().flat_map(|one| &one.pictures);
+    line("image sizes", counts(pictures().map(|(size, _)| size.as_str())));
+    line("formats", counts(pictures().map(|(_, format)| format.as_str())));
+    line("flags", flags(shards, seen));
     if path.join("generate.json").exists() {
-        let complete = path.join("stats.json").exists();
-        line(
-            "generation",
-            if complete { "complete".into() } else { "not finished: run the command again to go on".into() },
-        );
+        let generation = unfinished(path).map(|what| format!("not finished ({what}): run the command again to go on"));
+        line("generation", generation.unwrap_or_else(|| "complete".into()));
     }
     table.print();
+}
+
+/// `truncated (2 of 6: KEY, KEY)` for every flag.
+fn flags(shards: &Shards, seen: &[Seen]) -> String {
+    let mut keys = BTreeMap::<&str, Vec<usize>>::new();
+    for (index, one) in seen.iter().enumerate() {
+        one.flags.iter().for_each(|flag| keys.entry(flag).or_default().push(index));
+    }
+    if keys.is_empty() {
+        return "none".into();
+    }
+    let describe = |(flag, samples): (&str, Vec<usize>)| {
+        let few: Vec<&str> = samples.iter().take(FLAGGED).map(|&index| shards.sample(index).key()).collect();
+        let dots = if samples.len() > FLAGGED { ", …" } else { "" };
+        format!("{flag} ({} of {}: {}{dots})", samples.len(), seen.len(), few.join(", "))
+    };
+    keys.into_iter().map(describe).collect::<Vec<_>>().join(", ")
 }
 
 /// `32×32 (240), 64×64 (3)`; one value that all share stands alone.
@@ -125,32 +162,39 @@ fn counts<T: Ord + std::fmt::Display>(values: impl Iterator<Item = T>) -> String
 }
 
 fn print_files(shards: &Shards) {
-    let mut samples = vec![0usize; shards.files().count()];
-    shards.iter().for_each(|sample| samples[sample.file()] += 1);
     let mut table = Table::new(&["file", ">samples", ">bytes"]);
-    for ((path, bytes), samples) in shards.files().zip(samples).take(LISTED) {
-        table.row([path.display().to_string(), samples.to_string(), human_bytes(bytes as u64)]);
+    for file in shards.files().take(LISTED) {
+        table.row([file.path.display().to_string(), file.samples.to_string(), human_bytes(file.bytes)]);
     }
     answer!();
     table.print();
-    if let Some(more) = shards.files().count().checked_sub(LISTED).filter(|&more| more > 0) {
+    if let Some(more) = shards.files().len().checked_sub(LISTED).filter(|&more| more > 0) {
         answer!("and {more} more files");
     }
 }
 
 fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroups) -> Result<()> {
-    let all = captions.groups.len();
+    let all = captions.len();
     let rows = rows.min(all);
     let mut sheet = Vec::with_capacity(rows);
     for row in 0..rows {
-        let group = &captions.groups[row * all / rows];
-        let samples = || group.samples.iter().map(|&index| shards.sample(index as usize));
-        let label = samples().find_map(|sample| sample.caption().ok().flatten()).unwrap_or_default();
-        // Images that do not decode are problems of their own (--check); the sheet shows the others.
-        let readable = |sample: SampleRef<'_>| sample.image().and_then(|(_, bytes)| decode(bytes, &sample.name()).ok());
-        sheet.push(SheetRow { label, images: samples().filter_map(readable).take(COLUMNS).collect() });
+        let group = captions.get(row * all / rows);
+        let mut label = String::new();
+        let mut images = Vec::new();
+        for &number in group.pictures {
+            let picture = shards.picture(number)?;
+            if images.is_empty() {
+                label = picture.sample().record()?.caption.unwrap_or_default();
+            }
+            // Images that do not decode are problems of their own (--check); the sheet shows the others.
+            images.extend(decode(&picture.read()?, &picture.name()).ok());
+            if images.len() == COLUMNS {
+                break;
+            }
+        }
+        sheet.push(SheetRow { label, images });
     }
-    let most = captions.groups.iter().map(|group| group.samples.len()).max().unwrap_or(0);
+    let most = captions.iter().map(|group| group.pictures.len()).max().unwrap_or(0);
     let title = title((rows, all), (most.min(COLUMNS), most));
     write_atomic(path, &encode_png(&contact_sheet(&title, &sheet)?)?)?;
     answer!("\ncontact sheet of {title}: {}", path.display());

@@ -16,22 +16,20 @@ const MAX_CLASSES: u32 = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Samples {
     shards: Shards,
-    indices: Vec<usize>,
+    /// Numbers of the pictures.
+    pictures: Vec<u32>,
 }
 
 impl Samples {
     /// Decodes image `index`.
     pub(super) fn image(&self, index: usize) -> Result<Rgb8> {
-        let sample = self.shards.sample(self.indices[index]);
-        match sample.image() {
-            Some((_, bytes)) => crate::image::decode(bytes, &sample.name()),
-            None => bail!(Data, "{}: no image", sample.name()),
-        }
+        let picture = self.shards.picture(self.pictures[index])?;
+        crate::image::decode(&picture.read()?, &picture.name())
     }
 
     /// Shard and key of image `index`.
     pub(super) fn describe(&self, index: usize) -> String {
-        self.shards.sample(self.indices[index]).name()
+        self.shards.picture(self.pictures[index]).map(|picture| picture.name()).unwrap_or_default()
     }
 }
 
@@ -56,26 +54,29 @@ pub fn open(path: &Path) -> Result<Dataset> {
     if let Some(damage) = shards.damage().first() {
         bail!(Data, "{damage}; fetch the shard again");
     }
-    let (mut indices, mut labels) = (Vec::new(), Vec::new());
+    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
     for sample in shards.iter() {
-        match (sample.image().is_some(), sample.member("cls")) {
-            (true, Some(text)) => {
-                indices.push(sample.index());
-                labels.push(class_number(text, &sample.name())?);
+        match (sample.pictures(), sample.read("cls")?) {
+            (Ok(found), Some(text)) => {
+                let class = class_number(&text, &sample.name())?;
+                for picture in found {
+                    pictures.push(picture.number());
+                    labels.push(class);
+                }
             }
-            (false, None) => {}
-            (true, None) => bail!(Data, "{}: has an image but no .cls beside it", sample.name()),
-            (false, Some(_)) => bail!(Data, "{}: has .cls but no .jpg, .jpeg or .png beside it", sample.name()),
+            (Ok(_), None) => bail!(Data, "{}: has an image but no .cls beside it", sample.name()),
+            (Err(e), Some(_)) => return Err(e),
+            (Err(_), None) => {}
         }
     }
-    if indices.is_empty() {
+    if pictures.is_empty() {
         bail!(Data, "{}: no samples; expected pairs such as 000017.jpg and 000017.cls", path.display());
     }
     Ok(Dataset {
         name: path.display().to_string(),
         class_names: numbered_classes(&labels),
         labels,
-        images: Images::Samples(Samples { shards, indices }),
+        images: Images::Samples(Samples { shards, pictures }),
         notes: Vec::new(),
     })
 }

@@ -4,16 +4,17 @@
 //! the parameters of every view come from streams keyed by what they are for. So a run goes on from two numbers, and neither the cache,
 //! nor the thread that decodes ahead, nor the number of threads changes a bit.
 //!
-//! **Bad data.** Damaged tars, samples without image or caption, and captions that lost images to either are named on stderr and left out
-//! when the shards are opened; images that do not decode are found when they are first needed. Then another image of the same caption
-//! stands in (the next of the caption's drawn order), or, when none is left, the caption n places further in the epoch's order does. Each is
-//! counted once; more than `max_bad` stop the run.
+//! **Bad data.** Damaged tars and samples without picture or caption are named on stderr and left out when the shards are opened; pictures that do not decode are found when they are first needed. Then another picture of the same
+//! caption stands in (the next of the caption's drawn order), or, when none is left, a caption that the batch does not hold and, as long as
+//! there is one, that no step of the epoch takes. Each is counted once, over resumes too ([`Loader::restore_bad`]); more than `max_bad` stop
+//! the run. Captions with too few pictures are left out and said.
 
 mod batch;
 mod decode;
 mod source;
+mod usable;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,11 +25,12 @@ use crate::error::{Error, Result};
 use crate::ops::augment::{Augment, AugmentParams, Policy};
 use crate::rng::{Domain, Stream};
 use crate::say;
+use crate::shards::Shards;
 
 pub use batch::{Batch, Row};
 
 use decode::Images;
-use source::{Found, Source};
+use source::Source;
 
 /// What a loader draws batches from.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,8 @@ pub struct LoaderConfig {
     pub augmentation: Policy,
     /// Share of the area that a crop takes, smallest and largest.
     pub crop_scale: [f64; 2],
+    /// Captions with fewer images are left out; m where absent.
+    pub min_images: Option<usize>,
     /// Otherwise captions come in order, and of each its first m images.
     pub shuffle: bool,
     pub seed: u64,
@@ -59,6 +63,11 @@ impl LoaderConfig {
     /// Views of one caption: images × crops.
     pub fn views(&self) -> usize {
         self.images_per_caption * self.crops
+    }
+
+    /// Images that a caption must have, m at least.
+    fn least_images(&self) -> usize {
+        self.min_images.unwrap_or(0).max(self.images_per_caption)
     }
 
     fn check(&self) -> Result<()> {
@@ -82,9 +91,10 @@ pub struct Loader {
     config: LoaderConfig,
     source: Arc<Source>,
     ahead: Ahead,
-    /// Samples already counted as bad.
-    counted: HashSet<u32>,
+    /// Pictures that did not decode and are counted.
+    counted: BTreeSet<u32>,
     bad: usize,
+    notes: Vec<String>,
 }
 
 impl Loader {
@@ -96,10 +106,11 @@ impl Loader {
     /// Keeps decoded images in at most `cache_bytes`.
     pub fn with_cache(config: &LoaderConfig, cache_bytes: u64) -> Result<Self> {
         config.check()?;
-        let (source, bad) = Source::open(config, Images::new(cache_bytes))?;
+        let (source, bad, mut notes) = Source::open(config, Images::new(cache_bytes))?;
+        notes.extend(left_over(config, &source));
         let source = Arc::new(source);
-        let mut loader =
-            Self { config: config.clone(), ahead: Ahead::start(&source)?, source, counted: HashSet::new(), bad: 0 };
+        let ahead = Ahead::start(&source)?;
+        let mut loader = Self { config: config.clone(), ahead, source, counted: BTreeSet::new(), bad: 0, notes };
         for message in bad {
             loader.count(&message)?;
         }
@@ -126,6 +137,40 @@ impl Loader {
         self.bad
     }
 
+    /// What a user should know of the data before a run: a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The files the batches come from.
+    pub fn shards(&self) -> &Shards {
+        &self.source.shards
+    }
+
+    /// Numbers of the pictures that did not decode so far: what [`Loader::restore_bad`] of a run that goes on needs.
+    pub fn bad_pictures(&self) -> Vec<u32> {
+        self.counted.iter().copied().collect()
+    }
+
+    /// Takes up what an interrupted run had counted, so that the same pictures are not counted again and the others stay counted.
+    ///
+    /// # Errors
+    /// Data error if that is more than `max_bad`.
+    pub fn restore_bad(&mut self, pictures: &[u32]) -> Result<()> {
+        for &picture in pictures {
+            self.bad += usize::from(self.counted.insert(picture));
+        }
+        if self.bad > self.config.max_bad {
+            bail!(Data, "{}", over_limit(self.bad, self.config.max_bad));
+        }
+        Ok(())
+    }
+
+    /// Memory that the index of the shards takes, bytes.
+    pub fn index_bytes(&self) -> u64 {
+        self.source.index_bytes()
+    }
+
     /// Memory that decoded images will take, bytes: all of them, or as many as the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
         self.source.cache_bytes()
@@ -139,10 +184,10 @@ impl Loader {
         let LoaderConfig { captions_per_batch: n, crops, image_size: side, seed, .. } = self.config;
         assert!(step < self.steps_per_epoch(), "batch: step {step} of {}", self.steps_per_epoch());
         self.ahead.finish();
-        let found: Vec<Found> = self.source.find(epoch, step)?;
-        let bad: BTreeMap<u32, String> = found.iter().flat_map(|one| one.bad.iter().cloned()).collect();
-        for (sample, message) in bad {
-            if self.counted.insert(sample) {
+        let (found, mut bad) = self.source.find(epoch, step)?;
+        bad.sort_unstable();
+        for (picture, message) in bad {
+            if self.counted.insert(picture) {
                 self.count(&message)?;
             }
         }
@@ -157,8 +202,8 @@ impl Loader {
         };
         let row = |row: usize| {
             let (slot, one) = (row / n, &found[row % n]);
-            let (sample, image) = &one.images[slot / crops];
-            let ids = [epoch as u32, *sample, (slot % crops) as u32];
+            let (picture, image) = &one.images[slot / crops];
+            let ids = [epoch as u32, *picture, (slot % crops) as u32];
             let mut stream = Stream::new(seed, Domain::Augmentation, ids);
             let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
             Row { image: Arc::clone(image), params, label: one.label }
@@ -169,16 +214,34 @@ impl Loader {
     fn count(&mut self, message: &str) -> Result<()> {
         self.bad += 1;
         if self.bad > self.config.max_bad {
-            bail!(
-                Data,
-                "{message}\n{} bad sample(s), --max-bad allows {}: repair or regenerate the shard, or raise --max-bad to train without them",
-                self.bad,
-                self.config.max_bad
-            );
+            bail!(Data, "{message}\n{}", over_limit(self.bad, self.config.max_bad));
         }
         say!("warning: bad sample {} of {} allowed: {message}", self.bad, self.config.max_bad);
         Ok(())
     }
+}
+
+fn over_limit(bad: usize, allowed: usize) -> String {
+    format!(
+        "{bad} bad sample(s), --max-bad allows {allowed}: repair or regenerate the shard, or raise --max-bad to train without them"
+    )
+}
+
+/// What no step of an epoch, or of any epoch, takes.
+fn left_over(config: &LoaderConfig, source: &Source) -> Vec<String> {
+    let (n, m, captions) = (config.captions_per_batch, config.images_per_caption, source.captions());
+    let left = captions % n;
+    let captions = (left > 0).then(|| {
+        let why = format!("{captions} captions are no multiple of --batch {n}");
+        if config.shuffle {
+            format!("{why}: {left} of them, other ones each time, are not taken in an epoch")
+        } else {
+            format!("{why}: without shuffling the last {left} are never taken, unless they stand in for damaged ones")
+        }
+    });
+    let pictures = (!config.shuffle && source.images() > m * source.captions())
+        .then(|| format!("without shuffling only the first {m} images of a caption are taken"));
+    captions.into_iter().chain(pictures).collect()
 }
 
 /// A thread that decodes the images of the next step while the current one is computed.

@@ -1,4 +1,4 @@
-//! Which images a step takes.
+//! Which pictures a step takes.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::LoaderConfig;
 use super::decode::Images;
-use crate::bail;
+use super::usable::{Usable, usable};
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
 use crate::rng::{Domain, Stream};
@@ -16,8 +16,8 @@ use crate::shards::{CaptionGroup, CaptionGroups, Shards};
 /// Indexed shards and the rule by which steps draw from them.
 #[derive(Debug)]
 pub(super) struct Source {
-    shards: Shards,
-    groups: Vec<CaptionGroup>,
+    pub shards: Shards,
+    groups: CaptionGroups,
     pub images: Images,
     n: usize,
     m: usize,
@@ -27,57 +27,33 @@ pub(super) struct Source {
     order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
 
-/// The images of one place of a batch.
+/// The pictures of one place of a batch.
 #[derive(Debug)]
 pub(super) struct Found {
     pub label: u32,
-    /// (sample, image), m of them.
+    /// (number of the picture, image), m of them.
     pub images: Vec<(u32, Arc<Rgb8>)>,
-    /// (sample, message) of every image that did not decode on the way.
-    pub bad: Vec<(u32, String)>,
 }
 
+/// (number of the picture, message) of pictures that did not decode.
+pub(super) type Bad = Vec<(u32, String)>;
+
 impl Source {
-    /// The second value lists what is bad in the shards, one message each.
-    pub fn open(config: &LoaderConfig, images: Images) -> Result<(Self, Vec<String>)> {
-        let m = config.images_per_caption;
+    /// The second value lists what is bad in the shards, one message each; the third what else there is to say of them.
+    pub fn open(config: &LoaderConfig, images: Images) -> Result<(Self, Vec<String>, Vec<String>)> {
         let shards = Shards::open(&config.data)?;
-        let captions = CaptionGroups::new(&shards);
-        // A caption that is short of images in a file with damage lost them to it; anywhere else it never had them.
-        let damaged: HashSet<_> = shards.damage().iter().map(|damage| damage.file.as_path()).collect();
-        let mut touched: Vec<bool> = shards.files().map(|(path, _)| damaged.contains(path)).collect();
-        for (file, _) in &captions.bad {
-            touched[*file] = true;
-        }
-        let mut bad: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();
-        bad.extend(captions.bad.into_iter().map(|(_, message)| message));
-        let mut groups = Vec::with_capacity(captions.groups.len());
-        for group in captions.groups {
-            let first = shards.sample(group.samples[0] as usize);
-            let has = group.samples.len();
-            if has >= m {
-                groups.push(group);
-            } else if group.samples.iter().any(|&sample| touched[shards.sample(sample as usize).file()]) {
-                bad.push(format!("{}: only {has} of its caption's images are left, {m} are needed", first.name()));
-            } else {
-                bail!(
-                    Data,
-                    "{}: its caption has {has} image(s), --images-per-caption {m} needs {m}; use {has} or fewer, or generate more images",
-                    first.name()
-                );
-            }
-        }
-        let n = config.captions_per_batch;
-        if groups.len() < n && bad.len() <= config.max_bad {
-            bail!(
-                Data,
-                "the shards hold {} usable caption(s), a batch takes {n}; use a smaller --batch or more data",
-                groups.len()
-            );
-        }
-        let source =
-            Self { shards, groups, images, n, m, shuffle: config.shuffle, seed: config.seed, order: Mutex::new(None) };
-        Ok((source, bad))
+        let Usable { groups, bad, notes } = usable(&shards, config)?;
+        let source = Self {
+            shards,
+            groups,
+            images,
+            n: config.captions_per_batch,
+            m: config.images_per_caption,
+            shuffle: config.shuffle,
+            seed: config.seed,
+            order: Mutex::new(None),
+        };
+        Ok((source, bad, notes))
     }
 
     pub fn captions(&self) -> usize {
@@ -85,16 +61,21 @@ impl Source {
     }
 
     pub fn images(&self) -> usize {
-        self.groups.iter().map(|group| group.samples.len()).sum()
+        self.groups.iter().map(|group| group.pictures.len()).sum()
+    }
+
+    /// Memory that the index of the shards takes, bytes.
+    pub fn index_bytes(&self) -> u64 {
+        self.shards.bytes() + self.groups.bytes()
     }
 
     /// Bytes of all decoded images, by the sizes of a few spread over the shards; no more than the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
         const LOOKED_AT: usize = 64;
-        let looked = self.groups.iter().step_by(self.groups.len().div_ceil(LOOKED_AT).max(1));
+        let looked = (0..self.groups.len()).step_by(self.groups.len().div_ceil(LOOKED_AT).max(1));
         let sizes = looked.filter_map(|group| {
-            let sample = self.shards.sample(group.samples[0] as usize);
-            let (width, height) = dimensions(sample.image()?.1, sample.key()).ok()?;
+            let picture = self.shards.picture(self.groups.get(group).pictures[0]).ok()?;
+            let (width, height) = dimensions(&picture.read().ok()?, picture.sample().key()).ok()?;
             Some(3 * (width * height) as u64)
         });
         let (count, sum) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
@@ -119,45 +100,82 @@ impl Source {
         }
     }
 
-    /// The images of every place of a batch, decoded.
-    pub fn find(&self, epoch: u64, step: u64) -> Result<Vec<Found>> {
+    /// The pictures of every place of a batch, decoded, and those on the way that did not decode.
+    ///
+    /// A place whose caption has fewer than m readable pictures gets a stand-in that the batch does not hold: one of the captions that
+    /// are left over at the end of the epoch's order, as long as there are some, else one of another step.
+    pub fn find(&self, epoch: u64, step: u64) -> Result<(Vec<Found>, Bad)> {
         let order = self.order(epoch);
         let first = step as usize * self.n;
-        (first..first + self.n).into_par_iter().map(|place| self.fill(epoch, &order, place)).collect()
+        let own = &order[first..first + self.n];
+        let drawn: Vec<(Option<Found>, Bad)> =
+            own.par_iter().map(|&caption| self.take(epoch, caption)).collect::<Result<_>>()?;
+        let mut bad = Bad::new();
+        let mut places = Vec::with_capacity(self.n);
+        for (found, mut unreadable) in drawn {
+            places.push(found);
+            bad.append(&mut unreadable);
+        }
+        let mut others = self.stand_ins(&order, step as usize);
+        let mut filled = Vec::with_capacity(self.n);
+        for mut place in places {
+            while place.is_none() {
+                let Some(caption) = others.next() else { return Err(self.nothing_left(&bad)) };
+                let (found, mut unreadable) = self.take(epoch, caption)?;
+                bad.append(&mut unreadable);
+                place = found;
+            }
+            filled.extend(place);
+        }
+        let mut seen = HashSet::new();
+        bad.retain(|(picture, _)| seen.insert(*picture));
+        Ok((filled, bad))
     }
 
-    /// The caption at `place` of the order, or, as long as too few of its images decode, the one n places further.
-    fn fill(&self, epoch: u64, order: &[u32], place: usize) -> Result<Found> {
-        let mut bad = Vec::new();
-        for turn in 0..order.len() {
-            let caption = order[(place + turn * self.n) % order.len()];
-            let group = &self.groups[caption as usize];
-            let mut images = Vec::with_capacity(self.m);
-            for sample in self.draw(epoch, caption, group) {
-                match &*self.images.get(self.shards.sample(sample as usize)) {
-                    Ok(image) => images.push((sample, Arc::clone(image))),
-                    Err(message) => bad.push((sample, message.clone())),
-                }
-                if images.len() == self.m {
-                    return Ok(Found { label: group.label, images, bad });
-                }
-            }
-        }
-        let messages: Vec<String> = bad.into_iter().map(|(_, message)| message).take(3).collect();
-        Err(Error::Data(format!(
+    /// Captions outside step `step` in the order in which they stand in: those that no step of the epoch takes, begun at another one in
+    /// every step so that two steps rarely take the same, then those of the steps that follow, in a circle.
+    fn stand_ins<'a>(&self, order: &'a [u32], step: usize) -> impl Iterator<Item = u32> + use<'a> {
+        let taken = order.len() / self.n * self.n;
+        let (whole, left) = order.split_at(taken);
+        let begin = step.checked_rem(left.len()).unwrap_or(0);
+        let rest = left[begin..].iter().chain(&left[..begin]);
+        let (before, after) = (&whole[..step * self.n], &whole[(step + 1) * self.n..]);
+        rest.chain(after).chain(before).copied()
+    }
+
+    fn nothing_left(&self, bad: &Bad) -> Error {
+        let messages: Vec<&str> = bad.iter().map(|(_, message)| message.as_str()).take(3).collect();
+        Error::Data(format!(
             "no caption with {} readable images is left for this batch:\n{}",
             self.m,
             messages.join("\n")
-        )))
+        ))
     }
 
-    /// All samples of a caption in the order they are tried; the first m that decode are taken.
-    fn draw(&self, epoch: u64, caption: u32, group: &CaptionGroup) -> Vec<u32> {
-        if !self.shuffle {
-            return group.samples.clone();
+    /// m pictures of a caption, or `None` if too few of them decode.
+    fn take(&self, epoch: u64, caption: u32) -> Result<(Option<Found>, Bad)> {
+        let group = self.groups.get(caption as usize);
+        let mut bad = Bad::new();
+        let mut images = Vec::with_capacity(self.m);
+        for picture in self.draw(epoch, caption, group) {
+            match &*self.images.get(self.shards.picture(picture)?)? {
+                Ok(image) => images.push((picture, Arc::clone(image))),
+                Err(message) => bad.push((picture, message.clone())),
+            }
+            if images.len() == self.m {
+                return Ok((Some(Found { label: group.label, images }), bad));
+            }
         }
-        let count = group.samples.len();
+        Ok((None, bad))
+    }
+
+    /// All pictures of a caption in the order they are tried; the first m that decode are taken.
+    fn draw(&self, epoch: u64, caption: u32, group: CaptionGroup<'_>) -> Vec<u32> {
+        if !self.shuffle {
+            return group.pictures.to_vec();
+        }
+        let count = group.pictures.len();
         let mut stream = Stream::new(self.seed, Domain::ImageChoice, [epoch as u32, caption, 0]);
-        stream.choose(count, count).into_iter().map(|i| group.samples[i]).collect()
+        stream.choose(count, count).into_iter().map(|i| group.pictures[i]).collect()
     }
 }

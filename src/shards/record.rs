@@ -1,0 +1,126 @@
+//! What a sample says of its picture: the caption of its `txt` or `json`, and what `generate` remarks.
+
+use serde_json::{Map, Value};
+
+use super::SampleRef;
+use crate::config::json;
+use crate::error::Result;
+
+/// The texts of a sample. Nothing in its json but a missing caption can make the sample useless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The `txt` member, else `caption` of the `json` member; not blank. Or why there is none, without the sample's name.
+    pub caption: Result<String, String>,
+    /// `caption_id` of the `json` member, when it is a whole number.
+    pub caption_id: Option<u64>,
+    /// `flags` of the `json` member: what the generator remarked about this image.
+    pub flags: Vec<String>,
+    /// What is odd and cost nothing.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something odd in a sample that is used all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remark {
+    UnreadableJson,
+    OddCaptionId,
+    CaptionsDiffer,
+    MorePictures,
+}
+
+impl Remark {
+    /// What is said of `count` samples, of which `example` is the first.
+    pub(super) fn describe(self, count: usize, example: &str) -> String {
+        let (samples, their) = if count == 1 { ("sample has", "its") } else { ("samples have", "their") };
+        match self {
+            Self::UnreadableJson => format!(
+                "{count} {samples} a .json that is not an object, e.g. {example}; {their} caption is that of .txt"
+            ),
+            Self::OddCaptionId => format!(
+                "{count} {samples} a caption_id that is no whole number, e.g. {example}; {their} text alone decides the group"
+            ),
+            Self::CaptionsDiffer => {
+                format!("{count} {samples} another caption in .json than in .txt, e.g. {example}; .txt is taken")
+            }
+            Self::MorePictures => format!(
+                "{count} {samples} pictures with names (such as .depth.png) beside {their} own, e.g. {example}; these are not used"
+            ),
+        }
+    }
+}
+
+impl SampleRef<'_> {
+    /// Reads the texts of the sample.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn record(&self) -> Result<Record> {
+        let text = self.read("txt")?.map(|bytes| {
+            let text = String::from_utf8(bytes).map_err(|e| format!(".txt: caption is not UTF-8 ({})", e.utf8_error()));
+            text.map(|text| text.trim_end_matches(['\r', '\n']).to_string())
+        });
+        let fields = self.read("json")?.map(|bytes| {
+            let value = json::parse::<Value>(&bytes).map_err(|e| e.to_string());
+            value.and_then(|value| match value {
+                Value::Object(fields) => Ok(fields),
+                other => Err(format!("it is {}", kind(&other))),
+            })
+        });
+        Ok(Record::of(text, fields))
+    }
+}
+
+impl Record {
+    fn of(text: Option<Result<String, String>>, fields: Option<Result<Map<String, Value>, String>>) -> Self {
+        let mut remarks = Vec::new();
+        let blank = matches!(&text, Some(Ok(text)) if text.trim().is_empty());
+        let (fields, broken) = match fields {
+            Some(Ok(fields)) => (fields, None),
+            Some(Err(why)) => (Map::new(), Some(why)),
+            None => (Map::new(), None),
+        };
+        let in_json = fields.get("caption").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+        let caption = match text {
+            Some(Err(why)) => Err(why),
+            Some(Ok(text)) if !blank => {
+                if broken.is_some() {
+                    remarks.push(Remark::UnreadableJson);
+                }
+                if in_json.is_some_and(|other| other.trim() != text.trim()) {
+                    remarks.push(Remark::CaptionsDiffer);
+                }
+                Ok(text)
+            }
+            _ => match (in_json, &broken, fields.get("caption")) {
+                (Some(text), ..) => Ok(text.to_string()),
+                (None, Some(why), _) => {
+                    Err(format!(".json: expected an object with `caption` and `caption_id` ({why})"))
+                }
+                (None, None, Some(Value::String(_))) => Err("its caption in .json is blank".into()),
+                (None, None, Some(other)) => Err(format!("its caption in .json is {}, not a text", kind(other))),
+                (None, None, None) if blank => Err("its .txt is blank, which is no caption".into()),
+                (None, None, None) => Err("no caption (.txt, or \"caption\" in .json)".into()),
+            },
+        };
+        let id = fields.get("caption_id");
+        let caption_id = id.and_then(Value::as_u64);
+        if caption_id.is_none() && id.is_some_and(|id| !id.is_null()) {
+            remarks.push(Remark::OddCaptionId);
+        }
+        let flags = fields.get("flags").and_then(Value::as_array).into_iter().flatten();
+        let flags = flags.filter_map(|flag| flag.as_str().map(str::to_owned)).collect();
+        Self { caption, caption_id, flags, remarks }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) if json::number(value).is_some() => "NaN or infinite",
+        Value::Object(_) => "an object",
+    }
+}

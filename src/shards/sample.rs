@@ -1,0 +1,164 @@
+//! One sample of the index, and reading what it holds.
+
+use super::Shards;
+use super::pictures::{looks_like_picture, pictures};
+use super::scan::{Ends, Member};
+use crate::bail;
+use crate::error::{Error, Result};
+
+/// One sample of [`Shards`].
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRef<'a> {
+    pub(super) shards: &'a Shards,
+    pub(super) file: usize,
+    pub(super) local: usize,
+}
+
+/// One picture of a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureRef<'a> {
+    sample: SampleRef<'a>,
+    number: u32,
+    member: Member,
+    /// Whether it is the only one of its sample.
+    alone: bool,
+}
+
+impl<'a> SampleRef<'a> {
+    fn ends(&self) -> (Ends, Ends) {
+        let samples = &self.shards.files[self.file].samples;
+        let before = self.local.checked_sub(1).map_or_else(Ends::default, |before| samples[before]);
+        (before, samples[self.local])
+    }
+
+    pub fn key(&self) -> &'a str {
+        let (before, ends) = self.ends();
+        &self.shards.files[self.file].keys[before.key as usize..ends.key as usize]
+    }
+
+    /// Position in [`Shards`].
+    pub fn index(&self) -> usize {
+        self.shards.firsts[self.file].0 as usize + self.local
+    }
+
+    /// Position of its file in [`Shards::files`].
+    pub fn file(&self) -> usize {
+        self.file
+    }
+
+    /// `shard.tar: key`, for messages.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.shards.files[self.file].path.display(), self.key())
+    }
+
+    fn places(&self) -> &'a [Member] {
+        let (before, ends) = self.ends();
+        &self.shards.files[self.file].members[before.members as usize..ends.members as usize]
+    }
+
+    /// (extension in small letters, length in bytes) of every member.
+    pub fn members(&self) -> impl Iterator<Item = (&'a str, u64)> + use<'a> {
+        let extensions = &self.shards.extensions;
+        self.places().iter().map(move |member| (extensions[usize::from(member.extension)].as_str(), member.length()))
+    }
+
+    /// The bytes of the member with this extension.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn read(&self, extension: &str) -> Result<Option<Vec<u8>>> {
+        let place = self.members().position(|(name, _)| name == extension);
+        place.map(|place| self.read_member(self.places()[place], u64::MAX)).transpose()
+    }
+
+    fn read_member(&self, member: Member, most: u64) -> Result<Vec<u8>> {
+        let file = &self.shards.files[self.file];
+        let length = member.length().min(most);
+        self.shards.open.read(self.file as u32, &file.path, file.stamp, member.start(), length)
+    }
+
+    /// Number of its first picture among those of all shards. Where every sample has one picture, that is [`SampleRef::index`].
+    pub(super) fn first_picture(&self) -> u32 {
+        self.shards.firsts[self.file].1 + self.ends().0.pictures
+    }
+
+    /// The pictures of its caption, at least one, by the rule of all that read shards: the plain `jpg`, `jpeg` or `png`, or those with
+    /// numbers (`0.jpg`, `1.jpg`, …) in their order, or a single one with another name.
+    ///
+    /// # Errors
+    /// `Data` naming the sample if it has none, or if it is not clear which is meant.
+    pub fn pictures(&self) -> Result<Vec<PictureRef<'a>>> {
+        let found = pictures(self.members().map(|(extension, _)| extension));
+        let found = match found {
+            Ok(found) if found.named && self.shards.files[self.file].plain => Err(format!(
+                "its only picture is .{}, while other samples of the file have a plain .jpg or .png",
+                self.shards.extensions[usize::from(self.places()[found.places[0]].extension)]
+            )),
+            found => found,
+        };
+        let places = found.map_err(|what| Error::Data(format!("{}: {what}", self.name())))?.places;
+        let (first, alone) = (self.first_picture(), places.len() == 1);
+        let picture = |(number, place): (usize, usize)| PictureRef {
+            sample: *self,
+            number: first + number as u32,
+            member: self.places()[place],
+            alone,
+        };
+        Ok(places.into_iter().enumerate().map(picture).collect())
+    }
+
+    /// Whether it has members that look like pictures beside `pictures`.
+    pub(super) fn more_pictures(&self, pictures: &[PictureRef<'_>]) -> bool {
+        self.members().filter(|(extension, _)| looks_like_picture(extension)).count() > pictures.len()
+    }
+
+    /// Its picture.
+    ///
+    /// # Errors
+    /// As [`SampleRef::pictures`]; also if it has several.
+    pub fn picture(&self) -> Result<PictureRef<'a>> {
+        let pictures = self.pictures()?;
+        match pictures[..] {
+            [picture] => Ok(picture),
+            _ => bail!(Data, "{}: has {} pictures, expected one", self.name(), pictures.len()),
+        }
+    }
+}
+
+impl<'a> PictureRef<'a> {
+    /// Its number among the pictures of all shards, for [`Shards::picture`].
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub fn sample(&self) -> SampleRef<'a> {
+        self.sample
+    }
+
+    /// Extension of its member, in small letters.
+    pub fn extension(&self) -> &'a str {
+        &self.sample.shards.extensions[usize::from(self.member.extension)]
+    }
+
+    /// `shard.tar: key`, with the extension where the sample has several pictures.
+    pub fn name(&self) -> String {
+        let sample = self.sample.name();
+        if self.alone { sample } else { format!("{sample}.{}", self.extension()) }
+    }
+
+    /// Its file, encoded.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        self.sample.read_member(self.member, u64::MAX)
+    }
+
+    /// Its first bytes, at most `most`.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn read_head(&self, most: u64) -> Result<Vec<u8>> {
+        self.sample.read_member(self.member, most)
+    }
+}

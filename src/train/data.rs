@@ -1,0 +1,190 @@
+//! The data a run belongs to: what the shards hold, wherever they lie.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::shards::Shards;
+use crate::store;
+
+/// File name inside the folder of a run.
+pub const DATA: &str = "data.json";
+
+/// Shards of one kind of difference that are named; more are counted.
+const NAMED: usize = 3;
+
+/// One shard as `data.json` records it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// Its name without the folder.
+    name: String,
+    samples: usize,
+    sha256: String,
+}
+
+/// What the shards of a run hold, in order. Empty shards are not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    shards: Vec<Entry>,
+}
+
+impl DataRecord {
+    /// Describes opened shards by the hashes of their index ([`crate::shards::ShardFile::sha256`]).
+    pub fn of(shards: &Shards) -> Self {
+        let entry = |file: crate::shards::ShardFile<'_>| Entry {
+            name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            samples: file.samples,
+            sha256: hex(file.sha256),
+        };
+        Self { shards: shards.files().filter(|file| file.samples > 0).map(entry).collect() }
+    }
+
+    /// One hash over the hashes of all shards: it stands in checkpoints.
+    pub fn sha256(&self) -> String {
+        let mut all = Sha256::new();
+        self.shards.iter().for_each(|shard| all.update(shard.sha256.as_bytes()));
+        hex(&all.finalize())
+    }
+
+    /// Records the data in the folder of a run.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn record(&self, folder: &Path) -> Result<()> {
+        store::write_atomic(folder.join(DATA), self.text()?.as_bytes())
+    }
+
+    /// Refuses other data than the run in `folder` began with. Returns whether the folder knows its data.
+    ///
+    /// # Errors
+    /// Usage error with the shards that were added, removed or changed; data error for a record that cannot be read.
+    pub fn check(&self, folder: &Path) -> Result<bool> {
+        let path = folder.join(DATA);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        let was: Self = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::Data(format!(
+                "{}: not the record of shards that train writes ({e}); remove it to go on unchecked",
+                path.display()
+            ))
+        })?;
+        let differences = self.differences(&was);
+        if !differences.is_empty() {
+            bail!(
+                Usage,
+                "{} was started on other data than --data holds now:\n{}\nuse the old data to resume, or another --output",
+                folder.display(),
+                differences.join("\n")
+            );
+        }
+        Ok(true)
+    }
+
+    /// A line per shard.
+    fn text(&self) -> Result<String> {
+        let lines: Vec<String> = self
+            .shards
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::Failed(format!("{DATA}: {e}")))?;
+        Ok(format!("{{\"shards\": [\n{}\n]}}\n", lines.join(",\n")))
+    }
+
+    /// What is other than in `was`; the names of shards are none of it.
+    fn differences(&self, was: &Self) -> Vec<String> {
+        let hashes = |record: &Self| -> Vec<String> { record.shards.iter().map(|s| s.sha256.clone()).collect() };
+        let (old, new) = (hashes(was), hashes(self));
+        if old == new {
+            return Vec::new();
+        }
+        let gone = without(&was.shards, &new);
+        let come = without(&self.shards, &old);
+        if gone.is_empty() && come.is_empty() {
+            return vec!["  the same shards in another order".into()];
+        }
+        let in_both = |shard: &&Entry, others: &[&Entry]| others.iter().any(|other| other.name == shard.name);
+        let (changed, added): (Vec<&Entry>, Vec<&Entry>) = come.iter().partition(|shard| in_both(shard, &gone));
+        let removed: Vec<&Entry> = gone.iter().filter(|shard| !in_both(shard, &come)).copied().collect();
+        let mut lines = Vec::new();
+        for (what, shards) in [("added", added), ("removed", removed), ("changed", changed)] {
+            if !shards.is_empty() {
+                let few: Vec<String> =
+                    shards.iter().take(NAMED).map(|s| format!("{} ({} samples)", s.name, s.samples)).collect();
+                let dots = if shards.len() > NAMED { ", …" } else { "" };
+                lines.push(format!("  {} shard(s) {what}: {}{dots}", shards.len(), few.join(", ")));
+            }
+        }
+        let samples = |record: &Self| record.shards.iter().map(|shard| shard.samples).sum::<usize>();
+        lines.push(format!(
+            "  was {} samples in {} shard(s), now {} in {}",
+            samples(was),
+            was.shards.len(),
+            samples(self),
+            self.shards.len()
+        ));
+        lines
+    }
+}
+
+/// The shards whose hashes are not among `hashes`; equal ones as often as they are more here.
+fn without<'a>(shards: &'a [Entry], hashes: &[String]) -> Vec<&'a Entry> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    hashes.iter().for_each(|hash| *counts.entry(hash).or_default() += 1);
+    shards
+        .iter()
+        .filter(|shard| match counts.get_mut(shard.sha256.as_str()) {
+            Some(count @ 1..) => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        })
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(shards: &[(&str, usize, &str)]) -> DataRecord {
+        let entry = |&(name, samples, sha256): &(&str, usize, &str)| Entry {
+            name: name.into(),
+            samples,
+            sha256: sha256.into(),
+        };
+        DataRecord { shards: shards.iter().map(entry).collect() }
+    }
+
+    #[test]
+    fn names_are_no_difference_and_contents_and_order_are() {
+        let was = record(&[("0.tar", 4, "aa"), ("1.tar", 6, "bb")]);
+        assert!(record(&[("x.tar", 4, "aa"), ("y.tar", 6, "bb")]).differences(&was).is_empty());
+        let other = record(&[("1.tar", 6, "bb"), ("0.tar", 4, "aa")]);
+        assert_eq!(other.differences(&was), ["  the same shards in another order"]);
+        assert_ne!(other.sha256(), was.sha256());
+        let grown = record(&[("0.tar", 5, "cc"), ("2.tar", 1, "dd"), ("3.tar", 1, "ee")]);
+        assert_eq!(
+            grown.differences(&was),
+            [
+                "  2 shard(s) added: 2.tar (1 samples), 3.tar (1 samples)",
+                "  1 shard(s) removed: 1.tar (6 samples)",
+                "  1 shard(s) changed: 0.tar (5 samples)",
+                "  was 10 samples in 2 shard(s), now 7 in 3",
+            ]
+        );
+    }
+}

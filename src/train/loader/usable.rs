@@ -1,0 +1,101 @@
+//! Which captions of the shards can be drawn, and what is said of the others.
+
+use std::collections::BTreeMap;
+
+use super::LoaderConfig;
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::shards::{CaptionGroups, Shards};
+
+/// Captions to draw from.
+pub(super) struct Usable {
+    /// Each with enough pictures.
+    pub groups: CaptionGroups,
+    /// What is damaged or lacks something, a message each.
+    pub bad: Vec<String>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+}
+
+/// Groups the pictures of `shards` and leaves out captions with too few.
+///
+/// # Errors
+/// `Data` if more is bad than the configuration allows, or fewer captions are left than a batch takes: with the reason that weighs most.
+pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
+    let (n, least) = (config.captions_per_batch, config.least_images());
+    let mut groups = CaptionGroups::new(shards)?;
+    let mut bad: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();
+    bad.extend(std::mem::take(&mut groups.bad).into_iter().map(|(_, message)| message));
+
+    let all = groups.len();
+    let mut short = Short::default();
+    groups.retain(|group| {
+        let has = group.pictures.len();
+        *short.counts.entry(has).or_default() += 1;
+        if has >= least {
+            return true;
+        }
+        short.left_out += 1;
+        if short.example.is_none() {
+            short.example = shards.picture(group.pictures[0]).ok().map(|picture| (picture.sample().name(), has));
+        }
+        false
+    });
+    if bad.len() > config.max_bad {
+        return Err(too_many(&bad, config.max_bad));
+    }
+    let mut notes: Vec<String> = shards.notes().iter().chain(&groups.notes).cloned().collect();
+    if short.left_out > 0 {
+        notes.push(format!("{} and are left out ({})", short.describe(all, least), short.advice(least, n)));
+    }
+    if groups.len() < n {
+        let why = match (bad.first(), short.left_out) {
+            (Some(first), 0) => format!(": {} sample(s) or places are bad, e.g. {first}", bad.len()),
+            (_, 1..) => format!(": {}; {}", short.describe(all, least), short.advice(least, n)),
+            (None, 0) => "; use a smaller --batch or more data".into(),
+        };
+        bail!(Data, "the shards hold {} usable caption(s), a batch takes {n}{why}", groups.len());
+    }
+    Ok(Usable { groups, bad, notes })
+}
+
+/// More bad samples than allowed: how many, and the first of them.
+fn too_many(bad: &[String], allowed: usize) -> Error {
+    const NAMED: usize = 3;
+    let mut text = bad[..bad.len().min(NAMED)].join("\n");
+    if bad.len() > NAMED {
+        text += &format!("\n… and {} more", bad.len() - NAMED);
+    }
+    Error::Data(format!("{text}\n{}", super::over_limit(bad.len(), allowed)))
+}
+
+/// Captions with fewer pictures than are drawn of each.
+#[derive(Default)]
+struct Short {
+    /// Captions by their number of pictures.
+    counts: BTreeMap<usize, usize>,
+    left_out: usize,
+    /// A sample of one, and how many its caption has.
+    example: Option<(String, usize)>,
+}
+
+impl Short {
+    fn describe(&self, all: usize, least: usize) -> String {
+        let example = self.example.as_ref().map(|(name, has)| format!(" (e.g. that of {name} has {has})"));
+        let example = example.unwrap_or_default();
+        format!("{} of {all} captions have fewer than {least} images{example}", self.left_out)
+    }
+
+    /// The largest m that most captions have enough pictures for, or what to do when there is none.
+    fn advice(&self, least: usize, n: usize) -> String {
+        let with = |m: usize| -> usize { self.counts.range(m..).map(|(_, count)| count).sum() };
+        let all = with(0);
+        match (2..least).rev().find(|&m| 2 * with(m) > all && with(m) >= n) {
+            Some(m) => format!("{} have {m} or more: --images-per-caption {m}", with(m)),
+            None if 2 * with(2) > all && least > 2 => "use a smaller --batch or more data".into(),
+            None if 2 * with(least) > all => format!("{} have {least} or more", with(least)),
+            None => "most have one: --method simclr makes two views of each image, or generate more images per caption"
+                .into(),
+        }
+    }
+}
