@@ -117,6 +117,9 @@ pub fn run(config: &Config) -> Result<Summary> {
     let began =
         if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
     let began = began.transpose().map_err(|error| or_begin_anew(error, output))?;
+    if began.is_some() {
+        loader.restore_bad(&checkpoint::bad_pictures(&path, &data)?)?;
+    }
     store::claim_folder(output, CONFIG, recipe, flags::FLAGS).map_err(|error| or_begin_anew(error, output))?;
     if !known {
         data.record(output)?;
@@ -130,7 +133,6 @@ pub fn run(config: &Config) -> Result<Summary> {
         return Ok(summary);
     }
     if began.is_some() {
-        loader.restore_bad(&checkpoint::bad_pictures(&path, &data)?)?;
         engine.resume(&path, recipe)?;
     }
     describe(recipe, &loader, &summary, engine.step_count());
