@@ -51,7 +51,8 @@ impl Scratch {
             [done.stdout.as_slice(), &done.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
         assert!(done.status.success(), "{said}");
         let shards = Shards::open(&[self.path(output).join("00000.tar")]).unwrap();
-        let pair = |sample: stablerep::shards::SampleRef| (sample.key().to_owned(), sample.caption().unwrap().unwrap());
+        let pair =
+            |sample: stablerep::shards::SampleRef| (sample.key().to_owned(), sample.record().unwrap().caption.unwrap());
         (shards.iter().map(pair).collect(), said)
     }
 }
@@ -97,13 +98,13 @@ fn a_key_column_names_the_samples() {
     assert_eq!(pairs(&numbered), [("00000000_000", "a bag"), ("00000001_000", "a coat")]);
     let open = |name: &str| Shards::open(&[scratch.path(name).join("00000.tar")]).unwrap();
     for (a, b) in open("named").iter().zip(open("numbered").iter()) {
-        assert_eq!(a.image(), b.image());
-        let json: Value = serde_json::from_slice(a.member("json").unwrap()).unwrap();
+        assert_eq!(a.read("png").unwrap().unwrap(), b.read("png").unwrap().unwrap());
+        let json: Value = serde_json::from_slice(&a.read("json").unwrap().unwrap()).unwrap();
         assert_eq!(
             (json["caption_id"].as_u64(), json["caption_key"].as_str()),
             (Some(a.index() as u64), a.key().strip_suffix("_000"))
         );
-        let json: Value = serde_json::from_slice(b.member("json").unwrap()).unwrap();
+        let json: Value = serde_json::from_slice(&b.read("json").unwrap().unwrap()).unwrap();
         assert!(json.get("caption_key").is_none());
     }
     let words = [
