@@ -14,9 +14,16 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
 /// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). The image of (seed,
-/// caption number, image index) has the same bits whatever --batch, --threads and --world-size are; a caption's number is its line or data
-/// row from 0, blank ones counted, so lines added at the end change no other image. Interrupted? Run the same command again:
-/// whole shards are kept. A folder that was started with other settings is refused, with the difference.
+/// caption number, image index) has the same bits whatever --batch, --threads and --world-size are. A caption's number is its line or
+/// data row in the file, from 0, blank ones counted: captions added at the end change no picture, one added in
+/// between changes those after it.
+///
+/// Interrupted? Run the same command again: whole shards are kept; what was lost of the folder, or cut short, is drawn again to the same
+/// bytes. A folder that was started with other settings is refused, with the difference. A finished folder grows by captions added at the
+/// end of the file; more images of the same captions go into a second folder with another --seed, and `train --data` takes both.
+///
+/// Several processes share the work: ranks from torchrun, MPI, a Slurm step (srun) or a Slurm job array, or --rank and --world-size.
+/// Each draws the shards of its rank into the same folder, and which rank it is, is said. Another process with the same rank is refused.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example, the paper's settings:\n  \
     stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --caption-column 1 \\\n    \
@@ -86,6 +93,9 @@ pub struct Args {
     /// Keep the final latents in latents/00000.safetensors …
     #[arg(long)]
     save_latents: bool,
+    /// Take a shard that is not there as done if its counts (00000_stats.json) are: it was moved to where shards are kept
+    #[arg(long)]
+    done_by_stats: bool,
     #[command(flatten)]
     caption_flags: CaptionArgs,
     /// csv, tsv: name samples by this column (name or number) instead of the caption's number
@@ -94,10 +104,10 @@ pub struct Args {
     /// Draw only the first N captions
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// This process among --world-size [default: from torchrun, SLURM or MPI, else 0]
+    /// This process among --world-size, from 0 [default: from torchrun, MPI, a Slurm step or job array, else 0 of 1]
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
-    /// Processes that share the work; each writes its own shards to the same folder
+    /// Processes that share the work; each writes its own shards to the same folder (1: this one does all)
     #[arg(long, value_name = "N")]
     world_size: Option<usize>,
     /// Where to compute: cpu, cuda (the first GPU, or that of LOCAL_RANK or SLURM_LOCALID) or cuda:N
@@ -136,6 +146,7 @@ pub fn run(args: Args) -> Result<()> {
         images_per_shard: args.images_per_shard,
         initial_noise: args.initial_noise,
         save_latents: args.save_latents,
+        done_by_stats: args.done_by_stats,
         output: args.output,
         ranks: Ranks::from_env_or(args.rank, args.world_size)?,
     };

@@ -8,8 +8,10 @@ use crate::answer;
 use crate::bail;
 use crate::config::{Layers, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::device::Device;
+use crate::dist::Ranks;
 use crate::error::Result;
 use crate::models::vit::VitConfig;
+use crate::say;
 use crate::train::method::Method;
 use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery, Summary};
 
@@ -175,6 +177,11 @@ const EXCLUSIVE: &[[&str; 2]] = &[["epochs", "steps"], ["warmup-epochs", "warmup
 /// # Errors
 /// Every exit code of the program can come out of it.
 pub fn run(args: Args) -> Result<()> {
+    if let Ok(ranks) = Ranks::from_env_or(None, None)
+        && ranks.world_size > 1
+    {
+        say!("training uses one device: {ranks}, is ignored");
+    }
     let config = config(args)?;
     let Summary { steps, checkpoint, loss, .. } = train::run(&config)?;
     if let Some(loss) = loss {

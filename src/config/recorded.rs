@@ -29,10 +29,10 @@ where
 {
     let mut found = found.clone();
     whole_numbers(&mut found);
-    let mut wanted = serde_json::to_value(wanted)?;
+    let mut wanted = as_written(wanted)?;
     whole_numbers(&mut wanted);
     if let Ok(read) = serde_json::from_value::<T>(found.clone()) {
-        let mut complete = serde_json::to_value(read)?;
+        let mut complete = as_written(&read)?;
         whole_numbers(&mut complete);
         add_unknown(&mut complete, found);
         found = complete;
@@ -40,6 +40,11 @@ where
     let mut lines = Vec::new();
     compare("", &found, &wanted, names, &mut lines);
     Ok(lines)
+}
+
+/// By way of text, which has the shortest number that reads back: 2.1, where the nearest f32 is 2.0999999046325684.
+fn as_written(settings: &impl Serialize) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(&serde_json::to_string(settings)?)
 }
 
 /// Writes floats that are whole as integers, which every type of number is read from.

@@ -49,6 +49,11 @@ impl Plan {
         self.rows.push(Row { group, name: name.into(), bytes, held: true });
     }
 
+    /// Adds what `other` holds.
+    pub fn append(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+    }
+
     /// Sum of all rows, bytes; the largest number where it is larger.
     pub fn total_bytes(&self) -> u64 {
         self.sum(|_| true)

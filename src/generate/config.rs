@@ -1,4 +1,4 @@
-//! What a generation run is: everything asked for, and the part of it that decides the bits of its output.
+//! What a generation run is: everything asked for.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use super::pipeline::Precision;
 use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions;
-use crate::config::FlagNames;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
+use crate::store;
 
 /// How stored images are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct Config {
     /// Initial latents instead of drawn ones.
     pub initial_noise: Option<PathBuf>,
     pub save_latents: bool,
+    /// Take a shard that was moved away as done if its counts are there.
+    pub done_by_stats: bool,
     pub output: PathBuf,
     pub ranks: Ranks,
 }
@@ -91,7 +93,7 @@ impl Config {
                 bail!(Usage, "{flag}: {w} twice");
             }
         }
-        Ok(())
+        sets.iter().try_for_each(|(_, folder)| store::check_folder(folder))
     }
 
     /// The shard sets of the run: guidance scale and folder of each.
@@ -137,40 +139,3 @@ pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
     }
     Ok(())
 }
-
-/// What decides the bits of the output; recorded in the output folder, compared when a run resumes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Identity {
-    pub model_sha256: String,
-    /// f32 for folders of versions that knew nothing else.
-    #[serde(default)]
-    pub precision: Precision,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fp8_sha256: Option<String>,
-    pub captions_sha256: String,
-    pub captions: usize,
-    pub images_per_caption: usize,
-    pub captions_per_shard: usize,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
-    pub negative_prompt: String,
-    pub seed: u64,
-    pub width: usize,
-    pub height: usize,
-    pub store_size: Option<usize>,
-    pub format: ImageFormat,
-    pub quality: u8,
-    pub initial_noise_sha256: Option<String>,
-    pub save_latents: bool,
-}
-
-/// Flags of what [`Identity`] records under other names.
-pub const FLAGS: &FlagNames = &[
-    ("model_sha256", "--model (hash of its weights)"),
-    ("captions_sha256", "--captions (hash of the captions)"),
-    ("captions", "--captions (how many)"),
-    ("captions_per_shard", "--images-per-shard (captions per shard)"),
-    ("fp8_sha256", "--fp8 (hash of the file)"),
-    ("initial_noise_sha256", "--initial-noise (hash of the file)"),
-];

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::NOTHING_YET;
 use super::lane::{Job, Lane, lanes};
 use super::pipeline::{Decoded, Drawn, Painter, Parts, Text};
 use super::request::Request;
@@ -42,11 +43,22 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    /// Reads the weights and takes the memory for batches of up to `batch` from `plan`.
+    /// Reads the weights and takes the memory for batches of up to `batch`, and records both in `plan`.
+    ///
+    /// # Errors
+    /// Device error if they do not fit into what memory is available; data error for weights that cannot be read.
     pub(super) fn new(parts: &Parts<'_>, batch: usize, plan: &mut Plan) -> Result<Self> {
+        let mut weights = Plan::dry();
+        for (name, file) in [("text encoder", &parts.text.1), ("unet", &parts.unet.1)] {
+            weights.record("weights", name, 4 * file.values());
+        }
+        weights.check("the model is too large for this machine")?;
         let text = ClipText::load(parts.text.0.clone(), &parts.text.1)?;
+        store::check_interrupt(NOTHING_YET)?;
         let unet = UNet::load(parts.unet.0.clone(), &parts.unet.1)?;
+        store::check_interrupt(NOTHING_YET)?;
         let decoder = Decoder::load(parts.decoder.0.clone(), &parts.decoder.1)?;
+        store::check_interrupt(NOTHING_YET)?;
         let sampler = parts.sampler.clone();
         for (name, values) in [("text encoder", text.values()), ("unet", unet.values()), ("decoder", decoder.values())]
         {
@@ -54,8 +66,12 @@ impl Cpu {
         }
         let branches = if parts.unconditional.is_some() { 2 } else { 1 };
         let tokens = text.config().tokens;
-        plan.record("captions", "keys and values", 4 * (batch * unet.context_len(tokens)) as u64);
-        let lanes = lanes(plan, (&unet, &sampler, &decoder), batch, branches, parts.latent);
+        // The weights are there by now and no longer among what is available.
+        let (lanes, buffers) = Plan::new().fit("lower --batch, --width or --height", |plan| {
+            plan.record("captions", "keys and values", 4 * (batch * unet.context_len(tokens)) as u64);
+            Ok(lanes(plan, (&unet, &sampler, &decoder), batch, branches, parts.latent))
+        })?;
+        plan.append(buffers);
         let mut this = Self {
             time_table: unet.time_table(&sampler.timesteps()),
             text,

@@ -1,13 +1,14 @@
 //! Which model it is: SHA-256 over everything of it that decides an image.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
+use crate::store;
 use crate::weights::{Cache, SafeTensors};
 
 /// Files beside the weights.
@@ -23,38 +24,50 @@ const OTHERS: [&str; 9] = [
     "vae/config.json",
 ];
 
+/// Bytes that are hashed between two looks for a signal.
+const CHUNK: usize = 64 << 20;
+
 /// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to hash, so the result is
-/// kept, by the files' places, lengths and times of change.
+/// kept, by what the file system knows of the files' states.
 pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cache) -> Result<String> {
     let mut files: Vec<PathBuf> = weights.iter().flat_map(|w| w.files().map(Path::to_path_buf)).collect();
     files.extend(OTHERS.iter().map(|name| model.join(name)).filter(|path| path.exists()));
     files.sort();
-    let known = format!("{}.sha256", states(&files)?);
+    let state = states(&files)?;
+    let known = format!("{state}.sha256");
     if let Some(text) = cache.get(&known).and_then(|file| String::from_utf8(file.to_vec()).ok())
         && text.len() == 64
     {
         return Ok(text);
     }
     let mut hash = Sha256::new();
-    for path in files {
-        let bytes = MappedFile::open(&path)?;
-        let name = path.strip_prefix(model).unwrap_or(&path).to_string_lossy().into_owned();
+    for path in &files {
+        let bytes = MappedFile::open(path)?;
+        let name = path.strip_prefix(model).unwrap_or(path).to_string_lossy().into_owned();
         hash.update(format!("{name} {}\n", bytes.len()));
-        hash.update(&bytes[..]);
+        for chunk in bytes.chunks(CHUNK) {
+            hash.update(chunk);
+            store::check_interrupt(super::NOTHING_YET)?;
+        }
     }
     let hash = super::hex(&hash.finalize());
-    cache.put(&known, hash.as_bytes());
+    // Of files that changed meanwhile nobody knows which state the hash is of.
+    if states(&files)? == state {
+        cache.put(&known, hash.as_bytes());
+    }
     Ok(hash)
 }
 
-/// A name for these files in this state.
+/// A name for these files in this state: their places, lengths, and which bytes the file system last wrote there and when. The time of
+/// modification alone would not do: tools that copy and edit set it back, and nothing but the system sets the time of change.
 fn states(files: &[PathBuf]) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {
         let real = fs::canonicalize(path).map_err(Error::io("find", path))?;
         let info = fs::metadata(&real).map_err(Error::io("read", &real))?;
-        let changed = info.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        hash.update(format!("{}\n{} {}\n", real.display(), info.len(), changed.as_nanos()));
+        let (modified, changed) = ((info.mtime(), info.mtime_nsec()), (info.ctime(), info.ctime_nsec()));
+        let place = (info.dev(), info.ino());
+        hash.update(format!("{}\n{} {modified:?} {changed:?} {place:?}\n", real.display(), info.len()));
     }
     Ok(super::hex(&hash.finalize()))
 }

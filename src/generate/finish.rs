@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plan::{Stats, Unit};
+use super::STATS_FILE;
+use super::plan::{Demands, Held, Stats, Unit};
 use crate::bail;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::{self, sheet};
 use crate::say;
 use crate::shards::{self, Shards};
@@ -16,44 +17,59 @@ const SHEET_ROWS: usize = 12;
 /// Images of a caption shown at most.
 const SHEET_COLUMNS: usize = 10;
 
-/// Sums up the shards that exist. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last, `stats.json`:
+/// Sums up the shards that are done. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last, `stats.json`:
 /// who finds `stats.json` finds a complete folder.
-pub(super) fn when_all_done(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Result<Stats> {
+pub(super) fn when_all_done(folder: &Path, demands: &Demands, units: &[Unit]) -> Result<Stats> {
     // Two ranks may end at the same moment.
     let _lock = store::lock_folder(folder)?;
-    let done: Vec<&Unit> = units.iter().filter(|unit| unit.done(folder)).collect();
+    let mut done = 0;
     let mut total = Stats::default();
     let mut sizes = BTreeMap::new();
-    for unit in &done {
-        let stats = unit.read_stats(folder)?;
-        sizes.insert(unit.tar_name(), stats.images);
-        total.add(&stats);
+    for unit in units {
+        // What was lost of another rank's shards is for that rank to make again.
+        if let Held::Done(stats) = unit.held(folder, demands)? {
+            done += 1;
+            sizes.insert(unit.tar_name(), stats.images);
+            total.add(&stats);
+        }
     }
-    if done.len() < units.len() {
+    if done < units.len() {
         say!(
-            "{}: {} of {} shards are done; other ranks are at work on the rest",
+            "{}: not finished: {done} of {} shards are done; the rest is for the other ranks to draw",
             folder.display(),
-            done.len(),
             units.len()
         );
         return Ok(total);
     }
     shards::write_sizes(folder, &sizes)?;
-    write_sheet(folder, images_per_caption, units)?;
-    let text = serde_json::to_string_pretty(&total).map_err(|e| Error::Failed(e.to_string()))?;
-    store::write_atomic(folder.join("stats.json"), (text + "\n").as_bytes())?;
+    write_sheet(folder, demands.images_per_caption, units)?;
+    total.write(&folder.join(STATS_FILE))?;
     Ok(total)
 }
 
-/// Rows are captions, columns the m images of each.
+/// Rows are captions, columns the m images of each. Shards that were moved away are left out; a sheet that was drawn before they were stays.
 fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Result<()> {
     let captions: usize = units.iter().map(|unit| unit.captions.len()).sum();
     let rows = captions.min(SHEET_ROWS);
+    let path = folder.join("contact-sheet.png");
+    let shown = |row: usize| {
+        let caption = row * captions / rows;
+        units.iter().find(|unit| unit.captions.contains(&caption)).map(|unit| (caption, unit))
+    };
+    let away = (0..rows).filter_map(shown).filter(|(_, unit)| !unit.tar(folder).exists()).count();
+    if away > 0 {
+        let kept = if path.exists() { "stays as it is" } else { "is without them" };
+        say!(
+            "{}: {away} captions of the contact sheet are in shards that were moved away; it {kept}",
+            folder.display()
+        );
+    }
+    if away > 0 && path.exists() || away == rows {
+        return Ok(());
+    }
     let mut sheet_rows = Vec::new();
     let mut open: Option<(usize, Shards)> = None;
-    for row in 0..rows {
-        let caption = row * captions / rows;
-        let Some(unit) = units.iter().find(|unit| unit.captions.contains(&caption)) else { continue };
+    for (caption, unit) in (0..rows).filter_map(shown).filter(|(_, unit)| unit.tar(folder).exists()) {
         if open.as_ref().is_none_or(|(index, _)| *index != unit.index) {
             open = Some((unit.index, Shards::open(&[unit.tar(folder)])?));
         }
@@ -75,7 +91,7 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
         }
         sheet_rows.push(sheet::SheetRow { label, images });
     }
-    let title = sheet::title((rows, captions), (images_per_caption.min(SHEET_COLUMNS), images_per_caption));
+    let title = sheet::title((rows - away, captions), (images_per_caption.min(SHEET_COLUMNS), images_per_caption));
     let bytes = image::encode_png(&sheet::contact_sheet(&title, &sheet_rows)?)?;
-    store::write_atomic(folder.join("contact-sheet.png"), &bytes)
+    store::write_atomic(path, &bytes)
 }

@@ -31,13 +31,15 @@ pub(super) struct Line<'a> {
     encoding: Encoding,
     units: VecDeque<Making<'a>>,
     begun: VecDeque<Begun>,
+    /// Shards that were finished.
+    finished: usize,
 }
 
 impl<'a> Line<'a> {
     pub(super) fn new(job: &'a Job<'a>, pipeline: &'a mut Pipeline, progress: &'a Progress) -> Self {
         let config = job.config;
         let encoding = Encoding { store_size: config.store_size, format: config.format, quality: config.quality };
-        Self { job, pipeline, progress, encoding, units: VecDeque::new(), begun: VecDeque::new() }
+        Self { job, pipeline, progress, encoding, units: VecDeque::new(), begun: VecDeque::new(), finished: 0 }
     }
 
     /// Begins all batches of `unit` for each of `sets`; the last ones may be finished by a later call.
@@ -70,11 +72,16 @@ impl<'a> Line<'a> {
     }
 
     /// Finishes what is on its way.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         while !self.begun.is_empty() {
             self.land()?;
         }
         Ok(())
+    }
+
+    /// Shards that were finished, and images that were drawn for others.
+    pub(super) fn made(&self) -> (usize, usize) {
+        (self.finished, self.units.iter().map(|unit| unit.images).sum())
     }
 
     /// Waits for the batch begun first, encodes it and adds it to its shard.
@@ -95,7 +102,9 @@ impl<'a> Line<'a> {
         if making.left == 0
             && let Some(done) = self.units.pop_front()
         {
+            let shards = done.shards();
             done.finish(self.job, self.pipeline.latent_shape())?;
+            self.finished += shards;
         }
         store::check_interrupt("run the same command again to resume from the last whole shard")
     }

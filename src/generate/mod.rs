@@ -1,6 +1,6 @@
 //! Captions to shards of images.
 //!
-//! A run is a list of units, each a shard of some captions. Ranks deal the units among themselves; a unit that has its file is done;
+//! A run is a list of units, each a shard of some captions. Ranks deal the units among themselves; a unit whose shard is whole is done;
 //! an image depends on (seed, caption id, image index) and the configuration alone.
 
 mod calibrate;
@@ -12,6 +12,7 @@ mod cuda;
 mod encode;
 mod fingerprint;
 mod finish;
+mod identity;
 mod lane;
 mod line;
 mod pipeline;
@@ -40,10 +41,12 @@ use crate::weights::SafeTensors;
 
 pub use calibrate::{Calibrate, Calibrated, calibrate};
 pub use calibration::{Calibration, CalibrationFile};
-pub use config::{Config, Identity, ImageFormat};
+pub use config::{Config, ImageFormat};
 pub use encode::{Encoded, Encoding};
+pub use identity::Identity;
 use line::Line;
 pub use pipeline::{AHEAD, Decoded, Drawn, Fp8, Pipeline, Precision, Settings, Text};
+use plan::{Demands, Held};
 pub use plan::{Stats, Unit};
 pub use regenerate::{Comparison, Regenerated, regenerate};
 pub use request::Request;
@@ -54,12 +57,15 @@ use unit::{Job, Set};
 const CONFIG_FILE: &str = "generate.json";
 /// Name of the copy of the calibration that its pictures were drawn with.
 const CALIBRATION_FILE: &str = "fp8.json";
+/// Name of the counts of a whole folder, written last of all.
+const STATS_FILE: &str = "stats.json";
 
 /// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them. Returns the counts of every
 /// set of [`Config::sets`].
 pub fn run(config: &Config) -> Result<Vec<Stats>> {
     config.check()?;
     let captions = read_captions(&config.captions, &config.caption_options)?;
+    store::check_interrupt(NOTHING_YET)?;
     let fp8 = config.fp8.as_deref().map(CalibrationFile::open).transpose()?;
     let mut memory = Plan::new();
     let mut pipeline = Pipeline::open(&settings(config, fp8.as_ref()), &mut memory)?;
@@ -71,22 +77,19 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         .into_iter()
         .map(|(w, folder)| Set { folder, identity: Identity { guidance_scale: w, ..identity.clone() } })
         .collect();
-    for set in &sets {
-        store::claim_folder(&set.folder, CONFIG_FILE, &set.identity, config::FLAGS)?;
-        if let Some(fp8) = &fp8 {
-            store::write_atomic(set.folder.join(CALIBRATION_FILE), &fp8.bytes)?;
-        }
-    }
-    say!("{memory}");
-    memory.check("lower --batch, --width or --height")?;
-
+    store::check_interrupt(NOTHING_YET)?;
+    // Only now that nothing is left to refuse: a folder remembers its first settings.
     let units = plan::units(captions.list.len(), config.captions_per_shard());
+    let _places = identity::claim(&sets, &captions, &units, config.ranks, fp8.as_ref())?;
+    say!("{memory}");
+
+    let demands = Demands {
+        images_per_caption: config.images_per_caption,
+        latents: config.save_latents,
+        by_stats: config.done_by_stats,
+    };
     let mine: Vec<&Unit> = units.iter().filter(|unit| config.ranks.mine(unit.index)).collect();
-    let left: Vec<(&Unit, Vec<&Set>)> = mine
-        .iter()
-        .map(|&unit| (unit, sets.iter().filter(|set| !unit.done(&set.folder)).collect::<Vec<_>>()))
-        .filter(|(_, sets)| !sets.is_empty())
-        .collect();
+    let left = left_to_draw(&mine, &sets, &demands)?;
     let shards_left: usize = left.iter().map(|(_, sets)| sets.len()).sum();
     announce(config, mine.len() * sets.len(), shards_left);
 
@@ -96,16 +99,60 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     let started = Instant::now();
     let job = Job { config, captions: &captions.list, noise: noise.as_ref().map(|n| n.values.as_slice()) };
     let mut line = Line::new(&job, &mut pipeline, &progress);
-    for (unit, sets) in &left {
-        line.make(unit, sets)?;
+    let drawn = left.iter().try_for_each(|(unit, sets)| line.make(unit, sets)).and_then(|()| line.finish());
+    if let Err(Error::Interrupted(_)) = drawn {
+        let (finished, dropped) = line.made();
+        bail!(
+            Interrupted,
+            "stopped by a signal; {} finished shards kept, {dropped} images of unfinished ones dropped; \
+             run the same command again to go on",
+            mine.len() * sets.len() - shards_left + finished
+        );
     }
-    line.finish()?;
+    drawn?;
     progress.finish();
     if images > 0 {
         let seconds = started.elapsed().as_secs_f64();
         say!("{images} images in {seconds:.1} s: {}", metrics::rate(images as f64 / seconds, "image"));
     }
-    sets.iter().map(|set| finish::when_all_done(&set.folder, config.images_per_caption, &units)).collect()
+    sets.iter().map(|set| finish::when_all_done(&set.folder, &demands, &units)).collect()
+}
+
+/// What of this rank's units is left to draw, and for which sets; what was lost or spoiled is told. A folder where something is left is
+/// not complete from here on.
+fn left_to_draw<'a>(mine: &[&'a Unit], sets: &'a [Set], demands: &Demands) -> Result<Vec<(&'a Unit, Vec<&'a Set>)>> {
+    let mut left: Vec<(&Unit, Vec<&Set>)> = Vec::new();
+    let mut gone = 0;
+    for &unit in mine {
+        let mut wanting = Vec::new();
+        for set in sets {
+            let tar = unit.tar(&set.folder);
+            match unit.held(&set.folder, demands)? {
+                Held::Done(_) => continue,
+                Held::Uncounted(stats) => {
+                    say!("{}: its counts were lost; made again from its samples", tar.display());
+                    stats.write(&unit.stats(&set.folder))?;
+                    continue;
+                }
+                Held::Spoiled(why) => say!("{}: {why}; drawn again", tar.display()),
+                Held::Gone(_) => gone += 1,
+                Held::Nothing => {}
+            }
+            identity::unfinish(&set.folder)?;
+            wanting.push(set);
+        }
+        if !wanting.is_empty() {
+            left.push((unit, wanting));
+        }
+        store::check_interrupt(NOTHING_YET)?;
+    }
+    if gone > 0 {
+        say!(
+            "{gone} shards have their counts here and are gone themselves; drawn again to the same bytes \
+             (--done-by-stats takes shards that were moved away as done)"
+        );
+    }
+    Ok(left)
 }
 
 fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Settings<'a> {
@@ -151,6 +198,9 @@ fn read_captions(path: &Path, options: &Options) -> Result<Captions> {
     Ok(captions)
 }
 
+/// What a signal that comes before the first image finds.
+const NOTHING_YET: &str = "nothing was drawn yet; run the same command again";
+
 /// Initial latents read from a file.
 struct Noise {
     values: Vec<f32>,
@@ -182,8 +232,9 @@ fn identity(
         model_sha256: pipeline.model_sha256().to_owned(),
         precision: pipeline.precision(),
         fp8_sha256: fp8.map(|file| file.sha256.clone()),
-        captions_sha256: captions.sha256.clone(),
+        caption_list_sha256: identity::caption_list_sha256(&captions.list),
         captions: captions.list.len(),
+        captions_read: Some(captions.read.clone()),
         images_per_caption: config.images_per_caption,
         captions_per_shard: config.captions_per_shard(),
         sampler: config.sampler,
@@ -204,8 +255,11 @@ fn identity(
 fn announce(config: &Config, mine: usize, left: usize) {
     let ranks = config.ranks;
     let done = mine - left;
-    let whose =
-        if ranks.world_size > 1 { format!(" of rank {} of {}", ranks.rank, ranks.world_size) } else { String::new() };
+    let whose = match ranks.source {
+        _ if ranks.world_size == 1 => String::new(),
+        Some(_) => format!(" of {ranks} (--world-size 1 draws all of them here)"),
+        None => format!(" of {ranks}"),
+    };
     let resumed = if done > 0 { format!(", {done} already whole") } else { String::new() };
     say!("{mine} shards{whose}{resumed} → {}", config.output.display());
 }

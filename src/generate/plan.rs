@@ -1,4 +1,4 @@
-//! What there is to do and what is done: one unit of work is one shard, and a shard that has its name is whole.
+//! What there is to do and what is done: one unit of work is one shard, and a shard that has its name and its end is whole.
 
 use std::fs;
 use std::ops::Range;
@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::shards::shard_name;
+use crate::shards::{Ending, Shards, ending, shard_name};
+use crate::store;
+use crate::weights::SafeTensors;
 
 /// One shard: a contiguous range of the caption list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,35 @@ impl Stats {
         self.not_finite_images += other.not_finite_images;
         self.constant_images += other.constant_images;
     }
+
+    /// Writes them to `path`.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Failed(e.to_string()))?;
+        store::write_atomic(path, (text + "\n").as_bytes())
+    }
+}
+
+/// When a unit is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demands {
+    pub images_per_caption: usize,
+    /// Final latents belong to it.
+    pub latents: bool,
+    /// A shard that was taken away is done if its counts are there.
+    pub by_stats: bool,
+}
+
+/// What a folder holds of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Nothing,
+    Done(Stats),
+    /// All of it, but for the counts, which were lost.
+    Uncounted(Stats),
+    /// The counts of a shard that is gone: it was moved away or deleted.
+    Gone(Stats),
+    /// A shard that has to be drawn again; why.
+    Spoiled(String),
 }
 
 /// Cuts `captions` into units of `per_shard`.
@@ -47,18 +78,25 @@ pub fn units(captions: usize, per_shard: usize) -> Vec<Unit> {
         .collect()
 }
 
+/// Whether a file of this name in an output folder would be taken for a result of the run.
+pub(super) fn is_output(name: &str) -> bool {
+    let number = |stem: &str| !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+    name.strip_suffix(".tar").or_else(|| name.strip_suffix("_stats.json")).is_some_and(number)
+        || [super::STATS_FILE, crate::shards::SIZES_FILE].contains(&name)
+}
+
 impl Unit {
     /// File name of the shard.
     pub fn tar_name(&self) -> String {
         shard_name(self.index)
     }
 
-    /// The shard itself. It is renamed into place last, so if it exists the unit is done.
+    /// The shard itself.
     pub fn tar(&self, folder: &Path) -> PathBuf {
         folder.join(self.tar_name())
     }
 
-    /// Counts of this shard, written before it.
+    /// Counts of this shard. They are written last: where they are, the shard was whole.
     pub fn stats(&self, folder: &Path) -> PathBuf {
         folder.join(format!("{:05}_stats.json", self.index))
     }
@@ -68,18 +106,63 @@ impl Unit {
         folder.join("latents").join(format!("{:05}.safetensors", self.index))
     }
 
-    /// Whether nothing is left to do.
-    pub fn done(&self, folder: &Path) -> bool {
-        self.tar(folder).exists()
+    /// Whether the unit is done, and if not, what there is of it.
+    pub(super) fn held(&self, folder: &Path, demands: &Demands) -> Result<Held> {
+        let counted = self.read_stats(folder)?;
+        let (captions, images) = (self.captions.len(), self.captions.len() * demands.images_per_caption);
+        match (ending(&self.tar(folder))?, counted) {
+            (Ending::Absent, Some(stats)) if (stats.captions, stats.images) == (captions, images) => {
+                Ok(if demands.by_stats { Held::Done(stats) } else { Held::Gone(stats) })
+            }
+            (Ending::Absent, _) => Ok(Held::Nothing),
+            (Ending::Broken(why), _) => Ok(Held::Spoiled(why.into())),
+            (Ending::Whole, _) if demands.latents && SafeTensors::open(self.latents(folder)).is_err() => {
+                Ok(Held::Spoiled(format!("{} is missing or damaged", self.latents(folder).display())))
+            }
+            (Ending::Whole, Some(stats)) if (stats.captions, stats.images) == (captions, images) => {
+                Ok(Held::Done(stats))
+            }
+            (Ending::Whole, Some(stats)) => {
+                Ok(Held::Spoiled(format!("holds {} of its {captions} captions", stats.captions)))
+            }
+            (Ending::Whole, None) => self.count(folder, demands.images_per_caption),
+        }
     }
 
-    /// The counts a finished unit left.
-    pub fn read_stats(&self, folder: &Path) -> Result<Stats> {
+    /// Makes the counts of a whole shard again, from what its samples say of themselves.
+    fn count(&self, folder: &Path, images_per_caption: usize) -> Result<Held> {
+        let shards = Shards::open(&[self.tar(folder)])?;
+        if let Some(damage) = shards.damage().first() {
+            return Ok(Held::Spoiled(format!("is damaged ({damage})")));
+        }
+        let captions = self.captions.len();
+        if shards.len() != captions * images_per_caption {
+            let (found, expected) = (shards.len(), captions * images_per_caption);
+            return Ok(Held::Spoiled(format!("holds {found} of its {expected} images")));
+        }
+        let mut stats = Stats { captions, images: shards.len(), ..Stats::default() };
+        for (index, sample) in shards.iter().enumerate() {
+            let record = sample.record()?;
+            if record.caption_id.is_none() {
+                return Ok(Held::Spoiled(format!("says nothing of {} that could be counted", sample.key())));
+            }
+            let has = |flag: &str| usize::from(record.flags.iter().any(|name| name == flag));
+            // All images of a caption say of it that it was cut.
+            stats.truncated_captions += if index % images_per_caption == 0 { has("truncated") } else { 0 };
+            stats.not_finite_images += has("not_finite");
+            stats.constant_images += has("constant");
+        }
+        Ok(Held::Uncounted(stats))
+    }
+
+    /// The counts a finished unit left, if they can be read.
+    fn read_stats(&self, folder: &Path) -> Result<Option<Stats>> {
         let path = self.stats(folder);
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|e| {
-            Error::Data(format!("{}: {e}; delete {} to have this shard made again", path.display(), self.tar_name()))
-        })
+        match fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
     }
 }
 
@@ -96,6 +179,16 @@ mod tests {
                 assert_eq!(all, (0..captions).collect::<Vec<_>>());
                 assert!(units.iter().all(|unit| (1..=per_shard).contains(&unit.captions.len())));
             }
+        }
+    }
+
+    #[test]
+    fn results_are_known_by_their_names() {
+        for name in ["00000.tar", "123456.tar", "00000_stats.json", "stats.json", "sizes.json"] {
+            assert!(is_output(name), "{name}");
+        }
+        for name in ["photos.tar", ".tar", "generate.json", "notes.txt", "_stats.json", "w=2.0"] {
+            assert!(!is_output(name), "{name}");
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::calibration::CalibrationFile;
-use super::config::ImageFormat;
+use super::config::{ImageFormat, check_drawing, check_scale, within};
 use super::encode::Encoding;
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
@@ -42,6 +42,17 @@ struct Record {
     initial_noise_sha256: Option<String>,
 }
 
+impl Record {
+    /// Refuses numbers that no drawing has had.
+    fn check(&self, name: &str) -> Result<()> {
+        let sides = [self.width, self.height, self.generated_width, self.generated_height];
+        let drawn = check_drawing(self.steps, None, [None; 2])
+            .and_then(|()| sides.iter().try_for_each(|&side| within("a width or height of", side, 1, 4_096)))
+            .and_then(|()| check_scale("guidance_scale", self.guidance_scale));
+        drawn.map_err(|e| Error::Data(format!("{name}.json: no record of generate's: {e}")))
+    }
+}
+
 /// What the folder's `generate.json` says besides.
 #[derive(Debug, Default, Deserialize)]
 struct Folder {
@@ -73,12 +84,16 @@ pub enum Comparison {
 /// that began from latents of a file.
 pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> Result<Regenerated> {
     let Some(sample) = shards.iter().find(|sample| sample.key() == key) else {
+        if let Some(damage) = shards.damage().first() {
+            bail!(Data, "--regenerate {key}: not among the {} samples that can be read; {damage}", shards.len());
+        }
         let like = shards.iter().next().map_or(String::new(), |first| format!("; keys here look like {}", first.key()));
         bail!(Usage, "--regenerate {key}: no such sample among {}{like}", shards.len());
     };
     let name = sample.name();
     let Some(json) = sample.read("json")? else { bail!(Data, "{name}: has no json that says how it was drawn") };
     let record: Record = parse(&json, &format!("{name}.json: expected what generate records there"))?;
+    record.check(&name)?;
     let picture = sample.picture()?;
     let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
     let config = tar.with_file_name(CONFIG_FILE);
@@ -109,8 +124,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
         store_size: None,
         batch: Some(1),
     };
-    let mut memory = Plan::new();
-    let mut pipeline = Pipeline::open(&settings, &mut memory)?;
+    let mut pipeline = Pipeline::open(&settings, &mut Plan::new()).map_err(|e| drawing(e, &name))?;
     if pipeline.model_sha256() != record.model_sha256 {
         bail!(
             Usage,
@@ -120,7 +134,6 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
             record.model_sha256
         );
     }
-    memory.check("use a machine with more memory")?;
     let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
     let request = Request::new(&pipeline, &[&record.caption], vec![noise], record.guidance_scale)?;
     pipeline.start(request)?;
@@ -135,6 +148,17 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     let bytes = encoding.encode(decoded)?.bytes;
     let comparison = compare(&bytes, &picture.read()?, &name)?;
     Ok(Regenerated { bytes, comparison })
+}
+
+/// What went wrong on the way to the sample `name`.
+fn drawing(error: Error, name: &str) -> Error {
+    let said = |text: String| format!("{text} (to draw {name} again as its json says)");
+    match error {
+        Error::Usage(text) => Error::Usage(said(text)),
+        Error::Data(text) => Error::Data(said(text)),
+        Error::Device(text) => Error::Device(said(text)),
+        other => other,
+    }
 }
 
 /// The calibration that the sample was drawn with.

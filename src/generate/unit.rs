@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde::Serialize;
 
-use super::config::{Config, Identity};
+use super::config::Config;
 use super::encode::Encoded;
-use super::pipeline::{Pipeline, Text};
+use super::identity::Identity;
+use super::pipeline::{Pipeline, Precision, Text};
 use super::plan::{Stats, Unit};
 use super::request::unit_noise;
+use super::sampler::SamplerKind;
 use crate::captions::Caption;
 use crate::error::{Error, Result};
 use crate::ops::sampler_step::NoiseKey;
@@ -46,6 +48,8 @@ pub(super) struct Making<'a> {
     texts: Vec<Option<Text>>,
     /// Batches whose pictures are still to come.
     pub left: usize,
+    /// Images that were added so far.
+    pub images: usize,
 }
 
 /// The unit of one set.
@@ -65,7 +69,12 @@ impl<'a> Making<'a> {
             outputs.push(Output { set, stats, writer, kept_latents: Vec::new() });
         }
         let texts = unit.captions.clone().map(|_| None).collect();
-        Ok(Self { unit, outputs, texts, left: batches * sets.len() })
+        Ok(Self { unit, outputs, texts, left: batches * sets.len(), images: 0 })
+    }
+
+    /// How many shards it becomes.
+    pub(super) fn shards(&self) -> usize {
+        self.outputs.len()
     }
 
     /// The caption of every image of `batch`.
@@ -105,6 +114,7 @@ impl<'a> Making<'a> {
             output.stats.not_finite_images += usize::from(encoded.not_finite);
             output.stats.constant_images += usize::from(encoded.constant);
             write_sample(job, output, item, &encoded, truncated)?;
+            self.images += 1;
         }
         if job.config.save_latents {
             output.kept_latents.extend_from_slice(latents);
@@ -113,15 +123,14 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Writes the files, the shards last.
+    /// Writes the files: the shards behind their latents, and their counts last, which say that a shard was whole.
     pub(super) fn finish(self, job: &Job, latent: [usize; 3]) -> Result<()> {
         for Output { set, stats, writer, kept_latents } in self.outputs {
             if job.config.save_latents {
                 write_latents(&self.unit.latents(&set.folder), &kept_latents, latent)?;
             }
-            let text = serde_json::to_string_pretty(&stats).map_err(|e| Error::Failed(e.to_string()))?;
-            store::write_atomic(self.unit.stats(&set.folder), (text + "\n").as_bytes())?;
             writer.finish()?;
+            stats.write(&self.unit.stats(&set.folder))?;
         }
         Ok(())
     }
@@ -143,6 +152,34 @@ pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
     NoiseKey { seed: job.config.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
 
+/// What the json of a sample says. Written as it stands, not by way of a `Value`, where an f32 of 2.1 is 2.0999999046325684.
+#[derive(Serialize)]
+struct Record<'a> {
+    key: &'a str,
+    caption_id: u64,
+    image_index: usize,
+    caption: &'a str,
+    seed: u64,
+    guidance_scale: f32,
+    steps: usize,
+    sampler: SamplerKind,
+    width: usize,
+    height: usize,
+    generated_width: usize,
+    generated_height: usize,
+    negative_prompt: &'a str,
+    model_sha256: &'a str,
+    precision: Precision,
+    truncated_tokens: usize,
+    flags: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caption_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fp8_sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initial_noise_sha256: Option<&'a str>,
+}
+
 fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
     let caption = &job.captions[item.caption];
     let identity = &output.set.identity;
@@ -154,35 +191,29 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
             flags.push(name);
         }
     }
-    let mut json = json!({
-        "key": key,
-        "caption_id": caption.id,
-        "image_index": item.image,
-        "caption": caption.text,
-        "seed": identity.seed,
-        "guidance_scale": identity.guidance_scale,
-        "steps": identity.steps,
-        "sampler": identity.sampler,
-        "width": encoded.width,
-        "height": encoded.height,
-        "generated_width": identity.width,
-        "generated_height": identity.height,
-        "negative_prompt": identity.negative_prompt,
-        "model_sha256": identity.model_sha256,
-        "precision": identity.precision,
-        "truncated_tokens": truncated,
-        "flags": flags,
-    });
-    if let Some(name) = &caption.key {
-        json["caption_key"] = (&**name).into();
-    }
-    for (name, hash) in [("fp8_sha256", &identity.fp8_sha256), ("initial_noise_sha256", &identity.initial_noise_sha256)]
-    {
-        if let Some(hash) = hash {
-            json[name] = hash.as_str().into();
-        }
-    }
-    let json = serde_json::to_vec(&json).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
+    let record = Record {
+        key: &key,
+        caption_id: caption.id,
+        image_index: item.image,
+        caption: &caption.text,
+        seed: identity.seed,
+        guidance_scale: identity.guidance_scale,
+        steps: identity.steps,
+        sampler: identity.sampler,
+        width: encoded.width,
+        height: encoded.height,
+        generated_width: identity.width,
+        generated_height: identity.height,
+        negative_prompt: &identity.negative_prompt,
+        model_sha256: &identity.model_sha256,
+        precision: identity.precision,
+        truncated_tokens: truncated,
+        flags,
+        caption_key: caption.key.as_deref(),
+        fp8_sha256: identity.fp8_sha256.as_deref(),
+        initial_noise_sha256: identity.initial_noise_sha256.as_deref(),
+    };
+    let json = serde_json::to_vec(&record).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();
     output.writer.add(&key, &[(extension, &encoded.bytes), ("txt", caption.text.as_bytes()), ("json", &json)])
 }

@@ -1,6 +1,7 @@
 //! webdataset shards: tar files whose consecutive members with one base name are a sample.
 
 mod captions;
+mod ending;
 mod finished;
 mod foreign;
 mod index;
@@ -15,6 +16,7 @@ mod tarball;
 mod writer;
 
 pub use captions::{CaptionGroup, CaptionGroups};
+pub use ending::{Ending, ending};
 pub use finished::unfinished;
 pub use foreign::{is_compressed_name, of_folder};
 pub use index::{Damage, ShardFile, Shards};

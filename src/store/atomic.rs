@@ -4,10 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::lock::open_locked;
+use crate::bail;
 use crate::error::{Error, Result};
 
 /// A file being written under `.NAME.partial` in its final folder; [`AtomicFile::commit`] gives it its name.
-/// Dropped without commit, it removes the temporary file. One writer per name: a leftover of a killed run is overwritten.
+/// Dropped without commit, it removes the temporary file. One writer per name, which holds a lock on it: a second one is refused, and a
+/// leftover of a killed one, which nobody holds, is written over.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<File>,
@@ -18,13 +21,26 @@ pub struct AtomicFile {
 
 impl AtomicFile {
     /// Starts writing what will become `path`. The folder must exist.
+    ///
+    /// # Errors
+    /// Usage error while another process writes the same file.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let Some(name) = path.file_name() else {
             return Err(Error::Usage(format!("{}: expected a file name", path.display())));
         };
         let temporary = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
-        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        let file = match open_locked(&temporary, false) {
+            // On a file system without locks nothing tells of another writer.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
+                File::create(&temporary).map_err(Error::io("create", &temporary))?
+            }
+            locked => match locked? {
+                Some(file) => file,
+                None => bail!(Usage, "{}: another process is writing this file; wait for it to end", path.display()),
+            },
+        };
+        file.set_len(0).map_err(Error::io("write", &temporary))?;
         Ok(Self { file: BufWriter::with_capacity(1 << 18, file), temporary, path, committed: false })
     }
 
@@ -75,9 +91,33 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     file.commit()
 }
 
+/// Removes what killed runs left of unfinished files in `folder`. Only for who knows that nobody writes there.
+pub fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            // What cannot be removed stays: it is in nobody's way.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
 /// `mkdir -p` with the folder named in the error.
+///
+/// # Errors
+/// Usage error for a name that [`check_folder`] refuses.
 pub fn create_dir(path: impl AsRef<Path>) -> Result<()> {
+    check_folder(path.as_ref())?;
     fs::create_dir_all(&path).map_err(Error::io("create folder", path))
+}
+
+/// Refuses a file where a folder is to be written.
+pub fn check_folder(path: &Path) -> Result<()> {
+    if path.is_file() {
+        bail!(Usage, "{}: is a file; expected a folder, or a name that is free", path.display());
+    }
+    Ok(())
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

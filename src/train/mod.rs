@@ -112,7 +112,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
-    let _occupied = store::occupy_folder(output)?;
+    let _occupied = store::occupy_folder(output, 0, 1)?;
     let known = data.check(output).map_err(|error| or_begin_anew(error, output))?;
     let began =
         if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
@@ -164,7 +164,7 @@ pub fn run(config: &Config) -> Result<Summary> {
             )?;
         }
         if !last {
-            store::check_interrupt("run the same command again to go on")?;
+            store::check_interrupt("the state is saved; run the same command again to go on")?;
         }
     }
     let loss = log.finish();

@@ -175,6 +175,11 @@ impl SafeTensors {
         self.tensors.get(name).map(|entry| entry.shape.as_slice())
     }
 
+    /// How many values all tensors hold together.
+    pub fn values(&self) -> u64 {
+        self.tensors.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
+    }
+
     /// Dtype of tensor `name` as the file spells it (`F32`, `BF16`, …), if there is one.
     pub fn dtype(&self, name: &str) -> Option<String> {
         self.tensors.get(name).map(|entry| format!("{:?}", entry.dtype))

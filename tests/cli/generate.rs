@@ -332,7 +332,11 @@ fn a_folder_belongs_to_one_configuration() {
         &["steps: was 2, now 3", "seed: was 0, now 5", "another output folder"],
     );
     fs::write(&captions, "another caption\n").unwrap();
-    fails(&args(&model, &captions, &output_text, &["--steps", "2"]), 2, &["captions_sha256", "captions: was 4, now 1"]);
+    fails(
+        &args(&model, &captions, &output_text, &["--steps", "2"]),
+        2,
+        &["--captions (hash of the captions): was", "--captions (how many): was 4, now 1"],
+    );
     assert_eq!(files(&output), before, "a refused run changes nothing");
 }
 

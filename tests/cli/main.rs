@@ -9,13 +9,16 @@ mod captions;
 mod checkpoint;
 mod config;
 mod docs;
+mod folder_generate;
 mod generate;
 mod help;
 mod inspect;
 mod limits;
+mod lost_generate;
 #[path = "../common/process.rs"]
 mod process;
 mod resume_generate;
 mod resume_train;
 mod streams;
 mod train_data;
+mod writers_generate;

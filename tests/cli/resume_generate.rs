@@ -1,8 +1,9 @@
 //! `kill -9` at random files of `generate`: the run ends in the same bytes as one that was never disturbed.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use crate::common::{assert_same_files, command, files, root, succeeds, text};
 use crate::process::{freezes, meets, signal, thaw};
@@ -70,25 +71,74 @@ fn generate_survives_kills() {
     }
 }
 
-/// SIGTERM: exit code 75, whole shards kept, and the same command ends the run.
-#[cfg(unix)]
+/// SIGTERM, and the SIGHUP of a closed terminal: exit code 75, whole shards kept, and the same command ends the run.
 #[test]
 fn generate_stops_on_a_signal_and_says_how_to_go_on() {
+    for name in ["TERM", "HUP"] {
+        let (folder, child) = begun(false);
+        signal(&child, name);
+        thaw(&child);
+        let result = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&result.stderr).into_owned();
+        assert_eq!(result.status.code(), Some(75), "{message}");
+        let kept = fs::read_dir(folder.path().join("out")).unwrap().flatten();
+        let kept = kept.filter(|entry| entry.path().extension().is_some_and(|e| e == "tar")).count();
+        assert!(message.contains(&format!("{kept} finished shards kept, ")), "{kept}: {message}");
+        assert!(message.contains("dropped; run the same command again"), "{message}");
+    }
+}
+
+/// What `nohup` starts goes on when the terminal is closed.
+#[test]
+fn generate_outlives_the_terminal_under_nohup() {
+    let (folder, child) = begun(true);
+    signal(&child, "HUP");
+    thaw(&child);
+    let result = child.wait_with_output().unwrap();
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+    assert!(folder.path().join("out/stats.json").exists());
+}
+
+/// A run of some shards, held where it has finished its first one; `nohup` with SIGHUP ignored, and few shards.
+fn begun(nohup: bool) -> (TempDir, Child) {
     let folder = TempDir::new().unwrap();
     let captions = folder.path().join("captions.txt");
-    fs::write(&captions, "a photo of a bag\n".repeat(400)).unwrap();
+    fs::write(&captions, "a photo of a bag\n".repeat(if nohup { 12 } else { 400 })).unwrap();
     let output = text(&folder.path().join("out"));
     let (model, captions) = (text(&root().join("assets/tiny-sd")), text(&captions));
     let words =
         ["generate", "--model", &model, "--captions", &captions, "--output", &output, "--images-per-shard", "4"];
-    let mut child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = command(&words);
+    if nohup {
+        let program = command.get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program).args(command.get_args());
+        command = shell;
+    }
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let shard = folder.path().join("out/00000.tar");
-    assert!(freezes(&mut child, || shard.exists()), "100 shards were drawn before the first of them was seen");
+    assert!(freezes(&mut child, || shard.exists()), "all shards were drawn before the first of them was seen");
+    (folder, child)
+}
+
+/// A signal that comes while a run still reads its captions ends it before it takes its folder.
+#[test]
+fn generate_stops_before_it_has_begun() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("captions.txt");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let output = folder.path().join("out");
+    let (model, captions, out) = (text(&root().join("assets/tiny-sd")), text(&pipe), text(&output));
+    let words = ["generate", "--model", &model, "--captions", &captions, "--output", &out, "--steps", "1"];
+    let child = command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Opened as soon as the run opens it; what it reads comes after the signal.
+    let mut captions = OpenOptions::new().write(true).open(&pipe).unwrap();
     signal(&child, "TERM");
-    thaw(&child);
+    captions.write_all(b"a photo of a bag\n").unwrap();
+    drop(captions);
     let result = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&result.stderr).into_owned();
     assert_eq!(result.status.code(), Some(75), "{message}");
-    assert!(message.contains("run the same command again"), "{message}");
-    assert!(shard.exists());
+    assert!(message.contains("nothing was drawn yet; run the same command again"), "{message}");
+    assert!(!output.exists());
 }

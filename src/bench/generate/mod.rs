@@ -70,7 +70,6 @@ impl Options {
     fn open(&self, batch: usize) -> Result<(Pipeline, Plan)> {
         let mut plan = Plan::new();
         let pipeline = Pipeline::open(&self.settings(batch), &mut plan)?;
-        plan.check("lower --batches, --width or --height")?;
         Ok((pipeline, plan))
     }
 

@@ -27,5 +27,13 @@ pub fn run(path: &Path, key: &str, model: &Path, device: Device, output: Option<
             "{key}: another picture than the stored one: 8-bit values differ by {mean:.3} on average, {largest} at most"
         ),
     }
-    Ok(())
+    match shards.damage() {
+        [] => Ok(()),
+        [first, ..] => bail!(
+            Data,
+            "{}: {} problem(s) elsewhere in these shards, first: {first}; `stablerep inspect` lists them",
+            path.display(),
+            shards.damage().len()
+        ),
+    }
 }

@@ -7,13 +7,14 @@ use sha2::{Digest, Sha256};
 use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Half, View};
 use crate::error::{Error, Result};
-use crate::generate::hex;
 use crate::generate::pipeline::{Fp8, Parts};
+use crate::generate::{NOTHING_YET, hex};
 use crate::models::clip_text::cuda::CudaClipText;
 use crate::models::layers::cuda::{LAYOUT, Quantization, Weights};
 use crate::models::unet::cuda::CudaUNet;
 use crate::models::vae::cuda::CudaDecoder;
 use crate::models::{clip_text, vae};
+use crate::store;
 use crate::weights::SafeTensors;
 
 /// Refuses sizes without kernels.
@@ -92,6 +93,7 @@ fn bring<T: Half, N>(
     load: impl Fn(&mut Weights<'_>) -> Result<N>,
 ) -> Result<N> {
     let Some(gpu) = gpu else { return load(&mut Weights::place(arena, name, quantization)) };
+    store::check_interrupt(NOTHING_YET)?;
     let mut dry = Arena::dry();
     load(&mut Weights::place(&mut dry, name, quantization))?;
     let file = format!("{}-{name}-{}{suffix}-{LAYOUT}.weights", parts.sha256, T::DTYPE);
