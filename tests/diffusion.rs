@@ -55,6 +55,12 @@ fn altered(file: &str, from: &str, to: &str) -> TempDir {
     folder
 }
 
+fn refused(settings: Settings<'_>, code: u8, words: &[&str]) {
+    let error = Pipeline::open(&settings, &mut Plan::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(error.exit_code() == code && words.iter().all(|word| text.contains(word)), "{code} {words:?}: {text}");
+}
+
 /// Of images that are two for each caption.
 fn keys(images: Range<usize>) -> Vec<NoiseKey> {
     images.map(|i| NoiseKey { seed: 5, caption: i as u32 / 2, image: i as u32 % 2 }).collect()
@@ -193,11 +199,6 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
 #[test]
 fn unusable_settings_and_models_are_refused_by_name() {
     let model = root().join("assets/tiny-sd");
-    let refused = |settings: Settings<'_>, code: u8, words: &[&str]| {
-        let error = Pipeline::open(&settings, &mut Plan::new()).unwrap_err();
-        let text = error.to_string();
-        assert!(error.exit_code() == code && words.iter().all(|word| text.contains(word)), "{code} {words:?}: {text}");
-    };
     let base = settings(&model);
     refused(Settings { model: Path::new("/no/such/model"), ..base }, 2, &["--model", "/no/such/model"]);
     refused(Settings { width: Some(0), ..base }, 2, &["--width 0", "multiple of 8"]);
@@ -237,4 +238,94 @@ fn unusable_settings_and_models_are_refused_by_name() {
     let folder = altered(unet, "{", "{");
     std::fs::remove_file(folder.path().join("vae/config.json")).unwrap();
     refused(settings(folder.path()), 3, &["vae/config.json", "not there"]);
+}
+
+/// Latents of two images under `settings`, from the noise of their keys.
+fn drawn(settings: Settings<'_>, w: f32) -> Vec<f32> {
+    let (mut pipeline, _) = open(settings);
+    let request = Request::new(&pipeline, &["a photo of a bag", "a photo of a coat"], keys(0..2), w).unwrap();
+    pipeline.sample(&request, &mut |_| ()).unwrap()
+}
+
+/// As diffusers, whose guidance begins above 1.
+#[test]
+fn scales_up_to_one_follow_the_caption_alone() {
+    let model = root().join("assets/tiny-sd");
+    let alone = drawn(Settings { guidance_scale: 1.0, ..settings(&model) }, 1.0);
+    for w in [0.0, 0.5, -3.0] {
+        assert_eq!(drawn(Settings { guidance_scale: w, ..settings(&model) }, w), alone, "{w}");
+        // In a pipeline that guides other requests, and whose negative prompt these have not.
+        let negative_prompt = "a coat";
+        assert_eq!(drawn(Settings { guidance_scale: 3.0, negative_prompt, ..settings(&model) }, w), alone, "{w}");
+    }
+    assert_ne!(drawn(settings(&model), 1.5), alone);
+}
+
+/// Without a middle, and with one that is a single residual block: what is left out is not computed, whether its tensors are there or not.
+#[test]
+fn the_middle_block_may_be_absent_or_plain() {
+    let model = root().join("assets/tiny-sd");
+    let whole = drawn(settings(&model), 3.0);
+    let unet = "unet/config.json";
+    let kind = |value: &str| {
+        altered(unet, "\"mid_block_type\": \"UNetMidBlock2DCrossAttn\"", &format!("\"mid_block_type\": {value}"))
+    };
+    let (without, plain) = (kind("null"), kind("\"UNetMidBlock2D\""));
+    let [none, single] = [&without, &plain].map(|folder| drawn(settings(folder.path()), 3.0));
+    assert!(none != whole && single != whole && none != single);
+    assert!(none.iter().chain(&single).all(|value| value.is_finite()));
+    // With the tensors gone, the same.
+    let file = SafeTensors::open(model.join("unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let names: Vec<&str> = file.names().filter(|name| !name.starts_with("mid_block.")).collect();
+    let data: Vec<Vec<f32>> = names.iter().map(|name| file.f32(name, file.shape(name).unwrap()).unwrap()).collect();
+    let tensors: Vec<_> = names
+        .iter()
+        .zip(&data)
+        .map(|(name, data)| (name.to_string(), file.shape(name).unwrap().to_vec(), &data[..]))
+        .collect();
+    let path = without.path().join("unet/diffusion_pytorch_model.safetensors");
+    std::fs::remove_file(&path).unwrap();
+    stablerep::weights::write_safetensors(&path, &tensors, &[]).unwrap();
+    assert_eq!(drawn(settings(without.path()), 3.0), none);
+    refused(settings(kind("\"UNetMidBlock2DSimpleCrossAttn\"").path()), 3, &["mid_block_type", "SimpleCrossAttn"]);
+}
+
+#[test]
+fn sizes_may_be_lists() {
+    let model = root().join("assets/tiny-sd");
+    let (unet, size) = ("unet/config.json", "\"sample_size\": 4");
+    let pair = altered(unet, size, "\"sample_size\": [4, 6]");
+    assert_eq!(open(settings(pair.path())).0.size(), (48, 32));
+    let odd = altered(unet, size, "\"sample_size\": \"large\"");
+    refused(settings(odd.path()), 2, &["sample_size", "--width"]);
+    let given = Settings { width: Some(48), height: Some(32), ..settings(odd.path()) };
+    assert_eq!(open(given).0.size(), (48, 32));
+    let expected = drawn(settings(&model), 3.0);
+    for (from, to) in [
+        ("\"cross_attention_dim\": 64", "\"cross_attention_dim\": [64, 64]"),
+        ("\"attention_head_dim\": 2", "\"attention_head_dim\": [2, 2]"),
+        ("\"transformer_layers_per_block\": 1", "\"transformer_layers_per_block\": [1, 1]"),
+        ("\"only_cross_attention\": false", "\"only_cross_attention\": [false, false]"),
+    ] {
+        assert_eq!(drawn(settings(altered(unet, from, to).path()), 3.0), expected, "{to}");
+    }
+    for (from, to, key) in [
+        ("\"cross_attention_dim\": 64", "\"cross_attention_dim\": [64, 32]", "cross_attention_dim"),
+        (
+            "\"transformer_layers_per_block\": 1",
+            "\"transformer_layers_per_block\": [1, 2]",
+            "transformer_layers_per_block",
+        ),
+        ("\"norm_eps\": 1e-05", "\"norm_eps\": null", "norm_eps"),
+        ("\"layers_per_block\": 1", "\"layers_per_block\": null", "layers_per_block"),
+        ("\"norm_eps\": 1e-05", "\"norm_eps\": NaN", "norm_eps"),
+        ("UNet2DConditionModel", "UNetMotionModel", "_class_name"),
+    ] {
+        refused(settings(altered(unet, from, to).path()), 3, &[key]);
+    }
+    // Null is false where a truth value is meant, and not the default.
+    let flipped = altered(unet, "\"flip_sin_to_cos\": true", "\"flip_sin_to_cos\": null");
+    let told = altered(unet, "\"flip_sin_to_cos\": true", "\"flip_sin_to_cos\": false");
+    let [flipped, told] = [flipped, told].map(|folder| drawn(settings(folder.path()), 3.0));
+    assert!(flipped == told && flipped != expected);
 }

@@ -125,7 +125,13 @@ fn odd_configs_are_refused_by_name() {
         (r#"{"beta_schedule": "sigmoid"}"#, vec!["sigmoid", "scaled_linear"]),
         (r#"{"prediction_type": "flow"}"#, vec!["flow", "v_prediction"]),
         (r#"{"timestep_spacing": "odd"}"#, vec!["odd", "leading"]),
-        (r#"{"thresholding": true}"#, vec!["thresholding"]),
+        (r#"{"use_flow_sigmas": true}"#, vec!["use_flow_sigmas"]),
+        (r#"{"_class_name": "LCMScheduler"}"#, vec!["_class_name", "LCMScheduler", "distilled"]),
+        (r#"{"_class_name": "TCDScheduler"}"#, vec!["TCDScheduler", "distilled"]),
+        (r#"{"beta_start": null}"#, vec!["beta_start", "null"]),
+        (r#"{"timestep_spacing": null}"#, vec!["timestep_spacing", "null"]),
+        (r#"{"beta_end": NaN}"#, vec!["beta_end", "NaN"]),
+        (r#"{"betas_of_mine": 3}"#, vec!["betas_of_mine", "not known"]),
         (r#"{"rescale_betas_zero_snr": true}"#, vec!["rescale_betas_zero_snr"]),
         (r#"{"trained_betas": [0.1]}"#, vec!["trained_betas", "1 values"]),
         (r#"{"beta_end": 2.0}"#, vec!["beta"]),
@@ -251,4 +257,122 @@ fn long_latents_are_advanced_as_short_ones() {
         assert_eq!(history[2 * len + i], d, "{i}");
     }
     assert_eq!(history[..2 * len], old[..2 * len]);
+}
+
+/// A scheduler of `class` over Stable Diffusion's schedule, with `extra` keys.
+fn of_class(class: &str, extra: &str) -> SchedulerConfig {
+    let text = format!(
+        r#"{{"_class_name": "{class}", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
+            "clip_sample": false{extra}}}"#
+    );
+    SchedulerConfig::parse(&text, "scheduler_config.json").unwrap()
+}
+
+#[test]
+fn settings_of_a_samplers_own_class_are_refused_by_name() {
+    use SamplerKind::{Ddim, Dpmpp2m, Dpmpp2mKarras, Euler};
+    let (dpm, euler) = ("DPMSolverMultistepScheduler", "EulerDiscreteScheduler");
+    for (kind, class, key, value) in [
+        (Dpmpp2m, dpm, "use_karras_sigmas", "true"),
+        (Dpmpp2m, dpm, "use_exponential_sigmas", "true"),
+        (Dpmpp2mKarras, dpm, "use_beta_sigmas", "true"),
+        (Dpmpp2mKarras, dpm, "use_lu_lambdas", "true"),
+        (Dpmpp2m, dpm, "algorithm_type", "\"sde-dpmsolver++\""),
+        (Dpmpp2m, dpm, "solver_order", "3"),
+        (Dpmpp2m, dpm, "solver_type", "\"heun\""),
+        (Dpmpp2m, dpm, "final_sigmas_type", "\"sigma_min\""),
+        (Dpmpp2m, dpm, "lambda_min_clipped", "-2.0"),
+        (Dpmpp2m, dpm, "thresholding", "true"),
+        (Euler, euler, "use_karras_sigmas", "true"),
+        (Euler, euler, "interpolation_type", "\"log_linear\""),
+        (Euler, euler, "timestep_type", "\"continuous\""),
+        (Ddim, "DDIMScheduler", "thresholding", "true"),
+    ] {
+        let config = of_class(class, &format!(r#", "{key}": {value}"#));
+        let error = Sampler::new(kind, &config, 10).unwrap_err();
+        assert!(error.exit_code() == 3 && error.to_string().contains(&format!("`{key}`")), "{kind} {key}: {error}");
+    }
+    let karras = of_class(dpm, r#", "use_karras_sigmas": true"#);
+    let error = Sampler::new(Dpmpp2m, &karras, 10).unwrap_err().to_string();
+    assert!(error.contains("--sampler dpmpp_2m_karras"), "{error}");
+    assert!(Sampler::new(Dpmpp2mKarras, &karras, 10).unwrap().remarks.is_empty());
+}
+
+#[test]
+fn another_classs_settings_are_said_and_change_nothing() {
+    let steps = |config: &SchedulerConfig| Sampler::new(SamplerKind::Dpmpp2m, config, 10).unwrap();
+    let plain = steps(&of_class("PNDMScheduler", ""));
+    for (class, extra, said) in [
+        ("DEISMultistepScheduler", r#", "algorithm_type": "deis", "solver_type": "logrho", "solver_order": 2"#, None),
+        (
+            "UniPCMultistepScheduler",
+            r#", "solver_order": 3, "solver_type": "bh2", "predict_x0": true"#,
+            Some("solver_order 3"),
+        ),
+        ("LMSDiscreteScheduler", r#", "use_karras_sigmas": true"#, Some("use_karras_sigmas true")),
+        ("SASolverScheduler", r#", "algorithm_type": "data_prediction", "tau_func": null"#, None),
+        ("DPMSolverMultistepScheduler", r#", "lambda_min_clipped": -Infinity, "euler_at_final": true"#, None),
+        ("DPMSolverMultistepScheduler", r#", "lambda_min_clipped": -5.1, "use_karras_sigmas": null"#, None),
+        ("DPMSolverSinglestepScheduler", r#", "lower_order_final": false"#, None),
+        ("HeunDiscreteScheduler", "", None),
+        ("KDPM2DiscreteScheduler", "", None),
+        ("DDPMScheduler", r#", "variance_type": "fixed_small""#, None),
+    ] {
+        let sampler = steps(&of_class(class, extra));
+        assert_eq!(sampler.timesteps(), plain.timesteps(), "{class}");
+        assert_eq!(format!("{:?}", sampler.steps()), format!("{:?}", plain.steps()), "{class}");
+        match said {
+            None => assert!(sampler.remarks.is_empty(), "{class}: {:?}", sampler.remarks),
+            Some(said) => {
+                assert!(sampler.remarks.len() == 1 && sampler.remarks[0].contains(said), "{:?}", sampler.remarks)
+            }
+        }
+    }
+    let odd = Sampler::new(SamplerKind::Pndm, &of_class("EulerDiscreteScheduler", ""), 10).unwrap();
+    assert!(odd.remarks[0].contains("skip_prk_steps"), "{:?}", odd.remarks);
+}
+
+#[test]
+fn what_a_config_leaves_open_is_put_right_as_diffusers_does() {
+    let base = r#""_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear""#;
+    let corrected = |extra: &str, kind| {
+        let config = SchedulerConfig::parse(&format!("{{{base}{extra}}}"), "test").unwrap();
+        config.corrected(kind)
+    };
+    let (open, felt, said) = corrected("", SamplerKind::Ddim);
+    assert!(felt && said.len() == 2 && said[0].contains("clip_sample") && said[1].contains("steps_offset"), "{said:?}");
+    let (whole, felt, said) = corrected(r#", "clip_sample": false, "steps_offset": 1"#, SamplerKind::Ddim);
+    assert!(!felt && said.is_empty(), "{said:?}");
+    assert_eq!(format!("{:?}", ddim(&open, 20).steps()), format!("{:?}", ddim(&whole, 20).steps()));
+    // Null is false, and no offset.
+    let (_, felt, said) = corrected(r#", "clip_sample": null, "steps_offset": 1"#, SamplerKind::Ddim);
+    assert!(!felt && said.is_empty(), "{said:?}");
+    // Of no concern to a sampler that has neither.
+    let (_, felt, said) = corrected("", SamplerKind::Dpmpp2m);
+    assert!(!felt && said.is_empty(), "{said:?}");
+    // What the file says is followed, aloud.
+    let (kept, felt, said) = corrected(r#", "clip_sample": true, "steps_offset": 0"#, SamplerKind::Ddim);
+    assert!(!felt && kept.clip_sample && kept.steps_offset == 0, "{said:?}");
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("followed")), "{said:?}");
+}
+
+#[test]
+fn steps_that_do_not_join_are_said() {
+    for (kind, spacing, steps, joins) in [
+        (SamplerKind::Ddim, "leading", 7, true),
+        (SamplerKind::Ddim, "trailing", 10, true),
+        (SamplerKind::Ddim, "trailing", 30, false),
+        (SamplerKind::Ddim, "linspace", 10, false),
+        (SamplerKind::Pndm, "linspace", 10, false),
+        (SamplerKind::Euler, "linspace", 10, true),
+    ] {
+        let config =
+            of_class("DDIMScheduler", &format!(r#", "timestep_spacing": "{spacing}", "skip_prk_steps": true"#));
+        let remarks = Sampler::new(kind, &config, steps).unwrap().remarks;
+        assert_eq!(
+            !remarks.iter().any(|line| line.contains("timestep_spacing")),
+            joins,
+            "{kind} {spacing}: {remarks:?}"
+        );
+    }
 }

@@ -111,3 +111,132 @@ fn broken_folders_are_refused_by_file_and_line() {
         &["<pad>"],
     );
 }
+
+/// A folder of the tiny vocabulary with further `files`.
+fn tiny_with(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        fs::copy(root().join("assets/tiny-sd/tokenizer").join(name), folder.path().join(name)).unwrap();
+    }
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+/// The tiny `tokenizer.json` with `edit` applied to it, alone in a folder.
+fn whole_with(edit: impl FnOnce(&mut serde_json::Value)) -> TempDir {
+    let mut whole: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixture("tiny_tokenizer/tokenizer.json")).unwrap()).unwrap();
+    edit(&mut whole);
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("tokenizer.json"), whole.to_string()).unwrap();
+    folder
+}
+
+/// Ids of `text` in ten places.
+fn ids(folder: &TempDir, text: &str) -> Vec<u32> {
+    Tokenizer::open(folder.path(), 10).unwrap().encode(text).unwrap().ids
+}
+
+/// Start and end as `added_tokens_decoder` lists them.
+const LISTED: &str = r#""586": {"content": "<|startoftext|>", "special": true, "normalized": false},
+    "587": {"content": "<|endoftext|>", "special": true, "normalized": false}"#;
+
+/// As transformers 4.49 and 5.24 have it.
+#[test]
+fn the_padding_token_by_precedence() {
+    let (config, map) = ("tokenizer_config.json", "special_tokens_map.json");
+    let mark = r#"{"pad_token": "!"}"#;
+    let end = r#"{"pad_token": {"content": "<|endoftext|>"}}"#;
+    let listed = format!(r#"{{"pad_token": "<|endoftext|>", "added_tokens_decoder": {{{LISTED}}}}}"#);
+    for (files, pad) in [
+        (vec![(config, end), (map, mark)], 0),
+        (vec![(config, mark), (map, end)], 587),
+        (vec![(config, mark), (map, "{}")], 0),
+        (vec![(map, mark)], 0),
+        (vec![(config, listed.as_str()), (map, mark)], 587),
+        (vec![(config, r#"{"model_max_length": 1000000000000000019884624838656, "clean_up": null}"#)], 587),
+    ] {
+        assert_eq!(ids(&tiny_with(&files), "a bag"), [vec![586, 320, 554, 587], vec![pad; 6]].concat(), "{files:?}");
+    }
+    // A special token is found in the text, wherever it stands.
+    let folder = tiny_with(&[(config, mark)]);
+    assert_eq!(ids(&folder, "a bag!! !"), [586, 320, 554, 0, 0, 0, 587, 0, 0, 0]);
+    assert_ne!(ids(&tiny_with(&[]), "a bag!")[3], 0);
+}
+
+#[test]
+fn added_tokens_are_tokens() {
+    let toy = r#""588": {"content": "<cat-toy>", "special": false, "normalized": false}"#;
+    let decoder = format!(r#"{{"added_tokens_decoder": {{{LISTED}, {toy}}}}}"#);
+    for files in [
+        [("added_tokens.json", r#"{"<cat-toy>": 588}"#), ("tokenizer_config.json", "{}")],
+        [("added_tokens.json", "{}"), ("tokenizer_config.json", decoder.as_str())],
+    ] {
+        let folder = tiny_with(&files);
+        assert_eq!(ids(&folder, "a <cat-toy>bag"), [586, 320, 588, 554, 587, 587, 587, 587, 587, 587], "{files:?}");
+        assert_eq!(Tokenizer::open(folder.path(), 77).unwrap().vocab_size(), 589);
+    }
+}
+
+#[test]
+fn what_a_tokenizer_json_remembers_has_no_effect() {
+    let texts = ["a photo of a bag", "bag bag bag bag bag bag bag bag bag bag bag bag", ""];
+    let plain = whole_with(|_| ());
+    let used = whole_with(|whole| {
+        whole["padding"] = serde_json::json!({"strategy": {"Fixed": 2_000_000_000}, "direction": "Left", "pad_to_multiple_of": 8,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "!"});
+        whole["truncation"] =
+            serde_json::json!({"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
+        whole["model"]["dropout"] = serde_json::json!(0.9);
+        whole["post_processor"] = serde_json::Value::Null;
+        whole["decoder"] = serde_json::json!({});
+    });
+    let [plain, used] = [plain, used].map(|folder| Tokenizer::open(folder.path(), 10).unwrap());
+    for text in texts {
+        assert_eq!(used.encode(text).unwrap(), plain.encode(text).unwrap(), "{text}");
+    }
+}
+
+#[test]
+fn settings_that_change_ids_are_refused_by_name() {
+    let refuse = |folder: TempDir, needles: &[&str]| {
+        let error = Tokenizer::open(folder.path(), 77).unwrap_err();
+        assert!(error.exit_code() == 3 && needles.iter().all(|word| error.to_string().contains(word)), "{error}");
+    };
+    let config = "tokenizer_config.json";
+    for (text, key) in [
+        (r#"{"padding_side": "left"}"#, "padding_side"),
+        (r#"{"truncation_side": "left"}"#, "truncation_side"),
+        (r#"{"split_special_tokens": true}"#, "split_special_tokens"),
+        (r#"{"model_max_length": 32}"#, "model_max_length"),
+        (r#"{"tokenizer_class": "BertTokenizer"}"#, "BertTokenizer"),
+        (r#"{"pad_token": null}"#, "pad_token"),
+        (r#"{"magic": 7}"#, "magic"),
+        (r#"{"additional_special_tokens": ["<unheard-of>"]}"#, "<unheard-of>"),
+        (r#"{"added_tokens_decoder": {"x": {"content": "y"}}}"#, "added_tokens_decoder"),
+        (r#"{"added_tokens_decoder": {"5": {"content": "<|endoftext|>"}}}"#, "different tokenizers"),
+        (r#"{"pad_token": "#, "not JSON"),
+        ("version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+    ] {
+        refuse(tiny_with(&[(config, text)]), &[config, key]);
+    }
+    refuse(tiny_with(&[("added_tokens.json", r#"{"<new>": 0}"#)]), &["added_tokens.json", "<new>", "one id"]);
+    let json = "tokenizer.json";
+    refuse(whole_with(|whole| whole["normalizer"] = serde_json::json!({"type": "NFKC"})), &[json, "normalizer"]);
+    refuse(
+        whole_with(|whole| whole["pre_tokenizer"] = serde_json::json!({"type": "Whitespace"})),
+        &[json, "pre_tokenizer"],
+    );
+    refuse(whole_with(|whole| whole["model"]["type"] = "WordPiece".into()), &[json, "model", "type", "WordPiece"]);
+    refuse(whole_with(|whole| whole["model"]["ignore_merges"] = true.into()), &[json, "ignore_merges"]);
+    refuse(whole_with(|whole| whole["model"]["merges"][0] = "a b c".into()), &[json, "merge 0"]);
+    refuse(whole_with(|whole| whole["model"]["vocab"]["<|endoftext|>"] = (-1).into()), &[json, "vocab"]);
+    refuse(whole_with(|whole| whole["model"]["vocab"]["a"] = 4_000_000_000u32.into()), &[json, "4000000000"]);
+    for text in ["{\"decoder\":{", "{\"model\":{}}", "[]", "{\"added_tokens\": 3}", "\u{0}"] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(json), text).unwrap();
+        refuse(folder, &[json]);
+    }
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::answer;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
+use crate::cli::model::Model;
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::sampler::SamplerKind;
@@ -21,7 +22,7 @@ use crate::generate::{self, Calibrate, Calibrated, Precision};
     stablerep calibrate --model stable-diffusion-v1-5 --captions captions.txt --output fp8.json --sheet fp8.png\n  \
     stablerep generate --model stable-diffusion-v1-5 --captions captions.txt --output shards --device cuda --fp8 fp8.json")]
 pub struct Args {
-    /// Diffusers folder of a Stable Diffusion 1.x model
+    /// Diffusers folder of a Stable Diffusion 1.x model, or `bundled` for the tiny one in the binary
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Captions like those to be drawn: .txt (one per line), .csv or .tsv; - is standard input
@@ -45,7 +46,7 @@ pub struct Args {
     /// Denoising steps
     #[arg(long, value_name = "N", default_value_t = 50)]
     steps: usize,
-    /// Classifier-free guidance w
+    /// Classifier-free guidance w; 1 and less follow the caption without it
     #[arg(short = 'w', long, value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
     guidance_scale: f32,
     /// What the unconditional branch reads instead of an empty caption
@@ -75,8 +76,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
+    let model = Model::open(args.model)?;
     let config = Calibrate {
-        model: args.model,
+        model: model.folder().to_path_buf(),
         captions: args.captions,
         caption_options: Options { limit: Some(args.limit), ..args.caption_flags.options() },
         device: Device::parse(&args.device)?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::answer;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
+use crate::cli::model::Model;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -13,10 +14,13 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
-/// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). The image of (seed,
-/// caption number, image index) has the same bits whatever --batch, --threads and --world-size are. A caption's number is its line or
-/// data row in the file, from 0, blank ones counted: captions added at the end change no picture, one added in
-/// between changes those after it.
+/// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). Its scheduler gives the
+/// noise schedule and --sampler the solver, whatever class the folder names. A single file (.safetensors, .ckpt) becomes a folder with
+/// diffusers: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
+///
+/// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are. A caption's number
+/// is its line or data row in the file, from 0, blank ones counted: captions added at the end change no picture, one added in between
+/// changes those after it.
 ///
 /// Interrupted? Run the same command again: whole shards are kept; what was lost of the folder, or cut short, is drawn again to the same
 /// bytes. A folder that was started with other settings is refused, with the difference. A finished folder grows by captions added at the
@@ -30,7 +34,8 @@ use crate::generate::{self, Config, ImageFormat, Precision};
     --images-per-caption 10 --guidance-scale 2 --steps 50 --store-size 256 --output shards\n\n\
     The folder then holds 00000.tar …, sizes.json, contact-sheet.png and, once all is done, stats.json.")]
 pub struct Args {
-    /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/
+    /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/; or `bundled`, a tiny model in the binary
+    /// that knows only garments, to try things out
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Captions: .txt (one per line), .csv or .tsv; - is standard input
@@ -42,7 +47,8 @@ pub struct Args {
     /// Images drawn for each caption (m of the paper: 10 drawn, 6 used per step)
     #[arg(long, short = 'm', value_name = "M", default_value_t = 1)]
     images_per_caption: usize,
-    /// Classifier-free guidance w; 1 follows the caption without it and costs half (paper: 2 for StableRep, 8 for SimCLR)
+    /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2 for StableRep, 8
+    /// for SimCLR)
     #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
     guidance_scale: f32,
     /// Several w in one run, such as 2,3,4,6,8,10,12: a shard set for each, in folders w=2.0 … under --output
@@ -60,7 +66,7 @@ pub struct Args {
     /// How noise becomes an image
     #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
     sampler: SamplerKind,
-    /// Text of the unconditional branch
+    /// Text of the unconditional branch, which scales of 1 and less have not
     #[arg(long, value_name = "TEXT", default_value = "")]
     negative_prompt: String,
     /// Seed of the initial noise; an image is (seed, caption number, image index)
@@ -123,8 +129,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
+    let model = Model::open(args.model)?;
     let config = Config {
-        model: args.model,
+        model: model.folder().to_path_buf(),
         captions: args.captions,
         caption_options: Options { key_column: args.key_column, limit: args.limit, ..args.caption_flags.options() },
         images_per_caption: args.images_per_caption,

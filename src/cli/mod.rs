@@ -9,6 +9,7 @@ mod doctor;
 mod export;
 mod generate;
 mod inspect;
+mod model;
 mod paths;
 mod probe;
 mod selftest;

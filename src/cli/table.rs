@@ -2,6 +2,9 @@
 
 use crate::answer;
 
+/// Most characters of a cell: names in other programs' files may be of any length.
+const WIDEST: usize = 200;
+
 /// Rows of cells under a header; columns are as wide as their widest cell.
 #[derive(Debug)]
 pub struct Table {
@@ -20,7 +23,7 @@ impl Table {
     /// Appends a row of as many cells as there are columns.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.columns.len());
-        self.rows.push(cells.into());
+        self.rows.push(cells.into_iter().map(cut).collect());
     }
 
     /// Prints header and rows.
@@ -33,9 +36,9 @@ impl Table {
         let line = |cells: Vec<&str>| {
             let mut text = String::new();
             for ((cell, &width), (_, right)) in cells.iter().zip(&widths).zip(&self.columns) {
-                let padded = if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-                text.push_str(&padded);
-                text.push_str("  ");
+                let blanks = " ".repeat(width - cell.chars().count());
+                let (before, after) = if *right { (blanks.as_str(), "") } else { ("", blanks.as_str()) };
+                text.extend([before, cell, after, "  "]);
             }
             answer!("{}", text.trim_end());
         };
@@ -43,5 +46,12 @@ impl Table {
         for row in &self.rows {
             line(row.iter().map(String::as_str).collect());
         }
+    }
+}
+
+fn cut(cell: String) -> String {
+    match cell.char_indices().nth(WIDEST) {
+        Some((at, _)) => format!("{}… ({} characters)", &cell[..at], cell.chars().count()),
+        None => cell,
     }
 }

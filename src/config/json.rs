@@ -59,6 +59,11 @@ pub fn shown(value: &Value) -> impl fmt::Display {
     WORDS.iter().fold(value.to_string(), |text, (word, stand_in, _)| text.replace(stand_in, word))
 }
 
+/// `value` with the digits that tell it from other f32, not those of its f64: 2.1, not 2.0999999046325684.
+pub fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
 /// A place on a line of the rewritten text from which on columns are `by` higher than in the file.
 struct Moved {
     line: usize,
@@ -169,6 +174,17 @@ mod tests {
         assert_eq!(parse::<Named>(bytes).unwrap().name, r#"a NaN, "Infinity\"#);
         let value: Value = parse(bytes).unwrap();
         assert_eq!(value["other"], "\u{fffd} \u{fffd}\u{1f600}");
+    }
+
+    #[test]
+    fn f32_are_written_short() {
+        let values = [2.1, -0.5, 3.0, 1e-30, f32::MAX, 16_777_216.0, 0.1 + 0.2];
+        for value in values {
+            let text = shortest(value).to_string();
+            assert_eq!(parse::<f32>(text.as_bytes()).unwrap(), value, "{text}");
+        }
+        assert_eq!(shortest(2.1).to_string(), "2.1");
+        assert_eq!(shortest(f32::NAN).to_string(), "null");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::NOTHING_YET;
 use super::lane::{Job, Lane, lanes};
 use super::pipeline::{Decoded, Drawn, Painter, Parts, Text};
-use super::request::Request;
+use super::request::{Request, guides};
 use super::sampler::Sampler;
 use crate::bail;
 use crate::device::Plan;
@@ -119,7 +119,7 @@ impl Painter for Cpu {
         let (shares, threads) = self.shares(texts.len());
         let (unet, sampler, latent) = (&self.unet, &self.sampler, self.latent);
         let table = &self.time_table;
-        let unconditional = self.unconditional.as_deref().filter(|_| w != 1.0).map(|context| (context, w));
+        let unconditional = self.unconditional.as_deref().filter(|_| guides(w)).map(|context| (context, w));
         let run = |(lane, images, latents): Share<'_>, on_step: &mut dyn FnMut(usize)| {
             let job = Job { unet, sampler, table, unconditional, latent, threads };
             lane.sample(&job, images, latents, on_step)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::pipeline::{AHEAD, Decoded, Drawn, Fp8, Painter, Parts};
-use super::request::Request;
+use super::request::{Request, guides};
 use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Graph, Half, Mark};
 use crate::device::{Queued, human_bytes};
@@ -273,9 +273,9 @@ impl<T: Half> Cuda<T> {
         let (places, new) = self.captions.place(&texts)?;
         self.encode(&new)?;
         self.slots[at].stage(&gpu)?;
-        let rows = if request.guidance_scale == 1.0 { n } else { 2 * n };
+        let (rows, w) = if guides(request.guidance_scale) { (2 * n, request.guidance_scale) } else { (n, 1.0) };
         self.slots[at].send(&gpu, &self.memory, request, &places, rows)?;
-        gpu.write(self.memory.table, &sampler_step::table(&self.steps, request.guidance_scale))?;
+        gpu.write(self.memory.table, &sampler_step::table(&self.steps, w))?;
 
         let (memory, len) = (&self.memory, n * self.values());
         sampler_step::start(&gpu, memory.x.slice(0..len), memory.input.slice(0..len), self.first.0, self.first.1)?;

@@ -12,9 +12,10 @@ use crate::store;
 use crate::weights::{Cache, SafeTensors};
 
 /// Files beside the weights.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
+    "tokenizer/added_tokens.json",
     "tokenizer/merges.txt",
     "tokenizer/special_tokens_map.json",
     "tokenizer/tokenizer.json",

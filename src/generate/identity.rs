@@ -52,6 +52,14 @@ pub struct Identity {
     pub quality: u8,
     pub initial_noise_sha256: Option<String>,
     pub save_latents: bool,
+    /// Drawn by a rule of diffusers' pipeline in place of which earlier versions had another: a scheduler config that it puts right, or a
+    /// guidance scale below 1.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub as_diffusers: bool,
+}
+
+fn is_false(on: &bool) -> bool {
+    !on
 }
 
 /// Flags of what [`Identity`] records under other names.
@@ -66,6 +74,10 @@ const FLAGS: &FlagNames = &[
     ("captions_read.key_column", "--key-column (number)"),
     ("captions_per_shard", "--images-per-shard (captions per shard)"),
     ("initial_noise_sha256", "--initial-noise (hash of the file)"),
+    (
+        "as_diffusers",
+        "drawn as diffusers puts it right (scheduler config, or --guidance-scale below 1), as earlier versions did not",
+    ),
 ];
 
 /// SHA-256 over ids, texts and keys of captions, hex.

@@ -15,6 +15,7 @@ mod finish;
 mod identity;
 mod lane;
 mod line;
+mod model_folder;
 mod pipeline;
 mod plan;
 mod regenerate;
@@ -50,6 +51,7 @@ use plan::{Demands, Held};
 pub use plan::{Stats, Unit};
 pub use regenerate::{Comparison, Regenerated, regenerate};
 pub use request::Request;
+use request::guides;
 pub use trace::{Flops, Trace};
 use unit::{Job, Set};
 
@@ -75,7 +77,10 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     let sets: Vec<Set> = config
         .sets()
         .into_iter()
-        .map(|(w, folder)| Set { folder, identity: Identity { guidance_scale: w, ..identity.clone() } })
+        .map(|(w, folder)| {
+            let as_diffusers = pipeline.corrected() || w < 1.0;
+            Set { folder, identity: Identity { guidance_scale: w, as_diffusers, ..identity.clone() } }
+        })
         .collect();
     store::check_interrupt(NOTHING_YET)?;
     // Only now that nothing is left to refuse: a folder remembers its first settings.
@@ -158,7 +163,7 @@ fn left_to_draw<'a>(mine: &[&'a Unit], sets: &'a [Set], demands: &Demands) -> Re
 fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Settings<'a> {
     // Memory for two branches if any set needs them.
     let scales = config.sets();
-    let guided = scales.iter().map(|(w, _)| *w).find(|&w| w != 1.0);
+    let guided = scales.iter().map(|(w, _)| *w).find(|&w| guides(w));
     Settings {
         model: &config.model,
         device: config.device,
@@ -249,6 +254,7 @@ fn identity(
         quality: config.quality,
         initial_noise_sha256: noise.map(|noise| noise.sha256.clone()),
         save_latents: config.save_latents,
+        as_diffusers: pipeline.corrected(),
     }
 }
 

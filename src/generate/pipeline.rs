@@ -13,7 +13,8 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::fingerprint::fingerprint;
-use super::request::Request;
+use super::model_folder;
+use super::request::{Request, guides};
 use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
 use super::sizes::{check_fit, latent_size, stored_size};
 use super::trace::{Flops, Trace};
@@ -25,6 +26,7 @@ use crate::models::clip_text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
 use crate::models::unet::{self, TextContext};
 use crate::models::vae;
+use crate::say;
 use crate::weights::{Cache, SafeTensors};
 
 /// Batches under way at most: one that is drawn and one that waits for its turn.
@@ -67,7 +69,7 @@ pub struct Settings<'a> {
     pub fp8: Fp8<'a>,
     pub sampler: SamplerKind,
     pub steps: usize,
-    /// w; 1 for none, and then no request can have another.
+    /// w; for none where it does not guide, and then no request's may ([`guides`]).
     pub guidance_scale: f32,
     pub negative_prompt: &'a str,
     /// Pixels; the model's own size when absent.
@@ -153,6 +155,7 @@ pub struct Pipeline {
     calls: usize,
     /// Channels, height and width of a latent.
     latent: [usize; 3],
+    corrected: bool,
     /// Pixels per latent pixel and axis.
     factor: usize,
     /// Batches begun and not finished.
@@ -188,15 +191,11 @@ impl Pipeline {
     /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
     pub fn open(settings: &Settings<'_>, plan: &mut Plan) -> Result<Self> {
         let model = settings.model;
-        if !model.is_dir() {
-            bail!(
-                Usage,
-                "--model {}: no such folder; expected a diffusers folder of Stable Diffusion 1.x",
-                model.display()
-            );
-        }
+        model_folder::check(model)?;
         let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
+        let (scheduler, corrected, said) = scheduler.corrected(settings.sampler);
         let sampler = Sampler::new(settings.sampler, &scheduler, settings.steps)?;
+        said.iter().chain(&sampler.remarks).for_each(|remark| say!("{remark}"));
         let text_config = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
         let unet_config = unet::Config::open(&model.join("unet/config.json"))?;
         let vae_config = vae::Config::open(&model.join("vae/config.json"))?;
@@ -226,9 +225,13 @@ impl Pipeline {
         }
         let factor = vae_config.factor();
         let drawn = (latent.1 * factor, latent.0 * factor);
-        let unconditional = match settings.guidance_scale {
-            1.0 => None,
-            _ => Some(tokenizer.encode(settings.negative_prompt)?.ids),
+        let unconditional = match guides(settings.guidance_scale) {
+            false if !settings.negative_prompt.is_empty() => {
+                say!("--negative-prompt has no effect: guidance scales of 1 and less follow the caption alone");
+                None
+            }
+            false => None,
+            true => Some(negative(&tokenizer, settings.negative_prompt)?),
         };
         let (calls, channels, guided) = (sampler.rows().len(), vae_config.latent_channels, unconditional.is_some());
         let parts = Parts {
@@ -248,7 +251,19 @@ impl Pipeline {
         let (flops, latent) = (Flops::of(&parts), [channels, latent.0, latent.1]);
         let (painter, precision) = painter(settings, &parts, plan)?;
         let sha256 = sha256.clone();
-        Ok(Self { sha256, tokenizer, painter, flops, precision, guided, calls, latent, factor, under_way: 0 })
+        Ok(Self {
+            sha256,
+            tokenizer,
+            painter,
+            flops,
+            precision,
+            guided,
+            calls,
+            latent,
+            corrected,
+            factor,
+            under_way: 0,
+        })
     }
 
     /// SHA-256 over everything of the model that decides an image: weights, configs, tokenizer.
@@ -264,6 +279,11 @@ impl Pipeline {
     /// Channels, height and width of a latent.
     pub fn latent_shape(&self) -> [usize; 3] {
         self.latent
+    }
+
+    /// Whether the sampler feels that the scheduler's config left something open, which was put right as diffusers does.
+    pub fn corrected(&self) -> bool {
+        self.corrected
     }
 
     /// Most images of a batch.
@@ -348,11 +368,23 @@ impl Pipeline {
     fn check(&self, request: &Request, under_way: usize) {
         assert!(self.under_way <= under_way, "{} batches are under way", self.under_way);
         let Request { texts, keys, latents, guidance_scale: w } = request;
-        assert!(self.guided || *w == 1.0, "guidance scale {w} in a pipeline without guidance");
+        assert!(self.guided || !guides(*w), "guidance scale {w} in a pipeline without guidance");
         let fits = (1..=self.batch()).contains(&texts.len()) && keys.len() == texts.len();
         let values: usize = self.latent.iter().product();
         assert!(fits && latents.len() == texts.len() * values, "{} images of at most {}", texts.len(), self.batch());
     }
+}
+
+/// Token ids of the negative prompt; says what of it is not read.
+fn negative(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let Encoding { ids, truncated } = tokenizer.encode(text)?;
+    if truncated > 0 {
+        say!(
+            "--negative-prompt: its last {truncated} tokens are cut, as the text encoder reads {}; put what matters first",
+            ids.len() - 2
+        );
+    }
+    Ok(ids)
 }
 
 /// What draws, and in which precision.

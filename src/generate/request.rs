@@ -14,7 +14,7 @@ pub struct Request {
     pub keys: Vec<NoiseKey>,
     /// Unit noise `[n, C, h, w]`.
     pub latents: Vec<f32>,
-    /// w; 1 in a pipeline that was opened without guidance.
+    /// w; one that does not guide, in a pipeline that was opened without guidance.
     pub guidance_scale: f32,
 }
 
@@ -26,6 +26,11 @@ impl Request {
         latents.chunks_exact_mut(values).zip(&keys).for_each(|(latent, &key)| unit_noise(key, latent));
         Ok(Self { texts: pipeline.encode_texts(captions)?, keys, latents, guidance_scale })
     }
+}
+
+/// Whether a scale guides at all. As in diffusers, one of 1 or less does not: the caption alone is followed.
+pub(super) fn guides(w: f32) -> bool {
+    w > 1.0
 }
 
 /// N(0, 1) keyed by (seed, caption id, image index).

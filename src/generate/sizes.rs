@@ -43,10 +43,9 @@ pub(super) fn check_fit(model: &Path, text: &clip_text::Config, unet: &unet::Con
 /// Height and width of the latent for the pictures asked for.
 pub(super) fn latent_size(settings: &Settings<'_>, unet: &unet::Config, vae: &vae::Config) -> Result<(usize, usize)> {
     let factor = vae.factor();
-    let side = |flag: &str, wanted: Option<usize>| -> Result<usize> {
+    let side = |flag: &str, wanted: Option<usize>, own: Option<usize>| -> Result<usize> {
         let Some(pixels) = wanted else {
-            let own = unet.sample_size.filter(|own| (1..=MAX_SIDE).contains(&(own * factor)));
-            return own.ok_or_else(|| {
+            return own.filter(|own| (1..=MAX_SIDE).contains(&(own * factor))).ok_or_else(|| {
                 let config = settings.model.join("unet/config.json");
                 Error::Usage(format!("{}: no usable `sample_size`; give --width and --height", config.display()))
             });
@@ -56,5 +55,6 @@ pub(super) fn latent_size(settings: &Settings<'_>, unet: &unet::Config, vae: &va
         }
         Ok(pixels / factor)
     };
-    Ok((side("height", settings.height)?, side("width", settings.width)?))
+    let (height, width) = unet.sample_size.unzip();
+    Ok((side("height", settings.height, height)?, side("width", settings.width, width)?))
 }

@@ -4,7 +4,7 @@ pub mod clip_text;
 pub mod init;
 pub(crate) mod layers;
 pub mod projector;
-mod settings;
+pub mod settings;
 pub mod tokenizer;
 pub mod unet;
 pub mod vae;

@@ -1,8 +1,12 @@
 //! `config.json` of a model folder: every key is either understood, known to be irrelevant, or refused by name.
+//!
+//! A key that is absent has its default. One that is `null` has not: Python then passes `None`, which is false where a truth value is
+//! asked for, no value where there may be none, and an error everywhere else. It is read so here.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -10,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
+use crate::weights;
 
 /// The keys of one config file, and which of them were read.
 #[derive(Debug)]
@@ -25,27 +30,61 @@ impl Settings {
         let path = path.as_ref().to_path_buf();
         let shown = path.display();
         let text = fs::read(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
+            ErrorKind::NotFound => {
                 Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion 1.x"))
             }
             _ => Error::io("read", &path)(e),
         })?;
-        match json::parse(&text) {
+        Self::parse(&text, path)
+    }
+
+    /// As [`Settings::open`], from the file's bytes; errors call it `path`.
+    pub fn parse(bytes: &[u8], path: PathBuf) -> Result<Self> {
+        let shown = path.display();
+        match json::parse(bytes) {
             Ok(Value::Object(map)) => Ok(Self { path, map, read: RefCell::default() }),
             Ok(_) => Err(Error::Data(format!("{shown}: expected a JSON object of settings"))),
+            Err(_) if weights::is_lfs_pointer(bytes) => Err(Error::Data(weights::lfs_pointer(&path))),
             Err(e) => Err(Error::Data(format!("{shown}: not JSON: {e}; download the model again"))),
         }
     }
 
-    /// The value of `key`; `None` when absent or null.
+    /// Whether there is a file of settings at `path`, and what it says.
+    ///
+    /// # Errors
+    /// As [`Settings::open`], but for a file that is not there.
+    pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>> {
+        let path = path.as_ref();
+        if path.exists() { Self::open(path).map(Some) } else { Ok(None) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// The value of `key`, which may be null; `None` when absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.read.borrow_mut().insert(key.to_owned());
-        self.map.get(key).filter(|value| !value.is_null())
+        self.map.get(key)
+    }
+
+    /// The value of `key`; `None` when absent or null.
+    pub fn non_null(&self, key: &str) -> Option<&Value> {
+        self.get(key).filter(|value| !value.is_null())
     }
 
     /// An error about `key`.
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self.map.get(key).map_or_else(|| "it is absent".to_owned(), |value| format!("found {value}"));
+        let found = self
+            .map
+            .get(key)
+            .map_or_else(|| "it is absent".to_owned(), |value| format!("found {}", json::shown(value)));
         Error::Data(format!("{}: `{key}`: expected {expected}, {found}", self.path.display()))
     }
 
@@ -83,6 +122,15 @@ impl Settings {
         names.ok_or_else(|| self.wrong(key, &format!("a list of {length} names")))
     }
 
+    /// A list of `length` whole numbers that are one and the same, or that number; `default` when absent.
+    pub fn same_count(&self, key: &str, length: usize, default: Option<usize>) -> Result<usize> {
+        let counts = self.counts(key, length, default)?;
+        match counts.iter().all(|count| *count == counts[0]) {
+            true => Ok(counts[0]),
+            false => Err(self.wrong(key, "one number, or a list of one number (others are not implemented)")),
+        }
+    }
+
     /// A finite number; `default` when absent.
     pub fn number(&self, key: &str, default: f64) -> Result<f64> {
         match self.get(key) {
@@ -91,10 +139,11 @@ impl Settings {
         }
     }
 
-    /// True or false; `default` when absent.
+    /// True or false; `default` when absent, false when null.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
+            Some(Value::Null) => Ok(false),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false")),
         }
     }
@@ -108,12 +157,18 @@ impl Settings {
             .ok_or_else(|| self.wrong(key, &format!("one of {} (others are not implemented)", choices.join(", "))))
     }
 
-    /// Refuses any value of `key` but `only` (or absence, or null).
+    /// Refuses any value of `key` but `only`, a list of it, or absence. Where `only` is null or false, both are the same.
     pub fn only(&self, key: &str, only: Value) -> Result<()> {
-        let same = |value: &Value| *value == only || (value.as_f64().is_some() && value.as_f64() == only.as_f64());
+        let nothing = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
+        let same = |value: &Value| {
+            *value == only
+                || (nothing(value) && nothing(&only))
+                || (value.as_f64().is_some() && value.as_f64() == only.as_f64())
+        };
+        let fits = |value: &Value| same(value) || value.as_array().is_some_and(|list| list.iter().all(same));
         match self.get(key) {
-            Some(value) if !same(value) => {
-                Err(self.wrong(key, &format!("{only} or nothing (others are not implemented)")))
+            Some(value) if !fits(value) => {
+                Err(self.wrong(key, &format!("{only} or no such key (others are not implemented)")))
             }
             _ => Ok(()),
         }
@@ -127,9 +182,10 @@ impl Settings {
             if !silent && !read.contains(key) && !irrelevant.contains(&key.as_str()) {
                 bail!(
                     Data,
-                    "{}: `{key}` = {value} is not known to this version, so the model might be computed wrongly; expected a Stable \
+                    "{}: `{key}` = {} is not known to this version, so the model might be computed wrongly; expected a Stable \
                      Diffusion 1.x model",
-                    self.path.display()
+                    self.path.display(),
+                    json::shown(value)
                 );
             }
         }

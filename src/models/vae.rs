@@ -48,6 +48,7 @@ impl Config {
         if let Some(other) = types.iter().find(|name| **name != "UpDecoderBlock2D") {
             return Err(s.wrong("up_block_types", &format!("UpDecoderBlock2D only (not `{other}`)")));
         }
+        s.choice("_class_name", &["AutoencoderKL"])?;
         let this = Self {
             latent_channels: s.count("latent_channels", Some(4))?,
             out_channels: s.count("out_channels", Some(3))?,

@@ -3,6 +3,7 @@
 mod cache;
 #[cfg(cuda_kernels)]
 mod device;
+mod foreign;
 mod names;
 mod params;
 mod safetensors;
@@ -10,6 +11,7 @@ mod safetensors;
 pub use cache::Cache;
 #[cfg(cuda_kernels)]
 pub use device::DeviceParams;
+pub use foreign::{is_lfs_pointer, lfs_pointer};
 pub use names::BackboneNames;
 pub use params::{Param, ParamInfo, ParamTable, pair_mut};
 pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

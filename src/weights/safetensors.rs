@@ -11,6 +11,8 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
 use serde_json::{Map, Value, json};
 
+use super::foreign::known_as;
+use super::{is_lfs_pointer, lfs_pointer};
 use crate::bail;
 use crate::config::json;
 use crate::device::MappedFile;
@@ -62,39 +64,56 @@ impl SafeTensors {
         Ok(this)
     }
 
-    /// Opens `dir/stem.safetensors`, or the files listed by `dir/stem.safetensors.index.json`, or `dir/stem.fp16.safetensors`.
+    /// Opens `dir/stem.safetensors`, or the files listed by `dir/stem.safetensors.index.json`, or else the same of the variants fp16, bf16
+    /// and fp32: `dir/stem.fp16.safetensors`, `dir/stem.safetensors.index.fp16.json`.
     ///
     /// # Errors
     /// [`Error::Data`] if none is there (with how to convert, when there are only pickles), or if a listed file or tensor is absent.
     pub fn open_folder(dir: impl AsRef<Path>, stem: &str) -> Result<Self> {
         let dir = dir.as_ref();
-        let single = dir.join(format!("{stem}.safetensors"));
-        let index = dir.join(format!("{stem}.safetensors.index.json"));
-        let half = dir.join(format!("{stem}.fp16.safetensors"));
-        if single.exists() {
-            Self::open(single)
-        } else if index.exists() {
-            Self::open_index(dir, &index)
-        } else if half.exists() {
-            Self::open(half)
-        } else {
-            if !dir.is_dir() {
-                bail!(Data, "{}: no such folder; expected the weights of the model in it", dir.display());
+        for variant in ["", ".fp16", ".bf16", ".fp32"] {
+            let single = dir.join(format!("{stem}{variant}.safetensors"));
+            if single.exists() {
+                return Self::open(single);
             }
-            for ending in PICKLES {
-                refuse_pickle_if_present(&dir.join(format!("{stem}.{ending}")))?;
-                refuse_pickle_if_present(&dir.join(format!("pytorch_model.{ending}")))?;
+            let index = dir.join(format!("{stem}.safetensors.index{variant}.json"));
+            if index.exists() {
+                return Self::open_index(dir, &index);
             }
-            bail!(
-                Data,
-                "{}: expected {stem}.safetensors or {stem}.safetensors.index.json; neither is there",
-                dir.display()
-            )
         }
+        if !dir.is_dir() {
+            bail!(Data, "{}: no such folder; expected the weights of the model in it", dir.display());
+        }
+        for variant in ["", ".fp16", ".bf16", ".fp32"] {
+            for ending in PICKLES {
+                refuse_pickle_if_present(&dir.join(format!("{stem}{variant}.{ending}")))?;
+                refuse_pickle_if_present(&dir.join(format!("pytorch_model{variant}.{ending}")))?;
+            }
+        }
+        let listing = std::fs::read_dir(dir).map_err(Error::io("list", dir))?;
+        let mut others: Vec<String> = listing
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".safetensors"))
+            .collect();
+        others.sort();
+        bail!(
+            Data,
+            "{}: expected {stem}.safetensors or {stem}.safetensors.index.json, perhaps of variant fp16 or bf16; neither is there{}",
+            dir.display(),
+            match others.first() {
+                None => String::new(),
+                Some(name) if name.contains("-of-") =>
+                    format!("; {name} is one of several files, and their index is missing"),
+                Some(name) => format!("; if {name} is what should be read, rename it"),
+            }
+        )
     }
 
     fn open_index(dir: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(Error::io("read", index))?;
+        if is_lfs_pointer(&text) {
+            return Err(Error::Data(lfs_pointer(index)));
+        }
         let value: Value = json::parse(&text)
             .map_err(|e| Error::Data(format!("{}: not JSON ({e}); download the model again", index.display())))?;
         let Some(map) = value.get("weight_map").and_then(Value::as_object) else {
@@ -293,6 +312,9 @@ impl SafeTensors {
 
 fn read_header(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata)> {
     let shown = path.display();
+    if let Some(what) = known_as(path, bytes) {
+        return Err(Error::Data(what));
+    }
     if bytes.len() < 8 {
         bail!(Data, "{shown}: {} bytes are no safetensors file (it starts with an 8-byte header length)", bytes.len());
     }

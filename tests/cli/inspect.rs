@@ -150,3 +150,16 @@ fn doctor_reports_every_part_of_the_machine() {
         output.status.success() && out.lines().any(|l| l.starts_with("warn  disk speed") && l.contains("cannot write"))
     );
 }
+
+/// Names and shapes of other programs' files may be of any length: the table stays one.
+#[test]
+fn endless_tensor_names_are_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.safetensors");
+    let name = "n".repeat(70_000);
+    let tensors = [(name, vec![2], &[1.0f32, 2.0][..]), ("short".to_owned(), vec![1], &[3.0f32][..])];
+    stablerep::weights::write_safetensors(&path, &tensors, &[]).unwrap();
+    let out = succeeds(&["inspect", &text(&path)]);
+    assert!(out.contains("2 tensors, 3 values") && out.contains("(70000 characters)"), "{}", &out[..500]);
+    assert!(out.lines().all(|line| line.len() < 500));
+}

@@ -15,6 +15,7 @@ mod help;
 mod inspect;
 mod limits;
 mod lost_generate;
+mod model;
 #[path = "../common/process.rs"]
 mod process;
 mod resume_generate;

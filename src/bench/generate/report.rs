@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::config::json;
+
 use super::drawing::{Drawing, Lone, Steady};
 use super::{Options, human_bytes};
 use crate::bench::counts::Counts;
@@ -169,7 +171,7 @@ impl<'a> Report<'a> {
             "sampler": options.sampler,
             "steps": options.steps,
             "unet_calls": flops.calls,
-            "guidance_scale": options.guidance_scale,
+            "guidance_scale": json::shortest(options.guidance_scale),
             "flops_per_image": {
                 "model": flops.image(),
                 "computed": flops.computed(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::answer;
 use crate::bail;
 use crate::bench::{self, Age, GenerateOptions, Length};
+use crate::cli::model::Model;
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::sampler::SamplerKind;
@@ -83,8 +84,9 @@ pub fn run(args: Args, age: Age) -> Result<()> {
     if !(1..=100).contains(&args.quality) {
         bail!(Usage, "--quality {}: expected 1 to 100", args.quality);
     }
+    let model = Model::open(args.model)?;
     let options = GenerateOptions {
-        model: args.model,
+        model: model.folder().to_path_buf(),
         device: Device::parse(&args.device)?,
         precision: args.precision,
         fp8: args.fp8.as_deref().map(CalibrationFile::open).transpose()?,

@@ -1,7 +1,7 @@
 //! What travels inside the binary: the tiny Stable Diffusion, its captions, and photographs to be probed on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::store;
@@ -41,7 +41,17 @@ pub static ASSETS: &[Asset] = assets![
 
 /// Writes every asset below `folder` that is not there with the same bytes already.
 pub fn unpack(folder: &Path) -> Result<()> {
-    for (name, bytes) in ASSETS {
+    unpack_some(folder, "")
+}
+
+/// Writes the tiny Stable Diffusion below `folder`, and gives its folder.
+pub fn unpack_model(folder: &Path) -> Result<PathBuf> {
+    unpack_some(folder, "tiny-sd/")?;
+    Ok(folder.join("tiny-sd"))
+}
+
+fn unpack_some(folder: &Path, start: &str) -> Result<()> {
+    for (name, bytes) in ASSETS.iter().filter(|(name, _)| name.starts_with(start)) {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             store::create_dir(parent)?;

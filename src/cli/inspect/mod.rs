@@ -7,6 +7,7 @@ mod tensors;
 use std::path::{Path, PathBuf};
 
 use crate::bail;
+use crate::cli::model::Model;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::shards::{is_compressed_name, of_folder};
@@ -38,7 +39,7 @@ pub struct Args {
     /// Shards: draw this sample again from its record, and say whether it is the stored picture (exit code 1 if not)
     #[arg(long, value_name = "KEY", requires = "model", conflicts_with_all = ["sheet", "check"])]
     regenerate: Option<String>,
-    /// With --regenerate: the diffusers folder it was drawn with; another model is refused
+    /// With --regenerate: the diffusers folder it was drawn with, or `bundled`; another model is refused
     #[arg(long, value_name = "DIR", requires = "regenerate")]
     model: Option<PathBuf>,
     /// With --regenerate: where to compute; a picture drawn in f16 or bf16 needs cuda
@@ -53,7 +54,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     if let (Some(key), Some(model)) = (&args.regenerate, &args.model) {
         let device = Device::parse(&args.device)?;
-        return regenerate::run(&args.path, key, model, device, args.output.as_deref());
+        let model = Model::open(model.clone())?;
+        return regenerate::run(&args.path, key, model.folder(), device, args.output.as_deref());
     }
     match kind(&args.path)? {
         Kind::Shards => shards::inspect(&args.path, args.check, args.sheet.as_deref().map(|path| (path, args.rows))),

@@ -3,12 +3,13 @@
 //! Whatever the network predicts, x0 and eps are linear in (x, prediction), and the next latent is linear in (x0, eps);
 //! only clipping x0 in between keeps the two from being one product.
 
-use super::schedule::{SchedulerConfig, TimestepSpacing};
+use super::SamplerKind;
+use super::schedule::SchedulerConfig;
 use super::table::{Row, Sampler};
 use crate::error::Result;
 
 pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
-    let timesteps = config.timesteps(steps, TimestepSpacing::Leading)?;
+    let timesteps = config.timesteps(steps, SamplerKind::Ddim.own_spacing())?;
     let alphas = config.alphas_cumprod();
     let final_alpha = if config.set_alpha_to_one.unwrap_or(true) { 1.0 } else { alphas[0] };
     let stride = config.num_train_timesteps / steps;
@@ -23,5 +24,7 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
             Row::linear(t as f64, (signal * x0.0 + noise * eps.0, signal * x0.1 + noise * eps.1))
         }
     };
-    Ok(Sampler::of(1.0, timesteps.iter().map(row).collect()))
+    let mut sampler = Sampler::of(1.0, timesteps.iter().map(row).collect());
+    sampler.remarks.extend(config.unjoined("ddim", &timesteps, stride));
+    Ok(sampler)
 }

@@ -3,6 +3,7 @@
 //!
 //! With signal² + noise² = 1 and lambda = ln(signal/noise), exp(−h) is a ratio of noise levels: no logarithm meets the last level, 0.
 
+use super::SamplerKind;
 use super::schedule::{SchedulerConfig, TimestepSpacing};
 use super::table::{Row, Sampler};
 use crate::bail;
@@ -46,7 +47,7 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize, karras: bool) -> Res
 /// The training steps visited: one more is laid out than is taken, as the last goes to noise zero.
 fn timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<usize>> {
     let n = config.num_train_timesteps;
-    let timesteps: Vec<usize> = match config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace) {
+    let timesteps: Vec<usize> = match config.timestep_spacing.unwrap_or(SamplerKind::Dpmpp2m.own_spacing()) {
         TimestepSpacing::Trailing => config.timesteps(steps, TimestepSpacing::Trailing)?,
         TimestepSpacing::Leading => (1..=steps).rev().map(|i| i * (n / (steps + 1)) + config.steps_offset).collect(),
         TimestepSpacing::Linspace => {

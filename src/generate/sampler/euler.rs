@@ -3,12 +3,13 @@
 //!
 //! The latent is x = x0 + sigma·eps; the network sees it scaled to variance one, and dx/dsigma is eps, the noise it predicts.
 
+use super::SamplerKind;
 use super::schedule::{SchedulerConfig, TimestepSpacing};
 use super::table::{Row, Sampler};
 use crate::error::Result;
 
 pub(super) fn table(config: &SchedulerConfig, steps: usize, ancestral: bool) -> Result<Sampler> {
-    let spacing = config.timestep_spacing.unwrap_or(TimestepSpacing::Linspace);
+    let spacing = config.timestep_spacing.unwrap_or(SamplerKind::Euler.own_spacing());
     let timesteps = match spacing {
         TimestepSpacing::Linspace => {
             let gap = if steps == 1 { 0.0 } else { (config.num_train_timesteps - 1) as f64 / (steps - 1) as f64 };

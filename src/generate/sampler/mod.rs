@@ -3,6 +3,7 @@
 mod ddim;
 mod dpmpp_2m;
 mod euler;
+mod keys;
 mod pndm;
 mod schedule;
 mod table;
@@ -54,6 +55,16 @@ impl fmt::Display for SamplerKind {
     }
 }
 
+impl SamplerKind {
+    /// Which training steps a run visits if the config does not say.
+    fn own_spacing(self) -> TimestepSpacing {
+        match self {
+            Self::Ddim | Self::Pndm => TimestepSpacing::Leading,
+            Self::Euler | Self::EulerA | Self::Dpmpp2m | Self::Dpmpp2mKarras => TimestepSpacing::Linspace,
+        }
+    }
+}
+
 impl Sampler {
     /// The table of a run of `steps` steps.
     ///
@@ -61,7 +72,8 @@ impl Sampler {
     /// [`crate::error::Error::Usage`] for a number of steps that the schedule has not, or a sampler the model cannot be drawn with.
     pub fn new(kind: SamplerKind, config: &SchedulerConfig, steps: usize) -> Result<Self> {
         config.check_steps(steps)?;
-        let sampler = match kind {
+        let mut remarks = keys::check_solver(config, kind)?;
+        let mut sampler = match kind {
             SamplerKind::Ddim => ddim::table(config, steps),
             SamplerKind::Pndm => pndm::table(config, steps),
             SamplerKind::Euler => euler::table(config, steps, false),
@@ -76,6 +88,7 @@ impl Sampler {
                 row.timestep
             );
         }
+        sampler.remarks.append(&mut remarks);
         Ok(sampler)
     }
 }

@@ -2,7 +2,8 @@
 //! steps at the start (diffusers' `skip_prk_steps`, whatever the config says), but the first step taken twice, the second time with the
 //! mean of the outputs at its two ends.
 
-use super::schedule::{PredictionType, SchedulerConfig, TimestepSpacing};
+use super::SamplerKind;
+use super::schedule::{PredictionType, SchedulerConfig};
 use super::table::{Row, Sampler};
 use crate::bail;
 use crate::error::Result;
@@ -20,7 +21,7 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
     if config.prediction_type == PredictionType::Sample {
         bail!(Usage, "--sampler pndm: this model predicts the clean image, PNDM needs its noise; use --sampler ddim");
     }
-    let visited = config.timesteps(steps, TimestepSpacing::Leading)?;
+    let visited = config.timesteps(steps, SamplerKind::Pndm.own_spacing())?;
     let alphas = config.alphas_cumprod();
     let final_alpha = if config.set_alpha_to_one.unwrap_or(false) { 1.0 } else { alphas[0] };
     let stride = config.num_train_timesteps / steps;
@@ -47,7 +48,9 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
     }
     let others = visited.iter().enumerate().skip(1);
     rows.extend(others.map(|(i, &t)| multistep(t, transfer(t, t.checked_sub(stride)), i)));
-    Ok(Sampler::of(1.0, rows))
+    let mut sampler = Sampler::of(1.0, rows);
+    sampler.remarks.extend(config.unjoined("pndm", &visited, stride));
+    Ok(sampler)
 }
 
 /// The step at `t` with `kept` outputs before it: x' = a·x + b·(their Adams–Bashforth sum). Output i lies in slot i % 3.

@@ -2,31 +2,31 @@
 //!
 //! The schedulers of Stable Diffusion share these keys, so a folder whose config names PNDM or Euler runs under DDIM with the same
 //! schedule, and the other way round. A key that is absent has the default of the scheduler that runs; in particular DDIM's `clip_sample`
-//! defaults to *true*, and Stable Diffusion's own config turns it off (METHOD: the predicted x0 is not clipped).
+//! defaults to *true*, which Stable Diffusion's pipeline corrects ([`SchedulerConfig::corrected`]). Keys that are no part of the schedule:
+//! [`super::keys`].
 
-use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde_json::Value;
 
+use super::SamplerKind;
+use super::keys;
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::models::settings::Settings;
 
 /// How the betas rise from `beta_start` to `beta_end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BetaSchedule {
     Linear,
     /// Linear in the square root (latent diffusion's).
     ScaledLinear,
     /// Glide's cosine, capped at 0.999.
-    #[serde(rename = "squaredcos_cap_v2")]
     SquaredcosCapV2,
 }
 
 /// Which of the training steps a short run visits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestepSpacing {
     Leading,
     Trailing,
@@ -34,8 +34,7 @@ pub enum TimestepSpacing {
 }
 
 /// What the UNet predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PredictionType {
     Epsilon,
     VPrediction,
@@ -54,10 +53,8 @@ impl PredictionType {
 }
 
 /// The keys the samplers use, with diffusers' defaults; `None` where its schedulers do not agree on one.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct SchedulerConfig {
-    #[serde(rename = "_class_name")]
     pub class_name: String,
     pub num_train_timesteps: usize,
     pub beta_start: f64,
@@ -71,80 +68,74 @@ pub struct SchedulerConfig {
     pub steps_offset: usize,
     pub prediction_type: PredictionType,
     pub timestep_spacing: Option<TimestepSpacing>,
-    thresholding: bool,
-    rescale_betas_zero_snr: bool,
+    /// Everything the file says.
+    pub(super) settings: Settings,
 }
-
-impl Default for SchedulerConfig {
-    fn default() -> Self {
-        Self {
-            class_name: "DDIMScheduler".to_owned(),
-            num_train_timesteps: 1000,
-            beta_start: 0.0001,
-            beta_end: 0.02,
-            beta_schedule: BetaSchedule::Linear,
-            trained_betas: None,
-            clip_sample: true,
-            clip_sample_range: 1.0,
-            set_alpha_to_one: None,
-            steps_offset: 0,
-            prediction_type: PredictionType::Epsilon,
-            timestep_spacing: None,
-            thresholding: false,
-            rescale_betas_zero_snr: false,
-        }
-    }
-}
-
-/// Scheduler classes whose configs hold a Stable Diffusion noise schedule in these keys.
-const KNOWN_CLASSES: [&str; 12] = [
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "PNDMScheduler",
-    "LMSDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-];
 
 impl SchedulerConfig {
     /// Reads and checks a `scheduler_config.json`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io("read scheduler config", path))?;
-        Self::parse(&text, &path.display().to_string())
+        Self::of(Settings::open(path)?)
     }
 
     /// Parses the JSON `text` of the file called `name`.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
-        // serde's message names the line, the value and the accepted ones.
-        let config: Self = serde_json::from_str(text).map_err(|e| Error::Data(format!("{name}: {e}")))?;
-        if !KNOWN_CLASSES.contains(&config.class_name.as_str()) {
-            bail!(
-                Data,
-                "{name}: unknown scheduler `_class_name` {}: expected one of {}",
-                config.class_name,
-                KNOWN_CLASSES.join(", ")
-            );
-        }
-        for (key, on) in
-            [("thresholding", config.thresholding), ("rescale_betas_zero_snr", config.rescale_betas_zero_snr)]
-        {
-            if on {
-                bail!(
-                    Data,
-                    "{name}: \"{key}\": true is not supported; no Stable Diffusion 1.x model sets it: set it to false"
-                );
+        Self::of(Settings::parse(text.as_bytes(), name.into())?)
+    }
+
+    fn of(s: Settings) -> Result<Self> {
+        let class_name = keys::check_class(&s)?.to_owned();
+        let trained_betas = match s.non_null("trained_betas") {
+            None => None,
+            Some(list) => {
+                let numbers = list.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
+                Some(numbers.ok_or_else(|| s.wrong("trained_betas", "null or a list of numbers"))?)
             }
-        }
-        let steps = config.num_train_timesteps;
-        if !(1..=1_000_000).contains(&steps) {
-            bail!(Data, "{name}: num_train_timesteps {steps}: expected 1 to 1000000");
-        }
+        };
+        let set_alpha_to_one = match s.get("set_alpha_to_one") {
+            None => None,
+            Some(_) => Some(s.flag("set_alpha_to_one", true)?),
+        };
+        let steps_offset = match s.non_null("steps_offset") {
+            None => 0,
+            Some(value) => value
+                .as_u64()
+                .filter(|offset| *offset <= 1 << 20)
+                .ok_or_else(|| s.wrong("steps_offset", "a whole number from 0"))? as usize,
+        };
+        let spacing = match s.get("timestep_spacing") {
+            None => None,
+            Some(_) => Some(match s.choice("timestep_spacing", &["leading", "trailing", "linspace"])? {
+                "leading" => TimestepSpacing::Leading,
+                "trailing" => TimestepSpacing::Trailing,
+                _ => TimestepSpacing::Linspace,
+            }),
+        };
+        let config = Self {
+            class_name,
+            num_train_timesteps: s.count("num_train_timesteps", Some(1000))?,
+            beta_start: s.number("beta_start", 0.0001)?,
+            beta_end: s.number("beta_end", 0.02)?,
+            beta_schedule: match s.choice("beta_schedule", &["linear", "scaled_linear", "squaredcos_cap_v2"])? {
+                "linear" => BetaSchedule::Linear,
+                "scaled_linear" => BetaSchedule::ScaledLinear,
+                _ => BetaSchedule::SquaredcosCapV2,
+            },
+            trained_betas,
+            clip_sample: s.flag("clip_sample", true)?,
+            clip_sample_range: s.number("clip_sample_range", 1.0)? as f32,
+            set_alpha_to_one,
+            steps_offset,
+            prediction_type: match s.choice("prediction_type", &["epsilon", "v_prediction", "sample"])? {
+                "epsilon" => PredictionType::Epsilon,
+                "v_prediction" => PredictionType::VPrediction,
+                _ => PredictionType::Sample,
+            },
+            timestep_spacing: spacing,
+            settings: s,
+        };
+        let (s, steps) = (&config.settings, config.num_train_timesteps);
+        let name = s.path().display();
         if let Some(betas) = &config.trained_betas
             && betas.len() != steps
         {
@@ -156,10 +147,43 @@ impl SchedulerConfig {
                 "{name}: beta {beta} at step {t}: expected 0 ≤ beta < 1; check beta_start, beta_end, trained_betas"
             );
         }
-        if !(config.clip_sample_range > 0.0 && config.clip_sample_range.is_finite()) {
-            bail!(Data, "{name}: clip_sample_range {}: expected a positive number", config.clip_sample_range);
+        if config.clip_sample_range <= 0.0 {
+            return Err(s.wrong("clip_sample_range", "a positive number"));
         }
+        keys::check_schedule(s)?;
         Ok(config)
+    }
+
+    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, where the file leaves it open: nothing is clipped
+    /// in the space of latents, and `steps_offset` is 1. A file that says otherwise is followed. Also whether a run of `kind` feels it, and
+    /// what it should know.
+    pub fn corrected(mut self, kind: SamplerKind) -> (Self, bool, Vec<String>) {
+        let name = self.settings.path().display().to_string();
+        let (mut felt, mut said) = (false, Vec::new());
+        let mut say = |key: &str, open: bool, value: String, other: &str| {
+            felt |= open;
+            said.push(match open {
+                true => format!("{name} does not say `{key}`: {value}, as diffusers' pipeline corrects it"),
+                false => {
+                    format!("{name} says `{key}` {other}, where diffusers' pipeline would take {value}; it is followed")
+                }
+            });
+        };
+        if self.clip_sample {
+            let open = self.settings.get("clip_sample").is_none();
+            if kind == SamplerKind::Ddim {
+                say("clip_sample", open, "false, latents are not clipped".to_owned(), "true");
+            }
+            self.clip_sample = !open;
+        }
+        if self.steps_offset != 1 {
+            let open = self.settings.non_null("steps_offset").is_none();
+            if self.timestep_spacing.unwrap_or(kind.own_spacing()) == TimestepSpacing::Leading {
+                say("steps_offset", open, "1".to_owned(), &self.steps_offset.to_string());
+            }
+            self.steps_offset = if open { 1 } else { self.steps_offset };
+        }
+        (self, felt, said)
     }
 
     /// Noise variance added at each training step.
@@ -194,6 +218,11 @@ impl SchedulerConfig {
             .collect()
     }
 
+    /// Logarithm of signal over noise at the noisiest training step.
+    pub(super) fn least_lambda(&self) -> f64 {
+        -self.sigmas().last().map_or(0.0, |sigma| sigma.ln())
+    }
+
     /// Noise over signal at each training step.
     pub(super) fn sigmas(&self) -> Vec<f64> {
         self.alphas_cumprod().into_iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect()
@@ -224,6 +253,19 @@ impl SchedulerConfig {
         };
         self.check_first(steps, &timesteps)?;
         Ok(timesteps)
+    }
+
+    /// What to say of a run whose steps, each `stride` training steps long, do not end where the next one begins: these are the steps of
+    /// diffusers, which the spacings other than leading do not fit.
+    pub(super) fn unjoined(&self, sampler: &str, timesteps: &[usize], stride: usize) -> Option<String> {
+        let joins = timesteps.windows(2).all(|pair| pair[1] + stride == pair[0]);
+        (!joins).then(|| {
+            format!(
+                "{}: with this `timestep_spacing` the steps of --sampler {sampler}, {stride} training steps each as in diffusers, do not \
+                 end where the next begin, and pictures lose contrast; \"leading\" has steps that join, so have other samplers",
+                self.settings.path().display()
+            )
+        })
     }
 
     /// `Error::Usage` when a run of `steps` begins at a training step that the model has not.

@@ -50,12 +50,14 @@ impl Row {
 pub struct Sampler {
     initial: f64,
     rows: Vec<Row>,
+    /// What whoever asked for it should know.
+    pub remarks: Vec<String>,
 }
 
 impl Sampler {
     /// `initial`: standard deviation of the first latent.
     pub(super) fn of(initial: f64, rows: Vec<Row>) -> Self {
-        Self { initial, rows }
+        Self { initial, rows, remarks: Vec::new() }
     }
 
     pub fn rows(&self) -> &[Row] {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
+use super::config::Mid;
 
 impl Config {
     /// The layers that can be computed in e4m3, by diffusers' names (the first of several that read the same): those that read what a norm or
@@ -79,7 +80,7 @@ pub(super) struct LevelAt {
 #[derive(Clone, Debug)]
 pub(super) struct Architecture {
     pub down: Vec<LevelAt>,
-    pub mid: [BlockAt; 2],
+    pub mid: Vec<BlockAt>,
     pub up: Vec<LevelAt>,
     /// Length of a row of the time table.
     pub time_width: usize,
@@ -117,7 +118,13 @@ impl Architecture {
             skips.extend(change.is_some().then_some(channels));
             down.push(LevelAt { channels, blocks, change });
         }
-        let mid = [block("mid_block", 0, deepest, levels - 1, true), block("mid_block", 1, deepest, levels - 1, false)];
+        let with_transformer: &[bool] = match config.mid {
+            Mid::Without => &[],
+            Mid::Plain => &[false],
+            Mid::CrossAttention => &[true, false],
+        };
+        let mid = with_transformer.iter().enumerate();
+        let mid = mid.map(|(j, &attention)| block("mid_block", j, deepest, levels - 1, attention)).collect();
         let mut up = Vec::new();
         for i in 0..levels {
             let (level, name) = (levels - 1 - i, format!("up_blocks.{i}"));

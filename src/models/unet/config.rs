@@ -13,7 +13,7 @@ pub struct Config {
     pub in_channels: usize,
     pub out_channels: usize,
     /// Latent height and width the model was trained at, if the config says.
-    pub sample_size: Option<usize>,
+    pub sample_size: Option<(usize, usize)>,
     /// Channels of each level.
     pub channels: Vec<usize>,
     /// Residual blocks of each level on the way down (one more on the way up).
@@ -21,6 +21,7 @@ pub struct Config {
     /// Whether a level has transformers, on the way down and (in its own order, deepest first) up.
     pub down_attention: Vec<bool>,
     pub up_attention: Vec<bool>,
+    pub mid: Mid,
     /// Heads of each level. (diffusers calls this number `attention_head_dim`.)
     pub heads: Vec<usize>,
     /// Width of the text states.
@@ -29,6 +30,17 @@ pub struct Config {
     pub eps: f64,
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
+}
+
+/// What is between the way down and the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mid {
+    /// Nothing.
+    Without,
+    /// One residual block.
+    Plain,
+    /// Two residual blocks with a transformer between them.
+    CrossAttention,
 }
 
 /// Keys that do not change what is computed here: training, other tasks' sizes, or precision.
@@ -56,15 +68,25 @@ impl Config {
             s.names(key, levels)?.into_iter().map(of).collect()
         };
         let groups = s.count("norm_num_groups", Some(32))?;
+        let mid = match s.get("mid_block_type").is_some_and(Value::is_null) {
+            true => Mid::Without,
+            false => match s.choice("mid_block_type", &["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"])? {
+                "UNetMidBlock2D" => Mid::Plain,
+                _ => Mid::CrossAttention,
+            },
+        };
+        s.choice("_class_name", &["UNet2DConditionModel"])?;
         let this = Self {
             in_channels: s.count("in_channels", Some(4))?,
             out_channels: s.count("out_channels", Some(4))?,
-            sample_size: s.get("sample_size").is_some().then(|| s.count("sample_size", None)).transpose()?,
+            // Of no concern to whoever asks for a size.
+            sample_size: s.counts("sample_size", 2, None).ok().map(|pair| (pair[0], pair[1])),
             layers: s.counts("layers_per_block", levels, Some(2))?,
             down_attention: attention("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?,
             up_attention: attention("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?,
             heads: s.counts("attention_head_dim", levels, Some(8))?,
-            context: s.count("cross_attention_dim", Some(1280))?,
+            mid,
+            context: s.same_count("cross_attention_dim", levels, Some(1280))?,
             groups,
             eps: s.number("norm_eps", 1e-5)?,
             flip_sin_to_cos: s.flag("flip_sin_to_cos", true)?,
@@ -82,8 +104,13 @@ impl Config {
                 ));
             }
         }
+        // Where no caption is looked at before the way up, the two guidance branches part there.
+        if mid != Mid::CrossAttention && !this.down_attention.contains(&true) {
+            return Err(
+                s.wrong("mid_block_type", "UNetMidBlock2DCrossAttn where down_block_types has no cross-attention")
+            );
+        }
         s.choice("act_fn", &["silu", "swish"])?;
-        s.choice("mid_block_type", &["UNetMidBlock2DCrossAttn"])?;
         s.choice("resnet_time_scale_shift", &["default"])?;
         s.choice("time_embedding_type", &["positional"])?;
         s.choice("attention_type", &["default"])?;

@@ -16,7 +16,7 @@ pub struct CudaUNet<T> {
     config: Config,
     conv_in: Layer<T>,
     down: Vec<Level<T>>,
-    mid: [Block<T>; 2],
+    mid: Vec<Block<T>>,
     up: Vec<Level<T>>,
     norm_out: Norm,
     conv_out: Layer<T>,
@@ -103,8 +103,7 @@ impl<T: Half> CudaUNet<T> {
             skips.extend(change.as_ref().map(Layer::outputs));
             down.push(Level { blocks, change });
         }
-        let [a, b] = &architecture.mid;
-        let mid = [block(a, &[a.inputs], weights)?, block(b, &[b.inputs], weights)?];
+        let mid = architecture.mid.iter().map(|at| block(at, &[at.inputs], weights)).collect::<Result<_>>()?;
         for at in &architecture.up {
             let mut blocks = Vec::new();
             for at in &at.blocks {

@@ -83,6 +83,7 @@ impl Flops {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::unet::Mid;
 
     /// Stable Diffusion 1.5: 401.6 billion multiply-accumulates per sample of 512², 1.5 of them keys and values of the caption; 20.4 come
     /// before it is looked at, of which diffusers' `conv_in`, first residual block and first self-attention are the largest.
@@ -91,7 +92,8 @@ mod tests {
         let config = Config {
             in_channels: 4,
             out_channels: 4,
-            sample_size: Some(64),
+            sample_size: Some((64, 64)),
+            mid: Mid::CrossAttention,
             channels: vec![320, 640, 1280, 1280],
             layers: vec![2; 4],
             down_attention: vec![true, true, true, false],

@@ -92,11 +92,13 @@ impl UNet {
         }
 
         let deepest = sizes[sizes.len() - 1];
-        let values = rows * deepest.0 * deepest.1 * self.mid[0].resnet.outputs();
-        pass.resnet(&self.mid[0], &mut now[..values], skips[done].rows(rows), (rows, deepest), scratch);
-        pass.transformer(&self.mid[0], &mut now[..values], rows, deepest, scratch);
-        pass.resnet(&self.mid[1], &mut next[..values], &now[..values], (rows, deepest), scratch);
-        std::mem::swap(now, next);
+        let values = rows * deepest.0 * deepest.1 * skips[done].channels;
+        now[..values].copy_from_slice(skips[done].rows(rows));
+        for block in &self.mid {
+            pass.resnet(block, &mut next[..values], &now[..values], (rows, deepest), scratch);
+            pass.transformer(block, &mut next[..values], rows, deepest, scratch);
+            std::mem::swap(now, next);
+        }
 
         let mut left = skips.iter().rev();
         for (level, at) in self.up.iter().zip((0..sizes.len()).rev()) {

@@ -14,7 +14,7 @@ mod memory;
 mod time;
 mod transformer;
 
-pub use config::Config;
+pub use config::{Config, Mid};
 pub use flops::Flops;
 pub use memory::Memory;
 pub use time::Time;
@@ -39,7 +39,7 @@ pub struct UNet {
     time: Time,
     conv_in: Packed,
     down: Vec<Level>,
-    mid: [Block; 2],
+    mid: Vec<Block>,
     up: Vec<Level>,
     norm_out: GroupNorm,
     conv_out: Packed,
@@ -102,7 +102,7 @@ impl UNet {
             time: Time::load(load, &config, &architecture)?,
             conv_in: load.conv("conv_in", config.in_channels, first)?,
             down: levels(&architecture.down)?,
-            mid: [block(&architecture.mid[0])?, block(&architecture.mid[1])?],
+            mid: architecture.mid.iter().map(block).collect::<Result<_>>()?,
             up: levels(&architecture.up)?,
             norm_out: load.group_norm("conv_norm_out", first, config.groups, config.eps)?,
             conv_out: load.conv("conv_out", first, config.out_channels)?,
