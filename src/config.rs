@@ -82,7 +82,7 @@ impl Layers {
     /// # Errors
     /// If a value cannot be expressed in TOML (an integer beyond 63 bits).
     pub fn flags(&mut self, flags: &impl Serialize) -> Result<()> {
-        let value = Value::try_from(flags).map_err(|e| Error::Usage(format!("a flag's value: {e}")))?;
+        let value = Value::try_from(flags).map_err(|e| not_in_toml(flags, &e))?;
         if let Value::Table(table) = value {
             self.lay(table);
         }
@@ -105,6 +105,18 @@ impl Layers {
     pub fn finish<T: DeserializeOwned>(self) -> Result<T> {
         Value::Table(self.merged).try_into().map_err(|e: toml::de::Error| Error::Usage(e.to_string()))
     }
+}
+
+/// The error for flags that TOML cannot hold, by the name of the flag.
+fn not_in_toml(flags: &impl Serialize, why: &toml::ser::Error) -> Error {
+    let most = i64::MAX as u64;
+    let flags = serde_json::to_value(flags).unwrap_or_default();
+    let beyond =
+        |(key, value): (&String, &serde_json::Value)| Some((key.clone(), value.as_u64().filter(|v| *v > most)?));
+    Error::Usage(match flags.as_object().and_then(|map| map.iter().find_map(beyond)) {
+        Some((flag, value)) => format!("--{flag} {value}: expected at most {most}"),
+        None => format!("a flag's value: {why}"),
+    })
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ fn images_beyond_counting_are_refused() {
     let sizes = ["--width", "16", "--depth", "1"];
     for (batch, needles) in [
         ("1048576", "3145728 images per step: expected at most 1048576; lower --batch"),
-        ("18446744073709551615", "--batch"),
+        ("18446744073709551615", "--batch 18446744073709551615: expected at most"),
     ] {
         fails(&words(&train(&output, &[&sizes[..], &["--batch", batch]].concat())), 2, &[needles]);
     }
