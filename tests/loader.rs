@@ -297,6 +297,9 @@ fn nothing_left_to_fill_a_batch_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     write_shard(&folder.path().join("00000.tar"), 0..4, 3, &|_, _, png| png.truncate(40));
     let config = LoaderConfig { captions_per_batch: 2, max_bad: 100, ..config(folder.path()) };
+    let strict = LoaderConfig { max_bad: 1, ..config.clone() };
+    let error = Loader::new(&strict).unwrap().batch(0, 0).unwrap_err().to_string();
+    assert!(error.contains("2 bad sample(s), --max-bad allows 1"), "{error}");
     let mut loader = Loader::new(&config).unwrap();
     let error = loader.batch(0, 0).unwrap_err();
     assert!(

@@ -33,7 +33,7 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Folders of shards, or single .tar files
+    /// Folders of shards, single .tar files, or patterns such as dir/{00000..00012}.tar
     #[arg(long, required = true, num_args = 1.., value_name = "SHARDS")]
     data: Vec<PathBuf>,
     /// Train on a folder that `generate` has not finished, as far as it is

@@ -13,7 +13,8 @@ use crate::error::Result;
 /// The pictures of one caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptionGroup<'a> {
-    /// Number of the caption's *text*, in the order texts first appear: equal texts have equal labels, whatever their caption id.
+    /// Number of the caption's *text*, in the order texts first appear: equal texts have equal labels, whatever their
+    /// caption id.
     pub label: u32,
     /// Numbers for [`Shards::picture`], in shard order; at least one.
     pub pictures: &'a [u32],
@@ -27,8 +28,8 @@ pub struct CaptionGroups {
     pictures: Vec<u32>,
     /// Number of different texts.
     pub texts: usize,
-    /// (position of the file in [`Shards::files`], message) of every sample that has no picture or no readable caption and is
-    /// therefore in no group.
+    /// (position of the file in [`Shards::files`], message) of every sample that has no picture or no readable caption
+    /// and is therefore in no group.
     pub bad: Vec<(usize, String)>,
     /// What is odd in samples that are used all the same, a line each.
     pub notes: Vec<String>,
@@ -50,8 +51,8 @@ struct Described {
 const LOOK: usize = 4096;
 
 impl CaptionGroups {
-    /// All pictures of a sample have its caption. Samples with equal `caption_id` and equal text are one group; without `caption_id`,
-    /// equal text alone decides.
+    /// All pictures of a sample have its caption. Samples with equal `caption_id` and equal text are one group; without
+    /// `caption_id`, equal text alone decides.
     ///
     /// # Errors
     /// If a shard cannot be read; `Interrupted` after a signal.

@@ -28,8 +28,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// An index over tar files, in the order given; samples in file order. Files are opened when something in them is read, so that their
-/// number is not limited; they must not change as long as the index is in use.
+/// An index over tar files, in the order given; samples in file order. Files are opened when something in them is read,
+/// so that their number is not limited; they must not change as long as the index is in use.
 #[derive(Debug)]
 pub struct Shards {
     pub(super) files: Vec<Scanned>,
@@ -47,18 +47,19 @@ pub struct ShardFile<'a> {
     pub path: &'a Path,
     pub bytes: u64,
     pub samples: usize,
-    /// SHA-256 over the keys, extensions and lengths of all members and a checksum of their first 1024 and last 512 bytes: equal wherever
-    /// the file lies and however the tar was packed.
+    /// SHA-256 over the keys, extensions and lengths of all members and a checksum of their first 1024 and last 512
+    /// bytes: equal wherever the file lies and however the tar was packed.
     pub sha256: &'a [u8; 32],
 }
 
 impl Shards {
-    /// Indexes every tar that `paths` name (see [`locate`](super::locate())) by its headers alone. Damaged places do not fail here:
-    /// they are listed by [`Shards::damage`], and the sample they cut is left out. A file named twice, or a copy of one, is used once
-    /// ([`Shards::notes`]).
+    /// Indexes every tar that `paths` name (see [`locate`](super::locate())) by its headers alone. Damaged places do
+    /// not fail here: they are listed by [`Shards::damage`], and the sample they cut is left out. A file named twice,
+    /// or a copy of one, is used once ([`Shards::notes`]).
     ///
     /// # Errors
-    /// `Data` for what is not there or holds no shards; an I/O error for a file that cannot be read; `Interrupted` after a signal.
+    /// `Data` for what is not there or holds no shards; an I/O error for a file that cannot be read; `Interrupted`
+    /// after a signal.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let Located { files, mut expected, mut notes } = locate_all(paths)?;
         let scanned: Vec<Scanned> = files.par_iter().map(|path| scan(path)).collect::<Result<_>>()?;
@@ -194,7 +195,8 @@ impl Join {
                     let Ok(next) = u16::try_from(self.extensions.len()) else {
                         bail!(
                             Data,
-                            "{}: with it the shards have more than 65536 different extensions, the last one .{extension}; a key ends at \
+                            "{}: with it the shards have more than 65536 different extensions, the last one \
+                             .{extension}; a key ends at \
                              the first dot of a name: use names without other dots",
                             file.path.display()
                         );

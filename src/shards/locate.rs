@@ -63,8 +63,8 @@ pub(super) fn locate_all(paths: &[PathBuf]) -> Result<Located> {
     Ok(all)
 }
 
-/// The tar files that `path` names: every `*.tar` of a folder in the order of their names, one file, or a pattern such as
-/// `data/{00000..00012}.tar`.
+/// The tar files that `path` names: every `*.tar` of a folder in the order of their names, one file, or a pattern
+/// such as `data/{00000..00012}.tar`.
 pub fn locate(path: &Path) -> Result<Vec<PathBuf>> {
     let text = path.to_string_lossy();
     if !path.exists() && text.contains('{') {
@@ -81,7 +81,8 @@ pub fn locate(path: &Path) -> Result<Vec<PathBuf>> {
             }
             bail!(
                 Data,
-                "{text}: no such file or folder; expected a folder of *.tar shards, a tar, or a pattern like dir/{{00000..00012}}.tar"
+                "{text}: no such file or folder; expected a folder of *.tar shards, a tar, or a pattern like \
+                 dir/{{00000..00012}}.tar"
             );
         }
         return Ok(vec![path.to_path_buf()]);
@@ -107,7 +108,8 @@ pub fn locate(path: &Path) -> Result<Vec<PathBuf>> {
     if let Some(first) = compressed.iter().min() {
         bail!(
             Data,
-            "{}: {} of the shards in this folder are compressed, which is not read; unpack them once (`gunzip`), or name the tars one by one",
+            "{}: {} of the shards in this folder are compressed, which is not read; unpack them once (`gunzip`), or \
+             name the tars one by one",
             first.display(),
             compressed.len()
         );

@@ -1,9 +1,11 @@
 //! Which members of a sample are its pictures: one rule for all that read shards.
 //!
-//! - `jpg`, `jpeg` or `png` alone (`key.jpg`) is the picture; others with names (`key.depth.png`, `key.mask.png`) beside it are not used.
+//! - `jpg`, `jpeg` or `png` alone (`key.jpg`) is the picture; others with names (`key.depth.png`, `key.mask.png`)
+//!   beside it are not used.
 //! - Numbers (`key.0.jpg`, `key.1.jpg`, …) are pictures of one caption, in the order of the numbers.
 //! - A single picture with a name (`key.image.jpg`) is the picture, unless other samples of the file have a plain one.
-//! - Everything else could be meant in two ways and is refused: two plain ones, plain and numbered, several with names, a number twice.
+//! - Everything else could be meant in two ways and is refused: two plain ones, plain and numbered, several with names,
+//!   a number twice.
 
 /// The pictures of a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +72,14 @@ pub(super) fn pictures<'a>(extensions: impl Iterator<Item = &'a str>) -> Result<
         (0, 0, 1) => Ok(Pictures { places: vec![named[0].0], named: true }),
         (0, 0, 0) => Err(format!("no image (.jpg, .jpeg or .png); it has {}", list(&mut others.into_iter()))),
         (0, 0, _) => Err(format!(
-            "which member is the picture? It has {}; name it .jpg or .png, or number several of one caption .0.jpg .1.jpg … \
+            "which member is the picture? It has {}; name it .jpg or .png, or number several of one caption .0.jpg \
+             .1.jpg … \
              (a key ends at the first dot of a name)",
             list(&mut named.iter().map(|&(_, extension)| extension))
         )),
         _ => Err(format!(
-            "which members are its pictures? It has {}; keep one .jpg or .png, or number several of one caption .0.jpg .1.jpg …",
+            "which members are its pictures? It has {}; keep one .jpg or .png, or number several of one caption \
+             .0.jpg .1.jpg …",
             list(&mut plain.iter().map(|&(_, e)| e).chain(numbered.iter().map(|&(_, _, e)| e)))
         )),
     }

@@ -9,7 +9,8 @@ use crate::error::Result;
 /// The texts of a sample. Nothing in its json but a missing caption can make the sample useless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The `txt` member, else `caption` of the `json` member; not blank. Or why there is none, without the sample's name.
+    /// The `txt` member, else `caption` of the `json` member; not blank. Or why there is none, without the sample's
+    /// name.
     pub caption: Result<String, String>,
     /// `caption_id` of the `json` member, when it is a whole number.
     pub caption_id: Option<u64>,
@@ -37,13 +38,15 @@ impl Remark {
                 "{count} {samples} a .json that is not an object, e.g. {example}; {their} caption is that of .txt"
             ),
             Self::OddCaptionId => format!(
-                "{count} {samples} a caption_id that is no whole number, e.g. {example}; {their} text alone decides the group"
+                "{count} {samples} a caption_id that is no whole number, e.g. {example}; {their} text alone decides \
+                 the group"
             ),
             Self::CaptionsDiffer => {
                 format!("{count} {samples} another caption in .json than in .txt, e.g. {example}; .txt is taken")
             }
             Self::MorePictures => format!(
-                "{count} {samples} pictures with names (such as .depth.png) beside {their} own, e.g. {example}; these are not used"
+                "{count} {samples} pictures with names (such as .depth.png) beside {their} own, e.g. {example}; \
+                 these are not used"
             ),
         }
     }

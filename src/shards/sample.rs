@@ -77,13 +77,14 @@ impl<'a> SampleRef<'a> {
         self.shards.open.read(self.file as u32, &file.path, file.stamp, member.start(), length)
     }
 
-    /// Number of its first picture among those of all shards. Where every sample has one picture, that is [`SampleRef::index`].
+    /// Number of its first picture among those of all shards. Where every sample has one picture, that is
+    /// [`SampleRef::index`].
     pub(super) fn first_picture(&self) -> u32 {
         self.shards.firsts[self.file].1 + self.ends().0.pictures
     }
 
-    /// The pictures of its caption, at least one, by the rule of all that read shards: the plain `jpg`, `jpeg` or `png`, or those with
-    /// numbers (`0.jpg`, `1.jpg`, …) in their order, or a single one with another name.
+    /// The pictures of its caption, at least one, by the rule of all that read shards: the plain `jpg`, `jpeg` or
+    /// `png`, or those with numbers (`0.jpg`, `1.jpg`, …) in their order, or a single one with another name.
     ///
     /// # Errors
     /// `Data` naming the sample if it has none, or if it is not clear which is meant.

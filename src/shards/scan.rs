@@ -95,8 +95,8 @@ pub(super) struct Scanned {
     pub damage: Vec<Damage>,
 }
 
-/// Groups the members of the tar at `path` into samples, webdataset's way: a name is cut at the first dot of its last component; adjacent
-/// members with the same first part are a sample.
+/// Groups the members of the tar at `path` into samples, webdataset's way: a name is cut at the first dot of its last
+/// component; adjacent members with the same first part are a sample.
 ///
 /// # Errors
 /// If the file cannot be read, or has more than 65536 different extensions; [`Error::Interrupted`] after a signal.
@@ -177,7 +177,8 @@ impl Grouping {
                 let Ok(next) = u16::try_from(self.all.extensions.len()) else {
                     bail!(
                         Data,
-                        "{}: more than 65536 different extensions, the last one .{extension} of {key}; a key ends at the first dot of a \
+                        "{}: more than 65536 different extensions, the last one .{extension} of {key}; a key ends \
+                         at the first dot of a \
                          name: use names without other dots",
                         self.all.path.display()
                     );

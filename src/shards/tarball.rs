@@ -96,11 +96,12 @@ impl<'a> Walk<'a> {
             let broken = |what: String| Ok(Some(Err(Break { offset: at.min(size), what, loss: Loss::Rest })));
             let left = size.saturating_sub(at);
             if left < BLOCK {
-                return broken(match (size, left) {
+                let foreign = self.foreign(at)?;
+                return broken(foreign.unwrap_or_else(|| match (size, left) {
                     (0, _) => "the file is empty".into(),
                     (_, 0) => "cut short: the end marker of the tar is missing".into(),
                     _ => format!("cut short inside a header ({left} bytes of it)"),
-                });
+                }));
             }
             let block = self.window.get(at, BLOCK)?;
             if block.iter().all(|&byte| byte == 0) {
@@ -115,11 +116,10 @@ impl<'a> Walk<'a> {
             }
             let header = Header::from_byte_slice(block).clone();
             if !checked(&header) {
-                let kind = if at == 0 { foreign::of_bytes(self.window.get(0, left.min(4 * BLOCK))?) } else { None };
-                return broken(match kind {
-                    Some(kind) => format!("not a plain tar: {kind}"),
-                    None => "no header of a tar member is there (its checksum is wrong)".into(),
-                });
+                let foreign = self.foreign(at)?;
+                return broken(
+                    foreign.unwrap_or_else(|| "no header of a tar member is there (its checksum is wrong)".into()),
+                );
             }
             let kind = header.entry_type();
             let about_next = matches!(kind, EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader);
@@ -181,6 +181,15 @@ impl<'a> Walk<'a> {
                 other => return skipped(&format!("of the unknown kind {:?}", char::from(other.as_byte()))),
             }
         }
+    }
+
+    /// What a file without a first header is, where its first bytes tell.
+    fn foreign(&mut self, at: u64) -> io::Result<Option<String>> {
+        if at > 0 {
+            return Ok(None);
+        }
+        let kind = foreign::of_bytes(self.window.get(0, self.window.size.min(BLOCK))?);
+        Ok(kind.map(|kind| format!("not a plain tar: {kind}")))
     }
 
     fn check(&mut self, start: u64, length: u64) -> io::Result<u32> {

@@ -81,7 +81,8 @@ impl DataRecord {
         if !differences.is_empty() {
             bail!(
                 Usage,
-                "{} was started on other data than --data holds now:\n{}\nuse the old data to resume, or another --output",
+                "{} was started on other data than --data holds now:\n{}\nuse the old data to resume, or another \
+                 --output",
                 folder.display(),
                 differences.join("\n")
             );

@@ -44,7 +44,8 @@ impl Case {
     /// `train` in the case's folder into `run`.
     fn command(&self, flags: &str) -> Command {
         let line = format!(
-            "train --output run --model custom --image-size 32 --patch-size 16 --width 12 --depth 1 --heads 1 --head-dims 8,4 --batch 4 \
+            "train --output run --model custom --image-size 32 --patch-size 16 --width 12 --depth 1 --heads 1 \
+             --head-dims 8,4 --batch 4 \
              --images-per-caption 2 --lr 1e-3 --threads 1 {flags}"
         );
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -114,8 +115,7 @@ fn the_count_of_bad_samples_survives_a_stop() {
             png.truncate(50);
         }
     });
-    let flags =
-        "--data data --no-shuffle --steps 2 --save-every 1steps --images-per-caption 1 --method simclr --max-bad";
+    let flags = "--data data --no-shuffle --steps 2 --save-every 1steps --method simclr --max-bad";
     for _ in 0..2 {
         case.says(&format!("{flags} 1"), 3, &["00000004_000", "2 bad sample(s), --max-bad allows 1"]);
     }

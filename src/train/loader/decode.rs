@@ -11,8 +11,8 @@ use crate::shards::PictureRef;
 /// A decoded image, or why it could not be decoded.
 pub(super) type Decoded = Arc<std::result::Result<Arc<Rgb8>, String>>;
 
-/// Decoded images by their number. In a random order of epochs every image is needed once per epoch, so keeping the first ones until the memory
-/// is used up hits as often as any other policy.
+/// Decoded images by their number. In a random order of epochs every image is needed once per epoch, so keeping the
+/// first ones until the memory is used up hits as often as any other policy.
 #[derive(Debug)]
 pub(super) struct Images {
     kept: RwLock<HashMap<u32, Decoded>>,

@@ -1,13 +1,14 @@
 //! Shards → batches of views, by (epoch, step) alone.
 //!
-//! A batch is a pure function of the configuration, the shards, and (epoch, step): the order of an epoch, the images drawn of a caption and
-//! the parameters of every view come from streams keyed by what they are for. So a run goes on from two numbers, and neither the cache,
-//! nor the thread that decodes ahead, nor the number of threads changes a bit.
+//! A batch is a pure function of the configuration, the shards, and (epoch, step): the order of an epoch, the images
+//! drawn of a caption and the parameters of every view come from streams keyed by what they are for. So a run goes on
+//! from two numbers, and neither the cache, nor the thread that decodes ahead, nor the number of threads changes a bit.
 //!
-//! **Bad data.** Damaged tars and samples without picture or caption are named on stderr and left out when the shards are opened; pictures that do not decode are found when they are first needed. Then another picture of the same
-//! caption stands in (the next of the caption's drawn order), or, when none is left, a caption that the batch does not hold and, as long as
-//! there is one, that no step of the epoch takes. Each is counted once, over resumes too ([`Loader::restore_bad`]); more than `max_bad` stop
-//! the run. Captions with too few pictures are left out and said.
+//! **Bad data.** Damaged tars and samples without picture or caption are named on stderr and left out when the shards
+//! are opened; pictures that do not decode are found when they are first needed. Then another picture of the same
+//! caption stands in (the next of the caption's drawn order), or, when none is left, a caption that the batch does not
+//! hold and, as long as there is one, that no step of the epoch takes. Each is counted once, over resumes too
+//! ([`Loader::restore_bad`]); more than `max_bad` stop the run. Captions with too few pictures are left out and said.
 
 mod batch;
 mod decode;
@@ -152,7 +153,8 @@ impl Loader {
         self.counted.iter().copied().collect()
     }
 
-    /// Takes up what an interrupted run had counted, so that the same pictures are not counted again and the others stay counted.
+    /// Takes up what an interrupted run had counted, so that the same pictures are not counted again and the others
+    /// stay counted.
     ///
     /// # Errors
     /// Data error if that is more than `max_bad`.
@@ -223,7 +225,8 @@ impl Loader {
 
 fn over_limit(bad: usize, allowed: usize) -> String {
     format!(
-        "{bad} bad sample(s), --max-bad allows {allowed}: repair or regenerate the shard, or raise --max-bad to train without them"
+        "{bad} bad sample(s), --max-bad allows {allowed}: repair or regenerate the shard, or raise --max-bad to \
+         train without them"
     )
 }
 

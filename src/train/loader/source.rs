@@ -1,6 +1,5 @@
 //! Which pictures a step takes.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -23,6 +22,7 @@ pub(super) struct Source {
     m: usize,
     shuffle: bool,
     seed: u64,
+    max_bad: usize,
     /// The order of the epoch that was asked for last.
     order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
@@ -51,6 +51,7 @@ impl Source {
             m: config.images_per_caption,
             shuffle: config.shuffle,
             seed: config.seed,
+            max_bad: config.max_bad,
             order: Mutex::new(None),
         };
         Ok((source, bad, notes))
@@ -102,8 +103,9 @@ impl Source {
 
     /// The pictures of every place of a batch, decoded, and those on the way that did not decode.
     ///
-    /// A place whose caption has fewer than m readable pictures gets a stand-in that the batch does not hold: one of the captions that
-    /// are left over at the end of the epoch's order, as long as there are some, else one of another step.
+    /// A place whose caption has fewer than m readable pictures gets a stand-in that the batch does not hold: one of
+    /// the captions that are left over at the end of the epoch's order, as long as there are some, else one of another
+    /// step. Once more pictures did not decode than the run tolerates, no more are tried and places are missing.
     pub fn find(&self, epoch: u64, step: u64) -> Result<(Vec<Found>, Bad)> {
         let order = self.order(epoch);
         let first = step as usize * self.n;
@@ -120,6 +122,9 @@ impl Source {
         let mut filled = Vec::with_capacity(self.n);
         for mut place in places {
             while place.is_none() {
+                if bad.len() > self.max_bad {
+                    return Ok((filled, bad));
+                }
                 let Some(caption) = others.next() else { return Err(self.nothing_left(&bad)) };
                 let (found, mut unreadable) = self.take(epoch, caption)?;
                 bad.append(&mut unreadable);
@@ -127,13 +132,12 @@ impl Source {
             }
             filled.extend(place);
         }
-        let mut seen = HashSet::new();
-        bad.retain(|(picture, _)| seen.insert(*picture));
         Ok((filled, bad))
     }
 
-    /// Captions outside step `step` in the order in which they stand in: those that no step of the epoch takes, begun at another one in
-    /// every step so that two steps rarely take the same, then those of the steps that follow, in a circle.
+    /// Captions outside step `step` in the order in which they stand in: those that no step of the epoch takes, begun
+    /// at another one in every step so that two steps rarely take the same, then those of the steps that follow, in a
+    /// circle.
     fn stand_ins<'a>(&self, order: &'a [u32], step: usize) -> impl Iterator<Item = u32> + use<'a> {
         let taken = order.len() / self.n * self.n;
         let (whole, left) = order.split_at(taken);

@@ -20,7 +20,8 @@ pub(super) struct Usable {
 /// Groups the pictures of `shards` and leaves out captions with too few.
 ///
 /// # Errors
-/// `Data` if more is bad than the configuration allows, or fewer captions are left than a batch takes: with the reason that weighs most.
+/// `Data` if more is bad than the configuration allows, or fewer captions are left than a batch takes: with the reason
+/// that weighs most.
 pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
     let (n, least) = (config.captions_per_batch, config.least_images());
     let mut groups = CaptionGroups::new(shards)?;
