@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use stablerep::image::{Filter, Resampler, Rgb8, resize, resize_box};
-use stablerep::ops::augment::{Augment, AugmentParams, Jitter, Normalize, Policy, flip, short_side};
+use stablerep::ops::augment::{Augment, AugmentParams, Jitter, Normalize, Policy, downsampled, flip, short_side};
 use stablerep::ops::{blur, jitter};
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::views::Augmenter;
@@ -217,4 +217,25 @@ fn normalisation_is_torchvisions() {
     assert_eq!(out[0], value(0.0, 0.485, 0.229));
     assert_eq!(out[1], value(128.0, 0.456, 0.224));
     assert_eq!(out[5], value(7.0, 0.406, 0.225));
+}
+
+/// Shrinking and enlarging goes by way of a picture of 256 on its short side: a line of pixels would become gigabytes, and stays as it is.
+#[test]
+fn pictures_of_any_shape_give_views() {
+    let augment = Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], downsample: true };
+    let mut augmenter = Augmenter::default();
+    for (width, height) in [(1, 1), (1, 64), (1, 65), (1, 300), (4096, 1), (3, 2), (1, 65_535)] {
+        let image = Rgb8::filled(width, height, [9, 8, 7]);
+        let mut shrunk = 0;
+        for id in 0..200 {
+            let mut stream = Stream::new(3, Domain::Augmentation, [0, id, 0]);
+            let params = AugmentParams::draw(&mut stream, &augment, width, height);
+            shrunk += u32::from(params.downsample.is_some());
+            let pixels = augmenter.pixels(&image, &AugmentParams { jitter: None, ..params }, 8).unwrap();
+            assert!(pixels.chunks_exact(3).all(|pixel| pixel == [9, 8, 7] || pixel[0] == pixel[1]), "{width}×{height}");
+        }
+        let thin = width.max(height) > 64 * width.min(height);
+        assert_eq!(downsampled((width, height), 64).is_none(), thin, "{width}×{height}");
+        assert_eq!(shrunk == 0, thin, "{width}×{height}: {shrunk} of 200");
+    }
 }

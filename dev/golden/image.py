@@ -21,16 +21,33 @@ def scene(width: int, height: int) -> np.ndarray:
     return shade.clip(0, 255).astype(np.uint8)
 
 
-def png16(pixels: np.ndarray) -> bytes:
-    """A 16-bit RGB PNG, which Pillow cannot write: [height, width, 3] u16."""
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+# First column, first row, steps of Adam7's seven passes.
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+def png(pixels: np.ndarray, depth: int, colour: int, extra: bytes = b"", interlaced: bool = False) -> bytes:
+    """A PNG of a kind that Pillow does not write: samples [height, width] or [height, width, channels] as they are stored. `extra` are
+    chunks before the pixels."""
+    height, width = pixels.shape[:2]
+    samples = pixels.reshape(height, width, -1)
+
+    def rows(part: np.ndarray) -> bytes:
+        if part.size == 0:
+            return b""
+        part = part.reshape(part.shape[0], -1)
+        if depth == 16:
+            return b"".join(b"\0" + row.astype(">u2").tobytes() for row in part)
+        bits = ((part[:, :, None] >> np.arange(depth - 1, -1, -1)) & 1).reshape(part.shape[0], -1)
+        return b"".join(b"\0" + np.packbits(row.astype(np.uint8)).tobytes() for row in bits)
+
+    passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    data = zlib.compress(b"".join(rows(part) for part in passes))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def encoded(image: Image.Image, **options) -> bytes:
@@ -50,6 +67,12 @@ def main() -> None:
     gray_alpha = image.convert("LA")
     gray_alpha.putalpha(alpha)
     palette = image.quantize(17)
+    cmyk = encoded(Image.merge("CMYK", (*smooth.split(), smooth.convert("L"))), format="JPEG", quality=90)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    # An EXIF block without tags, and behind it a whole JPEG with an end marker of its own.
+    small = encoded(smooth.resize((8, 8)), format="JPEG")
+    thumbnail = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + small
     files = {
         "rgb.png": encoded(image, format="PNG"),
         "gray.png": encoded(image.convert("L"), format="PNG"),
@@ -58,12 +81,27 @@ def main() -> None:
         "palette_transparent.png": encoded(palette, format="PNG", transparency=3),
         "rgba.png": encoded(rgba, format="PNG"),
         "gray_alpha.png": encoded(gray_alpha, format="PNG"),
-        "rgb16.png": png16(pixels.astype(np.uint16) * 256 + 77),
+        "rgb16.png": png(pixels.astype(np.uint16) * 256 + 77, 16, 2),
+        "gray_alpha16.png": png(np.dstack([pixels[:, :, 0], pixels[:, :, 1]]).astype(np.uint16) * 256 + 200, 16, 4),
+        "gray2.png": png(pixels[:, :, 1] >> 6, 2, 0),
+        "gray4_transparent.png": png(pixels[:, :, 1] >> 4, 4, 0, chunk(b"tRNS", b"\0\x05")),
+        "palette4.png": png(pixels[:, :, 0] >> 4, 4, 3, chunk(b"PLTE", bytes(range(48)))),
+        "rgb_transparent.png": png(pixels, 8, 2, chunk(b"tRNS", struct.pack(">HHH", 250, 240, 10))),
+        "interlaced.png": png(pixels, 8, 2, interlaced=True),
+        "interlaced_gray1.png": png(pixels[:, :, 0] >> 7, 1, 0, interlaced=True),
         "full_chroma.jpg": encoded(smooth, format="JPEG", quality=95, subsampling=0),
         "half_chroma.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=2),
         "progressive.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=0, progressive=True),
         "gray.jpg": encoded(smooth.convert("L"), format="JPEG", quality=90),
         "restart.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=0, restart_marker_blocks=3),
+        "wide_chroma.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=1),
+        # Adobe's marker says that the three components are no YCbCr.
+        "adobe_rgb.jpg": encoded(smooth, format="JPEG", quality=90, keep_rgb=True),
+        "cmyk.jpg": cmyk,
+        # The same components, read as YCbCr and black.
+        "ycck.jpg": cmyk.replace(b"Adobe\0d\0\0\0\0\0", b"Adobe\0d\0\0\0\0\2"),
+        "turned.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=0, exif=turned),
+        "thumbnail.jpg": encoded(smooth, format="JPEG", quality=90, subsampling=0, exif=thumbnail),
     }
     tensors = {}
     for name, data in files.items():
@@ -71,7 +109,7 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         report(path)
-        # Pillow reads 16-bit RGB by its high byte, as the crate does.
+        # Pillow reads 16-bit RGB by its high byte, as the crate does. (It clips 16-bit gray to white, which the crate does not.)
         tensors[f"decoded.{name}"] = torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB")))
 
     filters = {

@@ -10,20 +10,26 @@ use crate::eval::encoder::ModelSource;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear_probe::{Augmentation, BASE_LRS, BatchNorm, LinearConfig, Select};
 use crate::eval::transform::Fit;
-use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings};
+use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings, TestSource};
 use crate::models::vit::VitConfig;
 
 /// Score a frozen encoder on labelled photographs: linear probe, k-NN.
 ///
 /// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the class token after
 /// the last layer norm. The paper reports the best head on the test images; --select val chooses on held-out training images instead.
+///
+/// The probe looks at every photograph before the work begins. A photograph becomes what Pillow's convert("RGB") makes of it, as in
+/// torchvision's and timm's loaders: the EXIF orientation is not followed, alpha is dropped, palettes, gray and CMYK become RGB; samples of
+/// 16 bits keep their high byte. Files of more than 178,956,970 pixels or 65,535 on a side are refused.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
+#[command(group(ArgGroup::new("tested").required(true).args(["test", "holdout"])))]
 #[command(after_long_help = "\
 Images (--train, --test) are one of:
   an IDX file (MNIST and relatives, gzipped or not), or a folder with train-images-idx3-ubyte, t10k-images-idx3-ubyte, …
   a folder with one subfolder of .jpg or .png files per class (ImageNet's layout)
-  a webdataset .tar, or a folder of them, with .jpg or .png and .cls members
+  a webdataset .tar, or a folder of them, with .jpg or .png and .cls members (class numbers, gaps allowed)
+Classes of --test are matched with those of --train by name.
 
 Example: stablerep probe --checkpoint run --train imagenet/train --test imagenet/val --output scores")]
 pub struct Args {
@@ -38,17 +44,24 @@ pub struct Args {
     train: PathBuf,
     /// Labelled images that test it
     #[arg(long, value_name = "PATH")]
-    test: PathBuf,
+    test: Option<PathBuf>,
+    /// Test on this share of every class of --train instead, drawn by --seed; it trains nothing (a class of one image keeps it)
+    #[arg(long, value_name = "SHARE")]
+    holdout: Option<f64>,
     /// IDX labels of --train [default: the file beside it with labels-idx1 in its name]
     #[arg(long, value_name = "FILE")]
     train_labels: Option<PathBuf>,
     /// IDX labels of --test
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "test")]
     test_labels: Option<PathBuf>,
-    /// How a photograph becomes the encoder's square
-    #[arg(long, value_enum, default_value = "crop")]
-    fit: Fit,
-    /// Short side before the centre crop, pixels [default: 256/224 of the encoder's side from 128 pixels on, else its side]
+    /// Damaged images of --train and --test together to leave out (each is named) before the probe refuses to begin
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_bad: usize,
+    /// How a photograph becomes the encoder's square [default: as a timm config.json says, else crop]
+    #[arg(long, value_enum)]
+    fit: Option<Fit>,
+    /// Short side before the centre crop, pixels [default: the encoder's side over a timm config.json's crop_pct, else 256/224 of it from 128
+    /// pixels on, else its side; rounded down]
     #[arg(long, value_name = "PIXELS")]
     resize: Option<usize>,
     /// Also classify by the K nearest training images (20 is usual)
@@ -102,7 +115,7 @@ struct Linear {
     /// Passes over the training images
     #[arg(long, default_value_t = 90)]
     epochs: usize,
-    /// Images per step
+    /// Images per step, at most all; what an epoch's order leaves beyond whole batches waits for the next epoch
     #[arg(long, value_name = "N", default_value_t = 1024)]
     batch: usize,
     /// Epochs between evaluations
@@ -139,10 +152,16 @@ impl Args {
             (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },
             (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
         };
+        let test = match (self.test, self.holdout) {
+            (Some(path), _) => TestSource::Images(DataSource { path, labels: self.test_labels }),
+            (None, Some(share)) => TestSource::HeldOut(share),
+            (None, None) => bail!(Usage, "give --test PATH or --holdout SHARE"),
+        };
         Ok(ProbeConfig {
             model,
             train: DataSource { path: self.train, labels: self.train_labels },
-            test: DataSource { path: self.test, labels: self.test_labels },
+            test,
+            max_bad: self.max_bad,
             settings: ProbeSettings {
                 fit: self.fit,
                 resize: self.resize,

@@ -8,7 +8,7 @@ use crate::bail;
 use crate::device::Plan;
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::models::vit::{Vit, VitConfig, VitFile};
+use crate::models::vit::{Preprocessing, Vit, VitConfig, VitFile};
 use crate::ops::augment::Normalize;
 use crate::weights::ParamTable;
 
@@ -34,7 +34,7 @@ pub struct Encoder {
     mean: [f32; 3],
     std: [f32; 3],
     normalize: Normalize,
-    crop_pct: Option<f64>,
+    preprocessing: Option<Preprocessing>,
     source: String,
 }
 
@@ -90,12 +90,12 @@ impl Encoder {
         let vit = Vit::new(&model, "", &mut table)?;
         let mut params = room(&table)?;
         file.load(&vit, &mut params)?;
-        let crop_pct = file.stated().crop_pct;
-        Ok(Self { crop_pct, ..Self::new(vit, params, mean, std, file.shown().to_owned()) })
+        let preprocessing = file.stated().preprocessing;
+        Ok(Self { preprocessing, ..Self::new(vit, params, mean, std, file.shown().to_owned()) })
     }
 
     fn new(vit: Vit, params: Vec<f32>, mean: [f32; 3], std: [f32; 3], source: String) -> Self {
-        Self { vit, params, mean, std, normalize: Normalize::new(mean, std), crop_pct: None, source }
+        Self { vit, params, mean, std, normalize: Normalize::new(mean, std), preprocessing: None, source }
     }
 
     pub fn vit(&self) -> &Vit {
@@ -117,9 +117,9 @@ impl Encoder {
         self.std
     }
 
-    /// Share of the resized picture that the centre crop keeps, where a timm `config.json` says so.
-    pub fn crop_pct(&self) -> Option<f64> {
-        self.crop_pct
+    /// How a timm `config.json` says that photographs are prepared, when there is one.
+    pub fn preprocessing(&self) -> Option<Preprocessing> {
+        self.preprocessing
     }
 
     /// Where the weights come from, for people.

@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 
+use super::check_stop;
 use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::transform::{Transform, crop_flip};
+use crate::bail;
 use crate::error::{Error, Result};
 use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
-use crate::store;
 
 /// Images decoded and encoded together: bounds memory, and feeds the ViT whole batches.
 pub(super) const BATCH: usize = 128;
@@ -25,7 +26,8 @@ pub enum Preparation {
 /// Features `[indices.len(), D]` of the images at `indices`, written to `out`; `done` is told after each batch how many are new.
 ///
 /// # Errors
-/// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Interrupted` on a signal.
+/// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Diverged` naming the image whose features are not finite;
+/// `Interrupted` on a signal.
 pub fn extract(
     out: &mut [f32],
     encoder: &Encoder,
@@ -38,7 +40,7 @@ pub fn extract(
     assert_eq!(out.len(), indices.len() * config.width);
     let mut pixels = vec![0.0; BATCH.min(indices.len()) * config.image_len()];
     for (out, indices) in out.chunks_mut(BATCH * config.width).zip(indices.chunks(BATCH)) {
-        store::check_interrupt("the probe starts over when run again")?;
+        check_stop()?;
         let pixels = &mut pixels[..indices.len() * config.image_len()];
         pixels.par_chunks_mut(config.image_len()).zip(indices).try_for_each(|(pixels, &index)| {
             let image = dataset.image(index)?;
@@ -54,6 +56,7 @@ pub fn extract(
             Ok(())
         })?;
         out.copy_from_slice(&encoder.vit().features(encoder.params(), pixels));
+        check_finite(out, config.width, |row| dataset.describe(indices[row]))?;
         done(indices.len());
     }
     Ok(())
@@ -70,4 +73,21 @@ pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform, w
     extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |n| progress.advance(n as u64))?;
     progress.finish();
     Ok(features)
+}
+
+/// Refuses `features[N, width]` that are not finite; `image` says which image a row is of.
+///
+/// # Errors
+/// `Diverged` naming the image and the feature.
+pub fn check_finite(features: &[f32], width: usize, image: impl Fn(usize) -> String) -> Result<()> {
+    match features.iter().position(|v| !v.is_finite()) {
+        Some(at) => bail!(
+            Diverged,
+            "{}: its feature {} is {}, which is not finite: the encoder's weights or its mean and std are not usable",
+            image(at / width),
+            at % width,
+            features[at]
+        ),
+        None => Ok(()),
+    }
 }

@@ -3,6 +3,8 @@
 //! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product each for all
 //! heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
 
+use super::check_stop;
+use crate::error::Result;
 use crate::ops::cross_entropy::{self, Shape};
 use crate::ops::gemm::{self, Threads};
 use crate::rng::{Domain, Stream};
@@ -144,12 +146,16 @@ impl Heads {
         losses
     }
 
-    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. A head whose logits are not
-    /// numbers classifies nothing correctly; equal logits go to the lower class.
-    pub fn count_correct(&self, features: &[f32], labels: &[u32]) -> Vec<usize> {
+    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. Where a head's logits are not all finite it
+    /// is wrong; equal logits go to the lower class.
+    ///
+    /// # Errors
+    /// `Interrupted` on a signal.
+    pub fn count_correct(&self, features: &[f32], labels: &[u32]) -> Result<Vec<usize>> {
         let columns = self.bias.len();
         let mut correct = vec![0; self.lrs.len()];
         for (x, labels) in features.chunks(EVAL_ROWS * self.width).zip(labels.chunks(EVAL_ROWS)) {
+            check_stop()?;
             let normalised = self.running.as_ref().map(|running| running.normalise(x));
             let logits = self.logits(normalised.as_deref().unwrap_or(x), labels.len());
             for (row, &label) in logits.chunks_exact(columns).zip(labels) {
@@ -158,7 +164,7 @@ impl Heads {
                 }
             }
         }
-        correct
+        Ok(correct)
     }
 
     fn logits(&self, x: &[f32], rows: usize) -> Vec<f32> {
@@ -223,5 +229,6 @@ fn descend(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], rates: &[
 
 fn is_argmax(logits: &[f32], label: usize) -> bool {
     let value = logits[label];
-    logits[..label].iter().all(|&other| other < value) && logits[label + 1..].iter().all(|&other| other <= value)
+    logits.iter().all(|other| other.is_finite())
+        && logits[..label].iter().all(|&other| other < value) && logits[label + 1..].iter().all(|&other| other <= value)
 }

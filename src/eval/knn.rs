@@ -4,6 +4,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::check_stop;
+use super::features::check_finite;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::gemm::{self, Threads};
@@ -13,6 +15,10 @@ pub(super) const QUERIES: usize = 64;
 
 /// Training images compared at once, so that memory does not grow with their number.
 const BLOCK: usize = 8192;
+
+/// Blocks are whole multiples of this: the product sums every column of a block in the same order, so that two copies of a picture are
+/// equally similar wherever they stand.
+const COLUMNS: usize = 64;
 
 /// Settings. [`Default`] is DINO's: k 20, temperature 0.07.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,11 +58,11 @@ pub struct KnnReport {
     pub test: f64,
 }
 
-/// The class of each row of `queries[N, D]` by its neighbours among `features[T, D]` with `labels[T]`. Of equally similar
-/// neighbours the earlier counts first; of equal votes the lower class wins.
+/// The class of each row of `queries[N, D]` by its neighbours among `features[T, D]` with `labels[T]`; all T when there are fewer than k.
+/// Of equally similar neighbours the earlier counts first; of equal votes the lower class wins.
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run.
+/// `Usage` for settings that cannot be run, `Diverged` for features that are not finite, `Interrupted` on a signal.
 ///
 /// # Panics
 /// When lengths disagree or a label is not below `classes`.
@@ -70,29 +76,32 @@ pub fn classify(
 ) -> Result<Vec<u32>> {
     config.check()?;
     assert_eq!(features.len(), labels.len() * width);
-    let train = unit_rows(features, width);
+    check_finite(features, width, |row| format!("training image {row}"))?;
+    check_finite(queries, width, |row| format!("test image {row}"))?;
+    let block = labels.len().next_multiple_of(COLUMNS).min(BLOCK);
+    let mut train = unit_rows(features, width);
+    train.resize(labels.len().next_multiple_of(block) * width, 0.0);
     let queries = unit_rows(queries, width);
     let k = config.k.min(labels.len());
-    let predictions = queries
+    let predictions: Vec<Vec<u32>> = queries
         .par_chunks(QUERIES * width)
-        .flat_map_iter(|queries| {
+        .map(|queries| {
             let rows = queries.len() / width;
             let mut nearest = vec![Vec::with_capacity(k + 1); rows];
-            let mut similarities = vec![0.0; rows * BLOCK];
-            for (block, train) in train.chunks(BLOCK * width).enumerate() {
-                let columns = train.len() / width;
-                let similarities = &mut similarities[..rows * columns];
-                gemm::nt(similarities, queries, train, (rows, columns, width), false, Threads::One);
-                for (nearest, row) in nearest.iter_mut().zip(similarities.chunks_exact(columns)) {
-                    for (column, &similarity) in row.iter().enumerate() {
-                        insert(nearest, k, similarity, block * BLOCK + column);
+            let mut similarities = vec![0.0; rows * block];
+            for (train, first) in train.chunks_exact(block * width).zip((0..labels.len()).step_by(block)) {
+                check_stop()?;
+                gemm::nt(&mut similarities, queries, train, (rows, block, width), false, Threads::One);
+                for (nearest, row) in nearest.iter_mut().zip(similarities.chunks_exact(block)) {
+                    for (index, &similarity) in (first..labels.len()).zip(row) {
+                        insert(nearest, k, similarity, index);
                     }
                 }
             }
-            nearest.into_iter().map(|nearest| vote(&nearest, labels, classes, config.temperature)).collect::<Vec<_>>()
+            Ok(nearest.iter().map(|nearest| vote(nearest, labels, classes, config.temperature)).collect())
         })
-        .collect();
-    Ok(predictions)
+        .collect::<Result<_>>()?;
+    Ok(predictions.concat())
 }
 
 /// Keeps `nearest` the k largest similarities, in falling order.

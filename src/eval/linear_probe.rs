@@ -1,17 +1,20 @@
 //! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before the heads.
 //!
 //! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up, weights from
-//! N(0, 0.01). The paper reports the best head at the best evaluation on the test images; [`Select::Val`] chooses on a tenth of
+//! N(0, 0.01). Every step takes a whole batch: what an epoch's order leaves over waits for the next epoch, as in the official script (its
+//! loader's `drop_last`; behind a batch norm a batch of one image would be a row of zeros). The paper reports the best head at the best evaluation on the test images; [`Select::Val`] chooses on a tenth of
 //! the training images instead.
 
 use serde::{Deserialize, Serialize};
 
+use super::check_stop;
+use super::dataset::hold_out;
+use super::features::check_finite;
 use super::heads::Heads;
 use crate::bail;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
-use crate::store;
 
 /// Base learning rates of the paper's ten heads.
 pub const BASE_LRS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5];
@@ -56,7 +59,7 @@ pub enum Augmentation {
 #[serde(deny_unknown_fields)]
 pub struct LinearConfig {
     pub base_lrs: Vec<f64>,
-    /// Images per step; at most the number of training images.
+    /// Images per step; at most the number of training images. An epoch is as many whole batches as there are.
     pub batch: usize,
     pub epochs: usize,
     /// Epochs between evaluations; the last epoch is always evaluated.
@@ -106,6 +109,18 @@ impl LinearConfig {
                 bail!(Usage, "{flag} {value}: expected 1 to {}", 1u64 << 32);
             }
         }
+        self.check_batch(self.batch, || "--batch 1".into())
+    }
+
+    /// Refuses a batch that a batch norm would make a row of zeros.
+    fn check_batch(&self, batch: usize, cause: impl Fn() -> String) -> Result<()> {
+        if batch == 1 && self.batch_norm != BatchNorm::Off {
+            bail!(
+                Usage,
+                "{}: a batch norm makes a batch of one image a row of zeros; take more images a batch, or --batch-norm off",
+                cause()
+            );
+        }
         Ok(())
     }
 }
@@ -127,8 +142,8 @@ pub struct HeadReport {
     pub base_lr: f64,
     /// base_lr · batch / 256.
     pub lr: f64,
-    /// Mean cross-entropy over the last epoch.
-    pub train_loss: f32,
+    /// Mean cross-entropy over the last epoch; none where it left the finite numbers. Such a head is never chosen.
+    pub train_loss: Option<f32>,
     pub evaluations: Vec<Evaluation>,
 }
 
@@ -187,14 +202,22 @@ pub fn run(
     config.check()?;
     let (train, val) = match config.select {
         Select::Test => ((0..data.train_labels.len()).collect(), Vec::new()),
-        Select::Val => hold_out(data.train_labels, data.classes, seed)?,
+        Select::Val => {
+            let stream = Stream::new(seed, Domain::Probe, [0, 0, 3]);
+            let (train, val) = hold_out(data.train_labels, data.classes, HELD_OUT, stream);
+            if val.is_empty() {
+                bail!(Usage, "--select val: no class has two training images, so none can be held out; use --select test");
+            }
+            (train, val)
+        }
     };
-    check_finite(data.test_features, data.width, "test")?;
+    check_finite(data.test_features, data.width, |row| format!("test image {row}"))?;
     let val_labels: Vec<u32> = val.iter().map(|&i| data.train_labels[i]).collect();
     let val_features = if val.is_empty() { Vec::new() } else { (data.val_features)(&val)? };
-    check_finite(&val_features, data.width, "held-out training")?;
+    check_finite(&val_features, data.width, |row| format!("training image {}", val[row]))?;
 
     let batch = config.batch.min(train.len());
+    config.check_batch(batch, || "one training image".into())?;
     let lrs: Vec<f32> = config.base_lrs.iter().map(|lr| (lr * batch as f64 / 256.0) as f32).collect();
     let mut trained: Vec<Trained> = config
         .kinds()
@@ -207,7 +230,7 @@ pub fn run(
         })
         .collect();
 
-    let steps_per_epoch = train.len().div_ceil(batch);
+    let steps_per_epoch = train.len() / batch;
     let total = steps_per_epoch * config.epochs;
     let progress = Progress::bar(total as u64, "linear probe", ("step", 1));
     let mut order = train;
@@ -216,24 +239,23 @@ pub fn run(
         order.sort_unstable();
         Stream::new(seed, Domain::Probe, [epoch as u32, 0, 1]).shuffle(&mut order);
         trained.iter_mut().for_each(|kind| kind.losses.fill(0.0));
-        for (step, indices) in order.chunks(batch).enumerate() {
-            store::check_interrupt("the probe starts over when run again")?;
-            let x = &mut x[..indices.len() * data.width];
-            train_features(epoch, indices, x)?;
-            check_finite(x, data.width, "training")?;
+        for (step, indices) in order.chunks_exact(batch).enumerate() {
+            check_stop()?;
+            train_features(epoch, indices, &mut x)?;
+            check_finite(&x, data.width, |row| format!("training image {}", indices[row]))?;
             let labels: Vec<u32> = indices.iter().map(|&i| data.train_labels[i]).collect();
             let schedule = cosine(epoch * steps_per_epoch + step, total) as f32;
             for kind in &mut trained {
-                let losses = kind.heads.step(x, &labels, schedule);
-                let share = indices.len() as f64 / order.len() as f64;
+                let losses = kind.heads.step(&x, &labels, schedule);
+                let share = 1.0 / steps_per_epoch as f64;
                 kind.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * f64::from(loss));
             }
             progress.advance(1);
         }
         if (epoch + 1) % config.eval_every == 0 || epoch + 1 == config.epochs {
             for kind in &mut trained {
-                let test = percent(kind.heads.count_correct(data.test_features, data.test_labels), data.test_labels);
-                let val = percent(kind.heads.count_correct(&val_features, &val_labels), &val_labels);
+                let test = percent(kind.heads.count_correct(data.test_features, data.test_labels)?, data.test_labels);
+                let val = percent(kind.heads.count_correct(&val_features, &val_labels)?, &val_labels);
                 for (head, evaluations) in kind.evaluations.iter_mut().enumerate() {
                     let val = (!val_labels.is_empty()).then(|| val[head]);
                     evaluations.push(Evaluation { epoch: epoch + 1, test: test[head], val });
@@ -256,9 +278,6 @@ struct Trained {
 
 impl Trained {
     fn report(self, config: &LinearConfig, batch: usize) -> Result<LinearReport> {
-        if self.losses.iter().all(|loss| !loss.is_finite()) {
-            bail!(Diverged, "the loss of every head of the linear probe left the finite numbers; use smaller --lrs");
-        }
         let heads: Vec<HeadReport> = config
             .base_lrs
             .iter()
@@ -266,12 +285,12 @@ impl Trained {
             .map(|(&base_lr, (&loss, evaluations))| HeadReport {
                 base_lr,
                 lr: base_lr * batch as f64 / 256.0,
-                train_loss: loss as f32,
+                train_loss: Some(loss as f32).filter(|loss| loss.is_finite()),
                 evaluations,
             })
             .collect();
         let choose = |last_only: bool| {
-            let candidates = heads.iter().flat_map(|head| {
+            let candidates = heads.iter().filter(|head| head.train_loss.is_some()).flat_map(|head| {
                 let skip = if last_only { head.evaluations.len() - 1 } else { 0 };
                 head.evaluations[skip..].iter().map(|&evaluation| Choice { base_lr: head.base_lr, evaluation })
             });
@@ -280,7 +299,7 @@ impl Trained {
                 .reduce(|best, next| if next.score(config.select) > best.score(config.select) { next } else { best })
         };
         let (Some(best), Some(last)) = (choose(false), choose(true)) else {
-            return Err(Error::Usage("--lrs: expected at least one learning rate".into()));
+            bail!(Diverged, "the loss of every head of the linear probe left the finite numbers; use smaller --lrs");
         };
         Ok(LinearReport { batch_norm: self.batch_norm, best, last, heads, selected_on: config.select })
     }
@@ -295,43 +314,6 @@ impl Choice {
     }
 }
 
-/// Splits the training images into (train, held out): a tenth of every class, at least one image where a class has two.
-fn hold_out(labels: &[u32], classes: usize, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    Stream::new(seed, Domain::Probe, [0, 0, 3]).shuffle(&mut order);
-    let mut sizes = vec![0usize; classes];
-    labels.iter().for_each(|&label| sizes[label as usize] += 1);
-    let mut left: Vec<usize> =
-        sizes.iter().map(|&n| if n < 2 { 0 } else { ((n as f64 * HELD_OUT).round() as usize).max(1) }).collect();
-    let (mut train, mut val) = (Vec::new(), Vec::new());
-    for i in order {
-        let left = &mut left[labels[i] as usize];
-        if *left > 0 {
-            *left -= 1;
-            val.push(i);
-        } else {
-            train.push(i);
-        }
-    }
-    if val.is_empty() {
-        bail!(Usage, "--select val: no class has two training images, so none can be held out; use --select test");
-    }
-    val.sort_unstable();
-    Ok((train, val))
-}
-
 fn percent(correct: Vec<usize>, labels: &[u32]) -> Vec<f64> {
     correct.into_iter().map(|count| 100.0 * count as f64 / labels.len().max(1) as f64).collect()
-}
-
-fn check_finite(features: &[f32], width: usize, which: &str) -> Result<()> {
-    match features.iter().position(|v| !v.is_finite()) {
-        Some(at) => bail!(
-            Diverged,
-            "feature {} of a {which} image is {}: the encoder's weights or its mean and std are not usable",
-            at % width,
-            features[at]
-        ),
-        None => Ok(()),
-    }
 }

@@ -8,6 +8,7 @@ pub mod knn;
 pub mod linear_probe;
 mod memory;
 pub mod report;
+pub mod screen;
 pub mod timm;
 pub mod transform;
 
@@ -36,11 +37,22 @@ pub struct DataSource {
     pub labels: Option<PathBuf>,
 }
 
+/// What the probe is tested on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TestSource {
+    /// Photographs of their own.
+    Images(DataSource),
+    /// This share of every class of the training images, which then trains nothing ([`Dataset::divide`]).
+    HeldOut(f64),
+}
+
 /// What to measure, and how photographs reach the encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSettings {
-    pub fit: Fit,
-    /// Short side before the crop; `None` is [`Transform::new`]'s default.
+    /// `None` here and below is [`Transform::new`]'s default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fit: Option<Fit>,
+    /// Short side before the crop.
     pub resize: Option<usize>,
     pub linear: Option<LinearConfig>,
     pub knn: Option<KnnConfig>,
@@ -52,13 +64,15 @@ pub struct ProbeSettings {
 pub struct ProbeConfig {
     pub model: ModelSource,
     pub train: DataSource,
-    pub test: DataSource,
+    pub test: TestSource,
+    /// Damaged photographs, of training and test together, that are left out; one more is an error.
+    pub max_bad: usize,
     pub settings: ProbeSettings,
     /// Where `report.json` goes.
     pub output: Option<PathBuf>,
 }
 
-/// Opens encoder and data, measures, and writes `report.json` when there is an output folder.
+/// Opens encoder and data, looks at every photograph once ([`screen::screen`]), measures, and writes `report.json` when there is an output folder.
 ///
 /// # Errors
 /// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when features or
@@ -66,17 +80,53 @@ pub struct ProbeConfig {
 pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     config.settings.check()?;
     let encoder = Encoder::open(&config.model)?;
-    let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
-    let (train, test) = (open(&config.train, Split::Train)?, open(&config.test, Split::Test)?);
-    for note in train.notes().iter().chain(test.notes()) {
-        say!("note: {note}");
-    }
-    let report = probe_encoder(&config.settings, &encoder, &train, test)?;
+    let (train, test, bad) = photographs(config)?;
+    let mut report = probe_encoder(&config.settings, &encoder, &train, test)?;
+    (report.train.bad, report.test.bad) = bad;
     if let Some(folder) = &config.output {
         store::create_dir(folder)?;
         report.write(&folder.join("report.json"))?;
     }
     Ok(report)
+}
+
+/// Training images, test images, and how many of each were damaged and left out.
+fn photographs(config: &ProbeConfig) -> Result<(Dataset, Dataset, (usize, usize))> {
+    let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
+    let mut sets = vec![open(&config.train, Split::Train)?];
+    if let TestSource::Images(source) = &config.test {
+        sets.push(open(source, Split::Test)?);
+    }
+    sets.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
+    let mut sets = screen::screen(sets, config.max_bad)?.into_iter();
+    let Some(train) = sets.next() else { bail!(Usage, "--train: expected labelled images") };
+    let (train, test, bad) = match (&config.test, sets.next()) {
+        (TestSource::HeldOut(share), _) => {
+            if !(0.0 < *share && *share < 1.0) {
+                bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
+            }
+            let (rest, held_out) = train.divide(*share, config.settings.seed)?;
+            (rest, held_out, (train.bad, 0))
+        }
+        (TestSource::Images(_), Some(test)) => {
+            let bad = (train.bad, test.bad);
+            (train, test, bad)
+        }
+        (TestSource::Images(_), None) => bail!(Usage, "--test: expected labelled images"),
+    };
+    screen::warn_of_shared(&train, &test);
+    if train.images.classes() == 1 {
+        say!("warning: {}: one class only: every figure will be 100 %", train.images.name());
+    }
+    Ok((train.images, test.images, bad))
+}
+
+/// `Err(Interrupted)` once a signal arrived.
+fn check_stop() -> Result<()> {
+    match store::interrupted() {
+        true => bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start"),
+        false => Ok(()),
+    }
 }
 
 /// The same with everything in memory.
@@ -91,7 +141,8 @@ pub fn probe_encoder(
 ) -> Result<ProbeReport> {
     settings.check()?;
     test.match_classes(train)?;
-    let transform = Transform::new(encoder.vit().config().image_size, settings.fit, settings.resize)?;
+    let size = encoder.vit().config().image_size;
+    let transform = Transform::new(size, settings.fit, settings.resize, encoder.preprocessing())?;
     let sizes = memory::Sizes { train: train.len(), test: test.len(), classes: train.classes() };
     let plan = memory::plan(settings, encoder.vit(), sizes);
     plan.check(memory::SMALLER)?;

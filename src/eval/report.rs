@@ -11,6 +11,7 @@ use super::knn::KnnReport;
 use super::linear_probe::{LinearReport, Select};
 use super::transform::{Fit, Transform};
 use crate::error::{Error, Result};
+use crate::image::Filter;
 use crate::models::vit::VitConfig;
 use crate::store::write_atomic;
 
@@ -56,12 +57,19 @@ pub struct DataReport {
     pub name: String,
     pub images: usize,
     pub classes: usize,
+    /// Damaged images that were left out (before a held-out share was taken).
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bad: usize,
 }
 
 impl DataReport {
     pub(super) fn of(dataset: &Dataset) -> Self {
-        Self { name: dataset.name().to_string(), images: dataset.len(), classes: dataset.classes() }
+        Self { name: dataset.name().to_string(), images: dataset.len(), classes: dataset.classes(), bad: 0 }
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One row of the table.
@@ -121,11 +129,18 @@ impl ProbeReport {
     }
 
     fn heading(&self) -> [(&'static str, String); 4] {
-        let data = |data: &DataReport| format!("{} ({} images, {} classes)", data.name, data.images, data.classes);
+        let data = |data: &DataReport| {
+            let bad = if data.bad == 0 { String::new() } else { format!(", {} damaged left out", data.bad) };
+            format!("{} ({} images, {} classes{bad})", data.name, data.images, data.classes)
+        };
         let transform = match self.transform {
-            Transform { fit: Fit::Crop, size, resize } => format!("short side to {resize}, centre {size}×{size}"),
+            Transform { fit: Fit::Crop, size, resize, .. } => format!("short side to {resize}, centre {size}×{size}"),
             Transform { fit: Fit::Stretch, size, .. } => format!("stretched to {size}×{size}"),
             Transform { fit: Fit::Pad, size, .. } => format!("padded to {size}×{size}"),
+        };
+        let transform = match self.transform.filter {
+            Filter::Bilinear => transform,
+            other => format!("{transform}, {}", format!("{other:?}").to_lowercase()),
         };
         [
             ("encoder", format!("{}, {}", self.model.source, self.model.description)),

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
-use crate::image::{Filter, Resampler, Rgb8, resize};
+use crate::image::{Filter, MAX_SIDE, Resampler, Rgb8, resize, resize_window};
+use crate::models::vit::{CropMode, Preprocessing};
 use crate::ops::augment::{self, Augment, AugmentParams, Policy, short_side};
 use crate::rng::Stream;
 
@@ -29,34 +30,47 @@ pub struct Transform {
     pub fit: Fit,
     /// Length of the short side before the crop ([`Fit::Crop`] only).
     pub resize: usize,
+    #[serde(rename = "interpolation", skip_serializing_if = "is_bilinear", default)]
+    pub filter: Filter,
 }
 
-/// From this image side on, the default is the paper's resize to 256/224 of it; smaller encoders look at whole pictures.
+fn is_bilinear(filter: &Filter) -> bool {
+    *filter == Filter::Bilinear
+}
+
+/// What weights that say nothing about it are prepared for: the paper's bilinear resize to 256 for 224 pixels, from this image side on;
+/// smaller encoders look at whole pictures.
 const LARGE: usize = 128;
 
+/// 224/256.
+const CROP_PCT: f64 = 0.875;
+
 impl Transform {
-    /// `resize` defaults to the paper's 256 for 224 pixels, S·256/224 rounded, for encoders of 128 pixels and more, and to S below.
+    /// What is not given is as `told` by the weights, otherwise [`Fit::Crop`], bilinear, and a resize to the paper's 256 for 224 pixels, ⌊S/0.875⌋, for encoders
+    /// of 128 pixels and more, and to S below.
     ///
     /// # Errors
-    /// `Usage` when `resize` is shorter than S or given for another fit than the crop.
-    pub fn new(size: usize, fit: Fit, resize: Option<usize>) -> Result<Self> {
-        let default = if size >= LARGE { (size * 256 + 112) / 224 } else { size };
+    /// `Usage` when `resize` is shorter than S or given for another fit than the crop; `Data` for a way that is told but not done here.
+    pub fn new(size: usize, fit: Option<Fit>, resize: Option<usize>, told: Option<Preprocessing>) -> Result<Self> {
+        let crop_pct = if size >= LARGE { CROP_PCT } else { 1.0 };
+        let ours = Preprocessing { crop_pct, mode: CropMode::Center, filter: Filter::Bilinear };
+        let told = told.unwrap_or(ours);
+        let fit = fit.map_or_else(|| stated_fit(&told, size), Ok)?;
         match (fit, resize) {
             (Fit::Stretch | Fit::Pad, Some(_)) => {
                 bail!(Usage, "--resize: goes with --fit crop only")
             }
-            (Fit::Crop, Some(resize)) if resize < size || resize > crate::image::MAX_SIDE => {
-                bail!(
-                    Usage,
-                    "--resize {resize}: expected {size} (the encoder's image side) to {}",
-                    crate::image::MAX_SIDE
-                )
+            (Fit::Crop, Some(resize)) if resize < size || resize > MAX_SIDE => {
+                bail!(Usage, "--resize {resize}: expected {size} (the encoder's image side) to {MAX_SIDE}")
             }
-            _ => Ok(Self { size, fit, resize: resize.unwrap_or(default) }),
+            _ => {
+                let resize = resize.map_or_else(|| told.resize(size), Ok)?;
+                Ok(Self { size, fit, resize, filter: told.filter })
+            }
         }
     }
 
-    /// `image` as S×S, bilinear and antialiased like Pillow; rounding of sides and offsets as torchvision.
+    /// `image` as S×S, antialiased like Pillow; rounding of sides and offsets as torchvision.
     ///
     /// # Errors
     /// Whatever the resize refuses.
@@ -65,18 +79,32 @@ impl Transform {
         match self.fit {
             Fit::Crop => {
                 let (width, height) = short_side((image.width, image.height), self.resize);
-                let image = resize(image, width, height, Filter::Bilinear)?;
                 let offset = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
-                Ok(crop(&image, offset(width), offset(height), size))
+                let (left, top) = (offset(width), offset(height));
+                resize_window(image, (width, height), [left, top, left + size, top + size], self.filter)
             }
-            Fit::Stretch => resize(image, size, size, Filter::Bilinear),
+            Fit::Stretch => resize(image, size, size, self.filter),
             Fit::Pad => {
                 let long = image.width.max(image.height);
                 let side = |length: usize| if long <= size { length } else { (length * size).div_ceil(long).min(size) };
-                let image = resize(image, side(image.width), side(image.height), Filter::Bilinear)?;
+                let image = resize(image, side(image.width), side(image.height), self.filter)?;
                 Ok(pad(&image, size))
             }
         }
+    }
+}
+
+/// The fit that is timm's way to a square of `size`.
+fn stated_fit(told: &Preprocessing, size: usize) -> Result<Fit> {
+    match told.mode {
+        CropMode::Center => Ok(Fit::Crop),
+        CropMode::Squash if told.resize(size)? == size => Ok(Fit::Stretch),
+        CropMode::Squash | CropMode::Border => bail!(
+            Data,
+            "the weights' config.json asks for crop_mode {} with crop_pct {}, which is not done here; give --fit crop, stretch or pad",
+            if told.mode == CropMode::Border { "border" } else { "squash" },
+            told.crop_pct
+        ),
     }
 }
 
@@ -94,12 +122,6 @@ pub fn crop_flip(image: &Rgb8, size: usize, stream: &mut Stream) -> Result<Rgb8>
         augment::flip(&mut data, size);
     }
     Ok(Rgb8 { width: size, height: size, data })
-}
-
-/// The `size`×`size` part of `image` whose top left corner is (`left`, `top`).
-fn crop(image: &Rgb8, left: usize, top: usize, size: usize) -> Rgb8 {
-    let rows = (top..top + size).flat_map(|y| &image.row(y)[3 * left..3 * (left + size)]);
-    Rgb8 { width: size, height: size, data: rows.copied().collect() }
 }
 
 /// `image` in the middle of a black `size`×`size`; an odd margin is wider at the right and bottom.

@@ -3,16 +3,23 @@
 //!
 //! FLOPs: 6·taps per value written by each pass; taps = ⌈2·radius·max(1, scale)⌉ + 1 at most.
 
+use serde::{Deserialize, Serialize};
+
 use super::Rgb8;
 use crate::bail;
 use crate::error::Result;
 
+/// Longest side of a picture that resizing makes.
+pub const MAX_SIDE: usize = 16_384;
+
 /// Kernel of the resampling, named as in Pillow; in brackets its radius in pixels of the coarser grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Filter {
     /// Mean of the covered pixels (0.5).
     Box,
     /// Triangle (1).
+    #[default]
     Bilinear,
     /// Keys' cubic with a = −0.5 (2); Pillow's default.
     Bicubic,
@@ -63,6 +70,29 @@ pub fn resize_box(image: &Rgb8, part: [f64; 4], width: usize, height: usize, fil
     Ok(Rgb8 { width, height, data })
 }
 
+/// The part `[left, top, right, bottom]` of the picture that [`resize`] would make at `width`×`height`, to the bit, and no more of it: that
+/// picture may be as long as it likes.
+pub fn resize_window(
+    image: &Rgb8,
+    (width, height): (usize, usize),
+    [left, top, right, bottom]: [usize; 4],
+    filter: Filter,
+) -> Result<Rgb8> {
+    if left >= right || top >= bottom || right > width || bottom > height {
+        bail!(Usage, "cannot cut ({left}, {top}, {right}, {bottom}) out of a picture resized to {width}×{height}");
+    }
+    let size = (right - left, bottom - top);
+    check(image, [0.0, 0.0, image.width as f64, image.height as f64], size)?;
+    let along = Axis::whole(image.width, width).only(left, right, filter);
+    let across = Axis::whole(image.height, height).only(top, bottom, filter);
+    let mut data = Vec::with_capacity(3 * along.held() * across.held());
+    for y in across.from..across.to {
+        data.extend_from_slice(&image.row(y)[3 * along.from..3 * along.to]);
+    }
+    Resampler::default().passes(&mut data, along, across, filter);
+    Ok(Rgb8 { width: size.0, height: size.1, data })
+}
+
 /// Bits behind the point of a weight: 8 bits of value, a sign and one bit of overshoot fit above them in an i32.
 const FRACTION: u32 = 32 - 8 - 2;
 
@@ -108,19 +138,19 @@ impl Resampler {
         check(image, part, size)?;
         let [left, top, right, bottom] = part;
         out.clone_from(&image.data);
-        let along = Axis { pixels: image.width, low: left, high: right, output: size.0 };
-        let across = Axis { pixels: image.height, low: top, high: bottom, output: size.1 };
+        let along = Axis { low: left, high: right, ..Axis::whole(image.width, size.0) };
+        let across = Axis { low: top, high: bottom, ..Axis::whole(image.height, size.1) };
         self.passes(out, along, across, filter);
         Ok(())
     }
 
     fn passes(&mut self, image: &mut Vec<u8>, along: Axis, across: Axis, filter: Filter) {
         if columns_first((along.pixels, across.pixels), (along.output, across.output)) {
-            self.across(image, along.pixels, across, filter);
-            self.along(image, along, across.output, filter);
+            self.across(image, along.held(), across, filter);
+            self.along(image, along, across.made(), filter);
         } else {
-            self.along(image, along, across.pixels, filter);
-            self.across(image, along.output, across, filter);
+            self.along(image, along, across.held(), filter);
+            self.across(image, along.made(), across, filter);
         }
     }
 
@@ -131,8 +161,8 @@ impl Resampler {
         }
         self.weights.fill(axis, filter);
         self.between.clear();
-        self.between.resize(3 * axis.output * height, 0);
-        for (row, source) in self.between.chunks_exact_mut(3 * axis.output).zip(image.chunks_exact(3 * axis.pixels)) {
+        self.between.resize(3 * axis.made() * height, 0);
+        for (row, source) in self.between.chunks_exact_mut(3 * axis.made()).zip(image.chunks_exact(3 * axis.held())) {
             self.weights.along(row, source);
         }
         std::mem::swap(image, &mut self.between);
@@ -145,7 +175,7 @@ impl Resampler {
         }
         self.weights.fill(axis, filter);
         self.between.clear();
-        self.between.resize(3 * width * axis.output, 0);
+        self.between.resize(3 * width * axis.made(), 0);
         pulp::Arch::new().dispatch(|| self.weights.across(&mut self.between, image, 3 * width));
         std::mem::swap(image, &mut self.between);
     }
@@ -189,8 +219,8 @@ fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (u
             image.data.len()
         );
     }
-    if width == 0 || height == 0 || width > super::MAX_SIDE || height > super::MAX_SIDE {
-        bail!(Usage, "cannot resize to {width}×{height}: sides must be 1 to {}", super::MAX_SIDE);
+    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+        bail!(Usage, "cannot resize to {width}×{height}: sides must be 1 to {MAX_SIDE}");
     }
     Ok(())
 }
@@ -202,19 +232,59 @@ struct Axis {
     low: f64,
     high: f64,
     output: usize,
+    /// Output pixels that are made, the last excluded.
+    first: usize,
+    end: usize,
+    /// Input pixels that are at hand, the last excluded.
+    from: usize,
+    to: usize,
 }
 
 impl Axis {
     fn whole(pixels: usize, output: usize) -> Self {
-        Self { pixels, low: 0.0, high: pixels as f64, output }
+        Self { pixels, low: 0.0, high: pixels as f64, output, first: 0, end: output, from: 0, to: pixels }
+    }
+
+    /// The same with only the outputs from `first` to `end` made, of the inputs that they take.
+    fn only(self, first: usize, end: usize, filter: Filter) -> Self {
+        let (from, _) = self.inputs(first, filter);
+        let (_, to) = self.inputs(end - 1, filter);
+        Self { first, end, from, to, ..self }
+    }
+
+    /// The inputs that output `i` takes, the last excluded.
+    fn inputs(&self, i: usize, filter: Filter) -> (usize, usize) {
+        let (center, radius) = (self.center(i), filter.radius() * self.stretch());
+        let first = (center - radius + 0.5).max(0.0) as usize;
+        (first, ((center + radius + 0.5) as usize).min(self.pixels))
+    }
+
+    fn scale(&self) -> f64 {
+        (self.high - self.low) / self.output as f64
+    }
+
+    fn stretch(&self) -> f64 {
+        self.scale().max(1.0)
+    }
+
+    fn center(&self, i: usize) -> f64 {
+        self.low + (i as f64 + 0.5) * self.scale()
+    }
+
+    fn made(&self) -> usize {
+        self.end - self.first
+    }
+
+    fn held(&self) -> usize {
+        self.to - self.from
     }
 
     fn is_identity(&self) -> bool {
-        self.pixels == self.output && self.low == 0.0 && self.high == self.pixels as f64
+        self.made() == self.pixels && self.pixels == self.output && self.low == 0.0 && self.high == self.pixels as f64
     }
 }
 
-/// For every output position of one axis: the first input position, and the weights from there on.
+/// For every output of one axis that is made: the first input (counted from the first at hand), and the weights from there on.
 #[derive(Debug, Default)]
 struct Weights {
     first: Vec<usize>,
@@ -227,25 +297,21 @@ struct Weights {
 
 impl Weights {
     fn fill(&mut self, axis: Axis, filter: Filter) {
-        let scale = (axis.high - axis.low) / axis.output as f64;
-        let stretch = scale.max(1.0);
-        let radius = filter.radius() * stretch;
         self.first.clear();
         self.start.clear();
         self.start.push(0);
         self.values.clear();
-        for i in 0..axis.output {
-            let center = axis.low + (i as f64 + 0.5) * scale;
-            let first = (center - radius + 0.5).max(0.0) as usize;
-            let end = ((center + radius + 0.5) as usize).min(axis.pixels);
+        for i in axis.first..axis.end {
+            let center = axis.center(i);
+            let (first, end) = axis.inputs(i, filter);
             // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some roundings.
-            let shrink = 1.0 / stretch;
+            let shrink = 1.0 / axis.stretch();
             self.real.clear();
             self.real.extend((first..end).map(|x| filter.weight((x as f64 - center + 0.5) * shrink)));
             let sum = self.real.iter().fold(0.0, |sum, w| sum + w);
             let one = f64::from(1 << FRACTION);
             self.values.extend(self.real.iter().map(|w| (if sum == 0.0 { *w } else { w / sum } * one).round() as i32));
-            self.first.push(first);
+            self.first.push(first - axis.from);
             self.start.push(self.values.len());
         }
     }

@@ -2,6 +2,7 @@
 //! blur, flip): the random parameters of a view, apart from applying them, and the last step to f32.
 
 use super::{blur, jitter};
+use crate::image::MAX_SIDE;
 use crate::rng::Stream;
 
 #[cfg(cuda_kernels)]
@@ -35,7 +36,7 @@ pub struct Augment {
     pub policy: Policy,
     /// Share of the area a crop takes, smallest and largest; [`Policy::crop_scale`] is the recipe's.
     pub crop_scale: [f64; 2],
-    /// Whether one image in twenty is first shrunk to 64 or 128 pixels and enlarged to 256.
+    /// Whether one image in twenty is first shrunk to 64 or 128 pixels and enlarged to 256 ([`downsampled`]).
     pub downsample: bool,
 }
 
@@ -72,11 +73,10 @@ impl AugmentParams {
     /// The parameters of a view of an image of `width`×`height`. Every decision takes its numbers from `stream` in a fixed order.
     pub fn draw(stream: &mut Stream, augment: &Augment, width: usize, height: usize) -> Self {
         let downsample = augment.downsample && chance(stream, 0.05);
-        let downsample = downsample.then(|| (if chance(stream, 0.5) { 64 } else { 128 }, 256));
-        let (width, height) = match downsample {
-            Some((low, high)) => short_side(short_side((width, height), low), high),
-            None => (width, height),
-        };
+        let low = downsample.then(|| if chance(stream, 0.5) { 64 } else { 128 });
+        let sizes = low.and_then(|low| downsampled((width, height), low));
+        let downsample = low.filter(|_| sizes.is_some()).map(|low| (low, HIGH));
+        let (width, height) = sizes.map_or((width, height), |[_, high]| high);
         if augment.policy == Policy::None {
             let crop = [0, 0, width, height];
             return Self { downsample, crop, jitter: None, grayscale: false, blur: None, flip: false };
@@ -167,6 +167,17 @@ fn draw_crop(stream: &mut Stream, scale: [f64; 2], (width, height): (usize, usiz
 /// Size after the short side is resized to `side`, the long one in proportion and truncated (torchvision's `Resize(side)`).
 pub fn short_side((width, height): (usize, usize), side: usize) -> (usize, usize) {
     if width <= height { (side, side * height / width) } else { (side * width / height, side) }
+}
+
+/// Short side of a picture after it was shrunk and enlarged again.
+const HIGH: usize = 256;
+
+/// Sizes of a picture after its short side is shrunk to `low` and enlarged to 256. None when the long side would then pass what resizing
+/// makes: a picture more than 64 times as long as wide is not downsampled.
+pub fn downsampled(size: (usize, usize), low: usize) -> Option<[(usize, usize); 2]> {
+    let low = short_side(size, low);
+    let high = short_side(low, HIGH);
+    (low.0.max(low.1).max(high.0.max(high.1)) <= MAX_SIDE).then_some([low, high])
 }
 
 /// Mirrors each row of `[height, width, 3]`.

@@ -49,7 +49,8 @@ fn idx_gray_images_become_rgb() {
     for (images, labels) in [(images.clone(), labels.clone()), (gzip(&images), gzip(&labels)), (gzip(&images), labels)]
     {
         let set = idx::from_bytes(&images, &labels, "three").unwrap();
-        assert_eq!((set.len(), set.classes(), set.labels()), (3, 4, &[1, 0, 3][..]));
+        // No image has class 2: it takes no place.
+        assert_eq!((set.len(), set.class_names(), set.labels()), (3, &["0", "1", "3"].map(String::from)[..], &[1, 0, 2][..]));
         let image = set.image(2).unwrap();
         assert_eq!((image.width, image.height), (4, 2));
         let gray = &pixels(24)[16..];
@@ -67,7 +68,7 @@ fn idx_files_find_their_labels() {
     put("t10k-images-idx3-ubyte.gz", &gzip(&idx_bytes(&[1, 2, 4], &pixels(8))));
     put("t10k-labels-idx1-ubyte", &idx_bytes(&[1], &[2]));
     assert_eq!(Dataset::open(folder.path(), None, Split::Train).unwrap().len(), 3);
-    assert_eq!(Dataset::open(folder.path(), None, Split::Test).unwrap().labels(), [2]);
+    assert_eq!(Dataset::open(folder.path(), None, Split::Test).unwrap().class_names(), ["2"]);
     let train = folder.path().join("train-images-idx3-ubyte");
     assert_eq!(Dataset::open(&train, None, Split::Test).unwrap().len(), 3);
     put("pictures", &images);
@@ -171,11 +172,86 @@ fn webdataset_shards_in_order() {
         ],
     );
     let set = Dataset::open(root.path(), None, Split::Test).unwrap();
-    assert_eq!(set.labels(), [0, 5, 2]);
-    assert_eq!(set.classes(), 6);
+    assert_eq!((set.labels(), set.class_names()), (&[0, 2, 1][..], &["0", "2", "5"].map(String::from)[..]));
     let first: Vec<u8> = (0..3).map(|i| set.image(i).unwrap().data[0]).collect();
     assert_eq!(first, [1, 2, 3]);
-    assert_eq!(webdataset::open(&root.path().join("b.tar")).unwrap().labels(), [2]);
+    assert_eq!(webdataset::open(&root.path().join("b.tar")).unwrap().class_names(), ["2"]);
+}
+
+/// One sample is left, and what is wrong with the other is told.
+#[track_caller]
+fn defect(result: Result<Dataset, Error>, parts: &[&str]) {
+    let set = result.unwrap();
+    let [message] = set.defects() else { panic!("{:?}", set.defects()) };
+    assert!(set.len() == 1 && parts.iter().all(|part| message.contains(part)), "{message:?} does not say {parts:?}");
+}
+
+/// A folder that holds two kinds of data sets is not guessed about.
+#[test]
+fn mixed_folders_are_refused() {
+    let root = TempDir::new().unwrap();
+    for name in ["cat/1.png", "dog/deep/1.png"] {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(1, 1, 0)).unwrap();
+    }
+    assert_eq!(Dataset::open(root.path(), None, Split::Train).unwrap().len(), 2);
+    let shard = root.path().join("all.tar");
+    write_tar(&shard, &[("0.png", &png(1, 1, 0)), ("0.cls", b"0")]);
+    data_error(Dataset::open(root.path(), None, Split::Train), &["all.tar", "cat", "class folders"]);
+    assert_eq!(Dataset::open(&shard, None, Split::Train).unwrap().len(), 1);
+    fs::write(root.path().join("train-images-idx3-ubyte"), small().0).unwrap();
+    data_error(Dataset::open(root.path(), None, Split::Train), &["train-images-idx3-ubyte", "all.tar"]);
+    // Folders without a picture beside shards are nobody's classes.
+    let shards = root.path().join("shards");
+    fs::create_dir_all(shards.join("logs/deep")).unwrap();
+    fs::copy(&shard, shards.join("0.tar")).unwrap();
+    assert_eq!(Dataset::open(&shards, None, Split::Train).unwrap().len(), 1);
+}
+
+#[test]
+fn a_folder_of_splits_is_no_folder_of_classes() {
+    let root = TempDir::new().unwrap();
+    for name in ["Train/cat/1.png", "Train/dog/1.png", "val/cat/1.png"] {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(1, 1, 0)).unwrap();
+    }
+    data_error(Dataset::open(root.path(), None, Split::Train), &["Train, val", "give one of them"]);
+    // Classes may have such names as long as others have not, or the pictures lie directly in them.
+    fs::create_dir_all(root.path().join("bus")).unwrap();
+    fs::write(root.path().join("bus/1.png"), png(1, 1, 0)).unwrap();
+    assert_eq!(Dataset::open(root.path(), None, Split::Train).unwrap().class_names(), ["Train", "bus", "val"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_up_are_refused() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("cat/more")).unwrap();
+    fs::write(root.path().join("cat/1.png"), png(1, 1, 0)).unwrap();
+    std::os::unix::fs::symlink("..", root.path().join("cat/more/again")).unwrap();
+    data_error(Dataset::open(root.path(), None, Split::Train), &["again", "link"]);
+}
+
+/// A share of every class: at least one of two, never all, none of one.
+#[test]
+fn a_share_of_every_class_is_held_out() {
+    let labels: Vec<u8> = [0; 10].into_iter().chain([1; 2]).chain([2]).chain([3; 3]).collect();
+    let set = idx::from_bytes(&idx_bytes(&[16, 1, 1], &pixels(16)), &idx_bytes(&[16], &labels), "x").unwrap();
+    for (share, counts) in [(0.2, [2, 1, 0, 1]), (0.01, [1, 1, 0, 1]), (0.99, [9, 1, 0, 2])] {
+        let (train, test) = set.divide(share, 7).unwrap();
+        let mut all = [&train[..], &test].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..16).collect::<Vec<_>>());
+        let held = set.part(&test, "held".into());
+        let count = |class: u32| held.labels().iter().filter(|&&label| label == class).count();
+        assert_eq!([0, 1, 2, 3].map(count), counts, "{share}");
+        assert_eq!(set.divide(share, 7).unwrap(), (train, test));
+    }
+    assert_ne!(set.divide(0.5, 7).unwrap(), set.divide(0.5, 8).unwrap());
+    let lonely = set.part(&[0, 10, 12], "lonely".into());
+    assert_eq!(lonely.divide(0.2, 7).unwrap_err().exit_code(), 2);
 }
 
 #[test]
@@ -184,12 +260,14 @@ fn bad_webdatasets_are_named() {
     let path = root.path().join("s.tar");
     let image = png(40, 40, 9);
     write_tar(&path, &[("0.png", &image), ("1.png", &image), ("1.cls", b"1")]);
-    data_error(webdataset::open(&path), &["s.tar", "s.tar: 0: has an image but no .cls"]);
+    defect(webdataset::open(&path), &["s.tar: 0: has an image but no .cls"]);
     write_tar(&path, &[("0.png", &image), ("0.cls", b"0"), ("1.cls", b"1")]);
-    data_error(webdataset::open(&path), &["s.tar", "s.tar: 1: has .cls but no .jpg"]);
-    for bad in ["cat", "-1", "1.5", "4000000000", ""] {
+    defect(webdataset::open(&path), &["s.tar: 1: has .cls but no .jpg"]);
+    for bad in ["cat", "-1", "1.5", "1000000", "4000000000", ""] {
         write_tar(&path, &[("0.png", &image), ("0.cls", bad.as_bytes())]);
         data_error(webdataset::open(&path), &["s.tar: 0.cls", "class number"]);
+        write_tar(&path, &[("0.png", &image), ("0.cls", bad.as_bytes()), ("1.png", &image), ("1.cls", b"999999")]);
+        defect(webdataset::open(&path), &["s.tar: 0.cls", "class number"]);
     }
     write_tar(&path, &[("readme.txt", b"nothing")]);
     data_error(webdataset::open(&path), &["s.tar", "no samples"]);

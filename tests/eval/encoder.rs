@@ -159,7 +159,9 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     assert_eq!(with(args(json!({"img_size": [32, 32], "init_values": null, "act_layer": "gelu"}))), Ok(3));
     let python = r#"{"architecture": "vit_tiny_patch16_32", "pretrained_cfg": {"crop_pct": 0.9, "loss": NaN}}"#;
     fs::write(folder.join("config.json"), python).unwrap();
-    assert_eq!(open(folder, None).unwrap().crop_pct(), Some(0.9));
+    // What it leaves out is as timm has it by default.
+    let told = Preprocessing { crop_pct: 0.9, mode: CropMode::Center, filter: Filter::Bicubic };
+    assert_eq!(open(folder, None).unwrap().preprocessing(), Some(told));
     // Names of other networks tell no heads, although the width is vit_tiny's.
     refused(json!({"architecture": "vit_mine_patch16_32"}), &["vit_mine_patch16_32", "--heads N"]);
     refused(json!({"architecture": "vit_huge_patch16_32"}), &["vit_huge_patch16_32", "width 1280", "192"]);
@@ -287,6 +289,9 @@ fn bad_timm_configs_are_named() {
     case("/model_args/num_heads", json!("three"), "num_heads");
     case("/pretrained_cfg/mean", json!([0.5]), "mean");
     case("/pretrained_cfg/std", json!([0.5, 0.0, 0.5]), "std");
+    case("/pretrained_cfg/crop_pct", json!(1.5), "crop_pct");
+    case("/pretrained_cfg/crop_mode", json!("zoom"), "crop_mode");
+    case("/pretrained_cfg/interpolation", json!("hamming"), "interpolation");
     case("/architecture", json!(7), "architecture");
     cases.push(("{".into(), "not JSON"));
     for (text, part) in cases {

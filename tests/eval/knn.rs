@@ -61,6 +61,35 @@ fn length_does_not_count_and_nearer_neighbours_weigh_more() {
     assert_eq!(run(10.0), [1]);
 }
 
+/// Of a picture and its copy under another class the earlier one is the neighbour, wherever the blocks of the product end between them.
+#[test]
+fn of_copies_the_earlier_is_nearer() {
+    let width = 40;
+    for train in [9, 70, 8190, 8200, 16_390] {
+        let mut x = random(train * width, 3);
+        let copies = 5;
+        let (first, last) = x.split_at_mut((train - copies) * width);
+        last.copy_from_slice(&first[..copies * width]);
+        let labels: Vec<u32> = (0..train).map(|i| u32::from(i >= train - copies)).collect();
+        let config = KnnConfig { k: 1, temperature: 0.07 };
+        let got = classify(&config, &x, &labels, 2, &x[..copies * width], width).unwrap();
+        assert_eq!(got, vec![0; copies], "{train}");
+    }
+}
+
+#[test]
+fn features_that_are_not_finite_are_refused() {
+    let config = KnnConfig { k: 1, temperature: 0.07 };
+    let good = [1.0, 2.0, 3.0, 4.0];
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let bad = [1.0, 2.0, wrong, 4.0];
+        for (x, q, named) in [(bad, good, "training image 1"), (good, bad, "test image 1")] {
+            let error = classify(&config, &x, &[0, 1], 2, &q, 2).unwrap_err();
+            assert!(error.exit_code() == 5 && error.to_string().contains(named), "{error}");
+        }
+    }
+}
+
 #[test]
 fn zero_neighbours_and_temperatures_are_refused() {
     for (config, named) in [

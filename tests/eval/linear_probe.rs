@@ -30,8 +30,19 @@ fn config(epochs: usize) -> LinearConfig {
 
 /// Runs the probe on features in memory.
 fn probe(config: &LinearConfig, noise: f32, seed: u64) -> Vec<LinearReport> {
+    probe_of(300, config, noise, seed, &mut |_| ()).unwrap()
+}
+
+/// The same of `count` training images; `seen` is told the images of every step.
+fn probe_of(
+    count: usize,
+    config: &LinearConfig,
+    noise: f32,
+    seed: u64,
+    seen: &mut dyn FnMut(&[usize]),
+) -> Result<Vec<LinearReport>, Error> {
     let (width, classes) = (24, 5);
-    let (train, train_labels) = clouds(300, width, classes, noise, 1);
+    let (train, train_labels) = clouds(count, width, classes, noise, 1);
     let (test, test_labels) = clouds(200, width, classes, noise, 2);
     let gather = |indices: &[usize]| -> Vec<f32> {
         indices.iter().flat_map(|&i| train[i * width..(i + 1) * width].to_vec()).collect()
@@ -45,10 +56,62 @@ fn probe(config: &LinearConfig, noise: f32, seed: u64) -> Vec<LinearReport> {
         test_labels: &test_labels,
     };
     let mut source = |_: usize, indices: &[usize], out: &mut [f32]| {
+        seen(indices);
         out.copy_from_slice(&gather(indices));
         Ok(())
     };
-    run(config, &data, &mut source, seed).unwrap()
+    run(config, &data, &mut source, seed)
+}
+
+/// What an epoch leaves over waits: every step is a whole batch, and in time every image is in one.
+#[test]
+fn every_step_takes_a_whole_batch() {
+    let mut steps = Vec::new();
+    let reports = probe_of(65, &config(12), 0.1, 3, &mut |indices| steps.push(indices.to_vec())).unwrap();
+    assert!(steps.len() == 12 && steps.iter().all(|step| step.len() == 64), "{} steps", steps.len());
+    let mut seen = steps.concat();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 65);
+    for head in reports.iter().flat_map(|report| &report.heads) {
+        assert!(head.train_loss.unwrap() < 1.7, "{head:?}");
+    }
+    // Fewer images than a batch: all of them, each time.
+    let mut steps = Vec::new();
+    probe_of(7, &config(3), 0.1, 3, &mut |indices| steps.push(indices.len())).unwrap();
+    assert_eq!(steps, [7, 7, 7]);
+}
+
+#[test]
+fn a_batch_of_one_behind_a_batch_norm_is_refused() {
+    for (count, batch, named) in [(1, 64, "one training image"), (20, 1, "--batch 1")] {
+        for batch_norm in [BatchNorm::Both, BatchNorm::On] {
+            let config = LinearConfig { batch, batch_norm, ..config(1) };
+            let error = probe_of(count, &config, 0.1, 0, &mut |_| ()).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(named), "{error}");
+        }
+        let config = LinearConfig { batch, batch_norm: BatchNorm::Off, ..config(1) };
+        probe_of(count, &config, 0.1, 0, &mut |_| ()).unwrap();
+    }
+}
+
+/// A head whose loss left the finite numbers is reported without one, is wrong about everything, and is never chosen, however well it did
+/// before; when all are so, the probe has no result.
+#[test]
+fn heads_that_diverge_are_never_chosen() {
+    let config = LinearConfig { base_lrs: vec![0.1, 1e39], ..config(10) };
+    for report in probe(&config, 0.1, 3) {
+        let [good, bad] = &report.heads[..] else { panic!("{report:?}") };
+        assert!(good.train_loss.is_some() && bad.train_loss.is_none(), "{report:?}");
+        assert!(bad.evaluations.iter().all(|evaluation| evaluation.test == 0.0), "{bad:?}");
+        assert_eq!((report.best.base_lr, report.last.base_lr), (0.1, 0.1));
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("\"train_loss\":null"), "{text}");
+        assert_eq!(serde_json::from_str::<LinearReport>(&text).unwrap(), report);
+    }
+    let config = LinearConfig { base_lrs: vec![1e38, 1e39], ..config };
+    let error = probe_of(300, &config, 0.1, 3, &mut |_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Diverged(text) if text.contains("--lrs")), "{error}");
 }
 
 #[test]
@@ -109,7 +172,8 @@ fn many_heads_equal_single_heads() {
         for (head, &base_lr) in together.heads.iter().zip(&BASE_LRS) {
             let alone = probe(&LinearConfig { batch_norm, base_lrs: vec![base_lr], ..config(6) }, 3.0, 1).remove(0);
             assert_eq!(alone.heads[0].evaluations, head.evaluations);
-            assert!((alone.heads[0].train_loss - head.train_loss).abs() <= 1e-6 * head.train_loss);
+            let (alone, together) = (alone.heads[0].train_loss.unwrap(), head.train_loss.unwrap());
+            assert!((alone - together).abs() <= 1e-6 * together);
         }
     }
 }
@@ -271,10 +335,10 @@ fn evaluation_does_not_depend_on_the_batch() {
     for _ in 0..5 {
         heads.step(&x, &labels, 1.0);
     }
-    let whole = heads.count_correct(&x, &labels);
+    let whole = heads.count_correct(&x, &labels).unwrap();
     let mut parts = vec![0; 2];
     for i in 0..50 {
-        let one = heads.count_correct(&x[i * width..(i + 1) * width], &labels[i..=i]);
+        let one = heads.count_correct(&x[i * width..(i + 1) * width], &labels[i..=i]).unwrap();
         parts.iter_mut().zip(one).for_each(|(sum, count)| *sum += count);
     }
     assert_eq!(whole, parts);

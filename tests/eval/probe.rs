@@ -1,14 +1,17 @@
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use stablerep::eval::dataset::{Dataset, idx};
 use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::knn::KnnConfig;
 use stablerep::eval::linear_probe::{Augmentation, BatchNorm, LinearConfig, Select};
 use stablerep::eval::report::ProbeReport;
+use stablerep::eval::timm;
 use stablerep::eval::transform::Fit;
-use stablerep::eval::{DataSource, ProbeConfig, ProbeSettings, probe, probe_encoder};
+use stablerep::eval::{DataSource, ProbeConfig, ProbeSettings, TestSource, probe, probe_encoder};
+use stablerep::image::{Rgb8, encode_png};
 use stablerep::models::vit::VitConfig;
 use stablerep::rng::{Domain, Stream};
 use tempfile::TempDir;
@@ -54,7 +57,7 @@ fn settings(augmentation: Augmentation) -> ProbeSettings {
         augmentation,
         ..LinearConfig::default()
     };
-    ProbeSettings { fit: Fit::Pad, resize: None, linear: Some(linear), knn: Some(KnnConfig::default()), seed: 4 }
+    ProbeSettings { fit: Some(Fit::Pad), resize: None, linear: Some(linear), knn: Some(KnnConfig::default()), seed: 4 }
 }
 
 #[test]
@@ -100,7 +103,8 @@ fn the_report_is_written_and_reads_back() {
     let config = ProbeConfig {
         model: ModelSource::Random { model: model(), seed: 3 },
         train: source.clone(),
-        test: source,
+        test: TestSource::Images(source),
+        max_bad: 0,
         settings,
         output: Some(output.clone()),
     };
@@ -214,4 +218,125 @@ fn the_command_line_refuses_with_the_right_code() {
     fs::write(&pixels, &images[..images.len() - 1]).unwrap();
     check(&["--random-init", "vit_tiny"], 3, &["train-images-idx3-ubyte", "truncated"]);
     fails(&["export", "--checkpoint", "official.pth", "--output", "x"], 3, &["official.pth", "safetensors"]);
+}
+
+const TINY: [&str; 14] = [
+    "probe", "--random-init", "vit_tiny", "--image-size", "16", "--patch-size", "8", "--width", "32", "--depth", "1",
+    "--heads", "1", "--no-linear",
+];
+
+fn noise(seed: u32) -> Vec<u8> {
+    let mut stream = Stream::new(2, Domain::Probe, [seed, 0, 0]);
+    encode_png(&Rgb8 { width: 20, height: 16, data: (0..960).map(|_| stream.below(256) as u8).collect() }).unwrap()
+}
+
+/// Two classes of `count` pictures each below `root/name`.
+fn classes(root: &Path, name: &str, count: u32, first: u32) -> String {
+    for (number, class) in ["ant", "bee"].into_iter().enumerate() {
+        let folder = root.join(name).join(class);
+        fs::create_dir_all(&folder).unwrap();
+        for i in 0..count {
+            fs::write(folder.join(format!("{i}.png")), noise(first + 100 * number as u32 + i)).unwrap();
+        }
+    }
+    path(root, name)
+}
+
+/// All damaged pictures of both sets are told before the work begins, or left out as far as --max-bad allows.
+#[test]
+fn damaged_pictures_are_listed_or_left_out() {
+    let root = TempDir::new().unwrap();
+    let (train, test) = (classes(root.path(), "a", 4, 0), classes(root.path(), "b", 3, 50));
+    fs::write(root.path().join("a/ant/7.png"), &noise(7)[..400]).unwrap();
+    fs::write(root.path().join("a/bee/8.jpg"), b"").unwrap();
+    fs::write(root.path().join("b/bee/9.jpg"), b"<html>not found</html>").unwrap();
+    let data = ["--knn", "1", "--train", &train, "--test", &test];
+    let all = ["ant/7.png: corrupt PNG", "bee/8.jpg: an empty file", "bee/9.jpg: neither JPEG nor PNG"];
+    fails(&[&TINY[..], &data].concat(), 3, &[&all[..], &["3 bad picture(s)", "--max-bad allows 0"]].concat());
+    fails(&[&TINY[..], &data, &["--max-bad", "2"]].concat(), 3, &all);
+    let output = stablerep(&[&TINY[..], &data, &["--max-bad", "3"]].concat());
+    let (said, table) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success() && all.iter().all(|part| said.contains(part)), "{said}");
+    assert!(table.contains("(8 images, 2 classes, 2 damaged left out)"), "{table}");
+    assert!(table.contains("(6 images, 2 classes, 1 damaged left out)"), "{table}");
+    fs::remove_dir_all(root.path().join("b")).unwrap();
+    fs::create_dir_all(root.path().join("b/ant")).unwrap();
+    fs::write(root.path().join("b/ant/9.jpg"), b"").unwrap();
+    fails(&[&TINY[..], &data, &["--max-bad", "9"]].concat(), 3, &["none of its pictures can be used"]);
+}
+
+#[test]
+fn a_share_can_be_held_out_for_the_test() {
+    let root = TempDir::new().unwrap();
+    let all = classes(root.path(), "all", 10, 0);
+    let run = |more: &[&str]| {
+        let output = stablerep(&[&TINY[..], &["--knn", "3", "--train", &all], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        (String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let (table, said) = run(&["--holdout", "0.2"]);
+    for part in ["the rest (16 images, 2 classes)", "20 % of every class held out (4 images, 2 classes)"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(run(&["--holdout", "0.2"]).0, table);
+    let (_, said) = run(&["--test", &all]);
+    assert!(said.contains("every test picture") && said.contains("--holdout 0.2"), "{said}");
+    // One copy among others.
+    let test = classes(root.path(), "test", 2, 60);
+    fs::copy(root.path().join("all/ant/3.png"), root.path().join("test/ant/other-name.png")).unwrap();
+    let (_, said) = run(&["--test", &test]);
+    assert!(said.contains("1 of 5 test pictures are also training pictures"), "{said}");
+    for wrong in ["0", "1", "-0.5", "nan"] {
+        fails(&[&TINY[..], &["--knn", "3", "--train", &all, &format!("--holdout={wrong}")]].concat(), 2, &["--holdout"]);
+    }
+    fails(&[&TINY[..], &["--knn", "3", "--train", &all]].concat(), 2, &["--test", "--holdout"]);
+    fails(&[&TINY[..], &["--knn", "3", "--train", &all, "--test", &test, "--holdout", "0.2"]].concat(), 2, &["--holdout"]);
+}
+
+/// Weights so large that the features overflow: no way through the probe makes figures of them, and the picture is named.
+#[test]
+fn features_that_overflow_are_refused() {
+    let root = TempDir::new().unwrap();
+    let train = classes(root.path(), "a", 3, 0);
+    let random = Encoder::random(&model(), 0).unwrap();
+    let mut params = random.params().to_vec();
+    for (name, _, param) in random.vit().tensors() {
+        if name == "norm.weight" {
+            param.of_mut(&mut params).fill(3e38);
+        }
+    }
+    let encoder = Encoder::from_params(&model(), params, [0.5; 3], [0.5; 3], "large").unwrap();
+    timm::export(&encoder, &root.path().join("large")).unwrap();
+    let checkpoint = path(root.path(), "large");
+    for more in [&["--knn", "3", "--no-linear"][..], &["--augmentation", "none"], &["--augmentation", "crop-flip"]] {
+        let arguments = [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train, "--epochs", "1"], more];
+        fails(&arguments.concat(), 5, &["ant/0.png", "not finite"]);
+    }
+}
+
+/// A stopped probe does not claim that anything is kept.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_probe_without_a_promise() {
+    let root = TempDir::new().unwrap();
+    let train = classes(root.path(), "a", 8, 0);
+    let output = path(root.path(), "out");
+    let endless = ["--epochs", "1000000000", "--augmentation", "none", "--train", &train, "--test", &train, "--output", &output];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stablerep"))
+        .args(TINY[..13].iter().chain(&endless))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // The heads come after this line.
+    assert!(said.any(|line| line.starts_with("train features")));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let last: Vec<String> = said.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    let error = last.iter().find(|line| line.starts_with("error")).unwrap();
+    assert!(error.contains("stopped by a signal") && error.contains("keeps nothing") && !error.contains("saved"), "{error}");
+    assert!(!Path::new(&output).join("report.json").exists());
 }

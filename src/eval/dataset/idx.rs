@@ -86,14 +86,10 @@ fn build(images: Idx, labels: &[u8], name: &str, labels_name: &str) -> Result<Da
             labels.sizes[0]
         );
     }
-    let labels: Vec<u32> = labels.values.iter().map(|&label| u32::from(label)).collect();
-    Ok(Dataset {
-        name: name.to_string(),
-        class_names: numbered_classes(&labels),
-        labels,
-        images: Images::Gray { height, width, pixels: images.values },
-        notes: Vec::new(),
-    })
+    let numbers: Vec<u32> = labels.values.iter().map(|&label| u32::from(label)).collect();
+    let (labels, class_names) = numbered_classes(&numbers);
+    let images = Images::Gray { height, width, pixels: images.values };
+    Ok(Dataset::new(name.to_string(), labels, class_names, images))
 }
 
 /// Checks magic, sizes and length. Memory grows with the bytes that are there, never with what the header claims.

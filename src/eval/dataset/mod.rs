@@ -2,14 +2,22 @@
 
 pub mod idx;
 pub mod image_folder;
+mod split;
 pub mod webdataset;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use self::split::hold_out;
 
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
+use crate::rng::{Domain, Stream};
 
 /// Which part of a data set a folder that holds several is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +30,13 @@ pub enum Split {
 #[derive(Debug)]
 pub struct Dataset {
     name: String,
+    /// Where each image stands among `images`.
+    index: Vec<u32>,
     labels: Vec<u32>,
     class_names: Vec<String>,
-    images: Images,
+    images: Arc<Images>,
     notes: Vec<String>,
+    defects: Vec<String>,
 }
 
 /// Where the images are.
@@ -39,6 +50,9 @@ enum Images {
     Samples(webdataset::Samples),
 }
 
+/// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its own.
+pub type Fingerprint = [u8; 16];
+
 impl Dataset {
     /// Opens `path`, whatever it is:
     /// - an IDX file of images (`*-images-idx3-ubyte`, gzipped or not); its labels are in `labels`, or in the file beside it with
@@ -48,7 +62,7 @@ impl Dataset {
     /// - any other folder: one subfolder per class.
     ///
     /// # Errors
-    /// `Data` naming the file, what was expected and the fix; `Io` when the system refuses.
+    /// `Data` naming the file, what was expected and the fix, also for a folder that holds two of these; `Io` when the system refuses.
     pub fn open(path: &Path, labels: Option<&Path>, split: Split) -> Result<Self> {
         if !path.exists() && path.to_string_lossy().contains('{') {
             refuse_labels(path, labels)?;
@@ -62,11 +76,29 @@ impl Dataset {
             }
             return idx::open(path, labels);
         }
-        if let Some(images) = idx::find_in_folder(path, split) {
+        let (images, shard) = (idx::find_in_folder(path, split), webdataset::find_in_folder(path)?);
+        let class = if images.is_some() || shard.is_some() { image_folder::find_class(path)? } else { None };
+        let found: Vec<&PathBuf> = [&images, &shard, &class].into_iter().flatten().collect();
+        if let [first, second, ..] = found[..] {
+            bail!(
+                Data,
+                "{}: holds {} and {}: IDX files, shards and class folders are different data sets; \
+                 name the file that is meant, or move the others elsewhere",
+                path.display(),
+                first.display(),
+                second.display()
+            );
+        }
+        if let Some(images) = images {
             return idx::open(&images, labels);
         }
         refuse_labels(path, labels)?;
-        if webdataset::is_shard_folder(path)? { webdataset::open(path) } else { image_folder::open(path) }
+        if shard.is_some() { webdataset::open(path) } else { image_folder::open(path) }
+    }
+
+    fn new(name: String, labels: Vec<u32>, class_names: Vec<String>, images: Images) -> Self {
+        let index = (0..labels.len() as u32).collect();
+        Self { name, index, labels, class_names, images: Arc::new(images), notes: Vec::new(), defects: Vec::new() }
     }
 
     /// Where it came from, as the user wrote it.
@@ -92,7 +124,7 @@ impl Dataset {
         self.class_names.len()
     }
 
-    /// Names of the classes: folder names, or the numbers of `.cls` and IDX labels.
+    /// Names of the classes: folder names, or the numbers of `.cls` and IDX labels. Numbers that no image has take no place.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -102,33 +134,93 @@ impl Dataset {
         &self.notes
     }
 
+    /// What was found damaged while it was opened and is not among the images, one message each.
+    pub fn defects(&self) -> &[String] {
+        &self.defects
+    }
+
     /// Image `index`, decoded.
     ///
     /// # Errors
     /// `Data` or `Io` naming the file, when it cannot be read or decoded.
     pub fn image(&self, index: usize) -> Result<Rgb8> {
-        match &self.images {
-            Images::Gray { height, width, pixels } => {
-                let gray = &pixels[index * height * width..(index + 1) * height * width];
-                let data = gray.iter().flat_map(|&v| [v, v, v]).collect();
+        let stored = self.stored(index)?;
+        match &*self.images {
+            Images::Gray { height, width, .. } => {
+                let data = stored.iter().flat_map(|&v| [v, v, v]).collect();
                 Ok(Rgb8 { width: *width, height: *height, data })
             }
-            Images::Files(paths) => {
-                let path = &paths[index];
-                let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-                crate::image::decode(&bytes, &path.display().to_string())
+            Images::Files(_) | Images::Samples(_) => crate::image::decode(&stored, &self.describe(index)),
+        }
+    }
+
+    /// Decodes image `index` for nothing but to know that it is whole, and tells what it is known by.
+    ///
+    /// # Errors
+    /// As [`Dataset::image`].
+    pub fn examine(&self, index: usize) -> Result<Fingerprint> {
+        let stored = self.stored(index)?;
+        if !matches!(&*self.images, Images::Gray { .. }) {
+            crate::image::decode(&stored, &self.describe(index))?;
+        }
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(&Sha256::digest(&stored)[..16]);
+        Ok(fingerprint)
+    }
+
+    /// The bytes of image `index` as they are stored: a file's, a member's, or gray pixels.
+    fn stored(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let at = self.index[index] as usize;
+        match &*self.images {
+            Images::Gray { height, width, pixels } => {
+                Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
             }
-            Images::Samples(samples) => samples.image(index),
+            Images::Files(paths) => {
+                std::fs::read(&paths[at]).map(Cow::Owned).map_err(Error::io("read", &paths[at]))
+            }
+            Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
         }
     }
 
     /// Which image `index` is, for messages.
     pub fn describe(&self, index: usize) -> String {
-        match &self.images {
-            Images::Gray { .. } => format!("{}: image {index}", self.name),
-            Images::Files(paths) => paths[index].display().to_string(),
-            Images::Samples(samples) => samples.describe(index),
+        let at = self.index[index] as usize;
+        match &*self.images {
+            Images::Gray { .. } => format!("{}: image {at}", self.name),
+            Images::Files(paths) => paths[at].display().to_string(),
+            Images::Samples(samples) => samples.describe(at),
         }
+    }
+
+    /// The images at `indices`, in that order, under the same classes and another name.
+    pub fn part(&self, indices: &[usize], name: String) -> Self {
+        Self {
+            name,
+            index: indices.iter().map(|&i| self.index[i]).collect(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            class_names: self.class_names.clone(),
+            images: Arc::clone(&self.images),
+            notes: Vec::new(),
+            defects: Vec::new(),
+        }
+    }
+
+    /// Positions of (training images, test images): `share` of every class, chosen by `seed` ([`hold_out`]), is for the test.
+    ///
+    /// # Errors
+    /// `Usage` when no class has two images.
+    pub fn divide(&self, share: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+        let stream = Stream::new(seed, Domain::Probe, [0, 0, 4]);
+        let (mut train, test) = hold_out(&self.labels, self.classes(), share, stream);
+        if test.is_empty() {
+            bail!(
+                Usage,
+                "--holdout {share}: no class of {} has two images, so none can be held out; give --test",
+                self.name
+            );
+        }
+        train.sort_unstable();
+        Ok((train, test))
     }
 
     /// Renumbers the labels of this set (the test images) so that equal class names have the numbers they have in `train`.
@@ -144,7 +236,7 @@ impl Dataset {
         for (name, used) in self.class_names.iter().zip(used) {
             match numbers.get(name.as_str()) {
                 Some(&number) => renumbered.push(number),
-                // A gap in the numbers of IDX or `.cls` labels: a class nobody has.
+                // All its pictures were damaged.
                 None if !used => renumbered.push(0),
                 None => bail!(
                     Data,
@@ -173,8 +265,9 @@ fn refuse_labels(path: &Path, labels: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Class names of labels that are plain numbers: "0" up to the largest.
-fn numbered_classes(labels: &[u32]) -> Vec<String> {
-    let count = labels.iter().max().map_or(0, |&max| max as usize + 1);
-    (0..count).map(|class| class.to_string()).collect()
+/// Classes of labels that are plain numbers, in their order: the labels counted from 0 without gaps, and the numbers as names.
+fn numbered_classes(numbers: &[u32]) -> (Vec<u32>, Vec<String>) {
+    let known: Vec<u32> = numbers.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect();
+    let labels = numbers.iter().map(|number| known.partition_point(|other| other < number) as u32).collect();
+    (labels, known.iter().map(u32::to_string).collect())
 }

@@ -1,12 +1,11 @@
 //! Webdataset shards for classification: samples of an image (`key.jpg|jpeg|png`) and its class number (`key.cls`).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Dataset, Images, numbered_classes};
 use crate::bail;
 use crate::error::{Error, Result};
-use crate::image::Rgb8;
 use crate::shards::Shards;
 
 /// Class numbers at and above this are taken for damage, not for a data set.
@@ -21,10 +20,9 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Decodes image `index`.
-    pub(super) fn image(&self, index: usize) -> Result<Rgb8> {
-        let picture = self.shards.picture(self.pictures[index])?;
-        crate::image::decode(&picture.read()?, &picture.name())
+    /// The file of image `index`.
+    pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>> {
+        self.shards.picture(self.pictures[index])?.read()
     }
 
     /// Shard and key of image `index`.
@@ -33,60 +31,66 @@ impl Samples {
     }
 }
 
-/// Whether `folder` directly holds a `.tar` file.
-pub(super) fn is_shard_folder(folder: &Path) -> Result<bool> {
+/// The first `.tar` file directly in `folder`, by name.
+pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
+    let mut shards = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let name = entry.map_err(Error::io("list", folder))?.file_name();
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let name = entry.file_name();
         let name = name.as_encoded_bytes();
         if name.ends_with(b".tar") && !name.starts_with(b".") {
-            return Ok(true);
+            shards.push(entry.path());
         }
     }
-    Ok(false)
+    Ok(shards.into_iter().min())
 }
 
-/// Opens one `.tar`, every `.tar` of a folder in the order of their names, or a pattern `{00000..00012}.tar`. Samples come in file order.
+/// Opens one `.tar`, every `.tar` of a folder in the order of their names, or a pattern `{00000..00012}.tar`. Samples come in file order;
+/// damaged or truncated places, samples without their image or their class, and classes that are no small number are in
+/// [`Dataset::defects`].
 ///
 /// # Errors
-/// `Data` for a damaged or truncated tar, a sample without its image or its class, or a class that is no small number.
+/// `Data` when no sample is left, with what is wrong with the first.
 pub fn open(path: &Path) -> Result<Dataset> {
     let shards = Shards::open(&[path.to_path_buf()])?;
-    if let Some(damage) = shards.damage().first() {
-        bail!(Data, "{damage}; fetch the shard again");
-    }
-    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+    let shards = Shards::open(&[path.to_path_buf()])?;
+    let mut defects: Vec<String> =
+        shards.damage().iter().map(|damage| format!("{damage}; fetch the shard again")).collect();
+    let (mut pictures, mut numbers) = (Vec::new(), Vec::new());
     for sample in shards.iter() {
         match (sample.pictures(), sample.read("cls")?) {
-            (Ok(found), Some(text)) => {
-                let class = class_number(&text, &sample.name())?;
-                for picture in found {
-                    pictures.push(picture.number());
-                    labels.push(class);
+            (Ok(found), Some(text)) => match class_number(&text) {
+                Some(number) => {
+                    numbers.resize(numbers.len() + found.len(), number);
+                    pictures.extend(found.iter().map(|picture| picture.number()));
                 }
-            }
-            (Ok(_), None) => bail!(Data, "{}: has an image but no .cls beside it", sample.name()),
-            (Err(e), Some(_)) => return Err(e),
+                None => defects.push(format!(
+                    "{}.cls holds {:?}; expected a class number from 0 to {}",
+                    sample.name(),
+                    String::from_utf8_lossy(&text[..text.len().min(64)]),
+                    MAX_CLASSES - 1
+                )),
+            },
+            (Ok(_), None) => defects.push(format!("{}: has an image but no .cls beside it", sample.name())),
+            (Err(Error::Data(message)), Some(_)) => defects.push(message),
+            (Err(other), Some(_)) => return Err(other),
             (Err(_), None) => {}
         }
     }
     if pictures.is_empty() {
-        bail!(Data, "{}: no samples; expected pairs such as 000017.jpg and 000017.cls", path.display());
-    }
-    Ok(Dataset {
-        name: path.display().to_string(),
-        class_names: numbered_classes(&labels),
-        labels,
-        images: Images::Samples(Samples { shards, pictures }),
-        notes: Vec::new(),
-    })
-}
-
-fn class_number(text: &[u8], name: &str) -> Result<u32> {
-    match std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()) {
-        Some(class) if class < MAX_CLASSES => Ok(class),
-        _ => {
-            let shown = String::from_utf8_lossy(&text[..text.len().min(64)]);
-            bail!(Data, "{name}.cls holds {shown:?}; expected a class number from 0 to {}", MAX_CLASSES - 1)
+        match defects.first() {
+            Some(first) => bail!(Data, "{first} (and no other sample of {} can be used)", path.display()),
+            None => bail!(Data, "{}: no samples; expected pairs such as 000017.jpg and 000017.cls", path.display()),
         }
     }
+    let (labels, class_names) = numbered_classes(&numbers);
+    let notes = shards.notes().to_vec();
+    let images = Images::Samples(Samples { shards, pictures });
+    let set = Dataset::new(path.display().to_string(), labels, class_names, images);
+    Ok(Dataset { defects, notes, ..set })
+}
+
+fn class_number(text: &[u8]) -> Option<u32> {
+    let number = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    (number < MAX_CLASSES).then_some(number)
 }

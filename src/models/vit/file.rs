@@ -36,8 +36,7 @@ pub struct Stated {
     /// Of the pixels (0 to 1) that its images are normalised with, per channel.
     pub mean: Option<[f32; 3]>,
     pub std: Option<[f32; 3]>,
-    /// Share of the resized picture that timm's centre crop keeps.
-    pub crop_pct: Option<f64>,
+    pub preprocessing: Option<Preprocessing>,
 }
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
@@ -291,7 +290,7 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
             heads: Some(heads),
             mean: triple("mean")?,
             std: triple("std")?,
-            crop_pct: None,
+            preprocessing: None,
         });
     }
     // A lone file may lie anywhere: only a config.json in a folder that was asked for, or beside timm's file name, is its own.

@@ -10,11 +10,13 @@ mod config;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 mod file;
+mod preprocessing;
 mod timm;
 
 pub use acts::VitActs;
 pub use config::VitConfig;
 pub use file::{Stated, VitFile};
+pub use preprocessing::{CropMode, Preprocessing};
 
 use self::acts::Streams;
 use self::block::{Block, BlockActs, BlockShape};

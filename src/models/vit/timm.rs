@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::VitConfig;
 use super::file::Stated;
+use super::preprocessing::Preprocessing;
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
@@ -126,13 +127,6 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
             _ => bail!(Data, "{shown}: {key} is {value}, expected three numbers"),
         }
     };
-    let crop_pct = match pretrained.get("crop_pct") {
-        None | Some(Value::Null) => None,
-        Some(value) => match value.as_f64().filter(|share| *share > 0.0 && *share <= 1.0) {
-            Some(share) => Some(share),
-            None => bail!(Data, "{shown}: crop_pct is {value}, expected a share above 0 and at most 1"),
-        },
-    };
     Ok(Stated {
         by: format!("config.json (architecture {architecture})"),
         image_size: number("img_size")?.or(named.image_size),
@@ -142,7 +136,7 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         heads: number("num_heads")?.or(named.heads),
         mean: triple("mean")?,
         std: triple("std")?,
-        crop_pct,
+        preprocessing: Some(Preprocessing::read(pretrained, &shown.to_string())?),
     })
 }
 

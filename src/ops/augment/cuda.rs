@@ -3,14 +3,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{AugmentParams, short_side};
+use super::{AugmentParams, downsampled, short_side};
 use crate::bail;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::image::MAX_DECODED_SIDE;
 use crate::ops::{blur, jitter};
-
-/// Longest side of a picture on its way, as on the CPU.
-const LONGEST: usize = 16_384;
 
 /// One view to be made, as the kernel reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -56,10 +54,10 @@ impl Job {
             );
         }
         let longest = [width, height, low.0, low.1, high.0, high.1].into_iter().max().unwrap_or(0);
-        if longest > LONGEST {
+        if longest > MAX_DECODED_SIDE {
             bail!(
                 Usage,
-                "cannot resize a picture of {width}×{height} by way of a side of {longest}: sides must be 1 to {LONGEST}"
+                "cannot resize a picture of {width}×{height} by way of a side of {longest}: sides must be 1 to {MAX_DECODED_SIDE}"
             );
         }
         let pair = |(width, height): (usize, usize)| [width as u32, height as u32];
@@ -120,9 +118,8 @@ impl Slot {
     pub fn for_pictures(width: usize, height: usize, downsample: bool, side: usize) -> Self {
         let whole = Self::chain([width, height], [0, 0], [0, 0], [width, height], side);
         // The two ways that `AugmentParams::draw` chooses from.
-        [64, 128].into_iter().filter(|_| downsample).fold(whole, |slot, low| {
-            let low = short_side((width, height), low);
-            let high = short_side(low, 256);
+        let ways = [64, 128].into_iter().filter(|_| downsample).filter_map(|low| downsampled((width, height), low));
+        ways.fold(whole, |slot, [low, high]| {
             slot.join(Self::chain([width, height], low.into(), high.into(), high.into(), side))
         })
     }

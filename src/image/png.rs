@@ -1,0 +1,62 @@
+//! PNG to RGB.
+
+use std::io::Cursor;
+
+use super::Rgb8;
+use super::decode::{MAX_PIXELS, broken, check_size};
+use crate::error::{Error, Result};
+
+/// How the file begins.
+pub(super) const MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// A decoder that refuses a wrong checksum in any chunk it looks at.
+fn decoder(bytes: &[u8]) -> png::Decoder<Cursor<&[u8]>> {
+    let mut options = png::DecodeOptions::default();
+    options.set_skip_ancillary_crc_failures(false);
+    options.set_ignore_text_chunk(true);
+    options.set_ignore_iccp_chunk(true);
+    let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
+    // Of the rows that it keeps; the picture itself is ours to bound.
+    decoder.set_limits(png::Limits { bytes: 16 * MAX_PIXELS });
+    decoder
+}
+
+fn failed(name: &str) -> impl Fn(png::DecodingError) -> Error {
+    move |e| broken(name, "PNG", &e.to_string())
+}
+
+/// Width and height by the header.
+pub(super) fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
+    let mut decoder = decoder(bytes);
+    let header = decoder.read_header_info().map_err(failed(name))?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    check_size(width, height, name)?;
+    Ok((width, height))
+}
+
+/// The picture; of an animation its still.
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
+    let (width, height) = dimensions(bytes, name)?;
+    let mut decoder = decoder(bytes);
+    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
+    let mut reader = decoder.read_info().map_err(failed(name))?;
+    let Some(size) = reader.output_buffer_size() else {
+        return Err(broken(name, "PNG", "size overflows"));
+    };
+    let mut data = vec![0; size];
+    let frame = reader.next_frame(&mut data).map_err(failed(name))?;
+    // The rest of the file holds the checksum of the last chunk and the end marker.
+    reader.finish().map_err(failed(name))?;
+    data.truncate(frame.buffer_size());
+    let data = match frame.color_type {
+        png::ColorType::Rgb => data,
+        png::ColorType::Rgba => data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        png::ColorType::Grayscale => data.iter().flat_map(|&v| [v; 3]).collect(),
+        png::ColorType::GrayscaleAlpha => data.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
+        png::ColorType::Indexed => return Err(broken(name, "PNG", "palette that was not expanded")),
+    };
+    if data.len() != 3 * width * height {
+        return Err(broken(name, "PNG", &format!("{} bytes of pixels for {width}×{height}", data.len())));
+    }
+    Ok(Rgb8 { width, height, data })
+}
