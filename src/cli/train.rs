@@ -28,6 +28,10 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 ///
 /// A run belongs to what its shards hold, not to where they lie: they may be moved or named otherwise.
 ///
+/// A JPEG or PNG becomes what Pillow's convert("RGB") makes of it: the EXIF orientation is not followed, alpha is dropped, palettes, gray and
+/// CMYK become RGB; samples of 16 bits keep their high byte. One that is cut or damaged, or larger than 178,956,970 pixels or 65,535 on a
+/// side, is bad (--max-bad).
+///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its size), --preset,
 /// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
@@ -109,7 +113,7 @@ pub(super) struct Settings {
     /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     crop_scale: Option<Vec<f64>>,
-    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first
+    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as wide)
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
     downsample: Option<bool>,
     /// Take captions and their images in the order of the shards

@@ -142,7 +142,7 @@ pub struct HeadReport {
     pub base_lr: f64,
     /// base_lr · batch / 256.
     pub lr: f64,
-    /// Mean cross-entropy over the last epoch; none where it left the finite numbers. Such a head is never chosen.
+    /// Mean cross-entropy over the last epoch; none where the head diverged. Such a head is wrong about everything and never chosen.
     pub train_loss: Option<f32>,
     pub evaluations: Vec<Evaluation>,
 }
@@ -257,8 +257,9 @@ pub fn run(
                 let test = percent(kind.heads.count_correct(data.test_features, data.test_labels)?, data.test_labels);
                 let val = percent(kind.heads.count_correct(&val_features, &val_labels)?, &val_labels);
                 for (head, evaluations) in kind.evaluations.iter_mut().enumerate() {
-                    let val = (!val_labels.is_empty()).then(|| val[head]);
-                    evaluations.push(Evaluation { epoch: epoch + 1, test: test[head], val });
+                    let share = |counted: &[f64]| if diverged(kind.losses[head]) { 0.0 } else { counted[head] };
+                    let val = (!val_labels.is_empty()).then(|| share(&val));
+                    evaluations.push(Evaluation { epoch: epoch + 1, test: share(&test), val });
                 }
                 progress.note(format!("best head {:.2} %", test.iter().copied().fold(0.0, f64::max)));
             }
@@ -285,7 +286,7 @@ impl Trained {
             .map(|(&base_lr, (&loss, evaluations))| HeadReport {
                 base_lr,
                 lr: base_lr * batch as f64 / 256.0,
-                train_loss: Some(loss as f32).filter(|loss| loss.is_finite()),
+                train_loss: (!diverged(loss)).then_some(loss as f32),
                 evaluations,
             })
             .collect();
@@ -299,7 +300,7 @@ impl Trained {
                 .reduce(|best, next| if next.score(config.select) > best.score(config.select) { next } else { best })
         };
         let (Some(best), Some(last)) = (choose(false), choose(true)) else {
-            bail!(Diverged, "the loss of every head of the linear probe left the finite numbers; use smaller --lrs");
+            bail!(Diverged, "every head of the linear probe diverged; use smaller --lrs");
         };
         Ok(LinearReport { batch_norm: self.batch_norm, best, last, heads, selected_on: config.select })
     }
@@ -312,6 +313,11 @@ impl Choice {
             Select::Val => self.evaluation.val.unwrap_or(f64::NEG_INFINITY),
         }
     }
+}
+
+/// Whether a mean loss is none any more: not finite, or so large that f32 cannot hold its square.
+fn diverged(loss: f64) -> bool {
+    !loss.is_finite() || loss > 1e18
 }
 
 fn percent(correct: Vec<usize>, labels: &[u32]) -> Vec<f64> {

@@ -44,7 +44,7 @@ enum Color {
     Rgb,
     /// Inverted, as Adobe writes it and Pillow takes every picture of four components.
     Cmyk,
-    /// YCbCr of the inverted cyan, magenta, yellow; and black.
+    /// YCbCr in place of cyan, magenta and yellow.
     Ycck,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
     let data = decoder.decode().map_err(|e| broken(name, "JPEG", &format!("{e:?}")))?;
     let data = match color {
         Color::Cmyk => data.chunks_exact(4).flat_map(|p| over_black([p[0], p[1], p[2]], p[3])).collect(),
-        Color::Ycck => data.chunks_exact(4).flat_map(|p| over_black(rgb_of([p[0], p[1], p[2]]), p[3])).collect(),
+        Color::Ycck => data.chunks_exact(4).flat_map(|p| over_black(cmy_of([p[0], p[1], p[2]]), p[3])).collect(),
         // Some versions of the decoder leave a gray picture at one value a pixel.
         Color::Gray if data.len() == width * height => data.iter().flat_map(|&v| [v; 3]).collect(),
         _ => data,
@@ -137,6 +137,7 @@ impl<'a> Walk<'a> {
                 // Markers without a segment.
                 0 | TEM | SOI | 0xD0..=0xD7 => continue,
                 EOI => return Ok(Segment { marker, body: &[] }),
+                0x02..=0xBF => return Err(broken(self.name, "JPEG", &format!("an unknown marker, {marker:#04x}"))),
                 _ => {}
             }
             let length = usize::from(u16::from_be_bytes([self.byte(0)?, self.byte(1)?]));
@@ -268,13 +269,13 @@ fn over_black(inverted: [u8; 3], k: u8) -> [u8; 3] {
     })
 }
 
-/// RGB of a YCbCr pixel in libjpeg's 16 fractional bits.
-fn rgb_of([y, cb, cr]: [u8; 3]) -> [u8; 3] {
+/// The cyan, magenta, yellow that libjpeg makes of YCbCr in 16 fractional bits: what red, green, blue leave of 255.
+fn cmy_of([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     // 1.402, 0.344136, 0.714136 and 1.772 times 2^16.
     let red = y + ((91_881 * cr + HALF) >> 16);
     let green = y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
     let blue = y + ((116_130 * cb + HALF) >> 16);
-    [red, green, blue].map(|v| v.clamp(0, 255) as u8)
+    [red, green, blue].map(|v| 255 - v.clamp(0, 255) as u8)
 }

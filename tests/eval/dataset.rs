@@ -262,7 +262,7 @@ fn bad_webdatasets_are_named() {
     write_tar(&path, &[("0.png", &image), ("1.png", &image), ("1.cls", b"1")]);
     defect(webdataset::open(&path), &["s.tar: 0: has an image but no .cls"]);
     write_tar(&path, &[("0.png", &image), ("0.cls", b"0"), ("1.cls", b"1")]);
-    defect(webdataset::open(&path), &["s.tar: 1: has .cls but no .jpg"]);
+    defect(webdataset::open(&path), &["s.tar: 1: no image (.jpg, .jpeg or .png)"]);
     for bad in ["cat", "-1", "1.5", "1000000", "4000000000", ""] {
         write_tar(&path, &[("0.png", &image), ("0.cls", bad.as_bytes())]);
         data_error(webdataset::open(&path), &["s.tar: 0.cls", "class number"]);
