@@ -79,7 +79,14 @@ pub struct ProbeConfig {
 /// losses are not finite, `Interrupted` on a signal.
 pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     config.settings.check()?;
+    if let TestSource::HeldOut(share) = config.test
+        && !(0.0 < share && share < 1.0)
+    {
+        bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
+    }
     let encoder = Encoder::open(&config.model)?;
+    // What cannot be done is said before every photograph is looked at.
+    config.settings.transform(&encoder)?;
     let (train, test, bad) = photographs(config)?;
     let mut report = probe_encoder(&config.settings, &encoder, &train, test)?;
     (report.train.bad, report.test.bad) = bad;
@@ -95,16 +102,15 @@ fn photographs(config: &ProbeConfig) -> Result<(Dataset, Dataset, (usize, usize)
     let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
     let mut sets = vec![open(&config.train, Split::Train)?];
     if let TestSource::Images(source) = &config.test {
-        sets.push(open(source, Split::Test)?);
+        let mut test = open(source, Split::Test)?;
+        test.match_classes(&sets[0])?;
+        sets.push(test);
     }
     sets.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let mut sets = screen::screen(sets, config.max_bad)?.into_iter();
     let Some(train) = sets.next() else { bail!(Usage, "--train: expected labelled images") };
     let (train, test, bad) = match (&config.test, sets.next()) {
         (TestSource::HeldOut(share), _) => {
-            if !(0.0 < *share && *share < 1.0) {
-                bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
-            }
             let (rest, held_out) = train.divide(*share, config.settings.seed)?;
             (rest, held_out, (train.bad, 0))
         }
@@ -141,8 +147,7 @@ pub fn probe_encoder(
 ) -> Result<ProbeReport> {
     settings.check()?;
     test.match_classes(train)?;
-    let size = encoder.vit().config().image_size;
-    let transform = Transform::new(size, settings.fit, settings.resize, encoder.preprocessing())?;
+    let transform = settings.transform(encoder)?;
     let sizes = memory::Sizes { train: train.len(), test: test.len(), classes: train.classes() };
     let plan = memory::plan(settings, encoder.vit(), sizes);
     plan.check(memory::SMALLER)?;
@@ -179,6 +184,11 @@ impl ProbeSettings {
         }
         self.linear.as_ref().map_or(Ok(()), LinearConfig::check)?;
         self.knn.as_ref().map_or(Ok(()), KnnConfig::check)
+    }
+
+    /// What a photograph goes through on its way to `encoder`.
+    fn transform(&self, encoder: &Encoder) -> Result<Transform> {
+        Transform::new(encoder.vit().config().image_size, self.fit, self.resize, encoder.preprocessing())
     }
 }
 
