@@ -230,5 +230,6 @@ fn descend(weight: &mut [f32], velocity: &mut [f32], gradient: &[f32], rates: &[
 fn is_argmax(logits: &[f32], label: usize) -> bool {
     let value = logits[label];
     logits.iter().all(|other| other.is_finite())
-        && logits[..label].iter().all(|&other| other < value) && logits[label + 1..].iter().all(|&other| other <= value)
+        && logits[..label].iter().all(|&other| other < value)
+        && logits[label + 1..].iter().all(|&other| other <= value)
 }

@@ -206,7 +206,10 @@ pub fn run(
             let stream = Stream::new(seed, Domain::Probe, [0, 0, 3]);
             let (train, val) = hold_out(data.train_labels, data.classes, HELD_OUT, stream);
             if val.is_empty() {
-                bail!(Usage, "--select val: no class has two training images, so none can be held out; use --select test");
+                bail!(
+                    Usage,
+                    "--select val: no class has two training images, so none can be held out; use --select test"
+                );
             }
             (train, val)
         }

@@ -130,7 +130,9 @@ fn photographs(config: &ProbeConfig) -> Result<(Dataset, Dataset, (usize, usize)
 /// `Err(Interrupted)` once a signal arrived.
 fn check_stop() -> Result<()> {
     match store::interrupted() {
-        true => bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start"),
+        true => {
+            bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start")
+        }
         false => Ok(()),
     }
 }

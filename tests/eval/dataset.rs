@@ -50,7 +50,10 @@ fn idx_gray_images_become_rgb() {
     {
         let set = idx::from_bytes(&images, &labels, "three").unwrap();
         // No image has class 2: it takes no place.
-        assert_eq!((set.len(), set.class_names(), set.labels()), (3, &["0", "1", "3"].map(String::from)[..], &[1, 0, 2][..]));
+        assert_eq!(
+            (set.len(), set.class_names(), set.labels()),
+            (3, &["0", "1", "3"].map(String::from)[..], &[1, 0, 2][..])
+        );
         let image = set.image(2).unwrap();
         assert_eq!((image.width, image.height), (4, 2));
         let gray = &pixels(24)[16..];

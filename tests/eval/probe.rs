@@ -221,8 +221,20 @@ fn the_command_line_refuses_with_the_right_code() {
 }
 
 const TINY: [&str; 14] = [
-    "probe", "--random-init", "vit_tiny", "--image-size", "16", "--patch-size", "8", "--width", "32", "--depth", "1",
-    "--heads", "1", "--no-linear",
+    "probe",
+    "--random-init",
+    "vit_tiny",
+    "--image-size",
+    "16",
+    "--patch-size",
+    "8",
+    "--width",
+    "32",
+    "--depth",
+    "1",
+    "--heads",
+    "1",
+    "--no-linear",
 ];
 
 fn noise(seed: u32) -> Vec<u8> {
@@ -289,10 +301,18 @@ fn a_share_can_be_held_out_for_the_test() {
     let (_, said) = run(&["--test", &test]);
     assert!(said.contains("1 of 5 test pictures are also training pictures"), "{said}");
     for wrong in ["0", "1", "-0.5", "nan"] {
-        fails(&[&TINY[..], &["--knn", "3", "--train", &all, &format!("--holdout={wrong}")]].concat(), 2, &["--holdout"]);
+        fails(
+            &[&TINY[..], &["--knn", "3", "--train", &all, &format!("--holdout={wrong}")]].concat(),
+            2,
+            &["--holdout"],
+        );
     }
     fails(&[&TINY[..], &["--knn", "3", "--train", &all]].concat(), 2, &["--test", "--holdout"]);
-    fails(&[&TINY[..], &["--knn", "3", "--train", &all, "--test", &test, "--holdout", "0.2"]].concat(), 2, &["--holdout"]);
+    fails(
+        &[&TINY[..], &["--knn", "3", "--train", &all, "--test", &test, "--holdout", "0.2"]].concat(),
+        2,
+        &["--holdout"],
+    );
 }
 
 /// Weights so large that the features overflow: no way through the probe makes figures of them, and the picture is named.
@@ -311,7 +331,8 @@ fn features_that_overflow_are_refused() {
     timm::export(&encoder, &root.path().join("large")).unwrap();
     let checkpoint = path(root.path(), "large");
     for more in [&["--knn", "3", "--no-linear"][..], &["--augmentation", "none"], &["--augmentation", "crop-flip"]] {
-        let arguments = [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train, "--epochs", "1"], more];
+        let arguments =
+            [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train, "--epochs", "1"][..], more];
         fails(&arguments.concat(), 5, &["ant/0.png", "not finite"]);
     }
 }
@@ -323,7 +344,8 @@ fn a_signal_ends_the_probe_without_a_promise() {
     let root = TempDir::new().unwrap();
     let train = classes(root.path(), "a", 8, 0);
     let output = path(root.path(), "out");
-    let endless = ["--epochs", "1000000000", "--augmentation", "none", "--train", &train, "--test", &train, "--output", &output];
+    let endless =
+        ["--epochs", "1000000000", "--augmentation", "none", "--train", &train, "--test", &train, "--output", &output];
     let mut child = Command::new(env!("CARGO_BIN_EXE_stablerep"))
         .args(TINY[..13].iter().chain(&endless))
         .stdout(Stdio::null())
@@ -337,6 +359,9 @@ fn a_signal_ends_the_probe_without_a_promise() {
     let last: Vec<String> = said.collect();
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let error = last.iter().find(|line| line.starts_with("error")).unwrap();
-    assert!(error.contains("stopped by a signal") && error.contains("keeps nothing") && !error.contains("saved"), "{error}");
+    assert!(
+        error.contains("stopped by a signal") && error.contains("keeps nothing") && !error.contains("saved"),
+        "{error}"
+    );
     assert!(!Path::new(&output).join("report.json").exists());
 }

@@ -175,9 +175,7 @@ impl Dataset {
             Images::Gray { height, width, pixels } => {
                 Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
             }
-            Images::Files(paths) => {
-                std::fs::read(&paths[at]).map(Cow::Owned).map_err(Error::io("read", &paths[at]))
-            }
+            Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(Error::io("read", &paths[at])),
             Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
         }
     }

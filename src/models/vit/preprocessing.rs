@@ -44,7 +44,9 @@ impl Preprocessing {
             None | Some(Some("center")) => CropMode::Center,
             Some(Some("squash")) => CropMode::Squash,
             Some(Some("border")) => CropMode::Border,
-            Some(_) => bail!(Data, "{file}: crop_mode is {}, expected center, squash or border", pretrained["crop_mode"]),
+            Some(_) => {
+                bail!(Data, "{file}: crop_mode is {}, expected center, squash or border", pretrained["crop_mode"])
+            }
         };
         let filter = match value("interpolation").map(Value::as_str) {
             None | Some(Some("bicubic")) => Filter::Bicubic,
