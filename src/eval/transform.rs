@@ -46,8 +46,8 @@ const LARGE: usize = 128;
 const CROP_PCT: f64 = 0.875;
 
 impl Transform {
-    /// What is not given is as `told` by the weights, otherwise [`Fit::Crop`], bilinear, and a resize to the paper's 256 for 224 pixels, ⌊S/0.875⌋, for encoders
-    /// of 128 pixels and more, and to S below.
+    /// What is not given is as `told` by the weights, otherwise [`Fit::Crop`], bilinear, and a resize to the paper's 256 for 224 pixels,
+    /// ⌊S/0.875⌋, for encoders of 128 pixels and more, and to S below.
     ///
     /// # Errors
     /// `Usage` when `resize` is shorter than S or given for another fit than the crop; `Data` for a way that is told but not done here.
