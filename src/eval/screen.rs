@@ -51,7 +51,7 @@ impl Screened {
 /// `Data` with the list of what is damaged when that is more, or when nothing is left of a set; `Io` when a file cannot be read;
 /// `Interrupted` on a signal.
 pub fn screen(sets: Vec<Dataset>, max_bad: usize) -> Result<Vec<Screened>> {
-    let progress = Progress::bar(sets.iter().map(|set| set.len() as u64).sum(), "pictures looked at");
+    let progress = Progress::bar(sets.iter().map(|set| set.len() as u64).sum(), "pictures looked at", ("picture", 1));
     let mut messages: Vec<String> = Vec::new();
     let mut screened = Vec::with_capacity(sets.len());
     for set in sets {

@@ -53,7 +53,6 @@ pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
 /// `Data` when no sample is left, with what is wrong with the first.
 pub fn open(path: &Path) -> Result<Dataset> {
     let shards = Shards::open(&[path.to_path_buf()])?;
-    let shards = Shards::open(&[path.to_path_buf()])?;
     let mut defects: Vec<String> =
         shards.damage().iter().map(|damage| format!("{damage}; fetch the shard again")).collect();
     let (mut pictures, mut numbers) = (Vec::new(), Vec::new());

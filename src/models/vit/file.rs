@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{Vit, VitConfig, timm};
+use super::{Preprocessing, Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
