@@ -1,5 +1,6 @@
 //! `stablerep selftest`: every kernel on this machine's GPU against the CPU.
 
+#[cfg(cuda_kernels)]
 use crate::answer;
 use crate::device::Device;
 use crate::error::Result;

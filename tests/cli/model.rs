@@ -47,7 +47,7 @@ fn refuses(folder: &Path, model: &Path, code: i32, needles: &[&str]) {
 /// Pictures of a folder of one shard.
 fn pictures(folder: &Path, output: &str) -> Vec<Vec<u8>> {
     let shards = Shards::open(&[folder.join(output).join("00000.tar")]).unwrap();
-    shards.iter().map(|sample| sample.image().unwrap().1.to_vec()).collect()
+    shards.iter().map(|sample| sample.picture().unwrap().read().unwrap()).collect()
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn numbers_are_recorded_as_they_were_given() {
     let recorded = fs::read_to_string(&record).unwrap();
     assert!(recorded.contains("\"guidance_scale\": 2.1,"), "{recorded}");
     let shards = Shards::open(&[folder.path().join("out/00000.tar")]).unwrap();
-    let json = String::from_utf8(shards.iter().next().unwrap().member("json").unwrap().to_vec()).unwrap();
+    let json = String::from_utf8(shards.iter().next().unwrap().read("json").unwrap().unwrap()).unwrap();
     assert!(json.contains("\"guidance_scale\":2.1,"), "{json}");
     // As earlier versions wrote it.
     fs::write(&record, recorded.replace("2.1,", "2.0999999046325684,")).unwrap();
