@@ -71,15 +71,14 @@ fn insert(flags: &mut Table, key: &str, value: &Value) {
     }
 }
 
-/// The value in TOML; nothing for null. A number beyond TOML's 63 bits becomes a text, which a flag takes as well.
+/// The value in TOML; nothing for null.
 fn of_json(value: &Value) -> Option<Toml> {
     Some(match value {
         Value::Null => return None,
         Value::Bool(value) => Toml::Boolean(*value),
-        Value::Number(number) => match (number.as_i64(), number.is_u64(), number.as_f64()) {
-            (Some(whole), ..) => Toml::Integer(whole),
-            (None, false, Some(value)) => Toml::Float(value),
-            _ => Toml::String(number.to_string()),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Toml::Integer(whole),
+            None => Toml::Float(number.as_f64()?),
         },
         Value::String(text) => Toml::String(text.clone()),
         Value::Array(values) => Toml::Array(values.iter().filter_map(of_json).collect()),

@@ -194,9 +194,9 @@ fn initial_weights_that_do_not_fit() {
     case.refuses(&["--init-from", "/nonexistent.safetensors"], 1, &["/nonexistent.safetensors"]);
     // The golden weights are of depth 2, width 24.
     case.refuses(&["--init-from", &init, "--depth", "3"], 3, &["init.safetensors", "`blocks.2.norm1.weight`"]);
-    case.refuses(&["--init-from", &init, "--width", "48"], 3, &["--width 24", "`cls_token`", "--width 48"]);
+    case.refuses(&["--init-from", &init, "--depth", "2", "--width", "48"], 3, &["--width 24", "`cls_token`", "--width 48"]);
     case.refuses(
-        &["--init-from", &init, "--head-dims", "32,8"],
+        &["--init-from", &init, "--depth", "2", "--head-dims", "32,8"],
         3,
         &["image_mlp.layer3.weight", "[16, 32]", "[8, 32]"],
     );
@@ -207,7 +207,8 @@ fn initial_weights_that_do_not_fit() {
     let pickle = case.path("weights.pth");
     fs::File::create(&pickle).unwrap().write_all(b"\x80\x02}").unwrap();
     case.refuses(&["--init-from", &text(&pickle)], 3, &["weights.pth", "safetensors"]);
-    case.succeeds(&["--init-from", &init]);
+    case.refuses(&["--init-from", &init], 3, &["2 blocks", "`blocks.1.norm1.weight`", "--depth 2"]);
+    case.succeeds(&["--init-from", &init, "--depth", "2"]);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_finished_run_has_its_checkpoint() {
 #[test]
 fn a_diverged_state_is_not_saved() {
     let case = Case::new();
-    let flags = ["--blr", "1000", "--steps", "40", "--warmup-steps", "0", "--save-every", "1steps"];
+    let flags = ["--blr", "UNSET", "--lr", "1000", "--steps", "40", "--warmup-steps", "0", "--save-every", "1steps"];
     let checkpoint = case.path("run/checkpoint.safetensors");
     case.refuses(&flags, 5, &["step ", "first not finite"]);
     if checkpoint.exists() {

@@ -32,15 +32,16 @@ fn a_run_can_be_fed_back() {
     succeeds(&["train", "--config", &text(&written)]);
 }
 
-/// A number beyond TOML's, a switched flag and a named model survive the way through the file.
+/// The largest seed, a switched flag and a list survive the way through the file.
 #[test]
 fn odd_settings_survive() {
     let case = Case::new();
-    let flags = ["--seed", "18446744073709551615", "--no-shuffle", "--crop-scale", "0.5,1"];
+    let flags = ["--seed", "9223372036854775807", "--no-shuffle", "--crop-scale", "0.5,1"];
     case.succeeds(&flags);
     let (run, again) = (case.path("run"), case.path("again"));
     succeeds(&["train", "--config", &text(&run.join("config.toml")), "--output", &text(&again)]);
     assert_eq!(fs::read(run.join("config.json")).unwrap(), fs::read(again.join("config.json")).unwrap());
+    case.refuses(&["--seed", "9223372036854775808"], 2, &["--seed", "9223372036854775807"]);
 }
 
 #[test]
