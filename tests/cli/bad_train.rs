@@ -194,7 +194,11 @@ fn initial_weights_that_do_not_fit() {
     case.refuses(&["--init-from", "/nonexistent.safetensors"], 1, &["/nonexistent.safetensors"]);
     // The golden weights are of depth 2, width 24.
     case.refuses(&["--init-from", &init, "--depth", "3"], 3, &["init.safetensors", "`blocks.2.norm1.weight`"]);
-    case.refuses(&["--init-from", &init, "--depth", "2", "--width", "48"], 3, &["--width 24", "`cls_token`", "--width 48"]);
+    case.refuses(
+        &["--init-from", &init, "--depth", "2", "--width", "48"],
+        3,
+        &["--width 24", "`cls_token`", "--width 48"],
+    );
     case.refuses(
         &["--init-from", &init, "--depth", "2", "--head-dims", "32,8"],
         3,
