@@ -63,3 +63,18 @@ macro_rules! bail {
         return Err($crate::error::Error::$kind(format!($($arg)+)))
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_bad_data_and_a_missing_file_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"caf\xE9").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io("read", path)).unwrap_err();
+        let bad = read(file.path());
+        assert!(bad.exit_code() == 3 && bad.to_string().contains(&file.path().display().to_string()), "{bad}");
+        assert_eq!(read("/nonexistent".as_ref()).exit_code(), 1);
+    }
+}

@@ -115,6 +115,21 @@ fn captions() {
     );
 }
 
+/// Text of a model that no encoding explains is bad data that is named, whoever reads it.
+#[test]
+fn text_that_is_not_utf8() {
+    for name in ["tokenizer/merges.txt", "tokenizer/vocab.json", "scheduler/scheduler_config.json", "unet/config.json"]
+    {
+        let case = Case::new();
+        let path = case.path("model").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() / 2;
+        bytes.insert(at, 0xFF);
+        fs::write(&path, bytes).unwrap();
+        case.refuses(&[], 3, &[name]);
+    }
+}
+
 #[test]
 fn weights() {
     let unet = "unet/diffusion_pytorch_model.safetensors";

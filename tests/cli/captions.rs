@@ -131,15 +131,16 @@ fn standard_input_and_a_limit() {
     child.stdin.take().unwrap().write_all(b"a bag\na coat\na dress\n").unwrap();
     let (samples, _) = scratch.drawn("out", &child.wait_with_output().unwrap());
     assert_eq!(pairs(&samples), [("00000000_000", "a bag"), ("00000001_000", "a coat")]);
-    // The same file and limit is the same run; another limit is another one.
+    // The same captions and limit are the same run; fewer captions are not.
     let captions = scratch.write("a.txt", "a bag\na coat\na dress\n");
     scratch.draw(&captions, "out", &["--limit", "2"]);
-    let refuses = |extra: &[&str], needles: &[&str]| {
-        let words = scratch.words(&captions, "out", extra);
-        fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2, needles);
+    assert_eq!(scratch.draw(&captions, "all", &[]).0.len(), 3);
+    let refuses = |output: &str, limit: &str, needle: &str| {
+        let words = scratch.words(&captions, output, &["--limit", limit]);
+        fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2, &[needle]);
     };
-    refuses(&[], &["captions: was 2, now 3"]);
-    refuses(&["--limit", "0"], &["--limit 0"]);
+    refuses("all", "2", "was 3, now 2");
+    refuses("none", "0", "--limit 0");
 }
 
 /// No flag of any command takes a path that the shell was to complete.
