@@ -127,6 +127,9 @@ pub struct Args {
     fp8: Option<PathBuf>,
 }
 
+/// Captions named one by one; more are in a file.
+const NAMED: usize = 5;
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let model = Model::open(args.model)?;
@@ -169,6 +172,11 @@ pub fn run(args: Args) -> Result<()> {
             if count > 0 {
                 answer!("{which}{count} {what} (flagged in their json)");
             }
+        }
+        let cut = &stats.truncated;
+        if !cut.is_empty() {
+            let more = if cut.len() > NAMED { ", …" } else { "" };
+            answer!("{which}cut: {}{more} (`truncated` in *stats.json)", cut[..cut.len().min(NAMED)].join(", "));
         }
     }
     Ok(())

@@ -19,12 +19,15 @@ pub struct Unit {
 }
 
 /// Counts of one shard or of a whole run. No clock time is in it: a resumed run ends in the same bytes as an uninterrupted one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     pub captions: usize,
     pub images: usize,
     /// Captions longer than the text encoder reads; they were cut, as the reference pipelines do.
     pub truncated_captions: usize,
+    /// What their samples are called, but for the image's number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<String>,
     /// Images with a value that was not a number.
     pub not_finite_images: usize,
     /// Images of one single color.
@@ -37,6 +40,7 @@ impl Stats {
         self.captions += other.captions;
         self.images += other.images;
         self.truncated_captions += other.truncated_captions;
+        self.truncated.extend_from_slice(&other.truncated);
         self.not_finite_images += other.not_finite_images;
         self.constant_images += other.constant_images;
     }
@@ -148,7 +152,10 @@ impl Unit {
             }
             let has = |flag: &str| usize::from(record.flags.iter().any(|name| name == flag));
             // All images of a caption say of it that it was cut.
-            stats.truncated_captions += if index % images_per_caption == 0 { has("truncated") } else { 0 };
+            if index % images_per_caption == 0 && has("truncated") > 0 {
+                stats.truncated_captions += 1;
+                stats.truncated.extend(sample.key().rsplit_once('_').map(|(name, _)| name.to_owned()));
+            }
             stats.not_finite_images += has("not_finite");
             stats.constant_images += has("constant");
         }

@@ -85,8 +85,12 @@ impl<'a> Making<'a> {
         new.retain(|caption| self.texts[caption - first].is_none());
         let captions: Vec<&str> = new.iter().map(|&caption| job.captions[caption].text.as_str()).collect();
         for (caption, text) in new.into_iter().zip(pipeline.encode_texts(&captions)?) {
-            let cut = usize::from(text.truncated > 0);
-            self.outputs.iter_mut().for_each(|output| output.stats.truncated_captions += cut);
+            if text.truncated > 0 {
+                for Output { stats, .. } in &mut self.outputs {
+                    stats.truncated_captions += 1;
+                    stats.truncated.push(name_of(&job.captions[caption]).into_owned());
+                }
+            }
             self.texts[caption - first] = Some(text);
         }
         let texts = batch.iter().filter_map(|item| self.texts[item.caption - first].clone()).collect();

@@ -119,6 +119,27 @@ fn a_key_column_names_the_samples() {
 }
 
 #[test]
+fn captions_that_were_cut_are_named() {
+    let scratch = Scratch::new();
+    let long = "a photo of a bag ".repeat(40);
+    let captions = scratch.write("a.csv", &format!("id,caption\nshort,a bag\nlong-one,{long}\n"));
+    for (output, extra, name) in [("numbered", &[][..], "00000001"), ("named", &["--key-column", "id"], "long-one")] {
+        let (_, said) = scratch.draw(&captions, output, &[extra, &["-m", "2"]].concat());
+        assert!(said.contains(&format!("cut: {name} (")), "{said}");
+        let counts = ["00000_stats.json", "stats.json"].map(|file| scratch.path(output).join(file));
+        let before = counts.each_ref().map(|path| fs::read(path).unwrap());
+        for bytes in &before {
+            let stats: Value = serde_json::from_slice(bytes).unwrap();
+            assert_eq!((&stats["truncated_captions"], &stats["truncated"]), (&1.into(), &vec![name].into()));
+        }
+        // Counts that were lost are made again, names and all.
+        counts.iter().for_each(|path| fs::remove_file(path).unwrap());
+        scratch.draw(&captions, output, &[extra, &["-m", "2"]].concat());
+        assert_eq!(counts.map(|path| fs::read(path).unwrap()), before);
+    }
+}
+
+#[test]
 fn standard_input_and_a_limit() {
     let scratch = Scratch::new();
     let words = scratch.words("-", "out", &["--caption-format", "txt", "--limit", "2"]);
