@@ -476,6 +476,8 @@ fn the_hash_of_a_shard_is_of_its_contents() {
     bytes.extend([0; 10240]);
     fs::write(&moved, bytes).unwrap();
     assert_eq!(hash(&moved), base);
+    tar(&moved, &[("k.txt", b"a bag"), ("k.png", &large)]);
+    assert_eq!(hash(&moved), base, "the order of members decides nothing");
     let changed = |at: usize| {
         let mut picture = large.clone();
         picture[at] ^= 1;

@@ -89,7 +89,7 @@ pub(super) struct Scanned {
     pub members: Vec<Member>,
     /// Whether some sample has a picture without a name; those with a name are then none.
     pub plain: bool,
-    /// SHA-256 over key, extension, length and check of every member.
+    /// SHA-256 over key, extension, length and check of every member, sample after sample.
     pub sha256: [u8; 32],
     pub extensions: Vec<String>,
     pub damage: Vec<Damage>,
@@ -215,16 +215,21 @@ impl Grouping {
             self.damaged(place - 512, what);
             return Ok(());
         }
-        for &(extension, start, length, check) in &members {
+        for &(extension, start, length, _) in &members {
+            let Some(member) = Member::new(extension, start, length) else {
+                bail!(Data, "{}: a member of {key} lies beyond 2 TiB; split the shard", self.all.path.display());
+            };
+            self.all.members.push(member);
+        }
+        // The order of members decides nothing, so it is no part of what the file holds.
+        let mut sorted: Vec<_> = members.iter().collect();
+        sorted.sort_by_key(|member| &self.all.extensions[usize::from(member.0)]);
+        for &(extension, _, length, check) in sorted {
             let name = &self.all.extensions[usize::from(extension)];
             for part in [key.as_bytes(), name.as_bytes(), &length.to_le_bytes(), &check.to_le_bytes()] {
                 self.sha256.update((part.len() as u32).to_le_bytes());
                 self.sha256.update(part);
             }
-            let Some(member) = Member::new(extension, start, length) else {
-                bail!(Data, "{}: {key}.{name} lies beyond 2 TiB; split the shard", self.all.path.display());
-            };
-            self.all.members.push(member);
         }
         let names = members.iter().map(|member| self.all.extensions[usize::from(member.0)].as_str());
         let count = match pictures(names) {
