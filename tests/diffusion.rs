@@ -261,19 +261,18 @@ fn scales_up_to_one_follow_the_caption_alone() {
     assert_ne!(drawn(settings(&model), 1.5), alone);
 }
 
-/// Without a middle, and with one that is a single residual block: what is left out is not computed, whether its tensors are there or not.
+/// A middle block that is left out is not computed, whether its tensors are there or not.
 #[test]
-fn the_middle_block_may_be_absent_or_plain() {
+fn the_middle_block_may_be_absent() {
     let model = root().join("assets/tiny-sd");
     let whole = drawn(settings(&model), 3.0);
     let unet = "unet/config.json";
     let kind = |value: &str| {
         altered(unet, "\"mid_block_type\": \"UNetMidBlock2DCrossAttn\"", &format!("\"mid_block_type\": {value}"))
     };
-    let (without, plain) = (kind("null"), kind("\"UNetMidBlock2D\""));
-    let [none, single] = [&without, &plain].map(|folder| drawn(settings(folder.path()), 3.0));
-    assert!(none != whole && single != whole && none != single);
-    assert!(none.iter().chain(&single).all(|value| value.is_finite()));
+    let without = kind("null");
+    let none = drawn(settings(without.path()), 3.0);
+    assert!(none != whole && none.iter().all(|value| value.is_finite()));
     // With the tensors gone, the same.
     let file = SafeTensors::open(model.join("unet/diffusion_pytorch_model.safetensors")).unwrap();
     let names: Vec<&str> = file.names().filter(|name| !name.starts_with("mid_block.")).collect();

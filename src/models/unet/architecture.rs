@@ -120,7 +120,6 @@ impl Architecture {
         }
         let with_transformer: &[bool] = match config.mid {
             Mid::Without => &[],
-            Mid::Plain => &[false],
             Mid::CrossAttention => &[true, false],
         };
         let mid = with_transformer.iter().enumerate();

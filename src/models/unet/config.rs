@@ -37,8 +37,6 @@ pub struct Config {
 pub enum Mid {
     /// Nothing.
     Without,
-    /// One residual block.
-    Plain,
     /// Two residual blocks with a transformer between them.
     CrossAttention,
 }
@@ -70,10 +68,7 @@ impl Config {
         let groups = s.count("norm_num_groups", Some(32))?;
         let mid = match s.get("mid_block_type").is_some_and(Value::is_null) {
             true => Mid::Without,
-            false => match s.choice("mid_block_type", &["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"])? {
-                "UNetMidBlock2D" => Mid::Plain,
-                _ => Mid::CrossAttention,
-            },
+            false => s.choice("mid_block_type", &["UNetMidBlock2DCrossAttn"]).map(|_| Mid::CrossAttention)?,
         };
         s.choice("_class_name", &["UNet2DConditionModel"])?;
         let this = Self {
