@@ -20,7 +20,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
 /// Part of every stamp: raise it when the flags below change.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Machine code made in release builds: (file suffix and ptxas target, PTX it comes from).
 const CUBINS: [(&str, &str); 5] =
@@ -44,15 +44,18 @@ fn main() {
     };
     println!("cargo::rustc-cfg=cuda_kernels");
     let machine_code = variable("PROFILE") == "release" && env::var_os("STABLEREP_PTX_ONLY").is_none();
-    let folder = out.join("kernels");
+    // Cargo runs this script anew for every set of features (tests unify more of them than `cargo run` does), and the kernels take
+    // minutes: all builds of one profile share them.
+    let folder = out.ancestors().nth(3).unwrap_or(&out).join("cuda-kernels");
     fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
 
+    let release = release(&nvcc);
     let sources = sources(&root.join("kernels"));
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     let compile_some = || {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let job = Job { nvcc: &nvcc, root: &root, source, folder: &folder, machine_code };
+            let job = Job { nvcc: &nvcc, release: &release, root: &root, source, folder: &folder, machine_code };
             if let Err(text) = job.compile() {
                 failures.lock().unwrap_or_else(|e| e.into_inner()).push(text);
             }
@@ -85,6 +88,13 @@ fn find_nvcc(root: &Path) -> Option<PathBuf> {
     let on_path: Vec<PathBuf> = env::split_paths(&path).map(|folder| folder.join("nvcc")).collect();
     let fixed = [PathBuf::from("/usr/local/cuda/bin/nvcc"), root.join(".cuda/nvidia/cu13/bin/nvcc")];
     homes.chain(on_path).chain(fixed).find_map(file)
+}
+
+/// What `nvcc --version` prints.
+fn release(nvcc: &Path) -> String {
+    let output = Command::new(nvcc).arg("--version").output();
+    let output = output.unwrap_or_else(|e| panic!("cannot start {}: {e}", nvcc.display()));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// One `.cu` file.
@@ -130,6 +140,8 @@ fn texts(path: &Path, all: &mut BTreeMap<PathBuf, String>) {
 
 struct Job<'a> {
     nvcc: &'a Path,
+    /// What the compiler says it is.
+    release: &'a str,
     root: &'a Path,
     source: &'a Source,
     folder: &'a Path,
@@ -146,7 +158,7 @@ impl Job<'_> {
         let (mut all, mut hasher) = (BTreeMap::new(), DefaultHasher::new());
         texts(&self.source.path, &mut all);
         let texts: Vec<&String> = all.values().collect();
-        (VERSION, texts, self.nvcc, self.machine_code).hash(&mut hasher);
+        (VERSION, texts, self.release, self.machine_code).hash(&mut hasher);
         let stamp = hasher.finish().to_string();
         if fs::read_to_string(self.file("stamp")).is_ok_and(|old| old == stamp) {
             return Ok(());
