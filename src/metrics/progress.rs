@@ -236,11 +236,11 @@ mod tests {
         let mut times = Vec::new();
         while at < Duration::from_secs(7 * 86_400) {
             at += pause(at);
-            times.push(at.as_secs_f64());
+            times.push(at);
         }
-        assert_eq!(times[..3], [5.0, 10.0, 15.0]);
-        let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(gaps.is_sorted() && *gaps.last().unwrap() == 60.0);
+        assert_eq!(times[..3], [5, 10, 15].map(Duration::from_secs));
+        let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.is_sorted() && gaps.last() == Some(&LINE_EVERY[1]));
         // A week of a line per five seconds would be 120,960.
         assert!(times.len() < 10_200, "{}", times.len());
     }

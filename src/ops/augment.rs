@@ -2,7 +2,6 @@
 //! blur, flip): the random parameters of a view, apart from applying them, and the last step to f32.
 
 use super::{blur, jitter};
-use crate::image::MAX_SIDE;
 use crate::rng::Stream;
 
 #[cfg(cuda_kernels)]
@@ -171,13 +170,15 @@ pub fn short_side((width, height): (usize, usize), side: usize) -> (usize, usize
 
 /// Short side of a picture after it was shrunk and enlarged again.
 const HIGH: usize = 256;
+/// Long side it may have then.
+const LONGEST: usize = 64 * HIGH;
 
-/// Sizes of a picture after its short side is shrunk to `low` and enlarged to 256. None when the long side would then pass what resizing
-/// makes: a picture more than 64 times as long as wide is not downsampled.
+/// Sizes of a picture after its short side is shrunk to `low` and enlarged to 256. None for a picture more than 64
+/// times as long as wide, which is not downsampled.
 pub fn downsampled(size: (usize, usize), low: usize) -> Option<[(usize, usize); 2]> {
     let low = short_side(size, low);
     let high = short_side(low, HIGH);
-    (low.0.max(low.1).max(high.0.max(high.1)) <= MAX_SIDE).then_some([low, high])
+    (low.0.max(low.1).max(high.0.max(high.1)) <= LONGEST).then_some([low, high])
 }
 
 /// Mirrors each row of `[height, width, 3]`.

@@ -57,7 +57,7 @@ impl Scratch {
     }
 }
 
-fn pairs<'a>(samples: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(samples: &[(String, String)]) -> Vec<(&str, &str)> {
     samples.iter().map(|(key, caption)| (key.as_str(), caption.as_str())).collect()
 }
 

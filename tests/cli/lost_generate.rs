@@ -57,6 +57,9 @@ fn cut(path: &Path, from: u64, to: u64) {
     file.set_len(file.metadata().unwrap().len().min(from) - to).unwrap();
 }
 
+/// What is done to a finished folder, under a name, and what the next run says of it.
+type Damage<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+
 #[test]
 fn what_was_lost_or_cut_is_made_again_in_the_same_bytes() {
     let long = "a very long caption ".repeat(30);
@@ -70,7 +73,7 @@ fn what_was_lost_or_cut_is_made_again_in_the_same_bytes() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let damages: [(&str, &dyn Fn(), &[&str]); 9] = [
+    let damages: [Damage; 9] = [
         (
             "gone",
             &|| fs::remove_file(out.join("00001.tar")).unwrap(),

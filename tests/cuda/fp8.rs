@@ -122,5 +122,9 @@ fn what_cannot_be_run_is_refused() {
     assert!(output.status.code() == Some(2) && text(&output).contains("--device cuda"), "{}", text(&output));
     run.draw(Model::H200, "wide", "--device cuda");
     let output = run.try_draw(Model::H200, "wide", &format!("--device cuda --fp8 {file}"));
-    assert!(output.status.code() == Some(2) && text(&output).contains("fp8_sha256"), "{}", text(&output));
+    assert!(
+        output.status.code() == Some(2) && text(&output).contains("--fp8 (hash of the file): was not set"),
+        "{}",
+        text(&output)
+    );
 }

@@ -7,8 +7,10 @@ use super::{AugmentParams, downsampled, short_side};
 use crate::bail;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-use crate::image::MAX_DECODED_SIDE;
 use crate::ops::{blur, jitter};
+
+/// Longest side of a picture; decoders give none longer (a JPEG holds no longer one).
+const LONGEST: usize = 65_535;
 
 /// One view to be made, as the kernel reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -54,10 +56,10 @@ impl Job {
             );
         }
         let longest = [width, height, low.0, low.1, high.0, high.1].into_iter().max().unwrap_or(0);
-        if longest > MAX_DECODED_SIDE {
+        if longest > LONGEST {
             bail!(
                 Usage,
-                "cannot resize a picture of {width}×{height} by way of a side of {longest}: sides must be 1 to {MAX_DECODED_SIDE}"
+                "cannot resize a picture of {width}×{height} by way of a side of {longest}: sides must be 1 to {LONGEST}"
             );
         }
         let pair = |(width, height): (usize, usize)| [width as u32, height as u32];
