@@ -104,7 +104,7 @@ impl Captions {
     /// Reads a whole caption file; `-` is standard input. Empty, missing and binary files are refused; bad lines past `max_bad` too.
     ///
     /// # Errors
-    /// [`Error::Usage`] for options that do not fit the format or do not settle how to read the file; [`Error::Data`] for what is in it.
+    /// Usage for options that do not fit the format or do not settle how to read the file; Data for what is in it.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
         if path == Path::new("-") && options.format.is_none() {
             bail!(Usage, "--captions -: standard input has no extension; give --caption-format");

@@ -32,7 +32,7 @@ pub struct Identity {
     pub precision: Precision,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp8_sha256: Option<String>,
-    /// Of the captions as they were read ([`caption_list_sha256`]), whatever the file looks like.
+    /// Of the captions as they were read (`caption_list_sha256`), whatever the file looks like.
     pub caption_list_sha256: String,
     pub captions: usize,
     /// How they were read: told, and compared only when other captions came out of it.

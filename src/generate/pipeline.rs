@@ -69,7 +69,7 @@ pub struct Settings<'a> {
     pub fp8: Fp8<'a>,
     pub sampler: SamplerKind,
     pub steps: usize,
-    /// w; for none where it does not guide, and then no request's may ([`guides`]).
+    /// w; for none where it does not guide, and then no request's may (`guides`).
     pub guidance_scale: f32,
     pub negative_prompt: &'a str,
     /// Pixels; the model's own size when absent.
