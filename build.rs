@@ -44,8 +44,8 @@ fn main() {
     };
     println!("cargo::rustc-cfg=cuda_kernels");
     let machine_code = variable("PROFILE") == "release" && env::var_os("STABLEREP_PTX_ONLY").is_none();
-    // Cargo runs this script anew for every set of features (tests unify more of them than `cargo run` does), and the kernels take
-    // minutes: all builds of one profile share them.
+    // Cargo runs this script anew for every set of features (tests unify more of them than `cargo run` does), and the
+    // kernels take minutes: all builds of one profile share them.
     let folder = out.ancestors().nth(3).unwrap_or(&out).join("cuda-kernels");
     fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
 

@@ -1,4 +1,5 @@
-//! Presets: TOML whose keys are the long flags of the command, laid over each other; and the reader of other programs' JSON.
+//! Presets: TOML whose keys are the long flags of the command, laid over each other; and the reader of other programs'
+//! JSON.
 
 pub mod json;
 mod recorded;

@@ -1,8 +1,8 @@
 //! What the program says: progress and remarks on standard error, answers on standard output.
 //!
-//! A stream that is full, closed, or whose reader went away ends no run and panics nowhere: what cannot be written is dropped. An
-//! answer that was lost for another reason than a reader that had seen enough is remembered, and [`lost_answer`] makes an error of it
-//! when the work is done.
+//! A stream that is full, closed, or whose reader went away ends no run and panics nowhere: what cannot be written is
+//! dropped. An answer that was lost for another reason than a reader that had seen enough is remembered, and
+//! [`lost_answer`] makes an error of it when the work is done.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};

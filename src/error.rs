@@ -45,8 +45,8 @@ impl Error {
         }
     }
 
-    /// For `map_err`: wraps an `io::Error` with the file and the verb, e.g. `Error::io("open", path)`. Where the system gave the bytes and they
-    /// are not what they should be, such as UTF-8 text, it is the data that is bad.
+    /// For `map_err`: wraps an `io::Error` with the file and the verb, e.g. `Error::io("open", path)`. Where the system
+    /// gave the bytes and they are not what they should be, such as UTF-8 text, it is the data that is bad.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| match source.kind() {

@@ -6,9 +6,9 @@
 //! Images are NHWC, tokens `[N, T, D]`, matrices row-major. A gradient of `x` is `dx`.
 //!
 //! # Rooms
-//! Imports go down this list only (`tests/layering.rs`):
-//! `cli` → `bench` → `generate` `train` `eval` `selftest` → `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `dist` → `store`
-//! → `rng` `config` `console` `error`.
+//! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `eval` `selftest` →
+//! `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `dist` → `store` → `rng` `config`
+//! `console` `error`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

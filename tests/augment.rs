@@ -219,7 +219,8 @@ fn normalisation_is_torchvisions() {
     assert_eq!(out[5], value(7.0, 0.406, 0.225));
 }
 
-/// Shrinking and enlarging goes by way of a picture of 256 on its short side: a line of pixels would become gigabytes, and stays as it is.
+/// Shrinking and enlarging goes by way of a picture of 256 on its short side: a line of pixels would become gigabytes,
+/// and stays as it is.
 #[test]
 fn pictures_of_any_shape_give_views() {
     let augment = Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], downsample: true };

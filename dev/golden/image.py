@@ -109,7 +109,8 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         report(path)
-        # Pillow reads 16-bit RGB by its high byte, as the crate does. (It clips 16-bit gray to white, which the crate does not.)
+        # Pillow reads 16-bit RGB by its high byte, as the crate does. (It clips 16-bit gray to white, which the crate
+        # does not.)
         tensors[f"decoded.{name}"] = torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB")))
 
     filters = {

@@ -1,5 +1,5 @@
-//! Which column of a table holds the captions, and whether its first row is a header. Nothing is guessed: a first row that could be either
-//! is refused with the flags that decide.
+//! Which column of a table holds the captions, and whether its first row is a header. Nothing is guessed: a first row
+//! that could be either is refused with the flags that decide.
 
 use std::borrow::Cow;
 
@@ -204,8 +204,8 @@ impl FirstRow {
         }
     }
 
-    /// Whether this row can hardly be data: a known name is in it, its fields count from 0 (pandas, for tables without names), or all are
-    /// plain words where the row after it has a number or an address.
+    /// Whether this row can hardly be data: a known name is in it, its fields count from 0 (pandas, for tables without
+    /// names), or all are plain words where the row after it has a number or an address.
     fn looks_like_names(&self, second: Option<&[Cow<[u8]>]>) -> bool {
         let known =
             |name: &String| USUAL_NAMES.iter().chain(&OTHER_NAMES).any(|known| name.eq_ignore_ascii_case(known));

@@ -12,8 +12,8 @@ const LONGEST: usize = 200;
 pub(super) struct Keys(HashMap<Box<str>, u64>);
 
 impl Keys {
-    /// The key in `field` of line `line`, or why it cannot be one: it becomes a file name inside a tar, of which webdataset reads the part
-    /// before the first dot, and two captions with one key would be one sample.
+    /// The key in `field` of line `line`, or why it cannot be one: it becomes a file name inside a tar, of which
+    /// webdataset reads the part before the first dot, and two captions with one key would be one sample.
     pub(super) fn take(&mut self, field: &[u8], line: u64) -> Result<Box<str>, String> {
         let Ok(text) = std::str::from_utf8(field) else { return Err("the key is not UTF-8".into()) };
         let key = text.trim();

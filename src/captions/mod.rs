@@ -1,8 +1,9 @@
 //! Caption files: one format per file, all giving numbered captions.
 //!
-//! A caption's id is its 0-based line (txt) or data-row (csv, tsv) number, counting blank and bad ones, so that filling in a blank line or
-//! fixing a bad one later renumbers nothing. Stripping and the replacement of tabs and carriage returns follow the official
-//! generator (METHOD: one prompt per line, strip ends, tab/CR/LF to space); nothing else is changed: no deduplication, no filter.
+//! A caption's id is its 0-based line (txt) or data-row (csv, tsv) number, counting blank and bad ones, so that filling
+//! in a blank line or fixing a bad one later renumbers nothing. Stripping and the replacement of tabs and carriage
+//! returns follow the official generator (METHOD: one prompt per line, strip ends, tab/CR/LF to space); nothing else is
+//! changed: no deduplication, no filter.
 
 mod columns;
 mod keys;
@@ -53,8 +54,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// csv and tsv: the column's name in the header row, or its number from 0.
     pub column: Option<String>,
-    /// csv and tsv: whether the first row is a header. When absent it is one if columns are asked for by name or one of its fields is a
-    /// usual name, none if the column is a number; what could be either is refused.
+    /// csv and tsv: whether the first row is a header. When absent it is one if columns are asked for by name or one of
+    /// its fields is a usual name, none if the column is a number; what could be either is refused.
     pub header: Option<bool>,
     /// csv and tsv: the column that names the samples, by name or number.
     pub key_column: Option<String>,
@@ -101,7 +102,8 @@ pub struct Captions {
 }
 
 impl Captions {
-    /// Reads a whole caption file; `-` is standard input. Empty, missing and binary files are refused; bad lines past `max_bad` too.
+    /// Reads a whole caption file; `-` is standard input. Empty, missing and binary files are refused; bad lines past
+    /// `max_bad` too.
     ///
     /// # Errors
     /// Usage for options that do not fit the format or do not settle how to read the file; Data for what is in it.
@@ -156,7 +158,8 @@ impl<'a> Reader<'a> {
         self.options.limit.is_some_and(|limit| self.list.len() >= limit)
     }
 
-    /// Takes the bytes of caption `id`, found on line `line` (1-based) of the file, and of the field that names its samples.
+    /// Takes the bytes of caption `id`, found on line `line` (1-based) of the file, and of the field that names its
+    /// samples.
     fn take(&mut self, id: u64, line: u64, bytes: &[u8], key: Option<&[u8]>) -> Result<()> {
         if bytes.len() > MAX_CAPTION_BYTES {
             let found = bytes.len();

@@ -1,9 +1,10 @@
 //! Rows of csv and tsv, read strictly.
 //!
-//! csv is RFC 4180: a field that begins with `"` ends with the next `"` that is not doubled, and holds commas, line breaks and doubled
-//! quotes; any other field holds no quote. tsv has no quoting (Conceptual Captions and LAION's lists hold quotes as plain characters).
-//! Rows end with LF or CR LF; a CR elsewhere is a character of its field. The `csv` crate is no help here: it takes a quote anywhere and
-//! an unclosed one to the end of the file, ends rows at a lone CR and leaves blank ones out.
+//! csv is RFC 4180: a field that begins with `"` ends with the next `"` that is not doubled, and holds commas, line
+//! breaks and doubled quotes; any other field holds no quote. tsv has no quoting (Conceptual Captions and LAION's lists
+//! hold quotes as plain characters). Rows end with LF or CR LF; a CR elsewhere is a character of its field. The `csv`
+//! crate is no help here: it takes a quote anywhere and an unclosed one to the end of the file, ends rows at a lone CR
+//! and leaves blank ones out.
 
 use std::borrow::Cow;
 
@@ -49,8 +50,9 @@ impl<'a> Rows<'a> {
         Self { bytes, dialect, at: 0, line: 1 }
     }
 
-    /// Reads the next row into `fields` and returns the line on which it begins, `None` at the end of the file. A blank line is a row of one
-    /// empty field. After a fault the reader goes on with the line after the one that the fault names: an unclosed quote costs one row.
+    /// Reads the next row into `fields` and returns the line on which it begins, `None` at the end of the file. A blank
+    /// line is a row of one empty field. After a fault the reader goes on with the line after the one that the fault
+    /// names: an unclosed quote costs one row.
     pub(super) fn next(&mut self, fields: &mut Vec<Cow<'a, [u8]>>) -> Option<Result<u64, Fault>> {
         fields.clear();
         if self.at == self.bytes.len() {
@@ -216,7 +218,8 @@ mod tests {
         }
     }
 
-    /// One opened quote in a table of one-line rows costs that row alone, whatever the others hold, and is named by its line.
+    /// One opened quote in a table of one-line rows costs that row alone, whatever the others hold, and is named by its
+    /// line.
     #[test]
     fn an_unclosed_quote_costs_one_row() {
         for case in 0..500 {

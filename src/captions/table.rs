@@ -72,8 +72,8 @@ fn is_blank(fields: &[Cow<[u8]>]) -> bool {
     fields.iter().all(|field| std::str::from_utf8(field).is_ok_and(|text| text.trim().is_empty()))
 }
 
-/// Refuses a file whose extension says one delimiter and whose rows are separated by another: then rows would be drawn whole, or as
-/// far as their first comma.
+/// Refuses a file whose extension says one delimiter and whose rows are separated by another: then rows would be drawn
+/// whole, or as far as their first comma.
 fn refuse_other_delimiter(bytes: &[u8], format: Format, width: usize, out: &Reader) -> Result<()> {
     let own = Dialect::of(format).delimiter;
     for (delimiter, name, fix) in [
@@ -96,7 +96,8 @@ fn refuse_other_delimiter(bytes: &[u8], format: Format, width: usize, out: &Read
     Ok(())
 }
 
-/// Whether the first rows have one number of fields, more than one, by this delimiter; or their header names captions so.
+/// Whether the first rows have one number of fields, more than one, by this delimiter; or their header names captions
+/// so.
 fn separated_by(bytes: &[u8], delimiter: u8) -> bool {
     let mut rows = Rows::new(bytes, Dialect { delimiter, quotes: delimiter != b'\t' });
     let mut fields = Vec::new();

@@ -11,7 +11,8 @@ pub struct CaptionArgs {
     /// csv, tsv: the caption's column, by header name, or by number from 0 [default: caption, text, prompt or title]
     #[arg(long, value_name = "COLUMN", allow_negative_numbers = true)]
     caption_column: Option<String>,
-    /// csv, tsv: the first row holds names [default: if columns are asked for by name, or one of the usual names is in it]
+    /// csv, tsv: the first row holds names [default: if columns are asked for by name, or one of the usual names is in
+    /// it]
     #[arg(long, conflicts_with = "no_header")]
     header: bool,
     /// csv, tsv: the first row is a caption like all others [default: if columns are asked for by number]

@@ -1,5 +1,5 @@
-//! `--config FILE`: TOML whose keys are the long flags of the command. They become arguments before the arguments are parsed, so that
-//! a file may set whatever a flag may, in the same words, and a flag that is given too wins.
+//! `--config FILE`: TOML whose keys are the long flags of the command. They become arguments before the arguments are
+//! parsed, so that a file may set whatever a flag may, in the same words, and a flag that is given too wins.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,7 +43,8 @@ fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
 /// The arguments with those of the file that `--config` names, if it is given, behind them.
 ///
 /// # Errors
-/// Usage error naming file, line and key for what is no flag of the command, or no value of it; if the file cannot be read.
+/// Usage error naming file, line and key for what is no flag of the command, or no value of it; if the file cannot be
+/// read.
 pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
     let root = command();
     // Whatever is wrong on the command line is found again, and reported, when all arguments are parsed.

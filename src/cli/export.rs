@@ -9,8 +9,8 @@ use crate::eval::timm;
 
 /// Write an encoder as a timm folder.
 ///
-/// The folder holds model.safetensors and config.json, with the mean and standard deviation the encoder was trained with. A folder that
-/// holds anything else than an earlier export is refused.
+/// The folder holds model.safetensors and config.json, with the mean and standard deviation the encoder was trained
+/// with. A folder that holds anything else than an earlier export is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]

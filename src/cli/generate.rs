@@ -15,16 +15,17 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
 /// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). Its scheduler gives the
-/// noise schedule and --sampler the solver, whatever class the folder names. A single file (.safetensors, .ckpt) becomes a folder with
-/// diffusers: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
+/// noise schedule and --sampler the solver, whatever class the folder names. A single file (.safetensors, .ckpt)
+/// becomes a folder with diffusers: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
 ///
-/// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are. A caption's number
-/// is its line or data row in the file, from 0, blank ones counted: captions added at the end change no picture, one added in between
-/// changes those after it.
+/// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are.
+/// A caption's number is its line or data row in the file, from 0, blank ones counted: captions added at the end change
+/// no picture, one added in between changes those after it.
 ///
-/// Interrupted? Run the same command again: whole shards are kept; what was lost of the folder, or cut short, is drawn again to the same
-/// bytes. A folder that was started with other settings is refused, with the difference. A finished folder grows by captions added at the
-/// end of the file; more images of the same captions go into a second folder with another --seed, and `train --data` takes both.
+/// Interrupted? Run the same command again: whole shards are kept; what was lost of the folder, or cut short, is drawn
+/// again to the same bytes. A folder that was started with other settings is refused, with the difference. A finished
+/// folder grows by captions added at the end of the file; more images of the same captions go into a second folder with
+/// another --seed, and `train --data` takes both.
 ///
 /// Several processes share the work: ranks from torchrun, MPI, a Slurm step (srun) or a Slurm job array, or --rank and --world-size.
 /// Each draws the shards of its rank into the same folder, and which rank it is, is said. Another process with the same rank is refused.
@@ -34,8 +35,8 @@ use crate::generate::{self, Config, ImageFormat, Precision};
     --images-per-caption 10 --guidance-scale 2 --steps 50 --store-size 256 --output shards\n\n\
     The folder then holds 00000.tar …, sizes.json, contact-sheet.png and, once all is done, stats.json.")]
 pub struct Args {
-    /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/; or `bundled`, a tiny model in the binary
-    /// that knows only garments, to try things out
+    /// Diffusers folder: model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/; or `bundled`, a tiny
+    /// model in the binary that knows only garments, to try things out
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Captions: .txt (one per line), .csv or .tsv; - is standard input
@@ -47,8 +48,8 @@ pub struct Args {
     /// Images drawn for each caption (m of the paper: 10 drawn, 6 used per step)
     #[arg(long, short = 'm', value_name = "M", default_value_t = 1)]
     images_per_caption: usize,
-    /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2 for StableRep, 8
-    /// for SimCLR)
+    /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2
+    /// for StableRep, 8 for SimCLR)
     #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
     guidance_scale: f32,
     /// Several w in one run, such as 2,3,4,6,8,10,12: a shard set for each, in folders w=2.0 … under --output
@@ -99,7 +100,8 @@ pub struct Args {
     /// Keep the final latents in latents/00000.safetensors …
     #[arg(long)]
     save_latents: bool,
-    /// Take a shard that is not there as done if its counts (00000_stats.json) are: it was moved to where shards are kept
+    /// Take a shard that is not there as done if its counts (00000_stats.json) are: it was moved to where shards are
+    /// kept
     #[arg(long)]
     done_by_stats: bool,
     #[command(flatten)]

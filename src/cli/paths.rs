@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Command;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-/// Has every path of `command` and its subcommands refused that begins with `~`: a shell puts the home folder in its place before a program
-/// sees it, but not behind `=`, in quotes or in a job file, and a folder named `~` is not what was meant.
+/// Has every path of `command` and its subcommands refused that begins with `~`: a shell puts the home folder in its
+/// place before a program sees it, but not behind `=`, in quotes or in a job file, and a folder named `~` is not what
+/// was meant.
 pub fn refuse_tildes(command: Command) -> Command {
     command
         .mut_args(|arg| match arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {

@@ -18,9 +18,10 @@ use crate::models::vit::VitConfig;
 /// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the class token after
 /// the last layer norm. The paper reports the best head on the test images; --select val chooses on held-out training images instead.
 ///
-/// The probe looks at every photograph before the work begins. A photograph becomes what Pillow's convert("RGB") makes of it, as in
-/// torchvision's and timm's loaders: the EXIF orientation is not followed, alpha is dropped, palettes, gray and CMYK become RGB; samples of
-/// 16 bits keep their high byte. Files of more than 178,956,970 pixels or 65,535 on a side are refused.
+/// The probe looks at every photograph before the work begins. A photograph becomes what Pillow's convert("RGB") makes
+/// of it, as in torchvision's and timm's loaders: the EXIF orientation is not followed, alpha is dropped, palettes,
+/// gray and CMYK become RGB; samples of 16 bits keep their high byte. Files of more than 178,956,970 pixels or 65,535
+/// on a side are refused.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
 #[command(group(ArgGroup::new("tested").required(true).args(["test", "holdout"])))]
@@ -45,7 +46,8 @@ pub struct Args {
     /// Labelled images that test it
     #[arg(long, value_name = "PATH")]
     test: Option<PathBuf>,
-    /// Test on this share of every class of --train instead, drawn by --seed; it trains nothing (a class of one image keeps it)
+    /// Test on this share of every class of --train instead, drawn by --seed; it trains nothing (a class of one image
+    /// keeps it)
     #[arg(long, value_name = "SHARE")]
     holdout: Option<f64>,
     /// IDX labels of --train [default: the file beside it with labels-idx1 in its name]
@@ -60,8 +62,8 @@ pub struct Args {
     /// How a photograph becomes the encoder's square [default: as a timm config.json says, else crop]
     #[arg(long, value_enum)]
     fit: Option<Fit>,
-    /// Short side before the centre crop, pixels [default: the encoder's side over a timm config.json's crop_pct, else 256/224 of it from 128
-    /// pixels on, else its side; rounded down]
+    /// Short side before the centre crop, pixels [default: the encoder's side over a timm config.json's crop_pct, else
+    /// 256/224 of it from 128 pixels on, else its side; rounded down]
     #[arg(long, value_name = "PIXELS")]
     resize: Option<usize>,
     /// Also classify by the K nearest training images (20 is usual)

@@ -21,18 +21,20 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run in the same bits; a
 /// finished one is left as it is.
 ///
-/// Which images belong to one caption: samples with the same caption text (.txt, else "caption" in .json), wherever they stand; where
-/// .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png) is the picture, and key.0.jpg
-/// key.1.jpg … are several of one caption; pictures with other names (key.depth.png) are not used. A key ends at the first dot of a
-/// name, and the members of a sample stand side by side. Captions with fewer images than are drawn of each are left out, and counted.
+/// Which images belong to one caption: samples with the same caption text (.txt, else "caption" in .json), wherever
+/// they stand; where .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png)
+/// is the picture, and key.0.jpg key.1.jpg … are several of one caption; pictures with other names (key.depth.png) are
+/// not used. A key ends at the first dot of a name, and the members of a sample stand side by side. Captions with fewer
+/// images than are drawn of each are left out, and counted.
 ///
 /// A run belongs to what its shards hold, not to where they lie: they may be moved or named otherwise.
 ///
-/// A JPEG or PNG becomes what Pillow's convert("RGB") makes of it: the EXIF orientation is not followed, alpha is dropped, palettes, gray and
-/// CMYK become RGB; samples of 16 bits keep their high byte. One that is cut or damaged, or larger than 178,956,970 pixels or 65,535 on a
-/// side, is bad (--max-bad).
+/// A JPEG or PNG becomes what Pillow's convert("RGB") makes of it: the EXIF orientation is not followed, alpha is
+/// dropped, palettes, gray and CMYK become RGB; samples of 16 bits keep their high byte. One that is cut or damaged, or
+/// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
-/// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its size), --preset,
+/// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
+/// size), --preset,
 /// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -102,8 +104,8 @@ pub(super) struct Settings {
     /// Rows over which the head's batch norm takes its statistics [default: per-slot]
     #[arg(long, value_enum, help_heading = "Model")]
     bn: Option<BatchNorm>,
-    /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors; with the
-    /// projection head (image_mlp.…) if it is there
+    /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors;
+    /// with the projection head (image_mlp.…) if it is there
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     init_from: Option<PathBuf>,
 
@@ -113,13 +115,15 @@ pub(super) struct Settings {
     /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     crop_scale: Option<Vec<f64>>,
-    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as wide)
+    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as
+    /// wide)
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
     downsample: Option<bool>,
     /// Take captions and their images in the order of the shards
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
     no_shuffle: Option<bool>,
-    /// Bad samples (unreadable image, no caption, damage of a shard) to leave out, each named, before the run stops [default: 0]
+    /// Bad samples (unreadable image, no caption, damage of a shard) to leave out, each named, before the run stops
+    /// [default: 0]
     #[arg(long, value_name = "N", help_heading = "Images")]
     max_bad: Option<usize>,
 

@@ -1,8 +1,9 @@
 //! JSON as Python writes it.
 //!
-//! Python's `json` writes the bare words `NaN`, `Infinity` and `-Infinity`, which are no JSON, halves of surrogate pairs for bytes that
-//! were no text, and Windows tools put a byte order mark in front. Whoever reads a file of somebody else's reads it here: what no code
-//! asks for then disturbs nobody, and what is asked for has its place in the file when it is wrong.
+//! Python's `json` writes the bare words `NaN`, `Infinity` and `-Infinity`, which are no JSON, halves of surrogate
+//! pairs for bytes that were no text, and Windows tools put a byte order mark in front. Whoever reads a file of
+//! somebody else's reads it here: what no code asks for then disturbs nobody, and what is asked for has its place in
+//! the file when it is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The words, and what stands for each between here and [`number`]: an object, so that it is neither a text nor a number to a typed reader.
+/// The words, and what stands for each between here and [`number`]: an object, so that it is neither a text nor a
+/// number to a typed reader.
 const WORDS: [(&str, &str, f64); 3] = [
     ("NaN", r#"{"$number":"NaN"}"#, f64::NAN),
     ("Infinity", r#"{"$number":"Infinity"}"#, f64::INFINITY),
@@ -22,8 +24,8 @@ const WORDS: [(&str, &str, f64); 3] = [
 #[error("{0}")]
 pub struct NotRead(String);
 
-/// Reads one JSON text, as Python writes it, into `T`. In a [`Value`], [`number`] finds the words again and [`shown`] writes them; a
-/// typed field refuses them, whatever its type, and fields that `T` does not have may hold anything.
+/// Reads one JSON text, as Python writes it, into `T`. In a [`Value`], [`number`] finds the words again and [`shown`]
+/// writes them; a typed field refuses them, whatever its type, and fields that `T` does not have may hold anything.
 ///
 /// # Errors
 /// What is wrong, or of another type than `T` needs, with line and column.

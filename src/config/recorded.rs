@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
-/// What recorded keys are called on the command line: `("rate.peak", "--lr")`. A key without an entry is the flag of its last part:
-/// `images_per_caption` is `--images-per-caption`. An empty flag marks what does not belong to a folder, in which any value goes on.
+/// What recorded keys are called on the command line: `("rate.peak", "--lr")`. A key without an entry is the flag of
+/// its last part: `images_per_caption` is `--images-per-caption`. An empty flag marks what does not belong to a folder,
+/// in which any value goes on.
 pub type FlagNames = [(&'static str, &'static str)];
 
 /// The flag that sets the recorded `key` (parts with dots between).
@@ -16,10 +17,11 @@ pub fn flag_of(key: &str, names: &FlagNames) -> String {
     }
 }
 
-/// A line for each setting in which `found`, as a file records it, differs from `wanted`: its flag, what it was, what it is now.
+/// A line for each setting in which `found`, as a file records it, differs from `wanted`: its flag, what it was, what
+/// it is now.
 ///
-/// Values are compared, not spellings: the order of keys and the form of numbers (4, 4.0) mean nothing, and a key that an older version
-/// did not know has the value that `T` gives it by default.
+/// Values are compared, not spellings: the order of keys and the form of numbers (4, 4.0) mean nothing, and a key that
+/// an older version did not know has the value that `T` gives it by default.
 ///
 /// # Errors
 /// If `wanted` cannot be expressed in JSON.

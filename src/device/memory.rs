@@ -153,8 +153,8 @@ fn cgroups(cgroup: &str, mountinfo: &str) -> Vec<(Version, PathBuf)> {
     folders
 }
 
-/// Which folder of the hierarchy is mounted, and where, if the line `id parent dev ROOT MOUNT options … - TYPE source OPTIONS` of
-/// mountinfo is of the memory hierarchy of this interface.
+/// Which folder of the hierarchy is mounted, and where, if the line `id parent dev ROOT MOUNT options … - TYPE source
+/// OPTIONS` of mountinfo is of the memory hierarchy of this interface.
 fn mount_of(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
     let (mount, kind) = line.split_once(" - ")?;
     let mut kind = kind.split(' ');
@@ -264,7 +264,8 @@ mod tests {
         assert_eq!(bytes_and_limit(&files).0, GIB);
     }
 
-    /// Docker mounts the container's group itself; /proc/self/cgroup then names it as the host does, or as `/` in a namespace of its own.
+    /// Docker mounts the container's group itself; /proc/self/cgroup then names it as the host does, or as `/` in a
+    /// namespace of its own.
     #[test]
     fn in_a_container_the_mounted_folder_is_the_group() {
         let mount = "35 31 0:32 /docker/ab12 /sys/fs/cgroup/memory\\040here ro - cgroup cgroup rw,memory\n";

@@ -5,8 +5,8 @@ use std::fmt;
 use super::memory::{self, Available};
 use crate::error::{Error, Result};
 
-/// A recording allocator. A dry one only records: a run is laid out twice by the same code, dry first ([`Plan::fit`]), so that what
-/// does not fit is refused before any of it is allocated.
+/// A recording allocator. A dry one only records: a run is laid out twice by the same code, dry first ([`Plan::fit`]),
+/// so that what does not fit is refused before any of it is allocated.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     rows: Vec<Row>,
@@ -63,8 +63,9 @@ impl Plan {
         self.rows.iter().filter(|row| counts(row)).fold(0, |sum, row| row.bytes.saturating_add(sum))
     }
 
-    /// Calls `lay_out` twice: with a dry plan that goes on from this one and is checked, then with this one. Returns what the second
-    /// call made, and the plan with all of it. Nothing that was recorded before, but for [`Plan::record_held`], may be allocated yet.
+    /// Calls `lay_out` twice: with a dry plan that goes on from this one and is checked, then with this one. Returns
+    /// what the second call made, and the plan with all of it. Nothing that was recorded before, but for
+    /// [`Plan::record_held`], may be allocated yet.
     ///
     /// # Errors
     /// Device error, with `fix` as what to change, when the plan exceeds the memory that is left; those of `lay_out`.

@@ -47,8 +47,8 @@ impl Launcher {
     }
 }
 
-/// The number of tasks of the Slurm step that this process belongs to, and the variable that tells it. A batch script has the variables
-/// of a task, but is none: what it starts without `srun` runs once.
+/// The number of tasks of the Slurm step that this process belongs to, and the variable that tells it. A batch script
+/// has the variables of a task, but is none: what it starts without `srun` runs once.
 fn slurm_step(get: &impl Fn(&str) -> Option<String>) -> Result<Option<(&'static str, usize)>> {
     let special = |id: String| id.trim().parse::<u64>().map_or(true, |id| id >= FIRST_SPECIAL_STEP);
     let step = get("SLURM_STEP_ID").or_else(|| get("SLURM_STEPID"));

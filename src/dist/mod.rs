@@ -27,8 +27,8 @@ impl Ranks {
     /// What the flags say, else what the launcher's environment says, else one process.
     ///
     /// # Errors
-    /// Usage error for a rank that is not below the world size, for one flag without the other, and for an environment that says that this
-    /// is one of several processes and not which.
+    /// Usage error for a rank that is not below the world size, for one flag without the other, and for an environment
+    /// that says that this is one of several processes and not which.
     pub fn from_env_or(rank: Option<usize>, world_size: Option<usize>) -> Result<Self> {
         Self::resolve(rank, world_size, |name| env::var(name).ok())
     }

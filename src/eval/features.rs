@@ -26,8 +26,8 @@ pub enum Preparation {
 /// Features `[indices.len(), D]` of the images at `indices`, written to `out`; `done` is told after each batch how many are new.
 ///
 /// # Errors
-/// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Diverged` naming the image whose features are not finite;
-/// `Interrupted` on a signal.
+/// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Diverged` naming the image whose features
+/// are not finite; `Interrupted` on a signal.
 pub fn extract(
     out: &mut [f32],
     encoder: &Encoder,

@@ -146,8 +146,8 @@ impl Heads {
         losses
     }
 
-    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. Where a head's logits are not all finite it
-    /// is wrong; equal logits go to the lower class.
+    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. Where a head's logits
+    /// are not all finite it is wrong; equal logits go to the lower class.
     ///
     /// # Errors
     /// `Interrupted` on a signal.

@@ -16,8 +16,8 @@ pub(super) const QUERIES: usize = 64;
 /// Training images compared at once, so that memory does not grow with their number.
 const BLOCK: usize = 8192;
 
-/// Blocks are whole multiples of this: the product sums every column of a block in the same order, so that two copies of a picture are
-/// equally similar wherever they stand.
+/// Blocks are whole multiples of this: the product sums every column of a block in the same order, so that two copies
+/// of a picture are equally similar wherever they stand.
 const COLUMNS: usize = 64;
 
 /// Settings. [`Default`] is DINO's: k 20, temperature 0.07.
@@ -58,8 +58,8 @@ pub struct KnnReport {
     pub test: f64,
 }
 
-/// The class of each row of `queries[N, D]` by its neighbours among `features[T, D]` with `labels[T]`; all T when there are fewer than k.
-/// Of equally similar neighbours the earlier counts first; of equal votes the lower class wins.
+/// The class of each row of `queries[N, D]` by its neighbours among `features[T, D]` with `labels[T]`; all T when there
+/// are fewer than k. Of equally similar neighbours the earlier counts first; of equal votes the lower class wins.
 ///
 /// # Errors
 /// `Usage` for settings that cannot be run, `Diverged` for features that are not finite, `Interrupted` on a signal.

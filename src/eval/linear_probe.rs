@@ -1,9 +1,10 @@
 //! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before the heads.
 //!
-//! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up, weights from
-//! N(0, 0.01). Every step takes a whole batch: what an epoch's order leaves over waits for the next epoch, as in the official script (its
-//! loader's `drop_last`; behind a batch norm a batch of one image would be a row of zeros). The paper reports the best head at the best evaluation on the test images; [`Select::Val`] chooses on a tenth of
-//! the training images instead.
+//! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up,
+//! weights from N(0, 0.01). Every step takes a whole batch: what an epoch's order leaves over waits for the next epoch,
+//! as in the official script (its loader's `drop_last`; behind a batch norm a batch of one image would be a row of
+//! zeros). The paper reports the best head at the best evaluation on the test images; [`Select::Val`] chooses on a
+//! tenth of the training images instead.
 
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +143,8 @@ pub struct HeadReport {
     pub base_lr: f64,
     /// base_lr · batch / 256.
     pub lr: f64,
-    /// Mean cross-entropy over the last epoch; none where the head diverged. Such a head is wrong about everything and never chosen.
+    /// Mean cross-entropy over the last epoch; none where the head diverged. Such a head is wrong about everything and
+    /// never chosen.
     pub train_loss: Option<f32>,
     pub evaluations: Vec<Evaluation>,
 }

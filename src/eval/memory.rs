@@ -1,4 +1,5 @@
-//! The memory plan of a probe, by the sizes of its parts: what it will allocate, so that it can be refused before any work.
+//! The memory plan of a probe, by the sizes of its parts: what it will allocate, so that it can be refused before any
+//! work.
 
 use super::ProbeSettings;
 use super::features::BATCH;

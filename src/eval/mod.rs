@@ -72,8 +72,8 @@ pub struct ProbeConfig {
     pub output: Option<PathBuf>,
 }
 
-/// Opens encoder and data, looks at every photograph once ([`screen::screen`]), measures, and writes `report.json` when there is an output
-/// folder.
+/// Opens encoder and data, looks at every photograph once ([`screen::screen`]), measures, and writes `report.json` when
+/// there is an output folder.
 ///
 /// # Errors
 /// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when features or

@@ -1,5 +1,5 @@
-//! Every photograph is looked at once before the work begins: damaged ones are named, and left out or refused; a test picture that
-//! trains the probe too is spoken of.
+//! Every photograph is looked at once before the work begins: damaged ones are named, and left out or refused; a test
+//! picture that trains the probe too is spoken of.
 
 use std::collections::HashSet;
 
@@ -45,11 +45,12 @@ impl Screened {
     }
 }
 
-/// Decodes every image of `sets` and leaves out those that are damaged, with what the sets name as defects: at most `max_bad` in all.
+/// Decodes every image of `sets` and leaves out those that are damaged, with what the sets name as defects: at most
+/// `max_bad` in all.
 ///
 /// # Errors
-/// `Data` with the list of what is damaged when that is more, or when nothing is left of a set; `Io` when a file cannot be read;
-/// `Interrupted` on a signal.
+/// `Data` with the list of what is damaged when that is more, or when nothing is left of a set; `Io` when a file cannot
+/// be read; `Interrupted` on a signal.
 pub fn screen(sets: Vec<Dataset>, max_bad: usize) -> Result<Vec<Screened>> {
     let progress = Progress::bar(sets.iter().map(|set| set.len() as u64).sum(), "pictures looked at", ("picture", 1));
     let mut messages: Vec<String> = Vec::new();

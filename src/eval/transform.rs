@@ -38,19 +38,20 @@ fn is_bilinear(filter: &Filter) -> bool {
     *filter == Filter::Bilinear
 }
 
-/// What weights that say nothing about it are prepared for: the paper's bilinear resize to 256 for 224 pixels, from this image side on;
-/// smaller encoders look at whole pictures.
+/// What weights that say nothing about it are prepared for: the paper's bilinear resize to 256 for 224 pixels, from
+/// this image side on; smaller encoders look at whole pictures.
 const LARGE: usize = 128;
 
 /// 224/256.
 const CROP_PCT: f64 = 0.875;
 
 impl Transform {
-    /// What is not given is as `told` by the weights, otherwise [`Fit::Crop`], bilinear, and a resize to the paper's 256 for 224 pixels,
-    /// ⌊S/0.875⌋, for encoders of 128 pixels and more, and to S below.
+    /// What is not given is as `told` by the weights, otherwise [`Fit::Crop`], bilinear, and a resize to the paper's
+    /// 256 for 224 pixels, ⌊S/0.875⌋, for encoders of 128 pixels and more, and to S below.
     ///
     /// # Errors
-    /// `Usage` when `resize` is shorter than S or given for another fit than the crop; `Data` for a way that is told but not done here.
+    /// `Usage` when `resize` is shorter than S or given for another fit than the crop; `Data` for a way that is told
+    /// but not done here.
     pub fn new(size: usize, fit: Option<Fit>, resize: Option<usize>, told: Option<Preprocessing>) -> Result<Self> {
         let crop_pct = if size >= LARGE { CROP_PCT } else { 1.0 };
         let ours = Preprocessing { crop_pct, mode: CropMode::Center, filter: Filter::Bilinear };

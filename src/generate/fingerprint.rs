@@ -59,8 +59,9 @@ pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cach
     Ok(hash)
 }
 
-/// A name for these files in this state: their places, lengths, and which bytes the file system last wrote there and when. The time of
-/// modification alone would not do: tools that copy and edit set it back, and nothing but the system sets the time of change.
+/// A name for these files in this state: their places, lengths, and which bytes the file system last wrote there and
+/// when. The time of modification alone would not do: tools that copy and edit set it back, and nothing but the system
+/// sets the time of change.
 fn states(files: &[PathBuf]) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {

@@ -17,8 +17,8 @@ const SHEET_ROWS: usize = 12;
 /// Images of a caption shown at most.
 const SHEET_COLUMNS: usize = 10;
 
-/// Sums up the shards that are done. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last, `stats.json`:
-/// who finds `stats.json` finds a complete folder.
+/// Sums up the shards that are done. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last,
+/// `stats.json`: who finds `stats.json` finds a complete folder.
 pub(super) fn when_all_done(folder: &Path, demands: &Demands, units: &[Unit]) -> Result<Stats> {
     // Two ranks may end at the same moment.
     let _lock = store::lock_folder(folder)?;
@@ -47,7 +47,8 @@ pub(super) fn when_all_done(folder: &Path, demands: &Demands, units: &[Unit]) ->
     Ok(total)
 }
 
-/// Rows are captions, columns the m images of each. Shards that were moved away are left out; a sheet that was drawn before they were stays.
+/// Rows are captions, columns the m images of each. Shards that were moved away are left out; a sheet that was drawn
+/// before they were stays.
 fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Result<()> {
     let captions: usize = units.iter().map(|unit| unit.captions.len()).sum();
     let rows = captions.min(SHEET_ROWS);

@@ -52,8 +52,8 @@ pub struct Identity {
     pub quality: u8,
     pub initial_noise_sha256: Option<String>,
     pub save_latents: bool,
-    /// Drawn by a rule of diffusers' pipeline in place of which earlier versions had another: a scheduler config that it puts right, or a
-    /// guidance scale below 1.
+    /// Drawn by a rule of diffusers' pipeline in place of which earlier versions had another: a scheduler config that
+    /// it puts right, or a guidance scale below 1.
     #[serde(default, skip_serializing_if = "is_false")]
     pub as_diffusers: bool,
 }
@@ -93,12 +93,12 @@ pub(super) fn caption_list_sha256(captions: &[Caption]) -> String {
     hex(&hash.finalize())
 }
 
-/// Takes the folders of `sets` for this rank until what is returned is dropped, and records in each what it belongs to. A folder that
-/// was begun with the first of these captions grows.
+/// Takes the folders of `sets` for this rank until what is returned is dropped, and records in each what it belongs to.
+/// A folder that was begun with the first of these captions grows.
 ///
 /// # Errors
-/// Usage error for a folder of other settings or other things, or while another process of this rank or another run writes there; then
-/// nothing was written into any of them.
+/// Usage error for a folder of other settings or other things, or while another process of this rank or another run
+/// writes there; then nothing was written into any of them.
 pub(super) fn claim(
     sets: &[Set],
     captions: &Captions,

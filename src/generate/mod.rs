@@ -1,7 +1,7 @@
 //! Captions to shards of images.
 //!
-//! A run is a list of units, each a shard of some captions. Ranks deal the units among themselves; a unit whose shard is whole is done;
-//! an image depends on (seed, caption id, image index) and the configuration alone.
+//! A run is a list of units, each a shard of some captions. Ranks deal the units among themselves; a unit whose shard
+//! is whole is done; an image depends on (seed, caption id, image index) and the configuration alone.
 
 mod calibrate;
 mod calibration;
@@ -123,8 +123,8 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     sets.iter().map(|set| finish::when_all_done(&set.folder, &demands, &units)).collect()
 }
 
-/// What of this rank's units is left to draw, and for which sets; what was lost or spoiled is told. A folder where something is left is
-/// not complete from here on.
+/// What of this rank's units is left to draw, and for which sets; what was lost or spoiled is told. A folder where
+/// something is left is not complete from here on.
 fn left_to_draw<'a>(mine: &[&'a Unit], sets: &'a [Set], demands: &Demands) -> Result<Vec<(&'a Unit, Vec<&'a Set>)>> {
     let mut left: Vec<(&Unit, Vec<&Set>)> = Vec::new();
     let mut gone = 0;

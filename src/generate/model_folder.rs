@@ -12,7 +12,8 @@ use crate::models::settings::Settings;
 /// Folders of the parts that are read here.
 const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
 
-/// Parts that a pipeline may have without being another kind of model: they judge or prepare pictures, or are for pictures as prompts.
+/// Parts that a pipeline may have without being another kind of model: they judge or prepare pictures, or are for
+/// pictures as prompts.
 const BESIDE: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder"];
 
 /// Endings of models in one file.

@@ -281,7 +281,8 @@ impl Pipeline {
         self.latent
     }
 
-    /// Whether the sampler feels that the scheduler's config left something open, which was put right as diffusers does.
+    /// Whether the sampler feels that the scheduler's config left something open, which was put right as diffusers
+    /// does.
     pub fn corrected(&self) -> bool {
         self.corrected
     }

@@ -1,4 +1,5 @@
-//! What there is to do and what is done: one unit of work is one shard, and a shard that has its name and its end is whole.
+//! What there is to do and what is done: one unit of work is one shard, and a shard that has its name and its end is
+//! whole.
 
 use std::fs;
 use std::ops::Range;

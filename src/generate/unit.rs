@@ -156,7 +156,8 @@ pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
     NoiseKey { seed: job.config.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
 
-/// What the json of a sample says. Written as it stands, not by way of a `Value`, where an f32 of 2.1 is 2.0999999046325684.
+/// What the json of a sample says. Written as it stands, not by way of a `Value`, where an f32 of 2.1 is
+/// 2.0999999046325684.
 #[derive(Serialize)]
 struct Record<'a> {
     key: &'a str,

@@ -1,9 +1,10 @@
 //! JPEG and PNG to RGB, told apart by their first bytes.
 //!
-//! A file becomes what Pillow's `Image.open(file).convert("RGB")` makes of it, which is what torchvision's and timm's loaders give a
-//! network: the EXIF orientation is not followed, alpha is dropped (never blended), a palette becomes its colours, gray is repeated, CMYK
-//! and YCCK are taken as Adobe writes them, colour profiles and gamma are left aside, of an animated PNG the still is taken. Samples of 16
-//! bits keep their high byte; there Pillow agrees for colour and clips gray to white, which nobody wants.
+//! A file becomes what Pillow's `Image.open(file).convert("RGB")` makes of it, which is what torchvision's and timm's
+//! loaders give a network: the EXIF orientation is not followed, alpha is dropped (never blended), a palette becomes
+//! its colours, gray is repeated, CMYK and YCCK are taken as Adobe writes them, colour profiles and gamma are left
+//! aside, of an animated PNG the still is taken. Samples of 16 bits keep their high byte; there Pillow agrees for
+//! colour and clips gray to white, which nobody wants.
 //!
 //! A file that is cut anywhere, or whose checksums are wrong, is an error, never half a picture.
 
@@ -11,7 +12,8 @@ use super::{Rgb8, jpeg, png};
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// Most pixels of a picture that is decoded, Pillow's limit too: a header that claims more is refused before memory is reserved for it.
+/// Most pixels of a picture that is decoded, Pillow's limit too: a header that claims more is refused before memory is
+/// reserved for it.
 pub const MAX_PIXELS: usize = 178_956_970;
 
 /// Longest side of a picture that is decoded, JPEG's own limit.
@@ -20,7 +22,8 @@ pub const MAX_DECODED_SIDE: usize = 65_535;
 /// Decodes a JPEG or PNG; `name` stands in the error.
 ///
 /// # Errors
-/// `Data` for bytes that are neither, that are damaged or cut short, or that are larger than [`MAX_PIXELS`] and [`MAX_DECODED_SIDE`] allow.
+/// `Data` for bytes that are neither, that are damaged or cut short, or that are larger than [`MAX_PIXELS`] and
+/// [`MAX_DECODED_SIDE`] allow.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
     if bytes.starts_with(jpeg::MAGIC) {
         jpeg::decode(bytes, name)

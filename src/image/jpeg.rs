@@ -1,5 +1,5 @@
-//! JPEG to RGB: the file is walked marker by marker first, so that a cut is seen wherever it is, and what does not matter to the pixels
-//! (application segments, comments, bytes after the end) never reaches the decoder.
+//! JPEG to RGB: the file is walked marker by marker first, so that a cut is seen wherever it is, and what does not
+//! matter to the pixels (application segments, comments, bytes after the end) never reaches the decoder.
 
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
@@ -118,7 +118,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The next marker that stands between segments, with its segment. Fill bytes before it are skipped, as the standard says.
+    /// The next marker that stands between segments, with its segment. Fill bytes before it are skipped, as the
+    /// standard says.
     fn next(&mut self) -> Result<Segment<'a>> {
         loop {
             let marker = match (self.byte(0)?, self.byte(1)?) {

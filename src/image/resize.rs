@@ -70,8 +70,8 @@ pub fn resize_box(image: &Rgb8, part: [f64; 4], width: usize, height: usize, fil
     Ok(Rgb8 { width, height, data })
 }
 
-/// The part `[left, top, right, bottom]` of the picture that [`resize`] would make at `width`×`height`, to the bit, and no more of it: that
-/// picture may be as long as it likes.
+/// The part `[left, top, right, bottom]` of the picture that [`resize`] would make at `width`×`height`, to the bit, and
+/// no more of it: that picture may be as long as it likes.
 pub fn resize_window(
     image: &Rgb8,
     (width, height): (usize, usize),
@@ -284,7 +284,8 @@ impl Axis {
     }
 }
 
-/// For every output of one axis that is made: the first input (counted from the first at hand), and the weights from there on.
+/// For every output of one axis that is made: the first input (counted from the first at hand), and the weights from
+/// there on.
 #[derive(Debug, Default)]
 struct Weights {
     first: Vec<usize>,

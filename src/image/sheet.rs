@@ -27,8 +27,8 @@ const TILE: usize = 128;
 /// Side up to which smaller ones are enlarged, by a whole factor: their pixels stay visible.
 const ENLARGED: usize = 96;
 
-/// Rows of label and images on a light ground, below a line that says what they are part of. All images get the same tile; labels are
-/// wrapped to the height of a tile.
+/// Rows of label and images on a light ground, below a line that says what they are part of. All images get the same
+/// tile; labels are wrapped to the height of a tile.
 pub fn contact_sheet(title: &str, rows: &[SheetRow]) -> Result<Rgb8> {
     let images = || rows.iter().flat_map(|row| &row.images);
     let longest = images().map(|image| image.width.max(image.height)).max().unwrap_or(TILE);

@@ -15,8 +15,8 @@ const LINE_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(6
 /// Time that a rate is the mean of, when a step does not take longer.
 const RATE_OVER: Duration = Duration::from_secs(60);
 
-/// A progress bar on stderr; where stderr is no terminal, plain lines with date and time: one after five seconds, then fewer and fewer,
-/// in the end one a minute. It may be advanced from several threads.
+/// A progress bar on stderr; where stderr is no terminal, plain lines with date and time: one after five seconds, then
+/// fewer and fewer, in the end one a minute. It may be advanced from several threads.
 #[derive(Debug)]
 pub struct Progress {
     what: String,
@@ -159,7 +159,8 @@ impl Pace {
     }
 }
 
-/// A rate of things called `one` in three digits: `123 images/s`, `1.5 images/s`, and below one a second `45.3 s/image`.
+/// A rate of things called `one` in three digits: `123 images/s`, `1.5 images/s`, and below one a second `45.3
+/// s/image`.
 pub fn rate(per_second: f64, one: &str) -> String {
     let digits = |value: f64| match value {
         value if value < 9.95 => format!("{value:.2}"),
@@ -184,7 +185,8 @@ fn utc_now() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
 }
 
-/// `2026-11-29 07:15:33Z` from the seconds since 1970. Years begin in March here, so that leap days end them; 400 years are 146,097 days.
+/// `2026-11-29 07:15:33Z` from the seconds since 1970. Years begin in March here, so that leap days end them; 400 years
+/// are 146,097 days.
 fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day) = (days / 146_097, days % 146_097);

@@ -1,7 +1,8 @@
 //! TensorBoard event files: scalars and settings in TFRecord framing.
 //!
-//! A record is `length u64, masked crc32c of it u32, data, masked crc32c of it u32`, little endian; the data is an `Event` message in
-//! protocol buffer encoding (tensorflow/core/util/event.proto, framework/summary.proto; tensorboard/plugins/hparams/plugin_data.proto).
+//! A record is `length u64, masked crc32c of it u32, data, masked crc32c of it u32`, little endian; the data is an
+//! `Event` message in protocol buffer encoding (tensorflow/core/util/event.proto, framework/summary.proto;
+//! tensorboard/plugins/hparams/plugin_data.proto).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -20,8 +21,9 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Starts an event file in `folder`, which is created if needed. It makes TensorBoard forget what earlier files there say of `next_step`
-    /// and later, so that a run that was killed has every step once. (A file that a viewer may have open is never cut.)
+    /// Starts an event file in `folder`, which is created if needed. It makes TensorBoard forget what earlier files
+    /// there say of `next_step` and later, so that a run that was killed has every step once. (A file that a viewer may
+    /// have open is never cut.)
     pub fn open(folder: impl AsRef<Path>, next_step: u64) -> Result<Self> {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
@@ -109,8 +111,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// `events.out.tfevents.SECONDS.stablerep`, later than every file in `folder`: readers take them in the order of their names. And whether it
-/// is the first.
+/// `events.out.tfevents.SECONDS.stablerep`, later than every file in `folder`: readers take them in the order of their
+/// names. And whether it is the first.
 fn next_name(folder: &Path) -> Result<(String, bool)> {
     const PREFIX: &str = "events.out.tfevents.";
     let mut first = true;

@@ -1,7 +1,7 @@
 //! `config.json` of a model folder: every key is either understood, known to be irrelevant, or refused by name.
 //!
-//! A key that is absent has its default. One that is `null` has not: Python then passes `None`, which is false where a truth value is
-//! asked for, no value where there may be none, and an error everywhere else. It is read so here.
+//! A key that is absent has its default. One that is `null` has not: Python then passes `None`, which is false where a
+//! truth value is asked for, no value where there may be none, and an error everywhere else. It is read so here.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -157,7 +157,8 @@ impl Settings {
             .ok_or_else(|| self.wrong(key, &format!("one of {} (others are not implemented)", choices.join(", "))))
     }
 
-    /// Refuses any value of `key` but `only`, a list of it, or absence. Where `only` is null or false, both are the same.
+    /// Refuses any value of `key` but `only`, a list of it, or absence. Where `only` is null or false, both are the
+    /// same.
     pub fn only(&self, key: &str, only: Value) -> Result<()> {
         let nothing = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
         let same = |value: &Value| {

@@ -1,9 +1,9 @@
 //! CLIP's byte-pair tokenizer, from `vocab.json` + `merges.txt` or from `tokenizer.json` of a diffusers folder.
 //!
-//! The text pipeline is transformers' CLIPTokenizer: NFC, white space to one blank, lower case, words / single digits / runs of other
-//! signs, byte-level BPE with `</w>` at a word's end. Special and added tokens written inside a text are recognised as such. As
-//! CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding, truncation and dropout that a
-//! `tokenizer.json` remembers of an earlier use have no effect.
+//! The text pipeline is transformers' CLIPTokenizer: NFC, white space to one blank, lower case, words / single digits /
+//! runs of other signs, byte-level BPE with `</w>` at a word's end. Special and added tokens written inside a text are
+//! recognised as such. As CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding,
+//! truncation and dropout that a `tokenizer.json` remembers of an earlier use have no effect.
 
 mod special;
 mod vocabulary;
@@ -44,7 +44,8 @@ impl Tokenizer {
     /// Opens the `tokenizer` folder of a diffusers model; encodings get `length` ids (77 for CLIP).
     ///
     /// # Errors
-    /// Data error naming file, key or line for anything but a CLIP tokenizer, and for settings that would change its ids.
+    /// Data error naming file, key or line for anything but a CLIP tokenizer, and for settings that would change its
+    /// ids.
     pub fn open(folder: &Path, length: usize) -> Result<Self> {
         let mut vocabulary = Vocabulary::open(folder)?;
         let special = Special::open(folder, &mut vocabulary, length)?;

@@ -8,9 +8,9 @@ use super::lock::open_locked;
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// A file being written under `.NAME.partial` in its final folder; [`AtomicFile::commit`] gives it its name.
-/// Dropped without commit, it removes the temporary file. One writer per name, which holds a lock on it: a second one is refused, and a
-/// leftover of a killed one, which nobody holds, is written over.
+/// A file being written under `.NAME.partial` in its final folder; [`AtomicFile::commit`] gives it its name. Dropped
+/// without commit, it removes the temporary file. One writer per name, which holds a lock on it: a second one is
+/// refused, and a leftover of a killed one, which nobody holds, is written over.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<File>,

@@ -14,7 +14,8 @@ use crate::bail;
 use crate::config::{FlagNames, differences};
 use crate::error::{Error, Result};
 
-/// What folders hold that commands of this program write, by the file that tells: (what, the command's own record, the file).
+/// What folders hold that commands of this program write, by the file that tells: (what, the command's own record, the
+/// file).
 const KINDS: [(&str, &str, &str); 4] = [
     ("images of `stablerep generate`", "generate.json", "generate.json"),
     ("a run of `stablerep train`", "config.json", "metrics.jsonl"),
@@ -22,11 +23,13 @@ const KINDS: [(&str, &str, &str); 4] = [
     ("a diffusers model", "model_index.json", "model_index.json"),
 ];
 
-/// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration, fails and
-/// lists every setting that differs by its flag ([`differences`]). Ranks of one run may call this at the same time.
+/// Creates `folder` if needed and records `config` in it as `file_name`. If it already holds another configuration,
+/// fails and lists every setting that differs by its flag ([`differences`]). Ranks of one run may call this at the same
+/// time.
 ///
 /// # Errors
-/// Usage error for another configuration and for a folder of another command; data error for a record that cannot be read.
+/// Usage error for another configuration and for a folder of another command; data error for a record that cannot be
+/// read.
 pub fn claim_folder<T>(folder: &Path, file_name: &str, config: &T, flags: &FlagNames) -> Result<()>
 where
     T: Serialize + DeserializeOwned,

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 
 static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Installs the handlers. A second signal ends the process at once. A closed terminal (SIGHUP) stops like any other signal, unless the
-/// process was started with `nohup`, which is asked to outlive it.
+/// Installs the handlers. A second signal ends the process at once. A closed terminal (SIGHUP) stops like any other
+/// signal, unless the process was started with `nohup`, which is asked to outlive it.
 pub fn install_signal_handlers() -> Result<()> {
     let flag = STOP.get_or_init(|| Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -1,4 +1,5 @@
-//! Files that appear whole or not at all, folders that remember their configuration and let in one writer, and stopping on a signal.
+//! Files that appear whole or not at all, folders that remember their configuration and let in one writer, and stopping
+//! on a signal.
 
 mod atomic;
 mod folder;

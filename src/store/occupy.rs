@@ -21,8 +21,8 @@ pub struct Occupied {
     pub alone: bool,
 }
 
-/// Creates `folder` if needed and takes it for process `rank` of `of` that write there together. The first one there removes what killed
-/// runs left of unfinished files.
+/// Creates `folder` if needed and takes it for process `rank` of `of` that write there together. The first one there
+/// removes what killed runs left of unfinished files.
 ///
 /// # Errors
 /// Usage error if another process holds this rank, or one of a run of another number of processes is there.

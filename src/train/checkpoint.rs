@@ -6,9 +6,9 @@
 //! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head, with the running statistics of its batch norms |
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
-//! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that epoch),
-//! `data` (hash of the shards), `bad` (numbers of the pictures that did not decode so far, JSON), `config` (the recipe, JSON), `model`
-//! (sizes of the ViT, JSON), `mean` and `std` (of the normalised pixels, JSON).
+//! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
+//! epoch), `data` (hash of the shards), `bad` (numbers of the pictures that did not decode so far, JSON), `config` (the
+//! recipe, JSON), `model` (sizes of the ViT, JSON), `mean` and `std` (of the normalised pixels, JSON).
 
 use std::path::Path;
 
@@ -32,7 +32,8 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Failed(format!("cannot describe the checkpoint: {e}")))
 }
 
-/// Writes `state` atomically; a crash leaves the checkpoint before it. `data` and the pictures of it that did not decode so far are noted.
+/// Writes `state` atomically; a crash leaves the checkpoint before it. `data` and the pictures of it that did not
+/// decode so far are noted.
 ///
 /// # Errors
 /// Diverged, with the file left as it is, if a value is not finite; if the file cannot be written.
@@ -74,10 +75,12 @@ pub fn save(
     write_safetensors(path, &tensors, &metadata)
 }
 
-/// Updates that the checkpoint has done, once its header fits a run of `recipe` with so many steps. Values are read by [`load`].
+/// Updates that the checkpoint has done, once its header fits a run of `recipe` with so many steps. Values are read by
+/// [`load`].
 ///
 /// # Errors
-/// Usage error for settings that differ, by their flags; bad data if the file is damaged, of another kind, or not of this run.
+/// Usage error for settings that differ, by their flags; bad data if the file is damaged, of another kind, or not of
+/// this run.
 pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> Result<u64> {
     let shown = path.display();
     let file = SafeTensors::open(path).map_err(or_start_over)?;
@@ -98,8 +101,8 @@ pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> 
     Ok(step)
 }
 
-/// The pictures that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of versions that did not
-/// note them.
+/// The pictures that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of
+/// versions that did not note them.
 ///
 /// # Errors
 /// Bad data if the file was written over other data than `data`, or its note cannot be read.
@@ -120,8 +123,8 @@ pub fn bad_pictures(path: &Path, data: &DataRecord) -> Result<Vec<u32>> {
 /// Fills `state` from the file.
 ///
 /// # Errors
-/// Bad data if the file is damaged, of another kind, of other sizes, or holds values that no training can have; usage error for settings
-/// that differ.
+/// Bad data if the file is damaged, of another kind, of other sizes, or holds values that no training can have; usage
+/// error for settings that differ.
 pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) -> Result<()> {
     let file = SafeTensors::open(path).map_err(or_start_over)?;
     let step = step(&file, recipe)?;

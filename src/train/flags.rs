@@ -1,4 +1,5 @@
-//! What the settings of a run are called on the command line: for messages, and for the file that gives the same run again.
+//! What the settings of a run are called on the command line: for messages, and for the file that gives the same run
+//! again.
 
 use std::path::Path;
 

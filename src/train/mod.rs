@@ -1,8 +1,9 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
-//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`), `data.json` (what its
-//! shards hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and TensorBoard events (one entry per step),
-//! `done.json` written last. A rerun goes on from the checkpoint and ends in the same bits.
+//! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
+//! `data.json` (what its shards hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and
+//! TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the checkpoint and ends in
+//! the same bits.
 
 mod cadence;
 pub mod checkpoint;
@@ -172,8 +173,8 @@ pub fn run(config: &Config) -> Result<Summary> {
     Ok(Summary { loss, ..summary })
 }
 
-/// Whether the run in `folder` is at its end, given the updates that its checkpoint has done. A `done.json` beside another state is not
-/// believed.
+/// Whether the run in `folder` is at its end, given the updates that its checkpoint has done. A `done.json` beside
+/// another state is not believed.
 fn finished(folder: &Path, began: Option<u64>, steps: u64) -> Result<bool> {
     let done = folder.join(DONE);
     match began {

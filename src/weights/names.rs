@@ -1,6 +1,6 @@
-//! Names of a ViT's tensors in files: timm's plain names, alone or under a prefix, as checkpoints have it that keep the backbone beside
-//! other things: the official StableRep code (`visual.` beside `image_mlp.`, `module.visual.` when saved from several GPUs), other
-//! trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
+//! Names of a ViT's tensors in files: timm's plain names, alone or under a prefix, as checkpoints have it that keep the
+//! backbone beside other things: the official StableRep code (`visual.` beside `image_mlp.`, `module.visual.` when
+//! saved from several GPUs), other trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -64,8 +64,8 @@ impl SafeTensors {
         Ok(this)
     }
 
-    /// Opens `dir/stem.safetensors`, or the files listed by `dir/stem.safetensors.index.json`, or else the same of the variants fp16, bf16
-    /// and fp32: `dir/stem.fp16.safetensors`, `dir/stem.safetensors.index.fp16.json`.
+    /// Opens `dir/stem.safetensors`, or the files listed by `dir/stem.safetensors.index.json`, or else the same of the
+    /// variants fp16, bf16 and fp32: `dir/stem.fp16.safetensors`, `dir/stem.safetensors.index.fp16.json`.
     ///
     /// # Errors
     /// [`Error::Data`] if none is there (with how to convert, when there are only pickles), or if a listed file or tensor is absent.

@@ -1,4 +1,5 @@
-//! Checkpoints that `train` meets when it goes on: what is whole goes on, what cannot be believed is refused and left as it is.
+//! Checkpoints that `train` meets when it goes on: what is whole goes on, what cannot be believed is refused and left
+//! as it is.
 
 use std::fs;
 use std::path::Path;
@@ -85,7 +86,8 @@ fn what_cannot_be_believed_is_refused_and_left() {
     assert_eq!(json(&case.path("run/done.json"))["steps"], 4);
 }
 
-/// The header's settings are compared by value: spaces, the order of keys, 1 for 1.0, and settings that an older version did not know.
+/// The header's settings are compared by value: spaces, the order of keys, 1 for 1.0, and settings that an older
+/// version did not know.
 #[test]
 fn settings_are_compared_by_value() {
     let (case, checkpoint, whole) = begun();

@@ -1,4 +1,5 @@
-//! `--model` through the binary: what is no model says what it is, what diffusers puts right is put right aloud, numbers are recorded short.
+//! `--model` through the binary: what is no model says what it is, what diffusers puts right is put right aloud,
+//! numbers are recorded short.
 
 use std::fs;
 use std::path::{Path, PathBuf};

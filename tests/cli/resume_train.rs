@@ -86,8 +86,8 @@ fn train_survives_kills() {
     }
 }
 
-/// SIGTERM: exit code 75 with the state saved between two intervals, and the same command ends the run. While it is there, a second run
-/// in its folder is refused.
+/// SIGTERM: exit code 75 with the state saved between two intervals, and the same command ends the run. While it is
+/// there, a second run in its folder is refused.
 #[cfg(unix)]
 #[test]
 fn train_stops_on_a_signal_and_goes_on() {

@@ -1,4 +1,5 @@
-//! Standard output and error that are full, closed, or have lost their reader: no panic, no work lost, an exit code that means something.
+//! Standard output and error that are full, closed, or have lost their reader: no panic, no work lost, an exit code
+//! that means something.
 
 use std::fs::{self, OpenOptions};
 use std::io::pipe;

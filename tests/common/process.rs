@@ -1,5 +1,5 @@
-//! Meeting a running process at a moment that is seen, not timed: a line in a file, a name in a folder. However slow or busy the machine
-//! is, either the process is met there or it ended first, and the caller is told which.
+//! Meeting a running process at a moment that is seen, not timed: a line in a file, a name in a folder. However slow or
+//! busy the machine is, either the process is met there or it ended first, and the caller is told which.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -24,7 +24,8 @@ pub fn signal(child: &Child, name: &str) {
     assert!(status.success(), "kill -{name}: {status}");
 }
 
-/// Stops the process when `seen`, so that whatever comes next finds it there; `false` when it ended before. [`thaw`] lets it go on.
+/// Stops the process when `seen`, so that whatever comes next finds it there; `false` when it ended before. [`thaw`]
+/// lets it go on.
 pub fn freezes(child: &mut Child, seen: impl Fn() -> bool) -> bool {
     if !meets(child, seen) {
         return false;

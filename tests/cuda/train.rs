@@ -216,8 +216,8 @@ fn a_resumed_run_has_the_same_bits() {
     assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
 }
 
-/// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are seen to be done; returns how many are. A run that
-/// ended before it was met is tried again from where it began.
+/// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are seen to be done; returns how many
+/// are. A run that ended before it was met is tried again from where it began.
 pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {
     let kept = TempDir::new().unwrap();
     let begun = output.exists();

@@ -61,7 +61,8 @@ fn length_does_not_count_and_nearer_neighbours_weigh_more() {
     assert_eq!(run(10.0), [1]);
 }
 
-/// Of a picture and its copy under another class the earlier one is the neighbour, wherever the blocks of the product end between them.
+/// Of a picture and its copy under another class the earlier one is the neighbour, wherever the blocks of the product
+/// end between them.
 #[test]
 fn of_copies_the_earlier_is_nearer() {
     let width = 40;

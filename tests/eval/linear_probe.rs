@@ -95,8 +95,8 @@ fn a_batch_of_one_behind_a_batch_norm_is_refused() {
     }
 }
 
-/// A head whose loss left the finite numbers, or all that means anything, is reported without one, is wrong about everything, and is never
-/// chosen, however well it did before; when all are so, the probe has no result.
+/// A head whose loss left the finite numbers, or all that means anything, is reported without one, is wrong about
+/// everything, and is never chosen, however well it did before; when all are so, the probe has no result.
 #[test]
 fn heads_that_diverge_are_never_chosen() {
     let config = LinearConfig { base_lrs: vec![0.1, 1e39], ..config(10) };

@@ -315,7 +315,8 @@ fn a_share_can_be_held_out_for_the_test() {
     );
 }
 
-/// Weights so large that the features overflow: no way through the probe makes figures of them, and the picture is named.
+/// Weights so large that the features overflow: no way through the probe makes figures of them, and the picture is
+/// named.
 #[test]
 fn features_that_overflow_are_refused() {
     let root = TempDir::new().unwrap();

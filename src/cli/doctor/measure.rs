@@ -28,8 +28,8 @@ pub fn gemm_flops() -> f64 {
     2.0 * (SIDE as f64).powi(3) / fastest(|| nn(&mut y, &a, &b, (SIDE, SIDE, SIDE), false, Threads::All))
 }
 
-/// Bytes per second of a copy, read and written ones counted. Part after part of a large buffer: each is out of the caches again when its
-/// turn comes, and short enough that some are copied between two turns of other processes.
+/// Bytes per second of a copy, read and written ones counted. Part after part of a large buffer: each is out of the
+/// caches again when its turn comes, and short enough that some are copied between two turns of other processes.
 pub fn copy_bytes() -> f64 {
     let from = vec![1.0f32; COPIED];
     // Written, so that no part meets its pages for the first time.
@@ -57,7 +57,8 @@ pub fn write_speed(folder: &Path) -> std::io::Result<f64> {
     Ok(WRITTEN as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Seconds of the fastest call within half a second; on a machine that is too busy for many calls, of a few more within three.
+/// Seconds of the fastest call within half a second; on a machine that is too busy for many calls, of a few more within
+/// three.
 fn fastest(mut call: impl FnMut()) -> f64 {
     let (start, mut least, mut calls) = (Instant::now(), f64::INFINITY, 0);
     let more = |calls, elapsed: Duration| elapsed.as_millis() < 500 || (calls < 12 && elapsed.as_secs() < 3);

@@ -14,8 +14,8 @@ const SPLITS: [&str; 7] = ["train", "training", "val", "valid", "validation", "t
 /// order of their paths. Names that begin with a dot are not looked at; other files are counted in [`Dataset::notes`].
 ///
 /// # Errors
-/// `Data` when there is no class folder, one holds no image, a link leads back up, or the folders are the splits of a data set rather
-/// than classes; `Io` when the system refuses.
+/// `Data` when there is no class folder, one holds no image, a link leads back up, or the folders are the splits of a
+/// data set rather than classes; `Io` when the system refuses.
 pub fn open(root: &Path) -> Result<Dataset> {
     let classes = class_folders(root)?;
     if classes.is_empty() {

@@ -50,7 +50,8 @@ enum Images {
     Samples(webdataset::Samples),
 }
 
-/// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its own.
+/// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its
+/// own.
 pub type Fingerprint = [u8; 16];
 
 impl Dataset {
@@ -62,7 +63,8 @@ impl Dataset {
     /// - any other folder: one subfolder per class.
     ///
     /// # Errors
-    /// `Data` naming the file, what was expected and the fix, also for a folder that holds two of these; `Io` when the system refuses.
+    /// `Data` naming the file, what was expected and the fix, also for a folder that holds two of these; `Io` when the
+    /// system refuses.
     pub fn open(path: &Path, labels: Option<&Path>, split: Split) -> Result<Self> {
         if !path.exists() && path.to_string_lossy().contains('{') {
             refuse_labels(path, labels)?;
@@ -124,7 +126,8 @@ impl Dataset {
         self.class_names.len()
     }
 
-    /// Names of the classes: folder names, or the numbers of `.cls` and IDX labels. Numbers that no image has take no place.
+    /// Names of the classes: folder names, or the numbers of `.cls` and IDX labels. Numbers that no image has take no
+    /// place.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -203,7 +206,8 @@ impl Dataset {
         }
     }
 
-    /// Positions of (training images, test images): `share` of every class, chosen by `seed` ([`hold_out`]), is for the test.
+    /// Positions of (training images, test images): `share` of every class, chosen by `seed` ([`hold_out`]), is for the
+    /// test.
     ///
     /// # Errors
     /// `Usage` when no class has two images.
@@ -263,7 +267,8 @@ fn refuse_labels(path: &Path, labels: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Classes of labels that are plain numbers, in their order: the labels counted from 0 without gaps, and the numbers as names.
+/// Classes of labels that are plain numbers, in their order: the labels counted from 0 without gaps, and the numbers as
+/// names.
 fn numbered_classes(numbers: &[u32]) -> (Vec<u32>, Vec<String>) {
     let known: Vec<u32> = numbers.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect();
     let labels = numbers.iter().map(|number| known.partition_point(|other| other < number) as u32).collect();

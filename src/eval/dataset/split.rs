@@ -2,8 +2,9 @@
 
 use crate::rng::Stream;
 
-/// Splits images into (kept, held out) by class: the nearest whole number of `share` of it, but at least one of a class that has two, and
-/// never all; a class of one image keeps it. `stream` draws which. Kept images come in drawn order, held-out ones in their own.
+/// Splits images into (kept, held out) by class: the nearest whole number of `share` of it, but at least one of a class
+/// that has two, and never all; a class of one image keeps it. `stream` draws which. Kept images come in drawn order,
+/// held-out ones in their own.
 pub fn hold_out(labels: &[u32], classes: usize, share: f64, mut stream: Stream) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..labels.len()).collect();
     stream.shuffle(&mut order);

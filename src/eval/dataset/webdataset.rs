@@ -45,9 +45,9 @@ pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(shards.into_iter().min())
 }
 
-/// Opens one `.tar`, every `.tar` of a folder in the order of their names, or a pattern `{00000..00012}.tar`. Samples come in file order;
-/// damaged or truncated places, samples without their image or their class, and classes that are no small number are in
-/// [`Dataset::defects`].
+/// Opens one `.tar`, every `.tar` of a folder in the order of their names, or a pattern `{00000..00012}.tar`. Samples
+/// come in file order; damaged or truncated places, samples without their image or their class, and classes that are no
+/// small number are in [`Dataset::defects`].
 ///
 /// # Errors
 /// `Data` when no sample is left, with what is wrong with the first.

@@ -1,7 +1,9 @@
-//! What a `scheduler_config.json` says beside the noise schedule: the solver that diffusers would run, which `--sampler` replaces.
+//! What a `scheduler_config.json` says beside the noise schedule: the solver that diffusers would run, which
+//! `--sampler` replaces.
 //!
-//! Where the file's class is the sampler's own, a setting that this program does not compute is refused; another class's settings go with
-//! the class, and are said to. Configs also carry keys of classes they had before (`from_config` keeps them).
+//! Where the file's class is the sampler's own, a setting that this program does not compute is refused; another
+//! class's settings go with the class, and are said to. Configs also carry keys of classes they had before
+//! (`from_config` keeps them).
 
 use serde_json::{Value, json};
 
@@ -45,8 +47,8 @@ const OTHER_MODELS: [(&str, &str); 6] = [
     ("CMStochastic", "it is a consistency model"),
 ];
 
-/// The keys of the schedule, which [`SchedulerConfig`] reads, and those that say nothing about it nor about a picture: parts of settings
-/// that are off, and what Latent Consistency leaves behind.
+/// The keys of the schedule, which [`SchedulerConfig`] reads, and those that say nothing about it nor about a picture:
+/// parts of settings that are off, and what Latent Consistency leaves behind.
 const HARMLESS: [&str; 24] = [
     "num_train_timesteps",
     "beta_start",
@@ -176,7 +178,8 @@ pub(super) fn check_schedule(settings: &Settings) -> Result<()> {
     settings.finish(&known)
 }
 
-/// Refuses what the file asks of `kind` by being of its own class, and says what of another class's settings is not used.
+/// Refuses what the file asks of `kind` by being of its own class, and says what of another class's settings is not
+/// used.
 pub(super) fn check_solver(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<String>> {
     let settings = &config.settings;
     let (own, heeded) = kind.own_class();

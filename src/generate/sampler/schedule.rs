@@ -1,9 +1,9 @@
 //! `scheduler/scheduler_config.json`: the noise schedule, read as diffusers' `XScheduler.from_config` reads it.
 //!
-//! The schedulers of Stable Diffusion share these keys, so a folder whose config names PNDM or Euler runs under DDIM with the same
-//! schedule, and the other way round. A key that is absent has the default of the scheduler that runs; in particular DDIM's `clip_sample`
-//! defaults to *true*, which Stable Diffusion's pipeline corrects ([`SchedulerConfig::corrected`]). Keys that are no part of the schedule:
-//! [`super::keys`].
+//! The schedulers of Stable Diffusion share these keys, so a folder whose config names PNDM or Euler runs under DDIM
+//! with the same schedule, and the other way round. A key that is absent has the default of the scheduler that runs; in
+//! particular DDIM's `clip_sample` defaults to *true*, which Stable Diffusion's pipeline corrects
+//! ([`SchedulerConfig::corrected`]). Keys that are no part of the schedule: [`super::keys`].
 
 use std::path::Path;
 
@@ -154,9 +154,9 @@ impl SchedulerConfig {
         Ok(config)
     }
 
-    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, where the file leaves it open: nothing is clipped
-    /// in the space of latents, and `steps_offset` is 1. A file that says otherwise is followed. Also whether a run of `kind` feels it, and
-    /// what it should know.
+    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, where the file leaves it open:
+    /// nothing is clipped in the space of latents, and `steps_offset` is 1. A file that says otherwise is followed.
+    /// Also whether a run of `kind` feels it, and what it should know.
     pub fn corrected(mut self, kind: SamplerKind) -> (Self, bool, Vec<String>) {
         let name = self.settings.path().display().to_string();
         let (mut felt, mut said) = (false, Vec::new());
@@ -255,8 +255,8 @@ impl SchedulerConfig {
         Ok(timesteps)
     }
 
-    /// What to say of a run whose steps, each `stride` training steps long, do not end where the next one begins: these are the steps of
-    /// diffusers, which the spacings other than leading do not fit.
+    /// What to say of a run whose steps, each `stride` training steps long, do not end where the next one begins: these
+    /// are the steps of diffusers, which the spacings other than leading do not fit.
     pub(super) fn unjoined(&self, sampler: &str, timesteps: &[usize], stride: usize) -> Option<String> {
         let joins = timesteps.windows(2).all(|pair| pair[1] + stride == pair[0]);
         (!joins).then(|| {

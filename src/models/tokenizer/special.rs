@@ -1,5 +1,6 @@
-//! Special and added tokens of a `tokenizer` folder, by transformers' precedence: where `tokenizer_config.json` lists its added tokens, it
-//! alone counts; else `special_tokens_map.json` overrules it, and `added_tokens.json` and `tokenizer.json` list what was added.
+//! Special and added tokens of a `tokenizer` folder, by transformers' precedence: where `tokenizer_config.json` lists
+//! its added tokens, it alone counts; else `special_tokens_map.json` overrules it, and `added_tokens.json` and
+//! `tokenizer.json` list what was added.
 
 use std::path::Path;
 
@@ -21,8 +22,8 @@ const MORE: [&str; 5] = ["sep_token", "cls_token", "mask_token", "additional_spe
 const CLASSES: [&str; 5] =
     ["CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"];
 
-/// Keys of `tokenizer_config.json` without effect on the ids of one text: records of how it was saved or called, decoding, and what
-/// CLIPTokenizer does not read. (It lowers the case and adds start and end whatever these say.)
+/// Keys of `tokenizer_config.json` without effect on the ids of one text: records of how it was saved or called,
+/// decoding, and what CLIPTokenizer does not read. (It lowers the case and adds start and end whatever these say.)
 const IRRELEVANT: [&str; 31] = [
     "add_bos_token",
     "add_eos_token",

@@ -1,5 +1,6 @@
-//! The one reader of backbones: a ViT's weights from any file that holds one, for training, probing and export alike. Every tensor of the
-//! backbone is used or refused, every value is finite, and what the file says of itself agrees with what it holds.
+//! The one reader of backbones: a ViT's weights from any file that holds one, for training, probing and export alike.
+//! Every tensor of the backbone is used or refused, every value is finite, and what the file says of itself agrees with
+//! what it holds.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,7 +24,8 @@ const TIMM: &str = "model";
 /// Endings of pickled weights.
 const PICKLES: [&str; 6] = ["pth", "pt", "bin", "ckpt", "pkl", "tar"];
 
-/// What a file says of its ViT beside the tensors: the header of this program's checkpoints, or the `config.json` of a timm folder.
+/// What a file says of its ViT beside the tensors: the header of this program's checkpoints, or the `config.json` of a
+/// timm folder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stated {
     /// Who says it, for messages.
@@ -54,7 +56,8 @@ impl VitFile {
     /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors.
     ///
     /// # Errors
-    /// `Data` naming file, tensor or key: when there is no plain ViT, or when it is not the one that its header or `config.json` tells of.
+    /// `Data` naming file, tensor or key: when there is no plain ViT, or when it is not the one that its header or
+    /// `config.json` tells of.
     pub fn open(path: &Path) -> Result<Self> {
         let path = &resolve(path)?;
         let file = if path.is_dir() { SafeTensors::open_folder(path, TIMM)? } else { SafeTensors::open(path)? };
@@ -86,7 +89,8 @@ impl VitFile {
         &self.stated
     }
 
-    /// Mean and standard deviation of the pixels that its images are normalised with; ImageNet's if the file does not say.
+    /// Mean and standard deviation of the pixels that its images are normalised with; ImageNet's if the file does not
+    /// say.
     ///
     /// # Errors
     /// `Data` when a number cannot be one.
@@ -103,8 +107,8 @@ impl VitFile {
         Ok((mean, std))
     }
 
-    /// Its sizes. The number of heads, which the tensors do not show, is `heads`, what the file says, or that of the standard ViT of the
-    /// same width and depth, which is then said aloud.
+    /// Its sizes. The number of heads, which the tensors do not show, is `heads`, what the file says, or that of the
+    /// standard ViT of the same width and depth, which is then said aloud.
     ///
     /// # Errors
     /// `Usage` when the number of heads is not known, does not divide the width, or `heads` is not what the file says.
@@ -276,7 +280,8 @@ fn pickled(path: &Path) -> Error {
     ))
 }
 
-/// What a file's header (of this program's checkpoints) or the `config.json` of its folder (timm) says beyond the tensors.
+/// What a file's header (of this program's checkpoints) or the `config.json` of its folder (timm) says beyond the
+/// tensors.
 fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
     if let Some(model) = file.metadata("model") {
         let VitConfig { image_size, patch_size, width, depth, heads, .. } = from_header(path, "model", model)?;
@@ -293,7 +298,8 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
             preprocessing: None,
         });
     }
-    // A lone file may lie anywhere: only a config.json in a folder that was asked for, or beside timm's file name, is its own.
+    // A lone file may lie anywhere: only a config.json in a folder that was asked for, or beside timm's file name, is
+    // its own.
     let own = path.is_dir() || path.file_name().is_some_and(|name| name == "model.safetensors");
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let config = folder.join("config.json");

@@ -1,5 +1,5 @@
-//! timm's `config.json`: what it says of a ViT that its tensors do not show. Every key of `model_args` is used, known to change nothing
-//! when features are computed, or refused.
+//! timm's `config.json`: what it says of a ViT that its tensors do not show. Every key of `model_args` is used, known
+//! to change nothing when features are computed, or refused.
 
 use std::path::Path;
 
