@@ -34,7 +34,7 @@ fn follows_the_cpu(model: Model) {
     ] {
         let want = run.draw(model, &format!("{name}-cpu"), options);
         let got = run.draw(model, name, &format!("{options} --device cuda --precision {precision}"));
-        assert_eq!(got.len(), 8);
+        assert_eq!(got.len(), 4);
         assert_close(&got, &want, name);
     }
 }
@@ -49,7 +49,7 @@ fn ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100);
 }
 
-/// Batches of 1, 3 and 8, of which 3 does not divide the images, and ranks that draw other parts, give the same bits.
+/// Batches of 1, 3 and 4, of which 3 does not divide the images, and ranks that draw other parts, give the same bits.
 fn same_bits(model: Model) {
     if !has_kernels() {
         return;
@@ -59,14 +59,14 @@ fn same_bits(model: Model) {
         run.draw(model, name, &format!("--device cuda {options}"));
         fs::read(run.path(name).join("00000.tar")).unwrap()
     };
-    let whole = shard("eight", "--batch 8");
+    let whole = shard("four", "--batch 4");
     assert!(shard("one", "--batch 1") == whole, "batch 1");
     assert!(shard("three", "--batch 3") == whole, "batch 3");
     // Each rank one of two shards: the first finds the second missing, the second finishes.
-    let output = run.try_draw(model, "ranks", "--device cuda --images-per-shard 4 --rank 0 --world-size 2");
+    let output = run.try_draw(model, "ranks", "--device cuda --images-per-shard 2 --rank 0 --world-size 2");
     assert!(output.status.success(), "{}", text(&output));
-    let ranks = run.draw(model, "ranks", "--device cuda --images-per-shard 4 --rank 1 --world-size 2");
-    let together = run.pictures("eight");
+    let ranks = run.draw(model, "ranks", "--device cuda --images-per-shard 2 --rank 1 --world-size 2");
+    let together = run.pictures("four");
     let same = together.iter().all(|(key, picture)| ranks[key].data == picture.data);
     assert!(ranks.len() == together.len() && same, "two ranks");
 }
