@@ -420,6 +420,11 @@ fn what_is_no_tar_says_what_it_is() {
     assert!(samples == 1 && what.contains("follow the end marker of the tar and are not used"), "{what}");
     fs::write(&path, [&bytes[..], &[0; 9000]].concat()).unwrap();
     assert!(open(&path).damage().is_empty(), "zeros after the end are padding");
+    // A download that was given its length first and broke off.
+    for (whole, samples) in [(&bytes[..], 1), (&[], 0)] {
+        let (found, what) = of(&[whole, &[0; 20_000]].concat());
+        assert!(found <= samples && what.contains("zero bytes up to its end"), "{found}: {what}");
+    }
 
     // A size that is no number, with a checksum that is right; and one beyond every file.
     for (field, part) in

@@ -11,6 +11,8 @@ use tar::{EntryType, Header, PaxExtensions};
 use super::foreign;
 
 const BLOCK: u64 = 512;
+/// Zeros at the end of a tar: two blocks, and what fills its last record of 20 blocks.
+const MOST_ZEROS: u64 = 2 * BLOCK + 20 * BLOCK;
 /// Bytes read at once: of one sample of `generate` everything between two pictures.
 const WINDOW: usize = 8192;
 /// Bytes of a member that its check covers at its beginning and at its end.
@@ -105,14 +107,26 @@ impl<'a> Walk<'a> {
             }
             let block = self.window.get(at, BLOCK)?;
             if block.iter().all(|&byte| byte == 0) {
-                return Ok(self.window.first_not_zero(at)?.map(|offset| {
-                    let what = format!(
-                        "{} bytes follow the end marker of the tar and are not used; was another tar appended? \
-                         Make them two files",
-                        size - offset
-                    );
-                    Err(Break { offset, what, loss: Loss::Appended })
-                }));
+                return Ok(match self.window.first_not_zero(at)? {
+                    Some(offset) => {
+                        let what = format!(
+                            "{} bytes follow the end marker of the tar and are not used; was another tar appended? \
+                             Make them two files",
+                            size - offset
+                        );
+                        Some(Err(Break { offset, what, loss: Loss::Appended }))
+                    }
+                    // A file that was given its length before its bytes came.
+                    None if left > MOST_ZEROS => Some(Err(Break {
+                        offset: at,
+                        what: format!(
+                            "{left} zero bytes up to its end, where the end of a whole tar has at most {MOST_ZEROS}: were \
+                             all its bytes copied?"
+                        ),
+                        loss: Loss::Rest,
+                    })),
+                    None => None,
+                });
             }
             let header = Header::from_byte_slice(block).clone();
             if !checked(&header) {

@@ -108,12 +108,13 @@ fn begun(nohup: bool) -> (TempDir, Child) {
     let (model, captions) = (text(&root().join("assets/tiny-sd")), text(&captions));
     let words =
         ["generate", "--model", &model, "--captions", &captions, "--output", &output, "--images-per-shard", "4"];
-    let mut command = command(&words);
-    if nohup {
-        let program = command.get_program().to_owned();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program).args(command.get_args());
-        command = shell;
+    let run = command(&words);
+    // Whatever these tests themselves were started with.
+    let mut command = Command::new("env");
+    command.arg(if nohup { "--ignore-signal=HUP" } else { "--default-signal=HUP" });
+    command.arg(run.get_program()).args(run.get_args());
+    for (name, _) in run.get_envs().filter(|(_, value)| value.is_none()) {
+        command.env_remove(name);
     }
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let shard = folder.path().join("out/00000.tar");
