@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Error, Result};
 
@@ -15,14 +15,17 @@ static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// signal, unless the process was started with `nohup`, which is asked to outlive it.
 pub fn install_signal_handlers() -> Result<()> {
     let flag = STOP.get_or_init(|| Arc::new(AtomicBool::new(false)));
+    let failed = |signal| move |e| Error::Failed(format!("cannot install the handler of signal {signal}: {e}"));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         if signal == SIGHUP && is_ignored(SIGHUP) {
             continue;
         }
-        let failed = |e| Error::Failed(format!("cannot install the handler of signal {signal}: {e}"));
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag)).map_err(failed)?;
-        signal_hook::flag::register(signal, Arc::clone(flag)).map_err(failed)?;
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag))
+            .map_err(failed(signal))?;
+        signal_hook::flag::register(signal, Arc::clone(flag)).map_err(failed(signal))?;
     }
+    // Caught, a write past `ulimit -f` fails like one on a full disk, with its file named, instead of ending the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed(SIGXFSZ))?;
     Ok(())
 }
 
