@@ -14,9 +14,10 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
-/// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). Its scheduler gives the
-/// noise schedule and --sampler the solver, whatever class the folder names. A single file (.safetensors, .ckpt)
-/// becomes a folder with diffusers: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
+/// --model takes any diffusers folder of the Stable Diffusion 1.x architecture (safetensors; f32, f16 or bf16). Its
+/// scheduler gives the noise schedule and --sampler the solver, whatever class the folder names. A single file
+/// (.safetensors, .ckpt) becomes a folder with diffusers:
+/// StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
 ///
 /// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are.
 /// A caption's number is its line or data row in the file, from 0, blank ones counted: captions added at the end change
@@ -27,8 +28,9 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 /// folder grows by captions added at the end of the file; more images of the same captions go into a second folder with
 /// another --seed, and `train --data` takes both.
 ///
-/// Several processes share the work: ranks from torchrun, MPI, a Slurm step (srun) or a Slurm job array, or --rank and --world-size.
-/// Each draws the shards of its rank into the same folder, and which rank it is, is said. Another process with the same rank is refused.
+/// Several processes share the work: ranks from torchrun, MPI, a Slurm step (srun) or a Slurm job array, or --rank and
+/// --world-size. Each draws the shards of its rank into the same folder, and which rank it is, is said. Another process
+/// with the same rank is refused.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example, the paper's settings:\n  \
     stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --caption-column 1 \\\n    \

@@ -24,7 +24,7 @@ pub fn install_signal_handlers() -> Result<()> {
             .map_err(failed(signal))?;
         signal_hook::flag::register(signal, Arc::clone(flag)).map_err(failed(signal))?;
     }
-    // Caught, a write past `ulimit -f` fails like one on a full disk, with its file named, instead of ending the process.
+    // Caught, a write past `ulimit -f` fails like one on a full disk, with its file named; else it ends the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed(SIGXFSZ))?;
     Ok(())
 }

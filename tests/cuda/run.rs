@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{Model, stablerep, text};
 
-/// Two captions × two images of the bundled model, in two steps: small, because the simulator computes every one of them.
+/// Two captions × two images of the bundled model, in two steps: small, because a simulator computes them.
 pub struct Run {
     folder: TempDir,
 }
