@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -68,6 +68,8 @@ fn main() {
     });
     let failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    // For the tests that break a kernel.
+    println!("cargo::rustc-env=CUDA_KERNELS={}", folder.display());
     let generated = generate(&sources, &folder, machine_code);
     fs::write(out.join("kernels.rs"), generated).unwrap_or_else(|e| panic!("cannot write kernels.rs: {e}"));
 }
@@ -163,6 +165,8 @@ impl Job<'_> {
         if fs::read_to_string(self.file("stamp")).is_ok_and(|old| old == stamp) {
             return Ok(());
         }
+        // Were this build stopped half-way, the old stamp would vouch for a mixture of old and new files.
+        remove(&self.file("stamp"))?;
         for target in self.source.targets() {
             self.ptx(target)?;
         }
@@ -210,6 +214,13 @@ impl Job<'_> {
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
+        _ => Ok(()),
+    }
 }
 
 /// What the program printed on stderr, or the command and both outputs if it failed.
