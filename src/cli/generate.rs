@@ -87,9 +87,9 @@ pub struct Args {
     /// How images are stored
     #[arg(long, value_enum, default_value_t = ImageFormat::Png)]
     format: ImageFormat,
-    /// JPEG quality
-    #[arg(long, value_name = "Q", default_value_t = 95)]
-    quality: u8,
+    /// JPEG quality, with --format jpg [default: 95]
+    #[arg(long, value_name = "Q")]
+    quality: Option<u8>,
     /// Images drawn at once; changes speed and memory, never the images [default: 16 on the CPU, on a GPU what fits, up to 64]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -136,6 +136,7 @@ const NAMED: usize = 5;
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
+    let quality = args.format.quality(args.quality)?;
     let model = Model::open(args.model)?;
     let config = Config {
         model: model.folder().to_path_buf(),
@@ -152,7 +153,7 @@ pub fn run(args: Args) -> Result<()> {
         height: args.height,
         store_size: args.store_size,
         format: args.format,
-        quality: args.quality,
+        quality,
         batch: args.batch,
         device: Device::parse(&args.device)?,
         precision: args.precision,

@@ -7,11 +7,15 @@ use tempfile::TempDir;
 use super::demo::assets;
 use crate::error::{Error, Result};
 use crate::say;
+use crate::weights::Cache;
 
 /// Name of the model in the binary.
 const BUNDLED: &str = "bundled";
 
-/// The folder of a model; one that was unpacked for it goes when this does.
+/// Its folder in the cache, where other versions of this program keep theirs beside it.
+const UNPACKED: &str = concat!("bundled-", env!("CARGO_PKG_VERSION"));
+
+/// The folder of a model; one that was unpacked outside the cache goes when this does.
 #[derive(Debug)]
 pub struct Model {
     folder: PathBuf,
@@ -24,12 +28,16 @@ impl Model {
         if named != Path::new(BUNDLED) {
             return Ok(Self { folder: named, _unpacked: None });
         }
-        let unpacked = TempDir::with_prefix("stablerep-").map_err(Error::io("create", std::env::temp_dir()))?;
-        let folder = assets::unpack_model(unpacked.path())?;
         say!(
             "--model bundled: a tiny Stable Diffusion that has seen garments only; whatever a caption asks for, it draws clothes"
         );
-        Ok(Self { folder, _unpacked: Some(unpacked) })
+        // A kill leaves nothing behind in the cache that the next start would not use.
+        let kept = Cache::open().folder().map(|cache| assets::unpack_model(&cache.join(UNPACKED)));
+        if let Some(Ok(folder)) = kept {
+            return Ok(Self { folder, _unpacked: None });
+        }
+        let unpacked = TempDir::with_prefix("stablerep-").map_err(Error::io("create", std::env::temp_dir()))?;
+        Ok(Self { folder: assets::unpack_model(unpacked.path())?, _unpacked: Some(unpacked) })
     }
 
     pub fn folder(&self) -> &Path {

@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long, value_name = "K")]
     knn: Option<usize>,
     /// Temperature of the neighbours' votes
-    #[arg(long, value_name = "T", default_value_t = 0.07)]
+    #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn")]
     knn_temperature: f32,
     /// Seed of heads, order and augmentation, and of --random-init
     #[arg(long, default_value_t = 0)]
@@ -112,7 +112,10 @@ struct Sizes {
 #[command(next_help_heading = "Linear probe")]
 struct Linear {
     /// Leave the linear probe out (with --knn)
-    #[arg(long)]
+    #[arg(
+        long,
+        conflicts_with_all = ["epochs", "batch", "eval_every", "lrs", "batch_norm", "augmentation", "select"]
+    )]
     no_linear: bool,
     /// Passes over the training images
     #[arg(long, default_value_t = 90)]

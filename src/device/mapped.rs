@@ -1,11 +1,13 @@
 //! Read-only memory maps of files.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
 
+use super::human_bytes;
 use crate::error::{Error, Result};
 
 /// A whole file, mapped read-only: pages are read when touched and shared between processes.
@@ -26,7 +28,14 @@ impl MappedFile {
             return Ok(Self(None));
         }
         // SAFETY: the map is read-only; the one hazard, another process truncating the file, is stated above.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| match e.kind() {
+            ErrorKind::OutOfMemory => Error::Device(format!(
+                "cannot map {} ({}): {e}; the address space of this process is limited (ulimit -v): raise the limit",
+                path.display(),
+                human_bytes(info.len())
+            )),
+            _ => Error::io("map", path)(e),
+        })?;
         Ok(Self(Some(map)))
     }
 }

@@ -2,12 +2,14 @@
 
 #[cfg(cuda_kernels)]
 pub mod cuda;
+mod heap;
 mod mapped;
 mod memory;
 #[cfg(cuda_kernels)]
 mod own;
 mod plan;
 
+pub use heap::Heap;
 pub use mapped::MappedFile;
 pub use memory::{Available, Limit, available};
 pub use plan::{Plan, human_bytes};
@@ -112,14 +114,20 @@ pub fn kernels() -> String {
     return "built without CUDA kernels: no nvcc".into();
 }
 
-/// Sizes rayon's global pool; `None` uses every core. Call once, before any work.
+/// Starts rayon's global pool; `None` uses every core. Call once, before any work.
+///
+/// # Errors
+/// Usage error for a number that makes no sense, device error when the system refuses threads.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    if threads == 0 || threads > 4096 {
+    if let Some(threads) = threads.filter(|threads| !(1..=4096).contains(threads)) {
         return Err(Error::Usage(format!("--threads {threads}: expected 1 to 4096")));
     }
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| Error::Failed(format!("cannot start {threads} threads: {e}; try a smaller --threads")))
+    // Zero is rayon's word for every core.
+    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global().map_err(|e| {
+        let wanted = threads.map_or_else(|| "a thread for every core".into(), |threads| format!("{threads} threads"));
+        Error::Device(format!(
+            "cannot start {wanted}: {e}; threads or the memory of their stacks are limited (ulimit -u, ulimit -v): \
+             give a smaller --threads or raise the limit"
+        ))
+    })
 }

@@ -32,6 +32,19 @@ impl ImageFormat {
             Self::Jpg => "jpg",
         }
     }
+
+    /// The JPEG quality to use, `given` or 95.
+    ///
+    /// # Errors
+    /// Usage error for one that is no quality, or that the format has no use for.
+    pub fn quality(self, given: Option<u8>) -> Result<u8> {
+        if let (Self::Png, Some(quality)) = (self, given) {
+            bail!(Usage, "--quality {quality}: applies to --format jpg alone; png loses nothing");
+        }
+        let quality = given.unwrap_or(95);
+        within("--quality", usize::from(quality), 1, 100)?;
+        Ok(quality)
+    }
 }
 
 /// A generation run.
@@ -57,7 +70,7 @@ pub struct Config {
     /// Side of the shorter edge as stored; no downscale when absent.
     pub store_size: Option<usize>,
     pub format: ImageFormat,
-    /// JPEG quality, 1 to 100.
+    /// Of [`ImageFormat::quality`].
     pub quality: u8,
     /// Images drawn at once; changes speed and memory, never the images. The device's usual number when absent.
     pub batch: Option<usize>,
@@ -80,7 +93,6 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
         within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
-        within("--quality", usize::from(self.quality), 1, 100)?;
         check_drawing(self.steps, self.batch, [self.width, self.height])?;
         if let Some(size) = self.store_size {
             within("--store-size", size, 1, 4_096)?;

@@ -68,7 +68,7 @@ fn other_captions_of_the_same_file_are_other_captions() {
     case.refuses(&table, &["--caption-column", "alt"], 2, &needles);
     // What makes no other picture makes no other folder.
     let same = case.write("same.txt", "a photo of a bag  \r\na photo of a dress\r\n\r\n");
-    case.draws(&same, &["--quality", "50"]);
+    case.draws(&same, &["--batch", "3"]);
     assert_eq!(files(&case.path("out")), before);
 }
 

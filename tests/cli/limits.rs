@@ -22,8 +22,14 @@ fn words(words: &[String]) -> Vec<&str> {
 
 /// Runs the binary with three million KiB of address space, as schedulers of clusters limit their jobs.
 fn limited(args: &[&str]) -> Output {
+    limited_to(3_000_000, args)
+}
+
+/// Runs the binary with so many KiB of address space.
+fn limited_to(kib: usize, args: &[&str]) -> Output {
     let mut shell = Command::new("sh");
-    shell.args(["-c", r#"ulimit -v 3000000; exec "$0" "$@""#, env!("CARGO_BIN_EXE_stablerep")]).args(args);
+    let line = format!(r#"ulimit -v {kib}; exec "$0" "$@""#);
+    shell.args(["-c", &line, env!("CARGO_BIN_EXE_stablerep")]).args(args);
     shell.output().unwrap()
 }
 
@@ -102,4 +108,36 @@ fn the_doctor_names_the_limit_and_the_cache() {
     let line = |what: &str| text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}:\n{text}"));
     assert!(line("memory  ").contains("available, limited by"), "{text}");
     assert!(line("cache  ").starts_with("warn") && line("cache  ").contains("STABLEREP_CACHE"), "{text}");
+}
+
+/// From hardly more than the program itself upwards: the work is done, or what is lacking is said, with the exit code
+/// for it. Nothing aborts or panics, whoever asks for the memory: a thread, a map of a file, a buffer nobody planned.
+#[test]
+fn too_little_address_space_for_anything_is_said() {
+    let folder = TempDir::new().unwrap();
+    let output = |name: &str| text(&folder.path().join(name));
+    let (drawn, trained) = (output("drawn"), output("run"));
+    let captions = output("captions.txt");
+    fs::write(&captions, "a photo of a bag\n").unwrap();
+    let draw = format!("generate --model bundled --captions {captions} --output {drawn} --steps 1 --threads 2");
+    let train = train(&trained, &["--batch", "2", "--width", "16", "--depth", "1", "--threads", "2"]);
+    let mut refused = 0;
+    for kib in (60_000..=200_000).step_by(20_000) {
+        for words in [words(&train), draw.split(' ').collect(), vec!["doctor", "--threads", "2"]] {
+            let output = limited_to(kib, &words);
+            let said = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                Some(0) => {}
+                Some(4) => {
+                    refused += 1;
+                    assert_eq!(said.matches("error:").count(), 1, "{kib} KiB, {words:?}\n{said}");
+                }
+                _ => panic!("{kib} KiB, {words:?}: {}\n{said}", output.status),
+            }
+            for folder in [&drawn, &trained] {
+                let _ = fs::remove_dir_all(folder);
+            }
+        }
+    }
+    assert!(refused > 0, "so little is enough for everything: start lower");
 }

@@ -3,6 +3,7 @@
 mod common;
 
 mod bad_generate;
+mod bad_probe;
 mod bad_train;
 mod bench;
 mod captions;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use stablerep::shards::Shards;
 use tempfile::TempDir;
 
-use crate::common::{fails, files, root, run, succeeds, text};
+use crate::common::{command, fails, files, root, run, succeeds, text};
 
 /// A folder with a copy of the tiny model, `model`, and two captions.
 fn scratch() -> TempDir {
@@ -237,4 +237,26 @@ fn what_is_cut_or_put_right_is_said() {
     for output in ["clip", "offset", "infinity"] {
         assert!(pictures(folder.path(), output) == plain, "{output}");
     }
+}
+
+/// Where there is a cache nothing is left beside it, whenever the program is killed; without one, nothing after the run.
+#[test]
+fn the_bundled_model_is_unpacked_where_it_is_found_again() {
+    let folder = scratch();
+    let (cache, temporary) = (folder.path().join("cache"), folder.path().join("temporary"));
+    fs::create_dir(&temporary).unwrap();
+    let draw = |output: &str, cache: &Path, temporary: &Path| {
+        let args = arguments(folder.path(), "bundled", output, &[]);
+        let mut command = command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let ran = command.env("STABLEREP_CACHE", cache).env("TMPDIR", temporary).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        pictures(folder.path(), output)
+    };
+    let first = draw("first", &cache, Path::new("/nonexistent"));
+    // A kill half-way, or somebody who tidied up.
+    let unet = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path().join("tiny-sd/unet/config.json"));
+    fs::write(unet.filter(|path| path.exists()).last().unwrap(), "{").unwrap();
+    assert_eq!(draw("again", &cache, Path::new("/nonexistent")), first);
+    assert_eq!(draw("without", Path::new("off"), &temporary), first);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }

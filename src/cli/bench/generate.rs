@@ -45,9 +45,9 @@ pub struct Args {
     /// How images are encoded
     #[arg(long, value_enum, default_value_t = ImageFormat::Png)]
     format: ImageFormat,
-    /// JPEG quality
-    #[arg(long, value_name = "Q", default_value_t = 95)]
-    quality: u8,
+    /// JPEG quality, with --format jpg [default: 95]
+    #[arg(long, value_name = "Q")]
+    quality: Option<u8>,
     /// Images to measure each batch over, at least, after its warm-up
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     images: Option<usize>,
@@ -81,9 +81,7 @@ pub fn run(args: Args, age: Age) -> Result<()> {
     if args.images == Some(0) || !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         bail!(Usage, "--images, --seconds: expected at least 1 image, or more than 0 and at most 3600 seconds");
     }
-    if !(1..=100).contains(&args.quality) {
-        bail!(Usage, "--quality {}: expected 1 to 100", args.quality);
-    }
+    let quality = args.format.quality(args.quality)?;
     let model = Model::open(args.model)?;
     let options = GenerateOptions {
         model: model.folder().to_path_buf(),
@@ -95,7 +93,7 @@ pub fn run(args: Args, age: Age) -> Result<()> {
         guidance_scale: w,
         width: args.width,
         height: args.height,
-        encoding: Encoding { store_size: args.store_size, format: args.format, quality: args.quality },
+        encoding: Encoding { store_size: args.store_size, format: args.format, quality },
         batches: args.batches,
         length: args.images.map_or(Length::Seconds(args.seconds), Length::Images),
         counts: super::counts(),

@@ -269,10 +269,9 @@ impl Ahead {
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("decode-ahead".into())
-            .spawn(work)
-            .map_err(|e| Error::Failed(format!("cannot start the decoding thread: {e}")))?;
+        std::thread::Builder::new().name("decode-ahead".into()).spawn(work).map_err(|e| {
+            Error::Device(format!("cannot start the decoding thread: {e}; threads are limited (ulimit -u, ulimit -v)"))
+        })?;
         Ok(Self { requests, done, pending: false })
     }
 

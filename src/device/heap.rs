@@ -1,0 +1,83 @@
+//! The allocator of the program: memory that the system refuses ends it with a sentence and an exit code of ours.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
+use std::process;
+
+use crate::error::Error;
+
+/// Longest text written when there is no memory left to build one in.
+const LONGEST: usize = 256;
+
+/// The system's allocator. Where it has nothing left, as under `ulimit -v`, the process says so and exits with the code
+/// of [`Error::Device`] instead of aborting; files are then as a kill would leave them: whole or not there.
+#[derive(Debug)]
+pub struct Heap;
+
+// SAFETY: all calls go to `System` with their arguments unchanged; what it gives is given on, and null never returns.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
+        granted(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        granted(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above; `pointer` came from `System`.
+        granted(unsafe { System.realloc(pointer, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+fn granted(pointer: *mut u8, size: usize) -> *mut u8 {
+    if pointer.is_null() {
+        refused(size);
+    }
+    pointer
+}
+
+#[cold]
+fn refused(size: usize) -> ! {
+    let mut text = [0; LONGEST];
+    let mut rest = &mut text[..];
+    let _ = writeln!(
+        rest,
+        "error: out of memory: the system refused {size} bytes more (`stablerep doctor` shows the limits); \
+         give a smaller --batch or --threads, or raise the limit"
+    );
+    let length = LONGEST - rest.len();
+    // SAFETY: descriptor 2 is not closed here: the file is never dropped. A closed one gives an error, which is dropped.
+    let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
+    let _ = stderr.write_all(&text[..length]);
+    process::exit(i32::from(Error::Device(String::new()).exit_code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_grown_and_taken_back() {
+        let layout = Layout::from_size_align(64, 8).unwrap();
+        // SAFETY: the layout is not empty, and each pointer is used within its size and given back once.
+        unsafe {
+            let first = Heap.alloc_zeroed(layout);
+            assert!((0..64).all(|i| first.add(i).read() == 0));
+            first.write(7);
+            let grown = Heap.realloc(first, layout, 4096);
+            assert_eq!(grown.read(), 7);
+            Heap.dealloc(grown, Layout::from_size_align(4096, 8).unwrap());
+        }
+    }
+}
