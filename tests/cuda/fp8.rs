@@ -17,8 +17,8 @@ fn calibrate(run: &Run, model: Model, options: &str) -> (String, String) {
     (file.display().to_string(), text(&output))
 }
 
-/// Calibrated pictures stay near their 16-bit ones (e4m3 emulated in PyTorch takes them as far), have the same
-/// bits in every batch, and are remade from their records.
+/// Calibrated pictures stay near the CPU's, which 16 bits hardly change (e4m3 emulated in PyTorch takes them as far), have
+/// the same bits in every batch, and are remade from their records.
 fn draws(model: Model, batches: &[usize]) {
     if !has_kernels() {
         return;
@@ -31,7 +31,7 @@ fn draws(model: Model, batches: &[usize]) {
     assert!(said.contains(&format!("{} layers in fp8, 0 more stay", ranges.len())), "{said}");
     assert!(ranges.keys().any(|name| name.ends_with("ff.net.2")) && run.path("sheet.png").exists(), "{said}");
 
-    let wide = run.draw(model, "wide", "--device cuda");
+    let wide = run.draw(model, "wide", "");
     let whole = run.draw(model, "four", &format!("--device cuda --fp8 {file} --batch 4"));
     for (key, wide) in &wide {
         let difference = Difference::of(&whole[key], wide).unwrap();
@@ -53,7 +53,8 @@ fn draws(model: Model, batches: &[usize]) {
 
 #[test]
 fn hopper_draws() {
-    draws(Model::H200, &[1, 3]);
+    // Three, and the one that is left.
+    draws(Model::H200, &[3]);
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn layers_stay_wide_when_asked_to() {
     assert!(!ranges.is_empty() && said.contains("more stay in 16 bits"), "{said}");
     // What would read the gated layer's results stays wide with it.
     assert!(ranges.keys().all(|name| !name.contains("up_blocks") && !name.contains("ff.net")), "{:?}", ranges.keys());
-    run.draw(Model::H200, "mixed", &format!("--device cuda --fp8 {file}"));
+    run.draw(Model::H200, "mixed", &format!("--device cuda --fp8 {file} --limit 1"));
 }
 
 #[test]
@@ -120,8 +121,8 @@ fn what_cannot_be_run_is_refused() {
     fs::write(&file, &good).unwrap();
     let output = run.try_draw(Model::H200, "refused", &format!("--fp8 {file}"));
     assert!(output.status.code() == Some(2) && text(&output).contains("--device cuda"), "{}", text(&output));
-    run.draw(Model::H200, "wide", "--device cuda");
-    let output = run.try_draw(Model::H200, "wide", &format!("--device cuda --fp8 {file}"));
+    run.draw(Model::H200, "wide", "--device cuda --limit 1");
+    let output = run.try_draw(Model::H200, "wide", &format!("--device cuda --limit 1 --fp8 {file}"));
     assert!(
         output.status.code() == Some(2) && text(&output).contains("--fp8 (hash of the file): was not set"),
         "{}",
