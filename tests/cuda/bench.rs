@@ -128,7 +128,7 @@ fn drawing_on_hopper() {
 
 #[test]
 fn drawing_on_ampere() {
-    drawing(Model::A100, 1, 2);
+    drawing(Model::A100, 1, 1);
 }
 
 /// One update is one replay of all its kernels, whose parts are those of an update that is not recorded.

@@ -56,11 +56,11 @@ fn same_bits(model: Model) {
         return;
     }
     let run = Run::new();
-    let whole = run.draw(model, "four", "--device cuda --batch 4");
-    run.draw(model, "three", "--device cuda --batch 3");
+    let whole = run.draw(model, "four", "--device cuda --steps 1 --batch 4");
+    run.draw(model, "three", "--device cuda --steps 1 --batch 3");
     let shard = |name: &str| fs::read(run.path(name).join("00000.tar")).unwrap();
     assert!(shard("three") == shard("four"), "batch 3");
-    let output = run.try_draw(model, "rank", "--device cuda --images-per-shard 2 --rank 1 --world-size 2");
+    let output = run.try_draw(model, "rank", "--device cuda --steps 1 --images-per-shard 2 --rank 1 --world-size 2");
     assert!(output.status.success(), "{}", text(&output));
     let half = run.pictures("rank");
     assert!(half.len() == 2 && half.iter().all(|(key, picture)| picture.data == whole[key].data), "second rank");

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{Model, stablerep, text};
 
-/// Two captions × two images of the bundled model, in two steps: small, because a simulator computes them.
+/// Two captions × two images of the bundled model, in two steps unless told otherwise: small, because a simulator computes them.
 pub struct Run {
     folder: TempDir,
 }
@@ -31,7 +31,8 @@ impl Run {
     pub fn try_draw(&self, model: Model, name: &str, options: &str) -> Output {
         let (captions, output) = (self.path("captions.txt"), self.path(name));
         let files = format!("--captions {} --output {}", captions.display(), output.display());
-        self.call(model, &format!("generate {files} -m 2 --steps 2 {options}"))
+        let steps = if options.contains("--steps") { "" } else { "--steps 2" };
+        self.call(model, &format!("generate {files} -m 2 {steps} {options}"))
     }
 
     /// The binary with these words and the bundled model.
