@@ -15,7 +15,8 @@ fn write_shard(path: &Path, captions: std::ops::Range<u64>, spoil: &dyn Fn(u64, 
     let mut shard = ShardWriter::create(path).unwrap();
     for caption in captions {
         for image in 0..2usize {
-            let mut png = encode_png(&Rgb8::filled(32, 32, [caption as u8 * 20, 100 * image as u8, 9])).unwrap();
+            let mut png =
+                encode_png(&Rgb8::filled(32, 32, [(caption as u8).wrapping_mul(20), 100 * image as u8, 9])).unwrap();
             spoil(caption, image, &mut png);
             let words = format!("caption {caption}");
             shard.add(&image_key(caption, image), &[("png", &png), ("txt", words.as_bytes())]).unwrap();
@@ -41,14 +42,14 @@ impl Case {
         self.folder.path().join(name)
     }
 
-    /// `train` in the case's folder into `run`.
+    /// `train` in the case's folder into `run`; what `flags` say again replaces what is said here.
     fn command(&self, flags: &str) -> Command {
-        let line = format!(
-            "train --output run --model custom --image-size 32 --patch-size 16 --width 12 --depth 1 --heads 1 \
-             --head-dims 8,4 --batch 4 \
-             --images-per-caption 2 --lr 1e-3 --threads 1 {flags}"
-        );
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let base = "--output run --model custom --image-size 32 --patch-size 16 --width 12 --depth 1 --heads 1 \
+                    --head-dims 8,4 --batch 4 --images-per-caption 2 --lr 1e-3 --threads 1";
+        let base: Vec<&str> = base.split_whitespace().collect();
+        let given: Vec<&str> = flags.split_whitespace().collect();
+        let kept = base.chunks(2).filter(|pair| !given.contains(&pair[0])).flatten();
+        let words: Vec<&str> = ["train"].iter().chain(kept).chain(&given).copied().collect();
         let mut command = command(&words);
         command.current_dir(self.folder.path());
         command
@@ -108,7 +109,7 @@ fn a_run_belongs_to_what_the_shards_hold() {
 
 /// A sample as `generate` describes it.
 fn drawn(shard: &mut ShardWriter, caption: u64, image: usize, seed: u64, flags: &str) {
-    let color = [caption as u8 * 20, 100 * image as u8, seed as u8];
+    let color = [caption as u8 * 20, 60 * image as u8, seed as u8];
     let png = encode_png(&Rgb8::filled(32, 32, color)).unwrap();
     let words = format!("caption {caption}");
     let json = format!(
