@@ -25,7 +25,8 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// they stand; where .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png)
 /// is the picture, and key.0.jpg key.1.jpg … are several of one caption; pictures with other names (key.depth.png) are
 /// not used. A key ends at the first dot of a name, and the members of a sample stand side by side. Captions with fewer
-/// images than are drawn of each are left out, and counted.
+/// images than are drawn of each are left out, and counted; so are pictures that `generate` flagged not_finite, and
+/// those it drew twice (of one caption, with one seed).
 ///
 /// A run belongs to what its shards hold, not to where they lie: they may be moved or named otherwise.
 ///
@@ -70,7 +71,7 @@ pub(super) struct Settings {
     /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
-    /// Images per caption and step, m, drawn anew without replacement in every epoch [default: 6]
+    /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
     #[arg(long, value_name = "M", help_heading = "Method")]
     images_per_caption: Option<usize>,
     /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]

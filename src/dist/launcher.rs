@@ -64,8 +64,8 @@ impl Launcher {
         match half {
             Some((name, value, other)) if array.is_none() => bail!(
                 Usage,
-                "{name}={value} is in the environment, {other} is not: they tell the place of this process together; set both, \
-                 unset {name}, or give --rank and --world-size (--world-size 1: this process does all)"
+                "{name}={value} is in the environment, {other} is not: they tell the place of this process together; set \
+                 both, unset {name}, or give --rank and --world-size (--world-size 1: this process does all)"
             ),
             _ => Ok(array),
         }

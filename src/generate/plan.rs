@@ -137,7 +137,7 @@ impl Unit {
             }),
             // Of a shard that has its end and its counts, what it begins with tells whether it is this one.
             (_, Some(stats)) => Ok(match first_key(&self.tar(folder))? {
-                Some(key) if key == self.key(0, demands) => Held::Done(stats),
+                Some(key) if plain(&key) == self.key(0, demands) => Held::Done(stats),
                 Some(key) => Held::Spoiled(another(&key, &self.key(0, demands))),
                 None => Held::Spoiled("does not begin with a sample".into()),
             }),
@@ -167,7 +167,7 @@ impl Unit {
         let mut stats = Stats { captions, images: shards.len(), ..Stats::default() };
         for (index, sample) in shards.iter().enumerate() {
             let expected = self.key(index, demands);
-            if sample.key() != expected {
+            if plain(sample.key()) != expected {
                 return Ok(Held::Spoiled(another(sample.key(), &expected)));
             }
             let record = sample.record()?;
@@ -195,6 +195,11 @@ impl Unit {
             Err(e) => Err(Error::io("read", &path)(e)),
         }
     }
+}
+
+/// The key of a sample without the `./` that `tar -c .` puts before it.
+fn plain(key: &str) -> &str {
+    key.strip_prefix("./").unwrap_or(key)
 }
 
 fn another(found: &str, expected: &str) -> String {

@@ -28,8 +28,8 @@ impl JsonLines {
 
     /// Goes on with `path` before step `next_step` is run: lines whose `step` is `next_step` or later, and what follows
     /// them, are cut off, so that the file of a resumed run is that of an uninterrupted one. Whole lines that cannot be
-    /// read are taken out and named on stderr; those around them stay. Steps before `next_step` without a line are named
-    /// too: their numbers are lost. Starts a file that does not exist.
+    /// read are taken out and named on stderr; those around them stay. Steps before `next_step` without a line are
+    /// named too: their numbers are lost. Starts a file that does not exist.
     pub fn resume(path: impl AsRef<Path>, next_step: u64) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let bytes = match std::fs::read(&path) {

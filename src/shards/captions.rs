@@ -111,8 +111,8 @@ impl CaptionGroups {
         if let Some((count, [second, first])) = leave_out_twice(&mut members, &mut counts) {
             let name = |picture: u32| shards.picture(picture).map(|picture| picture.sample().name());
             all.left_out.push(format!(
-                "{count} sample(s) were drawn with the caption, model, seed and image index of another one, e.g. {} as {}; \
-                 left out: more images of the same captions need another --seed of `stablerep generate`",
+                "{count} sample(s) were drawn with the caption, model, seed and image index of another one, e.g. {} as \
+                 {}; left out: more images of the same captions need another --seed of `stablerep generate`",
                 name(second)?,
                 name(first)?
             ));

@@ -101,11 +101,11 @@ pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> 
     Ok(step)
 }
 
-/// The pictures, of `pictures` there are, that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of
-/// versions that did not note them.
+/// The pictures that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of
+/// versions that did not note them. `pictures` is how many there are.
 ///
 /// # Errors
-/// Bad data if the file was written over other data than `data`, or its note cannot be read.
+/// Bad data if the file was written over other data than `data`, or its note cannot be of such pictures.
 pub fn bad_pictures(path: &Path, data: &DataRecord, pictures: u32) -> Result<Vec<u32>> {
     let file = SafeTensors::open(path)?;
     if file.metadata("data").is_some_and(|hash| hash != data.sha256()) {
@@ -118,8 +118,8 @@ pub fn bad_pictures(path: &Path, data: &DataRecord, pictures: u32) -> Result<Vec
         Some(bad) => Ok(bad),
         None => bail!(
             Data,
-            "{}: `bad` in its header is {text}, expected the numbers of pictures that could not be read, ascending and below \
-             {pictures}, such as [3,17]; {DAMAGED}",
+            "{}: `bad` in its header is {text}, expected the numbers of pictures that could not be read, ascending \
+             and below {pictures}, such as [3,17]; {DAMAGED}",
             path.display()
         ),
     }

@@ -87,7 +87,8 @@ pub(super) fn finished(folder: &Path, began: Option<u64>, steps: u64) -> Result<
         }
         None => bail!(
             Data,
-            "{}: says that the run is finished, but {CHECKPOINT} is not beside it; put it back, or remove {DONE} to train from the start",
+            "{}: says that the run is finished, but {CHECKPOINT} is not beside it; put it back, or remove {DONE} to train \
+             from the start",
             done.display()
         ),
     }
@@ -121,7 +122,8 @@ pub(super) fn check_finished(data: &[PathBuf], allowed: bool) -> Result<()> {
             Some(what) if allowed => say!("note: {}: {what}; training on what is there", folder.display()),
             Some(what) => bail!(
                 Data,
-                "{}: {what}; run the same generate command again to finish it, or train on what is there with --allow-partial",
+                "{}: {what}; run the same generate command again to finish it, or train on what is there with \
+                 --allow-partial",
                 folder.display()
             ),
             None => {}

@@ -104,8 +104,8 @@ impl DataRecord {
         {
             bail!(
                 Usage,
-                "{} was started from other weights:\n  --init-from (hash of its files): was {was}, now {now}\nuse the old \
-                 weights to resume, or another --output",
+                "{} was started from other weights:\n  --init-from (hash of its files): was {was}, now {now}\nuse the \
+                 old weights to resume, or another --output",
                 folder.display()
             );
         }

@@ -1,9 +1,9 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
 //! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
-//! `data.json` (what its shards and initial weights hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and
-//! TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the checkpoint and ends in
-//! the same bits.
+//! `data.json` (what its shards and initial weights hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]),
+//! `metrics.jsonl` and TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the
+//! checkpoint and ends in the same bits.
 
 mod cadence;
 pub mod checkpoint;
