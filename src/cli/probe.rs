@@ -28,7 +28,7 @@ use crate::models::vit::VitConfig;
 #[command(after_long_help = "\
 Images (--train, --test) are one of:
   an IDX file (MNIST and relatives, gzipped or not), or a folder with train-images-idx3-ubyte, t10k-images-idx3-ubyte, …
-  a folder with one subfolder of .jpg or .png files per class (ImageNet's layout)
+  a folder with one subfolder of .jpg or .png files per class (ImageNet's layout; a link is an image like any other)
   a webdataset .tar, or a folder of them, with .jpg or .png and .cls members (class numbers)
 Classes of --test are matched with those of --train by name.
 

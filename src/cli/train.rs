@@ -25,7 +25,8 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// they stand; where .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png)
 /// is the picture, and key.0.jpg key.1.jpg … are several of one caption; pictures with other names (key.depth.png) are
 /// not used. A key ends at the first dot of a name, and the members of a sample stand side by side. Captions with fewer
-/// images than are drawn of each are left out, and counted.
+/// images than are drawn of each are left out, and counted; so are pictures that `generate` flagged not_finite, and
+/// those it drew twice (of one caption, with one seed).
 ///
 /// A run belongs to what its shards hold, not to where they lie: they may be moved or named otherwise.
 ///
@@ -70,7 +71,7 @@ pub(super) struct Settings {
     /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
-    /// Images per caption and step, m, drawn anew without replacement in every epoch [default: 6]
+    /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
     #[arg(long, value_name = "M", help_heading = "Method")]
     images_per_caption: Option<usize>,
     /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
@@ -213,6 +214,9 @@ fn config(args: Args) -> Result<Config> {
 
 impl Settings {
     /// These over `preset`, over the defaults.
+    ///
+    /// # Errors
+    /// Usage error for what cannot be laid over each other, and for a flag of these that the result does not use.
     fn over(&self, preset: Option<&str>) -> Result<Self> {
         let mut layers = Layers::new(EXCLUSIVE);
         layers.text::<Self>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
@@ -220,7 +224,29 @@ impl Settings {
             layers.preset::<Self>(TRAIN_PRESETS, name)?;
         }
         layers.flags(self)?;
-        layers.finish()
+        let all: Self = layers.finish()?;
+        self.applies_to(&all)?;
+        Ok(all)
+    }
+
+    /// Refuses what is given here and would change nothing under the settings `all`.
+    fn applies_to(&self, all: &Self) -> Result<()> {
+        if let (Some(Augmentation::None), Some(scale)) = (all.augmentation, &self.crop_scale) {
+            let scale: Vec<String> = scale.iter().map(f64::to_string).collect();
+            bail!(
+                Usage,
+                "--crop-scale {} does not go with --augmentation none, which takes no crops; use --augmentation weak",
+                scale.join(",")
+            );
+        }
+        if let (Some(Method::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
+            bail!(
+                Usage,
+                "--images-per-caption {m} does not go with --method simclr, which takes two crops of one image of each \
+                 caption; leave it out"
+            );
+        }
+        Ok(())
     }
 
     /// A recipe for updates over synthetic pictures, and how many were asked for.
@@ -253,16 +279,19 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
     };
     let warmup = warmup_epochs.map(Length::Epochs).or(warmup_steps.map(Length::Steps)).unwrap_or(share);
     let augmentation = set(settings.augmentation, "augmentation")?;
+    let method = set(settings.method, "method")?;
+    let images_per_caption = set(settings.images_per_caption, "images-per-caption")?;
     let widest = if augmentation == Augmentation::Weak { 0.5 } else { 0.08 };
     Ok(Recipe {
         data,
-        method: set(settings.method, "method")?,
+        method,
         model,
         head_dims: pair(set(settings.head_dims, "head-dims")?, "--head-dims", "4096,256")?,
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
-        images_per_caption: set(settings.images_per_caption, "images-per-caption")?,
-        min_images: settings.min_images,
+        images_per_caption,
+        // As many as are drawn of each are wanted anyway.
+        min_images: settings.min_images.filter(|&least| least != method.views(images_per_caption).images),
         length,
         warmup,
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,

@@ -25,9 +25,26 @@ pub(super) struct Launcher {
 
 impl Launcher {
     /// The launcher of this process, if it started more than one.
+    ///
+    /// # Errors
+    /// Usage error for numbers that are none, and for one of two variables without the other.
     pub fn find(get: &impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
+        let mut half = None;
         for (launcher, rank_name, size_name, source) in LAUNCHERS {
-            let (Some(rank), Some(size)) = (get(rank_name), get(size_name)) else { continue };
+            let (rank, size) = match (get(rank_name), get(size_name)) {
+                (Some(rank), Some(size)) => (rank, size),
+                (None, None) => continue,
+                (Some(rank), None) => {
+                    half = half.or(Some((rank_name, rank, size_name)));
+                    continue;
+                }
+                (None, Some(size)) => {
+                    if number(launcher, size_name, &size)? > 1 {
+                        half = half.or(Some((size_name, size, rank_name)));
+                    }
+                    continue;
+                }
+            };
             let world_size = number(launcher, size_name, &size)?;
             let rank = number(launcher, rank_name, &rank)?;
             if world_size > 1 {
@@ -43,7 +60,15 @@ impl Launcher {
             };
             return Ok((tasks > 1).then_some(Self { rank, world_size: tasks, source }));
         }
-        slurm_array(get)
+        let array = slurm_array(get)?;
+        match half {
+            Some((name, value, other)) if array.is_none() => bail!(
+                Usage,
+                "{name}={value} is in the environment, {other} is not: they tell the place of this process together; set \
+                 both, unset {name}, or give --rank and --world-size (--world-size 1: this process does all)"
+            ),
+            _ => Ok(array),
+        }
     }
 }
 

@@ -86,8 +86,17 @@ mod tests {
         assert_eq!(Ranks::resolve(None, Some(1), &torchrun).unwrap(), Ranks::new(0, 1));
         assert_eq!(Ranks::resolve(None, None, &torchrun).unwrap().to_string(), "rank 3 of 8, from RANK and WORLD_SIZE");
         assert_eq!(Ranks::resolve(None, None, with(&[])).unwrap(), Ranks::new(0, 1));
-        // A half-set environment is no launcher's.
-        assert_eq!(resolved(&[("RANK", "5")]), (0, 1));
+        // Half of what a launcher sets is refused, unless the other half cannot matter or another one tells.
+        for half in
+            [("RANK", "5"), ("RANK", "0"), ("WORLD_SIZE", "8"), ("PMI_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")]
+        {
+            let get = |name: &str| (name == half.0).then(|| half.1.to_owned());
+            let text = Ranks::resolve(None, None, get).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("{}={}", half.0, half.1)) && text.contains("--world-size 1"), "{text}");
+            assert_eq!(Ranks::resolve(None, Some(1), get).unwrap(), Ranks::new(0, 1));
+        }
+        assert_eq!(resolved(&[("WORLD_SIZE", "1")]), (0, 1));
+        assert_eq!(resolved(&[("RANK", "5"), ("PMI_RANK", "2"), ("PMI_SIZE", "3")]), (2, 3));
         assert_eq!(resolved(&[("OMPI_COMM_WORLD_RANK", "2"), ("OMPI_COMM_WORLD_SIZE", "3")]), (2, 3));
         assert_eq!(resolved(&[("PMI_RANK", "2"), ("PMI_SIZE", "3")]), (2, 3));
         // What a launcher of one process says leaves the word to the next one.

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::encoder::Encoder;
 use crate::bail;
-use crate::config::json;
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
 use crate::store::{create_dir, write_atomic};
@@ -20,6 +20,9 @@ const CONFIG: &str = "config.json";
 /// What the header of exported weights says of them, so that an export knows its own again.
 const WRITTEN_BY: (&str, &str) = ("written_by", "stablerep export");
 
+/// Key of the header under which exported weights know the `config.json` beside them (SHA-256, hex).
+const CONFIG_SHA256: &str = "config_sha256";
+
 /// What `pretrained_cfg` calls the weights.
 const TAG: &str = "stablerep";
 
@@ -27,10 +30,11 @@ const TAG: &str = "stablerep";
 /// `config.json` comes last: a folder with one is whole.
 ///
 /// # Errors
-/// `Usage` when there is something in the folder that no export wrote; `Io` when it cannot be written.
+/// `Usage` when there is something in the folder that no export wrote, or that was changed since; `Io` when it cannot
+/// be written.
 pub fn export(encoder: &Encoder, folder: &Path) -> Result<()> {
-    refuse_foreign(folder)?;
     let text = serde_json::to_string_pretty(&config_json(encoder)).map_err(|e| Error::Failed(e.to_string()))? + "\n";
+    refuse_foreign(folder, &text)?;
     create_dir(folder)?;
     let config = folder.join(CONFIG);
     if fs::read(&config).is_ok_and(|old| old != text.as_bytes()) {
@@ -43,12 +47,14 @@ pub fn export(encoder: &Encoder, folder: &Path) -> Result<()> {
         .map(|(name, shape, param)| (name.to_string(), shape.to_vec(), param.of(encoder.params())))
         .collect();
     let (key, value) = WRITTEN_BY;
-    write_safetensors(folder.join(WEIGHTS), &tensors, &[("format", "pt".into()), (key, value.into())])?;
+    let header = [("format", "pt".into()), (key, value.into()), (CONFIG_SHA256, sha256(text.as_bytes()))];
+    write_safetensors(folder.join(WEIGHTS), &tensors, &header)?;
     write_atomic(config, text.as_bytes())
 }
 
-/// Refuses to write among files that no export wrote: a training run, shards, somebody else's model.
-fn refuse_foreign(folder: &Path) -> Result<()> {
+/// Refuses to write among files that no export wrote (a training run, shards, somebody else's model) and over a
+/// `config.json` that is neither `text` nor as an export left it.
+fn refuse_foreign(folder: &Path, text: &str) -> Result<()> {
     let shown = folder.display();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -63,18 +69,30 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
     if has("checkpoint.safetensors") || has("metrics.jsonl") {
         bail!(Usage, "{shown}: is a training run, whose files an export would replace; choose another --output");
     }
-    let written = || {
-        let file = SafeTensors::open(folder.join(WEIGHTS)).ok();
-        file.is_some_and(|file| file.metadata(WRITTEN_BY.0) == Some(WRITTEN_BY.1))
+    let weights = SafeTensors::open(folder.join(WEIGHTS)).ok();
+    let written = weights.filter(|file| file.metadata(WRITTEN_BY.0) == Some(WRITTEN_BY.1));
+    let foreign = |name: &&String| match name.as_str() {
+        WEIGHTS => written.is_none(),
+        CONFIG => written.is_none() && fs::read(folder.join(CONFIG)).is_ok_and(|config| config != text.as_bytes()),
+        _ => true,
     };
-    let tagged = || {
-        let config = fs::read(folder.join(CONFIG)).ok().and_then(|bytes| json::parse::<Value>(&bytes).ok());
-        config.is_some_and(|config| config.pointer("/pretrained_cfg/tag").is_some_and(|tag| tag == TAG))
-    };
-    if let Some(first) = names.first().filter(|_| !(written() || tagged())) {
+    if let Some(first) = names.iter().find(foreign) {
         bail!(Usage, "{shown}: holds {first:?}, which no export wrote; choose another --output, or an empty folder");
     }
+    let known = written.as_ref().and_then(|file| file.metadata(CONFIG_SHA256));
+    let config = fs::read(folder.join(CONFIG)).ok().filter(|config| config != text.as_bytes());
+    if config.is_some_and(|config| known != Some(&sha256(&config))) {
+        bail!(
+            Usage,
+            "{shown}: {CONFIG} was changed since it was exported, and an export would replace it; move it away, or \
+             choose another --output"
+        );
+    }
     Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// timm's description of the model. Sizes that are not those of a named ViT are spelled out as `model_args`.

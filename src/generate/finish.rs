@@ -19,7 +19,7 @@ const SHEET_COLUMNS: usize = 10;
 
 /// Sums up the shards that are done. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last,
 /// `stats.json`: who finds `stats.json` finds a complete folder.
-pub(super) fn when_all_done(folder: &Path, demands: &Demands, units: &[Unit]) -> Result<Stats> {
+pub(super) fn when_all_done(folder: &Path, demands: &Demands<'_>, units: &[Unit]) -> Result<Stats> {
     // Two ranks may end at the same moment.
     let _lock = store::lock_folder(folder)?;
     let mut done = 0;
@@ -83,7 +83,7 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
                 bail!(
                     Data,
                     "{}: fewer samples than it was made with; delete it to have it made again",
-                    unit.tar_name()
+                    unit.tar(folder).display()
                 );
             }
             let sample = shard.sample(index);

@@ -89,6 +89,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     say!("{memory}");
 
     let demands = Demands {
+        captions: &captions.list,
         images_per_caption: config.images_per_caption,
         latents: config.save_latents,
         by_stats: config.done_by_stats,
@@ -125,7 +126,11 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
 
 /// What of this rank's units is left to draw, and for which sets; what was lost or spoiled is told. A folder where
 /// something is left is not complete from here on.
-fn left_to_draw<'a>(mine: &[&'a Unit], sets: &'a [Set], demands: &Demands) -> Result<Vec<(&'a Unit, Vec<&'a Set>)>> {
+fn left_to_draw<'a>(
+    mine: &[&'a Unit],
+    sets: &'a [Set],
+    demands: &Demands<'_>,
+) -> Result<Vec<(&'a Unit, Vec<&'a Set>)>> {
     let mut left: Vec<(&Unit, Vec<&Set>)> = Vec::new();
     let mut gone = 0;
     for &unit in mine {

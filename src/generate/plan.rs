@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::unit::name_of;
+use crate::captions::Caption;
 use crate::error::{Error, Result};
-use crate::shards::{Ending, Shards, ending, shard_name};
+use crate::shards::{Ending, Shards, ending, first_key, named_key, shard_name};
 use crate::store;
 use crate::weights::SafeTensors;
 
@@ -55,7 +57,9 @@ impl Stats {
 
 /// When a unit is done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Demands {
+pub(super) struct Demands<'a> {
+    /// All of the run.
+    pub captions: &'a [Caption],
     pub images_per_caption: usize,
     /// Final latents belong to it.
     pub latents: bool,
@@ -112,7 +116,7 @@ impl Unit {
     }
 
     /// Whether the unit is done, and if not, what there is of it.
-    pub(super) fn held(&self, folder: &Path, demands: &Demands) -> Result<Held> {
+    pub(super) fn held(&self, folder: &Path, demands: &Demands<'_>) -> Result<Held> {
         let counted = self.read_stats(folder)?;
         let (captions, images) = (self.captions.len(), self.captions.len() * demands.images_per_caption);
         match (ending(&self.tar(folder))?, counted) {
@@ -121,21 +125,36 @@ impl Unit {
             }
             (Ending::Absent, _) => Ok(Held::Nothing),
             (Ending::Broken(why), _) => Ok(Held::Spoiled(why.into())),
-            (Ending::Whole, _) if demands.latents && SafeTensors::open(self.latents(folder)).is_err() => {
+            (_, _) if demands.latents && SafeTensors::open(self.latents(folder)).is_err() => {
                 Ok(Held::Spoiled(format!("{} is missing or damaged", self.latents(folder).display())))
             }
-            (Ending::Whole, Some(stats)) if (stats.captions, stats.images) == (captions, images) => {
-                Ok(Held::Done(stats))
-            }
-            (Ending::Whole, Some(stats)) => {
+            (_, Some(stats)) if (stats.captions, stats.images) != (captions, images) => {
                 Ok(Held::Spoiled(format!("holds {} of its {captions} captions", stats.captions)))
             }
-            (Ending::Whole, None) => self.count(folder, demands.images_per_caption),
+            (Ending::Padded, Some(stats)) => Ok(match self.count(folder, demands)? {
+                Held::Uncounted(_) => Held::Done(stats),
+                other => other,
+            }),
+            // Of a shard that has its end and its counts, what it begins with tells whether it is this one.
+            (_, Some(stats)) => Ok(match first_key(&self.tar(folder))? {
+                Some(key) if plain(&key) == self.key(0, demands) => Held::Done(stats),
+                Some(key) => Held::Spoiled(another(&key, &self.key(0, demands))),
+                None => Held::Spoiled("does not begin with a sample".into()),
+            }),
+            (_, None) => self.count(folder, demands),
         }
     }
 
+    /// What sample `index` of the shard is called.
+    fn key(&self, index: usize, demands: &Demands<'_>) -> String {
+        let per_caption = demands.images_per_caption;
+        let caption = &demands.captions[self.captions.start + index / per_caption];
+        named_key(&name_of(caption), index % per_caption)
+    }
+
     /// Makes the counts of a whole shard again, from what its samples say of themselves.
-    fn count(&self, folder: &Path, images_per_caption: usize) -> Result<Held> {
+    fn count(&self, folder: &Path, demands: &Demands<'_>) -> Result<Held> {
+        let images_per_caption = demands.images_per_caption;
         let shards = Shards::open(&[self.tar(folder)])?;
         if let Some(damage) = shards.damage().first() {
             return Ok(Held::Spoiled(format!("is damaged ({damage})")));
@@ -147,6 +166,10 @@ impl Unit {
         }
         let mut stats = Stats { captions, images: shards.len(), ..Stats::default() };
         for (index, sample) in shards.iter().enumerate() {
+            let expected = self.key(index, demands);
+            if plain(sample.key()) != expected {
+                return Ok(Held::Spoiled(another(sample.key(), &expected)));
+            }
             let record = sample.record()?;
             if record.caption_id.is_none() {
                 return Ok(Held::Spoiled(format!("says nothing of {} that could be counted", sample.key())));
@@ -172,6 +195,15 @@ impl Unit {
             Err(e) => Err(Error::io("read", &path)(e)),
         }
     }
+}
+
+/// The key of a sample without the `./` that `tar -c .` puts before it.
+fn plain(key: &str) -> &str {
+    key.strip_prefix("./").unwrap_or(key)
+}
+
+fn another(found: &str, expected: &str) -> String {
+    format!("is another shard: sample {found} stands where {expected} belongs")
 }
 
 #[cfg(test)]

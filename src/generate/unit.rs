@@ -224,7 +224,7 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
 }
 
 /// What the samples of a caption are called, but for the number of the image.
-fn name_of(caption: &Caption) -> Cow<'_, str> {
+pub(super) fn name_of(caption: &Caption) -> Cow<'_, str> {
     match &caption.key {
         Some(key) => Cow::Borrowed(key),
         None => Cow::Owned(caption_name(caption.id)),

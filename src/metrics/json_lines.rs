@@ -28,7 +28,8 @@ impl JsonLines {
 
     /// Goes on with `path` before step `next_step` is run: lines whose `step` is `next_step` or later, and what follows
     /// them, are cut off, so that the file of a resumed run is that of an uninterrupted one. Whole lines that cannot be
-    /// read are taken out and named on stderr; those around them stay. Starts a file that does not exist.
+    /// read are taken out and named on stderr; those around them stay. Steps before `next_step` without a line are
+    /// named too: their numbers are lost. Starts a file that does not exist.
     pub fn resume(path: impl AsRef<Path>, next_step: u64) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let bytes = match std::fs::read(&path) {
@@ -38,12 +39,16 @@ impl JsonLines {
         };
         let mut kept = Vec::new();
         let mut damaged = Vec::new();
+        let mut steps = Vec::new();
         for (number, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
             match step_of(line) {
                 // The torn line of a kill.
                 _ if line.last() != Some(&b'\n') => break,
                 Some(step) if step >= next_step => break,
-                Some(_) => kept.extend_from_slice(line),
+                Some(step) => {
+                    kept.extend_from_slice(line);
+                    steps.push(step);
+                }
                 None => damaged.push(number + 1),
             }
         }
@@ -52,6 +57,12 @@ impl JsonLines {
         }
         if !damaged.is_empty() {
             write_atomic(&path, &kept)?;
+        }
+        if let Some((count, ranges)) = missing(&mut steps, next_step) {
+            say!(
+                "note: {}: {count} of the {next_step} steps so far have no line ({ranges}); going on without",
+                path.display()
+            );
         }
         let open = OpenOptions::new().append(true).create(true).open(&path);
         let file = open.map_err(Error::io("open", &path))?;
@@ -72,6 +83,44 @@ impl JsonLines {
     }
 }
 
+/// How many of the steps before `end` are not in `steps`, and which: `0–3, 7`.
+fn missing(steps: &mut Vec<u64>, end: u64) -> Option<(u64, String)> {
+    const NAMED: usize = 4;
+    steps.sort_unstable();
+    steps.dedup();
+    let count = end - steps.len() as u64;
+    let mut next = 0;
+    let mut ranges = Vec::new();
+    for &step in steps.iter().chain([&end]) {
+        match step - next {
+            0 => {}
+            1 => ranges.push(next.to_string()),
+            _ => ranges.push(format!("{next}–{}", step - 1)),
+        }
+        next = step + 1;
+    }
+    if ranges.len() > NAMED {
+        ranges.truncate(NAMED);
+        ranges.push("…".into());
+    }
+    (count > 0).then(|| (count, ranges.join(", ")))
+}
+
 fn step_of(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Value>(line).ok()?.get("step")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_without_a_line_are_counted_and_named() {
+        let of = |steps: &[u64], end| missing(&mut steps.to_vec(), end);
+        assert_eq!(of(&[], 0), None);
+        assert_eq!(of(&[0, 1, 2], 3), None);
+        assert_eq!(of(&[], 3), Some((3, "0–2".into())));
+        assert_eq!(of(&[4, 1, 2, 2], 6), Some((3, "0, 3, 5".into())));
+        assert_eq!(of(&[1, 3, 5, 7, 9], 11), Some((6, "0, 2, 4, 6, …".into())));
+    }
 }

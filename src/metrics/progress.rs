@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -25,6 +26,8 @@ pub struct Progress {
     bar: ProgressBar,
     /// Nothing on a terminal.
     plain: Option<Mutex<Plain>>,
+    /// Whether anything was shown; work that is usually short shows nothing before [`LINE_EVERY`]'s first pause.
+    shown: AtomicBool,
 }
 
 /// State of the plain lines.
@@ -37,10 +40,16 @@ struct Plain {
 
 impl Progress {
     /// Shows `what` at 0 of `len` steps; its rate counts `one`s, of which every step has `each`.
-    pub fn bar(len: u64, what: &str, (one, each): (&'static str, u64)) -> Self {
+    pub fn bar(len: u64, what: &str, unit: (&'static str, u64)) -> Self {
+        let progress = Self::of_short_work(len, what, unit);
+        progress.show();
+        progress
+    }
+
+    /// The same for work that is usually short: there is nothing to see of it unless it takes more than five seconds.
+    pub fn of_short_work(len: u64, what: &str, (one, each): (&'static str, u64)) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(len), target);
+        let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::hidden());
         let style =
             ProgressStyle::with_template("{prefix:<22} {bar:28} {pos}/{len}  {pace:>14}  {eta_precise} left  {msg}");
         if let Ok(style) = style {
@@ -51,17 +60,25 @@ impl Progress {
             bar.set_style(style.with_key("pace", pace).progress_chars("━╸·"));
         }
         bar.set_prefix(what.to_string());
-        if terminal {
-            bar.enable_steady_tick(Duration::from_millis(200));
-        }
         let now = Instant::now();
         let plain = Plain { started: now, due: now + LINE_EVERY[0], pace: Pace::from(0) };
-        Self { what: what.to_string(), unit: (one, each), bar, plain: (!terminal).then(|| Mutex::new(plain)) }
+        let plain = (!terminal).then(|| Mutex::new(plain));
+        Self { what: what.to_string(), unit: (one, each), bar, plain, shown: AtomicBool::new(false) }
+    }
+
+    fn show(&self) {
+        if !self.shown.swap(true, Ordering::Relaxed) && self.plain.is_none() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+        }
     }
 
     /// Moves on by `n`.
     pub fn advance(&self, n: u64) {
         self.bar.inc(n);
+        if !self.shown.load(Ordering::Relaxed) && self.bar.elapsed() >= LINE_EVERY[0] {
+            self.show();
+        }
         self.plainly(|plain, now| plain.pace.reach(now - plain.started, self.bar.position()));
     }
 
@@ -81,7 +98,7 @@ impl Progress {
 
     /// Removes the bar; in plain mode, says that the work is done and how long it took.
     pub fn finish(self) {
-        if self.plain.is_some() {
+        if self.plain.is_some() && self.shown.into_inner() {
             let (position, took) = (self.bar.position(), clock(self.bar.elapsed()));
             say!("{}  {}: {position} done in {took}", utc_now(), self.what);
         }

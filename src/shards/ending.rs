@@ -8,14 +8,18 @@ use crate::error::{Error, Result};
 
 /// Two blocks of zeros end a tar.
 const MARK: usize = 1024;
+/// A block: the last one before the mark holds the end of a member.
+const BLOCK: usize = 512;
 
 /// How a tar ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// There is no such file.
     Absent,
-    /// With the mark.
+    /// With the mark alone, as [`super::ShardWriter`] ends it.
     Whole,
+    /// With more zeros than the mark: what other writers fill up with, or a hole in which members were.
+    Padded,
     /// Without it; why.
     Broken(&'static str),
 }
@@ -31,11 +35,16 @@ pub fn ending(path: &Path) -> Result<Ending> {
     if length == 0 {
         return Ok(Ending::Broken("is empty"));
     }
-    if length < MARK as u64 || !length.is_multiple_of(512) {
+    if length < MARK as u64 || !length.is_multiple_of(BLOCK as u64) {
         return Ok(Ending::Broken("is cut short"));
     }
-    let mut last = [0; MARK];
-    file.seek(SeekFrom::End(-(MARK as i64))).map_err(Error::io("read", path))?;
-    file.read_exact(&mut last).map_err(Error::io("read", path))?;
-    Ok(if last == [0; MARK] { Ending::Whole } else { Ending::Broken("ends without the mark of a whole tar") })
+    let mut last = [0; BLOCK + MARK];
+    let last = &mut last[..length.min((BLOCK + MARK) as u64) as usize];
+    file.seek(SeekFrom::End(-(last.len() as i64))).map_err(Error::io("read", path))?;
+    file.read_exact(last).map_err(Error::io("read", path))?;
+    Ok(match last.iter().rev().take_while(|&&byte| byte == 0).count() {
+        zeros if zeros == last.len() => Ending::Padded,
+        zeros if zeros >= MARK => Ending::Whole,
+        _ => Ending::Broken("ends without the mark of a whole tar"),
+    })
 }

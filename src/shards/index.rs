@@ -12,6 +12,7 @@ use super::sample::{PictureRef, SampleRef};
 use super::scan::{Scanned, scan};
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::metrics::Progress;
 
 /// Something in a shard that could not be used. `Display` names file, place and loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +63,14 @@ impl Shards {
     /// after a signal.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let Located { files, mut expected, mut notes } = locate_all(paths)?;
-        let scanned: Vec<Scanned> = files.par_iter().map(|path| scan(path)).collect::<Result<_>>()?;
+        let scanned = scan_all(&files)?;
         let mut damage = Vec::new();
+        let mut copies: Vec<(PathBuf, PathBuf)> = Vec::new();
         let mut joined = Join::default();
         for mut file in scanned {
             if let Some(same) = joined.copy_of(&file) {
                 expected.remove(&file.path);
-                notes.push(format!("{} is a copy of {} and is used once", file.path.display(), same.display()));
+                copies.push((file.path, same.to_path_buf()));
                 continue;
             }
             let (found, whole) = (file.samples.len(), file.damage.is_empty());
@@ -79,6 +81,7 @@ impl Shards {
             damage.append(&mut file.damage);
             joined.add(file)?;
         }
+        notes.extend(describe_copies(&copies));
         for (file, samples) in expected.into_iter().filter(|(_, samples)| *samples > 0) {
             let what = format!("the file is missing; sizes.json says it has {samples} samples");
             damage.push(Damage { file, offset: 0, what });
@@ -95,6 +98,11 @@ impl Shards {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many numbers [`Shards::picture`] knows; one of a sample without a picture is among them.
+    pub fn pictures(&self) -> u32 {
+        self.firsts.last().map_or(0, |total| total.1)
     }
 
     /// The tar files, in order.
@@ -165,6 +173,34 @@ impl Shards {
         }
         Ok(pictures.swap_remove(place))
     }
+}
+
+/// Scans every file; says how far it is when that takes long.
+fn scan_all(files: &[PathBuf]) -> Result<Vec<Scanned>> {
+    // What cannot be asked for its size will be named when it is opened.
+    let bytes = files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|info| info.len()).sum::<u64>();
+    let progress = Progress::of_short_work(bytes >> 20, "indexing, MiB", ("megabyte", 1));
+    let scanned: Result<_> =
+        files.par_iter().map(|path| scan(path, &|mebibytes| progress.advance(mebibytes))).collect();
+    progress.finish();
+    scanned
+}
+
+/// What is said of files that hold the same as an earlier one.
+fn describe_copies(copies: &[(PathBuf, PathBuf)]) -> Option<String> {
+    let (copy, same) = copies.first()?;
+    let (copy, same) = (copy.display(), same.display());
+    let elsewhere = copies.iter().any(|(copy, same)| copy.parent() != same.parent());
+    let seed = match elsewhere {
+        true => " (a second `stablerep generate` of the same captions draws other pictures with another --seed)",
+        false => "",
+    };
+    Some(match copies.len() {
+        1 => format!("{copy} is a copy of {same} and is used once{seed}"),
+        count => {
+            format!("{count} files are copies of others, e.g. {copy} is a copy of {same}; each is used once{seed}")
+        }
+    })
 }
 
 /// Files put one after the other.

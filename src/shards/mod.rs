@@ -23,5 +23,6 @@ pub use index::{Damage, ShardFile, Shards};
 pub use locate::locate;
 pub use record::{Record, Remark};
 pub use sample::{PictureRef, SampleRef};
+pub use scan::first_key;
 pub use sizes::{SIZES_FILE, read_sizes, write_sizes};
 pub use writer::{ShardWriter, caption_name, image_key, named_key, shard_name};

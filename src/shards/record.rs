@@ -1,10 +1,14 @@
 //! What a sample says of its picture: the caption of its `txt` or `json`, and what `generate` remarks.
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::SampleRef;
 use crate::config::json;
 use crate::error::Result;
+
+/// The flag of a picture that has values which are no numbers.
+const NOT_FINITE: &str = "not_finite";
 
 /// The texts of a sample. Nothing in its json but a missing caption can make the sample useless.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,20 +20,29 @@ pub struct Record {
     pub caption_id: Option<u64>,
     /// `flags` of the `json` member: what the generator remarked about this image.
     pub flags: Vec<String>,
-    /// What is odd and cost nothing.
+    /// What the picture was drawn from (caption number, seed, image index, model, sampler …) as one number, when the
+    /// `json` member tells: with the same caption, equal numbers are one picture, however it is stored.
+    pub drawn: Option<u64>,
+    /// What is odd.
     pub remarks: Vec<Remark>,
 }
 
-/// Something odd in a sample that is used all the same.
+/// Something odd in a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remark {
     UnreadableJson,
     OddCaptionId,
     CaptionsDiffer,
     MorePictures,
+    NotFinite,
 }
 
 impl Remark {
+    /// Whether the sample is not used for it.
+    pub(super) fn leaves_out(self) -> bool {
+        self == Self::NotFinite
+    }
+
     /// What is said of `count` samples, of which `example` is the first.
     pub(super) fn describe(self, count: usize, example: &str) -> String {
         let (samples, their) = if count == 1 { ("sample has", "its") } else { ("samples have", "their") };
@@ -47,6 +60,10 @@ impl Remark {
             Self::MorePictures => format!(
                 "{count} {samples} pictures with names (such as .depth.png) beside {their} own, e.g. {example}; \
                  these are not used"
+            ),
+            Self::NotFinite => format!(
+                "{count} {samples} the flag not_finite, e.g. {example}: there were values that are no numbers when the \
+                 picture was drawn; left out"
             ),
         }
     }
@@ -111,9 +128,40 @@ impl Record {
             remarks.push(Remark::OddCaptionId);
         }
         let flags = fields.get("flags").and_then(Value::as_array).into_iter().flatten();
-        let flags = flags.filter_map(|flag| flag.as_str().map(str::to_owned)).collect();
-        Self { caption, caption_id, flags, remarks }
+        let flags: Vec<String> = flags.filter_map(|flag| flag.as_str().map(str::to_owned)).collect();
+        if flags.iter().any(|flag| flag == NOT_FINITE) {
+            remarks.push(Remark::NotFinite);
+        }
+        Self { caption, caption_id, flags, drawn: drawn(&fields), remarks }
     }
+}
+
+/// One number for what decides a drawn picture, but for how exactly it was computed and how it is stored. `None` when
+/// the json does not tell which image of which caption and seed it is.
+fn drawn(fields: &Map<String, Value>) -> Option<u64> {
+    const MUST: [&str; 3] = ["caption_id", "seed", "image_index"];
+    const MAY: [&str; 8] = [
+        "model_sha256",
+        "guidance_scale",
+        "steps",
+        "sampler",
+        "generated_width",
+        "generated_height",
+        "negative_prompt",
+        "initial_noise_sha256",
+    ];
+    if !MUST.iter().all(|key| fields.get(*key).is_some_and(Value::is_u64)) {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    for key in MUST.iter().chain(&MAY) {
+        let value = fields.get(*key).map(Value::to_string).unwrap_or_default();
+        hash.update((value.len() as u64).to_le_bytes());
+        hash.update(value);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    Some(u64::from_le_bytes(first))
 }
 
 fn kind(value: &Value) -> &'static str {

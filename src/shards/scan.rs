@@ -98,17 +98,27 @@ pub(super) struct Scanned {
 /// Groups the members of the tar at `path` into samples, webdataset's way: a name is cut at the first dot of its last
 /// component; adjacent members with the same first part are a sample.
 ///
+/// `passed` is told how many more MiB of the file lie behind.
+///
 /// # Errors
 /// If the file cannot be read, or has more than 65536 different extensions; [`Error::Interrupted`] after a signal.
-pub(super) fn scan(path: &Path) -> Result<Scanned> {
+pub(super) fn scan(path: &Path, passed: &dyn Fn(u64)) -> Result<Scanned> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let stamp = Stamp::of(&file, path)?;
     let mut grouping = Grouping::new(path, stamp);
     let mut walk = Walk::new(&file, stamp.bytes);
     let mut single = 0;
+    let mut told = 0;
     while let Some(step) = walk.step().map_err(Error::io("read", path))? {
         match step {
-            Ok(found) => grouping.add(&found.name, (found.start, found.length, found.check))?,
+            Ok(found) => {
+                grouping.add(&found.name, (found.start, found.length, found.check))?;
+                let behind = (found.start + found.length) >> 20;
+                if behind > told {
+                    passed(behind - told);
+                    told = behind;
+                }
+            }
             Err(broken) => {
                 single += usize::from(broken.loss == Loss::Member);
                 let mut what = broken.what;
@@ -128,6 +138,24 @@ pub(super) fn scan(path: &Path) -> Result<Scanned> {
         grouping.damaged(0, format!("{} more members that are links, sparse or unknown", single - NAMED));
     }
     grouping.finish()
+}
+
+/// The key of the first sample of the tar at `path`; `None` if it does not begin with one.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn first_key(path: &Path) -> Result<Option<String>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let step = Walk::new(&file, Stamp::of(&file, path)?.bytes).step().map_err(Error::io("read", path))?;
+    Ok(step.and_then(Result::ok).and_then(|found| cut(&found.name).map(|(key, _)| key.to_owned())))
+}
+
+/// Key and extension in the name of a member; `None` for one without extension and for a hidden file, which webdataset
+/// skips.
+fn cut(name: &str) -> Option<(&str, &str)> {
+    let file_name = name.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = name[file_name..].find('.').map(|dot| file_name + dot).filter(|&dot| dot > file_name)?;
+    Some((&name[..dot], &name[dot + 1..]))
 }
 
 /// A sample whose members are still coming.
@@ -166,11 +194,8 @@ impl Grouping {
 
     /// Takes up a member: (start, length, check).
     fn add(&mut self, name: &str, (start, length, check): (u64, u64, u32)) -> Result<()> {
-        let file_name = name.rfind('/').map_or(0, |slash| slash + 1);
-        let Some(dot) = name[file_name..].find('.').map(|dot| file_name + dot).filter(|&dot| dot > file_name) else {
-            return Ok(()); // no extension, or a hidden file: webdataset skips them
-        };
-        let (key, extension) = (&name[..dot], name[dot + 1..].to_ascii_lowercase());
+        let Some((key, extension)) = cut(name) else { return Ok(()) };
+        let extension = extension.to_ascii_lowercase();
         let extension = match self.known.get(&extension) {
             Some(&known) => known,
             None => {

@@ -15,7 +15,7 @@ use std::path::Path;
 use super::data::DataRecord;
 use super::flags::FLAGS;
 use super::network::{Network, State, diverged};
-use super::recipe::Recipe;
+use super::recipe::{Recipe, settled};
 use crate::bail;
 use crate::config::differences;
 use crate::error::{Error, Result};
@@ -102,22 +102,27 @@ pub fn check(path: &Path, recipe: &Recipe, steps: u64, steps_per_epoch: u64) -> 
 }
 
 /// The pictures that the run had found unreadable, for [`super::loader::Loader::restore_bad`]; none in files of
-/// versions that did not note them.
+/// versions that did not note them. `pictures` is how many there are.
 ///
 /// # Errors
-/// Bad data if the file was written over other data than `data`, or its note cannot be read.
-pub fn bad_pictures(path: &Path, data: &DataRecord) -> Result<Vec<u32>> {
+/// Bad data if the file was written over other data than `data`, or its note cannot be of such pictures.
+pub fn bad_pictures(path: &Path, data: &DataRecord, pictures: u32) -> Result<Vec<u32>> {
     let file = SafeTensors::open(path)?;
     if file.metadata("data").is_some_and(|hash| hash != data.sha256()) {
         bail!(Data, "{}: was written by a run over other data; use that, or another --output", path.display());
     }
     let Some(text) = file.metadata("bad") else { return Ok(Vec::new()) };
-    serde_json::from_str(text).map_err(|e| {
-        Error::Data(format!(
-            "{}: `bad` in its header is no list of pictures ({e}); the file is damaged",
+    let bad: Option<Vec<u32>> = serde_json::from_str(text).ok();
+    // As `save` writes them: each once, in order.
+    match bad.filter(|bad| bad.is_sorted_by(|a, b| a < b) && bad.last().is_none_or(|&last| last < pictures)) {
+        Some(bad) => Ok(bad),
+        None => bail!(
+            Data,
+            "{}: `bad` in its header is {text}, expected the numbers of pictures that could not be read, ascending \
+             and below {pictures}, such as [3,17]; {DAMAGED}",
             path.display()
-        ))
-    })
+        ),
+    }
 }
 
 /// Fills `state` from the file.
@@ -163,7 +168,7 @@ fn step(file: &SafeTensors, recipe: &Recipe) -> Result<u64> {
     };
     let config = serde_json::from_str(config)
         .map_err(|e| Error::Data(format!("{shown}: `config` in its header is not JSON ({e}); {DAMAGED}")))?;
-    let differ = differences(&config, recipe, FLAGS).map_err(|e| Error::Failed(format!("{shown}: {e}")))?;
+    let differ = differences(&settled(config), recipe, FLAGS).map_err(|e| Error::Failed(format!("{shown}: {e}")))?;
     if !differ.is_empty() {
         bail!(
             Usage,

@@ -1,7 +1,7 @@
-//! The data a run belongs to: what the shards hold, wherever they lie.
+//! The data a run belongs to: what the shards and the weights it starts from hold, wherever they lie.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::models::vit::VitFile;
 use crate::shards::Shards;
 use crate::store;
 
@@ -28,21 +29,42 @@ struct Entry {
     sha256: String,
 }
 
-/// What the shards of a run hold, in order. Empty shards are not in it.
+/// What a run starts from: `random weights`, or the SHA-256 of the files of `--init-from`, hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start(String);
+
+impl Start {
+    /// # Errors
+    /// If `path` is given and holds no weights of a ViT, or cannot be read.
+    pub fn of(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self("random weights".into())) };
+        let mut hash = Sha256::new();
+        for file in VitFile::open(path)?.tensors().files() {
+            let mut reader = File::open(file).map_err(Error::io("open", file))?;
+            io::copy(&mut reader, &mut hash).map_err(Error::io("read", file))?;
+        }
+        Ok(Self(hex(&hash.finalize())))
+    }
+}
+
+/// What the shards of a run hold, in order, and what it starts from. Empty shards are not in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRecord {
     shards: Vec<Entry>,
+    /// Unknown in files of versions that did not record it.
+    #[serde(default)]
+    start: Option<Start>,
 }
 
 impl DataRecord {
     /// Describes opened shards by the hashes of their index ([`crate::shards::ShardFile::sha256`]).
-    pub fn of(shards: &Shards) -> Self {
+    pub fn of(shards: &Shards, start: Option<Start>) -> Self {
         let entry = |file: crate::shards::ShardFile<'_>| Entry {
             name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             samples: file.samples,
             sha256: hex(file.sha256),
         };
-        Self { shards: shards.files().filter(|file| file.samples > 0).map(entry).collect() }
+        Self { shards: shards.files().filter(|file| file.samples > 0).map(entry).collect(), start }
     }
 
     /// One hash over the hashes of all shards: it stands in checkpoints.
@@ -77,6 +99,16 @@ impl DataRecord {
                 path.display()
             ))
         })?;
+        if let (Some(Start(was)), Some(Start(now))) = (&was.start, &self.start)
+            && was != now
+        {
+            bail!(
+                Usage,
+                "{} was started from other weights:\n  --init-from (hash of its files): was {was}, now {now}\nuse the \
+                 old weights to resume, or another --output",
+                folder.display()
+            );
+        }
         let differences = self.differences(&was);
         if !differences.is_empty() {
             bail!(
@@ -98,7 +130,8 @@ impl DataRecord {
             .map(serde_json::to_string)
             .collect::<Result<_, _>>()
             .map_err(|e| Error::Failed(format!("{DATA}: {e}")))?;
-        Ok(format!("{{\"shards\": [\n{}\n]}}\n", lines.join(",\n")))
+        let start = serde_json::to_string(&self.start).map_err(|e| Error::Failed(format!("{DATA}: {e}")))?;
+        Ok(format!("{{\"start\": {start}, \"shards\": [\n{}\n]}}\n", lines.join(",\n")))
     }
 
     /// What is other than in `was`; the names of shards are none of it.
@@ -167,7 +200,7 @@ mod tests {
             samples,
             sha256: sha256.into(),
         };
-        DataRecord { shards: shards.iter().map(entry).collect() }
+        DataRecord { shards: shards.iter().map(entry).collect(), start: None }
     }
 
     #[test]

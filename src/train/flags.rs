@@ -24,8 +24,9 @@ pub const FLAGS: &FlagNames = &[
     ("rate.peak", "--lr"),
     ("shuffle", "shuffle (--no-shuffle)"),
     ("max_bad", ""),
-    // Known by what it holds, not by where it lies: `data.json`.
+    // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
+    ("init_from", ""),
 ];
 
 /// The run as a file for `stablerep train --config`: every setting, whatever the defaults of a later version are.
@@ -38,6 +39,9 @@ pub fn toml(config: &Config) -> Result<String> {
     let recipe = serde_json::to_value(&config.recipe).map_err(|e| failed(&e))?;
     let Value::Object(settings) = recipe else { return Err(failed(&"the settings are no table")) };
     for (key, value) in settings {
+        if config.recipe.without(&key) {
+            continue;
+        }
         match (key.as_str(), &value) {
             ("model", _) => model(&config.recipe.model, &mut flags),
             ("shuffle", Value::Bool(shuffle)) => drop(flags.insert("no-shuffle".into(), Toml::Boolean(!shuffle))),

@@ -1,12 +1,13 @@
 //! Shards to a trained encoder: multi-positive contrastive training of a ViT.
 //!
 //! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
-//! `data.json` (what its shards hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]), `metrics.jsonl` and
-//! TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the checkpoint and ends in
-//! the same bits.
+//! `data.json` (what its shards and initial weights hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]),
+//! `metrics.jsonl` and TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the
+//! checkpoint and ends in the same bits.
 
 mod cadence;
 pub mod checkpoint;
+mod claim;
 #[cfg(cuda_kernels)]
 mod cuda;
 mod data;
@@ -26,11 +27,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::bail;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::say;
-use crate::shards::unfinished;
 use crate::store;
 
 pub use cadence::SaveEvery;
@@ -87,12 +86,11 @@ pub struct Summary {
 pub fn run(config: &Config) -> Result<Summary> {
     let Config { recipe, output, device, .. } = config;
     recipe.validate()?;
-    check_finished(&recipe.data, config.allow_partial)?;
+    claim::check_finished(&recipe.data, config.allow_partial)?;
     let mut loader = Loader::new(&recipe.loader())?;
     for note in loader.notes() {
         say!("note: {note}");
     }
-    let data = DataRecord::of(loader.shards());
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = recipe.schedule(steps_per_epoch)?;
 
@@ -113,28 +111,14 @@ pub fn run(config: &Config) -> Result<Summary> {
         engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
-    let _occupied = store::occupy_folder(output, 0, 1)?;
-    let known = data.check(output).map_err(|error| or_begin_anew(error, output))?;
-    let began =
-        if path.exists() { Some(checkpoint::check(&path, recipe, schedule.steps, steps_per_epoch)) } else { None };
-    let began = began.transpose().map_err(|error| or_begin_anew(error, output))?;
-    if began.is_some() {
-        loader.restore_bad(&checkpoint::bad_pictures(&path, &data)?)?;
+    let claim = claim::claim(config, &mut loader, schedule.steps)?;
+    if claim.began.is_some() {
+        // All of it is read before a run is called finished.
+        engine.resume(&path, recipe)?;
     }
-    store::claim_folder(output, CONFIG, recipe, flags::FLAGS).map_err(|error| or_begin_anew(error, output))?;
-    if !known {
-        data.record(output)?;
-        if began.is_some() {
-            say!("note: {} had not recorded its data; now it belongs to what --data holds", output.display());
-        }
-    }
-    store::write_atomic(output.join(CONFIG_TOML), flags::toml(config)?.as_bytes())?;
-    if finished(output, began, schedule.steps)? {
+    if claim::finished(output, claim.began, schedule.steps)? {
         say!("{} is finished already ({} steps)", output.display(), schedule.steps);
         return Ok(summary);
-    }
-    if began.is_some() {
-        engine.resume(&path, recipe)?;
     }
     describe(recipe, &loader, &summary, engine.step_count());
 
@@ -161,7 +145,7 @@ pub fn run(config: &Config) -> Result<Summary> {
                 engine.state()?,
                 recipe,
                 steps_per_epoch,
-                (&data, &loader.bad_pictures()),
+                (&claim.data, &loader.bad_pictures()),
             )?;
         }
         if !last {
@@ -171,54 +155,6 @@ pub fn run(config: &Config) -> Result<Summary> {
     let loss = log.finish();
     write_summary(&done, &summary)?;
     Ok(Summary { loss, ..summary })
-}
-
-/// Whether the run in `folder` is at its end, given the updates that its checkpoint has done. A `done.json` beside
-/// another state is not believed.
-fn finished(folder: &Path, began: Option<u64>, steps: u64) -> Result<bool> {
-    let done = folder.join(DONE);
-    match began {
-        _ if !done.exists() => Ok(false),
-        Some(step) if step == steps => Ok(true),
-        Some(step) => {
-            say!("note: {} is there, but {CHECKPOINT} has done {step} of {steps} steps; going on", done.display());
-            std::fs::remove_file(&done).map_err(Error::io("remove", &done))?;
-            Ok(false)
-        }
-        None => bail!(
-            Data,
-            "{}: says that the run is finished, but {CHECKPOINT} is not beside it; put it back, or remove {DONE} to train from the start",
-            done.display()
-        ),
-    }
-}
-
-/// A refusal of other settings also says how to go on from the weights of a folder that has some.
-fn or_begin_anew(error: Error, folder: &Path) -> Error {
-    let checkpoint = folder.join(CHECKPOINT);
-    match error {
-        Error::Usage(text) if checkpoint.exists() => Error::Usage(format!(
-            "{text}; a new run from these weights (longer, or otherwise): --init-from {} with another --output",
-            checkpoint.display()
-        )),
-        error => error,
-    }
-}
-
-/// Refuses folders that `generate` has not finished, or says that they are not.
-fn check_finished(data: &[PathBuf], allowed: bool) -> Result<()> {
-    for path in data {
-        match unfinished(path) {
-            Some(what) if allowed => say!("note: {}: {what}; training on what is there", path.display()),
-            Some(what) => bail!(
-                Data,
-                "{}: {what}; run the same generate command again to finish it, or train on what is there with --allow-partial",
-                path.display()
-            ),
-            None => {}
-        }
-    }
-    Ok(())
 }
 
 /// The engine of `device`; `plan` already counts what the host holds beside it.

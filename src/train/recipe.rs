@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::loader::LoaderConfig;
 use super::method::{Method, Views};
@@ -100,10 +101,30 @@ pub struct Recipe {
     pub init_from: Option<PathBuf>,
 }
 
+/// Recorded settings without those that say no more than is so anyway.
+pub(super) fn settled(mut recorded: Value) -> Value {
+    let recipe: Option<Recipe> = serde_json::from_value(recorded.clone()).ok();
+    if recipe.is_some_and(|recipe| recipe.min_images == Some(recipe.views().images))
+        && let Some(settings) = recorded.as_object_mut()
+    {
+        settings.remove("min_images");
+    }
+    recorded
+}
+
 impl Recipe {
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
         self.method.views(self.images_per_caption)
+    }
+
+    /// Whether the recorded setting `key` changes nothing under the others.
+    pub(super) fn without(&self, key: &str) -> bool {
+        match key {
+            "crop_scale" => self.augmentation == Augmentation::None,
+            "images_per_caption" => self.method == Method::SimClr,
+            _ => false,
+        }
     }
 
     /// Images of a step.
@@ -178,7 +199,7 @@ impl Recipe {
             bail!(
                 Usage,
                 "--min-images {least}: {drawn} different images are drawn of each caption, so it must have {drawn} at least; \
-                 lower --images-per-caption"
+                 give more, or leave it out"
             );
         }
         let [low, high] = self.crop_scale;

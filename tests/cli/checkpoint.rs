@@ -8,7 +8,7 @@ use serde_json::Value;
 use stablerep::weights::{SafeTensors, write_safetensors};
 
 use crate::bad_train::Case;
-use crate::common::{fails, succeeds, text};
+use crate::common::{fails, run, succeeds, text};
 
 /// Writes the checkpoint again with one value of its header or of a tensor (a number in all its places) changed.
 fn edit(path: &Path, header: Option<(&str, &str)>, tensor: Option<(&str, f32)>) {
@@ -67,6 +67,13 @@ fn what_cannot_be_believed_is_refused_and_left() {
     refuses(Some(("step", "-1")), None, &["`step`", "\"-1\""]);
     refuses(Some(("epoch", "7")), None, &["`epoch` in its header is 7", "epoch 0"]);
     refuses(Some(("position", "3")), None, &["`position` in its header is 3", "position 1"]);
+    for bad in ["[4294967295]", "[64]", "[3, 2]", "[1, 1]", "7", "[-1]"] {
+        refuses(
+            Some(("bad", bad)),
+            None,
+            &[&format!("`bad` in its header is {bad}, expected the numbers of pictures")],
+        );
+    }
     refuses(Some(("config", "{")), None, &["`config`", "not JSON"]);
     for (tensor, value) in [
         ("visual.norm.weight", f32::NAN),
@@ -126,6 +133,17 @@ fn another_length_is_named_by_its_flag() {
 }
 
 #[test]
+fn steps_that_the_metrics_lost_are_said() {
+    let (case, _, _) = begun();
+    fs::remove_file(case.path("run/metrics.jsonl")).unwrap();
+    let output = run(&case.words(&[]).iter().map(String::as_str).collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("run/metrics.jsonl: 1 of the 1 steps so far have no line (0); going on without"), "{said}");
+    assert_eq!(fs::read_to_string(case.path("run/metrics.jsonl")).unwrap().lines().count(), 3);
+}
+
+#[test]
 fn a_finished_run_has_its_checkpoint() {
     let (case, checkpoint, whole) = begun();
     case.succeeds(&[]);
@@ -134,6 +152,12 @@ fn a_finished_run_has_its_checkpoint() {
     fs::write(&checkpoint, &whole).unwrap();
     case.succeeds(&[]);
     assert!(ended == fs::read(&checkpoint).unwrap());
+    // One that cannot be trained on, or used, is no end of anything.
+    edit(&checkpoint, None, Some(("visual.norm.weight", f32::NAN)));
+    let said = case.refuses(&[], 3, &["checkpoint.safetensors", "visual.norm.weight", "not finite"]);
+    assert!(!said.contains("finished already"), "{said}");
+    fs::write(&checkpoint, &ended[..ended.len() - 100]).unwrap();
+    case.refuses(&[], 3, &["checkpoint.safetensors"]);
     fs::remove_file(&checkpoint).unwrap();
     case.refuses(&[], 3, &["done.json", "checkpoint.safetensors", "train from the start"]);
     fs::remove_file(case.path("run/done.json")).unwrap();

@@ -36,11 +36,16 @@ fn a_run_can_be_fed_back() {
 #[test]
 fn odd_settings_survive() {
     let case = Case::new();
-    let flags = ["--seed", "9223372036854775807", "--no-shuffle", "--crop-scale", "0.5,1"];
+    let flags = ["--seed", "9223372036854775807", "--no-shuffle", "--crop-scale", "0.5,1", "--augmentation", "weak"];
     case.succeeds(&flags);
     let (run, again) = (case.path("run"), case.path("again"));
     succeeds(&["train", "--config", &text(&run.join("config.toml")), "--output", &text(&again)]);
     assert_eq!(fs::read(run.join("config.json")).unwrap(), fs::read(again.join("config.json")).unwrap());
+    // What does not apply is not in the file, which would be refused with it.
+    let (simclr, plain) = (case.path("simclr"), case.path("plain"));
+    case.succeeds(&["--method", "simclr", "--images-per-caption", "UNSET", "--output", &text(&simclr)]);
+    succeeds(&["train", "--config", &text(&simclr.join("config.toml")), "--output", &text(&plain)]);
+    assert_eq!(fs::read(simclr.join("config.json")).unwrap(), fs::read(plain.join("config.json")).unwrap());
     case.refuses(&["--seed", "9223372036854775808"], 2, &["--seed", "9223372036854775807"]);
 }
 

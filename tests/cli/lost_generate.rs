@@ -57,6 +57,14 @@ fn cut(path: &Path, from: u64, to: u64) {
     file.set_len(file.metadata().unwrap().len().min(from) - to).unwrap();
 }
 
+/// Zeros in place of the last bytes.
+fn hole(path: &Path, bytes: usize) {
+    let mut tar = fs::read(path).unwrap();
+    let from = tar.len() - bytes;
+    tar[from..].fill(0);
+    fs::write(path, tar).unwrap();
+}
+
 /// What is done to a finished folder, under a name, and what the next run says of it.
 type Damage<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
 
@@ -73,7 +81,22 @@ fn what_was_lost_or_cut_is_made_again_in_the_same_bytes() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let damages: [Damage; 9] = [
+    let copy = |from: &str, to: &str| {
+        fs::copy(out.join(from), out.join(to)).unwrap();
+    };
+    let another = "is another shard: sample 00000000_000 stands where 00000003_000 belongs; drawn again";
+    let damages: [Damage; 13] = [
+        ("another shard", &|| copy("00000.tar", "00001.tar"), &["00001.tar: ", another, "2 already whole"]),
+        (
+            "another shard without counts",
+            &|| {
+                copy("00000.tar", "00001.tar");
+                fs::remove_file(out.join("00001_stats.json")).unwrap();
+            },
+            &["00001.tar: ", another],
+        ),
+        ("a hole before the end", &|| hole(&out.join("00001.tar"), 1024 + 512), &["00001.tar: ", "drawn again"]),
+        ("a large hole", &|| hole(&out.join("00001.tar"), 4096), &["00001.tar: ", "drawn again"]),
         (
             "gone",
             &|| fs::remove_file(out.join("00001.tar")).unwrap(),
@@ -107,6 +130,13 @@ fn what_was_lost_or_cut_is_made_again_in_the_same_bytes() {
         assert!(expected.iter().all(|part| said.contains(part)), "{what}: expected {expected:?} in {said}");
         assert_same_files(&whole, &out, what);
     }
+    // Zeros that another tar program fills up with are no hole.
+    let shard = out.join("00001.tar");
+    let padded = [fs::read(&shard).unwrap(), vec![0; 4096]].concat();
+    fs::write(&shard, &padded).unwrap();
+    let (code, said) = run.draw("out", &[]);
+    assert!(code == Some(0) && said.contains("3 already whole"), "{said}");
+    assert!(fs::read(&shard).unwrap() == padded);
 }
 
 #[test]

@@ -121,13 +121,26 @@ fn image_folders_are_sorted_and_nested() {
     put("ant/10.png", &png(1, 1, 40));
     put("ant/notes.txt", b"left out");
     put("ant/.hidden.png", b"not looked at");
+    put("ant/.cache/2.png", b"not looked at");
     put("loose.png", &png(1, 1, 50));
     let set = Dataset::open(root.path(), None, Split::Train).unwrap();
     assert_eq!(set.class_names(), ["ant", "zebra"]);
     assert_eq!(set.labels(), [0, 0, 1, 1]);
     let first: Vec<u8> = (0..4).map(|i| set.image(i).unwrap().data[0]).collect();
     assert_eq!(first, [40, 30, 20, 10]);
-    assert!(set.notes().len() == 1 && set.notes()[0].contains("1 files left out"), "{:?}", set.notes());
+    let expected = [
+        (1, "beside the class folders", "loose.png"),
+        (2, "hidden", "ant/.cache"),
+        (1, "not named .jpg", "ant/notes.txt"),
+    ];
+    assert_eq!(set.notes().len(), expected.len(), "{:?}", set.notes());
+    for (note, (count, why, first)) in set.notes().iter().zip(expected) {
+        assert!(note.contains(&format!("{count} files left out because")) && note.contains(why), "{note}");
+        assert!(note.contains(&format!("{first})")), "{note}");
+    }
+    // A link is one more name of a picture, as in torchvision.
+    std::os::unix::fs::symlink(root.path().join("zebra/b.png"), root.path().join("zebra/c.png")).unwrap();
+    assert_eq!(Dataset::open(root.path(), None, Split::Train).unwrap().labels(), [0, 0, 1, 1, 1]);
 }
 
 #[test]

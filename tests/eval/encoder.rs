@@ -217,6 +217,16 @@ fn exports_stay_out_of_other_folders() {
     assert_eq!(fs::read(own.join("config.json")).unwrap(), config);
     timm::export(&Encoder::random(&VitConfig { heads: 4, ..small() }, 3).unwrap(), &own).unwrap();
     assert_eq!(open(&own, None).unwrap().vit().config().heads, 4);
+    // What somebody wrote there since is not replaced, nor written beside.
+    let config = fs::read_to_string(own.join("config.json")).unwrap();
+    fs::write(own.join("config.json"), config.replace("bilinear", "bicubic")).unwrap();
+    refused(&own, "config.json was changed since it was exported");
+    fs::write(own.join("config.json"), config).unwrap();
+    fs::write(own.join("README.md"), "mine").unwrap();
+    refused(&own, "README.md");
+    fs::remove_file(own.join("README.md")).unwrap();
+    fs::remove_file(own.join("model.safetensors")).unwrap();
+    refused(&own, "config.json");
 }
 
 #[test]
@@ -335,7 +345,7 @@ fn a_checkpoint_that_training_saved_is_read() {
     let network = Network::new(&recipe).unwrap();
     let mut state = State::new(&mut Plan::new(), &network);
     state.init(&network, &recipe).unwrap();
-    let data = DataRecord::of(&Shards::open(&[]).unwrap());
+    let data = DataRecord::of(&Shards::open(&[]).unwrap(), None);
     checkpoint::save(&root.path().join("checkpoint.safetensors"), &network, &state, &recipe, 10, (&data, &[])).unwrap();
     let encoder = open(root.path(), None).unwrap();
     assert_eq!(encoder.vit().config(), &recipe.model);

@@ -62,7 +62,7 @@ pub fn inspect(path: &Path, check: bool, sheet: Option<(&Path, usize)>) -> Resul
     if let Some((path, rows)) = sheet {
         draw_sheet(path, rows, &shards, &captions)?;
     }
-    for note in shards.notes().iter().chain(&captions.notes) {
+    for note in shards.notes().iter().chain(&captions.notes).chain(&captions.left_out) {
         say!("note: {note}");
     }
     let mut problems: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();

@@ -1,4 +1,7 @@
 //! One folder per class, images anywhere below it: the layout of ImageNet and of torchvision's ImageFolder.
+//!
+//! As there, subfolders of a class are walked, links are followed, and a picture that is there under two names counts
+//! twice. Unlike there, names that begin with a dot are passed over.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,8 @@ use crate::error::{Error, Result};
 const SPLITS: [&str; 7] = ["train", "training", "val", "valid", "validation", "test", "testing"];
 
 /// Opens `root`. Classes are its subfolders in the order of their names (bytes); images are `.jpg`, `.jpeg` and `.png` files in the
-/// order of their paths. Names that begin with a dot are not looked at; other files are counted in [`Dataset::notes`].
+/// order of their paths. What is left out is counted in [`Dataset::notes`]: images beside the class folders, hidden
+/// ones (by a dot before the name), and files of other names in class folders.
 ///
 /// # Errors
 /// `Data` when there is no class folder, one holds no image, a link leads back up, or the folders are the splits of a
@@ -25,7 +29,8 @@ pub fn open(root: &Path) -> Result<Dataset> {
             root.display()
         );
     }
-    let (mut paths, mut labels, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut paths, mut labels) = (Vec::new(), Vec::new());
+    let mut left_out = LeftOut::beside(root)?;
     for (label, folder) in classes.iter().enumerate() {
         let before = paths.len();
         collect(folder, &mut paths, &mut left_out)?;
@@ -49,24 +54,49 @@ pub fn open(root: &Path) -> Result<Dataset> {
             classes[0].display()
         );
     }
-    let mut notes = Vec::new();
-    if let Some(first) = left_out.first() {
-        notes.push(format!(
-            "{}: {} files left out because they are not named .jpg, .jpeg or .png (the first: {})",
-            root.display(),
-            left_out.len(),
-            first.display()
-        ));
-    }
     let set = Dataset::new(root.display().to_string(), labels, class_names, Images::Files(paths));
-    Ok(Dataset { notes, ..set })
+    Ok(Dataset { notes: left_out.notes(root), ..set })
+}
+
+/// Files that are no images of a class.
+#[derive(Default)]
+struct LeftOut {
+    /// Images that lie in no class folder.
+    beside: Vec<PathBuf>,
+    /// Images and folders whose name begins with a dot.
+    hidden: Vec<PathBuf>,
+    /// Files in class folders that are named otherwise.
+    other: Vec<PathBuf>,
+}
+
+impl LeftOut {
+    /// What lies in `root` itself.
+    fn beside(root: &Path) -> Result<Self> {
+        let images = sorted_entries(root)?.into_iter().filter(|path| !path.is_dir() && has_image_name(path));
+        let (hidden, beside) = images.partition(|path| is_hidden(path));
+        Ok(Self { beside, hidden, other: Vec::new() })
+    }
+
+    /// A line for each kind that there is.
+    fn notes(&self, root: &Path) -> Vec<String> {
+        let kinds = [
+            (&self.beside, "they lie beside the class folders, in none of them"),
+            (&self.hidden, "they are hidden (their names begin with a dot; a folder counts once)"),
+            (&self.other, "they are not named .jpg, .jpeg or .png"),
+        ];
+        let line = |(files, why): (&Vec<PathBuf>, &str)| {
+            let (root, count, first) = (root.display(), files.len(), files.first()?.display());
+            Some(format!("{root}: {count} files left out because {why} (the first: {first})"))
+        };
+        kinds.into_iter().filter_map(line).collect()
+    }
 }
 
 /// The first class folder of `root`: a subfolder with an image somewhere below it.
 pub(super) fn find_class(root: &Path) -> Result<Option<PathBuf>> {
     for folder in class_folders(root)? {
         let mut images = Vec::new();
-        collect(&folder, &mut images, &mut Vec::new())?;
+        collect(&folder, &mut images, &mut LeftOut::default())?;
         if !images.is_empty() {
             return Ok(Some(folder));
         }
@@ -75,16 +105,24 @@ pub(super) fn find_class(root: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn class_folders(root: &Path) -> Result<Vec<PathBuf>> {
-    Ok(sorted_entries(root)?.into_iter().filter(|path| path.is_dir()).collect())
+    Ok(sorted_entries(root)?.into_iter().filter(|path| !is_hidden(path) && path.is_dir()).collect())
 }
 
 fn name_of(folder: &Path) -> String {
     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut Vec<PathBuf>) -> Result<()> {
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<()> {
     for path in sorted_entries(folder)? {
-        if path.is_dir() {
+        if is_hidden(&path) {
+            if path.is_dir() || has_image_name(&path) {
+                left_out.hidden.push(path);
+            }
+        } else if path.is_dir() {
             if path.is_symlink() && leads_up(&path, folder) {
                 bail!(Data, "{}: a link to a folder that it lies in; remove it", path.display());
             }
@@ -92,7 +130,7 @@ fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut Vec<PathBuf>
         } else if has_image_name(&path) {
             images.push(path);
         } else {
-            left_out.push(path);
+            left_out.other.push(path);
         }
     }
     Ok(())
@@ -112,10 +150,7 @@ fn has_image_name(path: &Path) -> bool {
 fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let entry = entry.map_err(Error::io("list", folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
+        paths.push(entry.map_err(Error::io("list", folder))?.path());
     }
     paths.sort();
     Ok(paths)

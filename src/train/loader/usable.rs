@@ -45,17 +45,19 @@ pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
     if bad.len() > config.max_bad {
         return Err(too_many(&bad, config.max_bad));
     }
-    let mut notes: Vec<String> = shards.notes().iter().chain(&groups.notes).cloned().collect();
+    let mut notes: Vec<String> = [shards.notes(), &groups.notes, &groups.left_out].concat();
     if short.left_out > 0 {
-        notes.push(format!("{} and are left out ({})", short.describe(all, least), short.advice(least, n)));
+        notes.push(format!("{} and are left out ({})", short.describe(all, least), short.advice(config)));
     }
     if groups.len() < n {
         let why = match (bad.first(), short.left_out) {
             (Some(first), 0) => format!(": {} sample(s) or places are bad, e.g. {first}", bad.len()),
-            (_, 1..) => format!(": {}; {}", short.describe(all, least), short.advice(least, n)),
+            (_, 1..) => format!(": {}; {}", short.describe(all, least), short.advice(config)),
             (None, 0) => "; use a smaller --batch or more data".into(),
         };
-        bail!(Data, "the shards hold {} usable caption(s), a batch takes {n}{why}", groups.len());
+        // Whatever else is not drawn from may be what is missing.
+        let also: String = shards.notes().iter().chain(&groups.left_out).map(|note| format!("\n{note}")).collect();
+        bail!(Data, "the shards hold {} usable caption(s), a batch takes {n}{why}{also}", groups.len());
     }
     Ok(Usable { groups, bad, notes })
 }
@@ -87,14 +89,25 @@ impl Short {
         format!("{} of {all} captions have fewer than {least} images{example}", self.left_out)
     }
 
-    /// The largest m that most captions have enough pictures for, or what to do when there is none.
-    fn advice(&self, least: usize, n: usize) -> String {
-        let with = |m: usize| -> usize { self.counts.range(m..).map(|(_, count)| count).sum() };
-        let all = with(0);
-        match (2..least).rev().find(|&m| 2 * with(m) > all && with(m) >= n) {
-            Some(m) => format!("{} have {m} or more: --images-per-caption {m}", with(m)),
-            None if 2 * with(2) > all && least > 2 => "use a smaller --batch or more data".into(),
-            None if 2 * with(least) > all => format!("{} have {least} or more", with(least)),
+    /// What to change so that most captions, and a batch of them, have enough pictures.
+    fn advice(&self, config: &LoaderConfig) -> String {
+        let (n, m, least) = (config.captions_per_batch, config.images_per_caption, config.least_images());
+        let with = |least: usize| -> usize { self.counts.range(least..).map(|(_, count)| count).sum() };
+        let most_have = |least: usize| 2 * with(least) > with(0);
+        // More than are drawn of each are wanted by --min-images alone.
+        let wanted = least > m;
+        match (m.min(2)..least).rev().find(|&fewer| most_have(fewer) && with(fewer) >= n) {
+            Some(fewer) if fewer > m => format!("{} have {fewer} or more: --min-images {fewer}", with(fewer)),
+            Some(fewer) if fewer == m => format!("{} have {m} or more: leave --min-images out", with(m)),
+            Some(fewer) => {
+                let too = if wanted { ", without --min-images" } else { "" };
+                format!("{} have {fewer} or more: --images-per-caption {fewer}{too}", with(fewer))
+            }
+            None if most_have(least) => format!("{} have {least} or more", with(least)),
+            None if most_have(2) || m == 1 => {
+                let too = if wanted { ", with a smaller --min-images" } else { "" };
+                format!("use a smaller --batch or more data{too}")
+            }
             None => "most have one: --method simclr makes two views of each image, or generate more images per caption"
                 .into(),
         }
