@@ -30,7 +30,7 @@ pub fn command() -> Command {
             .help_heading(None::<&str>)
             .display_order(1)
     };
-    paths::looked_at(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
+    paths::refuse_tildes(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
 }
 
 fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
@@ -38,6 +38,15 @@ fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
         [] => command.arg(arg()),
         [word, rest @ ..] => command.mut_subcommand(word, |command| add(command, rest, arg)),
     }
+}
+
+/// The command that was asked for, and what was given to it.
+pub fn asked<'a>(root: &'a Command, matches: &'a ArgMatches) -> Option<(&'a Command, &'a ArgMatches)> {
+    let (mut command, mut given) = (root, matches);
+    while let Some((name, below)) = given.subcommand() {
+        (command, given) = (command.find_subcommand(name)?, below);
+    }
+    Some((command, given))
 }
 
 /// The arguments with those of the file that `--config` names, if it is given, behind them.
@@ -49,11 +58,7 @@ pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
     let root = command();
     // Whatever is wrong on the command line is found again, and reported, when all arguments are parsed.
     let Ok(matches) = root.clone().ignore_errors(true).try_get_matches_from(&words) else { return Ok(words) };
-    let (mut command, mut given) = (&root, &matches);
-    while let Some((name, below)) = given.subcommand() {
-        let Some(found) = command.find_subcommand(name) else { return Ok(words) };
-        (command, given) = (found, below);
-    }
+    let Some((command, given)) = asked(&root, &matches) else { return Ok(words) };
     let Ok(Some(path)) = given.try_get_one::<PathBuf>("config") else { return Ok(words) };
     let globals = root.get_arguments().filter(|arg| arg.is_global_set()).cloned();
     words.extend(arguments(path, &relaxed(command.clone().args(globals)), given)?);
@@ -70,6 +75,9 @@ fn relaxed(command: Command) -> Command {
 /// What the file sets and the command line (`given`) does not.
 fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<OsString>> {
     let shown = path.display();
+    if let Err(what) = paths::there(path, "a TOML file whose keys are the long flags") {
+        bail!(Usage, "--config {shown}: {what}");
+    }
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let Ok(text) = String::from_utf8(bytes) else {
         bail!(Usage, "--config {shown}: not UTF-8; expected a TOML file whose keys are the long flags");
@@ -160,6 +168,7 @@ fn try_alone(command: &Command, words: &[String]) -> Result<(), String> {
             let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|mark| text.find(mark)).min();
             Err(text[..end.unwrap_or(text.len())].trim_end().to_owned())
         }
+        Ok(given) => paths::check(command, &given).map_err(|error| error.to_string()),
         _ => Ok(()),
     }
 }

@@ -6,17 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use clap::{Arg, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
 
+use crate::bail;
 use crate::config::spelling::edit_distance;
+use crate::error::Result;
 
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
-/// `--init-from` is read by runs that begin: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 11] = [
+/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
+const INPUTS: [(&str, &str); 10] = [
     ("captions", "a caption file: .txt, .csv or .tsv"),
     ("checkpoint", ENCODER),
-    ("config", "a TOML file whose keys are the long flags"),
     ("data", SHARDS),
     ("fp8", "the file of ranges that `stablerep calibrate` writes for a model"),
     ("initial_noise", "a .safetensors file with a tensor `noise`"),
@@ -36,63 +38,21 @@ const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files
 /// Arguments that name what is written.
 const OUTPUTS: [&str; 3] = ["json", "output", "sheet"];
 
-/// Has every path of `command` and its subcommands looked at as it is parsed, so that what is wrong with it is said by
-/// the flag's name, before anything is done.
-///
-/// Refused is what begins with `~`: a shell puts the home folder in its place before a program sees it, but not behind
-/// `=`, in quotes or in a job file, and a folder named `~` is not what was meant. So is an input that is not there, a
-/// file where a folder is written, and a folder where a file is.
-pub fn looked_at(command: Command) -> Command {
+/// Has every path of `command` and its subcommands refused that begins with `~`: a shell puts the home folder in its
+/// place before a program sees it, but not behind `=`, in quotes or in a job file, and a folder named `~` is not what
+/// was meant.
+pub fn refuse_tildes(command: Command) -> Command {
     command
-        .mut_args(|arg| match arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
-            true => {
-                let kind = Kind::of(&arg);
-                arg.value_parser(PathBufValueParser::new().try_map(move |path| kind.check(path)))
-            }
+        .mut_args(|arg| match is_path(&arg) {
+            true => arg.value_parser(PathBufValueParser::new().try_map(refuse_tilde)),
             false => arg,
         })
-        .mut_subcommands(looked_at)
+        .mut_subcommands(refuse_tildes)
 }
 
-/// What a path is for.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// What it expects.
-    Input(&'static str),
-    OutputFolder,
-    OutputFile,
-    Other,
-}
-
-impl Kind {
-    fn of(arg: &Arg) -> Self {
-        let id = arg.get_id().as_str();
-        let folder = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "DIR"));
-        match INPUTS.iter().find(|(name, _)| *name == id) {
-            Some((_, expected)) => Self::Input(expected),
-            None if OUTPUTS.contains(&id) && folder => Self::OutputFolder,
-            None if OUTPUTS.contains(&id) => Self::OutputFile,
-            None => Self::Other,
-        }
-    }
-
-    fn check(self, path: PathBuf) -> Result<PathBuf, String> {
-        refuse_tilde(&path)?;
-        match self {
-            Self::Input(expected) => there(&path, expected)?,
-            Self::OutputFolder if path.is_file() => {
-                return Err("is a file; expected a folder, or a name for one".into());
-            }
-            Self::OutputFile if path.is_dir() => return Err("is a folder; expected a name for a file".into()),
-            _ => {}
-        }
-        Ok(path)
-    }
-}
-
-fn refuse_tilde(path: &Path) -> Result<(), String> {
+fn refuse_tilde(path: PathBuf) -> Result<PathBuf, String> {
     if !path.as_os_str().as_encoded_bytes().starts_with(b"~") {
-        return Ok(());
+        return Ok(path);
     }
     Err(match path.strip_prefix("~") {
         Ok(rest) => format!(
@@ -104,6 +64,45 @@ fn refuse_tilde(path: &Path) -> Result<(), String> {
             format!("begins with `~`, which the shell left as it is: write the whole path, or ./{}", path.display())
         }
     })
+}
+
+/// Looks at every path that was given to `command`, the one that is run, before it does anything.
+///
+/// # Errors
+/// Usage error naming the flag for an input that is not there, a file where a folder is written, and a folder where a
+/// file is.
+pub fn check(command: &Command, given: &ArgMatches) -> Result<()> {
+    for arg in command.get_arguments().filter(|arg| is_path(arg)) {
+        let id = arg.get_id().as_str();
+        if given.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        let flag = arg.get_long().map_or_else(String::new, |long| format!("--{long} "));
+        for path in given.get_many::<PathBuf>(id).into_iter().flatten() {
+            if let Err(what) = fits(arg, path) {
+                bail!(Usage, "{flag}{}: {what}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+}
+
+/// Whether `path` can be what `arg` takes.
+fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
+    let id = arg.get_id().as_str();
+    if let Some((_, expected)) = INPUTS.iter().find(|(name, _)| *name == id) {
+        return there(path, expected);
+    }
+    let folder = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "DIR"));
+    match OUTPUTS.contains(&id) {
+        true if folder && path.is_file() => Err("is a file; expected a folder, or a name for one".into()),
+        true if !folder && path.is_dir() => Err("is a folder; expected a name for a file".into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether there is something at `path`, and if not, what was expected there and where to look. Standard input,

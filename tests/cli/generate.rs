@@ -298,7 +298,7 @@ fn weights_that_are_no_numbers_are_refused() {
     for (i, (file, tensor, value)) in [
         ("unet/diffusion_pytorch_model", "conv_out.bias", 0x7e00),
         ("vae/diffusion_pytorch_model", "decoder.conv_out.weight", 0x7c00),
-        ("text_encoder/model", "text_model.final_layer_norm.weight", 0xfc00),
+        ("text_encoder/model", "final_layer_norm.weight", 0xfc00),
     ]
     .into_iter()
     .enumerate()

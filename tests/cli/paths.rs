@@ -28,13 +28,14 @@ fn inputs_that_are_not_there() {
         ("--train-labels", [&probe[..], &["--train", &photos, "--test", &photos, "--train-labels"]].concat()),
         ("--checkpoint", vec!["probe", "--train", &photos, "--test", &photos, "--checkpoint"]),
         ("--checkpoint", vec!["export", "--output", &out, "--checkpoint"]),
-        ("<PATH>", vec!["inspect"]),
+        ("", vec!["inspect"]),
     ] {
         let words = |path| [&words[..], &[path]].concat();
         let said = format!("did you mean {captions}?");
-        fails(&words(&near), 2, &[flag, &near, "does not exist; expected", &said]);
+        let named = |path: &str| format!("error: {flag} {path}: does not exist; expected").replace(":  ", ": ");
+        fails(&words(&near), 2, &[&named(&near), &said]);
         let only = format!("only {} is there", text(case.path("x").parent().unwrap()));
-        fails(&words(&far), 2, &[flag, &far, "does not exist; expected", &only]);
+        fails(&words(&far), 2, &[&named(&far), &only]);
         assert!(!case.path("out").exists(), "{flag}");
     }
 }
