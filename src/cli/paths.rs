@@ -136,7 +136,8 @@ fn whereabouts(path: &Path) -> String {
     if let Some(similar) = similar(path, &folder) {
         return format!("did you mean {}?", path.with_file_name(similar).display());
     }
-    let shown = if folder.is_absolute() { folder } else { here().join(folder.strip_prefix("./").unwrap_or(&folder)) };
+    // Without the dots and slashes that joining leaves.
+    let shown: PathBuf = here().join(folder).components().collect();
     format!("there is no such name in {}", shown.display())
 }
 
