@@ -3,6 +3,7 @@
 
 pub mod json;
 mod recorded;
+pub mod spelling;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -333,7 +333,7 @@ fn another_classs_settings_are_said_and_change_nothing() {
 }
 
 #[test]
-fn what_a_config_leaves_open_is_put_right_as_diffusers_does() {
+fn configs_are_put_right_as_diffusers_does() {
     let base = r#""_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear""#;
     let corrected = |extra: &str, kind| {
         let config = SchedulerConfig::parse(&format!("{{{base}{extra}}}"), "test").unwrap();
@@ -350,10 +350,33 @@ fn what_a_config_leaves_open_is_put_right_as_diffusers_does() {
     // Of no concern to a sampler that has neither.
     let (_, felt, said) = corrected("", SamplerKind::Dpmpp2m);
     assert!(!felt && said.is_empty(), "{said:?}");
-    // What the file says is followed, aloud.
-    let (kept, felt, said) = corrected(r#", "clip_sample": true, "steps_offset": 0"#, SamplerKind::Ddim);
-    assert!(!felt && kept.clip_sample && kept.steps_offset == 0, "{said:?}");
-    assert!(said.len() == 2 && said.iter().all(|line| line.contains("followed")), "{said:?}");
+    // Also where the file says otherwise.
+    let (other, felt, said) = corrected(r#", "clip_sample": true, "steps_offset": 0"#, SamplerKind::Ddim);
+    assert!(felt && said.len() == 2, "{said:?}");
+    assert!(said[0].contains("`clip_sample` true: taken as false") && said[1].contains("0: taken as 1"), "{said:?}");
+    assert_eq!(format!("{:?}", ddim(&other, 20).steps()), format!("{:?}", ddim(&whole, 20).steps()));
+}
+
+#[test]
+fn betas_that_are_no_schedule_are_refused_by_key() {
+    for (keys, needles) in [
+        (r#""beta_end": 1.5"#, &["`beta_end`", "1.5"][..]),
+        (r#""beta_end": 1"#, &["`beta_end`"]),
+        (r#""beta_start": 0.02, "beta_end": 0.01"#, &["`beta_end`", "from beta_start, 0.02"]),
+        (r#""beta_start": -0.1"#, &["`beta_start`", "-0.1"]),
+        (r#""beta_start": 0"#, &["`beta_start`", "above 0"]),
+        (r#""beta_start": NaN"#, &["`beta_start`", "NaN"]),
+        (r#""beta_start": 0.5, "beta_end": 0.9"#, &["of the signal", "beta_end"]),
+        (r#""num_train_timesteps": 2, "trained_betas": [0, 0]"#, &["of the signal", "trained_betas"]),
+        (r#""num_train_timesteps": 2, "trained_betas": [0.1, 1.1]"#, &["step 1", "trained_betas"]),
+    ] {
+        let error = SchedulerConfig::parse(&format!("{{{keys}}}"), "test.json").unwrap_err();
+        let said = error.to_string();
+        assert!(error.exit_code() == 3 && needles.iter().all(|word| said.contains(word)), "{keys}: {said}");
+    }
+    // What is not used may say anything.
+    let unused = r#"{"beta_start": 7, "beta_end": -1, "beta_schedule": "squaredcos_cap_v2"}"#;
+    assert!(SchedulerConfig::parse(unused, "test.json").is_ok());
 }
 
 #[test]

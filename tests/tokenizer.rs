@@ -181,7 +181,7 @@ fn added_tokens_are_tokens() {
 }
 
 #[test]
-fn what_a_tokenizer_json_remembers_has_no_effect() {
+fn cutting_and_padding_of_a_tokenizer_json_have_no_effect() {
     let texts = ["a photo of a bag", "bag bag bag bag bag bag bag bag bag bag bag bag", ""];
     let plain = whole_with(|_| ());
     let used = whole_with(|whole| {
@@ -189,8 +189,12 @@ fn what_a_tokenizer_json_remembers_has_no_effect() {
             "pad_id": 0, "pad_type_id": 0, "pad_token": "!"});
         whole["truncation"] =
             serde_json::json!({"direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
-        whole["model"]["dropout"] = serde_json::json!(0.9);
-        whole["post_processor"] = serde_json::Value::Null;
+        whole["model"]["dropout"] = serde_json::json!(0.0);
+        whole["post_processor"] = serde_json::json!({"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<|startoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}], "pair": [],
+            "special_tokens": {"<|startoftext|>": {"id": "<|startoftext|>", "ids": [586], "tokens": ["<|startoftext|>"]},
+                "<|endoftext|>": {"id": "<|endoftext|>", "ids": [587], "tokens": ["<|endoftext|>"]}}});
         whole["decoder"] = serde_json::json!({});
     });
     let [plain, used] = [plain, used].map(|folder| Tokenizer::open(folder.path(), 10).unwrap());
@@ -232,6 +236,12 @@ fn settings_that_change_ids_are_refused_by_name() {
     refuse(whole_with(|whole| whole["model"]["type"] = "WordPiece".into()), &[json, "model", "type", "WordPiece"]);
     refuse(whole_with(|whole| whole["model"]["ignore_merges"] = true.into()), &[json, "ignore_merges"]);
     refuse(whole_with(|whole| whole["model"]["merges"][0] = "a b c".into()), &[json, "merge 0"]);
+    refuse(whole_with(|whole| whole["model"]["dropout"] = 0.9.into()), &[json, "dropout", "0.9"]);
+    refuse(whole_with(|whole| whole["post_processor"] = serde_json::Value::Null), &[json, "post_processor", "null"]);
+    refuse(
+        whole_with(|whole| whole["post_processor"]["sep"] = serde_json::json!(["!", 0])),
+        &[json, "post_processor", "\"!\"", "<|endoftext|>"],
+    );
     refuse(whole_with(|whole| whole["model"]["vocab"]["<|endoftext|>"] = (-1).into()), &[json, "vocab"]);
     refuse(whole_with(|whole| whole["model"]["vocab"]["a"] = 4_000_000_000u32.into()), &[json, "4000000000"]);
     for text in ["{\"decoder\":{", "{\"model\":{}}", "[]", "{\"added_tokens\": 3}", "\u{0}"] {
@@ -239,4 +249,51 @@ fn settings_that_change_ids_are_refused_by_name() {
         fs::write(folder.path().join(json), text).unwrap();
         refuse(folder, &[json]);
     }
+}
+
+/// Every token of several signs is made by a merge, or listed as one to look for: else the merges are not all there.
+#[test]
+fn tokens_that_no_merge_makes_are_refused() {
+    let refuse = |folder: TempDir, needles: &[&str]| {
+        let error = Tokenizer::open(folder.path(), 77).unwrap_err();
+        assert!(error.exit_code() == 3 && needles.iter().all(|word| error.to_string().contains(word)), "{error}");
+    };
+    let merges = fs::read_to_string(root().join("assets/tiny-sd/tokenizer/merges.txt")).unwrap();
+    let lines: Vec<&str> = merges.lines().collect();
+    let half = lines[..lines.len() / 2].join("\n");
+    let last = lines.last().unwrap().replace(' ', "");
+    refuse(tiny_with(&[("merges.txt", "")]), &["merges.txt", "0 merges", "id 512", "vocab.json"]);
+    refuse(tiny_with(&[("merges.txt", &half)]), &["merges.txt", "do not make token"]);
+    refuse(tiny_with(&[("merges.txt", &lines[..lines.len() - 1].join("\n"))]), &[&format!("{last:?}"), "nor 0 others"]);
+    refuse(whole_with(|whole| whole["model"]["merges"] = serde_json::json!([])), &["tokenizer.json", "0 merges"]);
+}
+
+/// A `tokenizer.json` beside `vocab.json` and `merges.txt` says the same.
+#[test]
+fn files_of_one_folder_agree() {
+    let whole: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixture("tiny_tokenizer/tokenizer.json")).unwrap()).unwrap();
+    let beside = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut whole = whole.clone();
+        edit(&mut whole);
+        tiny_with(&[("tokenizer.json", &whole.to_string())])
+    };
+    check(&Tokenizer::open(beside(&|_| ()).path(), 77).unwrap(), "tokenizer_tiny.json");
+    let refuse = |edit: &dyn Fn(&mut serde_json::Value), needles: &[&str]| {
+        let error = Tokenizer::open(beside(edit).path(), 77).unwrap_err();
+        let said = error.to_string();
+        assert!(error.exit_code() == 3 && said.contains("tokenizer.json"), "{said}");
+        assert!(needles.iter().all(|word| said.contains(word)), "{said}");
+    };
+    let swap = |whole: &mut serde_json::Value, a: &str, b: &str| {
+        let vocab = &mut whole["model"]["vocab"];
+        (vocab[a], vocab[b]) = (vocab[b].clone(), vocab[a].clone());
+    };
+    refuse(&|whole| swap(whole, "a", "b"), &["has id", "vocab.json", "fast tokenizer"]);
+    refuse(
+        &|whole| whole["model"]["merges"].as_array_mut().unwrap().swap(3, 4),
+        &["merge 3", "merges.txt", "fast tokenizer"],
+    );
+    refuse(&|whole| whole["normalizer"] = serde_json::json!({"type": "NFKC"}), &["normalizer"]);
+    refuse(&|whole| whole["post_processor"] = serde_json::Value::Null, &["post_processor"]);
 }

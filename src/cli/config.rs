@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use toml::{Spanned, Value};
 
 use super::Cli;
-use super::paths::refuse_tildes;
+use super::paths;
 use crate::bail;
 use crate::error::{Error, Result};
 
@@ -30,7 +30,7 @@ pub fn command() -> Command {
             .help_heading(None::<&str>)
             .display_order(1)
     };
-    refuse_tildes(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
+    paths::refuse_tildes(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
 }
 
 fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
@@ -38,6 +38,15 @@ fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
         [] => command.arg(arg()),
         [word, rest @ ..] => command.mut_subcommand(word, |command| add(command, rest, arg)),
     }
+}
+
+/// The command that was asked for, and what was given to it.
+pub fn asked<'a>(root: &'a Command, matches: &'a ArgMatches) -> Option<(&'a Command, &'a ArgMatches)> {
+    let (mut command, mut given) = (root, matches);
+    while let Some((name, below)) = given.subcommand() {
+        (command, given) = (command.find_subcommand(name)?, below);
+    }
+    Some((command, given))
 }
 
 /// The arguments with those of the file that `--config` names, if it is given, behind them.
@@ -49,11 +58,7 @@ pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
     let root = command();
     // Whatever is wrong on the command line is found again, and reported, when all arguments are parsed.
     let Ok(matches) = root.clone().ignore_errors(true).try_get_matches_from(&words) else { return Ok(words) };
-    let (mut command, mut given) = (&root, &matches);
-    while let Some((name, below)) = given.subcommand() {
-        let Some(found) = command.find_subcommand(name) else { return Ok(words) };
-        (command, given) = (found, below);
-    }
+    let Some((command, given)) = asked(&root, &matches) else { return Ok(words) };
     let Ok(Some(path)) = given.try_get_one::<PathBuf>("config") else { return Ok(words) };
     let globals = root.get_arguments().filter(|arg| arg.is_global_set()).cloned();
     words.extend(arguments(path, &relaxed(command.clone().args(globals)), given)?);
@@ -70,6 +75,9 @@ fn relaxed(command: Command) -> Command {
 /// What the file sets and the command line (`given`) does not.
 fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<OsString>> {
     let shown = path.display();
+    if let Err(what) = paths::there(path, "a TOML file whose keys are the long flags") {
+        bail!(Usage, "--config {shown}: {what}");
+    }
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let Ok(text) = String::from_utf8(bytes) else {
         bail!(Usage, "--config {shown}: not UTF-8; expected a TOML file whose keys are the long flags");
@@ -81,6 +89,7 @@ fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<O
         given.try_contains_id(id).unwrap_or(false) && given.value_source(id) == Some(ValueSource::CommandLine)
     };
     let mut all = Vec::new();
+    let mut kept: Vec<(usize, &Arg)> = Vec::new();
     for (key, value) in table {
         let line = 1 + text[..key.span().start].matches('\n').count();
         let wrong = |what: &str| Error::Usage(format!("--config {shown}: line {line}: {what}"));
@@ -94,9 +103,19 @@ fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<O
         let replaced = arg.is_some_and(|arg| {
             command.get_arguments().filter(|other| on_command_line(other)).any(|other| exclude(command, arg, other))
         });
-        if !replaced {
-            all.extend(words.into_iter().map(OsString::from));
+        if replaced || words.is_empty() {
+            continue;
         }
+        if let Some(arg) = arg {
+            if let Some((before, other)) = kept.iter().find(|(_, other)| exclude(command, arg, other)) {
+                let other = other.get_long().unwrap_or_default();
+                return Err(wrong(&format!(
+                    "`{key}` and `{other}` (line {before}) exclude each other; remove one of them"
+                )));
+            }
+            kept.push((line, arg));
+        }
+        all.extend(words.into_iter().map(OsString::from));
     }
     Ok(all)
 }
@@ -149,6 +168,7 @@ fn try_alone(command: &Command, words: &[String]) -> Result<(), String> {
             let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|mark| text.find(mark)).min();
             Err(text[..end.unwrap_or(text.len())].trim_end().to_owned())
         }
+        Ok(given) => paths::check(command, &given).map_err(|error| error.to_string()),
         _ => Ok(()),
     }
 }
@@ -170,8 +190,8 @@ mod tests {
 
     #[test]
     fn keys_become_flags_of_every_kind() {
-        let toml = "data = [\"a\", \"b c\"]\nhead-dims = [64, 16]\nlr = 1e-3\ndownsample = false\nthreads = 1\npreset = \"demo-simclr\"\n";
-        let want = ["--data=a", "--data=b c", "--downsample=false", "--head-dims=64,16", "--lr=0.001"];
+        let toml = "data = [\"src\", \"{b c}.tar\"]\nhead-dims = [64, 16]\nlr = 1e-3\ndownsample = false\nthreads = 1\npreset = \"demo-simclr\"\n";
+        let want = ["--data=src", "--data={b c}.tar", "--downsample=false", "--head-dims=64,16", "--lr=0.001"];
         let got = expanded(toml, "stablerep train --config FILE").unwrap();
         assert_eq!(got, [&want[..], &["--preset=demo-simclr", "--threads=1"]].concat());
         let got =
@@ -183,8 +203,9 @@ mod tests {
 
     #[test]
     fn flags_win_in_every_spelling_and_over_what_they_conflict_with() {
-        let toml = "data = \"x\"\nepochs = 2\nblr = 1.0\nbatch = 4\n";
-        let got = expanded(toml, "stablerep --threads 1 train --config FILE --data y z --steps 5 --lr=2").unwrap();
+        let toml = "data = \"src\"\nepochs = 2\nblr = 1.0\nbatch = 4\n";
+        let got =
+            expanded(toml, "stablerep --threads 1 train --config FILE --data src tests --steps 5 --lr=2").unwrap();
         assert_eq!(got, ["--batch=4"]);
         assert!(expanded("images-per-caption = 4", "stablerep generate -m 2 --config FILE").unwrap().is_empty());
         assert_eq!(expanded("m = 1", "stablerep train --batch 4").unwrap(), [""; 0]);
@@ -206,5 +227,6 @@ mod tests {
         refuses("downsample = 3", &["line 1", "`downsample`"]);
         refuses("config = \"b.toml\"", &["`config`", "another"]);
         refuses("batch = = 4", &["line 1"]);
+        refuses("steps = 4\nbatch = 2\nepochs = 1.0", &["`epochs`", "line 3", "`steps`", "line 1", "exclude"]);
     }
 }

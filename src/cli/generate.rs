@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::answer;
+use crate::bail;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
 use crate::cli::model::Model;
@@ -10,7 +11,8 @@ use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
 use crate::generate::sampler::SamplerKind;
-use crate::generate::{self, Config, ImageFormat, Precision};
+use crate::generate::{self, Config, ImageFormat, NOT_FINITE, Precision, WHEN_NOT_FINITE};
+use crate::say;
 
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
 ///
@@ -31,6 +33,10 @@ use crate::generate::{self, Config, ImageFormat, Precision};
 /// Several processes share the work: ranks from torchrun, MPI, a Slurm step (srun) or a Slurm job array, or --rank and
 /// --world-size. Each draws the shards of its rank into the same folder, and which rank it is, is said. Another process
 /// with the same rank is refused.
+///
+/// Pixels are truncated to 8 bits, not rounded: beside diffusers' files, which round, many values are one lower. A
+/// picture that came out with values that are not numbers is stored all the same, flagged `not_finite` in its json,
+/// counted and warned of; when no picture came out otherwise, the run ends with exit code 5, its shards in place.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example, the paper's settings:\n  \
     stablerep generate --model stable-diffusion-v1-5 --captions cc12m.tsv --caption-column 1 \\\n    \
@@ -166,6 +172,7 @@ pub fn run(args: Args) -> Result<()> {
         ranks: Ranks::from_env_or(args.rank, args.world_size)?,
     };
     let sets = config.sets();
+    let mut lost = Vec::new();
     for ((_, folder), stats) in sets.iter().zip(generate::run(&config)?) {
         let which = if sets.len() > 1 { format!("{}: ", folder.display()) } else { String::new() };
         answer!("{which}{} images of {} captions", stats.images, stats.captions);
@@ -183,6 +190,14 @@ pub fn run(args: Args) -> Result<()> {
             let more = if cut.len() > NAMED { ", …" } else { "" };
             answer!("{which}cut: {}{more} (`truncated` in *stats.json)", cut[..cut.len().min(NAMED)].join(", "));
         }
+        match stats.not_finite_images {
+            0 => {}
+            all if all == stats.images => lost.push(folder.display().to_string()),
+            some => say!("warning: {which}{some} of {} images: {NOT_FINITE}; {WHEN_NOT_FINITE}", stats.images),
+        }
+    }
+    if !lost.is_empty() {
+        bail!(Diverged, "{}: every image: {NOT_FINITE}; {WHEN_NOT_FINITE}", lost.join(", "));
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
         Err(error) => return ended(Err(error)),
     };
     match parse(words) {
-        Ok(cli) => ended(run(cli)),
+        Ok(cli) => ended(cli.and_then(run)),
         Err(wrong) if wrong.use_stderr() => {
             // There is nowhere else to say it.
             let _ = wrong.print();
@@ -93,11 +93,13 @@ fn ended(result: Result<()>) -> ExitCode {
     }
 }
 
-/// The arguments, or what to print in place of a command.
-fn parse(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+/// The arguments, their paths looked at, or what to print in place of a command.
+fn parse(words: Vec<OsString>) -> Result<Result<Cli>, clap::Error> {
     let mut command = config::command();
     let matches = command.try_get_matches_from_mut(words)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let looked = config::asked(&command, &matches).map_or(Ok(()), |(asked, given)| paths::check(asked, given));
+    Ok(looked.map(|()| cli))
 }
 
 fn run(cli: Cli) -> Result<()> {

@@ -1,17 +1,49 @@
 //! What holds for every flag that takes a path.
 
 use std::any::TypeId;
-use std::path::PathBuf;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use clap::Command;
 use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+
+use crate::bail;
+use crate::config::spelling::edit_distance;
+use crate::error::Result;
+
+/// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
+/// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
+/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
+const INPUTS: [(&str, &str); 10] = [
+    ("captions", "a caption file: .txt, .csv or .tsv"),
+    ("checkpoint", ENCODER),
+    ("data", SHARDS),
+    ("fp8", "the file of ranges that `stablerep calibrate` writes for a model"),
+    ("initial_noise", "a .safetensors file with a tensor `noise`"),
+    ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
+    ("test", PHOTOGRAPHS),
+    ("test_labels", "an IDX file of labels"),
+    ("train", PHOTOGRAPHS),
+    ("train_labels", "an IDX file of labels"),
+];
+
+/// What `--checkpoint` and `--init-from` expect.
+pub const ENCODER: &str =
+    "a training run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors";
+const SHARDS: &str = "a folder of *.tar shards, a tar, or a pattern such as dir/{00000..00012}.tar";
+const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files, or webdataset tars";
+
+/// Arguments that name what is written.
+const OUTPUTS: [&str; 3] = ["json", "output", "sheet"];
 
 /// Has every path of `command` and its subcommands refused that begins with `~`: a shell puts the home folder in its
 /// place before a program sees it, but not behind `=`, in quotes or in a job file, and a folder named `~` is not what
 /// was meant.
 pub fn refuse_tildes(command: Command) -> Command {
     command
-        .mut_args(|arg| match arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
+        .mut_args(|arg| match is_path(&arg) {
             true => arg.value_parser(PathBufValueParser::new().try_map(refuse_tilde)),
             false => arg,
         })
@@ -32,4 +64,126 @@ fn refuse_tilde(path: PathBuf) -> Result<PathBuf, String> {
             format!("begins with `~`, which the shell left as it is: write the whole path, or ./{}", path.display())
         }
     })
+}
+
+/// Looks at every path that was given to `command`, the one that is run, before it does anything.
+///
+/// # Errors
+/// Usage error naming the flag for an input that is not there, a file where a folder is written, and a folder where a
+/// file is.
+pub fn check(command: &Command, given: &ArgMatches) -> Result<()> {
+    for arg in command.get_arguments().filter(|arg| is_path(arg)) {
+        let id = arg.get_id().as_str();
+        if given.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        let flag = arg.get_long().map_or_else(String::new, |long| format!("--{long} "));
+        for path in given.get_many::<PathBuf>(id).into_iter().flatten() {
+            if let Err(what) = fits(arg, path) {
+                bail!(Usage, "{flag}{}: {what}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+}
+
+/// Whether `path` can be what `arg` takes.
+fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
+    let id = arg.get_id().as_str();
+    if let Some((_, expected)) = INPUTS.iter().find(|(name, _)| *name == id) {
+        return there(path, expected);
+    }
+    let folder = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "DIR"));
+    match OUTPUTS.contains(&id) {
+        true if folder && path.is_file() => Err("is a file; expected a folder, or a name for one".into()),
+        true if !folder && path.is_dir() => Err("is a folder; expected a name for a file".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is something at `path`, and if not, what was expected there and where to look. Standard input,
+/// patterns and addresses are for their readers to judge.
+pub fn there(path: &Path, expected: &str) -> Result<(), String> {
+    let text = path.to_string_lossy();
+    let judged_later = text == "-" || text.contains('{') || text.contains("://") || text.starts_with("pipe:");
+    // A path that cannot be asked about fails again when it is opened, with the reason.
+    if judged_later || path.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    if let Ok(target) = fs::read_link(path) {
+        return Err(format!("is a link to {}, which does not exist; expected {expected}", target.display()));
+    }
+    Err(format!("does not exist; expected {expected}; {}", whereabouts(path)))
+}
+
+/// What there is near a path that is not there.
+fn whereabouts(path: &Path) -> String {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    if !folder.is_dir() {
+        let last = folder.ancestors().find(|above| above.is_dir()).map(|above| above.display().to_string());
+        return format!(
+            "of its folders only {} is there",
+            last.filter(|last| !last.is_empty()).unwrap_or_else(|| here().display().to_string())
+        );
+    }
+    if let Some(similar) = similar(path, &folder) {
+        return format!("did you mean {}?", path.with_file_name(similar).display());
+    }
+    // Without the dots and slashes that joining leaves.
+    let shown: PathBuf = here().join(folder).components().collect();
+    format!("there is no such name in {}", shown.display())
+}
+
+/// The name in `folder` that the last part of `path` was most likely to be.
+fn similar(path: &Path, folder: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let most = (name.chars().count() / 3).clamp(1, 4);
+    let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let near = names.map(|other| (edit_distance(&other.to_lowercase(), &name.to_lowercase()), other));
+    near.filter(|(apart, _)| *apart <= most).min().map(|(_, other)| other)
+}
+
+fn here() -> PathBuf {
+    env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_looked_for_nearby() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("run")).unwrap();
+        fs::write(at("run/checkpoint.safetensors"), "").unwrap();
+        std::os::unix::fs::symlink(at("gone"), at("link")).unwrap();
+        let said = |name: &str| there(&at(name), "a file").unwrap_err();
+        for name in ["run/checkpont.safetensors", "run/Checkpoint.safetensor"] {
+            let said = said(name);
+            assert!(said.contains("does not exist; expected a file; did you mean"), "{said}");
+            assert!(said.contains("run/checkpoint.safetensors?"), "{said}");
+        }
+        assert!(said("run/other").contains("no such name in"), "{}", said("run/other"));
+        assert!(
+            said("walk/a/b").contains(&format!("only {} is there", folder.path().display())),
+            "{}",
+            said("walk/a/b")
+        );
+        assert!(said("link").contains("is a link to") && said("link").contains("gone"), "{}", said("link"));
+        for name in ["run", "run/checkpoint.safetensors"] {
+            assert_eq!(there(&at(name), "a file"), Ok(()), "{name}");
+        }
+        for name in ["-", "{00000..00012}.tar", "s3://bucket/a.tar", "pipe:cat a.tar"] {
+            assert_eq!(there(Path::new(name), "a file"), Ok(()), "{name}");
+        }
+        assert!(there(Path::new("nowhere-at-all"), "a file").unwrap_err().contains("no such name in /"));
+    }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::bail;
+use crate::cli::paths;
 use crate::config::{Layers, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::device::Device;
 use crate::dist::Ranks;
@@ -208,6 +209,13 @@ pub fn run(args: Args) -> Result<()> {
 fn config(args: Args) -> Result<Config> {
     let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
     recipe.validate()?;
+    // A run that goes on does not read it again.
+    if let Some(path) = &recipe.init_from
+        && !args.output.join(train::CHECKPOINT).exists()
+        && let Err(what) = paths::there(path, paths::ENCODER)
+    {
+        bail!(Usage, "--init-from {}: {what}", path.display());
+    }
     let device = Device::parse(&args.device)?;
     Ok(Config { recipe, output: args.output, save_every: args.save_every, device, allow_partial: args.allow_partial })
 }

@@ -5,6 +5,8 @@
 //! somebody else's reads it here: what no code asks for then disturbs nobody, and what is asked for has its place in
 //! the file when it is wrong.
 
+mod unique;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -28,14 +30,27 @@ pub struct NotRead(String);
 /// writes them; a typed field refuses them, whatever its type, and fields that `T` does not have may hold anything.
 ///
 /// # Errors
-/// What is wrong, or of another type than `T` needs, with line and column.
+/// What is wrong, or of another type than `T` needs, with line and column. Also a key that an object has twice: Python
+/// takes the last, other readers the first, and whoever wrote it meant one of them.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotRead> {
+    read(bytes, true)
+}
+
+/// As [`parse`], of one of many notes that nobody wrote by hand: of a key that comes twice the last counts, as in
+/// Python.
+pub fn parse_note<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotRead> {
+    read(bytes, false)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], once: bool) -> Result<T, NotRead> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(NotRead("the text is UTF-16; save it as UTF-8".into()));
     }
     let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
     let (text, moved) = as_json(bytes);
-    serde_json::from_slice(&text).map_err(|error| {
+    let parsed = serde_json::from_slice(&text);
+    let parsed = if once { parsed.and_then(|value| unique::check(&text).map(|()| value)) } else { parsed };
+    parsed.map_err(|error| {
         let (line, column) = (error.line(), error.column());
         if line == 0 {
             return NotRead(error.to_string());
@@ -187,6 +202,20 @@ mod tests {
         }
         assert_eq!(shortest(2.1).to_string(), "2.1");
         assert_eq!(shortest(f32::NAN).to_string(), "null");
+    }
+
+    #[test]
+    fn keys_come_once() {
+        for (text, key, place) in [
+            ("{\"a\": 1,\n \"b\": {\"c\": 1, \"d\": [{}], \"c\": 1}}", "`c`", "line 2"),
+            ("[{\"name\": \"x\", \"n\\u0061me\": \"x\"}]", "`name`", "line 1"),
+        ] {
+            let error = parse::<Value>(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(place) && error.contains("twice"), "{text}: {error}");
+            assert!(parse_note::<Value>(text.as_bytes()).is_ok(), "{text}");
+        }
+        assert_eq!(parse_note::<Named>(b"{\"x\": 1, \"name\": \"y\", \"x\": 2}").unwrap().name, "y");
+        assert!(parse::<Value>(b"{\"a\": {\"b\": NaN}, \"b\": {\"a\": NaN}}").is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::lane::{Job, Lane, lanes};
 use super::pipeline::{Decoded, Drawn, Painter, Parts, Text};
 use super::request::{Request, guides};
 use super::sampler::Sampler;
+use super::spare;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::Result;
@@ -59,6 +60,9 @@ impl Cpu {
         store::check_interrupt(NOTHING_YET)?;
         let decoder = Decoder::load(parts.decoder.0.clone(), &parts.decoder.1)?;
         store::check_interrupt(NOTHING_YET)?;
+        for (part, file) in [("text_encoder", &parts.text.1), ("unet", &parts.unet.1), ("vae", &parts.decoder.1)] {
+            spare::check(part, file)?;
+        }
         let sampler = parts.sampler.clone();
         for (name, values) in [("text encoder", text.values()), ("unet", unet.values()), ("decoder", decoder.values())]
         {

@@ -9,9 +9,11 @@ use super::encode::{Encoded, Encoding};
 use super::pipeline::{AHEAD, Drawn, Pipeline};
 use super::plan::Unit;
 use super::request::Request;
-use super::unit::{Item, Job, Making, Set, initial_latent, noise_key};
+use super::unit::{self, Item, Job, Making, Set, initial_latent, noise_key};
+use super::{NOT_FINITE, WHEN_NOT_FINITE};
 use crate::error::Result;
 use crate::metrics::Progress;
+use crate::say;
 use crate::store;
 
 /// A batch that was begun.
@@ -33,13 +35,24 @@ pub(super) struct Line<'a> {
     begun: VecDeque<Begun>,
     /// Shards that were finished.
     finished: usize,
+    /// Whether it was said that pictures are not finite.
+    warned: bool,
 }
 
 impl<'a> Line<'a> {
     pub(super) fn new(job: &'a Job<'a>, pipeline: &'a mut Pipeline, progress: &'a Progress) -> Self {
         let config = job.config;
         let encoding = Encoding { store_size: config.store_size, format: config.format, quality: config.quality };
-        Self { job, pipeline, progress, encoding, units: VecDeque::new(), begun: VecDeque::new(), finished: 0 }
+        Self {
+            job,
+            pipeline,
+            progress,
+            encoding,
+            units: VecDeque::new(),
+            begun: VecDeque::new(),
+            finished: 0,
+            warned: false,
+        }
     }
 
     /// Begins all batches of `unit` for each of `sets`; the last ones may be finished by a later call.
@@ -97,6 +110,10 @@ impl<'a> Line<'a> {
             pictures.into_par_iter().map(|picture| self.encoding.encode(picture)).collect::<Result<_>>()?;
         self.progress.note("");
         self.progress.advance(items.len() as u64);
+        if let Some(at) = encoded.iter().position(|picture| picture.not_finite).filter(|_| !self.warned) {
+            self.warned = true;
+            say!("warning: {}: {NOT_FINITE}; {WHEN_NOT_FINITE}", unit::key(self.job, items[at]));
+        }
         let images = items.into_iter().zip(encoded).zip(truncated);
         making.add(self.job, set, images.map(|((item, encoded), truncated)| (item, encoded, truncated)), &latents)?;
         if making.left == 0

@@ -22,6 +22,7 @@ mod regenerate;
 mod request;
 pub mod sampler;
 mod sizes;
+mod spare;
 mod trace;
 mod unit;
 
@@ -61,6 +62,12 @@ const CONFIG_FILE: &str = "generate.json";
 const CALIBRATION_FILE: &str = "fp8.json";
 /// Name of the counts of a whole folder, written last of all.
 const STATS_FILE: &str = "stats.json";
+
+/// What is wrong with a picture that is flagged `not_finite`.
+pub const NOT_FINITE: &str = "the networks gave values that are not numbers, and the picture is black or spoiled";
+/// What to do about it.
+pub const WHEN_NOT_FINITE: &str = "in f16 they may be too large: --precision bf16; else a --guidance-scale nearer to 1, \
+    or another model";
 
 /// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them. Returns the counts of every
 /// set of [`Config::sets`].

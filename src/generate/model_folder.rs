@@ -9,8 +9,23 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::settings::Settings;
 
-/// Folders of the parts that are read here.
-const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
+/// Folders of the parts that are read here, with their library and classes in a `model_index.json`. Of schedulers only
+/// the noise schedule is used, and their own config is asked for the class.
+const PARTS: [(&str, &str, &[&str]); 5] = [
+    ("scheduler", "diffusers", &[]),
+    ("text_encoder", "transformers", &["CLIPTextModel", "CLIPTextModelWithProjection"]),
+    (
+        "tokenizer",
+        "transformers",
+        &["CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"],
+    ),
+    ("unet", "diffusers", &["UNet2DConditionModel"]),
+    ("vae", "diffusers", &["AutoencoderKL"]),
+];
+
+/// Pipelines that draw with these parts as this program does, whatever else they do with them.
+const PIPELINES: [&str; 3] =
+    ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionPipelineSafe"];
 
 /// Parts that a pipeline may have without being another kind of model: they judge or prepare pictures, or are for
 /// pictures as prompts.
@@ -47,7 +62,7 @@ pub(super) fn check(model: &Path) -> Result<()> {
         names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
     // Without model_index.json, but with the parts: all that is needed is there, or named when it is not.
-    if PARTS.iter().any(|part| model.join(part).is_dir()) {
+    if PARTS.iter().any(|(part, ..)| model.join(part).is_dir()) {
         return Ok(());
     }
     names.sort();
@@ -56,7 +71,9 @@ pub(super) fn check(model: &Path) -> Result<()> {
         "the folder is empty".to_owned()
     } else if names.iter().any(|name| name == "snapshots") {
         format!("this is a cache's outer folder: the model lies in {}", snapshots(model))
-    } else if PARTS.iter().any(|part| model.file_name().is_some_and(|name| name == *part)) && has_own_files(&names) {
+    } else if PARTS.iter().any(|(part, ..)| model.file_name().is_some_and(|name| name == *part))
+        && has_own_files(&names)
+    {
         format!("this is one part of a model: give the folder that holds it, {}", parent(model).display())
     } else if let Some(file) = singles.first() {
         recipe(file)
@@ -70,13 +87,13 @@ pub(super) fn check(model: &Path) -> Result<()> {
     bail!(Usage, "--model {shown}: {wanted}; {hint}")
 }
 
-/// Refuses pipelines with parts that are not computed here.
+/// Refuses pipelines that are not computed here, by their parts and by what they call themselves.
 fn check_index(index: &Settings) -> Result<()> {
     for key in index.keys() {
         // A part is a pair of library and class; both are null where it is left out.
         let pair = index.get(key).and_then(Value::as_array).filter(|pair| pair.iter().any(|name| !name.is_null()));
         let Some(pair) = pair.filter(|_| !key.starts_with('_')) else { continue };
-        if !PARTS.contains(&key) && !BESIDE.contains(&key) {
+        if PARTS.iter().all(|(part, ..)| *part != key) && !BESIDE.contains(&key) {
             let class = pair.last().and_then(Value::as_str).unwrap_or_default();
             bail!(
                 Data,
@@ -86,7 +103,25 @@ fn check_index(index: &Settings) -> Result<()> {
             );
         }
     }
-    Ok(())
+    for (part, library, classes) in PARTS {
+        let Some(value) = index.get(part) else { continue };
+        let expected = format!("{:?}", [library, classes.first().copied().unwrap_or("a scheduler")]);
+        match value.as_array().map(Vec::as_slice) {
+            Some([from, Value::String(class)])
+                if from == library && (classes.is_empty() || classes.contains(&class.as_str())) => {}
+            Some([Value::Null, Value::Null]) => {
+                return Err(index.wrong(part, &format!("{expected} (the model was saved without this part)")));
+            }
+            _ => return Err(index.wrong(part, &expected)),
+        }
+    }
+    match index.non_null("_class_name") {
+        Some(class) if !class.as_str().is_some_and(|class| PIPELINES.contains(&class)) => Err(index.wrong(
+            "_class_name",
+            "StableDiffusionPipeline (another pipeline draws otherwise; if the parts are Stable Diffusion's, write that)",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// How a single file becomes a folder.

@@ -281,8 +281,7 @@ impl Pipeline {
         self.latent
     }
 
-    /// Whether the sampler feels that the scheduler's config left something open, which was put right as diffusers
-    /// does.
+    /// Whether the sampler feels what of the scheduler's config was put right as diffusers does.
     pub fn corrected(&self) -> bool {
         self.corrected
     }

@@ -2,6 +2,7 @@
 //! whole.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -125,7 +126,7 @@ impl Unit {
             }
             (Ending::Absent, _) => Ok(Held::Nothing),
             (Ending::Broken(why), _) => Ok(Held::Spoiled(why.into())),
-            (_, _) if demands.latents && SafeTensors::open(self.latents(folder)).is_err() => {
+            (_, _) if demands.latents && !self.has_latents(folder)? => {
                 Ok(Held::Spoiled(format!("{} is missing or damaged", self.latents(folder).display())))
             }
             (_, Some(stats)) if (stats.captions, stats.images) != (captions, images) => {
@@ -142,6 +143,16 @@ impl Unit {
                 None => Held::Spoiled("does not begin with a sample".into()),
             }),
             (_, None) => self.count(folder, demands),
+        }
+    }
+
+    /// Whether the final latents are there and whole. That they cannot be read is neither.
+    fn has_latents(&self, folder: &Path) -> Result<bool> {
+        match SafeTensors::open(self.latents(folder)) {
+            Ok(_) => Ok(true),
+            Err(Error::Data(_)) => Ok(false),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
+            Err(other) => Err(other),
         }
     }
 
@@ -191,7 +202,7 @@ impl Unit {
         let path = self.stats(folder);
         match fs::read(&path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
     }

@@ -188,7 +188,7 @@ struct Record<'a> {
 fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
     let caption = &job.captions[item.caption];
     let identity = &output.set.identity;
-    let key = named_key(&name_of(caption), item.image);
+    let key = key(job, item);
     let mut flags = Vec::new();
     for (name, on) in [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)]
     {
@@ -221,6 +221,11 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
     let json = serde_json::to_vec(&record).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();
     output.writer.add(&key, &[(extension, &encoded.bytes), ("txt", caption.text.as_bytes()), ("json", &json)])
+}
+
+/// What the sample of an image is called.
+pub(super) fn key(job: &Job, item: Item) -> String {
+    named_key(&name_of(&job.captions[item.caption]), item.image)
 }
 
 /// What the samples of a caption are called, but for the number of the image.

@@ -160,7 +160,7 @@ impl Projector {
                      file's, or leave `{prefix}…` out of the file for a new head"
                 );
             }
-            let values = file.finite_f32(&name, shape)?;
+            let values = file.f32(&name, shape)?;
             match place {
                 Place::Parameter(param) => param.of_mut(params).copy_from_slice(&values),
                 Place::Statistic(param) => param.of_mut(statistics).copy_from_slice(&values),

@@ -2,8 +2,9 @@
 //!
 //! The text pipeline is transformers' CLIPTokenizer: NFC, white space to one blank, lower case, words / single digits /
 //! runs of other signs, byte-level BPE with `</w>` at a word's end. Special and added tokens written inside a text are
-//! recognised as such. As CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding,
-//! truncation and dropout that a `tokenizer.json` remembers of an earlier use have no effect.
+//! recognised as such. As CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding
+//! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that are
+//! not CLIP's are refused.
 
 mod special;
 mod vocabulary;
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use crate::bail;
 use crate::error::{Error, Result};
-use special::Special;
+use special::{Added, Special};
 use vocabulary::Vocabulary;
 
 /// Words, single digits, runs of other signs; the special tokens first.
@@ -52,6 +53,21 @@ impl Tokenizer {
         let source = vocabulary.source.display();
         let id = |token: &str| vocabulary.id(token);
         let (start, end, pad) = (id(&special.start)?, id(&special.end)?, id(&special.pad)?);
+        vocabulary.check_merges(special.added.iter().map(Added::content))?;
+        if let Some(around) = &vocabulary.around {
+            for (found, token, id) in [(&around.start, &special.start, start), (&around.end, &special.end, end)] {
+                if (found.0.as_str(), found.1) != (token.as_str(), u64::from(id)) {
+                    bail!(
+                        Data,
+                        "{}: `post_processor` puts {:?} (id {}) around a text where the tokenizer's own token is {token:?} (id {id}); \
+                         the files belong to different tokenizers",
+                        around.path.display(),
+                        found.0,
+                        found.1
+                    );
+                }
+            }
+        }
         if length < 3 {
             bail!(Usage, "{source}: a text of {length} tokens holds no word; expected 77");
         }

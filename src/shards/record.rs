@@ -80,7 +80,7 @@ impl SampleRef<'_> {
             text.map(|text| text.trim_end_matches(['\r', '\n']).to_string())
         });
         let fields = self.read("json")?.map(|bytes| {
-            let value = json::parse::<Value>(&bytes).map_err(|e| e.to_string());
+            let value = json::parse_note::<Value>(&bytes).map_err(|e| e.to_string());
             value.and_then(|value| match value {
                 Value::Object(fields) => Ok(fields),
                 other => Err(format!("it is {}", kind(&other))),

@@ -136,7 +136,7 @@ pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) 
     let read = |prefix: &str, table: &ParamTable, values: &mut [f32]| -> Result<()> {
         for info in table.iter() {
             let name = format!("{prefix}{}", info.name);
-            let tensor = file.finite_f32(&name, &info.shape).map_err(or_start_over)?;
+            let tensor = file.f32(&name, &info.shape).map_err(or_start_over)?;
             let squares = prefix == "adam.v." || name.ends_with("running_var");
             if let Some(value) = tensor.iter().find(|value| squares && **value < 0.0) {
                 bail!(Data, "{}: tensor `{name}` holds {value}, a mean of squares below 0; {DAMAGED}", path.display());

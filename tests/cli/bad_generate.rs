@@ -104,7 +104,7 @@ fn captions() {
     write(&long);
     case.refuses(&[], 3, &["captions.txt:2", "10485760 bytes"]);
     fs::remove_file(case.path("captions.txt")).unwrap();
-    case.refuses(&[], 3, &["captions.txt", "no such caption file"]);
+    case.refuses(&[], 2, &["--captions", "captions.txt", "does not exist"]);
     // Tolerated lines are named, and everything else is made.
     write(b"fine\n\xff\xfe broken\n\nfine too\n");
     let args = case.args(&["--max-bad", "1"]);

@@ -108,7 +108,7 @@ fn configuration_files() {
     refuses("batch = 4\nbatchsize = 5\n", &["mine.toml", "line 2", "batchsize"]);
     refuses("batch = \"four\"\n", &["mine.toml", "line 1", "four"]);
     refuses("batch = = 4\n", &["mine.toml", "line 1"]);
-    case.refuses(&["--config", "/nonexistent/x.toml"], 1, &["/nonexistent/x.toml"]);
+    case.refuses(&["--config", "/nonexistent/x.toml"], 2, &["--config /nonexistent/x.toml", "does not exist"]);
 
     // Flags win over the file, the file over the preset; what is left of the preset stays.
     fs::write(&file, "batch = 3\nimages-per-caption = 2\nweight-decay = 0.05\n").unwrap();
@@ -138,7 +138,7 @@ fn another_configuration_in_the_same_folder() {
 #[test]
 fn data_that_cannot_be_used() {
     let case = Case::new();
-    case.refuses(&["--data", "/nonexistent"], 3, &["/nonexistent"]);
+    case.refuses(&["--data", "/nonexistent"], 2, &["--data /nonexistent", "does not exist"]);
     let empty = case.path("empty");
     fs::create_dir(&empty).unwrap();
     case.refuses(&["--data", &text(&empty)], 3, &["empty"]);
@@ -193,7 +193,7 @@ fn a_jpeg_cut_short_is_counted_and_replaced_by_another_image_of_its_caption() {
 fn initial_weights_that_do_not_fit() {
     let case = Case::new();
     let init = text(&fixture("train_run/init.safetensors"));
-    case.refuses(&["--init-from", "/nonexistent.safetensors"], 1, &["/nonexistent.safetensors"]);
+    case.refuses(&["--init-from", "/nonexistent.safetensors"], 2, &["/nonexistent.safetensors", "does not exist"]);
     // The golden weights are of depth 2, width 24.
     case.refuses(&["--init-from", &init, "--depth", "3"], 3, &["init.safetensors", "`blocks.2.norm1.weight`"]);
     case.refuses(

@@ -168,10 +168,10 @@ fn standard_input_and_a_limit() {
 #[test]
 fn a_tilde_is_no_path() {
     for (words, fix) in [
-        (&["generate", "--model", "x", "--captions", "c.txt", "--output=~/out"][..], "$HOME/out"),
+        (&["generate", "--model", "x", "--captions", "-", "--output=~/out"][..], "$HOME/out"),
         (&["generate", "--model", "x", "--captions=~/c.txt", "--output", "o"], "$HOME/c.txt"),
-        (&["train", "--data", "a", "~/b", "--output", "o"], "$HOME/b"),
-        (&["train", "--data", "a", "--output", "o", "--init-from=~"], "./~"),
+        (&["train", "--data", "tests", "~/b", "--output", "o"], "$HOME/b"),
+        (&["train", "--data", "tests", "--output", "o", "--init-from=~"], "./~"),
         (&["inspect", "~somebody/shards"], "./~somebody/shards"),
         (&["export", "--checkpoint", "~/x.safetensors", "--output", "o"], "$HOME/x.safetensors"),
         (&["bench", "generate", "--model=~/sd", "--json", "x"], "$HOME/sd"),

@@ -59,6 +59,12 @@ fn other_commands_take_files_too() {
     fails(&["probe", "--config", &text(&file)], 2, &["odd.toml", "line 1", "knn", "many"]);
     fs::write(&file, b"\xff\xfe").unwrap();
     fails(&["probe", "--config", &text(&file)], 2, &["odd.toml", "UTF-8"]);
+    // Two keys of which only one may be given.
+    fs::write(&file, "checkpoint = \"src\"\nknn = 3\nrandom-init = \"vit_tiny\"\n").unwrap();
+    fails(&["probe", "--config", &text(&file)], 2, &["odd.toml", "line 3", "`random-init`", "`checkpoint` (line 1)"]);
+    fs::write(&file, "checkpoint = \"nowhere/at/all\"\n").unwrap();
+    fails(&["probe", "--config", &text(&file)], 2, &["odd.toml", "line 1", "`checkpoint`", "does not exist"]);
+    fails(&["probe", "--config", "nowhere.toml"], 2, &["--config", "nowhere.toml", "does not exist"]);
     // What is missing in both is asked for as ever.
     fs::write(&file, "images-per-caption = 2\n").unwrap();
     fails(&["generate", "--config", &text(&file)], 2, &["--model", "--captions", "--output"]);

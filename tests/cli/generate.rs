@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{assert_same_files, command, fails, files, fixture, root, succeeds, text};
+use crate::common::{assert_same_files, command, fails, files, fixture, root, run, succeeds, text};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use stablerep::image;
@@ -128,20 +128,13 @@ fn images_equal_those_of_diffusers() {
     let folder = TempDir::new().unwrap();
     let noise = tensors.tensor("ddim.noise").unwrap();
     let model = tiny_sd();
-    let clipping = folder.path().join("clipping");
-    copy_folder(&root().join("assets/tiny-sd"), &clipping);
-    let config = clipping.join("scheduler/scheduler_config.json");
-    let on = fs::read_to_string(&config).unwrap().replace("\"clip_sample\": false", "\"clip_sample\": true");
-    fs::write(&config, on).unwrap();
-    let clipping = text(&clipping);
 
     let all = ["-m", "2", "--batch", "3"];
-    let cases: [(&str, &str, usize, Vec<&str>); 6] = [
+    let cases: [(&str, &str, usize, Vec<&str>); 5] = [
         ("ddim50.w2", &model, 4, vec!["--steps", "50", "-w", "2"]),
         ("ddim50.w8", &model, 4, vec!["--steps", "50", "-w", "8"]),
         ("ddim7.w1", &model, 2, vec!["--steps", "7", "-w", "1"]),
         ("ddim7.w3", &model, 2, vec!["--steps", "7", "-w", "3"]),
-        ("ddim7.w3_clip_sample", &clipping, 2, vec!["--steps", "7", "-w", "3"]),
         ("ddim7.w3_negative", &model, 2, vec!["--steps", "7", "-w", "3", "--negative-prompt", &negative]),
     ];
     for (name, model, rows, flags) in cases {
@@ -223,38 +216,100 @@ fn another_sampler_is_another_configuration() {
     fails(&args(&model, &captions, &output, &other), 2, &["sampler: was \"dpmpp_2m\", now \"dpmpp_2m_karras\""]);
 }
 
-/// Weights that give no picture: a NaN in the UNet's last bias, and a decoder whose last weights are 0.
+/// Sets every value of an f16 tensor.
+fn fill(model: &Path, file: &str, tensor: &str, value: u16) {
+    let path = model.join(file).with_extension("safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let (start, end) = {
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let info = metadata.info(tensor).unwrap();
+        (8 + header + info.data_offsets.0, 8 + header + info.data_offsets.1)
+    };
+    bytes[start..end].chunks_exact_mut(2).for_each(|half| half.copy_from_slice(&value.to_le_bytes()));
+    fs::write(&path, bytes).unwrap();
+}
+
+/// Models that give no picture: latents divided by next to nothing go beyond all numbers, and a decoder whose last
+/// weights are 0 paints one color.
 #[test]
 fn degenerate_images_are_flagged_and_counted() {
     let folder = TempDir::new().unwrap();
     let captions = write_captions(folder.path(), &LINES[..2]);
-    for (name, file, tensor, value, flags) in [
-        ("nan", "unet/diffusion_pytorch_model", "conv_out.bias", 0x7e00u16, vec!["not_finite", "constant"]),
-        ("flat", "vae/diffusion_pytorch_model", "decoder.conv_out.weight", 0, vec!["constant"]),
-    ] {
-        let model = folder.path().join(format!("model {name}"));
-        copy_folder(&root().join("assets/tiny-sd"), &model);
-        let path = model.join(file).with_extension("safetensors");
-        let mut bytes = fs::read(&path).unwrap();
-        let (start, end) = {
-            let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-            let info = metadata.info(tensor).unwrap();
-            (8 + header + info.data_offsets.0, 8 + header + info.data_offsets.1)
-        };
-        bytes[start..end].chunks_exact_mut(2).for_each(|half| half.copy_from_slice(&value.to_le_bytes()));
-        fs::write(&path, bytes).unwrap();
+    let (huge, flat) = (folder.path().join("model huge"), folder.path().join("model flat"));
+    copy_folder(&root().join("assets/tiny-sd"), &huge);
+    let config = huge.join("vae/config.json");
+    let mut vae: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    vae["scaling_factor"] = 1e-40.into();
+    fs::write(&config, vae.to_string()).unwrap();
+    copy_folder(&root().join("assets/tiny-sd"), &flat);
+    fill(&flat, "vae/diffusion_pytorch_model", "decoder.conv_out.weight", 0);
+    for (name, model, code, flags) in
+        [("huge", &huge, 5, vec!["not_finite", "constant"]), ("flat", &flat, 0, vec!["constant"])]
+    {
         let output = folder.path().join(name);
-        let printed = succeeds(&args(&text(&model), &captions, &text(&output), &["--steps", "2", "-m", "2"]));
-        let counted = printed.contains("4 images are one single color");
-        assert!(counted && printed.contains("not numbers") == (name == "nan"), "{printed}");
+        let (model, out) = (text(model), text(&output));
+        let words = args(&model, &captions, &out, &["--steps", "2", "-m", "2"]);
+        // The second time nothing is drawn, and the answer is the same.
+        for _ in 0..2 {
+            let ran = run(&words);
+            let [printed, said] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            assert_eq!(ran.status.code(), Some(code), "{said}");
+            let counted = printed.contains("4 images are one single color");
+            assert!(counted && printed.contains("not numbers") == (name == "huge"), "{printed}");
+            assert_eq!(said.contains("every image") && said.contains("--precision bf16"), name == "huge", "{said}");
+        }
         let stats: Value = serde_json::from_slice(&fs::read(output.join("stats.json")).unwrap()).unwrap();
-        let not_finite = if name == "nan" { 4 } else { 0 };
+        let not_finite = if name == "huge" { 4 } else { 0 };
         assert_eq!((&stats["not_finite_images"], &stats["constant_images"]), (&not_finite.into(), &4.into()));
         for sample in Shards::open(&[output.join("00000.tar")]).unwrap().iter() {
             assert_eq!(sample.record().unwrap().flags, flags, "{}", sample.key());
         }
         let table = succeeds(&["inspect", &text(&output)]);
         assert!(flags.iter().all(|flag| table.contains(&format!("{flag} (4 of 4: 00000000_000,"))), "{table}");
+    }
+}
+
+/// Noise that lies beyond what the networks can compute with spoils its own picture: the others are as ever, and the run
+/// says which it was, as soon as it sees it and at its end.
+#[test]
+fn a_picture_that_is_no_picture_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let captions = write_captions(folder.path(), &LINES[..2]);
+    let mut noise = vec![0.5f32; 2 * 64];
+    noise[64..].fill(3e38);
+    let bytes: Vec<u8> = noise.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 4, 4, 4], &bytes).unwrap();
+    let file = folder.path().join("noise.safetensors");
+    safetensors::serialize_to_file([("noise", view)], None, &file).unwrap();
+    let output = text(&folder.path().join("out"));
+    let (model, noise) = (tiny_sd(), text(&file));
+    let ran = run(&args(&model, &captions, &output, &["--steps", "2", "--initial-noise", &noise]));
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("warning: 00000001_000: ") && said.contains("warning: 1 of 2 images: "), "{said}");
+}
+
+/// Weights that are no numbers are refused wherever they stand, before anything is drawn.
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let captions = write_captions(folder.path(), &LINES[..1]);
+    let output = folder.path().join("out");
+    for (i, (file, tensor, value)) in [
+        ("unet/diffusion_pytorch_model", "conv_out.bias", 0x7e00),
+        ("vae/diffusion_pytorch_model", "decoder.conv_out.weight", 0x7c00),
+        ("text_encoder/model", "final_layer_norm.weight", 0xfc00),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = folder.path().join(format!("model{i}"));
+        copy_folder(&root().join("assets/tiny-sd"), &model);
+        fill(&model, file, tensor, value);
+        let (model, out) = (text(&model), text(&output));
+        let words = args(&model, &captions, &out, &["--steps", "1"]);
+        fails(&words, 3, &[&format!("{file}.safetensors"), &format!("`{tensor}`"), "not finite"]);
+        assert!(!output.exists());
     }
 }
 

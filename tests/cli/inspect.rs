@@ -112,7 +112,7 @@ fn weights_are_tabulated() {
 fn inspect_refuses_what_it_does_not_know() {
     let folder = tempfile::tempdir().unwrap();
     fails(&["inspect", &text(folder.path())], 3, &["neither *.tar shards nor *.safetensors"]);
-    fails(&["inspect", &text(&folder.path().join("absent.tar"))], 3, &["no such file"]);
+    fails(&["inspect", &text(&folder.path().join("absent.tar"))], 2, &["absent.tar", "does not exist"]);
     let pickle = folder.path().join("model.bin");
     fs::write(&pickle, b"\x80\x02}q\x00.").unwrap();
     fails(&["inspect", &text(&pickle)], 3, &["model.bin"]);

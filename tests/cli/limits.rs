@@ -43,7 +43,7 @@ fn networks_beyond_any_memory_are_refused_before_they_are_allocated() {
     // Nothing was claimed: the advice can be followed in the same folder.
     assert!(!folder.path().join("run").exists());
 
-    let probe = "probe --random-init vit_tiny --width 16384 --depth 256 --heads 4 --train x --test x";
+    let probe = "probe --random-init vit_tiny --width 16384 --depth 256 --heads 4 --train src --test src";
     fails(&probe.split(' ').collect::<Vec<_>>(), 4, &["the plan needs", "TiB", "take a smaller encoder"]);
     let bench = "bench train --model vit_tiny --batch 1000 --images-per-caption 1000 --image-size 4096 --device cpu";
     fails(&bench.split(' ').collect::<Vec<_>>(), 4, &["the plan needs", "lower --batch"]);

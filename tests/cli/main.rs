@@ -17,6 +17,7 @@ mod inspect;
 mod limits;
 mod lost_generate;
 mod model;
+mod paths;
 #[path = "../common/process.rs"]
 mod process;
 mod resume_generate;

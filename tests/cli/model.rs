@@ -103,6 +103,23 @@ fn files_that_are_not_what_their_names_say() {
             br#"{"controlnet": ["diffusers", "ControlNetModel"]}"#,
             &["controlnet", "ControlNetModel"],
         ),
+        ("model_index.json", br#"{"unet": [null, null]}"#, &["model_index.json", "`unet`", "without this part"]),
+        (
+            "model_index.json",
+            br#"{"vae": ["diffusers", "AutoencoderTiny"]}"#,
+            &["`vae`", "AutoencoderKL", "AutoencoderTiny"],
+        ),
+        ("model_index.json", br#"{"unet": ["onnx", "UNet2DConditionModel"]}"#, &["`unet`", "diffusers", "onnx"]),
+        (
+            "model_index.json",
+            br#"{"_class_name": "StableDiffusionXLPipeline"}"#,
+            &["`_class_name`", "expected StableDiffusionPipeline", "StableDiffusionXLPipeline"],
+        ),
+        (
+            "model_index.json",
+            br#"{"_class_name": "A", "_class_name": "B"}"#,
+            &["model_index.json", "`_class_name`", "twice"],
+        ),
     ] {
         let folder = scratch();
         fs::write(folder.path().join("model").join(file), bytes).unwrap();
@@ -222,6 +239,8 @@ fn what_is_cut_or_put_right_is_said() {
     for (output, from, to, key) in [
         ("clip", "  \"clip_sample\": false,\n", "", "clip_sample"),
         ("offset", "  \"steps_offset\": 1,\n", "", "steps_offset"),
+        ("clip true", "\"clip_sample\": false", "\"clip_sample\": true", "`clip_sample` true: taken as false"),
+        ("offset 0", "\"steps_offset\": 1", "\"steps_offset\": 0", "`steps_offset` 0: taken as 1"),
         ("spacing", "\"leading\"", "\"linspace\"", "timestep_spacing"),
     ] {
         assert!(config.contains(from), "{config}");
@@ -234,7 +253,7 @@ fn what_is_cut_or_put_right_is_said() {
     fs::write(&scheduler, config).unwrap();
     draw(folder.path(), &named, "plain", &[]);
     let plain = pictures(folder.path(), "plain");
-    for output in ["clip", "offset", "infinity"] {
+    for output in ["clip", "offset", "clip true", "offset 0", "infinity"] {
         assert!(pictures(folder.path(), output) == plain, "{output}");
     }
 }
@@ -259,4 +278,77 @@ fn the_bundled_model_is_unpacked_where_it_is_found_again() {
     assert_eq!(draw("again", &cache, Path::new("/nonexistent")), first);
     assert_eq!(draw("without", Path::new("off"), &temporary), first);
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+/// The same JSON key twice: Python would take the last, and nobody knows which one is meant.
+#[test]
+fn keys_of_configs_come_once() {
+    for (file, key, value) in [
+        ("scheduler/scheduler_config.json", "beta_end", "0.02"),
+        ("unet/config.json", "in_channels", "4"),
+        ("vae/config.json", "scaling_factor", "0.2"),
+        ("text_encoder/config.json", "vocab_size", "588"),
+        ("tokenizer/vocab.json", "a</w>", "7"),
+    ] {
+        let folder = scratch();
+        let path = folder.path().join("model").join(file);
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(&path, config.replacen('{', &format!("{{\"{key}\": {value},"), 1)).unwrap();
+        refuses(folder.path(), &folder.path().join("model"), 3, &[file, &format!("`{key}`"), "twice"]);
+    }
+}
+
+/// Tensors that no layer reads: of another kind of model they are refused, others are counted, known ones are silent.
+#[test]
+fn tensors_without_a_layer() {
+    let with = |part: &str, name: &str| {
+        let folder = scratch();
+        let file = match part {
+            "text_encoder" => "text_encoder/model.safetensors".to_owned(),
+            part => format!("{part}/diffusion_pytorch_model.safetensors"),
+        };
+        let path = folder.path().join("model").join(&file);
+        let weights = stablerep::weights::SafeTensors::open(&path).unwrap();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = weights
+            .names()
+            .map(|name| {
+                let shape = weights.shape(name).unwrap().to_vec();
+                let values = weights.f32(name, &shape).unwrap();
+                (name.to_owned(), shape, values)
+            })
+            .collect();
+        tensors.push((name.to_owned(), vec![2], vec![1.0, f32::NAN]));
+        let tensors: Vec<_> =
+            tensors.iter().map(|(name, shape, data)| (name.clone(), shape.clone(), data.as_slice())).collect();
+        drop(weights);
+        stablerep::weights::write_safetensors(&path, &tensors, &[]).unwrap();
+        (folder, file)
+    };
+    for (part, name, what) in [
+        ("unet", "class_embedding.weight", "conditioned on classes"),
+        ("unet", "add_embedding.linear_1.weight", "Stable Diffusion XL"),
+        ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", "fuse_lora"),
+        ("text_encoder", "text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", "fuse_lora"),
+    ] {
+        let (folder, file) = with(part, name);
+        refuses(folder.path(), &folder.path().join("model"), 3, &[&file, &format!("`{name}`"), what]);
+    }
+    for (part, name, noted) in [
+        ("unet", "something.weight", true),
+        ("text_encoder", "text_projection.weight", true),
+        ("text_encoder", "text_model.embeddings.position_ids", false),
+        ("vae", "encoder.conv_in.extra", false),
+        ("vae", "loss.logvar", true),
+    ] {
+        let (folder, file) = with(part, name);
+        let said = draw(folder.path(), &text(&folder.path().join("model")), "out", &[]);
+        let note = said.lines().find(|line| line.starts_with("note: ") && line.contains("not used"));
+        assert_eq!(note.is_some(), noted, "{name}: {said}");
+        if let Some(note) = note {
+            assert!(
+                note.contains(&file) && note.contains("1 tensor(s)") && note.contains(&format!("`{name}`")),
+                "{note}"
+            );
+        }
+    }
 }

@@ -103,7 +103,8 @@ fn ranks_come_from_real_launchers_and_are_said() {
 #[test]
 fn train_says_that_ranks_are_nothing_to_it() {
     let folder = TempDir::new().unwrap();
-    let mut command = command(&["train", "--data", "nowhere", "--output", &text(&folder.path().join("run"))]);
+    let (data, run) = (text(folder.path()), text(&folder.path().join("run")));
+    let mut command = command(&["train", "--data", &data, "--output", &run]);
     let (_, said) = ends({
         command.env("RANK", "1").env("WORLD_SIZE", "4");
         command

@@ -107,7 +107,7 @@ fn what_cannot_be_run_is_refused() {
     refused(Model::H200, "no range", &good.replacen(gate, &gate.replace(range, "0.0"), 1), 3, "expected a number");
     fs::remove_file(&file).unwrap();
     let output = run.try_draw(Model::H200, "refused", &format!("--device cuda --fp8 {file}"));
-    assert!(output.status.code() == Some(2) && text(&output).contains("no such file"), "{}", text(&output));
+    assert!(output.status.code() == Some(2) && text(&output).contains("does not exist"), "{}", text(&output));
     let captions = run.path("captions.txt").display().to_string();
     for (option, words) in [("--limit 0", "--limit"), ("--steps 0", "--steps"), ("-w nan", "--guidance-scale")] {
         let output = run.call(Model::H200, &format!("calibrate --captions {captions} --output {file} {option}"));

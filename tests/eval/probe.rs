@@ -213,11 +213,13 @@ fn the_command_line_refuses_with_the_right_code() {
     check(&["--random-init", "vit_tiny", "--lrs", "0.1,-2"], 2, &["--lrs"]);
     check(&["--random-init", "vit_tiny", "--no-linear"], 2, &["nothing to measure"]);
     check(&["--random-init", "vit_tiny", "--resize", "100"], 2, &["--resize 100", "224"]);
-    check(&["--checkpoint", "official.pth"], 3, &["official.pth", "pickle"]);
-    check(&["--checkpoint", "nowhere.safetensors"], 1, &["nowhere.safetensors"]);
+    check(&["--checkpoint", "nowhere.safetensors"], 2, &["--checkpoint", "nowhere.safetensors", "does not exist"]);
+    let pickle = path(root.path(), "official.pth");
+    fs::write(&pickle, b"\x80\x02}q\x00.").unwrap();
+    fails(&["probe", "--train", &pixels, "--test", &pixels, "--checkpoint", &pickle], 3, &["official.pth", "pickle"]);
     fs::write(&pixels, &images[..images.len() - 1]).unwrap();
     check(&["--random-init", "vit_tiny"], 3, &["train-images-idx3-ubyte", "truncated"]);
-    fails(&["export", "--checkpoint", "official.pth", "--output", "x"], 3, &["official.pth", "safetensors"]);
+    fails(&["export", "--checkpoint", &pickle, "--output", "x"], 3, &["official.pth", "safetensors"]);
 }
 
 const TINY: [&str; 14] = [
@@ -336,6 +338,18 @@ fn features_that_overflow_are_refused() {
             [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train, "--epochs", "1"][..], more];
         fails(&arguments.concat(), 5, &["ant/0.png", "not finite"]);
     }
+}
+
+/// A link to nothing is a bad picture like a damaged one: named with where it leads, and left out if that is allowed.
+#[cfg(unix)]
+#[test]
+fn links_to_nothing_are_bad_pictures() {
+    let root = TempDir::new().unwrap();
+    let train = classes(root.path(), "a", 4, 0);
+    std::os::unix::fs::symlink("/nonexistent/picture.png", Path::new(&train).join("ant/lost.png")).unwrap();
+    let data = ["--train", &train, "--test", &train, "--knn", "3"];
+    fails(&[&TINY[..], &data].concat(), 3, &["ant/lost.png", "a link to /nonexistent/picture.png", "2 bad picture(s)"]);
+    stablerep(&[&TINY[..], &data, &["--max-bad", "2"]].concat());
 }
 
 /// A stopped probe does not claim that anything is kept.

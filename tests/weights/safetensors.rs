@@ -62,6 +62,27 @@ fn every_float_dtype_becomes_f32() {
     data_error(read.i64("h", &[3]), &["`h`", "F16", "I64"]);
 }
 
+/// Of every dtype, in the file or only once it is f32; what shows a file as it is still reads it.
+#[test]
+fn values_that_are_no_numbers_are_counted_and_refused() {
+    let folder = TempDir::new().unwrap();
+    let mut data: Vec<u8> = Vec::new();
+    data.extend([1.0, 1e300, f64::NEG_INFINITY].iter().flat_map(|v| v.to_le_bytes()));
+    data.extend([f16::NAN, f16::ONE, f16::INFINITY].iter().flat_map(|v| v.to_le_bytes()));
+    data.extend([bf16::ONE, bf16::ONE, bf16::NAN].iter().flat_map(|v| v.to_le_bytes()));
+    let header = r#"{"d":{"dtype":"F64","shape":[3],"data_offsets":[0,24]},
+        "h":{"dtype":"F16","shape":[3],"data_offsets":[24,30]},
+        "b":{"dtype":"BF16","shape":[3],"data_offsets":[30,36]}}"#;
+    let read = SafeTensors::open(file(&folder, "w.safetensors", header, &data)).unwrap();
+    assert_eq!(read.unread().collect::<Vec<_>>(), ["b", "d", "h"]);
+    data_error(read.f32("d", &[3]), &["w.safetensors", "`d`", "2 of its 3 values", "not finite", "number 1, is inf"]);
+    data_error(read.f32("h", &[3]), &["`h`", "2 of its 3 values", "number 0, is NaN"]);
+    data_error(read.f32("b", &[3]), &["`b`", "1 of its 3 values", "number 2, is NaN"]);
+    assert_eq!(read.f64("d", &[3]).unwrap(), [1.0, 1e300, f64::NEG_INFINITY]);
+    assert_eq!(read.f64("h", &[3]).unwrap()[1..], [1.0, f64::INFINITY]);
+    assert_eq!(read.unread().count(), 0);
+}
+
 #[test]
 fn absent_tensor_and_wrong_shape_are_named() {
     let folder = TempDir::new().unwrap();

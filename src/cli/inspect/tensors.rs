@@ -44,8 +44,7 @@ pub fn inspect(path: &Path) -> Result<()> {
 /// Values of a tensor of a kind that has statistics.
 fn read(file: &SafeTensors, name: &str, shape: &[usize], dtype: &str) -> Result<Option<Vec<f64>>> {
     match dtype {
-        "F16" | "BF16" => Ok(Some(file.f32(name, shape)?.into_iter().map(f64::from).collect())),
-        "F32" | "F64" => file.f64(name, shape).map(Some),
+        "F64" | "F32" | "F16" | "BF16" => file.f64(name, shape).map(Some),
         "U8" | "I32" | "I64" => Ok(Some(file.i64(name, shape)?.into_iter().map(|v| v as f64).collect())),
         _ => Ok(None),
     }

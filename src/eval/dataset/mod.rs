@@ -50,6 +50,17 @@ enum Images {
     Samples(webdataset::Samples),
 }
 
+/// A picture that cannot be read; one that is not there, such as a link to nothing, is as bad as a damaged one.
+fn not_read(path: &Path, error: std::io::Error) -> Error {
+    match (error.kind(), std::fs::read_link(path)) {
+        (std::io::ErrorKind::NotFound, Ok(target)) => {
+            Error::Data(format!("{}: is a link to {}, which does not exist", path.display(), target.display()))
+        }
+        (std::io::ErrorKind::NotFound, Err(_)) => Error::Data(format!("{}: is gone", path.display())),
+        _ => Error::io("read", path)(error),
+    }
+}
+
 /// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its
 /// own.
 pub type Fingerprint = [u8; 16];
@@ -178,7 +189,7 @@ impl Dataset {
             Images::Gray { height, width, pixels } => {
                 Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
             }
-            Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(Error::io("read", &paths[at])),
+            Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(|e| not_read(&paths[at], e)),
             Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
         }
     }

@@ -8,7 +8,7 @@ use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Half, View};
 use crate::error::{Error, Result};
 use crate::generate::pipeline::{Fp8, Parts};
-use crate::generate::{NOTHING_YET, hex};
+use crate::generate::{NOTHING_YET, hex, spare};
 use crate::models::clip_text::cuda::CudaClipText;
 use crate::models::layers::cuda::{LAYOUT, Quantization, Weights};
 use crate::models::unet::cuda::CudaUNet;
@@ -105,6 +105,7 @@ fn bring<T: Half, N>(
     }
     let mut weights = Weights::pack(arena, name, quantization, files);
     let net = load(&mut weights)?;
+    spare::check(name, files)?;
     parts.cache.put(&file, &weights.upload_packed(gpu)?);
     Ok(net)
 }

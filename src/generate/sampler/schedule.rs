@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::SamplerKind;
 use super::keys;
 use crate::bail;
+use crate::config::json;
 use crate::error::{Error, Result};
 use crate::models::settings::Settings;
 
@@ -111,16 +112,26 @@ impl SchedulerConfig {
                 _ => TimestepSpacing::Linspace,
             }),
         };
+        let beta_schedule = match s.choice("beta_schedule", &["linear", "scaled_linear", "squaredcos_cap_v2"])? {
+            "linear" => BetaSchedule::Linear,
+            "scaled_linear" => BetaSchedule::ScaledLinear,
+            _ => BetaSchedule::SquaredcosCapV2,
+        };
+        let (beta_start, beta_end) = (s.number("beta_start", 0.0001)?, s.number("beta_end", 0.02)?);
+        if trained_betas.is_none() && beta_schedule != BetaSchedule::SquaredcosCapV2 {
+            if !(beta_start > 0.0 && beta_start < 1.0) {
+                return Err(s.wrong("beta_start", "a number above 0 and below 1"));
+            }
+            if !(beta_end >= beta_start && beta_end < 1.0) {
+                return Err(s.wrong("beta_end", &format!("a number from beta_start, {beta_start}, to below 1")));
+            }
+        }
         let config = Self {
             class_name,
             num_train_timesteps: s.count("num_train_timesteps", Some(1000))?,
-            beta_start: s.number("beta_start", 0.0001)?,
-            beta_end: s.number("beta_end", 0.02)?,
-            beta_schedule: match s.choice("beta_schedule", &["linear", "scaled_linear", "squaredcos_cap_v2"])? {
-                "linear" => BetaSchedule::Linear,
-                "scaled_linear" => BetaSchedule::ScaledLinear,
-                _ => BetaSchedule::SquaredcosCapV2,
-            },
+            beta_start,
+            beta_end,
+            beta_schedule,
             trained_betas,
             clip_sample: s.flag("clip_sample", true)?,
             clip_sample_range: s.number("clip_sample_range", 1.0)? as f32,
@@ -147,6 +158,15 @@ impl SchedulerConfig {
                 "{name}: beta {beta} at step {t}: expected 0 ≤ beta < 1; check beta_start, beta_end, trained_betas"
             );
         }
+        let kept = config.alphas_cumprod();
+        let of_noise = |last: &f64| (f64::from(f32::MIN_POSITIVE)..1.0).contains(last);
+        if let Some(last) = kept.last().filter(|last| !of_noise(last)) {
+            bail!(
+                Data,
+                "{name}: its {steps} betas leave {last:e} of the signal's variance at the noisiest step: expected a small number \
+                 above 0, such as 0.005; check beta_start, beta_end, trained_betas, num_train_timesteps"
+            );
+        }
         if config.clip_sample_range <= 0.0 {
             return Err(s.wrong("clip_sample_range", "a positive number"));
         }
@@ -154,35 +174,27 @@ impl SchedulerConfig {
         Ok(config)
     }
 
-    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, where the file leaves it open:
-    /// nothing is clipped in the space of latents, and `steps_offset` is 1. A file that says otherwise is followed.
-    /// Also whether a run of `kind` feels it, and what it should know.
+    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, whether the file leaves it open
+    /// or says otherwise: nothing is clipped in the space of latents, and `steps_offset` is 1. Also whether a run of
+    /// `kind` feels it, and what it should know.
     pub fn corrected(mut self, kind: SamplerKind) -> (Self, bool, Vec<String>) {
         let name = self.settings.path().display().to_string();
         let (mut felt, mut said) = (false, Vec::new());
-        let mut say = |key: &str, open: bool, value: String, other: &str| {
-            felt |= open;
-            said.push(match open {
-                true => format!("{name} does not say `{key}`: {value}, as diffusers' pipeline corrects it"),
-                false => {
-                    format!("{name} says `{key}` {other}, where diffusers' pipeline would take {value}; it is followed")
-                }
-            });
+        let mut say = |key: &str, other: Option<&Value>, value: &str| {
+            felt = true;
+            let says = match other {
+                None => format!("does not say `{key}`: {value}"),
+                Some(other) => format!("says `{key}` {}: taken as {value}", json::shown(other)),
+            };
+            said.push(format!("{name} {says}, as diffusers' pipeline corrects it"));
         };
-        if self.clip_sample {
-            let open = self.settings.get("clip_sample").is_none();
-            if kind == SamplerKind::Ddim {
-                say("clip_sample", open, "false, latents are not clipped".to_owned(), "true");
-            }
-            self.clip_sample = !open;
+        if self.clip_sample && kind == SamplerKind::Ddim {
+            say("clip_sample", self.settings.get("clip_sample"), "false, latents are not clipped");
         }
-        if self.steps_offset != 1 {
-            let open = self.settings.non_null("steps_offset").is_none();
-            if self.timestep_spacing.unwrap_or(kind.own_spacing()) == TimestepSpacing::Leading {
-                say("steps_offset", open, "1".to_owned(), &self.steps_offset.to_string());
-            }
-            self.steps_offset = if open { 1 } else { self.steps_offset };
+        if self.steps_offset != 1 && self.timestep_spacing.unwrap_or(kind.own_spacing()) == TimestepSpacing::Leading {
+            say("steps_offset", self.settings.non_null("steps_offset"), "1");
         }
+        (self.clip_sample, self.steps_offset) = (false, 1);
         (self, felt, said)
     }
 

@@ -228,6 +228,11 @@ fn add_special(
 }
 
 impl Added {
+    /// Its text.
+    pub(super) fn content(&self) -> &str {
+        &self.content
+    }
+
     /// With the properties that `token` has, or else is given.
     fn of(id: u32, content: &str, token: Option<&Map<String, Value>>, normalized: bool, special: bool) -> Self {
         let flag = |key: &str, default: bool| {

@@ -1,6 +1,6 @@
 //! Tokens with their ids and the merges of byte pairs, from `vocab.json` and `merges.txt`, or from `tokenizer.json`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,15 +25,34 @@ pub(super) struct Vocabulary {
     pub merges: Vec<(String, String)>,
     /// Where the ids are from.
     pub source: PathBuf,
+    /// Where the merges are from.
+    merges_source: PathBuf,
+    /// What a `tokenizer.json` puts before and behind a text.
+    pub around: Option<Around>,
+    /// What a `tokenizer.json` lists as added, which need not be among its ids.
+    added: HashSet<String>,
+}
+
+/// Tokens with their ids that a `tokenizer.json` puts before and behind a text.
+#[derive(Debug)]
+pub(super) struct Around {
+    pub path: PathBuf,
+    pub start: (String, u64),
+    pub end: (String, u64),
 }
 
 impl Vocabulary {
-    /// Of a `tokenizer` folder; `vocab.json` and `merges.txt` first, where both are there.
+    /// Of a `tokenizer` folder; `vocab.json` and `merges.txt` first, where both are there. A `tokenizer.json` beside
+    /// them has to say the same: transformers' tokenizers read the one or the other.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let (vocab, merges, whole) =
             (folder.join("vocab.json"), folder.join("merges.txt"), folder.join("tokenizer.json"));
         let this = if vocab.exists() && merges.exists() {
-            Self::of_pair(vocab, &merges)?
+            let this = Self::of_pair(vocab, &merges)?;
+            match whole.exists() {
+                true => this.beside(Self::of_whole(&whole)?)?,
+                false => this,
+            }
         } else if whole.exists() {
             Self::of_whole(&whole)?
         } else {
@@ -59,6 +78,61 @@ impl Vocabulary {
         })
     }
 
+    /// Refuses a vocabulary with tokens that no text becomes: of several signs, made by no merge, and not `listed` as
+    /// tokens to look for. Its merges were cut, or are another tokenizer's.
+    pub(super) fn check_merges<'a>(&self, listed: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut made: HashSet<String> = self.merges.iter().map(|(left, right)| format!("{left}{right}")).collect();
+        made.extend(listed.map(str::to_owned));
+        let signs = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().count();
+        let unmade = || self.ids.iter().filter(|(token, _)| signs(token) > 1 && !made.contains(*token));
+        let Some((token, id)) = unmade().min_by_key(|(_, id)| **id) else { return Ok(()) };
+        bail!(
+            Data,
+            "{}: its {} merges do not make token {token:?} (id {id} in {}), nor {} others: the file is cut, or of another \
+             tokenizer; download it again",
+            self.merges_source.display(),
+            self.merges.len(),
+            self.source.display(),
+            unmade().count() - 1
+        )
+    }
+
+    /// With what `whole`, the `tokenizer.json` in the same folder, says beside vocabulary and merges, which are to be
+    /// the same.
+    fn beside(mut self, whole: Self) -> Result<Self> {
+        let (pair, json) = (self.source.display(), whole.source.display());
+        let fix = "transformers' fast tokenizer reads tokenizer.json, the other one vocab.json and merges.txt: remove \
+            what is not meant";
+        let other = |(token, id): &(&String, &u32)| match self.ids.get(*token) {
+            Some(known) => known != *id,
+            None => !whole.added.contains(*token),
+        };
+        let absent = |(token, _): &(&String, &u32)| !whole.ids.contains_key(*token) && !whole.added.contains(*token);
+        if let Some((token, id)) = whole.ids.iter().filter(other).min_by_key(|(_, id)| **id) {
+            let known = self.ids.get(token).map_or("none".to_owned(), u32::to_string);
+            bail!(Data, "{json}: token {token:?} has id {id}, and {known} in {pair}; {fix}");
+        }
+        if let Some((token, id)) = self.ids.iter().filter(absent).min_by_key(|(_, id)| **id) {
+            bail!(Data, "{json}: has no token {token:?}, which has id {id} in {pair}; {fix}");
+        }
+        let merges = self.merges_source.display();
+        if let Some(at) =
+            (0..self.merges.len().max(whole.merges.len())).find(|&i| self.merges.get(i) != whole.merges.get(i))
+        {
+            let shown = |list: &[(String, String)]| {
+                list.get(at).map_or("absent".to_owned(), |(left, right)| format!("{:?}", format!("{left} {right}")))
+            };
+            bail!(
+                Data,
+                "{json}: merge {at} is {}, and {} in {merges}; {fix}",
+                shown(&whole.merges),
+                shown(&self.merges)
+            );
+        }
+        self.around = whole.around;
+        Ok(self)
+    }
+
     fn of_pair(vocab: PathBuf, merges_path: &Path) -> Result<Self> {
         let bytes = read(&vocab)?;
         let ids: HashMap<String, u32> = json::parse(&bytes)
@@ -77,7 +151,14 @@ impl Vocabulary {
             let vocab = format!("in {}; the two files belong to different tokenizers", vocab.display());
             merges.push(merge(&ids, left, right, &place, &vocab)?);
         }
-        Ok(Self { ids, merges, source: vocab })
+        Ok(Self {
+            ids,
+            merges,
+            source: vocab,
+            merges_source: merges_path.to_path_buf(),
+            around: None,
+            added: HashSet::new(),
+        })
     }
 
     fn of_whole(path: &Path) -> Result<Self> {
@@ -89,10 +170,11 @@ impl Vocabulary {
             }))
         };
         let model = s.get("model").and_then(Value::as_object).ok_or_else(|| not_clip("model", "a BPE model"))?;
-        let ours: [(&str, &[Value]); 6] = [
+        let ours: [(&str, &[Value]); 7] = [
             ("type", &[Value::from("BPE")]),
             ("end_of_word_suffix", &[Value::from("</w>")]),
             ("continuing_subword_prefix", &[Value::from(""), Value::Null]),
+            ("dropout", &[Value::Null, Value::from(0), Value::from(0.0)]),
             ("fuse_unk", &[Value::Bool(false), Value::Null]),
             ("byte_fallback", &[Value::Bool(false), Value::Null]),
             ("ignore_merges", &[Value::Bool(false), Value::Null]),
@@ -111,7 +193,7 @@ impl Vocabulary {
                 );
             }
         }
-        let known = ["vocab", "merges", "dropout", "unk_token"];
+        let known = ["vocab", "merges", "unk_token"];
         if let Some(key) = model.keys().find(|key| !known.contains(&key.as_str()) && ours.iter().all(|(k, _)| k != key))
         {
             bail!(Data, "{}: `model`.`{key}` is no setting of a CLIP tokenizer; expected none", path.display());
@@ -141,9 +223,37 @@ impl Vocabulary {
         if !is_our_pre_tokenizer(s.get("pre_tokenizer")) {
             return Err(not_clip("pre_tokenizer", "a Split by CLIP's words, then ByteLevel without prefix space"));
         }
-        // Start and end are set by hand, and nothing is decoded.
+        // Texts are cut and padded by hand, and nothing is decoded.
         s.finish(&["version", "truncation", "padding", "added_tokens", "post_processor", "decoder"])?;
-        Ok(Self { ids, merges, source: path.to_path_buf() })
+        let around = Around::of(s.get("post_processor"), path).ok_or_else(|| {
+            not_clip("post_processor", "one token before a text and one behind it, as RobertaProcessing puts them")
+        })?;
+        let listed = s.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let added = listed.filter_map(|token| token["content"].as_str().map(str::to_owned)).collect();
+        let (source, merges_source) = (path.to_path_buf(), path.to_path_buf());
+        Ok(Self { ids, merges, source, merges_source, around: Some(around), added })
+    }
+}
+
+impl Around {
+    /// Of a `post_processor` that puts one token before a text and one behind it.
+    fn of(part: Option<&Value>, path: &Path) -> Option<Self> {
+        let steps: Vec<&Value> = steps(part, "processors").into_iter().filter(|s| s["type"] != "ByteLevel").collect();
+        let [step] = steps[..] else { return None };
+        let pair = |value: &Value| Some((value[0].as_str()?.to_owned(), value[1].as_u64()?));
+        let special = |value: &Value| {
+            let name = value["SpecialToken"]["id"].as_str()?;
+            Some((name.to_owned(), step["special_tokens"][name]["ids"][0].as_u64()?))
+        };
+        let (start, end) = match step["type"].as_str()? {
+            "RobertaProcessing" | "BertProcessing" => (pair(&step["cls"])?, pair(&step["sep"])?),
+            "TemplateProcessing" => match &step["single"].as_array()?[..] {
+                [start, text, end] if text["Sequence"]["id"] == "A" => (special(start)?, special(end)?),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(Self { path: path.to_path_buf(), start, end })
     }
 }
 

@@ -197,7 +197,7 @@ impl VitFile {
     /// `Data` if a tensor has another shape or holds a value that is not finite.
     pub fn load(&self, vit: &Vit, params: &mut [f32]) -> Result<()> {
         for (name, shape, param) in vit.tensors() {
-            param.of_mut(params).copy_from_slice(&self.file.finite_f32(&self.names.in_file(name), shape)?);
+            param.of_mut(params).copy_from_slice(&self.file.f32(&self.names.in_file(name), shape)?);
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use crate::ops::conv::cuda::{
 };
 use crate::weights::SafeTensors;
 
-/// Part of the name of cached weights: raise it when what is placed, or in which order, changes.
-const VERSION: u32 = 3;
+/// Part of the name of cached weights: raise it when what is placed, in which order, or what is refused, changes.
+const VERSION: u32 = 4;
 /// Says how weights are packed.
 pub const LAYOUT: u32 = VERSION << 16 | conv::LAYOUT;
 
