@@ -7,6 +7,7 @@
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -23,8 +24,19 @@ pub fn begin() {
     let _ = TERMINAL.set(io::stdout().is_terminal());
 }
 
+/// Whether standard error is written to.
+static MUTE: AtomicBool = AtomicBool::new(false);
+
+/// Drops what is said on standard error from here on, for who calls much that says much.
+pub fn mute() {
+    MUTE.store(true, Ordering::Relaxed);
+}
+
 /// Writes `text` to standard error, if it can be.
 pub fn to_stderr(text: Arguments) {
+    if MUTE.load(Ordering::Relaxed) {
+        return;
+    }
     // There is nowhere left to say that saying failed.
     let _ = io::stderr().lock().write_fmt(text);
 }

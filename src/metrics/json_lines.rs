@@ -52,10 +52,9 @@ impl JsonLines {
                 None => damaged.push(number + 1),
             }
         }
-        for line in &damaged {
-            say!("warning: {}: line {line} is no JSON object with a `step`; it is left out", path.display());
-        }
         if !damaged.is_empty() {
+            let (which, shown) = (which_lines(&damaged), path.display());
+            say!("warning: {shown}: {which} no JSON object with a `step`; left out");
             write_atomic(&path, &kept)?;
         }
         if let Some((count, ranges)) = missing(&mut steps, next_step) {
@@ -83,9 +82,21 @@ impl JsonLines {
     }
 }
 
+/// Lines or ranges named one by one.
+const NAMED: usize = 4;
+
+/// `line 3 is`, `lines 3, 4 are`, `lines 3, 4, 5, 6, … (18 in all) are`.
+fn which_lines(numbers: &[usize]) -> String {
+    let named: Vec<String> = numbers.iter().take(NAMED).map(usize::to_string).collect();
+    match numbers.len() {
+        1 => format!("line {} is", named[0]),
+        count if count > NAMED => format!("lines {}, … ({count} in all) are", named.join(", ")),
+        _ => format!("lines {} are", named.join(", ")),
+    }
+}
+
 /// How many of the steps before `end` are not in `steps`, and which: `0–3, 7`.
 fn missing(steps: &mut Vec<u64>, end: u64) -> Option<(u64, String)> {
-    const NAMED: usize = 4;
     steps.sort_unstable();
     steps.dedup();
     let count = end - steps.len() as u64;
@@ -113,6 +124,13 @@ fn step_of(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damaged_lines_are_named_as_long_as_they_are_few() {
+        assert_eq!(which_lines(&[3]), "line 3 is");
+        assert_eq!(which_lines(&[3, 5]), "lines 3, 5 are");
+        assert_eq!(which_lines(&[1, 2, 3, 4, 5]), "lines 1, 2, 3, 4, … (5 in all) are");
+    }
 
     #[test]
     fn steps_without_a_line_are_counted_and_named() {
