@@ -222,7 +222,7 @@ fn change_node(value: &mut Value, dice: &mut Dice) {
         }
         (Value::String(text), 0..3) => match dice.below(3) {
             0 => *text = dice.pick(&ODD_WORDS).to_string(),
-            1 => text.push_str(*dice.pick(&ODD_WORDS)),
+            1 => *text += *dice.pick::<&str>(&ODD_WORDS),
             _ => drop(text.pop()),
         },
         (value, _) => *value = odd_value(dice),
@@ -389,7 +389,7 @@ fn jpeg(bytes: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-fn idx(bytes: &mut Vec<u8>, dice: &mut Dice) {
+fn idx(bytes: &mut [u8], dice: &mut Dice) {
     if bytes.len() < 16 {
         return;
     }
