@@ -256,6 +256,8 @@ fn useless_files_are_refused() {
     refused(open("e.txt", &slip, &Options::default()), 3, &["e.txt:2001", "zero byte"]);
     refused(Captions::open(TempDir::new().unwrap().path(), &Options::default()), 3, &["is a folder"]);
     refused(Captions::open("-".as_ref(), &Options::default()), 2, &["--captions -", "--caption-format"]);
-    let missing = Captions::open("/nonexistent/captions.txt".as_ref(), &Options::default());
-    assert!(matches!(missing, Err(Error::Data(ref text)) if text.contains("/nonexistent/captions.txt")), "{missing:?}");
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("absent/captions.txt");
+    let missing = Captions::open(&path, &Options::default());
+    assert!(matches!(missing, Err(Error::Data(ref text)) if text.contains("absent/captions.txt")), "{missing:?}");
 }

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "fp8.json")]
     output: PathBuf,
     /// Both drawings of every caption side by side, as PNG: 16 bits, then fp8
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     /// Layers whose names contain this stay in 16 bits; may be given several times, e.g. `up_blocks.3`
     #[arg(long, value_name = "PART")]

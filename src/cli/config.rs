@@ -15,6 +15,7 @@ use super::Cli;
 use super::paths;
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::say;
 
 /// The commands that take `--config`, as their words.
 const COMMANDS: [&[&str]; 5] = [&["generate"], &["calibrate"], &["train"], &["probe"], &["bench", "train"]];
@@ -49,20 +50,82 @@ pub fn asked<'a>(root: &'a Command, matches: &'a ArgMatches) -> Option<(&'a Comm
     Some((command, given))
 }
 
-/// The arguments with those of the file that `--config` names, if it is given, behind them.
+/// Where in a file the flags were given that nobody typed.
+#[derive(Debug, Default)]
+pub struct Origin {
+    path: PathBuf,
+    /// Line of each key.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Origin {
+    /// The error, with the line of the file if it begins with a flag that stands there.
+    pub fn explain(&self, error: Error) -> Error {
+        let key = |text: &str| Some(text.strip_prefix("--")?.split([' ', ':']).next()?.to_owned());
+        match error {
+            Error::Usage(text) => match key(&text).and_then(|key| self.lines.get(&key)) {
+                Some(line) => Error::Usage(format!("--config {}: line {line}: {text}", self.path.display())),
+                None => Error::Usage(text),
+            },
+            other => other,
+        }
+    }
+}
+
+/// The arguments with those of the file that `--config` names, if it is given, behind them, and where those stand.
 ///
 /// # Errors
 /// Usage error naming file, line and key for what is no flag of the command, or no value of it; if the file cannot be
 /// read.
-pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>> {
-    let root = command();
+pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
+    let (root, nothing) = (command(), Origin::default());
     // Whatever is wrong on the command line is found again, and reported, when all arguments are parsed.
-    let Ok(matches) = root.clone().ignore_errors(true).try_get_matches_from(&words) else { return Ok(words) };
-    let Some((command, given)) = asked(&root, &matches) else { return Ok(words) };
-    let Ok(Some(path)) = given.try_get_one::<PathBuf>("config") else { return Ok(words) };
+    let Ok(matches) = root.clone().ignore_errors(true).try_get_matches_from(&words) else {
+        return Ok((words, nothing));
+    };
+    let Some((command, given)) = asked(&root, &matches) else { return Ok((words, nothing)) };
+    let Ok(Some(path)) = given.try_get_one::<PathBuf>("config") else { return Ok((words, nothing)) };
     let globals = root.get_arguments().filter(|arg| arg.is_global_set()).cloned();
-    words.extend(arguments(path, &relaxed(command.clone().args(globals)), given)?);
-    Ok(words)
+    let mut origin = Origin { path: path.clone(), lines: BTreeMap::new() };
+    words.extend(arguments(&mut origin, &relaxed(command.clone().args(globals)), given)?);
+    Ok((words, origin))
+}
+
+/// Keys that mean nothing beside a flag that was typed. (The file that a run writes holds all its settings.)
+fn voids(command: &Command, flag: &str, value: &str) -> &'static [&'static str] {
+    match (command.get_name(), flag, value) {
+        ("train", "augmentation", "none") => &["crop-scale"],
+        ("train", "method", "simclr") => &["images-per-caption"],
+        ("train", "model", model) if model != "custom" => &["image-size", "patch-size", "width", "depth", "heads"],
+        _ => &[],
+    }
+}
+
+/// What was typed that makes the file's `key` mean nothing, as it was typed.
+fn voided(command: &Command, given: &ArgMatches, key: &str) -> Option<String> {
+    command.get_arguments().find_map(|arg| {
+        let (flag, id) = (arg.get_long()?, arg.get_id().as_str());
+        let typed = given.try_contains_id(id).ok()? && given.value_source(id) == Some(ValueSource::CommandLine);
+        let value = given.try_get_raw(id).ok().flatten().filter(|_| typed)?.next()?.to_str()?;
+        voids(command, flag, value).contains(&key).then(|| format!("--{flag} {value}"))
+    })
+}
+
+/// Refuses the file of a run that lies elsewhere than it says: whoever moved a run and starts it again would begin a new
+/// one at the old place.
+fn moved(path: &Path, output: &str) -> Option<String> {
+    let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder })?;
+    if !folder.join("metrics.jsonl").is_file() {
+        return None;
+    }
+    let (here, there) = (folder.canonicalize().ok()?, Path::new(output).canonicalize().ok());
+    (there.as_ref() != Some(&here)).then(|| {
+        format!(
+            "`output` is {output}, but the run that wrote this file lies in {0}: give --output {0} to go on with it, or \
+             another --output for a new run",
+            paths::shell_word(folder)
+        )
+    })
 }
 
 /// The command with nothing required, so that one argument can be tried by itself.
@@ -72,8 +135,9 @@ fn relaxed(command: Command) -> Command {
     groups.into_iter().fold(command, |command, id| command.mut_group(id, |group| group.required(false)))
 }
 
-/// What the file sets and the command line (`given`) does not.
-fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<OsString>> {
+/// What the file of `origin` sets and the command line (`given`) does not.
+fn arguments(origin: &mut Origin, command: &Command, given: &ArgMatches) -> Result<Vec<OsString>> {
+    let path = &origin.path;
     let shown = path.display();
     if let Err(what) = paths::there(path, "a TOML file whose keys are the long flags") {
         bail!(Usage, "--config {shown}: {what}");
@@ -106,6 +170,14 @@ fn arguments(path: &Path, command: &Command, given: &ArgMatches) -> Result<Vec<O
         if replaced || words.is_empty() {
             continue;
         }
+        if let Some(typed) = voided(command, given, &key) {
+            say!("note: --config {shown}: line {line}: `{key}` does not go with {typed}; left out");
+            continue;
+        }
+        if let Some(what) = value.as_str().filter(|_| key == "output").and_then(|output| moved(path, output)) {
+            return Err(wrong(&what));
+        }
+        origin.lines.insert(key.clone(), line);
         if let Some(arg) = arg {
             if let Some((before, other)) = kept.iter().find(|(_, other)| exclude(command, arg, other)) {
                 let other = other.get_long().unwrap_or_default();
@@ -185,7 +257,7 @@ mod tests {
         let path = file.path().display().to_string();
         let words: Vec<OsString> = line.replace("FILE", &path).split(' ').map(OsString::from).collect();
         let given = words.len();
-        Ok(expand(words)?.into_iter().skip(given).map(|word| word.into_string().unwrap()).collect())
+        Ok(expand(words)?.0.into_iter().skip(given).map(|word| word.into_string().unwrap()).collect())
     }
 
     #[test]
@@ -209,6 +281,47 @@ mod tests {
         assert_eq!(got, ["--batch=4"]);
         assert!(expanded("images-per-caption = 4", "stablerep generate -m 2 --config FILE").unwrap().is_empty());
         assert_eq!(expanded("m = 1", "stablerep train --batch 4").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn keys_that_mean_nothing_beside_what_was_typed_are_left_out() {
+        let toml = "batch = 4\ncrop-scale = [0.08, 1.0]\nimages-per-caption = 3\nmodel = \"custom\"\nwidth = 24\n";
+        let train = |typed: &str| expanded(toml, &format!("stablerep train --config FILE {typed}")).unwrap();
+        let all = ["--batch=4", "--crop-scale=0.08,1.0", "--images-per-caption=3", "--model=custom", "--width=24"];
+        assert_eq!(train("--seed 1"), all);
+        assert_eq!(train("--augmentation none"), [all[0], all[2], all[3], all[4]]);
+        assert_eq!(train("--augmentation weak"), all);
+        assert_eq!(train("--method simclr"), [all[0], all[1], all[3], all[4]]);
+        assert_eq!(train("--model vit_tiny"), all[..3]);
+        // To generate, the model is a folder and the width a picture's.
+        assert_eq!(
+            expanded("width = 24", "stablerep generate --config FILE --model vit_tiny").unwrap(),
+            ["--width=24"]
+        );
+    }
+
+    #[test]
+    fn errors_about_what_nobody_typed_say_where_it_stands() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"\ntemperature = 0.0\n").unwrap();
+        let words = ["stablerep", "train", "--config", &file.path().display().to_string()].map(OsString::from);
+        let (_, origin) = expand(words.to_vec()).unwrap();
+        let explained = |text: &str| origin.explain(Error::Usage(text.into())).to_string();
+        assert!(explained("--temperature 0: expected more").contains("line 2: --temperature 0: expected more"));
+        assert_eq!(explained("--temper 0"), "--temper 0");
+        assert_eq!(explained("too long"), "too long");
+    }
+
+    #[test]
+    fn the_file_of_a_run_that_was_moved_is_no_new_run() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let run = folder.path().join("moved");
+        fs::create_dir(&run).unwrap();
+        let (config, here) = (run.join("config.toml"), run.display().to_string());
+        assert_eq!(moved(&config, "run"), None, "not a run's");
+        fs::write(run.join("metrics.jsonl"), "").unwrap();
+        assert!(moved(&config, "run").unwrap().contains(&format!("--output {here}")));
+        assert_eq!(moved(&config, &here), None);
     }
 
     #[test]

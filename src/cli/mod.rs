@@ -64,12 +64,13 @@ enum Command {
 /// (0 done, 1 failed, 2 usage, 3 bad data, 4 device, 5 diverged, 75 stopped by a signal with the state saved).
 pub fn main() -> ExitCode {
     console::begin();
-    let words = match config::expand(std::env::args_os().collect()) {
-        Ok(words) => words,
+    device::begin();
+    let (words, origin) = match config::expand(std::env::args_os().collect()) {
+        Ok(expanded) => expanded,
         Err(error) => return ended(Err(error)),
     };
     match parse(words) {
-        Ok(cli) => ended(cli.and_then(run)),
+        Ok(cli) => ended(cli.and_then(run).map_err(|error| origin.explain(error))),
         Err(wrong) if wrong.use_stderr() => {
             // There is nowhere else to say it.
             let _ = wrong.print();

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -97,11 +98,72 @@ fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
     if let Some((_, expected)) = INPUTS.iter().find(|(name, _)| *name == id) {
         return there(path, expected);
     }
-    let folder = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "DIR"));
+    let takes = |kind: &str| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == kind));
     match OUTPUTS.contains(&id) {
-        true if folder && path.is_file() => Err("is a file; expected a folder, or a name for one".into()),
-        true if !folder && path.is_dir() => Err("is a folder; expected a name for a file".into()),
-        _ => Ok(()),
+        true if takes("DIR") => folder_can_be_made(path),
+        true if takes("PNG") => file_can_be_written(path, &PNG),
+        true if takes("IMAGE") => file_can_be_written(path, &IMAGE),
+        true => file_can_be_written(path, &JSON),
+        false => Ok(()),
+    }
+}
+
+/// Whether a folder is at `path`, or can be.
+fn folder_can_be_made(path: &Path) -> Result<(), String> {
+    match path.ancestors().find(|above| above.symlink_metadata().is_ok()) {
+        Some(above) if above.is_dir() => Ok(()),
+        Some(above) if above == path && above.is_file() => {
+            Err("is a file; expected a folder, or a name for one".into())
+        }
+        Some(above) if above.exists() => Err(format!("{} is no folder; choose another name", above.display())),
+        Some(above) => Err(format!("{} is a link to nothing; remove it, or choose another name", above.display())),
+        None => Ok(()),
+    }
+}
+
+/// A kind of file that is written.
+struct Kind {
+    /// What its name may end in; the first is the usual one.
+    extensions: &'static [&'static str],
+    /// Whether there is one in these bytes, which another one may replace.
+    holds: fn(&[u8]) -> bool,
+}
+
+const PNG: Kind = Kind { extensions: &["png"], holds: |bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n") };
+/// As shards store them.
+const IMAGE: Kind = Kind {
+    extensions: &["png", "jpg", "jpeg"],
+    holds: |bytes| (PNG.holds)(bytes) || bytes.starts_with(b"\xff\xd8\xff"),
+};
+/// Reports of `bench` and ranges of `calibrate`; not what keeps a folder together, which is JSON too.
+const JSON: Kind = Kind {
+    extensions: &["json"],
+    holds: |bytes| {
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(bytes);
+        value.is_ok_and(|value| ["simulated", "ranges"].iter().any(|key| value.get(key).is_some()))
+    },
+};
+
+/// Whether a file of this kind can be written at `path` without a loss: it is free, or holds an earlier one.
+fn file_can_be_written(path: &Path, kind: &Kind) -> Result<(), String> {
+    let known = |found: &OsStr| kind.extensions.iter().any(|extension| found.eq_ignore_ascii_case(extension));
+    if path.extension().is_some_and(|found| !known(found)) {
+        return Err(format!("is written as {0}; give a name that ends in .{0}", kind.extensions[0]));
+    }
+    match path.symlink_metadata() {
+        Ok(info) if info.is_dir() => Err("is a folder; expected a name for a file".into()),
+        // It would be replaced, not written into.
+        Ok(info) if !info.is_file() => Err("is a link, a pipe or a device; expected a name for a file".into()),
+        Ok(info) if info.len() > 0 && !fs::read(path).is_ok_and(|bytes| (kind.holds)(&bytes)) => {
+            Err("is another file, which would be lost; choose a name that is free".into())
+        }
+        Ok(_) => Ok(()),
+        Err(_) => match path.parent() {
+            Some(folder) if folder != Path::new("") && !folder.is_dir() => {
+                Err(format!("there is no folder {}; make it first", folder.display()))
+            }
+            _ => Ok(()),
+        },
     }
 }
 
@@ -150,6 +212,13 @@ fn similar(path: &Path, folder: &Path) -> Option<String> {
     near.filter(|(apart, _)| *apart <= most).min().map(|(_, other)| other)
 }
 
+/// A path as it can be pasted behind a shell's prompt.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 fn here() -> PathBuf {
     env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
 }
@@ -157,6 +226,49 @@ fn here() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_replaces_its_own_kind_alone() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("old.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
+        fs::write(at("report.json"), r#"{"simulated": false}"#).unwrap();
+        fs::write(at("generate.json"), r#"{"seed": 0}"#).unwrap();
+        fs::write(at("shard"), "something else").unwrap();
+        fs::write(at("empty"), "").unwrap();
+        std::os::unix::fs::symlink(at("old.png"), at("link.png")).unwrap();
+        for (name, kind, wrong) in [
+            ("new.png", &PNG, ""),
+            ("old.png", &PNG, ""),
+            ("empty", &PNG, ""),
+            ("new", &PNG, ""),
+            ("shard", &PNG, "would be lost"),
+            ("sheet.jpg", &PNG, "ends in .png"),
+            ("00000.tar", &PNG, "ends in .png"),
+            ("link.png", &PNG, "is a link"),
+            ("no/new.png", &PNG, "there is no folder"),
+            ("report.json", &JSON, ""),
+            ("generate.json", &JSON, "would be lost"),
+        ] {
+            let said = file_can_be_written(&at(name), kind).err().unwrap_or_default();
+            assert!(if wrong.is_empty() { said.is_empty() } else { said.contains(wrong) }, "{name}: {said}");
+        }
+        assert!(file_can_be_written(Path::new("/dev/null"), &PNG).unwrap_err().contains("a device"));
+        assert!(file_can_be_written(folder.path(), &PNG).is_err());
+        for (name, wrong) in [("run", ""), ("a/b/c", ""), ("shard", "is a file"), ("shard/x", "shard is no folder")] {
+            let said = folder_can_be_made(&at(name)).err().unwrap_or_default();
+            assert!(if wrong.is_empty() { said.is_empty() } else { said.contains(wrong) }, "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        let word = |text: &str| shell_word(Path::new(text));
+        assert_eq!(word("runs/é-1"), "runs/é-1");
+        assert_eq!(word("run 1"), "'run 1'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word("$HOME"), "'$HOME'");
+    }
 
     #[test]
     fn what_is_not_there_is_looked_for_nearby() {

@@ -197,7 +197,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(loss) = loss {
         answer!("{steps} steps done, the loss of the last is {loss:.4}: {}", checkpoint.display());
     }
-    let run = config.output.display();
+    let run = paths::shell_word(&config.output);
     answer!(
         "next: `stablerep probe --checkpoint {run} --train PHOTOS --test PHOTOS` scores the encoder on labelled photographs,"
     );
@@ -209,6 +209,12 @@ pub fn run(args: Args) -> Result<()> {
 fn config(args: Args) -> Result<Config> {
     let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
     recipe.validate()?;
+    let named = recipe.data.iter().map(|path| ("--data", path)).chain([("--output", &args.output)]);
+    for (flag, path) in named.chain(recipe.init_from.iter().map(|path| ("--init-from", path))) {
+        if path.to_str().is_none() {
+            bail!(Usage, "{flag} {}: its name is not UTF-8, in which a run records it; rename it", path.display());
+        }
+    }
     // A run that goes on does not read it again.
     if let Some(path) = &recipe.init_from
         && !args.output.join(train::CHECKPOINT).exists()

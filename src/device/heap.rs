@@ -1,6 +1,8 @@
 //! The allocator of the program: memory that the system refuses ends it with a sentence and an exit code of ours.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::Write;
 use std::mem::ManuallyDrop;
@@ -11,6 +13,21 @@ use crate::error::Error;
 
 /// Longest text written when there is no memory left to build one in.
 const LONGEST: usize = 256;
+
+/// Lets the allocator take address space for one thread after the other where it is limited (`ulimit -v`): glibc gives each
+/// thread 64 MiB of it in advance, which no plan knows of. Call before there are threads.
+pub fn begin() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if super::memory::address_space().is_some() {
+        unsafe extern "C" {
+            fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        }
+        /// The number of glibc's arenas.
+        const M_ARENA_MAX: c_int = -8;
+        // SAFETY: glibc's own function, which takes two numbers.
+        unsafe { mallopt(M_ARENA_MAX, 1) };
+    }
+}
 
 /// The system's allocator. Where it has nothing left, as under `ulimit -v`, the process says so and exits with the code
 /// of [`Error::Device`] instead of aborting; files are then as a kill would leave them: whole or not there.

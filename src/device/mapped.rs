@@ -1,6 +1,6 @@
 //! Read-only memory maps of files.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
@@ -19,11 +19,13 @@ impl MappedFile {
     /// (this program only ever replaces files by renaming, which leaves a map intact).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let info = file.metadata().map_err(Error::io("read", path))?;
-        if info.is_dir() {
-            return Err(Error::Data(format!("{}: is a folder, expected a file", path.display())));
+        // Asked before it is opened, because opening a pipe waits for a writer.
+        let info = fs::metadata(path).map_err(Error::io("open", path))?;
+        if !info.is_file() {
+            let what = if info.is_dir() { "a folder" } else { "a pipe or device" };
+            return Err(Error::Data(format!("{}: is {what}, expected a file", path.display())));
         }
+        let file = File::open(path).map_err(Error::io("open", path))?;
         if info.len() == 0 {
             return Ok(Self(None));
         }

@@ -93,6 +93,11 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Bytes of address space that this process may have, if that is limited.
+pub fn address_space() -> Option<u64> {
+    soft_limit(&std::fs::read_to_string("/proc/self/limits").ok()?, "Max address space")
+}
+
 /// The soft limit `name` of `/proc/self/limits`, bytes; nothing when it is unlimited.
 fn soft_limit(limits: &str, name: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()

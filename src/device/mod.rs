@@ -9,7 +9,7 @@ mod memory;
 mod own;
 mod plan;
 
-pub use heap::Heap;
+pub use heap::{Heap, begin};
 pub use mapped::MappedFile;
 pub use memory::{Available, Limit, available};
 pub use plan::{Plan, human_bytes};

@@ -12,6 +12,7 @@ pub mod screen;
 pub mod timm;
 pub mod transform;
 
+use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -89,10 +90,17 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
     let (train, test, bad) = photographs(config)?;
-    let mut report = probe_encoder(&config.settings, &encoder, &train, test)?;
+    // Made before the work, not after it, to know whether it can be.
+    let new = config.output.as_deref().filter(|folder| !folder.exists());
+    config.output.as_deref().map_or(Ok(()), store::create_dir)?;
+    let measured = probe_encoder(&config.settings, &encoder, &train, test);
+    if let (Err(_), Some(folder)) = (&measured, new) {
+        // Nothing came of it; what cannot be removed is empty.
+        let _ = fs::remove_dir(folder);
+    }
+    let mut report = measured?;
     (report.train.bad, report.test.bad) = bad;
     if let Some(folder) = &config.output {
-        store::create_dir(folder)?;
         report.write(&folder.join("report.json"))?;
     }
     Ok(report)

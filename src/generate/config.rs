@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::Precision;
+use super::request::guides;
 use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions;
@@ -103,6 +104,12 @@ impl Config {
             check_scale(flag, *w)?;
             if sets[..i].iter().any(|(other, _)| other == w) {
                 bail!(Usage, "{flag}: {w} twice");
+            }
+            if let Some((other, _)) = sets[..i].iter().find(|(other, _)| !guides(*other) && !guides(*w)) {
+                bail!(
+                    Usage,
+                    "{flag}: {other} and {w} draw the same pictures, because 1 and less follow the caption alone; give one"
+                );
             }
         }
         sets.iter().try_for_each(|(_, folder)| store::check_folder(folder))

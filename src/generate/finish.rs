@@ -6,7 +6,8 @@ use std::path::Path;
 use super::STATS_FILE;
 use super::plan::{Demands, Held, Stats, Unit};
 use crate::bail;
-use crate::error::Result;
+use crate::dist::Ranks;
+use crate::error::{Error, Result};
 use crate::image::{self, sheet};
 use crate::say;
 use crate::shards::{self, Shards};
@@ -19,19 +20,34 @@ const SHEET_COLUMNS: usize = 10;
 
 /// Sums up the shards that are done. When that is all of them, writes `sizes.json`, `contact-sheet.png` and, last,
 /// `stats.json`: who finds `stats.json` finds a complete folder.
-pub(super) fn when_all_done(folder: &Path, demands: &Demands<'_>, units: &[Unit]) -> Result<Stats> {
+///
+/// # Errors
+/// If shards of this process are not there any more: somebody took them away while it drew the others.
+pub(super) fn when_all_done(folder: &Path, demands: &Demands<'_>, units: &[Unit], ranks: Ranks) -> Result<Stats> {
     // Two ranks may end at the same moment.
     let _lock = store::lock_folder(folder)?;
     let mut done = 0;
     let mut total = Stats::default();
     let mut sizes = BTreeMap::new();
+    let mut lost = Vec::new();
     for unit in units {
         // What was lost of another rank's shards is for that rank to make again.
         if let Held::Done(stats) = unit.held(folder, demands)? {
             done += 1;
             sizes.insert(unit.tar_name(), stats.images);
             total.add(&stats);
+        } else if ranks.mine(unit.index) {
+            lost.push(unit.tar_name());
         }
+    }
+    if let Some(first) = lost.first() {
+        bail!(
+            Failed,
+            "{}: {} shard(s) that were drawn are not there or not whole any more, e.g. {first}; run the same command again: \
+             they are drawn again to the same bytes",
+            folder.display(),
+            lost.len()
+        );
     }
     if done < units.len() {
         say!(
@@ -45,6 +61,17 @@ pub(super) fn when_all_done(folder: &Path, demands: &Demands<'_>, units: &[Unit]
     write_sheet(folder, demands.images_per_caption, units)?;
     total.write(&folder.join(STATS_FILE))?;
     Ok(total)
+}
+
+/// What is wrong with a shard, and that there is a way to have it whole again.
+fn damaged(tar: &Path, error: Error) -> Error {
+    match error {
+        Error::Data(what) => Error::Data(format!(
+            "{}: damaged ({what}); remove it and run the same command again: it is drawn again to the same bytes",
+            tar.display()
+        )),
+        other => other,
+    }
 }
 
 /// Rows are captions, columns the m images of each. Shards that were moved away are left out; a sheet that was drawn
@@ -87,8 +114,13 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
                 );
             }
             let sample = shard.sample(index);
-            label = sample.record()?.caption.unwrap_or_default();
-            images.push(image::decode(&sample.picture()?.read()?, &sample.name())?);
+            let shown = || -> Result<_> {
+                let picture = image::decode(&sample.picture()?.read()?, &sample.name())?;
+                Ok((sample.record()?.caption.unwrap_or_default(), picture))
+            };
+            let (caption, picture) = shown().map_err(|error| damaged(&unit.tar(folder), error))?;
+            label = caption;
+            images.push(picture);
         }
         sheet_rows.push(sheet::SheetRow { label, images });
     }

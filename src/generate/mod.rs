@@ -128,7 +128,7 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         let seconds = started.elapsed().as_secs_f64();
         say!("{images} images in {seconds:.1} s: {}", metrics::rate(images as f64 / seconds, "image"));
     }
-    sets.iter().map(|set| finish::when_all_done(&set.folder, &demands, &units)).collect()
+    sets.iter().map(|set| finish::when_all_done(&set.folder, &demands, &units, config.ranks)).collect()
 }
 
 /// What of this rank's units is left to draw, and for which sets; what was lost or spoiled is told. A folder where
@@ -228,7 +228,22 @@ struct Noise {
 fn read_noise(path: &Path, captions: &Captions, config: &Config, pipeline: &Pipeline) -> Result<Noise> {
     let [c, h, w] = pipeline.latent_shape();
     let images = captions.list.len() * config.images_per_caption;
-    let values = SafeTensors::open(path)?.f32("noise", &[images, c, h, w])?;
+    let file = SafeTensors::open(path)?;
+    if file.shape("noise") != Some(&[images, c, h, w]) {
+        let found = match file.shape("noise") {
+            Some(shape) => format!("`noise` is {shape:?}"),
+            None => format!("has no tensor `noise`, but {}", file.names().take(4).collect::<Vec<_>>().join(", ")),
+        };
+        bail!(
+            Data,
+            "--initial-noise {}: {found}; expected a tensor `noise` of [{images}, {c}, {h}, {w}]: a row for each of \
+             {} captions × {} images, in their order",
+            path.display(),
+            captions.list.len(),
+            config.images_per_caption
+        );
+    }
+    let values = file.f32("noise", &[images, c, h, w])?;
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     Ok(Noise { values, sha256: hex(&Sha256::digest(bytes)) })
 }

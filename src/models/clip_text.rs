@@ -71,7 +71,7 @@ impl Config {
             heads: settings.count("num_attention_heads", None)?,
             tokens: settings.count("max_position_embeddings", Some(77))?,
             quick_gelu: settings.choice("hidden_act", &["quick_gelu", "gelu"])? == "quick_gelu",
-            eps: settings.number("layer_norm_eps", 1e-5)?,
+            eps: settings.positive("layer_norm_eps", 1e-5)?,
         };
         if !this.width.is_multiple_of(this.heads) {
             return Err(settings.wrong("num_attention_heads", &format!("a divisor of hidden_size {}", this.width)));

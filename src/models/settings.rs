@@ -29,6 +29,10 @@ impl Settings {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let shown = path.display();
+        // Reading a pipe would wait for a writer.
+        if fs::metadata(&path).is_ok_and(|info| !info.is_file()) {
+            return Err(Error::Data(format!("{shown}: is no file; download the model again")));
+        }
         let text = fs::read(&path).map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
                 Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion 1.x"))
@@ -56,6 +60,14 @@ impl Settings {
     pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>> {
         let path = path.as_ref();
         if path.exists() { Self::open(path).map(Some) } else { Ok(None) }
+    }
+
+    /// The number of this key above zero, such as what keeps a division finite.
+    pub fn positive(&self, key: &str, default: f64) -> Result<f64> {
+        match self.number(key, default)? {
+            value if value > 0.0 => Ok(value),
+            _ => Err(self.wrong(key, "a number above 0")),
+        }
     }
 
     /// The file.

@@ -79,6 +79,12 @@ impl Shards {
                 damage.push(Damage { file: file.path.clone(), offset: file.stamp.bytes, what });
             }
             damage.append(&mut file.damage);
+            if let Some((count, key)) = file.repeated.take() {
+                notes.push(format!(
+                    "{}: {count} sample(s) come a second time, with the same key and members, e.g. {key}; each is used once",
+                    file.path.display()
+                ));
+            }
             joined.add(file)?;
         }
         notes.extend(describe_copies(&copies));

@@ -1,7 +1,8 @@
 //! The samples of one tar file, in the form in which the index keeps them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -93,6 +94,8 @@ pub(super) struct Scanned {
     pub sha256: [u8; 32],
     pub extensions: Vec<String>,
     pub damage: Vec<Damage>,
+    /// How many samples came a second time, with the same members, and are left out; the key of the first.
+    pub repeated: Option<(usize, String)>,
 }
 
 /// Groups the members of the tar at `path` into samples, webdataset's way: a name is cut at the first dot of its last
@@ -168,6 +171,8 @@ struct Open {
 struct Grouping {
     all: Scanned,
     known: HashMap<String, u16>,
+    /// Key and members of every sample, as a hash.
+    seen: HashSet<u64>,
     open: Option<Open>,
     sha256: Sha256,
 }
@@ -184,8 +189,9 @@ impl Grouping {
             sha256: [0; 32],
             extensions: Vec::new(),
             damage: Vec::new(),
+            repeated: None,
         };
-        Self { all, known: HashMap::new(), open: None, sha256: Sha256::new() }
+        Self { all, known: HashMap::new(), seen: HashSet::new(), open: None, sha256: Sha256::new() }
     }
 
     fn damaged(&mut self, offset: u64, what: String) {
@@ -238,6 +244,15 @@ impl Grouping {
             let extension = &self.all.extensions[usize::from(pair[0])];
             let what = format!("{key} has two members .{extension}; which one is meant? The sample is not used");
             self.damaged(place - 512, what);
+            return Ok(());
+        }
+        let mut known: Vec<_> =
+            members.iter().map(|&(extension, _, length, check)| (extension, length, check)).collect();
+        known.sort_unstable();
+        let mut hasher = DefaultHasher::new();
+        (&key, known).hash(&mut hasher);
+        if !self.seen.insert(hasher.finish()) {
+            self.all.repeated.get_or_insert((0, key)).0 += 1;
             return Ok(());
         }
         for &(extension, start, length, _) in &members {

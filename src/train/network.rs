@@ -208,7 +208,7 @@ impl Trainer {
 /// The error of an update whose loss or gradient norm is `value`; `first` names the first tensor that is not finite.
 pub(super) fn diverged(step: u64, what: &str, value: f64, first: &str) -> Error {
     Error::Diverged(format!(
-        "step {step}: {what} is {value}; first not finite: {first}. A checkpoint saved before is kept; \
+        "step {step}: {what} is {value}; first not finite: {first}. A checkpoint, if one was saved before, is kept; \
          try a lower --lr or --blr, a longer warm-up, or a higher --temperature"
     ))
 }

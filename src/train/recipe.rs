@@ -254,7 +254,10 @@ impl Recipe {
         let (length, warmup) = (iterations(self.length), iterations(self.warmup));
         let steps = length.round() as u64;
         if steps == 0 {
-            bail!(Usage, "{length} epochs·steps round to no iteration at {steps_per_epoch} per epoch; train longer");
+            bail!(
+                Usage,
+                "--epochs, --steps: {length} iterations are none ({steps_per_epoch} are an epoch of this data); train longer"
+            );
         }
         if warmup >= length {
             bail!(

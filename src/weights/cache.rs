@@ -19,8 +19,9 @@ impl Cache {
             Some(folder) if folder == Path::new("off") => None,
             Some(folder) => Some(folder),
             None => {
-                let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-                base.map(|base| base.join("stablerep"))
+                // A home that is not there, as system users have one, is not made.
+                let home = || set("HOME").filter(|home| home.is_dir()).map(|home| home.join(".cache"));
+                set("XDG_CACHE_HOME").or_else(home).map(|base| base.join("stablerep"))
             }
         })
     }

@@ -71,6 +71,7 @@ fn absurd_numbers() {
         (&["--height", "99999999"], "--height 99999999"),
         (&["--store-size", "0"], "--store-size 0"),
         (&["-w", "NaN"], "--guidance-scale"),
+        (&["--sweep-guidance", "0.5,1,2"], "--sweep-guidance: 0.5 and 1 draw the same pictures"),
         (&["--rank", "2", "--world-size", "2"], "rank 2 of 2"),
         (&["--rank", "0"], "--world-size"),
         (&["--seed", "-1"], "seed"),
@@ -204,7 +205,7 @@ fn noise_of_another_shape() {
 fn folders_that_cannot_be_written() {
     let case = Case::new();
     let inside_a_file = text(&case.path("captions.txt").join("out"));
-    case.refuses(&["--output", &inside_a_file], 1, &["cannot create folder", "captions.txt"]);
+    case.refuses(&["--output", &inside_a_file], 2, &["--output", "captions.txt is no folder"]);
     case.refuses(&["--output", "/proc/nowhere"], 1, &["/proc/nowhere"]);
 }
 

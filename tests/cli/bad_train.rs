@@ -1,7 +1,9 @@
 //! `train` with settings and data that cannot be used: exit code, what is wrong and where, how to go on.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use stablerep::image::{Rgb8, encode_jpeg};
@@ -108,7 +110,8 @@ fn configuration_files() {
     refuses("batch = 4\nbatchsize = 5\n", &["mine.toml", "line 2", "batchsize"]);
     refuses("batch = \"four\"\n", &["mine.toml", "line 1", "four"]);
     refuses("batch = = 4\n", &["mine.toml", "line 1"]);
-    case.refuses(&["--config", "/nonexistent/x.toml"], 2, &["--config /nonexistent/x.toml", "does not exist"]);
+    let absent = text(&case.path("absent/x.toml"));
+    case.refuses(&["--config", &absent], 2, &[&format!("--config {absent}"), "does not exist"]);
 
     // Flags win over the file, the file over the preset; what is left of the preset stays.
     fs::write(&file, "batch = 3\nimages-per-caption = 2\nweight-decay = 0.05\n").unwrap();
@@ -138,7 +141,8 @@ fn another_configuration_in_the_same_folder() {
 #[test]
 fn data_that_cannot_be_used() {
     let case = Case::new();
-    case.refuses(&["--data", "/nonexistent"], 2, &["--data /nonexistent", "does not exist"]);
+    let absent = text(&case.path("absent"));
+    case.refuses(&["--data", &absent], 2, &[&format!("--data {absent}"), "does not exist"]);
     let empty = case.path("empty");
     fs::create_dir(&empty).unwrap();
     case.refuses(&["--data", &text(&empty)], 3, &["empty"]);
@@ -193,7 +197,8 @@ fn a_jpeg_cut_short_is_counted_and_replaced_by_another_image_of_its_caption() {
 fn initial_weights_that_do_not_fit() {
     let case = Case::new();
     let init = text(&fixture("train_run/init.safetensors"));
-    case.refuses(&["--init-from", "/nonexistent.safetensors"], 2, &["/nonexistent.safetensors", "does not exist"]);
+    let absent = text(&case.path("absent.safetensors"));
+    case.refuses(&["--init-from", &absent], 2, &[&absent, "does not exist"]);
     // The golden weights are of depth 2, width 24.
     case.refuses(&["--init-from", &init, "--depth", "3"], 3, &["init.safetensors", "`blocks.2.norm1.weight`"]);
     case.refuses(
@@ -233,7 +238,15 @@ fn a_damaged_checkpoint_is_refused_and_left_alone() {
 fn an_output_that_cannot_be_written() {
     let case = Case::new();
     fs::write(case.path("file"), "").unwrap();
-    case.refuses(&["--output", &text(&case.path("file/run"))], 1, &["file/run"]);
+    case.refuses(&["--output", &text(&case.path("file/run"))], 2, &["--output", "file is no folder"]);
+    let odd = case.path("").join(OsStr::from_bytes(b"odd\xff"));
+    let mut words: Vec<OsString> = case.words(&[]).into_iter().map(OsString::from).collect();
+    let output = words.iter().position(|word| word == "--output").unwrap() + 1;
+    words[output] = odd.clone().into();
+    let output = command(&[]).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("its name is not UTF-8"), "{said}");
+    assert!(!odd.exists());
 }
 
 /// Writes fail from 64 KiB on (`ulimit -f`), as on a full disk: the run says so, and the checkpoint before it stays.

@@ -57,6 +57,25 @@ fn cut(path: &Path, from: u64, to: u64) {
     file.set_len(file.metadata().unwrap().len().min(from) - to).unwrap();
 }
 
+/// A picture that cannot be read is met when the contact sheet is drawn: what is said there ends in a whole folder.
+#[test]
+fn advice_about_a_damaged_shard_leads_to_a_whole_one() {
+    let run = Run::new(&LINES);
+    assert_eq!(run.draw("whole", &[]).0, Some(0));
+    assert_eq!(run.draw("out", &[]).0, Some(0));
+    let tar = run.path("out/00000.tar");
+    let mut bytes = fs::read(&tar).unwrap();
+    let png = bytes.windows(4).position(|four| four == b"IDAT").unwrap();
+    bytes[png + 12] ^= 0xff;
+    fs::write(&tar, bytes).unwrap();
+    let (code, said) = run.draw("out", &[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("00000.tar: damaged") && said.contains("remove it and run the same command again"), "{said}");
+    fs::remove_file(&tar).unwrap();
+    assert_eq!(run.draw("out", &[]).0, Some(0));
+    assert_same_files(&run.path("out"), &run.path("whole"), "drawn again");
+}
+
 /// Zeros in place of the last bytes.
 fn hole(path: &Path, bytes: usize) {
     let mut tar = fs::read(path).unwrap();

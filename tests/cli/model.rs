@@ -258,12 +258,25 @@ fn what_is_cut_or_put_right_is_said() {
     }
 }
 
+/// Opening a pipe would wait for who writes into it.
+#[test]
+fn pipes_in_place_of_files_are_named() {
+    for file in ["unet/config.json", "unet/diffusion_pytorch_model.safetensors"] {
+        let folder = scratch();
+        let path = folder.path().join("model").join(file);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        refuses(folder.path(), &folder.path().join("model"), 3, &[file]);
+    }
+}
+
 /// Where there is a cache nothing is left beside it, whenever the program is killed; without one, nothing after the run.
 #[test]
 fn the_bundled_model_is_unpacked_where_it_is_found_again() {
     let folder = scratch();
     let (cache, temporary) = (folder.path().join("cache"), folder.path().join("temporary"));
     fs::create_dir(&temporary).unwrap();
+    let absent = folder.path().join("absent");
     let draw = |output: &str, cache: &Path, temporary: &Path| {
         let args = arguments(folder.path(), "bundled", output, &[]);
         let mut command = command(&args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -271,11 +284,11 @@ fn the_bundled_model_is_unpacked_where_it_is_found_again() {
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         pictures(folder.path(), output)
     };
-    let first = draw("first", &cache, Path::new("/nonexistent"));
+    let first = draw("first", &cache, &absent);
     // A kill half-way, or somebody who tidied up.
     let unet = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path().join("tiny-sd/unet/config.json"));
     fs::write(unet.filter(|path| path.exists()).last().unwrap(), "{").unwrap();
-    assert_eq!(draw("again", &cache, Path::new("/nonexistent")), first);
+    assert_eq!(draw("again", &cache, &absent), first);
     assert_eq!(draw("without", Path::new("off"), &temporary), first);
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }

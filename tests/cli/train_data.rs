@@ -316,3 +316,19 @@ fn folders_and_files_that_are_no_shards_are_named() {
     let output = run(&["inspect", &text(&case.path("photos"))]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("folder(s) of pictures"));
 }
+
+/// The same sample twice in one tar is one; another one of the same name is not.
+#[test]
+fn a_sample_that_comes_twice_in_a_tar_is_used_once() {
+    let case = Case::new();
+    let png = |shade: u8| encode_png(&Rgb8::filled(32, 32, [shade, 9, 40])).unwrap();
+    let mut shard = ShardWriter::create(case.path("data/00001.tar")).unwrap();
+    for (key, shade) in [("a", 10), ("b", 20), ("a", 10), ("c", 30), ("b", 20)] {
+        shard.add(key, &[("png", &png(shade)), ("txt", b"twice")]).unwrap();
+    }
+    shard.finish().unwrap();
+    let out = String::from_utf8(run(&["inspect", &text(&case.path("data"))]).stdout).unwrap();
+    assert!(out.lines().any(|line| line.starts_with("samples") && line.ends_with(" 19")), "{out}");
+    let (code, said) = case.train("--data data --steps 2");
+    assert!(code == 0 && said.contains("2 sample(s) come a second time") && said.contains("e.g. a;"), "{said}");
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::common::{command, root, text};
-use crate::process::freezes;
+use crate::process::{freezes, thaw};
 
 /// Captions `count` times, a folder for the output, and the command line without more flags.
 fn words(folder: &Path, count: usize, more: &[&str]) -> Vec<String> {
@@ -110,4 +110,22 @@ fn train_says_that_ranks_are_nothing_to_it() {
         command
     });
     assert!(said.contains("training uses one device: rank 1 of 4, from RANK and WORLD_SIZE, is ignored"), "{said}");
+}
+
+/// A shard that somebody takes away while the others are drawn is no work for other ranks: there are none.
+#[test]
+fn a_shard_that_is_lost_meanwhile_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let words = words(folder.path(), 24, &["--images-per-shard", "8"]);
+    let first = folder.path().join("out/00000.tar");
+    let mut child = start(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(freezes(&mut child, || first.exists()), "ended before its first shard was seen");
+    fs::remove_file(&first).unwrap();
+    thaw(&child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("00000.tar; run the same command again"), "{said}");
+    assert!(!folder.path().join("out/stats.json").exists());
+    let (code, said) = ends(start(&words));
+    assert!(code == Some(0) && first.exists(), "{said}");
 }

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     /// Shards: captions on the contact sheet, spread over all of them
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "sheet", value_parser = rows)]
     rows: usize,
     /// Shards: decode every image, not only the headers
     #[arg(long)]
@@ -46,8 +46,12 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE", default_value = "cpu", requires = "regenerate")]
     device: String,
     /// With --regenerate: write the new picture here
-    #[arg(long, value_name = "FILE", requires = "regenerate")]
+    #[arg(long, value_name = "IMAGE", requires = "regenerate")]
     output: Option<PathBuf>,
+}
+
+fn rows(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|rows| (1..=1000).contains(rows)).ok_or_else(|| "expected 1 to 1000".into())
 }
 
 /// Prints a table of what `path` holds. Damage is listed and gives exit code 3.

@@ -16,6 +16,15 @@ pub fn run(path: &Path, key: &str, model: &Path, device: Device, output: Option<
     let shards = Shards::open(&[path.to_path_buf()])?;
     let made = regenerate(model, device, &shards, key)?;
     if let Some(output) = output {
+        let png = made.bytes.starts_with(b"\x89PNG");
+        if output.extension().is_some_and(|found| found.eq_ignore_ascii_case("png") != png) {
+            let kind = if png { "png" } else { "jpg" };
+            bail!(
+                Usage,
+                "--output {}: the picture is stored as {kind}; give a name that ends in .{kind}",
+                output.display()
+            );
+        }
         write_atomic(output, &made.bytes)?;
         answer!("{key} drawn again: {}", output.display());
     }

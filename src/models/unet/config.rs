@@ -83,7 +83,7 @@ impl Config {
             mid,
             context: s.same_count("cross_attention_dim", levels, Some(1280))?,
             groups,
-            eps: s.number("norm_eps", 1e-5)?,
+            eps: s.positive("norm_eps", 1e-5)?,
             flip_sin_to_cos: s.flag("flip_sin_to_cos", true)?,
             freq_shift: s.number("freq_shift", 0.0)?,
             channels,
