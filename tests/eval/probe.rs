@@ -333,9 +333,9 @@ fn features_that_overflow_are_refused() {
     let encoder = Encoder::from_params(&model(), params, [0.5; 3], [0.5; 3], "large").unwrap();
     timm::export(&encoder, &root.path().join("large")).unwrap();
     let checkpoint = path(root.path(), "large");
-    for more in [&["--knn", "3", "--no-linear"][..], &["--augmentation", "none"], &["--augmentation", "crop-flip"]] {
-        let arguments =
-            [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train, "--epochs", "1"][..], more];
+    let augmented = |how: &'static str| ["--epochs", "1", "--augmentation", how];
+    for more in [&["--knn", "3", "--no-linear"][..], &augmented("none"), &augmented("crop-flip")] {
+        let arguments = [&["probe", "--checkpoint", &checkpoint, "--train", &train, "--test", &train][..], more];
         fails(&arguments.concat(), 5, &["ant/0.png", "not finite"]);
     }
 }
