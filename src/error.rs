@@ -46,14 +46,11 @@ impl Error {
     }
 
     /// For `map_err`: wraps an `io::Error` with the file and the verb, e.g. `Error::io("open", path)`. Where the system
-    /// gave the bytes and they are not what they should be, such as UTF-8 text, or there is a folder where a file should
-    /// be, it is the data that is bad.
+    /// gave the bytes and they are not what they should be, such as UTF-8 text, it is the data that is bad.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| match source.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => {
-                Self::Data(format!("cannot {action} {}: {source}", path.display()))
-            }
+            io::ErrorKind::InvalidData => Self::Data(format!("cannot {action} {}: {source}", path.display())),
             _ => Self::Io { action, path, source },
         }
     }
