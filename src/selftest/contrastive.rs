@@ -270,7 +270,7 @@ fn not_a_number(case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn memory(_: &Case) -> Result<()> {
+fn memory(case: &Case) -> Result<()> {
     for dim in [64, 256, 1024] {
         // Bytes per row: both operands, and the parts of a gradient where the columns are split.
         let most = 2 * 4 * dim + 8 * 4 * dim + 1024;
@@ -284,7 +284,7 @@ fn memory(_: &Case) -> Result<()> {
     // Enough blocks for two per SM, whatever the rows.
     for count in [8192, 65_536] {
         let shape = Shape::whole(count, 256);
-        for plan in [Plan::forward(shape), Plan::backward(count, count, 256)] {
+        for plan in [Plan::forward(shape), Plan::backward(count, count, 256, case.gpu().shared_per_block())] {
             let blocks: u32 = plan.launch.grid.iter().product();
             if blocks < 264 {
                 bail!(Failed, "{count} rows: {blocks} blocks");

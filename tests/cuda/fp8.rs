@@ -12,7 +12,7 @@ use crate::support::{Model, has_kernels, text};
 fn calibrate(run: &Run, model: Model, options: &str) -> (String, String) {
     let (captions, file) = (run.path("captions.txt"), run.path("fp8.json"));
     let files = format!("--captions {} --output {}", captions.display(), file.display());
-    let output = run.call(model, &format!("calibrate {files} --steps 2 {options}"));
+    let output = run.call(model, &format!("calibrate {files} --steps 1 {options}"));
     assert!(output.status.success(), "{}", text(&output));
     (file.display().to_string(), text(&output))
 }
@@ -31,8 +31,8 @@ fn draws(model: Model, batches: &[usize]) {
     assert!(said.contains(&format!("{} layers in fp8, 0 more stay", ranges.len())), "{said}");
     assert!(ranges.keys().any(|name| name.ends_with("ff.net.2")) && run.path("sheet.png").exists(), "{said}");
 
-    let wide = run.draw(model, "wide", "");
-    let whole = run.draw(model, "four", &format!("--device cuda --fp8 {file} --batch 4"));
+    let wide = run.draw(model, "wide", "--steps 1");
+    let whole = run.draw(model, "four", &format!("--device cuda --steps 1 --fp8 {file} --batch 4"));
     for (key, wide) in &wide {
         let difference = Difference::of(&whole[key], wide).unwrap();
         println!("{key}: {difference:?}, {:.1} dB", difference.psnr());
@@ -41,7 +41,7 @@ fn draws(model: Model, batches: &[usize]) {
     let shard = |name: &str| fs::read(run.path(name).join("00000.tar")).unwrap();
     for batch in batches {
         let name = format!("batch-{batch}");
-        run.draw(model, &name, &format!("--device cuda --fp8 {file} --batch {batch}"));
+        run.draw(model, &name, &format!("--device cuda --steps 1 --fp8 {file} --batch {batch}"));
         assert!(shard(&name) == shard("four"), "batch {batch}");
     }
     // The folder has its own copy.
@@ -73,7 +73,7 @@ fn layers_stay_wide_when_asked_to() {
     assert!(!ranges.is_empty() && said.contains("more stay in 16 bits"), "{said}");
     // What would read the gated layer's results stays wide with it.
     assert!(ranges.keys().all(|name| !name.contains("up_blocks") && !name.contains("ff.net")), "{:?}", ranges.keys());
-    run.draw(Model::H200, "mixed", &format!("--device cuda --fp8 {file} --limit 1"));
+    run.draw(Model::H200, "mixed", &format!("--device cuda --steps 1 --fp8 {file} --limit 1"));
 }
 
 #[test]

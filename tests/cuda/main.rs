@@ -18,10 +18,43 @@ mod train;
 
 use support::{Model, full_size, selftest};
 
-/// What only Ada, Hopper and newer have, on Ada, and what it runs of the rest.
-#[test]
-fn e4m3_on_ada() {
-    selftest("e4m3", Model::Rtx4090);
+/// What only Ada, Hopper and newer have, on Ada; and, of the trainer, what depends on a consumer card's 99 KB of shared memory.
+mod on_ada {
+    use super::*;
+
+    #[test]
+    fn e4m3() {
+        selftest("e4m3", Model::Rtx4090);
+    }
+
+    #[test]
+    fn contrastive() {
+        selftest("contrastive", Model::Rtx4090);
+    }
+
+    #[test]
+    fn augment() {
+        selftest("augment", Model::Rtx4090);
+    }
+
+    /// All else that trains.
+    #[test]
+    fn trainer() {
+        for op in ["batchnorm", "cross_entropy", "l2norm", "layernorm", "linear", "optimizer", "patch_embed", "reduce"]
+        {
+            selftest(op, Model::Rtx4090);
+        }
+    }
+
+    #[test]
+    fn gemm() {
+        selftest("gemm", Model::Rtx4090);
+    }
+
+    #[test]
+    fn self_attention() {
+        selftest("self_attention", Model::Rtx4090);
+    }
 }
 
 macro_rules! ops {

@@ -163,6 +163,27 @@ fn ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100);
 }
 
+/// Consumer cards have 99 KB of shared memory for a block, less than the widest kernels take of an H200's or A100's: the
+/// head's usual 256 dimensions are the widest.
+#[test]
+fn ada_trains_a_head_of_the_usual_width() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let run = |device: &str| {
+        let output = folder.path().join(device);
+        let mut words = words(&output, device, "3", "1000steps");
+        *words.iter_mut().find(|word| *word == "64,32").unwrap() = "64,256".into();
+        finish(Model::Rtx4090, &words);
+        metrics(&output)
+    };
+    for (want, got) in run("cpu").iter().zip(&run("cuda")) {
+        let (want, got) = (want["loss"].as_f64().unwrap(), got["loss"].as_f64().unwrap());
+        assert!((want - got).abs() <= 0.02 * want, "loss {got}, on the CPU {want}");
+    }
+}
+
 /// Pictures of the second batch are larger than those of the first, so buffers move after the graph was recorded with their addresses.
 #[test]
 fn pictures_of_several_sizes() {
@@ -207,10 +228,10 @@ fn a_resumed_run_has_the_same_bits() {
         return;
     }
     let folder = TempDir::new().unwrap();
-    let words = |name: &str| words(&folder.path().join(name), "cuda", "16", "1000steps");
+    let words = |name: &str| words(&folder.path().join(name), "cuda", "8", "1000steps");
     finish(Model::H200, &words("whole"));
     let done = interrupt(Model::H200, &words("stopped"), &folder.path().join("stopped"), 2);
-    assert!((2..16).contains(&done), "stopped after {done} of 16 updates");
+    assert!((2..8).contains(&done), "stopped after {done} of 8 updates");
     finish(Model::H200, &words("stopped"));
     let bytes = |name: &str| fs::read(folder.path().join(name).join("checkpoint.safetensors")).unwrap();
     assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");

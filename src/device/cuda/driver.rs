@@ -40,7 +40,8 @@ fn try_start() -> Result<()> {
     if version < OLDEST_DRIVER {
         bail!(
             Device,
-            "the NVIDIA driver supports CUDA {}.{}, these kernels need 13.0; install driver 580 or newer, or use --device cpu",
+            "the NVIDIA driver supports CUDA {}.{}, these kernels need 13.0; install driver 580 or newer, on a data-centre card \
+             NVIDIA's package cuda-compat-13-0 (its folder in LD_LIBRARY_PATH), or use --device cpu",
             version / 1000,
             version % 1000 / 10
         );

@@ -262,7 +262,8 @@ impl Gpu {
             Some(function) => function,
             None => {
                 let handle = self.load(images, name)?;
-                functions.entry(name).or_insert(Function { handle, shared: 48 << 10, spread: false })
+                // What a kernel may have unasked is 48 KB less its static part, which is not known here.
+                functions.entry(name).or_insert(Function { handle, shared: 0, spread: false })
             }
         };
         let set = |attribute, value: u32, what: &str| {

@@ -59,11 +59,13 @@ impl Images {
             let mut module = std::ptr::null_mut();
             // SAFETY: a complete ELF image, which carries its own length.
             let loaded = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()) };
-            match loaded {
-                CUresult::CUDA_SUCCESS => return Ok(module),
-                CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => {}
-                other => check(other, &format!("load kernels/{}.cu ({exact})", self.stem))?,
+            if loaded == CUresult::CUDA_SUCCESS {
+                return Ok(module);
             }
+            // The driver may still compile what it does not load.
+            let compiled = self.load_ptx(&self.file(ptx)?.unwrap_or_default());
+            let refused = || format!("its machine code for {exact} was refused ({})", super::driver::describe(loaded));
+            return compiled.map_err(|error| Error::Device(format!("{error}; {}", refused())));
         }
         self.load_ptx(&self.file(ptx)?.unwrap_or_default())
     }

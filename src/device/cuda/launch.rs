@@ -27,9 +27,11 @@ impl Launch {
     /// A grid of up to three axes.
     ///
     /// # Panics
-    /// If an axis is longer than 2³²−1 blocks.
+    /// If the first axis is longer than 2³¹−1 blocks or another one than 65,535, which no device takes.
     pub fn grid(grid: [usize; 3], block: u32) -> Self {
-        let grid = grid.map(|n| u32::try_from(n).expect("grid axis fits 32 bits"));
+        let [x, y, z] = grid;
+        assert!(x < 1 << 31 && y <= 65_535 && z <= 65_535, "a grid of {grid:?} blocks");
+        let grid = grid.map(|n| n as u32);
         Self { grid, block: [block, 1, 1], cluster: [1; 3], shared: 0 }
     }
 

@@ -41,9 +41,9 @@ impl Shape {
             anchors > 0 && first + anchors <= candidates && (1..=1024).contains(&dim) && total > 0,
             "contrastive: {self:?}"
         );
-        // The kernels count lines of operands in 32 bits.
+        // The kernels count quarters of an operand's lines in 31 bits.
         assert!(
-            candidates * self.pieces() < 1 << 30 && candidates * dim < 1 << 31,
+            candidates * self.pieces() < 1 << 29 && candidates * dim < 1 << 31,
             "contrastive: {self:?} is too large"
         );
     }
@@ -79,7 +79,18 @@ pub struct Plan {
     pub splits: usize,
     /// Column tiles of each part but the last.
     pub tiles: usize,
+    /// Pieces of a gradient that one block adds up; none in the forward.
+    own: usize,
 }
+
+/// What `own` pieces take of a block's shared memory, bytes: three slots of 128 lines for the rows, `own` + 2 slots of 64
+/// lines for the columns.
+fn backward_shared(own: usize) -> usize {
+    (3 * 128 + (own + 2) * 64) * 128
+}
+
+/// Of the backward kernels, beside that.
+const BACKWARD_STATIC: usize = 2048;
 
 /// Splits of `columns` tiles, none of them empty, so that `rows` tiles make about `blocks` blocks; and tiles per split, at least `least`.
 fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least: usize) -> (usize, usize) {
@@ -93,31 +104,28 @@ impl Plan {
         let (rows, columns) = (shape.anchors.div_ceil(128), shape.candidates.div_ceil(128));
         let (splits, tiles) = split_columns(rows, columns, FORWARD_BLOCKS, usize::MAX, FORWARD_TILES);
         // Two stages of 128 + 128 lines of 128 bytes.
-        Self { launch: Launch::grid([rows, splits, 1], 128).shared(2 * 256 * 128), splits, tiles }
+        Self { launch: Launch::grid([rows, splits, 1], 128).shared(2 * 256 * 128), splits, tiles, own: 0 }
     }
 
-    /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers hold.
-    pub fn backward(rows: usize, columns: usize, dim: usize) -> Self {
+    /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers hold
+    /// and its `shared_per_block` bytes of shared memory (consumer cards have 99 KB, on which 256 dimensions are two cuts).
+    pub fn backward(rows: usize, columns: usize, dim: usize, shared_per_block: u32) -> Self {
         let (rows, columns) = (rows.div_ceil(128), columns.div_ceil(64));
         let (splits, tiles) = split_columns(rows, columns, BACKWARD_BLOCKS, MAX_BACKWARD_SPLITS, BACKWARD_TILES);
-        let own = own_pieces(dim);
-        // Three slots of 128 lines for the rows, `own` + 2 slots of 64 lines for the columns.
-        let shared = (3 * 128 + (own + 2) * 64) * 128;
+        let fits = |own| backward_shared(own) + BACKWARD_STATIC <= shared_per_block as usize;
+        let own = if dim <= 128 || !fits(8) { 4 } else { 8 };
         let chunks = dim.div_ceil(PIECE).div_ceil(own);
-        Self { launch: Launch::grid([rows, splits, chunks], 256).shared(shared), splits, tiles }
+        let launch = Launch::grid([rows, splits, chunks], 256).shared(backward_shared(own));
+        Self { launch, splits, tiles, own }
     }
-}
-
-/// Pieces of a gradient that one block adds up.
-fn own_pieces(dim: usize) -> usize {
-    if dim <= 128 { 4 } else { 8 }
 }
 
 /// Length of the scratch memory that any of the functions needs for a shape: linear in the rows.
 pub fn scratch_len(shape: Shape) -> usize {
     let Shape { anchors, candidates, dim, .. } = shape;
     let forward = Plan::forward(shape).splits * anchors * 4 + 2 * anchors.div_ceil(256);
-    let part = |rows, columns| match Plan::backward(rows, columns, dim).splits {
+    // However d is cut, the columns are split alike.
+    let part = |rows, columns| match Plan::backward(rows, columns, dim, 0).splits {
         1 => 0,
         splits => splits * rows * dim,
     };
@@ -253,7 +261,7 @@ fn gradient(gpu: &Gpu, out: View<f32>, batch: &Batch, rest: View<f32>, rows: Sid
     let Shape { dim, total, .. } = batch.shape;
     assert_eq!(out.len(), rows.count * dim, "contrastive backward: gradient");
     assert!(dim % 2 == 1 || out.is_aligned(8), "contrastive backward: alignment of {out:?}");
-    let plan = Plan::backward(rows.count, columns.count, dim);
+    let plan = Plan::backward(rows.count, columns.count, dim, gpu.shared_per_block());
     let factor = 1.0 / (total as f32 * batch.temperature);
     let (to, inner) = match plan.splits {
         1 => (out, factor),
@@ -286,7 +294,7 @@ fn gradient(gpu: &Gpu, out: View<f32>, batch: &Batch, rest: View<f32>, rows: Sid
             )?
         };
     }
-    match own_pieces(dim) {
+    match plan.own {
         4 => launch!(contrastive_backward_d128),
         _ => launch!(contrastive_backward_d256),
     }
