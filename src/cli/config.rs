@@ -111,8 +111,8 @@ fn voided(command: &Command, given: &ArgMatches, key: &str) -> Option<String> {
     })
 }
 
-/// Refuses the file of a run that lies elsewhere than it says: whoever moved a run and starts it again would begin a new
-/// one at the old place.
+/// What is wrong with the file of a run that lies elsewhere than it says: whoever moved a run and starts it again would
+/// begin a new one at the old place.
 fn moved(path: &Path, output: &str) -> Option<String> {
     let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder })?;
     if !folder.join("metrics.jsonl").is_file() {

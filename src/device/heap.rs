@@ -14,8 +14,8 @@ use crate::error::Error;
 /// Longest text written when there is no memory left to build one in.
 const LONGEST: usize = 256;
 
-/// Lets the allocator take address space for one thread after the other where it is limited (`ulimit -v`): glibc gives each
-/// thread 64 MiB of it in advance, which no plan knows of. Call before there are threads.
+/// Where address space is limited (`ulimit -v`), has all threads share one part of it: glibc gives each of them 64 MiB in
+/// advance, which no plan knows of. Call before there are threads.
 pub fn begin() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if super::memory::address_space().is_some() {
@@ -74,7 +74,7 @@ fn refused(size: usize) -> ! {
          give a smaller --batch or --threads, or raise the limit"
     );
     let length = LONGEST - rest.len();
-    // SAFETY: descriptor 2 is not closed here: the file is never dropped. A closed one gives an error, which is dropped.
+    // SAFETY: descriptor 2 is not closed here, as the file is never dropped. A closed one gives an error, which is.
     let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
     let _ = stderr.write_all(&text[..length]);
     process::exit(i32::from(Error::Device(String::new()).exit_code()))

@@ -25,6 +25,9 @@ pub enum ImageFormat {
     Jpg,
 }
 
+/// JPEG quality where nobody says otherwise.
+pub(super) const QUALITY: u8 = 95;
+
 impl ImageFormat {
     /// Member extension inside a shard.
     pub fn extension(self) -> &'static str {
@@ -34,7 +37,7 @@ impl ImageFormat {
         }
     }
 
-    /// The JPEG quality to use, `given` or 95.
+    /// The JPEG quality to use, `given` or the usual one.
     ///
     /// # Errors
     /// Usage error for one that is no quality, or that the format has no use for.
@@ -42,7 +45,7 @@ impl ImageFormat {
         if let (Self::Png, Some(quality)) = (self, given) {
             bail!(Usage, "--quality {quality}: applies to --format jpg alone; png loses nothing");
         }
-        let quality = given.unwrap_or(95);
+        let quality = given.unwrap_or(QUALITY);
         within("--quality", usize::from(quality), 1, 100)?;
         Ok(quality)
     }

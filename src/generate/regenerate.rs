@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::calibration::CalibrationFile;
-use super::config::{ImageFormat, check_drawing, check_scale, within};
+use super::config::{ImageFormat, QUALITY, check_drawing, check_scale, within};
 use super::encode::Encoding;
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
@@ -142,7 +142,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     let encoding = Encoding {
         store_size: (drawn != (record.width, record.height)).then_some(record.width.min(record.height)),
         format: if picture.extension().ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpg },
-        quality: folder.quality.unwrap_or(95),
+        quality: folder.quality.unwrap_or(QUALITY),
     };
     let Some(decoded) = pictures.pop() else { bail!(Failed, "{name}: the decoder gave no picture") };
     let bytes = encoding.encode(decoded)?.bytes;

@@ -1,5 +1,7 @@
 //! The binary as its users meet it: whole commands, exit codes, messages, files.
 
+#[path = "../common/binary.rs"]
+mod binary;
 mod common;
 
 mod bad_generate;

@@ -18,7 +18,8 @@ mod train;
 
 use support::{Model, full_size, selftest};
 
-/// What only Ada, Hopper and newer have, on Ada; and, of the trainer, what depends on a consumer card's 99 KB of shared memory.
+/// What only Ada, Hopper and newer have, on Ada; and the trainer's ops, because a consumer card's block has 99 KB of
+/// shared memory.
 mod on_ada {
     use super::*;
 

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::support::{Model, stablerep, text};
 
-/// Two captions × two images of the bundled model, in two steps unless told otherwise: small, because a simulator computes them.
+/// Two captions × two images of the bundled model, in two steps unless told otherwise: small, because a simulator
+/// computes them.
 pub struct Run {
     folder: TempDir,
 }

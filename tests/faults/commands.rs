@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{fixture, succeeds, text};
+use crate::binary::{files, fixture, succeeds, text};
 use crate::injection::{Scenario, every_call_fails, parts_and_interruptions_are_no_errors};
 
 fn words(line: &str) -> Vec<String> {
@@ -12,11 +12,18 @@ fn words(line: &str) -> Vec<String> {
 
 /// Two shards of two images, with their latents.
 const GENERATE: Scenario = Scenario {
-    prepare: |folder| fs::write(folder.join("captions.txt"), "a photo of a bag\na photo of a coat\n").unwrap(),
+    prepare: |folder| {
+        fs::write(folder.join("captions.txt"), "a photo of a bag\na photo of a coat\n").unwrap();
+        for (name, bytes) in files(&fixture("micro_sd/a")) {
+            let path = folder.join("model").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    },
     words: |folder| {
-        let (model, folder) = (text(&fixture("micro_sd/a")), text(folder));
+        let folder = text(folder);
         words(&format!(
-            "generate --model {model} --captions {folder}/captions.txt --output {folder}/out --steps 1 -m 2 \
+            "generate --model {folder}/model --captions {folder}/captions.txt --output {folder}/out --steps 1 -m 2 \
              --images-per-shard 2 --save-latents --threads 1"
         ))
     },

@@ -8,7 +8,7 @@ use std::process::Output;
 use faulty_libc::{Call, Repeat};
 use tempfile::TempDir;
 
-use crate::common::{command, files, text};
+use crate::binary::{command, files, text};
 
 /// Error numbers of Linux.
 const EINTR: &str = "4";
@@ -129,12 +129,18 @@ pub fn every_call_fails(scenario: &Scenario) {
     let (mut complaints, mut counts) = (Vec::new(), Vec::new());
     for (call, name) in Call::ALL {
         let (numbers, of) = first_and_last(&bench, scenario, call);
+        // Whatever the command reads, it makes files: were there none, the library would not be there.
+        let writes = matches!(call, Call::Create | Call::Write | Call::Sync | Call::Lock | Call::Rename);
+        assert!(!writes || !numbers.is_empty(), "{name}: no such call was seen");
         counts.push(format!("{name} {} of {of}", numbers.len()));
+        let mut met = 0;
         for (&failure, &at) in Failure::of(call).iter().flat_map(|failure| numbers.iter().map(move |at| (failure, at)))
         {
-            let wrong = one(&bench, scenario, &want, call, at, failure);
+            let Some(wrong) = one(&bench, scenario, &want, call, at, failure) else { continue };
+            met += 1;
             complaints.extend(wrong.iter().map(|wrong| format!("{name} {at} {failure:?}: {wrong}")));
         }
+        assert!(numbers.is_empty() || met > 0, "{name}: none of {numbers:?} was met again");
     }
     println!("calls that failed: {}", counts.join(", "));
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
@@ -156,7 +162,8 @@ fn first_and_last(bench: &Bench, scenario: &Scenario, call: Call) -> (Vec<u64>, 
     (numbers.into_iter().collect(), calls.len())
 }
 
-/// What is wrong with the run in which call `at` of this kind fails.
+/// What is wrong with the run in which call `at` of this kind fails; `None` when it has no such call, as threads may take
+/// turns otherwise than before.
 fn one(
     bench: &Bench,
     scenario: &Scenario,
@@ -164,11 +171,10 @@ fn one(
     call: Call,
     at: u64,
     failure: Failure,
-) -> Vec<String> {
+) -> Option<Vec<String>> {
     bench.prepare();
     let (output, failed) = bench.run_with(scenario, call, at, failure);
-    // Threads may take turns otherwise than before.
-    let Some(path) = failed.first().map(|line| line.split_once(' ').unwrap().1) else { return Vec::new() };
+    let path = failed.first()?.split_once(' ').unwrap().1;
     let (text, mut wrong) = (said(&output), Vec::new());
     let mut complain =
         |what: String| wrong.push(format!("{what}\n  at {path}\n  {}", text.trim_end().replace('\n', "\n  ")));
@@ -197,7 +203,7 @@ fn one(
     if !differ.is_empty() {
         complain(format!("other files after the second run: {differ:?}"));
     }
-    wrong
+    Some(wrong)
 }
 
 /// Whether the text names the file, by the name it is to have, or the folder that is to hold it.

@@ -107,8 +107,8 @@ impl Plan {
         Self { launch: Launch::grid([rows, splits, 1], 128).shared(2 * 256 * 128), splits, tiles, own: 0 }
     }
 
-    /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers hold
-    /// and its `shared_per_block` bytes of shared memory (consumer cards have 99 KB, on which 256 dimensions are two cuts).
+    /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers
+    /// and its `shared_per_block` bytes of shared memory hold (256 dimensions are two cuts in a consumer card's 99 KB).
     pub fn backward(rows: usize, columns: usize, dim: usize, shared_per_block: u32) -> Self {
         let (rows, columns) = (rows.div_ceil(128), columns.div_ceil(64));
         let (splits, tiles) = split_columns(rows, columns, BACKWARD_BLOCKS, MAX_BACKWARD_SPLITS, BACKWARD_TILES);

@@ -1,6 +1,6 @@
 //! A library to preload (`LD_PRELOAD`) before libc: the n-th call of one kind on files below one folder fails, and with
-//! it, where wanted, all that follow. The program under test is the unmodified binary, and nothing that it or a library of
-//! it does with files gets past.
+//! it, where wanted, those that follow. The program under test is the unmodified binary, libraries of it included; only
+//! system calls that go around libc get past.
 //!
 //! Read from the environment at the first call:
 //! - `FAULT_UNDER`: absolute path of a folder; other files are left alone. Without it nothing is done.
