@@ -1,9 +1,11 @@
-//! Compiles `kernels/*.cu` and generates a typed launch function for every kernel in them.
+//! Compiles `kernels/*.cu` by NVRTC and generates a typed launch function for every kernel in them.
 //!
-//! For each `kernels/x.cu`: PTX for compute_80 and sm_90a (`x_sm89.cu`: compute_89 and sm_90a, `x_sm90.cu`: sm_90a only); in release builds also
-//! machine code for sm_80, sm_86, sm_89 and sm_90a (of those that the PTX allows) with a resource report, where a spill, local memory or a wait injected between wgmmas fails the build
-//! (`STABLEREP_PTX_ONLY=1` leaves machine code out). nvcc is looked for in `NVCC`, `CUDA_HOME`, `PATH`, and the folder that
-//! `dev/cuda-toolchain.sh` fills. Without it the crate builds without kernels and `--device cuda` says what to do.
+//! For each `kernels/x.cu`: PTX for sm_80 and sm_90a (`x_sm89.cu`: sm_89 and sm_90a, `x_sm90.cu`: sm_90a only); in release builds also machine code
+//! for sm_80, sm_86, sm_89 and sm_90a (from that PTX's target on), where a spill, local memory or a wait injected between wgmmas fails the build
+//! (`STABLEREP_PTX_ONLY=1` leaves machine code out). Without NVRTC the crate builds without kernels and `--device cuda` says what to do.
+
+#[path = "src/device/cuda/compiler.rs"]
+mod compiler;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,34 +13,29 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, thread};
 
+use compiler::{Compiler, Resources, resources};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-
-/// Part of every stamp: raise it when the flags below change.
-const VERSION: u32 = 3;
-
-/// Machine code made in release builds: (file suffix and ptxas target, PTX it comes from).
-const CUBINS: [(&str, &str); 5] =
-    [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_89", "sm_89"), ("sm_90a", "sm_90a")];
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(variable("OUT_DIR"));
     println!("cargo::rustc-check-cfg=cfg(cuda_kernels)");
-    println!("cargo::rerun-if-changed=kernels");
-    for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "STABLEREP_PTX_ONLY"] {
+    for path in ["build.rs", "src/device/cuda/compiler.rs", "kernels"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    for name in ["CUDA_HOME", "CUDA_PATH", "STABLEREP_PTX_ONLY"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    let Some(nvcc) = find_nvcc(&root) else {
+    let Some(compiler) = Compiler::find(&root.join(".cuda")).unwrap_or_else(|text| panic!("{text}")) else {
         // The toolchain folder may appear later.
         println!("cargo::rerun-if-changed=.cuda");
         println!(
-            "cargo::warning=no nvcc: building without CUDA kernels (run dev/cuda-toolchain.sh, or set NVCC or CUDA_HOME)"
+            "cargo::warning=no NVRTC 12: building without CUDA kernels (run dev/cuda-toolchain.sh, or set CUDA_HOME)"
         );
         return;
     };
@@ -49,13 +46,15 @@ fn main() {
     let folder = out.ancestors().nth(3).unwrap_or(&out).join("cuda-kernels");
     fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
 
-    let release = release(&nvcc);
     let sources = sources(&root.join("kernels"));
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let jobs: Vec<Job> = sources
+        .iter()
+        .flat_map(|source| source.targets(machine_code).map(move |target| (source, target)))
+        .map(|(source, target)| Job { compiler: &compiler, source, target, folder: &folder, machine_code })
+        .collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let compile_some = || {
-        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let job = Job { nvcc: &nvcc, release: &release, root: &root, source, folder: &folder, machine_code };
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(text) = job.compile() {
                 failures.lock().unwrap_or_else(|e| e.into_inner()).push(text);
             }
@@ -70,33 +69,12 @@ fn main() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     // For the tests that break a kernel.
     println!("cargo::rustc-env=CUDA_KERNELS={}", folder.display());
-    let generated = generate(&sources, &folder, machine_code);
+    let generated = generate(&sources, &folder, machine_code, compiler.version);
     fs::write(out.join("kernels.rs"), generated).unwrap_or_else(|e| panic!("cannot write kernels.rs: {e}"));
 }
 
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
-}
-
-fn find_nvcc(root: &Path) -> Option<PathBuf> {
-    let file = |path: PathBuf| path.is_file().then_some(path);
-    if let Some(path) = env::var_os("NVCC") {
-        let path = PathBuf::from(path);
-        assert!(path.is_file(), "NVCC is {}, which is no file", path.display());
-        return Some(path);
-    }
-    let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(env::var_os).map(|home| Path::new(&home).join("bin/nvcc"));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<PathBuf> = env::split_paths(&path).map(|folder| folder.join("nvcc")).collect();
-    let fixed = [PathBuf::from("/usr/local/cuda/bin/nvcc"), root.join(".cuda/nvidia/cu13/bin/nvcc")];
-    homes.chain(on_path).chain(fixed).find_map(file)
-}
-
-/// What `nvcc --version` prints.
-fn release(nvcc: &Path) -> String {
-    let output = Command::new(nvcc).arg("--version").output();
-    let output = output.unwrap_or_else(|e| panic!("cannot start {}: {e}", nvcc.display()));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// One `.cu` file.
@@ -106,13 +84,21 @@ struct Source {
 }
 
 impl Source {
-    /// PTX targets this file is compiled for.
-    fn targets(&self) -> &'static [&'static str] {
+    /// Targets whose PTX travels, which compiles for every newer card.
+    fn portable(&self) -> &'static [&'static str] {
         match self.stem.rsplit('_').next() {
             Some("sm90") => &["sm_90a"],
             Some("sm89") => &["sm_89", "sm_90a"],
             _ => &["sm_80", "sm_90a"],
         }
+    }
+
+    /// All that it is compiled for.
+    fn targets(&self, machine_code: bool) -> impl Iterator<Item = &'static str> {
+        let portable = self.portable();
+        ["sm_80", "sm_86", "sm_89", "sm_90a"]
+            .into_iter()
+            .filter(move |target| portable.contains(target) || machine_code && portable[0] == "sm_80")
     }
 }
 
@@ -140,80 +126,46 @@ fn texts(path: &Path, all: &mut BTreeMap<PathBuf, String>) {
     headers.iter().for_each(|header| texts(header, all));
 }
 
+/// A file for a target.
 struct Job<'a> {
-    nvcc: &'a Path,
-    /// What the compiler says it is.
-    release: &'a str,
-    root: &'a Path,
+    compiler: &'a Compiler,
     source: &'a Source,
+    target: &'static str,
     folder: &'a Path,
     machine_code: bool,
 }
 
 impl Job<'_> {
     fn file(&self, suffix: &str) -> PathBuf {
-        self.folder.join(format!("{}.{suffix}", self.source.stem))
+        self.folder.join(format!("{}.{}.{suffix}", self.source.stem, self.target))
     }
 
-    /// Compiles what is not there already from the same text, compiler and flags.
+    /// Compiles what is not there already from the same text by the same compiler.
     fn compile(&self) -> Result<(), String> {
         let (mut all, mut hasher) = (BTreeMap::new(), DefaultHasher::new());
         texts(&self.source.path, &mut all);
         let texts: Vec<&String> = all.values().collect();
-        (VERSION, texts, self.release, self.machine_code).hash(&mut hasher);
+        let Compiler { version, library, .. } = self.compiler;
+        (include_str!("src/device/cuda/compiler.rs"), texts, version, library, self.machine_code).hash(&mut hasher);
         let stamp = hasher.finish().to_string();
         if fs::read_to_string(self.file("stamp")).is_ok_and(|old| old == stamp) {
             return Ok(());
         }
         // Were this build stopped half-way, the old stamp would vouch for a mixture of old and new files.
         remove(&self.file("stamp"))?;
-        for target in self.source.targets() {
-            self.ptx(target)?;
+        let target = if self.machine_code { self.target.to_owned() } else { self.target.replace("sm_", "compute_") };
+        let compiled = self.compiler.compile(&self.source.path, &target)?;
+        write(&self.file("ptx"), compiled.ptx.as_bytes())?;
+        if let Some(code) = compiled.machine_code {
+            write(&self.file("cubin"), &code)?;
         }
-        let mut report = Vec::new();
-        if self.machine_code {
-            for (target, ptx) in CUBINS {
-                if self.source.targets().contains(&ptx) {
-                    self.cubin(target, ptx, &mut report)?;
-                }
-            }
-        }
-        write(&self.file("json"), &format!("[{}]\n", report.join(",\n ")))?;
-        write(&self.file("stamp"), &stamp)
-    }
-
-    fn ptx(&self, target: &str) -> Result<(), String> {
-        let mut command = Command::new(self.nvcc);
-        command.args(["-ptx", "-O3", "-std=c++17", "-lineinfo", "-Werror", "all-warnings", "-arch", target]);
-        command.arg("-I").arg(self.root.join("kernels")).arg(&self.source.path);
-        run(command.arg("-o").arg(self.file(&format!("{target}.ptx")))).map(|_| ())
-    }
-
-    fn cubin(&self, target: &str, ptx: &str, report: &mut Vec<String>) -> Result<(), String> {
-        let mut command = Command::new(self.nvcc.with_file_name("ptxas"));
-        command.args(["-O3", "-v", "-lineinfo", "-arch", target]).arg(self.file(&format!("{ptx}.ptx")));
-        let log = run(command.arg("-o").arg(self.file(&format!("{target}.cubin"))))?;
-        let wrong = |what: &str| Err(format!("{} for {target}: {what}\n{log}", self.source.path.display()));
-        if log.contains("(C75") {
-            return wrong("ptxas serialises its wgmmas (C75xx)");
-        }
-        let ptx = fs::read_to_string(self.file(&format!("{ptx}.ptx"))).map_err(|e| e.to_string())?;
-        for mut kernel in resources(&log, target) {
-            kernel.threads = most_threads(&ptx, &kernel.name);
-            if kernel.spills > 0 || kernel.stack > 0 {
-                return wrong(&format!(
-                    "{} uses {} bytes of stack, {} of spills",
-                    kernel.name, kernel.stack, kernel.spills
-                ));
-            }
-            report.push(kernel.json());
-        }
-        Ok(())
+        write(&self.file("log"), compiled.log.as_bytes())?;
+        write(&self.file("stamp"), stamp.as_bytes())
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
 fn remove(path: &Path) -> Result<(), String> {
@@ -221,57 +173,6 @@ fn remove(path: &Path) -> Result<(), String> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
         _ => Ok(()),
     }
-}
-
-/// What the program printed on stderr, or the command and both outputs if it failed.
-fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|e| format!("cannot start {command:?}: {e}"))?;
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() {
-        return Ok(log);
-    }
-    Err(format!("{command:?} failed:\n{}{log}", String::from_utf8_lossy(&output.stdout)))
-}
-
-#[derive(Default)]
-struct Resources {
-    name: String,
-    target: String,
-    registers: u32,
-    stack: u32,
-    spills: u32,
-    shared: u32,
-    threads: u32,
-}
-
-impl Resources {
-    fn json(&self) -> String {
-        let Self { name, target, registers, stack, spills, shared, threads } = self;
-        format!(
-            r#"{{"kernel":"{name}","target":"{target}","registers":{registers},"stack":{stack},"spills":{spills},"static_shared":{shared},"threads":{threads}}}"#
-        )
-    }
-}
-
-/// The entries of `ptxas -v`.
-fn resources(log: &str, target: &str) -> Vec<Resources> {
-    let before = |line: &str, unit: &str| -> u32 {
-        let end = line.find(unit).unwrap_or(0);
-        line[..end].rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
-    };
-    let mut all: Vec<Resources> = Vec::new();
-    for line in log.lines() {
-        if let Some(rest) = line.split("Compiling entry function '").nth(1) {
-            let name = rest.split('\'').next().unwrap_or_default().to_owned();
-            all.push(Resources { name, target: target.to_owned(), ..Resources::default() });
-        } else if let Some(kernel) = all.last_mut() {
-            kernel.registers = kernel.registers.max(before(line, " registers"));
-            kernel.stack = kernel.stack.max(before(line, " bytes stack frame"));
-            kernel.spills = kernel.spills.max(before(line, " bytes spill stores"));
-            kernel.shared = kernel.shared.max(before(line, " bytes smem"));
-        }
-    }
-    all
 }
 
 /// The text of a kernel from its name on.
@@ -287,32 +188,31 @@ fn most_threads(ptx: &str, kernel: &str) -> u32 {
     sizes.map_or(1024, |sizes| sizes.split(',').filter_map(|n| n.trim().parse::<u32>().ok()).product())
 }
 
-/// Rust for all files: their images, a typed launch function per kernel, and the resource report.
-fn generate(sources: &[Source], folder: &Path, machine_code: bool) -> String {
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()))
+}
+
+/// Rust for all files: their images, a typed launch function per kernel, what each takes of a multiprocessor, and by what they were compiled.
+fn generate(sources: &[Source], folder: &Path, machine_code: bool, version: (i32, i32)) -> String {
     let mut rust = String::from("// Generated by build.rs from kernels/*.cu.\n");
-    let mut report = Vec::new();
+    let mut report = String::new();
     for source in sources {
-        let Source { stem, .. } = source;
+        let stem = &source.stem;
         let mut images = String::new();
         let mut add = |suffix: String| {
             let path = packed(&folder.join(format!("{stem}.{suffix}")));
             let _ = writeln!(images, "    ({suffix:?}, include_bytes!({:?})),", path.display().to_string());
         };
-        for (target, ptx) in CUBINS {
-            if machine_code && source.targets().contains(&ptx) {
-                add(format!("{target}.cubin"));
-            }
+        if machine_code {
+            source.targets(machine_code).for_each(|target| add(format!("{target}.cubin")));
         }
-        for target in source.targets() {
-            add(format!("{target}.ptx"));
-        }
+        source.portable().iter().for_each(|target| add(format!("{target}.ptx")));
         let constant = stem.to_uppercase();
         let _ = write!(
             rust,
             "\n/// `kernels/{stem}.cu`.\npub static {constant}: Images = Images {{ stem: {stem:?}, files: &[\n{images}] }};\n"
         );
-        let ptx = folder.join(format!("{stem}.{}.ptx", source.targets()[0]));
-        let text = fs::read_to_string(&ptx).unwrap_or_else(|e| panic!("cannot read {}: {e}", ptx.display()));
+        let text = read(&folder.join(format!("{stem}.{}.ptx", source.portable()[0])));
         for (name, params) in entries(&text) {
             // Hopper's files hold matrix kernels, but for sums of their partial results.
             let multiplies = entry(&text, &name).is_some_and(|entry| entry.contains("wgmma.mma_async"));
@@ -322,13 +222,21 @@ fn generate(sources: &[Source], folder: &Path, machine_code: bool) -> String {
             );
             rust += &launch_function(stem, &constant, &name, &params);
         }
-        let json = fs::read_to_string(folder.join(format!("{stem}.json"))).unwrap_or_default();
-        report.push(format!("{stem:?}: {json}"));
+        for target in source.targets(machine_code) {
+            for kernel in resources(&read(&folder.join(format!("{stem}.{target}.log")))) {
+                let Resources { name, registers, shared, .. } = &kernel;
+                let threads = most_threads(&text, name);
+                let _ = writeln!(
+                    report,
+                    "    Resources {{ stem: {stem:?}, kernel: {name:?}, target: {target:?}, registers: {registers}, static_shared: {shared}, threads: {threads} }},"
+                );
+            }
+        }
     }
     let _ = write!(
         rust,
-        "\n/// Registers, stack, spills and static shared memory per kernel and target, as JSON; empty lists without machine code.\npub const RESOURCES: &str = {:?};\n",
-        format!("{{{}}}", report.join(",\n"))
+        "\n/// What every kernel takes on every target; empty without machine code.\npub static RESOURCES: &[Resources] = &[\n{report}];\n\n\
+         /// CUDA version of the compiler, major and minor.\npub const COMPILER: (i32, i32) = {version:?};\n"
     );
     rust
 }

@@ -98,8 +98,13 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
         label[i] = row_labels[min(lane_row + 8 * i, rows - 1)];
         stats[i] = {-INFINITY, 0.0f, 0.0f, 0.0f};
     }
-    auto column_label = [&](int column) { return column_labels[min(column + static_cast<int>(threadIdx.x), columns - 1)]; };
-    auto fetch = [&](int stage, int column, int piece) {
+    const uint32_t lane_label = shared_address(labels) + threadIdx.x * 4;
+    // With the first piece of a tile come its labels; those of the tile before are still read.
+    auto fetch = [&](int stage, int column, int piece, int parity) {
+        if (piece == 0) {
+            const int own = min(column + static_cast<int>(threadIdx.x), columns - 1);
+            cp_async<4>(lane_label + parity * (FORWARD_COLUMNS * 4), column_labels + own);
+        }
         const uint32_t tile = stages + stage * FORWARD_STAGE;
         copy_piece<FORWARD_ROWS, FORWARD_THREADS>(tile, x, row, rows, piece, pieces);
         copy_piece<FORWARD_COLUMNS, FORWARD_THREADS>(tile + FORWARD_ROWS * LINE, y, column, columns, piece, pieces);
@@ -108,19 +113,16 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
 
     const uint32_t lane_x = stages + warp_id() * 32 * LINE + lane_row_a();
     const uint32_t lane_y = stages + FORWARD_ROWS * LINE + lane_row_b();
-    uint32_t next_label = column_label(begin);
-    fetch(0, begin, 0);
+    fetch(0, begin, 0, 0);
     int stage = 0, parity = 0;
     for (int column = begin; column < end; column += FORWARD_COLUMNS, parity ^= 1) {
-        reinterpret_cast<uint32_t *>(labels[parity])[threadIdx.x] = next_label;
-        next_label = column_label(min(column + FORWARD_COLUMNS, columns - 1));
         float s[2][FORWARD_COLUMNS / 8][4] = {};
         for (int piece = 0; piece < pieces; piece++, stage ^= 1) {
             cp_async_wait<0>();
             __syncthreads();
             const bool last = piece + 1 == pieces;
             if (!last || column + FORWARD_COLUMNS < end) {
-                fetch(stage ^ 1, last ? column + FORWARD_COLUMNS : column, last ? 0 : piece + 1);
+                fetch(stage ^ 1, last ? column + FORWARD_COLUMNS : column, last ? 0 : piece + 1, parity ^ 1);
             }
             multiply_piece(s, lane_x + stage * FORWARD_STAGE, lane_y + stage * FORWARD_STAGE);
         }

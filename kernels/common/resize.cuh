@@ -144,6 +144,7 @@ DEVICE void resize(Rows to, const unsigned char *from, int from_pitch, int width
     const int shed = height - to_height;
     if (width == to_width && height == to_height) {
         for (int y = warp_id(); y < height; y += blockDim.x / 32) {
+#pragma unroll 1  // unrolled, the largest kernel spills
             for (int x = lane_id(); x < 3 * width; x += 32) {
                 to.data[static_cast<size_t>(y) * to.pitch + x] = from[static_cast<size_t>(y) * from_pitch + x];
             }

@@ -52,16 +52,15 @@ pub fn run(args: Args) -> Result<()> {
 #[cfg(cuda_kernels)]
 fn list() -> Result<()> {
     use super::table::Table;
-    use crate::device::cuda::resources;
+    use crate::device::cuda::kernels::RESOURCES;
 
     let mut table =
         Table::new(&["file", "kernel", "target", ">threads", ">registers", ">static shared", ">blocks by registers"]);
-    let all = resources()?;
-    for (file, kernel) in all.iter().flat_map(|(file, kernels)| kernels.iter().map(move |kernel| (file, kernel))) {
+    for kernel in RESOURCES {
         table.row([
-            format!("kernels/{file}.cu"),
-            kernel.kernel.clone(),
-            kernel.target.clone(),
+            format!("kernels/{}.cu", kernel.stem),
+            kernel.kernel.to_owned(),
+            kernel.target.to_owned(),
             kernel.threads.to_string(),
             kernel.registers.to_string(),
             kernel.static_shared.to_string(),
@@ -69,7 +68,7 @@ fn list() -> Result<()> {
         ]);
     }
     table.print();
-    if all.values().all(Vec::is_empty) {
+    if RESOURCES.is_empty() {
         answer!("(a build without machine code: build with --release and without STABLEREP_PTX_ONLY)");
     }
     Ok(())

@@ -99,8 +99,8 @@ impl Device {
     #[cfg(not(cuda_kernels))]
     fn cuda(_: Option<usize>) -> Result<Self> {
         Err(Error::Device(
-            "--device cuda: this build has no CUDA kernels, because nvcc was not found when it was built; \
-             run dev/cuda-toolchain.sh (fetches nvcc from PyPI) or set NVCC, build again, or use --device cpu"
+            "--device cuda: this build has no CUDA kernels, because NVRTC was not found when it was built; \
+             run dev/cuda-toolchain.sh (fetches it from PyPI) or set CUDA_HOME, build again, or use --device cpu"
                 .into(),
         ))
     }
@@ -111,7 +111,7 @@ pub fn kernels() -> String {
     #[cfg(cuda_kernels)]
     return cuda::built_for();
     #[cfg(not(cuda_kernels))]
-    return "built without CUDA kernels: no nvcc".into();
+    return "built without CUDA kernels: no NVRTC".into();
 }
 
 /// Starts rayon's global pool; `None` uses every core. Call once, before any work.

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
 use crate::models::unet::cuda::Call;
 use crate::models::unet::{TextContext, Time};
+use crate::models::vae::cuda::CudaDecoder;
 use crate::ops::convert::cuda as convert;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
@@ -46,6 +47,8 @@ pub(super) struct Cuda<T: Half> {
     /// Whether batches are timed, and the end of the last one that was.
     timed: bool,
     before: Option<Mark>,
+    /// Whether it was said that a picture was decoded twice.
+    overflowed: bool,
     nets: Nets<T>,
     memory: Memory<T>,
     arena: Arena,
@@ -150,6 +153,7 @@ impl<T: Half> Cuda<T> {
             finished: 0,
             timed: false,
             before: None,
+            overflowed: false,
             nets,
             memory,
             arena,
@@ -232,8 +236,9 @@ impl<T: Half> Cuda<T> {
     }
 
     /// Pictures of the latents on the device, as stored, to `pictures` and `flags`.
-    fn paint(&self, n: usize) -> Result<()> {
-        let (gpu, memory, decoder) = (&self.gpu, &self.memory, &self.nets.decoder);
+    fn paint<U: Half>(&self, decoder: &CudaDecoder<U>, n: usize) -> Result<()> {
+        let (gpu, memory) = (&self.gpu, &self.memory);
+        let activations = memory.decoder.cast();
         let (values, config) = (self.values(), decoder.config());
         let factor = config.factor();
         let from = (self.latent.1 * factor, self.latent.0 * factor);
@@ -241,11 +246,11 @@ impl<T: Half> Cuda<T> {
         gpu.zero(memory.flags.slice(0..n))?;
         for first in (0..n).step_by(DECODED) {
             let count = DECODED.min(n - first);
-            let latents = memory.latents.slice(0..count * values);
+            let latents = memory.latents.slice(0..count * values).cast();
             let x = memory.x.slice(first * values..(first + count) * values);
             convert::scaled(gpu, latents, x, 1.0 / config.scaling_factor as f32)?;
             let picture = memory.picture.slice(0..count * drawn);
-            decoder.decode(gpu, picture, latents, (count, self.latent), &memory.decoder)?;
+            decoder.decode(gpu, picture, latents, (count, self.latent), &activations)?;
             let flags = memory.flags.slice(first..first + count);
             let pictures = memory.pictures.slice(first * kept..(first + count) * kept);
             if from == self.stored {
@@ -297,6 +302,30 @@ impl<T: Half> Cuda<T> {
         Ok(())
     }
 
+    /// The pictures of a batch that is over, from its `latents [n, C, h, w]`. Those that are not finite, because the decoder's maps overflow f16, are
+    /// decoded once more in bf16.
+    fn pictures(&mut self, at: usize, latents: &[f32]) -> Result<Vec<Decoded>> {
+        let (gpu, values) = (self.gpu.clone(), self.values());
+        let mut pictures = self.slots[at].pictures(self.stored);
+        let of = |i: usize| &latents[i * values..(i + 1) * values];
+        let overflowed = |i: &usize| pictures[*i].not_finite && of(*i).iter().all(|x| x.is_finite());
+        let lost: Vec<usize> = (0..pictures.len()).filter(overflowed).collect();
+        let Some(far) = self.nets.far.as_ref().filter(|_| !lost.is_empty()) else { return Ok(pictures) };
+        if !std::mem::replace(&mut self.overflowed, true) {
+            say!("note: pictures whose decoding overflows f16 are decoded once more in bf16");
+        }
+        let latents: Vec<f32> = lost.iter().flat_map(|&i| of(i)).copied().collect();
+        // Behind the batch that is under way, which uses the same memory.
+        self.slots[at].send_latents(&gpu, &self.memory, &latents, lost.len())?;
+        self.paint(far, lost.len())?;
+        self.slots[at].receive(&gpu, &self.memory)?;
+        self.slots[at].wait(&mut |_| Ok(()))?;
+        for (i, picture) in lost.into_iter().zip(self.slots[at].pictures(self.stored)) {
+            pictures[i] = picture;
+        }
+        Ok(pictures)
+    }
+
     /// Waits for what was queued first.
     fn collect(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<()> {
         self.slots[self.finished % AHEAD].wait(&mut |step| {
@@ -326,7 +355,7 @@ impl<T: Half> Painter for Cuda<T> {
 
     fn start(&mut self, request: Request) -> Result<()> {
         self.queue(&request)?;
-        self.paint(request.texts.len())?;
+        self.paint(&self.nets.decoder, request.texts.len())?;
         let slot = &mut self.slots[(self.started - 1) % AHEAD];
         slot.stage(&self.gpu)?;
         slot.receive(&self.gpu, &self.memory)
@@ -334,9 +363,9 @@ impl<T: Half> Painter for Cuda<T> {
 
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
         self.collect(on_step)?;
-        let slot = &mut self.slots[(self.finished - 1) % AHEAD];
-        let trace = slot.trace(&mut self.before)?;
-        Ok(Drawn { latents: slot.latents(), pictures: slot.pictures(self.stored), trace })
+        let at = (self.finished - 1) % AHEAD;
+        let (trace, latents) = (self.slots[at].trace(&mut self.before)?, self.slots[at].latents());
+        Ok(Drawn { pictures: self.pictures(at, &latents)?, latents, trace })
     }
 
     fn trace(&mut self, on: bool) {
@@ -362,10 +391,10 @@ impl<T: Half> Painter for Cuda<T> {
         for latents in latents.chunks(self.batch * values) {
             let n = latents.len() / values;
             self.slots[0].send_latents(&gpu, &self.memory, latents, n)?;
-            self.paint(n)?;
+            self.paint(&self.nets.decoder, n)?;
             self.slots[0].receive(&gpu, &self.memory)?;
             self.slots[0].wait(&mut |_| Ok(()))?;
-            all.extend(self.slots[0].pictures(self.stored));
+            all.extend(self.pictures(0, latents)?);
         }
         Ok(all)
     }

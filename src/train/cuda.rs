@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::checkpoint;
 use super::engine::Engine;
-use super::loader::Batch;
+use super::loader::{Batch, Pictures};
 use super::network::{Network, Outcome, State};
 use super::recipe::Recipe;
 use crate::bail;
@@ -42,7 +42,7 @@ pub struct Cuda {
     numbers: [Pinned<u8>; 2],
     feed: Feed,
     update: Update,
-    /// Owns what the views of `update` point to.
+    /// Owns what the views of `update` and `feed` point to.
     arena: Arena,
     network: Network,
     /// The host's copy: what a checkpoint keeps.
@@ -52,16 +52,18 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// Opens the GPU, lays the run out in its memory, and refuses what does not fit. `plan` counts what the host holds.
+    /// Opens the GPU, lays the run out in its memory for steps of `pictures`, and refuses what does not fit. `plan` counts what the host holds.
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
-    pub fn new(ordinal: usize, recipe: &Recipe, plan: Plan) -> Result<Self> {
+    pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         let network = Network::new(recipe)?;
         network.vit.check_cuda()?;
         let mut dry = Arena::dry();
         Update::new(&mut dry, &network, recipe);
+        let feed = Feed::new(&mut dry, &gpu, recipe, pictures);
+        plan.record("feed", "pinned pictures", feed.host_bytes());
         let (free, _) = gpu.memory()?;
         if dry.bytes() + SPARE.min(free / 8) > free {
             bail!(
@@ -77,10 +79,11 @@ impl Cuda {
         let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &network, recipe);
+        let mut feed = Feed::new(&mut arena, &gpu, recipe, pictures);
         update.prepare(&gpu, &network)?;
+        feed.prepare(&gpu)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
-        let feed = Feed::new(&gpu, recipe)?;
         Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })
     }
 

@@ -40,7 +40,7 @@ pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
 
 use cadence::Cadence;
 use engine::{Cpu, Engine};
-use loader::Loader;
+use loader::{Loader, Pictures};
 use log::{Entry, Log};
 
 /// File names inside the folder of a run.
@@ -106,7 +106,7 @@ pub fn run(config: &Config) -> Result<Summary> {
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
     plan.record_held("loader", "index of the shards", loader.index_bytes());
-    let mut engine = engine(*device, recipe, plan)?;
+    let mut engine = engine(*device, recipe, loader.pictures(), plan)?;
     if !path.exists() {
         engine.init(recipe)?;
     }
@@ -157,12 +157,13 @@ pub fn run(config: &Config) -> Result<Summary> {
     Ok(Summary { loss, ..summary })
 }
 
-/// The engine of `device`; `plan` already counts what the host holds beside it.
-fn engine(device: Device, recipe: &Recipe, plan: Plan) -> Result<Box<dyn Engine>> {
+/// The engine of `device` for steps of `pictures`; `plan` already counts what the host holds beside it.
+#[cfg_attr(not(cuda_kernels), allow(unused_variables))]
+fn engine(device: Device, recipe: &Recipe, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
     match device {
         Device::Cpu => Ok(Box::new(Cpu::new(recipe, plan)?)),
         #[cfg(cuda_kernels)]
-        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, plan)?)),
+        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, pictures, plan)?)),
     }
 }
 

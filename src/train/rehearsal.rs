@@ -9,7 +9,7 @@ use rayon::prelude::*;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::engine::{Cpu, Engine};
-use super::loader::{Batch, Row};
+use super::loader::{Batch, Pictures, Row};
 use super::network::Network;
 use super::recipe::Recipe;
 use crate::device::{Device, Plan, Queued};
@@ -98,12 +98,13 @@ impl Rehearsal {
     pub fn new(device: Device, recipe: &Recipe) -> Result<Self> {
         recipe.validate()?;
         let mut plan = Plan::new();
-        let pictures = recipe.batch * recipe.views().images;
-        plan.record("synthetic pictures", "pictures", (pictures * 3 * picture_side(recipe).pow(2)) as u64);
+        let side = picture_side(recipe);
+        let pictures = Pictures { count: recipe.batch * recipe.views().images, width: side, height: side };
+        plan.record("synthetic pictures", "pictures", (pictures.count * 3 * side * side) as u64);
         let mut engine = match device {
             Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, plan)?)),
             #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, plan)?)),
+            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, pictures, plan)?)),
         };
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);

@@ -76,6 +76,24 @@ fn ampere_draws_the_same_bits_in_every_batch() {
     same_bits(Model::A100);
 }
 
+/// A decoder with a map beyond f16, which a norm brings back: what f16 loses is drawn in bf16, in any batch and beside pictures that follow.
+#[test]
+fn pictures_beyond_f16_are_decoded_in_bf16() {
+    if !has_kernels() {
+        return;
+    }
+    let conv = "decoder.mid_block.resnets.0.conv1";
+    let run = Run::with_decoder(&[&format!("{conv}.weight"), &format!("{conv}.bias")], 3e4);
+    let want = run.draw(Model::A100, "cpu", "-w 1");
+    let output = run.try_draw(Model::A100, "f16", "-w 1 --device cuda --batch 3");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("decoded once more in bf16"), "{said}");
+    assert_close(&run.pictures("f16"), &want, "beyond f16");
+    run.draw(Model::A100, "one", "-w 1 --device cuda --batch 1");
+    let shard = |name: &str| fs::read(run.path(name).join("00000.tar")).unwrap();
+    assert!(shard("one") == shard("f16"));
+}
+
 #[test]
 fn what_cannot_be_run_is_refused() {
     if !has_kernels() {

@@ -2,7 +2,7 @@
 //!
 //! Every check of `stablerep selftest` runs on a simulated Hopper and a simulated Ampere device, with different seeds for inputs and
 //! for the simulator's order of warps and copies. `CUDA_SIM_SEED` in the environment replays one order.
-//! Without nvcc the binary has no kernels, and these tests say so and do nothing.
+//! Without NVRTC the binary has no kernels, and these tests say so and do nothing.
 
 mod bench;
 mod errors;

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use stablerep::image;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use stablerep::shards::Shards;
+use stablerep::{image, weights};
 use tempfile::TempDir;
 
 use crate::support::{Model, stablerep, text};
@@ -15,6 +17,7 @@ use crate::support::{Model, stablerep, text};
 /// computes them.
 pub struct Run {
     folder: TempDir,
+    model: PathBuf,
 }
 
 impl Run {
@@ -22,7 +25,37 @@ impl Run {
         let folder = TempDir::new().unwrap();
         let captions = "a photo of a dark plain slim dress\na photo of a light patterned wide bag\n";
         fs::write(folder.path().join("captions.txt"), captions).unwrap();
-        Self { folder }
+        Self { folder, model: Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd") }
+    }
+
+    /// The bundled model with these tensors of its decoder multiplied.
+    pub fn with_decoder(scaled: &[&str], by: f32) -> Self {
+        let mut run = Self::new();
+        let (from, to) = (run.model.clone(), run.path("model"));
+        for entry in walk(&from) {
+            let copy = to.join(entry.strip_prefix(&from).unwrap());
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(&entry, copy).unwrap();
+        }
+        let path = to.join("vae/diffusion_pytorch_model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let wide = |name: &str| {
+            let reader = weights::SafeTensors::open(&path).unwrap();
+            let values = reader.f32(name, reader.shape(name).unwrap()).unwrap();
+            values.iter().flat_map(|value| (value * by).to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let scaled: Vec<(&str, Vec<u8>)> = scaled.iter().map(|name| (*name, wide(name))).collect();
+        let tensors = file.iter().map(|(name, tensor)| {
+            let changed = scaled.iter().find(|(other, _)| *other == name);
+            let view = changed
+                .map_or(Ok(tensor.clone()), |(_, bytes)| TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes));
+            (name.to_owned(), view.unwrap())
+        });
+        let new = safetensors::serialize(tensors.collect::<Vec<_>>(), None).unwrap();
+        fs::write(&path, new).unwrap();
+        run.model = to;
+        run
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -36,10 +69,9 @@ impl Run {
         self.call(model, &format!("generate {files} -m 2 {steps} {options}"))
     }
 
-    /// The binary with these words and the bundled model.
+    /// The binary with these words and the model.
     pub fn call(&self, model: Model, line: &str) -> Output {
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd");
-        let line = format!("{line} --model {}", tiny.display());
+        let line = format!("{line} --model {}", self.model.display());
         let words: Vec<&str> = line.split_whitespace().collect();
         stablerep(model, &words).env("STABLEREP_CACHE", self.path("cache")).output().unwrap()
     }
@@ -61,4 +93,10 @@ impl Run {
         }
         pictures
     }
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

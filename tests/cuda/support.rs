@@ -54,7 +54,7 @@ pub fn stablerep(model: Model, arguments: &[&str]) -> Command {
 /// Whether this build has kernels to test; says once that it has not.
 pub fn has_kernels() -> bool {
     if !cfg!(cuda_kernels) {
-        eprintln!("left out: this build has no CUDA kernels (no nvcc; dev/cuda-toolchain.sh fetches it)");
+        eprintln!("left out: this build has no CUDA kernels (no NVRTC; dev/cuda-toolchain.sh fetches it)");
     }
     cfg!(cuda_kernels)
 }

@@ -212,7 +212,7 @@ fn gpu() -> (Finding, bool) {
     let driver = machine::nvidia_driver();
     let found = driver.as_ref().map_or("no NVIDIA driver either".into(), |driver| format!("NVIDIA driver {driver}"));
     let text = format!(
-        "this program was {}; {found}. --device cuda needs a build with nvcc: run dev/cuda-toolchain.sh, then build again",
+        "this program was {}; {found}. --device cuda needs a build with NVRTC: run dev/cuda-toolchain.sh, then build again",
         device::kernels()
     );
     (Finding { ok: driver.is_none(), what: "gpu", text }, false)

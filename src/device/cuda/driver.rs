@@ -5,11 +5,18 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys::{self, CUresult};
 
+use super::kernels::COMPILER;
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// The kernels are built by nvcc 13.0; older drivers do not load its PTX.
-const OLDEST_DRIVER: c_int = 13000;
+/// The first driver of a major version of CUDA, as NVIDIA numbers them. It loads machine code of every compiler of that version; PTX only of those
+/// that are not newer than itself.
+const fn first_driver(major: i32) -> &'static str {
+    match major {
+        ..=12 => "525",
+        _ => "580",
+    }
+}
 
 /// Loads and starts the driver once per process.
 ///
@@ -25,7 +32,8 @@ fn try_start() -> Result<()> {
     if !unsafe { sys::is_culib_present() } {
         bail!(
             Device,
-            "no NVIDIA driver: libcuda.so.1 was not found; install NVIDIA driver 580 or newer, or use --device cpu"
+            "no NVIDIA driver: libcuda.so.1 was not found; install NVIDIA driver {} or newer, or use --device cpu",
+            first_driver(COMPILER.0)
         );
     }
     // SAFETY: the library is present; 0 is the only flag value.
@@ -34,19 +42,25 @@ fn try_start() -> Result<()> {
         return Err(no_device());
     }
     check(started, "start the NVIDIA driver")?;
-    let mut version = 0;
-    // SAFETY: writes one int.
-    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "ask for the driver's version")?;
-    if version < OLDEST_DRIVER {
+    let ((major, minor), needed) = (version()?, COMPILER.0);
+    if major < needed {
         bail!(
             Device,
-            "the NVIDIA driver supports CUDA {}.{}, these kernels need 13.0; install driver 580 or newer, on a data-centre card \
-             NVIDIA's package cuda-compat-13-0 (its folder in LD_LIBRARY_PATH), or use --device cpu",
-            version / 1000,
-            version % 1000 / 10
+            "the NVIDIA driver supports CUDA {major}.{minor}, these kernels need {needed}.0; install driver {} or newer, on a \
+             data-centre card NVIDIA's package cuda-compat-{needed}-{} (its folder in LD_LIBRARY_PATH), or use --device cpu",
+            first_driver(needed),
+            COMPILER.1
         );
     }
     Ok(())
+}
+
+/// The CUDA version that the driver supports, major and minor.
+pub(super) fn version() -> Result<(i32, i32)> {
+    let mut version: c_int = 0;
+    // SAFETY: writes one int.
+    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "ask for the driver's version")?;
+    Ok((version / 1000, version % 1000 / 10))
 }
 
 /// The error for a machine whose driver sees no GPU.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use cudarc::driver::sys::{self, CUresult};
 use flate2::read::ZlibDecoder;
 
-use super::driver::check;
+use super::compiler::Compiler;
+use super::driver::{check, describe, version};
+use super::kernels::COMPILER;
 use crate::bail;
 use crate::error::{Error, Result};
 
@@ -19,11 +21,12 @@ pub struct Images {
 }
 
 impl Images {
-    /// Loads the machine code made for this capability, else PTX, which the driver compiles (a newer card than any built for,
-    /// or a build without machine code). `STABLEREP_KERNELS=folder` takes `<stem>.<target>.ptx` from there instead (kernel development).
+    /// Loads the machine code made for this capability, else PTX, which the driver compiles (a newer card than any built for, a build without
+    /// machine code, or machine code that the driver refuses). `STABLEREP_KERNELS=folder` takes `<stem>.<target>.ptx` from there instead, or compiles
+    /// `<stem>.cu` there (kernel development) by the NVRTC of `../.cuda` or `CUDA_HOME`.
     ///
     /// # Errors
-    /// Device error if no form loads.
+    /// Device error if no form loads, with the driver's reason for each.
     pub(super) fn load(&self, capability: (i32, i32)) -> Result<sys::CUmodule> {
         let exact = match capability {
             (8, 0) => "sm_80.cubin",
@@ -48,26 +51,41 @@ impl Images {
                 capability.1
             );
         };
-        if let Some(folder) = std::env::var_os("STABLEREP_KERNELS") {
-            let path = PathBuf::from(folder).join(format!("{}.{ptx}", self.stem));
-            if path.exists() {
-                let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-                return self.load_ptx(&text);
-            }
+        if let Some(text) = self.replaced(ptx)? {
+            return self.load_ptx(&text);
         }
-        if let Some(image) = self.file(exact)? {
-            let mut module = std::ptr::null_mut();
-            // SAFETY: a complete ELF image, which carries its own length.
-            let loaded = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()) };
-            if loaded == CUresult::CUDA_SUCCESS {
-                return Ok(module);
-            }
-            // The driver may still compile what it does not load.
-            let compiled = self.load_ptx(&self.file(ptx)?.unwrap_or_default());
-            let refused = || format!("its machine code for {exact} was refused ({})", super::driver::describe(loaded));
-            return compiled.map_err(|error| Error::Device(format!("{error}; {}", refused())));
+        let packed = self.file(ptx)?.unwrap_or_default();
+        let Some(image) = self.file(exact)? else { return self.load_ptx(&packed) };
+        let mut module = std::ptr::null_mut();
+        // SAFETY: a complete ELF image, which carries its own length.
+        let loaded = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast::<c_void>()) };
+        if loaded == CUresult::CUDA_SUCCESS {
+            return Ok(module);
         }
-        self.load_ptx(&self.file(ptx)?.unwrap_or_default())
+        // The driver may still compile what it does not load.
+        self.load_ptx(&packed).map_err(|error| {
+            Error::Device(format!("{error}; its machine code for {exact} was refused ({})", describe(loaded)))
+        })
+    }
+
+    /// What the folder named by `STABLEREP_KERNELS` holds in place of `ptx`.
+    fn replaced(&self, ptx: &str) -> Result<Option<Vec<u8>>> {
+        let Some(folder) = std::env::var_os("STABLEREP_KERNELS").map(PathBuf::from) else { return Ok(None) };
+        let [compiled, source] =
+            [format!("{}.{ptx}", self.stem), format!("{}.cu", self.stem)].map(|name| folder.join(name));
+        if compiled.exists() {
+            return std::fs::read(&compiled).map_err(Error::io("read", &compiled)).map(Some);
+        }
+        if !source.exists() {
+            return Ok(None);
+        }
+        let target = ptx.trim_end_matches(".ptx").replace("sm_", "compute_");
+        let compiled = match Compiler::find(&folder.join("../.cuda")) {
+            Ok(Some(compiler)) => compiler.compile(&source, &target),
+            Ok(None) => Err("no NVRTC 12 to compile it: set CUDA_HOME".into()),
+            Err(text) => Err(text),
+        };
+        compiled.map(|compiled| Some(compiled.ptx.into_bytes())).map_err(Error::Device)
     }
 
     fn packed(&self, suffix: &str) -> Option<&'static [u8]> {
@@ -90,7 +108,16 @@ impl Images {
         let mut module = std::ptr::null_mut();
         // SAFETY: NUL-terminated PTX that outlives the call.
         let loaded = unsafe { sys::cuModuleLoadData(&mut module, text.as_ptr().cast::<c_void>()) };
-        check(loaded, &format!("compile kernels/{}.cu for this GPU", self.stem))?;
+        let doing = format!("compile kernels/{}.cu for this GPU", self.stem);
+        if loaded == CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION {
+            let ((major, minor), (needed, least)) = (version()?, COMPILER);
+            bail!(
+                Device,
+                "cannot {doing}: a card without machine code in this program needs a driver for CUDA {needed}.{least} or newer, which compiles its \
+                 PTX; this one supports {major}.{minor}: install a newer driver, or use --device cpu"
+            );
+        }
+        check(loaded, &doing)?;
         Ok(module)
     }
 }

@@ -33,7 +33,7 @@ impl Mark {
         let mut milliseconds = 0.0;
         // SAFETY: two recorded events; writes one float.
         check(
-            unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, earlier.event, self.event) },
+            unsafe { sys::cuEventElapsedTime(&mut milliseconds, earlier.event, self.event) },
             "read the GPU's clock",
         )?;
         Ok(milliseconds)

@@ -3,6 +3,7 @@
 //! Everything is queued on one stream and runs behind the host; [`Gpu::synchronize`] and reads wait. A kernel's failure therefore
 //! appears at a later call; after it the device is lost to this process, and every call says so.
 
+pub mod compiler;
 mod cublaslt;
 mod driver;
 mod e4m3;
@@ -26,7 +27,7 @@ pub use images::Images;
 pub use launch::{Arg64, Launch};
 pub use mark::Mark;
 pub use memory::{Arena, Element, Owned, Pinned, View};
-pub use resources::{Resources, resources};
+pub use resources::Resources;
 pub use tensor_map::{Filter, Swizzle, TensorMap};
 
 /// `CUDA kernels: sm_80 …`: the cards with machine code; others from 8.0 on compile the PTX.
@@ -42,7 +43,7 @@ pub fn built_for() -> String {
 /// A wrong count or type of arguments does not compile. What is left to the caller: the pointers' lengths and the launch plan.
 pub mod kernels {
     use super::launch::argument;
-    use super::{Arg64, Gpu, Images, Launch, TensorMap};
+    use super::{Arg64, Gpu, Images, Launch, Resources, TensorMap};
     use crate::error::Result;
 
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

@@ -1,18 +1,13 @@
 //! What the compiler gave each kernel, from the build.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
-use super::kernels::RESOURCES;
-use crate::error::{Error, Result};
-
-/// One kernel compiled for one target. Spills and stack are in the report too, but never anything but 0: the build refuses them.
-#[derive(Clone, Debug, Deserialize)]
+/// One kernel compiled for one target. The build refuses spills and local memory, so that they need no report.
+#[derive(Clone, Copy, Debug)]
 pub struct Resources {
-    pub kernel: String,
+    /// Of the file in `kernels/`.
+    pub stem: &'static str,
+    pub kernel: &'static str,
     /// `sm_80`, …
-    pub target: String,
+    pub target: &'static str,
     /// Per thread.
     pub registers: u32,
     /// Bytes per block, without dynamic shared memory.
@@ -27,12 +22,4 @@ impl Resources {
         let warp = (self.registers * 32).next_multiple_of(256).max(1);
         65_536 / (warp * self.threads.div_ceil(32).max(1))
     }
-}
-
-/// By stem of the file in `kernels/`; empty lists in a build without machine code.
-///
-/// # Errors
-/// If the build's report cannot be read.
-pub fn resources() -> Result<BTreeMap<String, Vec<Resources>>> {
-    serde_json::from_str(RESOURCES).map_err(|e| Error::Failed(format!("the build's report on its kernels: {e}")))
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use half::bf16;
 use sha2::{Digest, Sha256};
 
 use crate::bail;
-use crate::device::cuda::{Arena, Gpu, Half, View};
+use crate::device::cuda::{Arena, DType, Gpu, Half, View};
 use crate::error::{Error, Result};
 use crate::generate::pipeline::{Fp8, Parts};
 use crate::generate::{NOTHING_YET, hex, spare};
@@ -48,6 +49,8 @@ pub(super) struct Nets<T> {
     pub text: CudaClipText<T>,
     pub unet: CudaUNet<T>,
     pub decoder: CudaDecoder<T>,
+    /// Beside a decoder in f16, whose maps overflow from 65,504 on, the same in bf16, which has the range of f32.
+    pub far: Option<CudaDecoder<bf16>>,
     /// Layers that are observed, and the places of what is observed.
     pub observed: Option<(BTreeSet<String>, View<f32>)>,
 }
@@ -70,11 +73,17 @@ impl<T: Half> Nets<T> {
             (_, Some((names, places))) => (Quantization::Observe(names, *places), String::new()),
             _ => (Quantization::Off, String::new()),
         };
-        let (wide, off) = (String::new(), Quantization::Off);
-        let text = bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1, &wide), off, text)?;
+        let off = Quantization::Off;
+        let text = bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1, ""), off, text)?;
         let unet = bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1, &suffix), quantization, unet)?;
-        let decoder = bring::<T, _>(arena, gpu, parts, ("vae", &parts.decoder.1, &wide), off, decoder)?;
-        Ok(Self { text, unet, decoder, observed })
+        let files = ("vae", &parts.decoder.1, "");
+        let far = |w: &mut Weights<'_>| CudaDecoder::load(parts.decoder.0.clone(), w, old);
+        let far = match T::DTYPE {
+            DType::F16 => Some(bring::<bf16, _>(arena, gpu, parts, files, off, far)?),
+            DType::Bf16 => None,
+        };
+        let decoder = bring::<T, _>(arena, gpu, parts, files, off, decoder)?;
+        Ok(Self { text, unet, decoder, far, observed })
     }
 }
 

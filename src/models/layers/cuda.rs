@@ -48,6 +48,11 @@ pub struct Space<T> {
 }
 
 impl<T: Half> Space<T> {
+    /// The same memory for values of the other 16-bit type.
+    pub fn cast<U: Half>(&self) -> Space<U> {
+        Space { x: self.x.cast(), moments: self.moments }
+    }
+
     /// Room for every one of `maps` (rows, size, channels).
     pub fn take(
         arena: &mut Arena,
@@ -142,6 +147,11 @@ pub struct Scratch<T> {
 }
 
 impl<T: Half> Scratch<T> {
+    /// The same memory for values of the other 16-bit type.
+    pub fn cast<U: Half>(&self) -> Scratch<U> {
+        Scratch { normed: self.normed.cast(), between: self.between.cast(), table: self.table }
+    }
+
     pub fn take(arena: &mut Arena, group: &'static str, blocks: &[(usize, Size, ResNetShape)]) -> Self {
         let normed =
             |(rows, size, shape): &(usize, Size, ResNetShape)| rows * size.0 * size.1 * shape.inputs.max(shape.outputs);

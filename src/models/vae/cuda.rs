@@ -46,6 +46,21 @@ pub struct Memory<T> {
     scratch: Scratch<T>,
 }
 
+impl<T: Half> Memory<T> {
+    /// The same memory for values of the other 16-bit type.
+    pub fn cast<U: Half>(&self) -> Memory<U> {
+        let Self { latents, now, next, qkv, attended, scratch } = self;
+        Memory {
+            latents: latents.cast(),
+            now: now.cast(),
+            next: next.cast(),
+            qkv: qkv.cast(),
+            attended: attended.cast(),
+            scratch: scratch.cast(),
+        }
+    }
+}
+
 impl<T: Half> CudaDecoder<T> {
     /// Places (and packs) the weights by their diffusers names; `old` says whether the attention has its names of 2022.
     pub fn load(config: Config, weights: &mut Weights<'_>, old: bool) -> Result<Self> {

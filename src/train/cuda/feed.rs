@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::device::cuda::{Gpu, Mark, Owned, Pinned, View};
-use crate::error::Result;
+use crate::bail;
+use crate::device::cuda::{Arena, Gpu, Mark, Owned, Pinned, View};
+use crate::device::human_bytes;
+use crate::error::{Error, Result};
 use crate::ops::augment::cuda::{self as augment, Job, Plan, Slot as Scratch};
 use crate::ops::optimizer::cuda::SETTINGS;
-use crate::train::loader::{Batch, Row};
+use crate::train::loader::{Batch, Pictures, Row};
 use crate::train::recipe::Recipe;
 
 /// Sections begin at multiples of this.
@@ -41,39 +43,80 @@ struct Slot {
     read: Option<Mark>,
 }
 
+/// Memory of the run's arena, or what replaced it when pictures came that are larger than those it was planned for.
+#[derive(Debug)]
+struct Buffer {
+    view: View<u8>,
+    own: Option<Owned<u8>>,
+}
+
+impl Buffer {
+    fn planned(view: View<u8>) -> Self {
+        Self { view, own: None }
+    }
+
+    fn grow(&mut self, gpu: &Gpu, bytes: usize) -> Result<()> {
+        // What it was comes back first: both at once may not fit.
+        self.own = None;
+        let own = gpu.zeros(bytes).map_err(|error| {
+            let bytes = human_bytes(bytes as u64);
+            Error::Device(format!(
+                "{error}: pictures larger than those that the plan was made for take {bytes}; lower --batch"
+            ))
+        })?;
+        (self.view, self.own) = (own.view(), Some(own));
+        Ok(())
+    }
+}
+
 /// The way from the loader's batches to views on the device.
 #[derive(Debug)]
 pub struct Feed {
     layout: Layout,
     side: usize,
     downsample: bool,
-    slots: [Slot; 2],
-    input: Owned<u8>,
+    /// Made by [`Feed::prepare`].
+    slots: Option<[Slot; 2]>,
+    input: Buffer,
     /// What the pictures so far take while views are made of them.
     need: Scratch,
     plan: Plan,
-    scratch: Owned<u8>,
-    views: Owned<u8>,
+    scratch: Buffer,
+    views: View<u8>,
 }
 
 impl Feed {
-    pub fn new(gpu: &Gpu, recipe: &Recipe) -> Result<Self> {
-        let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
+    /// Takes its memory from the arena, for steps of `pictures`.
+    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, pictures: Pictures) -> Self {
+        let (rows, side, downsample) = (recipe.images_per_step(), recipe.model.image_size, recipe.downsample);
         let layout = Layout::new(rows);
-        let (need, downsample) = (Scratch::default(), recipe.downsample);
+        let Pictures { count, width, height } = pictures;
+        let need = Scratch::for_pictures(width, height, downsample, side);
         let plan = Plan::on(gpu, side, need);
-        let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(layout.pictures)?, read: None }) };
-        Ok(Self {
+        let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
+        Self {
             layout,
             side,
             downsample,
-            slots: [slot()?, slot()?],
-            input: gpu.zeros(layout.pictures)?,
+            slots: None,
+            input: Buffer::planned(arena.take("feed", "pictures", input)),
             need,
             plan,
-            scratch: gpu.zeros(0)?,
-            views: gpu.zeros(rows * side * side * 3)?,
-        })
+            scratch: Buffer::planned(arena.take("feed", "pictures while they are resized", plan.scratch_len())),
+            views: arena.take("feed", "views", rows * side * side * 3),
+        }
+    }
+
+    /// Bytes that [`Feed::prepare`] takes on the host.
+    pub fn host_bytes(&self) -> u64 {
+        2 * self.input.view.len() as u64
+    }
+
+    /// Allocates the host's side.
+    pub fn prepare(&mut self, gpu: &Gpu) -> Result<()> {
+        let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(self.input.view.len())?, read: None }) };
+        self.slots = Some([slot()?, slot()?]);
+        Ok(())
     }
 
     /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are larger than any
@@ -90,9 +133,9 @@ impl Feed {
         assert!(batch.rows.len() == rows && labels.len() == rows, "feed: {} rows for {rows}", batch.rows.len());
         let (offsets, bytes) = self.place(batch);
         let mut moved = false;
-        if bytes > self.input.view().len() {
+        if bytes > self.input.view.len() {
             // An eighth more, so that sizes that vary a little do not move it often.
-            self.input = gpu.zeros(bytes + bytes / 8)?;
+            self.input.grow(gpu, bytes + bytes / 8)?;
             moved = true;
         }
         let job = |(row, (view, &offset)): (usize, (&Row, &usize))| {
@@ -106,11 +149,14 @@ impl Feed {
         });
         if need != self.need {
             (self.need, self.plan) = (need, Plan::on(gpu, self.side, need));
-            self.scratch = gpu.zeros(self.plan.scratch_len())?;
+            if self.plan.scratch_len() > self.scratch.view.len() {
+                self.scratch.grow(gpu, self.plan.scratch_len())?;
+            }
             moved = true;
         }
 
-        let slot = &mut self.slots[(step % 2) as usize];
+        let Some(slots) = &mut self.slots else { bail!(Failed, "the feed was not prepared") };
+        let slot = &mut slots[(step % 2) as usize];
         if let Some(read) = slot.read.take() {
             read.wait()?;
         }
@@ -123,14 +169,15 @@ impl Feed {
         for (row, &offset) in batch.rows.iter().zip(&offsets) {
             put(&mut slot.staged, offset, &row.image.data);
         }
-        gpu.write_pinned(self.input.view().slice(0..bytes), &slot.staged)?;
+        gpu.write_pinned(self.input.view.slice(0..bytes), &slot.staged)?;
         slot.read = Some(gpu.mark()?);
         Ok(moved)
     }
 
-    /// Bytes of device memory.
-    pub fn device_bytes(&self) -> u64 {
-        (self.input.view().bytes() + self.scratch.view().bytes() + self.views.view().bytes()) as u64
+    /// Bytes of device memory beside the arena.
+    pub fn grown_bytes(&self) -> u64 {
+        let own = [&self.input, &self.scratch].into_iter().filter(|buffer| buffer.own.is_some());
+        own.map(|buffer| buffer.view.bytes() as u64).sum()
     }
 
     /// Where the picture of each row goes, once each; and the bytes up to the end of the last.
@@ -150,15 +197,15 @@ impl Feed {
 
     /// Queues making the views.
     pub fn render(&self, gpu: &Gpu) -> Result<()> {
-        let input = self.input.view();
+        let input = self.input.view;
         let pictures = input.slice(self.layout.pictures..input.len());
         let jobs = self.section::<Job>(self.layout.jobs, self.layout.rows);
-        augment::views(gpu, self.views.view(), jobs, pictures, &self.plan, self.scratch.view())
+        augment::views(gpu, self.views, jobs, pictures, &self.plan, self.scratch.view)
     }
 
     /// `[rows, side, side, 3]`.
     pub fn views(&self) -> View<u8> {
-        self.views.view()
+        self.views
     }
 
     pub fn labels(&self) -> View<u32> {
@@ -170,7 +217,7 @@ impl Feed {
     }
 
     fn section<T: crate::device::cuda::Element>(&self, start: usize, len: usize) -> View<T> {
-        self.input.view().slice(start..start + len * size_of::<T>()).cast()
+        self.input.view.slice(start..start + len * size_of::<T>()).cast()
     }
 }
 

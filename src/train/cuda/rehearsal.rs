@@ -58,9 +58,9 @@ impl Cuda {
         self.outcome(&pending).map(|outcome| outcome.loss)
     }
 
-    /// Bytes of the arena and of what the feed holds beside it.
+    /// Bytes of the arena and of what the feed took beside it.
     pub fn device_bytes(&self) -> u64 {
-        self.arena.bytes() + self.feed.device_bytes()
+        self.arena.bytes() + self.feed.grown_bytes()
     }
 
     pub fn queued(&self) -> Queued {

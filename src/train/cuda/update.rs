@@ -20,7 +20,7 @@ use crate::weights::DeviceParams;
 /// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss (f32).
 pub const NUMBERS: usize = 16;
 
-/// Device memory of the whole run, but for the feed's.
+/// Device memory of an update, but for the feed's.
 #[derive(Debug)]
 pub struct Update {
     params: DeviceParams,

@@ -9,6 +9,14 @@ use crate::error::Result;
 use crate::image::Rgb8;
 use crate::ops::augment::AugmentParams;
 
+/// Different pictures of a batch: how many at most, and the largest width and height, in pixels, of those looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pictures {
+    pub count: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
 /// One row of a batch.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -28,7 +28,7 @@ use crate::rng::{Domain, Stream};
 use crate::say;
 use crate::shards::Shards;
 
-pub use batch::{Batch, Row};
+pub use batch::{Batch, Pictures, Row};
 
 use decode::Images;
 use source::Source;
@@ -176,6 +176,11 @@ impl Loader {
     /// Memory that decoded images will take, bytes: all of them, or as many as the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
         self.source.cache_bytes()
+    }
+
+    /// What a step takes, by the sizes of a few images spread over the shards.
+    pub fn pictures(&self) -> Pictures {
+        self.source.pictures()
     }
 
     /// The rows of step `step` of `epoch`: decoded images, the parameters of their views, and their labels.

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::LoaderConfig;
 use super::decode::Images;
 use super::usable::{Usable, usable};
+use super::{LoaderConfig, Pictures};
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
 use crate::rng::{Domain, Stream};
@@ -70,15 +70,26 @@ impl Source {
         self.shards.bytes() + self.groups.bytes()
     }
 
-    /// Bytes of all decoded images, by the sizes of a few spread over the shards; no more than the cache may hold.
-    pub fn cache_bytes(&self) -> u64 {
+    /// Widths and heights of a few images spread over the shards.
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
         const LOOKED_AT: usize = 64;
         let looked = (0..self.groups.len()).step_by(self.groups.len().div_ceil(LOOKED_AT).max(1));
-        let sizes = looked.filter_map(|group| {
+        looked.filter_map(|group| {
             let picture = self.shards.picture(self.groups.get(group).pictures[0]).ok()?;
-            let (width, height) = dimensions(&picture.read().ok()?, picture.sample().key()).ok()?;
-            Some(3 * (width * height) as u64)
-        });
+            dimensions(&picture.read().ok()?, picture.sample().key()).ok()
+        })
+    }
+
+    /// What a step takes.
+    pub fn pictures(&self) -> Pictures {
+        let largest = |(w, h): (usize, usize), (width, height)| (w.max(width), h.max(height));
+        let (width, height) = self.sizes().fold((1, 1), largest);
+        Pictures { count: self.n * self.m, width, height }
+    }
+
+    /// Bytes of all decoded images, by the sizes of a few; no more than the cache may hold.
+    pub fn cache_bytes(&self) -> u64 {
+        let sizes = self.sizes().map(|(width, height)| 3 * (width * height) as u64);
         let (count, sum) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
         let mean = u64::checked_div(sum, count).unwrap_or(0);
         (self.images() as u64 * (mean + Images::ENTRY)).min(self.images.limit())
