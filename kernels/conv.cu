@@ -20,7 +20,7 @@
 // depend neither on the batch nor on the tile.
 //
 // Version 1: tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16); steps of 32 in
-// k, 3 stages of cp.async, swizzled shared memory without bank conflicts. Static figures (sm_80, nvcc 13.0): 226, 154, 100, 80 registers,
+// k, 3 stages of cp.async, swizzled shared memory without bank conflicts. Static figures (sm_80, NVRTC 12.9): 226, 154, 100, 80 registers,
 // no spills; 48, 36, 24, 27 KB of shared memory; 2, 3, 4, 5 blocks per SM.
 #include "common/conv_mma.cuh"
 

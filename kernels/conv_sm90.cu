@@ -19,7 +19,7 @@
 // Order of additions: k ascending in steps of 16 for every output, whatever the tile, the schedule and the other images; moments: rows
 // ascending. Images of few pixels at small batches leave most SMs idle: k is never split, as that would follow the batch.
 //
-// Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
+// Version 1 (static figures, NVRTC 12.9): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
 // wgmma; one block of 384 threads per SM with 204,080 / 228,688 (BN = 160: cooperative / ping-pong) or 183,344 / 199,760 bytes of shared
 // memory. FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320 channels.
 // Predicted µs on an H200 that sustains 790 TF/s, 64 rows (32 images, both branches), levels 64² × 320, 32² × 640, 16² × 1280, 8² × 1280:

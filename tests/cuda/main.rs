@@ -5,6 +5,8 @@
 //! Without NVRTC the binary has no kernels, and these tests say so and do nothing.
 
 mod bench;
+#[cfg(cuda_kernels)]
+mod compiler;
 mod errors;
 #[cfg(cuda_kernels)]
 mod formats;
