@@ -10,8 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use stablerep::device::{self, Plan};
 use stablerep::error::Result;
-use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Fp8, Pipeline, Request, Settings};
+use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
@@ -116,12 +115,7 @@ fn generate(options: &Options) -> Result<()> {
         device: device::Device::Cpu,
         precision: None,
         fp8: Fp8::Off,
-        sampler: SamplerKind::Ddim,
-        steps,
-        guidance_scale,
-        negative_prompt: "",
-        width: None,
-        height: None,
+        drawing: Drawing { steps, guidance_scale, ..Drawing::default() },
         store_size: None,
         batch: Some(images),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stablerep::device::{Device, Plan};
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Fp8, Pipeline, Request, Settings, Text};
+use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Text};
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -20,20 +20,22 @@ fn settings(model: &Path) -> Settings<'_> {
         device: Device::Cpu,
         precision: None,
         fp8: Fp8::Off,
-        sampler: SamplerKind::Ddim,
-        steps: 7,
-        guidance_scale: 3.0,
-        negative_prompt: "",
-        width: None,
-        height: None,
+        drawing: Drawing { steps: 7, guidance_scale: 3.0, ..Drawing::default() },
         store_size: None,
         batch: Some(8),
     }
 }
 
+/// The same with other things drawn.
+fn drawing(model: &Path, change: impl FnOnce(&mut Drawing)) -> Settings<'_> {
+    let mut settings = settings(model);
+    change(&mut settings.drawing);
+    settings
+}
+
 /// A pipeline and the guidance scale it was opened with.
 fn open(settings: Settings<'_>) -> (Pipeline, f32) {
-    (Pipeline::open(&settings, &mut Plan::new()).unwrap(), settings.guidance_scale)
+    (Pipeline::open(&settings, &mut Plan::new()).unwrap(), settings.drawing.guidance_scale)
 }
 
 /// A copy of the bundled model in which `file` holds `text` with `from` replaced by `to`.
@@ -115,7 +117,10 @@ impl Golden {
 fn fifty_steps_match_diffusers() {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     for (name, w) in [("ddim50.w2", 2.0), ("ddim50.w8", 8.0)] {
-        let mut pipeline = open(Settings { steps: 50, guidance_scale: w, ..settings(&model) });
+        let mut pipeline = open(drawing(&model, |d| {
+            d.steps = 50;
+            d.guidance_scale = w;
+        }));
         golden.check(name, 50, &mut pipeline, 8);
     }
 }
@@ -124,9 +129,9 @@ fn fifty_steps_match_diffusers() {
 fn guidance_one_and_negative_prompt_match_diffusers() {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     golden.check("ddim7.w3", 7, &mut open(settings(&model)), 4);
-    golden.check("ddim7.w1", 7, &mut open(Settings { guidance_scale: 1.0, ..settings(&model) }), 4);
+    golden.check("ddim7.w1", 7, &mut open(drawing(&model, |d| d.guidance_scale = 1.0)), 4);
     let negative_prompt = golden.file.metadata("negative_prompt").unwrap();
-    golden.check("ddim7.w3_negative", 7, &mut open(Settings { negative_prompt, ..settings(&model) }), 4);
+    golden.check("ddim7.w3_negative", 7, &mut open(drawing(&model, |d| d.negative_prompt = negative_prompt.into())), 4);
     let clipping = altered("scheduler/scheduler_config.json", "\"clip_sample\": false", "\"clip_sample\": true");
     // As diffusers' pipeline has it, whatever the config says.
     golden.check("ddim7.w3", 7, &mut open(settings(clipping.path())), 4);
@@ -137,7 +142,10 @@ fn other_samplers_match_diffusers() {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     let expected = SafeTensors::open(root().join("tests/fixtures/tiny_sd_samplers.safetensors")).unwrap();
     for (sampler, calls) in [(SamplerKind::Pndm, 9), (SamplerKind::Euler, 8), (SamplerKind::Dpmpp2mKarras, 8)] {
-        let mut pipeline = open(Settings { sampler, steps: 8, ..settings(&model) });
+        let mut pipeline = open(drawing(&model, |d| {
+            d.sampler = sampler;
+            d.steps = 8;
+        }));
         assert_eq!(pipeline.0.calls(), calls);
         golden.check_in(&expected, &sampler.to_string(), calls, &mut pipeline, 4);
     }
@@ -147,7 +155,7 @@ fn other_samplers_match_diffusers() {
 #[test]
 fn ancestral_noise_is_an_images_own() {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
-    let (mut pipeline, guidance_scale) = open(Settings { sampler: SamplerKind::EulerA, ..settings(&model) });
+    let (mut pipeline, guidance_scale) = open(drawing(&model, |d| d.sampler = SamplerKind::EulerA));
     let texts = pipeline.encode_texts(&[&golden.captions[0][..]; 5]).unwrap();
     let first = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap()[..64].to_vec();
     let base = NoiseKey { seed: 5, caption: 7, image: 1 };
@@ -174,7 +182,8 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
     let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
     let noise = golden.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
     let run = |batch: usize, size: usize| {
-        let (mut pipeline, guidance_scale) = open(Settings { sampler, batch: Some(batch), ..settings(&model) });
+        let (mut pipeline, guidance_scale) =
+            open(Settings { batch: Some(batch), ..drawing(&model, |d| d.sampler = sampler) });
         let (mut all, mut pictures) = (Vec::new(), Vec::new());
         for start in (0..8).step_by(size) {
             let end = (start + size).min(8);
@@ -200,14 +209,14 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
 #[test]
 fn unusable_settings_and_models_are_refused_by_name() {
     let model = root().join("assets/tiny-sd");
-    let base = settings(&model);
-    refused(Settings { model: Path::new("/no/such/model"), ..base }, 2, &["--model", "/no/such/model"]);
-    refused(Settings { width: Some(0), ..base }, 2, &["--width 0", "multiple of 8"]);
-    refused(Settings { height: Some(36), ..base }, 2, &["--height 36", "multiple of 8"]);
-    refused(Settings { height: Some(8192), ..base }, 2, &["--height 8192", "4096"]);
-    refused(Settings { steps: 0, ..base }, 2, &["--steps 0"]);
-    refused(Settings { steps: 1001, ..base }, 2, &["--steps 1001"]);
-    refused(Settings { batch: Some(0), ..base }, 2, &["--batch 0"]);
+    let base = || settings(&model);
+    refused(Settings { model: Path::new("/no/such/model"), ..base() }, 2, &["--model", "/no/such/model"]);
+    refused(drawing(&model, |d| d.width = Some(0)), 2, &["--width 0", "multiple of 8"]);
+    refused(drawing(&model, |d| d.height = Some(36)), 2, &["--height 36", "multiple of 8"]);
+    refused(drawing(&model, |d| d.height = Some(8192)), 2, &["--height 8192", "4096"]);
+    refused(drawing(&model, |d| d.steps = 0), 2, &["--steps 0"]);
+    refused(drawing(&model, |d| d.steps = 1001), 2, &["--steps 1001"]);
+    refused(Settings { batch: Some(0), ..base() }, 2, &["--batch 0"]);
 
     let unet = "unet/config.json";
     for (file, from, to, words) in [
@@ -252,12 +261,22 @@ fn drawn(settings: Settings<'_>, w: f32) -> Vec<f32> {
 #[test]
 fn scales_up_to_one_follow_the_caption_alone() {
     let model = root().join("assets/tiny-sd");
-    let alone = drawn(Settings { guidance_scale: 1.0, ..settings(&model) }, 1.0);
+    let alone = drawn(drawing(&model, |d| d.guidance_scale = 1.0), 1.0);
     for w in [0.0, 0.5, -3.0] {
-        assert_eq!(drawn(Settings { guidance_scale: w, ..settings(&model) }, w), alone, "{w}");
+        assert_eq!(drawn(drawing(&model, |d| d.guidance_scale = w), w), alone, "{w}");
         // In a pipeline that guides other requests, and whose negative prompt these have not.
         let negative_prompt = "a coat";
-        assert_eq!(drawn(Settings { guidance_scale: 3.0, negative_prompt, ..settings(&model) }, w), alone, "{w}");
+        assert_eq!(
+            drawn(
+                drawing(&model, |d| {
+                    d.guidance_scale = 3.0;
+                    d.negative_prompt = negative_prompt.into();
+                }),
+                w
+            ),
+            alone,
+            "{w}"
+        );
     }
     assert_ne!(drawn(settings(&model), 1.5), alone);
 }
@@ -298,7 +317,10 @@ fn sizes_may_be_lists() {
     assert_eq!(open(settings(pair.path())).0.size(), (48, 32));
     let odd = altered(unet, size, "\"sample_size\": \"large\"");
     refused(settings(odd.path()), 2, &["sample_size", "--width"]);
-    let given = Settings { width: Some(48), height: Some(32), ..settings(odd.path()) };
+    let given = drawing(odd.path(), |d| {
+        d.width = Some(48);
+        d.height = Some(32);
+    });
     assert_eq!(open(given).0.size(), (48, 32));
     let expected = drawn(settings(&model), 3.0);
     for (from, to) in [

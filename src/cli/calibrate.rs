@@ -8,8 +8,7 @@ use crate::cli::captions::CaptionArgs;
 use crate::cli::model::Model;
 use crate::device::Device;
 use crate::error::Result;
-use crate::generate::sampler::SamplerKind;
-use crate::generate::{self, Calibrate, Calibrated, Precision};
+use crate::generate::{self, Calibrate, Calibrated, Drawing, Precision};
 
 /// Find the scales that `generate --fp8` needs, and see what fp8 changes.
 ///
@@ -40,27 +39,8 @@ pub struct Args {
     /// Layers whose names contain this stay in 16 bits; may be given several times, e.g. `up_blocks.3`
     #[arg(long, value_name = "PART")]
     keep_wide: Vec<String>,
-    /// How noise becomes an image
-    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
-    sampler: SamplerKind,
-    /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    steps: usize,
-    /// Classifier-free guidance w; 1 and less follow the caption without it
-    #[arg(short = 'w', long, value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
-    guidance_scale: f32,
-    /// What the unconditional branch reads instead of an empty caption
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    negative_prompt: String,
-    /// Seed of all randomness
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    width: Option<usize>,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    height: Option<usize>,
+    #[command(flatten)]
+    drawing: Drawing,
     /// Images drawn at once [default: what fits, up to 64]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -83,13 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         caption_options: Options { limit: Some(args.limit), ..args.caption_flags.options() },
         device: Device::parse(&args.device)?,
         precision: args.precision,
-        sampler: args.sampler,
-        steps: args.steps,
-        guidance_scale: args.guidance_scale,
-        negative_prompt: args.negative_prompt,
-        seed: args.seed,
-        width: args.width,
-        height: args.height,
+        drawing: args.drawing,
         batch: args.batch,
         keep_wide: args.keep_wide,
         output: args.output,

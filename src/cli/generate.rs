@@ -10,8 +10,7 @@ use crate::cli::model::Model;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
-use crate::generate::sampler::SamplerKind;
-use crate::generate::{self, Config, ImageFormat, NOT_FINITE, Precision, WHEN_NOT_FINITE};
+use crate::generate::{self, Config, Drawing, ImageFormat, NOT_FINITE, Precision, WHEN_NOT_FINITE};
 use crate::say;
 
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
@@ -56,10 +55,8 @@ pub struct Args {
     /// Images drawn for each caption (m of the paper: 10 drawn, 6 used per step)
     #[arg(long, short = 'm', value_name = "M", default_value_t = 1)]
     images_per_caption: usize,
-    /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2
-    /// for StableRep, 8 for SimCLR)
-    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
-    guidance_scale: f32,
+    #[command(flatten)]
+    drawing: Drawing,
     /// Several w in one run, such as 2,3,4,6,8,10,12: a shard set for each, in folders w=2.0 … under --output
     #[arg(
         long,
@@ -69,24 +66,6 @@ pub struct Args {
         conflicts_with = "guidance_scale"
     )]
     sweep_guidance: Vec<f32>,
-    /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    steps: usize,
-    /// How noise becomes an image
-    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
-    sampler: SamplerKind,
-    /// Text of the unconditional branch, which scales of 1 and less have not
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    negative_prompt: String,
-    /// Seed of the initial noise; an image is (seed, caption number, image index)
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    seed: u64,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    width: Option<usize>,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    height: Option<usize>,
     /// Downscale the shorter side to this before storing, antialiased bicubic (paper: 512 → 256) [default: as drawn]
     #[arg(long, value_name = "PX")]
     store_size: Option<usize>,
@@ -149,14 +128,8 @@ pub fn run(args: Args) -> Result<()> {
         captions: args.captions,
         caption_options: Options { key_column: args.key_column, limit: args.limit, ..args.caption_flags.options() },
         images_per_caption: args.images_per_caption,
-        sampler: args.sampler,
-        steps: args.steps,
-        guidance_scale: args.guidance_scale,
+        drawing: args.drawing,
         sweep_guidance: args.sweep_guidance,
-        negative_prompt: args.negative_prompt,
-        seed: args.seed,
-        width: args.width,
-        height: args.height,
         store_size: args.store_size,
         format: args.format,
         quality,

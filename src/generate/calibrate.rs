@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use super::calibration::{Calibration, SMALLEST};
-use super::config::{check_drawing, check_scale};
+use super::drawing::{Drawing, check_batch};
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
-use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions::{self, Caption};
 use crate::device::{Device, Plan};
@@ -27,13 +26,7 @@ pub struct Calibrate {
     pub caption_options: captions::Options,
     pub device: Device,
     pub precision: Option<Precision>,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
-    pub negative_prompt: String,
-    pub seed: u64,
-    pub width: Option<usize>,
-    pub height: Option<usize>,
+    pub drawing: Drawing,
     pub batch: Option<usize>,
     /// Layers whose names contain one of these stay in 16 bits.
     pub keep_wide: Vec<String>,
@@ -46,8 +39,8 @@ pub struct Calibrate {
 impl Calibrate {
     /// Refuses numbers no drawing can have, before anything is read.
     fn check(&self) -> Result<()> {
-        check_drawing(self.steps, self.batch, [self.width, self.height])?;
-        check_scale("--guidance-scale", self.guidance_scale)
+        self.drawing.check()?;
+        check_batch(self.batch)
     }
 }
 
@@ -79,7 +72,6 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
         bail!(Usage, "--keep-wide {part}: no layer's name has that; names look like {like}");
     }
     let before = draw(&mut pipeline, config, chosen, &progress)?;
-    let (width, height) = pipeline.size();
     let mut ranges = pipeline.ranges()?;
     if let Some((name, range)) = ranges.iter().find(|(_, range)| !range.is_finite()) {
         bail!(Data, "{}: {name} reads {range}: the model overflows; try --precision bf16", config.model.display());
@@ -94,13 +86,7 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
         model_sha256: pipeline.model_sha256().to_owned(),
         captions_sha256: captions.sha256.clone(),
         images: chosen.len(),
-        sampler: config.sampler,
-        steps: config.steps,
-        guidance_scale: config.guidance_scale,
-        negative_prompt: config.negative_prompt.clone(),
-        seed: config.seed,
-        width,
-        height,
+        drawing: config.drawing.sized(pipeline.size()),
         ranges,
     };
     // Its memory is wanted for the next one.
@@ -135,12 +121,7 @@ fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
         device: config.device,
         precision: config.precision,
         fp8,
-        sampler: config.sampler,
-        steps: config.steps,
-        guidance_scale: config.guidance_scale,
-        negative_prompt: &config.negative_prompt,
-        width: config.width,
-        height: config.height,
+        drawing: config.drawing.clone(),
         store_size: None,
         batch: config.batch,
     }
@@ -153,10 +134,10 @@ fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progr
         // Ids were checked against 2^32 when the captions were read.
         let keys = captions
             .iter()
-            .map(|caption| NoiseKey { seed: config.seed, caption: caption.id as u32, image: 0 })
+            .map(|caption| NoiseKey { seed: config.drawing.seed, caption: caption.id as u32, image: 0 })
             .collect();
         let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
-        let request = Request::new(pipeline, &texts, keys, config.guidance_scale)?;
+        let request = Request::new(pipeline, &texts, keys, config.drawing.guidance_scale)?;
         let calls = pipeline.calls();
         pipeline.start(request)?;
         let drawn = pipeline.finish(&mut |call| progress.note(format!("step {call} of {calls}")))?;

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::drawing::Drawing;
 use super::hex;
-use super::sampler::SamplerKind;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::unet;
@@ -20,13 +20,9 @@ pub struct Calibration {
     pub model_sha256: String,
     pub captions_sha256: String,
     pub images: usize,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
-    pub negative_prompt: String,
-    pub seed: u64,
-    pub width: usize,
-    pub height: usize,
+    /// With the size that was drawn.
+    #[serde(flatten)]
+    pub drawing: Drawing,
     /// Largest magnitude of what each layer reads, by diffusers' name; layers that are not here stay in 16 bits.
     pub ranges: BTreeMap<String, f32>,
 }

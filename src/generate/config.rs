@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::drawing::{Drawing, check_batch, check_scale};
 use super::pipeline::Precision;
 use super::request::guides;
-use super::sampler::SamplerKind;
 use crate::bail;
 use crate::captions;
 use crate::device::Device;
@@ -61,16 +61,9 @@ pub struct Config {
     pub caption_options: captions::Options,
     /// m of the paper: images drawn for each caption.
     pub images_per_caption: usize,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
+    pub drawing: Drawing,
     /// When not empty: a shard set for each of these instead, in a folder of its own under `output`.
     pub sweep_guidance: Vec<f32>,
-    pub negative_prompt: String,
-    pub seed: u64,
-    /// Pixels; the model's own size when absent.
-    pub width: Option<usize>,
-    pub height: Option<usize>,
     /// Side of the shorter edge as stored; no downscale when absent.
     pub store_size: Option<usize>,
     pub format: ImageFormat,
@@ -97,11 +90,12 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
         within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
-        check_drawing(self.steps, self.batch, [self.width, self.height])?;
+        self.drawing.check()?;
+        check_batch(self.batch)?;
         if let Some(size) = self.store_size {
             within("--store-size", size, 1, 4_096)?;
         }
-        let flag = if self.sweep_guidance.is_empty() { "--guidance-scale" } else { "--sweep-guidance" };
+        let flag = "--sweep-guidance";
         let sets = self.sets();
         for (i, (w, _)) in sets.iter().enumerate() {
             check_scale(flag, *w)?;
@@ -121,7 +115,7 @@ impl Config {
     /// The shard sets of the run: guidance scale and folder of each.
     pub fn sets(&self) -> Vec<(f32, PathBuf)> {
         if self.sweep_guidance.is_empty() {
-            return vec![(self.guidance_scale, self.output.clone())];
+            return vec![(self.drawing.guidance_scale, self.output.clone())];
         }
         // `w=2.0`, `w=7.5`.
         self.sweep_guidance.iter().map(|&w| (w, self.output.join(format!("w={w:?}")))).collect()
@@ -136,28 +130,6 @@ impl Config {
 pub(super) fn within(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
     if !(low..=high).contains(&value) {
         bail!(Usage, "{name} {value}: expected {low} to {high}");
-    }
-    Ok(())
-}
-
-/// Refuses numbers of steps, of images at once and of pixels that no drawing can have.
-pub(super) fn check_drawing(steps: usize, batch: Option<usize>, size: [Option<usize>; 2]) -> Result<()> {
-    within("--steps", steps, 1, 1_000_000)?;
-    if let Some(batch) = batch {
-        within("--batch", batch, 1, 4_096)?;
-    }
-    for (name, size) in ["--width", "--height"].into_iter().zip(size) {
-        if let Some(size) = size {
-            within(name, size, 8, 4_096)?;
-        }
-    }
-    Ok(())
-}
-
-/// Refuses guidance scales that are no reasonable number.
-pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
-    if !(w.is_finite() && w.abs() <= 1_000.0) {
-        bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::calibration::CalibrationFile;
 use super::config::ImageFormat;
+use super::drawing::Drawing;
 use super::pipeline::Precision;
 use super::plan::{Unit, is_output};
-use super::sampler::SamplerKind;
 use super::unit::Set;
 use super::{CALIBRATION_FILE, CONFIG_FILE, STATS_FILE, hex};
 use crate::bail;
@@ -40,13 +40,9 @@ pub struct Identity {
     pub captions_read: Option<captions::Read>,
     pub images_per_caption: usize,
     pub captions_per_shard: usize,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
-    pub negative_prompt: String,
-    pub seed: u64,
-    pub width: usize,
-    pub height: usize,
+    /// With the size that was drawn, whoever said it.
+    #[serde(flatten)]
+    pub drawing: Drawing,
     pub store_size: Option<usize>,
     pub format: ImageFormat,
     pub quality: u8,

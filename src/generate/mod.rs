@@ -9,6 +9,7 @@ mod config;
 mod cpu;
 #[cfg(cuda_kernels)]
 mod cuda;
+mod drawing;
 mod encode;
 mod fingerprint;
 mod finish;
@@ -44,6 +45,7 @@ use crate::weights::SafeTensors;
 pub use calibrate::{Calibrate, Calibrated, calibrate};
 pub use calibration::{Calibration, CalibrationFile};
 pub use config::{Config, ImageFormat};
+pub use drawing::Drawing;
 pub use encode::{Encoded, Encoding};
 pub use identity::Identity;
 use line::Line;
@@ -86,7 +88,8 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         .into_iter()
         .map(|(w, folder)| {
             let as_diffusers = pipeline.corrected() || w < 1.0;
-            Set { folder, identity: Identity { guidance_scale: w, as_diffusers, ..identity.clone() } }
+            let drawing = identity.drawing.guided_by(w);
+            Set { folder, identity: Identity { drawing, as_diffusers, ..identity.clone() } }
         })
         .collect();
     store::check_interrupt(NOTHING_YET)?;
@@ -181,12 +184,7 @@ fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Setting
         device: config.device,
         precision: config.precision,
         fp8: fp8.map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
-        sampler: config.sampler,
-        steps: config.steps,
-        guidance_scale: guided.unwrap_or(1.0),
-        negative_prompt: &config.negative_prompt,
-        width: config.width,
-        height: config.height,
+        drawing: config.drawing.guided_by(guided.unwrap_or(1.0)),
         store_size: config.store_size,
         batch: config.batch,
     }
@@ -259,7 +257,6 @@ fn identity(
     fp8: Option<&CalibrationFile>,
     noise: Option<&Noise>,
 ) -> Identity {
-    let (width, height) = pipeline.size();
     Identity {
         model_sha256: pipeline.model_sha256().to_owned(),
         precision: pipeline.precision(),
@@ -269,13 +266,7 @@ fn identity(
         captions_read: Some(captions.read.clone()),
         images_per_caption: config.images_per_caption,
         captions_per_shard: config.captions_per_shard(),
-        sampler: config.sampler,
-        steps: config.steps,
-        guidance_scale: config.guidance_scale,
-        negative_prompt: config.negative_prompt.clone(),
-        seed: config.seed,
-        width,
-        height,
+        drawing: config.drawing.sized(pipeline.size()),
         store_size: config.store_size,
         format: config.format,
         quality: config.quality,

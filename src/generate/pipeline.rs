@@ -12,10 +12,11 @@ use super::calibration::Calibration;
 use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
+use super::drawing::Drawing;
 use super::fingerprint::fingerprint;
 use super::model_folder;
 use super::request::{Request, guides};
-use super::sampler::{Sampler, SamplerKind, SchedulerConfig};
+use super::sampler::{Sampler, SchedulerConfig};
 use super::sizes::{check_fit, latent_size, stored_size};
 use super::trace::{Flops, Trace};
 use crate::bail;
@@ -59,7 +60,7 @@ pub enum Fp8<'a> {
 }
 
 /// What a pipeline is opened for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings<'a> {
     /// Diffusers folder.
     pub model: &'a Path,
@@ -67,14 +68,8 @@ pub struct Settings<'a> {
     /// The device's usual one when absent: f32 on the CPU, f16 on a GPU.
     pub precision: Option<Precision>,
     pub fp8: Fp8<'a>,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    /// w; for none where it does not guide, and then no request's may (`guides`).
-    pub guidance_scale: f32,
-    pub negative_prompt: &'a str,
-    /// Pixels; the model's own size when absent.
-    pub width: Option<usize>,
-    pub height: Option<usize>,
+    /// Its scale is for none where it does not guide, and then no request's may (`guides`); its seed is the requests'.
+    pub drawing: Drawing,
     /// Shorter side of the stored pictures, for devices that resize; as drawn when absent.
     pub store_size: Option<usize>,
     /// Most images drawn at once; 16 on the CPU and what fits on a GPU when absent.
@@ -193,8 +188,8 @@ impl Pipeline {
         let model = settings.model;
         model_folder::check(model)?;
         let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
-        let (scheduler, corrected, said) = scheduler.corrected(settings.sampler);
-        let sampler = Sampler::new(settings.sampler, &scheduler, settings.steps)?;
+        let (scheduler, corrected, said) = scheduler.corrected(settings.drawing.sampler);
+        let sampler = Sampler::new(settings.drawing.sampler, &scheduler, settings.drawing.steps)?;
         said.iter().chain(&sampler.remarks).for_each(|remark| say!("{remark}"));
         let text_config = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
         let unet_config = unet::Config::open(&model.join("unet/config.json"))?;
@@ -225,13 +220,13 @@ impl Pipeline {
         }
         let factor = vae_config.factor();
         let drawn = (latent.1 * factor, latent.0 * factor);
-        let unconditional = match guides(settings.guidance_scale) {
-            false if !settings.negative_prompt.is_empty() => {
+        let unconditional = match guides(settings.drawing.guidance_scale) {
+            false if !settings.drawing.negative_prompt.is_empty() => {
                 say!("--negative-prompt has no effect: guidance scales of 1 and less follow the caption alone");
                 None
             }
             false => None,
-            true => Some(negative(&tokenizer, settings.negative_prompt)?),
+            true => Some(negative(&tokenizer, &settings.drawing.negative_prompt)?),
         };
         let (calls, channels, guided) = (sampler.rows().len(), vae_config.latent_channels, unconditional.is_some());
         let parts = Parts {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::calibration::CalibrationFile;
-use super::config::{ImageFormat, QUALITY, check_drawing, check_scale, within};
+use super::config::{ImageFormat, QUALITY, within};
+use super::drawing::Drawing;
 use super::encode::Encoding;
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
@@ -43,13 +44,25 @@ struct Record {
 }
 
 impl Record {
+    fn drawing(&self) -> Drawing {
+        Drawing {
+            sampler: self.sampler,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            negative_prompt: self.negative_prompt.clone(),
+            seed: self.seed,
+            width: Some(self.generated_width),
+            height: Some(self.generated_height),
+        }
+    }
+
     /// Refuses numbers that no drawing has had.
     fn check(&self, name: &str) -> Result<()> {
         let sides = [self.width, self.height, self.generated_width, self.generated_height];
-        let drawn = check_drawing(self.steps, None, [None; 2])
-            .and_then(|()| sides.iter().try_for_each(|&side| within("a width or height of", side, 1, 4_096)))
-            .and_then(|()| check_scale("guidance_scale", self.guidance_scale));
-        drawn.map_err(|e| Error::Data(format!("{name}.json: no record of generate's: {e}")))
+        let drawn = sides.iter().try_for_each(|&side| within("a width or height of", side, 1, 4_096));
+        drawn
+            .and_then(|()| self.drawing().check())
+            .map_err(|e| Error::Data(format!("{name}.json: no record of generate's: {e}")))
     }
 }
 
@@ -115,12 +128,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
         device,
         precision: Some(record.precision),
         fp8: fp8.as_ref().map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
-        sampler: record.sampler,
-        steps: record.steps,
-        guidance_scale: record.guidance_scale,
-        negative_prompt: &record.negative_prompt,
-        width: Some(record.generated_width),
-        height: Some(record.generated_height),
+        drawing: record.drawing(),
         store_size: None,
         batch: Some(1),
     };

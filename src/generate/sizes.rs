@@ -56,5 +56,5 @@ pub(super) fn latent_size(settings: &Settings<'_>, unet: &unet::Config, vae: &va
         Ok(pixels / factor)
     };
     let (height, width) = unet.sample_size.unzip();
-    Ok((side("height", settings.height, height)?, side("width", settings.width, width)?))
+    Ok((side("height", settings.drawing.height, height)?, side("width", settings.drawing.width, width)?))
 }

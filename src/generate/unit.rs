@@ -102,7 +102,7 @@ impl<'a> Making<'a> {
 
     /// Scale w of set number `set`.
     pub(super) fn guidance_scale(&self, set: usize) -> f32 {
-        self.outputs[set].set.identity.guidance_scale
+        self.outputs[set].set.identity.drawing.guidance_scale
     }
 
     /// Adds a batch to the shard of set number `set`.
@@ -153,7 +153,7 @@ pub(super) fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
 
 pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
     // Ids were checked against 2^32 when the captions were read.
-    NoiseKey { seed: job.config.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
+    NoiseKey { seed: job.config.drawing.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
 
 /// What the json of a sample says. Written as it stands, not by way of a `Value`, where an f32 of 2.1 is
@@ -170,8 +170,9 @@ struct Record<'a> {
     sampler: SamplerKind,
     width: usize,
     height: usize,
-    generated_width: usize,
-    generated_height: usize,
+    /// Both are said by an identity.
+    generated_width: Option<usize>,
+    generated_height: Option<usize>,
     negative_prompt: &'a str,
     model_sha256: &'a str,
     precision: Precision,
@@ -188,6 +189,7 @@ struct Record<'a> {
 fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
     let caption = &job.captions[item.caption];
     let identity = &output.set.identity;
+    let drawing = &identity.drawing;
     let key = key(job, item);
     let mut flags = Vec::new();
     for (name, on) in [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)]
@@ -201,15 +203,15 @@ fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, t
         caption_id: caption.id,
         image_index: item.image,
         caption: &caption.text,
-        seed: identity.seed,
-        guidance_scale: identity.guidance_scale,
-        steps: identity.steps,
-        sampler: identity.sampler,
+        seed: drawing.seed,
+        guidance_scale: drawing.guidance_scale,
+        steps: drawing.steps,
+        sampler: drawing.sampler,
         width: encoded.width,
         height: encoded.height,
-        generated_width: identity.width,
-        generated_height: identity.height,
-        negative_prompt: &identity.negative_prompt,
+        generated_width: drawing.width,
+        generated_height: drawing.height,
+        negative_prompt: &drawing.negative_prompt,
         model_sha256: &identity.model_sha256,
         precision: identity.precision,
         truncated_tokens: truncated,

@@ -1,18 +1,17 @@
 //! `stablerep bench generate`: images per second, latency, where the time goes and how much of the device is used, through the pipeline and
 //! the encoder of `generate`, over captions made up here.
 
-mod drawing;
 mod report;
+mod trial;
 
 use std::path::PathBuf;
 
 use super::machine::{Age, Machine};
 use crate::device::{Device, Plan, human_bytes};
 use crate::error::{Error, Result};
-use crate::generate::sampler::SamplerKind;
-use crate::generate::{CalibrationFile, Encoding, Fp8, Pipeline, Precision, Settings};
-use drawing::Drawing;
+use crate::generate::{CalibrationFile, Drawing, Encoding, Fp8, Pipeline, Precision, Settings};
 use report::{Counted, Memory, Report, StartUp};
+use trial::Trial;
 
 /// How long a batch size is measured, after its warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,12 +29,7 @@ pub struct Options {
     pub precision: Option<Precision>,
     /// Layers in e4m3.
     pub fp8: Option<CalibrationFile>,
-    pub sampler: SamplerKind,
-    pub steps: usize,
-    pub guidance_scale: f32,
-    /// Pixels; the model's own size when absent.
-    pub width: Option<usize>,
-    pub height: Option<usize>,
+    pub drawing: Drawing,
     pub encoding: Encoding,
     /// Images at once; when empty, from 1 doubled while it fits and gains.
     pub batches: Vec<usize>,
@@ -56,12 +50,7 @@ impl Options {
             device: self.device,
             precision: self.precision,
             fp8: self.fp8.as_ref().map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
-            sampler: self.sampler,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            negative_prompt: "",
-            width: self.width,
-            height: self.height,
+            drawing: self.drawing.clone(),
             store_size: self.encoding.store_size,
             batch: Some(batch),
         }
@@ -104,7 +93,7 @@ pub fn generate(options: &Options, age: Age, print: &mut dyn FnMut(String)) -> R
             opened => opened?,
         };
         let opened = age.seconds();
-        let mut drawing = Drawing::new(&mut pipeline, options, batch)?;
+        let mut drawing = Trial::new(&mut pipeline, options, batch)?;
         // The first of a size loads kernels and records the step.
         let first = drawing.alone()?;
         if done == 0 {
@@ -137,7 +126,7 @@ pub fn generate(options: &Options, age: Age, print: &mut dyn FnMut(String)) -> R
 }
 
 /// One batch by its stages.
-fn count(machine: &Machine, drawing: &mut Drawing<'_>) -> Result<Counted> {
+fn count(machine: &Machine, drawing: &mut Trial<'_>) -> Result<Counted> {
     let request = drawing.request()?;
     let before = drawing.queued();
     let mut latents = Vec::new();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::config::json;
 
-use super::drawing::{Drawing, Lone, Steady};
+use super::trial::{Lone, Steady, Trial};
 use super::{Options, human_bytes};
 use crate::bench::counts::Counts;
 use crate::bench::machine::{Age, Machine};
@@ -101,7 +101,7 @@ impl<'a> Report<'a> {
         &mut self,
         options: &Options,
         machine: &Machine,
-        drawing: &Drawing<'_>,
+        drawing: &Trial<'_>,
         start: StartUp,
         peak: Option<f64>,
     ) {
@@ -127,10 +127,10 @@ impl<'a> Report<'a> {
         self.say(format!(
             "{}: {precision}, {width}×{height}, {} in {} steps, {} UNet calls, w = {}",
             options.model.display(),
-            options.sampler,
-            options.steps,
+            options.drawing.sampler,
+            options.drawing.steps,
             flops.calls,
-            options.guidance_scale
+            options.drawing.guidance_scale
         ));
         self.say(format!(
             "An image: {} (text {}, each call {}, decoder {}); {} computed, as both guidance branches are one up to the first \
@@ -168,10 +168,10 @@ impl<'a> Report<'a> {
             "precision": precision,
             "width": width,
             "height": height,
-            "sampler": options.sampler,
-            "steps": options.steps,
+            "sampler": options.drawing.sampler,
+            "steps": options.drawing.steps,
             "unet_calls": flops.calls,
-            "guidance_scale": json::shortest(options.guidance_scale),
+            "guidance_scale": json::shortest(options.drawing.guidance_scale),
             "flops_per_image": {
                 "model": flops.image(),
                 "computed": flops.computed(),
@@ -303,7 +303,7 @@ impl<'a> Report<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::generate::drawing::Host;
+    use crate::bench::generate::trial::Host;
 
     /// Two batches of four images: 2 calls of 100 ms, 40 ms of decoding, 10 ms idle of 260.
     #[test]

@@ -8,8 +8,7 @@ use crate::bench::{self, Age, GenerateOptions, Length};
 use crate::cli::model::Model;
 use crate::device::Device;
 use crate::error::Result;
-use crate::generate::sampler::SamplerKind;
-use crate::generate::{CalibrationFile, Encoding, ImageFormat, Precision};
+use crate::generate::{CalibrationFile, Drawing, Encoding, ImageFormat, Precision};
 
 /// Drawing images: images per second, latency, where the time goes, how much of the device is used.
 ///
@@ -24,21 +23,8 @@ pub struct Args {
     /// Images at once, such as 1,8,16,32 [default: from 1 doubled while it fits and draws 2 % more per second]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     batches: Vec<usize>,
-    /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    steps: usize,
-    /// Classifier-free guidance w; 1 for none
-    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
-    guidance_scale: f32,
-    /// How noise becomes an image
-    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
-    sampler: SamplerKind,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    width: Option<usize>,
-    /// Pixels drawn, a multiple of 8 [default: the model's own size]
-    #[arg(long, value_name = "PX")]
-    height: Option<usize>,
+    #[command(flatten)]
+    drawing: Drawing,
     /// Downscale the shorter side to this before encoding [default: as drawn]
     #[arg(long, value_name = "PX")]
     store_size: Option<usize>,
@@ -74,10 +60,7 @@ pub fn run(args: Args, age: Age) -> Result<()> {
     if let Some(batch) = args.batches.iter().find(|batch| !(1..=4096).contains(*batch)) {
         bail!(Usage, "--batches {batch}: expected 1 to 4096 images at once");
     }
-    let w = args.guidance_scale;
-    if !(w.is_finite() && w.abs() <= 1_000.0) {
-        bail!(Usage, "--guidance-scale {w}: expected a number from -1000 to 1000");
-    }
+    args.drawing.check()?;
     if args.images == Some(0) || !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         bail!(Usage, "--images, --seconds: expected at least 1 image, or more than 0 and at most 3600 seconds");
     }
@@ -88,11 +71,7 @@ pub fn run(args: Args, age: Age) -> Result<()> {
         device: Device::parse(&args.device)?,
         precision: args.precision,
         fp8: args.fp8.as_deref().map(CalibrationFile::open).transpose()?,
-        sampler: args.sampler,
-        steps: args.steps,
-        guidance_scale: w,
-        width: args.width,
-        height: args.height,
+        drawing: args.drawing,
         encoding: Encoding { store_size: args.store_size, format: args.format, quality },
         batches: args.batches,
         length: args.images.map_or(Length::Seconds(args.seconds), Length::Images),

@@ -20,10 +20,11 @@ const LONE: usize = 3;
 const LONG: f64 = 10.0;
 
 /// A pipeline that draws one caption after the other, at batches of one size.
-pub struct Drawing<'a> {
+pub struct Trial<'a> {
     pipeline: &'a mut Pipeline,
     pub batch: usize,
     guidance_scale: f32,
+    seed: u64,
     encoding: Encoding,
     /// Captions made up so far.
     captions: usize,
@@ -65,13 +66,14 @@ pub struct Steady {
     pub traces: Vec<Trace>,
 }
 
-impl<'a> Drawing<'a> {
+impl<'a> Trial<'a> {
     pub fn new(pipeline: &'a mut Pipeline, options: &Options, batch: usize) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
         Ok(Self {
             pipeline,
             batch,
-            guidance_scale: options.guidance_scale,
+            guidance_scale: options.drawing.guidance_scale,
+            seed: options.drawing.seed,
             encoding: options.encoding,
             captions: 0,
             begun: VecDeque::new(),
@@ -99,7 +101,8 @@ impl<'a> Drawing<'a> {
         self.captions = numbers.end;
         let captions: Vec<String> = numbers.clone().map(caption).collect();
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
-        let key = |number: usize| NoiseKey { seed: 0, caption: number as u32, image: 0 };
+        let seed = self.seed;
+        let key = |number: usize| NoiseKey { seed, caption: number as u32, image: 0 };
         Request::new(self.pipeline, &captions, numbers.map(key).collect(), self.guidance_scale)
     }
 

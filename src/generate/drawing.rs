@@ -1,0 +1,108 @@
+//! How pictures are drawn.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::within;
+use super::sampler::SamplerKind;
+use crate::bail;
+use crate::error::Result;
+
+/// What decides a picture beside its model, caption, image index and device. One list for the flags of every command that draws, for what an
+/// output folder and a calibration record, and for what a pipeline is opened for.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+pub struct Drawing {
+    /// How noise becomes an image
+    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
+    pub sampler: SamplerKind,
+    /// Denoising steps
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub steps: usize,
+    /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2
+    /// for StableRep, 8 for SimCLR)
+    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
+    pub guidance_scale: f32,
+    /// Text of the unconditional branch, which scales of 1 and less have not
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub negative_prompt: String,
+    /// Seed of the initial noise; an image is (seed, caption number, image index)
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    pub width: Option<usize>,
+    /// Pixels drawn, a multiple of 8 [default: the model's own size]
+    #[arg(long, value_name = "PX")]
+    pub height: Option<usize>,
+}
+
+/// What the flags are where nobody gives any.
+impl Default for Drawing {
+    fn default() -> Self {
+        Self {
+            sampler: SamplerKind::Ddim,
+            steps: 50,
+            guidance_scale: 2.0,
+            negative_prompt: String::new(),
+            seed: 0,
+            width: None,
+            height: None,
+        }
+    }
+}
+
+impl Drawing {
+    /// Refuses numbers that no drawing can have, before anything is read.
+    ///
+    /// # Errors
+    /// Usage error that names the flag.
+    pub fn check(&self) -> Result<()> {
+        within("--steps", self.steps, 1, 1_000_000)?;
+        for (name, size) in [("--width", self.width), ("--height", self.height)] {
+            if let Some(size) = size {
+                within(name, size, 8, 4_096)?;
+            }
+        }
+        check_scale("--guidance-scale", self.guidance_scale)
+    }
+
+    /// The same with another guidance scale.
+    pub fn guided_by(&self, guidance_scale: f32) -> Self {
+        Self { guidance_scale, ..self.clone() }
+    }
+
+    /// The same with its size said.
+    pub fn sized(&self, (width, height): (usize, usize)) -> Self {
+        Self { width: Some(width), height: Some(height), ..self.clone() }
+    }
+}
+
+/// Refuses guidance scales that are no reasonable number.
+pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
+    if !(w.is_finite() && w.abs() <= 1_000.0) {
+        bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
+    }
+    Ok(())
+}
+
+/// Refuses numbers of images at once that no run can have.
+pub(super) fn check_batch(batch: Option<usize>) -> Result<()> {
+    batch.map_or(Ok(()), |batch| within("--batch", batch, 1, 4_096))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        drawing: Drawing,
+    }
+
+    #[test]
+    fn the_default_is_that_of_the_flags() {
+        assert_eq!(Flags::parse_from(["generate"]).drawing, Drawing::default());
+    }
+}
