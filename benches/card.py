@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets/tiny-sd"
 TRAIN_OPS = ["augment", "batchnorm", "contrastive", "cross_entropy", "gemm", "l2norm", "layernorm", "linear", "optimizer", "patch_embed", "reduce", "self_attention"]
-GENERATE_OPS = ["attention", "conv", "embed", "groupnorm", "layernorm", "pixels", "sampler_step"]
+# First what no document vouches for: how wgmma reads V at 40, 80 and 160 columns.
+GENERATE_OPS = ["attention, V", "attention", "conv", "e4m3", "embed", "groupnorm", "layernorm", "pixels", "reduce", "sampler_step"]
 
 
 @dataclass

@@ -7,6 +7,12 @@
 // begin anywhere in sectors of 32. A row of a tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for
 // d = 40, and V is read at 40.
 //
+// V is an MN-major operand of 40, 80 or 160 columns under a swizzle of 64: PTX draws that layout in whole spans of 64 only, and nobody known
+// reads part of one. So there are kernels that multiply whole spans, zeros behind d included (d80_v128, d160_v192; for d = 40 the one for 64, as
+// three warpgroups have no registers for 64 columns), and a probe on each card (src/ops/attention/cuda/hopper.rs) takes them where the others are
+// wrong. Products are then 512 cycles of a step at d = 40 (352 otherwise) and only two warpgroups share them, 832 at d = 80 (640), 1408 at
+// d = 160 (1280).
+//
 // A warpgroup keeps its queries as operands in registers. While it computes the exponentials of one step, the tensor cores work at its P·V of the
 // step before, and at what the other warpgroups are at: with three of them (d = 40) one may compute scores, one P·V, one exponentials. P stays in
 // registers. Exponents are counted from a shift that seldom moves (common/softmax.cuh).
@@ -171,8 +177,9 @@ DEVICE bool softmax_step(float (&s)[KEYS / 2], float (&shift)[2], float (&total)
     return __any_sync(FULL_WARP, rescale[0] != 1.0f || rescale[1] != 1.0f);
 }
 
-/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as T to 16 rows in pieces of 64 columns.
-template <typename T, int DIM> DEVICE void stage_outputs(uint32_t rows, const float (&o)[DIM / 2], float low, float high, int lane) {
+/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as T to 16 rows in pieces of 64 columns. Behind them
+/// may be accumulators of columns that no head has.
+template <typename T, int DIM, int HALF> DEVICE void stage_outputs(uint32_t rows, const float (&o)[HALF], float low, float high, int lane) {
     uint32_t words[DIM / 4];
 #pragma unroll
     for (int i = 0; i < DIM / 4; i++) words[i] = pack<T>(o[2 * i] * (i & 1 ? high : low), o[2 * i + 1] * (i & 1 ? high : low));
@@ -188,8 +195,10 @@ template <typename T, int DIM> DEVICE void stage_outputs(uint32_t rows, const fl
     }
 }
 
-template <typename T, int DIM> DEVICE void compute(const Problem &p, const TensorMap *y, int group) {
+/// VALUES: columns of V that are multiplied, DIM or whole spans of 64.
+template <typename T, int DIM, int VALUES> DEVICE void compute(const Problem &p, const TensorMap *y, int group) {
     using P = Plan<DIM>;
+    static_assert(VALUES == DIM || VALUES == P::PIECES * 64, "the head's own columns or whole spans");
     constexpr int KEYS = P::KEYS;
     const Shared<DIM> shared;
     const int warp = warp_id() & 3, lane = lane_id(), t = lane & 3;
@@ -223,10 +232,10 @@ template <typename T, int DIM> DEVICE void compute(const Problem &p, const Tenso
             continue;
         }
 
-        float s[KEYS / 2], o[DIM / 2], shift[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f}, rescale[2];
+        float s[KEYS / 2], o[VALUES / 2], shift[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f}, rescale[2];
         uint32_t probabilities[KEYS / 16][4];
 #pragma unroll
-        for (int i = 0; i < DIM / 2; i++) o[i] = 0.0f;
+        for (int i = 0; i < VALUES / 2; i++) o[i] = 0.0f;
         auto start_scores = [&]() {
             mbarrier_wait(shared.full(stream), stream.parity);
             const uint64_t k = descriptor<16>(shared.slot(stream));
@@ -244,7 +253,7 @@ template <typename T, int DIM> DEVICE void compute(const Problem &p, const Tenso
             wgmma_pin(o);
             wgmma_fence();
 #pragma unroll
-            for (int step = 0; step < KEYS / 16; step++) wgmma_rs<DIM, MN_MAJOR, T>(o, probabilities[step], further(v, step * 16 * ROW), 1);
+            for (int step = 0; step < KEYS / 16; step++) wgmma_rs<VALUES, MN_MAJOR, T>(o, probabilities[step], further(v, step * 16 * ROW), 1);
             wgmma_commit();
         };
         auto mask = [&](int step) {
@@ -280,7 +289,7 @@ template <typename T, int DIM> DEVICE void compute(const Problem &p, const Tenso
             stream.next(P::SLOTS);
             if (moved) {
 #pragma unroll
-                for (int i = 0; i < DIM / 2; i++) o[i] *= rescale[(i >> 1) & 1];
+                for (int i = 0; i < VALUES / 2; i++) o[i] *= rescale[(i >> 1) & 1];
             }
             as_operands<KEYS, T>(probabilities, s);
         }
@@ -307,7 +316,7 @@ template <typename T, int DIM> DEVICE void compute(const Problem &p, const Tenso
     if (lane == 0) tma_store_wait<0>();
 }
 
-template <typename T, int DIM>
+template <typename T, int DIM, int VALUES>
 DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, const TensorMap *k, const TensorMap *v) {
     Shared<DIM>().init();
     if (warp_id() < 4) {
@@ -320,7 +329,7 @@ DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, co
         }
     } else {
         increase_registers<Plan<DIM>::REGISTERS>();
-        compute<T, DIM>(p, y, warp_id() / 4 - 1);
+        compute<T, DIM, VALUES>(p, y, warp_id() / 4 - 1);
     }
     // No block leaves while the other may still load into it or arrive at its barriers.
     __syncwarp();
@@ -331,17 +340,19 @@ DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, co
 
 // Grid: clusters of two blocks, at most one block per multiprocessor. Dynamic shared memory: Plan's barriers and what lies before them. Boxes of the
 // tensor maps (d, heads, tokens, images): 64 values of q 64 tokens, of k and v half a step's keys, of y 16 tokens.
-#define ATTENTION_SM90(TYPE, DIM)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(Plan<DIM>::THREADS, 1) attention_forward_sm90_d##DIM##_##TYPE(                             \
+#define ATTENTION_SM90(NAME, TYPE, DIM, VALUES)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(Plan<DIM>::THREADS, 1) attention_forward_sm90_##NAME##_##TYPE(                            \
         const __grid_constant__ TensorMap y, const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,                     \
         const __grid_constant__ TensorMap v, int images, int queries, int keys, int heads, float scale) {                                  \
-        forward<TYPE, DIM>({images, queries, keys, heads, scale}, &y, &q, &k, &v);                                                         \
+        forward<TYPE, DIM, VALUES>({images, queries, keys, heads, scale}, &y, &q, &k, &v);                                                 \
     }
 #define ATTENTION_SM90_TYPE(TYPE)                                                                                                          \
-    ATTENTION_SM90(TYPE, 40)                                                                                                               \
-    ATTENTION_SM90(TYPE, 64)                                                                                                               \
-    ATTENTION_SM90(TYPE, 80)                                                                                                               \
-    ATTENTION_SM90(TYPE, 160)
+    ATTENTION_SM90(d40, TYPE, 40, 40)                                                                                                      \
+    ATTENTION_SM90(d64, TYPE, 64, 64)                                                                                                      \
+    ATTENTION_SM90(d80, TYPE, 80, 80)                                                                                                      \
+    ATTENTION_SM90(d80_v128, TYPE, 80, 128)                                                                                                \
+    ATTENTION_SM90(d160, TYPE, 160, 160)                                                                                                   \
+    ATTENTION_SM90(d160_v192, TYPE, 160, 192)
 
 ATTENTION_SM90_TYPE(f16)
 ATTENTION_SM90_TYPE(bf16)

@@ -5,9 +5,9 @@
 // products (k32). Where a tap's last row is at most half full (320 channels: 2.5 rows) only that half is multiplied; it still moves whole,
 // channels past the tensor's last as zeros that nobody reads. The outputs' factors lie beside the bias in shared memory.
 //
-// The tensor core adds e4m3 products in fewer bits than f32 has (about 14 of mantissa, found by others on H100). Sums are not promoted to f32 on
-// the way: at K = 11,520 that error is near 2^-12 of the largest partial sum, the operands' rounding 2^-5 of every product. The simulator
-// adds in f32: only a card shows that part.
+// The tensor core adds e4m3 products in 22 bits: each instruction cuts its products and the sum so far off 13 bits behind the leading one of the
+// largest (DeepSeek-V3, §3.5.2; SageAttention2). Sums are not promoted to f32 on the way: the simulator, which does the same, gives an error of
+// 0.05, 0.1 and 0.25 % of the sums' root mean square at K = 720, 2,880 and 11,520, where rounding the operands to e4m3 costs 3.7 %.
 //
 // Order of additions: k ascending in steps of 32, whatever the tile, the schedule and the other images.
 //

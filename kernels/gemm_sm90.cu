@@ -19,14 +19,14 @@
 // A residual or h arrives by TMA too, as one or two more steps of the ring, so it is there when the product is.
 //
 // TN cuts K into parts, the same for any card, so that 66 clusters are busy; what is left over after whole rounds is cut into 66 equal shares.
-// Partial sums go to scratch and are added in the order of k by a second kernel. Clusters that run at a time read the same few ranges of k:
+// Fewer clusters take several shares each, and fewer of them who has had an item more. Partial sums go to scratch and are added in the order of k by a second kernel. Clusters that run at a time read the same few ranges of k:
 // sharing all of the work equally from the start would read 2–3 times as much from device memory as L2 lets it here, more than 4.1 TB/s at
 // 790 TF/s. The idle warps of the producer sum a's columns from the stages.
 //
 // Order of additions: k in steps of 16 for every output, whatever the tile, the schedule and the other rows.
 //
-// Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 40 (producer) and 232 (consumers), no spills, no serialised
-// wgmma; 231,488 bytes of shared memory (cooperative) or 230,496 (ping-pong), one block of 384 threads per SM. Predicted on an H200 that
+// Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 40 (producer) and 232 (consumers), TN 56 and 224, no spills,
+// no serialised wgmma; 231,488 bytes of shared memory (cooperative) or 230,496 (ping-pong), one block of 384 threads per SM. Predicted on an H200 that
 // sustains 790 TF/s, ViT-B/16 at batch 512 (M = 100,864): qkv 498 µs, proj 166, fc1 + GELU 667, fc2 620, their input gradients 469, 166, 620,
 // 667, weight gradients 488, 168, 641, 641 (0.93 of that rate; the rest is epilogues, last rounds and partial sums).
 #include "common/gelu.cuh"
@@ -68,9 +68,10 @@ template <bool PINGPONG> struct Config {
 };
 static_assert(Config<false>::SHARED <= 232448 && Config<true>::SHARED <= 232448, "one block's shared memory");
 
-/// Sizes of the product; for TN also how its work is cut.
+/// Sizes of the product; for TN also how its work is cut, and how many shares a cluster takes that had an item more than others, and one that
+/// had not.
 struct Problem {
-    int m, n, k, parts, whole;
+    int m, n, k, parts, whole, shares, few, many;
 };
 
 /// A tile's share of k for this block.
@@ -81,9 +82,10 @@ struct Work {
 };
 
 /// TN: how pairs of tiles × steps of k are cut. Items are (part of k, tile) in that order; the first `whole` go to the clusters in turn, so
-/// that what runs at a time reads the same few ranges of k from L2; the rest is cut into equal shares ("stream-K").
+/// that what runs at a time reads the same few ranges of k from L2; the rest is cut into equal shares ("stream-K"), neighbouring ones for a
+/// cluster. Who takes what changes no bit: every item and every share is a partial sum of its own.
 struct Partition {
-    int tiles, k_steps, parts, whole;
+    int tiles, k_steps, parts, whole, shares;
 
     DEVICE int begin(int part) const { return static_cast<uint32_t>(k_steps) * part / parts; }
     /// Steps before an item.
@@ -93,32 +95,43 @@ struct Partition {
     }
     DEVICE uint32_t work() const { return static_cast<uint32_t>(tiles) * k_steps; }
     DEVICE int items() const { return tiles * parts; }
+    /// The first step of the rest that is in a share. The host sees to it that this fits 32 bits.
+    DEVICE uint32_t share_begin(int share) const {
+        const uint32_t first = position(whole);
+        return first + (work() - first) * share / shares;
+    }
 };
 
 /// The work of this cluster, in order.
 template <Layout LAYOUT, int BN> struct Schedule {
     int pairs, columns, rank, next, end;
     Partition partition;
-    uint32_t position, position_end;
+    /// TN: the next share, and the first step that is left of the one before it.
+    int share;
+    uint32_t position;
 
     DEVICE explicit Schedule(const Problem &of) {
         pairs = ceil_div(of.m, BLOCKS * BM);
         columns = ceil_div(of.n, BN);
         rank = cluster_rank();
         next = cluster_index();
-        partition = {pairs * columns, ceil_div(of.k, BK), of.parts, of.whole};
+        partition = {pairs * columns, ceil_div(of.k, BK), of.parts, of.whole, of.shares};
         end = LAYOUT == Layout::TN ? of.whole : partition.tiles;
         if constexpr (LAYOUT == Layout::TN) {
-            // The host sees to it that this fits 32 bits.
-            const uint32_t first = partition.position(of.whole), rest = partition.work() - first;
-            position = first + rest * cluster_index() / cluster_count();
-            position_end = first + rest * (cluster_index() + 1) / cluster_count();
+            share = first_share(of, cluster_index());
+            position = partition.share_begin(share);
         }
     }
 
     DEVICE bool more() const { return next < end; }
 
-    DEVICE bool take(Work &work) {
+    /// Of a cluster.
+    static DEVICE int first_share(const Problem &of, int index) {
+        const int ahead = of.whole % cluster_count();  // clusters that have had an item more
+        return min(min(index, ahead) * of.few + max(index - ahead, 0) * of.many, of.shares);
+    }
+
+    DEVICE bool take(Work &work, const Problem &of) {
         int pair;
         if constexpr (LAYOUT == Layout::TN) {
             int item;
@@ -127,19 +140,21 @@ template <Layout LAYOUT, int BN> struct Schedule {
                 next += cluster_count();
                 work.k_first = partition.begin(item / partition.tiles);
                 work.k_steps = partition.begin(item / partition.tiles + 1) - work.k_first;
-            } else if (position < position_end) {
+            } else {
+                while (position == partition.share_begin(share)) {  // at first, after each share, and where one is empty
+                    if (share >= first_share(of, cluster_index() + 1)) return false;
+                    share++;
+                }
                 // The last part that begins at or before k.
                 const uint32_t k = position / partition.tiles;
                 const int part = ((k + 1) * partition.parts - 1) / partition.k_steps;
                 const int begin = partition.begin(part), steps = partition.begin(part + 1) - begin;
                 const int within = position - static_cast<uint32_t>(begin) * partition.tiles;
                 item = part * partition.tiles + within / steps;
-                work.slot = item + cluster_index();
+                work.slot = item + share - 1;
                 work.k_first = begin + within % steps;
-                work.k_steps = min(steps - within % steps, static_cast<int>(position_end - position));
+                work.k_steps = min(steps - within % steps, static_cast<int>(partition.share_begin(share) - position));
                 position += work.k_steps;
-            } else {
-                return false;
             }
             const int tile = item % partition.tiles;
             pair = tile / columns, work.column = tile % columns;
@@ -169,7 +184,7 @@ DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     uint32_t step = 0;
     prefetch_tensormap(a);
     prefetch_tensormap(b);
-    while (schedule.take(work)) {
+    while (schedule.take(work, of)) {
         for (int i = 0; i < work.k_steps; i++, step++) {
             const int depth = (work.k_first + i) * BK;
             const uint32_t tile_a = ring.stage(step), tile_b = tile_a + C::A_BYTES, full = ring.full(step);
@@ -211,7 +226,7 @@ template <int BN, typename R> DEVICE void sum_columns(float *sums, const Problem
     Schedule<Layout::TN, BN> schedule(of);
     Work work;
     uint32_t step = 0;
-    while (schedule.take(work)) {
+    while (schedule.take(work, of)) {
         float total[8] = {};
         for (int i = 0; i < work.k_steps; i++, step++) {
             ring.wait_full(step);
@@ -415,7 +430,7 @@ DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<
     Work work;
     uint32_t step = 0;
     float acc[C::ROW_BLOCKS][C::BN / 2] = {};
-    for (int number = 0; schedule.take(work); number++) {
+    for (int number = 0; schedule.take(work, of); number++) {
         const uint32_t first = step, aux_step = first + work.k_steps;
         step = aux_step + (reads_aux(EPILOGUE) ? C::AUX_STEPS : 0);
         if (PINGPONG && (number & 1) != index) continue;
@@ -479,14 +494,14 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     // No block may load into the other before that one's barriers are there.
     cluster_sync();
     if (threadIdx.x < 128) {
-        decrease_registers<40>();
+        decrease_registers<SUMS ? 56 : 40>();  // who sums columns walks over shares beside them
         if (warp_id() == 0) {
             if (elect_one()) produce<LAYOUT, EPILOGUE, PINGPONG>(a, b, aux, of, ring);
         } else if (SUMS && warp_id() >= 2) {
             sum_columns<C::BN>(sums, of, ring);
         }
     } else {
-        increase_registers<232>();
+        increase_registers<SUMS ? 224 : 232>();
         consume<LAYOUT, EPILOGUE, PINGPONG>(out, of, shared, ring);
     }
     // No block leaves while the other may still load into it or arrive at its barriers.
@@ -503,7 +518,7 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
         NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y,            \
              const __grid_constant__ TensorMap aux, const bf16 *bias, int m, int n, int k) {                                           \
         const Output out{&y, &aux, bias, nullptr, 0};                                                                                  \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1, 0});                            \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1});                            \
     }
 GEMM(gemm_sm90_nt_bias_cooperative_bf16, NT, BIAS, false)
 GEMM(gemm_sm90_nt_bias_pingpong_bf16, NT, BIAS, true)
@@ -519,22 +534,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm_sm90_nt_bias_pingpong_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *y, const bf16 *bias, int m,
                                    int n, int k, uint32_t y_stride) {
     const Output out{nullptr, nullptr, bias, y, y_stride};
-    product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, out, nullptr, {m, n, k, 1, 0});
+    product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, out, nullptr, {m, n, k, 1});
 }
 
-/// `parts`: pieces of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole` is piece `item`,
-/// a cluster's share of a later item is piece item + cluster.
+/// `pieces` of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole` is piece `item`, what a
+/// share has of a later item is piece item + share.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *pieces, float *sums, int m, int n,
-                             int k, int parts, int whole) {
+                             int k, int parts, int whole, int shares, int few, int many) {
     const Output out{nullptr, nullptr, nullptr, pieces, 0};
-    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums, {m, n, k, parts, whole});
+    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums, {m, n, k, parts, whole, shares, few, many});
 }
 
 namespace {
 
 /// Calls `add` with the pieces of a tile in the order of k.
-template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile, int clusters, Add &&add) {
+template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile, Add &&add) {
     const uint32_t first = of.position(of.whole), rest = of.work() - first;
     for (int item = tile; item < of.items(); item += of.tiles) {
         if (item < of.whole) {
@@ -543,25 +558,25 @@ template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile
         }
         const int part = item / of.tiles;
         const uint32_t begin = of.position(item) - first, end = begin + of.begin(part + 1) - of.begin(part);
-        // The last cluster whose share begins at or before step x is ⌈(x + 1)·clusters / rest⌉ − 1.
-        const int last = item + (end * clusters - 1) / rest;
-        for (int piece = item + ((begin + 1) * clusters - 1) / rest; piece <= last; piece++) add(piece);
+        // The last share that begins at or before step x is ⌈(x + 1)·shares / rest⌉ − 1.
+        const int last = item + (end * of.shares - 1) / rest;
+        for (int piece = item + ((begin + 1) * of.shares - 1) / rest; piece <= last; piece++) add(piece);
     }
 }
 
 } // namespace
 
 /// dw[m,n] += Σ pieces, db[m] += Σ pieces (db may be null). Blocks of 256 threads: (⌈n/256⌉, ⌈m/16⌉), 4 neighbouring values of 4 rows per
-/// thread; blocks of the first column do db as well. `clusters` that shared what was not whole.
+/// thread; blocks of the first column do db as well.
 extern "C" __global__ void __launch_bounds__(256)
     gemm_sm90_sum_f32(float *dw, const float *pieces, float *db, const float *sum_pieces, int m, int n, int k_steps, int parts, int whole,
-                      int clusters) {
+                      int shares) {
     constexpr int SIDE = 256;
     const int columns = gridDim.x, column_tile = blockIdx.x, row_tile = blockIdx.y / (SIDE / 16);
-    const Partition of{ceil_div(m, SIDE) * columns, k_steps, parts, whole};
+    const Partition of{ceil_div(m, SIDE) * columns, k_steps, parts, whole, shares};
     const int x = threadIdx.x % 64 * 4, column = column_tile * SIDE + x, first_row = blockIdx.y * 16 + threadIdx.x / 64 * 4;
     float total[4][4] = {};
-    for_each_piece(of, row_tile * columns + column_tile, clusters, [&](int piece) {
+    for_each_piece(of, row_tile * columns + column_tile, [&](int piece) {
         const float *source = pieces + static_cast<size_t>(piece) * SIDE * SIDE + first_row % SIDE * SIDE + x;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -593,7 +608,7 @@ extern "C" __global__ void __launch_bounds__(256)
     if (db != nullptr && column_tile == 0 && threadIdx.x < 16 && row < m) {
         float sum = 0.0f;
         for (int j = 0; j < columns; j++) {
-            for_each_piece(of, row_tile * columns + j, clusters, [&](int piece) {
+            for_each_piece(of, row_tile * columns + j, [&](int piece) {
                 const float *source = sum_pieces + static_cast<size_t>(piece) * 2 * SIDE + row % SIDE;
                 sum += source[0];
                 sum += source[SIDE];

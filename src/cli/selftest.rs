@@ -95,7 +95,10 @@ fn check(args: &Args, ordinal: usize) -> Result<()> {
             skipped += 1;
             answer!("-     {:<18} {:<48} {why}", outcome.op, outcome.check);
         }
-        (Ok(()), None) => answer!("ok    {:<18} {:<48} {:>7.2} s", outcome.op, outcome.check, outcome.seconds),
+        (Ok(()), None) => {
+            let note = outcome.note.map_or(String::new(), |note| format!("   {note}"));
+            answer!("ok    {:<18} {:<48} {:>7.2} s{note}", outcome.op, outcome.check, outcome.seconds);
+        }
         (Err(e), _) => {
             failed += 1;
             answer!("FAIL  {:<18} {:<48} {:>7.2} s\n      {e}", outcome.op, outcome.check, outcome.seconds);

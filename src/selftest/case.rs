@@ -53,11 +53,12 @@ pub struct Case {
     seed: u64,
     full: bool,
     skipped: Cell<Option<&'static str>>,
+    note: Cell<Option<&'static str>>,
 }
 
 impl Case {
     pub(super) fn new(gpu: Gpu, seed: u64, full: bool) -> Self {
-        Self { gpu, seed, full, skipped: Cell::new(None) }
+        Self { gpu, seed, full, skipped: Cell::new(None), note: Cell::new(None) }
     }
 
     pub fn gpu(&self) -> &Gpu {
@@ -71,9 +72,24 @@ impl Case {
     /// Whether the card has e4m3; a check of it then ends without a verdict, and the report says so.
     pub fn has_e4m3(&self) -> bool {
         if !self.gpu.has_e4m3() {
-            self.skipped.set(Some("needs compute capability 8.9"));
+            self.skip("needs compute capability 8.9");
         }
         self.gpu.has_e4m3()
+    }
+
+    /// The check does not apply to this card; the report says why.
+    pub fn skip(&self, why: &'static str) {
+        self.skipped.set(Some(why));
+    }
+
+    /// What the report says beside a check that passed.
+    pub fn say(&self, what: &'static str) {
+        self.note.set(Some(what));
+    }
+
+    /// What was said.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        self.note.get()
     }
 
     /// Why the check did not apply.

@@ -6,7 +6,7 @@
 use half::bf16;
 
 use super::{Case, Check, Tolerance};
-use crate::device::cuda::{Element, Owned};
+use crate::device::cuda::{Arch, Element, Owned};
 use crate::error::Result;
 use crate::ops::gelu;
 use crate::ops::gemm::cuda::{Epilogue, Layout, Matrix, Output, Variant, product, tn, tn_scratch_len};
@@ -20,6 +20,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "gemm nn bf16", run: nn },
     Check { name: "gemm nn gelu backward bf16", run: nn_gelu_backward },
     Check { name: "gemm tn accumulate f32", run: tn_accumulate },
+    Check { name: "gemm tn has the same bits on any number of clusters", run: tn_on_cards },
     Check { name: "gemm rows do not depend on the batch", run: rows_alone },
 ];
 
@@ -255,6 +256,39 @@ fn tn_accumulate(case: &Case) -> Result<()> {
             let w = case.f32(&dw)?;
             tn(case.gpu(), Some(variant), w.view(), None, (a.at, b.at), scratch.view())?;
             case.same(&label("dw without db", variant, shape), &case.gpu().read(w.view())?, &first)?;
+        }
+    }
+    Ok(())
+}
+
+/// A weight gradient in 16 parts of k, and in one half of k and 16 shares of the other: by a cluster for each, by 13, and by two.
+fn tn_on_cards(case: &Case) -> Result<()> {
+    if case.gpu().arch() != Arch::Sm90 {
+        case.skip("only Hopper's kernels have clusters");
+        return Ok(());
+    }
+    let (m, n, k) = (130, 72, 8200);
+    let (a, b) = (input(case, "a", (k, m, 0), 1.0)?, input(case, "b", (k, n, 0), 1.0)?);
+    let (mut want, mut want_sums) = (vec![0.0; m * n], vec![0.0; m]);
+    gemm::tn(&mut want, &a.values, &b.values, (m, n, k), false, Threads::All);
+    for row in a.values.chunks_exact(m) {
+        want_sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+    }
+    let scratch = case.gpu().alloc(tn_scratch_len(m, n, k))?;
+    for shared in [false, true] {
+        let run = |sms| -> Result<(Vec<f32>, Vec<f32>)> {
+            let variant = if shared { Variant::PingPong { sms } } else { Variant::Cooperative { sms } };
+            let (w, s) = (case.f32(&vec![0.0; m * n])?, case.f32(&vec![0.0; m])?);
+            tn(case.gpu(), Some(variant), w.view(), Some(s.view()), (a.at, b.at), scratch.view())?;
+            Ok((case.gpu().read(w.view())?, case.gpu().read(s.view())?))
+        };
+        let (first, first_sums) = run(132)?;
+        case.close("dw", &first, &want, Tolerance::f32())?;
+        case.close("db", &first_sums, &want_sums, Tolerance::f32())?;
+        for sms in [26, 4] {
+            let (dw, db) = run(sms)?;
+            case.same(&format!("dw on {sms} multiprocessors"), &dw, &first)?;
+            case.same(&format!("db on {sms} multiprocessors"), &db, &first_sums)?;
         }
     }
     Ok(())

@@ -92,6 +92,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Why the check does not apply to this card.
     pub skipped: Option<&'static str>,
+    /// What it found out about the card.
+    pub note: Option<&'static str>,
     pub result: Result<()>,
 }
 
@@ -110,8 +112,8 @@ pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usiz
             let started = std::time::Instant::now();
             let case = Case::new(gpu.clone(), options.seed, full);
             let result = (check.run)(&case).and_then(|()| gpu.synchronize());
-            let (seconds, skipped) = (started.elapsed().as_secs_f64(), case.skipped());
-            each(&Outcome { op, check: check.name, seconds, skipped, result });
+            let (seconds, skipped, note) = (started.elapsed().as_secs_f64(), case.skipped(), case.note());
+            each(&Outcome { op, check: check.name, seconds, skipped, note, result });
             count += 1;
         }
     }

@@ -94,6 +94,23 @@ fn pictures_beyond_f16_are_decoded_in_bf16() {
     assert!(shard("one") == shard("f16"));
 }
 
+/// Fewer multiprocessors change no bit, nor do the slower kernels where wgmma reads V in whole spans only (heads of 40 and
+/// 80, more than 64 tokens).
+#[test]
+fn every_hopper_draws_the_same_bits() {
+    if !has_kernels() {
+        return;
+    }
+    let run = Run::new();
+    let shard = |model, name: &str| {
+        run.draw(model, name, "--device cuda --steps 1 --limit 1");
+        fs::read(run.path(name).join("00000.tar")).unwrap()
+    };
+    let first = shard(Model::H200, "h200");
+    assert!(shard(Model::WholeSpans, "whole") == first, "whole spans");
+    assert!(shard(Model::H100Pcie, "pcie") == first, "fewer multiprocessors");
+}
+
 #[test]
 fn what_cannot_be_run_is_refused() {
     if !has_kernels() {

@@ -18,7 +18,7 @@ mod run;
 mod support;
 mod train;
 
-use support::{Model, full_size, selftest};
+use support::{Model, full_size, has_kernels, selftest};
 
 /// What only Ada, Hopper and newer have, on Ada; and the trainer's ops, because a consumer card's block has 99 KB of
 /// shared memory.
@@ -58,6 +58,49 @@ mod on_ada {
     fn self_attention() {
         selftest("self_attention", Model::Rtx4090);
     }
+}
+
+/// What depends on the number of multiprocessors: clusters that take one tile, item or share of work after the other. Convolutions are in the pictures
+/// that every Hopper draws alike.
+mod on_fewer_multiprocessors {
+    use super::*;
+
+    #[test]
+    fn attention() {
+        full_size("attention of 256 tokens", Model::H100Pcie);
+    }
+
+    #[test]
+    fn gemm() {
+        selftest("gemm", Model::H100Pcie);
+    }
+
+    #[test]
+    fn linear() {
+        selftest("linear", Model::H100Pcie);
+    }
+
+    #[test]
+    fn self_attention() {
+        selftest("self-attention, few tokens ask", Model::H100Pcie);
+    }
+}
+
+/// No document says how wgmma reads part of a span of V: where it is not as hoped, the kernels that do without are used.
+#[test]
+fn attention_where_whole_spans_alone_are_read() {
+    if !has_kernels() {
+        return;
+    }
+    for (model, own, spans) in [
+        (Model::H200, "used on this card", "not needed on this card"),
+        (Model::WholeSpans, "wrong on this card, so not used", "used on this card, which is slower but right"),
+    ] {
+        let text = selftest("attention, V", model);
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("attention, V")).collect();
+        assert!(matches!(lines[..], [a, b] if a.contains(own) && b.contains(spans)), "{model:?}: {text}");
+    }
+    selftest("attention, heads of the UNet, f16", Model::WholeSpans);
 }
 
 macro_rules! ops {

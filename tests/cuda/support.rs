@@ -10,6 +10,10 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug)]
 pub enum Model {
     H200,
+    /// An H200 whose wgmma reads an n-major operand in whole spans of its swizzle only.
+    WholeSpans,
+    /// 114 multiprocessors of an H200's 132.
+    H100Pcie,
     A100,
     Rtx4090,
 }
@@ -17,7 +21,8 @@ pub enum Model {
 impl Model {
     fn name(self) -> &'static str {
         match self {
-            Self::H200 => "h200",
+            Self::H200 | Self::WholeSpans => "h200",
+            Self::H100Pcie => "h100-pcie",
             Self::A100 => "a100",
             Self::Rtx4090 => "rtx4090",
         }
@@ -48,6 +53,9 @@ fn driver_folder() -> &'static Path {
 pub fn stablerep(model: Model, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stablerep"));
     command.args(arguments).env("LD_LIBRARY_PATH", driver_folder()).env("CUDA_SIM_DEVICE", model.name());
+    if matches!(model, Model::WholeSpans) {
+        command.env("CUDA_SIM_WHOLE_SPANS", "1");
+    }
     command
 }
 
@@ -64,9 +72,9 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// All checks of one op at small shapes.
-pub fn selftest(op: &str, model: Model) {
-    checks(op, "--quick", model);
+/// All checks at small shapes whose op or name contains `filter`; what was printed, nothing in a build without kernels.
+pub fn selftest(filter: &str, model: Model) -> String {
+    checks(filter, "--quick", model)
 }
 
 /// Layers of Stable Diffusion 1.5 with all their channels and pixels: those whose op or name contains `filter`.
@@ -74,14 +82,15 @@ pub fn full_size(filter: &str, model: Model) {
     checks(filter, "--full-size", model);
 }
 
-fn checks(filter: &str, extent: &str, model: Model) {
+fn checks(filter: &str, extent: &str, model: Model) -> String {
     if !has_kernels() {
-        return;
+        return String::new();
     }
     let seed = match model {
-        Model::H200 => "1",
+        Model::H200 | Model::WholeSpans => "1",
         Model::A100 => "2",
         Model::Rtx4090 => "3",
+        Model::H100Pcie => "4",
     };
     let mut command = stablerep(model, &["selftest", filter, extent, "--seed", seed]);
     if std::env::var_os("CUDA_SIM_SEED").is_none() {
@@ -91,4 +100,5 @@ fn checks(filter: &str, extent: &str, model: Model) {
     let text = text(&output);
     println!("{text}");
     assert!(output.status.success() && text.contains("checks passed"), "{filter} on {model:?}:\n{text}");
+    text
 }

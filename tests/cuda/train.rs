@@ -237,6 +237,24 @@ fn a_resumed_run_has_the_same_bits() {
     assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
 }
 
+/// Wide enough for Hopper's products, whose clusters walk over tiles and shares: on fewer multiprocessors one takes more of them.
+#[test]
+fn every_hopper_trains_the_same_bits() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let checkpoint = |model, name: &str| {
+        let output = folder.path().join(name);
+        let words = words(&output, "cuda", "2", "1000steps").join(" ");
+        let wide = words.replace("--width 64 --depth 2", "--width 128 --depth 1");
+        assert!(wide != words);
+        finish(model, &wide.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        fs::read(output.join("checkpoint.safetensors")).unwrap()
+    };
+    assert!(checkpoint(Model::H200, "h200") == checkpoint(Model::H100Pcie, "pcie"));
+}
+
 /// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are seen to be done; returns how many
 /// are. A run that ended before it was met is tried again from where it began.
 pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {

@@ -38,6 +38,7 @@ struct Inner {
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
     queued: Mutex<Queued>,
+    learned: Mutex<HashMap<&'static str, bool>>,
 }
 
 /// A loaded kernel and the dynamic shared memory it has been allowed so far.
@@ -133,6 +134,7 @@ impl Gpu {
             functions,
             modules,
             queued: Mutex::default(),
+            learned: Mutex::default(),
         })))
     }
 
@@ -244,6 +246,20 @@ impl Gpu {
         at.queue(function, self.0.stream, arguments).map_err(|result| {
             Error::Device(format!("cannot launch {name} as {at}: {}", super::driver::describe(result)))
         })
+    }
+
+    /// What `find_out` once said about this card, by name; it is asked the first time, which must not be while work is recorded.
+    ///
+    /// # Errors
+    /// Those of `find_out`, which is asked again next time.
+    pub fn learned(&self, what: &'static str, find_out: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        let mut learned = self.0.learned.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(&known) = learned.get(what) {
+            return Ok(known);
+        }
+        let answer = find_out()?;
+        learned.insert(what, answer);
+        Ok(answer)
     }
 
     /// What was queued so far.

@@ -3,6 +3,8 @@
 pub mod hopper;
 pub mod portable;
 
+pub use hopper::Values;
+
 use super::Shape;
 use crate::bail;
 use crate::device::cuda::{Arch, Gpu, Half, View};
@@ -47,22 +49,33 @@ impl<T: Half> Heads<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// TMA and wgmma, on at most so many multiprocessors: up to 160 values per head, not causal.
-    Hopper { sms: u32 },
+    Hopper { sms: u32, values: Values },
     /// cp.async and mma.sync: every shape, every card.
     Portable,
 }
 
 impl Variant {
     /// All variants of [`forward`] that the GPU can run on this shape, the best one first, on at most `sms` multiprocessors (few make a block
-    /// of small shapes too take several heads). Which is first depends on the size of an image alone, so that its bits do.
-    pub fn forward(gpu: &Gpu, shape: Shape, sms: u32) -> Vec<Self> {
-        let hopper = Self::Hopper { sms };
-        match gpu.arch() {
-            // One of the warpgroups of a block would be idle with fewer queries.
-            Arch::Sm90 if hopper::fits(shape) && shape.queries > 64 => vec![hopper, Self::Portable],
-            Arch::Sm90 if hopper::fits(shape) => vec![Self::Portable, hopper],
-            _ => vec![Self::Portable],
+    /// of small shapes too take several heads). Which is first depends on the size of an image, so that its bits do, and on
+    /// [`hopper::reads_parts_of_spans`], which does not change them.
+    ///
+    /// # Errors
+    /// Device error if the card cannot be asked the latter: the first call of a process must not be recorded.
+    pub fn forward(gpu: &Gpu, shape: Shape, sms: u32) -> Result<Vec<Self>> {
+        if gpu.arch() != Arch::Sm90 || !hopper::fits(shape) {
+            return Ok(vec![Self::Portable]);
         }
+        let mut ways = hopper::ways(shape);
+        if let [Values::Own, spans @ ..] = ways
+            && !hopper::reads_parts_of_spans(gpu)?
+        {
+            ways = spans;
+        }
+        let mut all: Vec<Self> = ways.iter().map(|&values| Self::Hopper { sms, values }).collect();
+        // One of the warpgroups of a block would be idle with fewer queries.
+        let first = if shape.queries > 64 { all.len() } else { 0 };
+        all.insert(first, Self::Portable);
+        Ok(all)
     }
 }
 
@@ -74,7 +87,7 @@ impl Variant {
 /// # Panics
 /// If lengths or alignments (16 bytes, also of the strides) do not fit.
 pub fn forward<T: Half>(gpu: &Gpu, y: View<T>, q: Heads<T>, k: Heads<T>, v: Heads<T>, shape: Shape) -> Result<()> {
-    forward_by(Variant::forward(gpu, shape, gpu.sms())[0], gpu, y, q, k, v, shape)
+    forward_by(Variant::forward(gpu, shape, gpu.sms())?[0], gpu, y, q, k, v, shape)
 }
 
 /// [`forward`] by a chosen variant.
@@ -95,7 +108,7 @@ pub fn forward_by<T: Half>(
     k.check("k", shape.n * shape.keys, shape.width());
     v.check("v", shape.n * shape.keys, shape.width());
     match variant {
-        Variant::Hopper { sms } => hopper::forward(gpu, sms, y, q, k, v, shape),
+        Variant::Hopper { sms, values } => hopper::forward(gpu, sms, values, y, q, k, v, shape),
         Variant::Portable => portable::forward(gpu, y, q, k, v, shape),
     }
 }

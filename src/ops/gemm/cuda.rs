@@ -202,7 +202,7 @@ pub fn product(
 }
 
 /// `dw += aᵀ·b` in f32 for `a [K, M]`, `b [K, N]`, and `sums[m] += Σ_k a[k, m]` where `sums` are given. `scratch` holds at least
-/// [`tn_scratch_len`] values and is overwritten. Of the wgmma variants both take cooperative tiles; `PingPong` shares all work equally instead
+/// [`tn_scratch_len`] values and is overwritten. Of the wgmma variants both take cooperative tiles; `PingPong` shares half of the work instead
 /// of the chosen partition.
 ///
 /// # Panics
@@ -229,12 +229,16 @@ pub fn tn(
     }
     let partition = match variant {
         Some(Variant::Cooperative { .. }) => Some(Partition::choose(m, n, k)),
-        Some(Variant::PingPong { .. }) => Some(Partition::all_shared(m, n, k)),
+        Some(Variant::PingPong { .. }) => Some(Partition::half_shared(m, n, k)),
         None if gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE => Some(Partition::choose(m, n, k)),
         _ => None,
     };
     if let Some(partition) = partition.filter(|partition| partition.fits(a, b, scratch)) {
-        return hopper::tn(gpu, partition, dw, sums, (a, b), scratch);
+        let sms = match variant {
+            Some(Variant::Cooperative { sms } | Variant::PingPong { sms }) => sms,
+            _ => gpu.sms(),
+        };
+        return hopper::tn(gpu, sms, partition, dw, sums, (a, b), scratch);
     }
     // The tile decides how K is split, so it follows from the shape alone.
     let tile = match variant {
@@ -249,7 +253,7 @@ pub fn tn(
 /// f32 values of scratch that [`tn`] needs, whichever variant runs.
 pub fn tn_scratch_len(m: usize, n: usize, k: usize) -> usize {
     let split = |tile| Split::new(m, n, k, tile).scratch_len();
-    let partitions = [Partition::choose(m, n, k), Partition::all_shared(m, n, k)];
+    let partitions = [Partition::choose(m, n, k), Partition::half_shared(m, n, k)];
     let wgmma = partitions.map(Partition::scratch_len);
     split(64).max(split(128)).max(wgmma[0]).max(wgmma[1])
 }

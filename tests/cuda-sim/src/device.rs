@@ -1,5 +1,7 @@
 //! The devices that can be reported: figures of the public data sheets and of `cuDeviceGetAttribute` on such cards.
 
+use crate::matrix::Sums;
+
 /// What the simulated card is and how much of everything it has.
 #[derive(Debug, Clone)]
 pub struct DeviceModel {
@@ -110,17 +112,39 @@ impl DeviceModel {
         }
     }
 
-    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, `a100`, `rtx4090` or `t4`).
+    /// How `mma.sync` adds products of 8-bit floats in f32. Hopper has no such instruction (ptxas widens the operands to
+    /// f16, whose products add in f32); Ada has.
+    pub fn fp8_mma(&self) -> Sums {
+        if self.sm == 89 { Sums::Narrow } else { Sums::F32 }
+    }
+
+    /// NVIDIA H100 PCIe 80 GB: 114 multiprocessors, so 57 clusters of two, and 2.04 TB/s.
+    pub fn h100_pcie() -> Self {
+        Self {
+            name: "NVIDIA H100 PCIe (simulated)",
+            sms: 114,
+            total_memory: 80 << 30,
+            clock_khz: 1_755_000,
+            memory_clock_khz: 1_593_000,
+            memory_bus_bits: 5120,
+            ..Self::h200()
+        }
+    }
+
+    /// The device named by `CUDA_SIM_DEVICE` (`h200`, the default, `h100-pcie`, `a100`, `rtx4090` or `t4`).
     ///
     /// # Errors
     /// The unknown name, with those that are known.
     pub fn from_env() -> Result<Self, String> {
         match std::env::var("CUDA_SIM_DEVICE").as_deref() {
             Err(_) | Ok("" | "h200") => Ok(Self::h200()),
+            Ok("h100-pcie") => Ok(Self::h100_pcie()),
             Ok("a100") => Ok(Self::a100()),
             Ok("rtx4090") => Ok(Self::rtx4090()),
             Ok("t4") => Ok(Self::t4()),
-            Ok(other) => Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200, a100, rtx4090 and t4")),
+            Ok(other) => {
+                Err(format!("CUDA_SIM_DEVICE={other}: known devices are h200, h100-pcie, a100, rtx4090 and t4"))
+            }
         }
     }
 }

@@ -75,6 +75,9 @@ impl Settings {
         if let Some(late) = number::<u8>("CUDA_SIM_LATE")? {
             settings.options.late_copies = late != 0;
         }
+        if let Some(whole) = number::<u8>("CUDA_SIM_WHOLE_SPANS")? {
+            settings.options.whole_spans = whole != 0;
+        }
         if let Some(budget) = number("CUDA_SIM_BUDGET")? {
             settings.options.budget = budget;
         }

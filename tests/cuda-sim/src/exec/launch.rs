@@ -37,6 +37,9 @@ pub struct Options {
     pub threads: usize,
     /// Asynchronous copies land late and in random order; off, they land at once (to bisect a finding).
     pub late_copies: bool,
+    /// A wgmma reads what lies behind the last whole span of an n-major, swizzled B in another order than the formula
+    /// that [`crate::matrix::descriptor`] gives: no document says what hardware does there.
+    pub whole_spans: bool,
     /// Warp instructions that one block may execute before the launch counts as hung.
     pub budget: u64,
     /// Count what [`Stats`] has beyond instructions.
@@ -46,7 +49,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self { seed: 0, threads, late_copies: true, budget: 20_000_000_000, stats: false }
+        Self { seed: 0, threads, late_copies: true, whole_spans: false, budget: 20_000_000_000, stats: false }
     }
 }
 

@@ -142,7 +142,8 @@ pub fn mma(m: &mut Machine, at: &At, op: &Mma) -> Result<Flow, Fault> {
     }
     let [a, b, c] = &operands;
     let mut d: [Lanes; 4] = [[0; 32]; 4];
-    op.form.run(&a[..op.a.len()], &b[..op.b.len()], &c[..op.c.len()], &mut d[..op.d.len()]);
+    let fp8 = m.launch.device.fp8_mma();
+    op.form.run(fp8, &a[..op.a.len()], &b[..op.b.len()], &c[..op.c.len()], &mut d[..op.d.len()]);
     for (r, values) in op.d.iter().zip(&d) {
         registers.store(*r, values, at.mask);
     }

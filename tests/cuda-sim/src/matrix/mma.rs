@@ -1,7 +1,7 @@
 //! `mma.sync`: one warp multiplies small matrices held in registers.
 
 use super::fragment::{a_position, b_position, c_position, widen};
-use super::product::accumulate;
+use super::product::{Sums, accumulate};
 use super::{Accumulator, Element};
 use crate::num::warp::Lanes;
 use crate::num::{f16_to_f32, f32_to_f16};
@@ -79,8 +79,9 @@ impl Mma {
         self.a == Element::F64
     }
 
-    /// `d = a·b + c` for every form but f64; slices as long as [`Mma::registers`] says.
-    pub fn run(&self, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
+    /// `d = a·b + c` for every form but f64; slices as long as [`Mma::registers`] says. `fp8` is how the card adds
+    /// products of 8-bit floats in f32.
+    pub fn run(&self, fp8: Sums, a: &[Lanes], b: &[Lanes], c: &[Lanes], d: &mut [Lanes]) {
         let (rows, k) = (self.rows as usize, self.k as usize);
         // Shapes of 8 rows leave the lower half of the tile zero.
         let (mut ta, mut tb, mut td) = ([0f32; 16 * 32], [0f32; 32 * 8], [0f32; 16 * 8]);
@@ -110,7 +111,8 @@ impl Mma {
             }
             Accumulator::S32 | Accumulator::F64 => {}
         }
-        accumulate(&ta[..16 * k], &tb[..k * 8], &mut td, k, 8);
+        let sums = if self.a.is_fp8() && self.d == Accumulator::F32 { fp8 } else { Sums::F32 };
+        accumulate(sums, &ta[..16 * k], &tb[..k * 8], &mut td, k, 8);
         match self.d {
             Accumulator::F32 => each_value(rows, |v, lane, at| d[v][lane] = td[at].to_bits()),
             Accumulator::F16 => each_value(rows, |v, lane, at| {
@@ -248,7 +250,7 @@ mod tests {
                 }
             }
             let mut d = vec![[0xdead_beefu32; 32]; counts.d];
-            mma.run(&ra, &rb, &c, &mut d);
+            mma.run(Sums::F32, &ra, &rb, &c, &mut d);
             for lane in 0..32 {
                 for v in 0..rows / 4 {
                     let (row, column) = c_position(lane, v);
@@ -303,10 +305,39 @@ mod tests {
             |saturate| Mma::new([16, 8, 16], [Element::U8; 2], [Accumulator::S32; 2], saturate).expect("a legal form");
         let (a, b, c) = ([[0x0101_0101; 32]; 2], [[0x0202_0202; 32]; 1], [[i32::MAX as u32 - 1; 32]; 4]);
         let mut d = [[0; 32]; 4];
-        form(true).run(&a, &b, &c, &mut d);
+        form(true).run(Sums::F32, &a, &b, &c, &mut d);
         assert_eq!(d[3][17] as i32, i32::MAX);
-        form(false).run(&a, &b, &c, &mut d);
+        form(false).run(Sums::F32, &a, &b, &c, &mut d);
         assert_eq!(d[3][17] as i32, i32::MIN + 30);
+    }
+
+    /// Only sums of 8-bit floats in f32 are the card's.
+    #[test]
+    fn narrow_sums_are_those_of_8_bit_floats_in_f32() {
+        let sum = |element: Element, format, accumulator| {
+            let one = Cast::NEAREST.f64(format, 1.0) as u32;
+            let (k, copies) = if element.is_fp8() { (32, 0x0101_0101) } else { (16, 0x0001_0001) };
+            let ones = one * copies;
+            let mma = Mma::new([16, 8, k], [element; 2], [accumulator; 2], false).expect("a legal form");
+            let start = match accumulator {
+                Accumulator::F16 => (f32_to_f16(16384.0) as u32) * 0x0001_0001,
+                _ => 16384f32.to_bits(),
+            };
+            let counts = mma.registers();
+            let (a, b, c) = (vec![[ones; 32]; counts.a], vec![[ones; 32]; counts.b], vec![[start; 32]; counts.c]);
+            let mut d = vec![[0; 32]; counts.d];
+            mma.run(Sums::Narrow, &a, &b, &c, &mut d);
+            match accumulator {
+                Accumulator::F16 => f16_to_f32(d[0][0] as u16),
+                _ => f32::from_bits(d[0][0]),
+            }
+        };
+        use {Accumulator::*, Element as E};
+        assert_eq!(sum(E::E4m3, Format::E4M3, F32), 16384.0);
+        assert_eq!(sum(E::E5m2, Format::E5M2, F32), 16384.0);
+        assert_eq!(sum(E::E4m3, Format::E4M3, F16), 16384.0 + 32.0);
+        assert_eq!(sum(E::F16, Format::F16, F32), 16384.0 + 16.0);
+        assert_eq!(sum(E::Bf16, Format::BF16, F32), 16384.0 + 16.0);
     }
 
     #[test]

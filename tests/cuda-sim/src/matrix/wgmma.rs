@@ -3,7 +3,7 @@
 use super::descriptor::Descriptor;
 use super::fragment::{a_position, c_position, widen, widen_bytes};
 use super::mma::add_integers;
-use super::product::accumulate;
+use super::product::{Sums, accumulate};
 use super::{Accumulator, Element};
 use crate::num::warp::Lanes;
 use crate::num::{f16_to_f32, f32_to_f16};
@@ -79,6 +79,11 @@ impl Wgmma {
         32 / self.a.bytes()
     }
 
+    /// Products of 8-bit floats are added in fewer bits on every card that has wgmma.
+    fn sums(&self) -> Sums {
+        if self.a.is_fp8() && self.d == Accumulator::F32 { Sums::Narrow } else { Sums::F32 }
+    }
+
     /// 32-bit registers of D in each lane.
     pub fn d_registers(&self) -> usize {
         if self.d == Accumulator::F16 { self.n / 4 } else { self.n / 2 }
@@ -92,11 +97,15 @@ impl Wgmma {
         }
     }
 
-    /// Addresses of the 16-byte pieces of B.
-    pub fn pieces_b(&self, descriptor: Descriptor, scratch: &mut Scratch) {
-        match self.transpose_b {
-            true => descriptor.mn_major(self.n, &mut scratch.pieces),
-            false => descriptor.k_major(self.n, &mut scratch.pieces),
+    /// Addresses of the 16-byte pieces of B; with `whole_spans`, those behind a row's last whole span in reverse.
+    pub fn pieces_b(&self, descriptor: Descriptor, whole_spans: bool, scratch: &mut Scratch) {
+        if !self.transpose_b {
+            return descriptor.k_major(self.n, &mut scratch.pieces);
+        }
+        descriptor.mn_major(self.n, &mut scratch.pieces);
+        if whole_spans {
+            let (row, span) = (self.n / 8, descriptor.swizzle.span() as usize / 16);
+            scratch.pieces.chunks_exact_mut(row).for_each(|row_pieces| row_pieces[row / span * span..].reverse());
         }
     }
 
@@ -179,7 +188,7 @@ impl Wgmma {
                 }
             });
         }
-        accumulate(&scratch.a[warp * 16 * k..(warp + 1) * 16 * k], &scratch.b, tile, k, n);
+        accumulate(self.sums(), &scratch.a[warp * 16 * k..(warp + 1) * 16 * k], &scratch.b, tile, k, n);
         self.each_register(|r, value, at| {
             let to = &mut file[rows[r] as usize][value.lane..value.lane + 4];
             let sums = &tile[at..at + 4];

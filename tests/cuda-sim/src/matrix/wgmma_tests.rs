@@ -84,7 +84,7 @@ fn check(w: Wgmma, swizzle: Swizzle) {
             w.pieces_a(da, &mut scratch);
             w.load_a(&shared, &mut scratch).expect("inside shared memory");
         }
-        w.pieces_b(db, &mut scratch);
+        w.pieces_b(db, false, &mut scratch);
         w.load_b(&shared, &mut scratch).expect("inside shared memory");
         for warp in 0..4 {
             let rows: Vec<u32> = (0..w.d_registers() as u32).rev().collect();
@@ -179,12 +179,39 @@ fn refusals_name_the_form() {
     assert!(Wgmma { n: 40, ..integer }.check([64, 40, 32]).is_err());
 }
 
+/// 40 columns are no whole span of 128 bytes, of 80 one is: what lies behind is read in reverse. Of narrower spans both are whole.
+#[test]
+fn whole_spans_are_read_alike() {
+    let pieces = |n, swizzle, whole_spans| {
+        let plain = form(n, Element::Bf16, Element::Bf16, Accumulator::F32);
+        let d = Descriptor { start: 0x400, leading: 0x1000, stride: 1024, base_offset: 0, swizzle };
+        let mut scratch = Scratch::default();
+        Wgmma { transpose_b: true, ..plain }.pieces_b(d, whole_spans, &mut scratch);
+        scratch.pieces
+    };
+    for (n, swizzle, whole) in [
+        (40, Swizzle::B128, 0),
+        (80, Swizzle::B128, 8),
+        (160, Swizzle::B128, 16),
+        (128, Swizzle::B128, 16),
+        (160, Swizzle::B64, 20),
+        (80, Swizzle::B32, 10),
+        (40, Swizzle::None, 5),
+    ] {
+        let (right, wrong) = (pieces(n, swizzle, false), pieces(n, swizzle, true));
+        for (right, wrong) in right.chunks_exact(n / 8).zip(wrong.chunks_exact(n / 8)) {
+            assert_eq!(right[..whole], wrong[..whole], "{n} {swizzle:?}");
+            assert!(right[whole..].iter().eq(wrong[whole..].iter().rev()), "{n} {swizzle:?}");
+        }
+    }
+}
+
 #[test]
 fn an_operand_past_shared_memory_is_named() {
     let w = form(16, Element::Bf16, Element::Bf16, Accumulator::F32);
     let d = Descriptor { start: 0x400, leading: 16, stride: 1024, base_offset: 0, swizzle: Swizzle::B128 };
     let mut scratch = Scratch::default();
-    w.pieces_b(d, &mut scratch);
+    w.pieces_b(d, false, &mut scratch);
     assert!(w.load_b(&[0; 0xc00], &mut scratch).is_ok());
     assert_eq!(w.load_b(&[0; 0x800], &mut scratch), Err(0x800));
 }

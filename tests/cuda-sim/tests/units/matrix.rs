@@ -1,6 +1,7 @@
 //! Matrix instructions: `ldmatrix`, `stmatrix`, `movmatrix`, `mma.sync`, wgmma from shared memory and from registers.
 
 use cuda_sim::check::Kind;
+use cuda_sim::device::DeviceModel;
 use cuda_sim::num::f32_to_bf16;
 
 use super::*;
@@ -122,6 +123,29 @@ fn mma_of_16_bit_and_8_bit_and_f64() {
         assert_eq!(words[1], words[0]);
         assert_eq!([words[2], words[3]], [7 + 8 * group; 2]);
     }
+}
+
+/// 2^14 and 32 ones: Hopper's mma.sync of e4m3 adds them in f32, Ada's and Hopper's wgmma keep 13 bits behind the leading one.
+#[test]
+fn sums_of_e4m3_are_those_of_the_card() {
+    let mma = "mov.u32 %r3, 0x38383838; mov.f32 %f0, 0f46800000;
+         mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%f1, %f2, %f3, %f4}, {%r3, %r3, %r3, %r3}, {%r3, %r3}, \
+         {%f0, %f0, %f0, %f0};
+         mul.wide.u32 %rd5, %r1, 4; add.u64 %rd5, %rd5, %rd0; st.global.f32 [%rd5], %f3;";
+    for (device, want) in [(DeviceModel::h200(), 16384.0 + 32.0), (DeviceModel::rtx4090(), 16384.0)] {
+        let mut program = kernel(mma);
+        program.device = device;
+        let out = program.blank(128);
+        runs(&mut program, &shape(32), &args(&[out], &[]));
+        assert_eq!(program.download::<f32>(out, 32), [want; 32]);
+    }
+    let start = (1..5).map(|i| format!("mov.f32 %f{i}, 0f46800000; ")).collect::<String>();
+    let issue = ISSUE.replace("k16.f32.bf16.bf16", "k32.f32.e4m3.e4m3").replace(", 0, 1, 1, 0, 0;", ", 1, 1, 1;");
+    let mut program =
+        kernel(&with_matrix(&format!("{DESCRIPTORS} {start} {FENCE} {issue} {COMMIT} {WAIT_GROUP} {MOVES}"), 4));
+    let (out, from) = (program.blank(2048), program.upload(&[0x38u8; 4096]));
+    runs(&mut program, &shape(128), &args(&[out, from], &[]));
+    assert_eq!(program.download::<f32>(out, 512), [16384.0; 512]);
 }
 
 /// A 64 × 16 and B 16 × 8 without swizzle: 8 rows of 16 bytes, 128 bytes to the other half of k, 256 to the next rows.

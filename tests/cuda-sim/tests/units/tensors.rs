@@ -150,6 +150,7 @@ fn copies_that_cannot_be() {
     let cases = [
         (two.replace("[%s]", "[%s+64]"), Kind::Misaligned),
         (two.replace("[%s]", "[%s+8192]"), Kind::OutOfBounds),
+        (two.replace("[%rd30,", "[%rd30+32,"), Kind::Misaligned),
         (two.replace("%rd30", "%rd31"), Kind::InvalidOperand), // 128 zeros are no map
         (load(1, "0", ".tile", "", 128), Kind::InvalidOperand), // a map of rank 2
         (load(3, "0, 0, 0", ".im2col", ", {0}", 128), Kind::InvalidOperand),

@@ -17,9 +17,9 @@ fn warpgroup<'m>(m: &'m mut Machine, at: &At) -> Result<(&'m mut Warpgroup, usiz
     if first + 4 > m.blocks[at.block].warps.end {
         return Err(Fault::new(Kind::InvalidOperand, "wgmma by a warpgroup of fewer than four warps"));
     }
-    let rows = m.code.rows;
+    let (rows, whole_spans) = (m.code.rows, m.launch.options.whole_spans);
     let group = m.units.warpgroups[at.block][in_block / 4]
-        .get_or_insert_with(|| Box::new(Warpgroup::new(first as Agent, rows)));
+        .get_or_insert_with(|| Box::new(Warpgroup::new(first as Agent, rows, whole_spans)));
     Ok((group, member))
 }
 
@@ -123,9 +123,9 @@ pub fn touch(m: &mut Machine, warp: usize, pc: u32) -> Result<(), Fault> {
         // No warpgroup: it cannot have issued any.
         return Ok(());
     }
-    let rows = code.rows;
-    let group =
-        m.units.warpgroups[block][in_block / 4].get_or_insert_with(|| Box::new(Warpgroup::new(first as Agent, rows)));
+    let (rows, whole_spans) = (code.rows, m.launch.options.whole_spans);
+    let group = m.units.warpgroups[block][in_block / 4]
+        .get_or_insert_with(|| Box::new(Warpgroup::new(first as Agent, rows, whole_spans)));
     for &(row, write) in touched {
         if let Err(violation) = group.touch(in_block % 4, row, write) {
             return Err(fault(m, None, violation));

@@ -83,12 +83,14 @@ pub struct Warpgroup {
     /// Groups before those.
     retired: u64,
     common: Common,
+    /// [`crate::exec::Options::whole_spans`].
+    whole_spans: bool,
     scratch: Scratch,
 }
 
 impl Warpgroup {
     /// For warps whose register files have `rows` rows.
-    pub fn new(first: Agent, rows: usize) -> Warpgroup {
+    pub fn new(first: Agent, rows: usize, whole_spans: bool) -> Warpgroup {
         Warpgroup {
             first,
             warps: [Progress::default(); 4],
@@ -98,6 +100,7 @@ impl Warpgroup {
             groups: VecDeque::new(),
             retired: 0,
             common: Common::default(),
+            whole_spans,
             scratch: Scratch::default(),
         }
     }
@@ -283,7 +286,7 @@ impl Warpgroup {
         for operand_b in [false, true] {
             let name = if operand_b { "wgmma operand B" } else { "wgmma operand A" };
             match (operand_b, issue.a) {
-                (true, _) => issue.form.pieces_b(issue.b, &mut self.scratch),
+                (true, _) => issue.form.pieces_b(issue.b, self.whole_spans, &mut self.scratch),
                 (false, OperandA::Shared(a)) => issue.form.pieces_a(a, &mut self.scratch),
                 (false, OperandA::Registers(_)) => continue,
             }
@@ -314,7 +317,7 @@ impl Warpgroup {
                     }
                 }
             }
-            form.pieces_b(issue.b, scratch);
+            form.pieces_b(issue.b, self.whole_spans, scratch);
             form.load_b(shared.bytes, scratch).map_err(past)?;
             for (warp, file) in files.iter_mut().enumerate() {
                 form.multiply(warp, issue.keep, scratch, file, &d);

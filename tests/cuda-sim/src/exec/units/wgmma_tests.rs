@@ -19,7 +19,7 @@ fn bench() -> Bench {
         order: Order::new(4),
         bytes: vec![0; 0x1400],
         shadow: Shadow::new(0x1400),
-        group: Warpgroup::new(0, 8),
+        group: Warpgroup::new(0, 8, false),
         files: vec![vec![[0; 32]; 8]; 4],
     };
     let copy = b.order.begin();
