@@ -119,7 +119,7 @@ pub(super) fn claim(
 /// # Errors
 /// Usage error for a folder of other settings or other things; if something in it cannot be read.
 pub fn missing(folder: &Path, wanted: &Identity, captions: &Captions) -> Result<Vec<String>> {
-    let units = units(captions.list.len(), wanted.captions_per_shard);
+    let units = units(captions.list.len(), wanted.captions_per_shard.max(1));
     look(folder, wanted, captions, &units)?;
     let demands = Demands {
         captions: &captions.list,

@@ -63,6 +63,7 @@ fn what_cannot_be_believed_is_refused_and_left() {
         assert!(before == fs::read(&checkpoint).unwrap() && !case.path("run/done.json").exists());
     };
     refuses(Some(("step", "5")), None, &["has done 5 steps", "the run has 4"]);
+    refuses(Some(("step", "1000000000000")), None, &["has done 1000000000000 steps", "the run has 4"]);
     refuses(Some(("step", "18446744073709551615")), None, &["18446744073709551615"]);
     refuses(Some(("step", "-1")), None, &["`step`", "\"-1\""]);
     refuses(Some(("epoch", "7")), None, &["`epoch` in its header is 7", "epoch 0"]);
