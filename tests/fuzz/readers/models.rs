@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use stablerep::device::{Device, Plan};
 use stablerep::error::{Error, Result};
-use stablerep::generate::sampler::SchedulerConfig;
-use stablerep::generate::{CalibrationFile, check_model_folder};
+use stablerep::generate::sampler::{SamplerKind, SchedulerConfig};
+use stablerep::generate::{CalibrationFile, Fp8, Pipeline, Settings, check_model_folder};
 use stablerep::models::tokenizer::Tokenizer;
 use stablerep::models::vit::{Vit, VitFile};
 use stablerep::models::{clip_text, unet, vae};
@@ -20,11 +21,7 @@ fn read_tokenizer(folder: &Path) -> Result<()> {
 /// A backbone with all that is asked of it: sizes, values, colours, preparation.
 fn read_backbone(path: &Path) -> Result<()> {
     let file = VitFile::open(path)?;
-    // Heads that the file does not state are a flag's to give.
-    let config = match file.config(None) {
-        Err(Error::Usage(_)) => return Ok(()),
-        config => config?,
-    };
+    let config = file.config(None)?;
     file.mean_std()?;
     if let Some(preprocessing) = &file.stated().preprocessing {
         // What it asks for in place of another size names the flag.
@@ -46,7 +43,56 @@ const TIMM: &str = r#"{"architecture":"vit_tiny_patch8_32","num_classes":10,"glo
     "patch_size":8,"embed_dim":24,"depth":1,"num_heads":3,"num_classes":0},"pretrained_cfg":{"mean":[0.5,0.5,0.5],
     "std":[0.2,0.2,0.2],"crop_pct":0.9,"crop_mode":"center","interpolation":"bicubic","input_size":[3,32,32]}}"#;
 
+/// A small model, all of it.
+fn model(folder: &Path) {
+    for name in [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+    ] {
+        put(folder, &[(name, bytes(&format!("micro_sd/a/{name}")))]);
+    }
+}
+
+/// Opens all of a model: settings, weights, memory.
+fn open_model(folder: &Path) -> Result<()> {
+    let settings = Settings {
+        model: folder,
+        device: Device::Cpu,
+        precision: None,
+        fp8: Fp8::Off,
+        sampler: SamplerKind::Ddim,
+        steps: 2,
+        guidance_scale: 2.0,
+        negative_prompt: "",
+        width: Some(32),
+        height: Some(32),
+        store_size: None,
+        batch: Some(1),
+    };
+    match Pipeline::open(&settings, &mut Plan::new()) {
+        // What no memory holds is told by sizes.
+        Err(Error::Device(text)) if text.contains("the plan needs") => Ok(()),
+        // Sizes that do not fit the model are a flag's.
+        Err(Error::Usage(text)) if text.starts_with("--") => Ok(()),
+        opened => opened.map(|_| ()),
+    }
+}
+
 readers! {
+    43 unet_of_model: "unet/config.json", Json, |_| vec![bytes("micro_sd/a/unet/config.json")], model, open_model;
+    44 text_encoder_of_model: "text_encoder/config.json", Json, |_| vec![bytes("micro_sd/a/text_encoder/config.json")],
+        model, open_model;
+    45 vae_of_model: "vae/config.json", Json, |_| vec![bytes("micro_sd/a/vae/config.json")], model, open_model;
+    46 scheduler_of_model: "scheduler/scheduler_config.json", Json,
+        |_| vec![bytes("micro_sd/a/scheduler/scheduler_config.json")], model, open_model;
     4 unet: "config.json", Json, |_| vec![bytes("micro_sd/a/unet/config.json"), bytes("micro_sd/b/unet/config.json")],
         alone, |folder| unet::Config::open(&folder.join("config.json")).map(|_| ());
     5 vae: "config.json", Json, |_| vec![bytes("micro_sd/a/vae/config.json")], alone,
