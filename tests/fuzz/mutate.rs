@@ -76,7 +76,8 @@ impl Dice {
 pub fn mutated(valid: &[Vec<u8>], structure: Structure, dice: &mut Dice) -> Vec<u8> {
     let mut bytes = dice.pick(valid).clone();
     for _ in 0..=dice.below(3) {
-        let known = structure != Structure::Bytes && !dice.one_in(3);
+        // Whatever bytes are changed blindly, most formats see at once.
+        let known = structure != Structure::Bytes && !dice.one_in(6);
         match structure {
             Structure::Text if known => text::lines(&mut bytes, dice),
             Structure::Json if known => text::json_file(&mut bytes, dice),

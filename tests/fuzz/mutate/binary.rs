@@ -49,8 +49,9 @@ pub fn tar(bytes: &mut Vec<u8>, dice: &mut Dice) {
     }
     let headers: Vec<usize> = (0..blocks).filter(|block| bytes[block * BLOCK + 257..].starts_with(b"ustar")).collect();
     let at = if headers.is_empty() { dice.below(blocks) } else { *dice.pick(&headers) } * BLOCK;
-    match dice.below(5) {
+    match dice.below(6) {
         0 => drop(bytes.drain(at..at + BLOCK)),
+        3 => extend(bytes, at, dice),
         1 => {
             let block = bytes[at..at + BLOCK].to_vec();
             bytes.splice(at..at, block);
@@ -73,12 +74,44 @@ pub fn tar(bytes: &mut Vec<u8>, dice: &mut Dice) {
                     field[place] = *dice.pick(&ODD_BYTES);
                 }
             }
-            let header = &mut bytes[at..at + BLOCK];
-            header[148..156].fill(b' ');
-            let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            put_sum(&mut bytes[at..at + BLOCK]);
         }
     }
+}
+
+/// Puts the checksum of a header right.
+fn put_sum(header: &mut [u8]) {
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+/// Records of extended headers, right and wrong.
+const RECORDS: [&str; 12] = [
+    "14 path=k.png\n",
+    "14 path=k.txt\n",
+    "18 path=../../up\n",
+    "7 path=\n",
+    "10 size=1\n",
+    "29 size=18446744073709551615\n",
+    "12 size=-1\n",
+    "22 GNU.sparse.major=1\n",
+    "99 path=short\n",
+    "0 a=b\n",
+    "\n",
+    "5 =\u{1}\n",
+];
+
+/// Puts an extended header before the header at `at`.
+fn extend(bytes: &mut Vec<u8>, at: usize, dice: &mut Dice) {
+    let body: String = (0..=dice.below(3)).map(|_| *dice.pick(&RECORDS)).collect();
+    let mut header = bytes[at..at + BLOCK].to_vec();
+    header[124..136].copy_from_slice(format!("{:011o}\0", body.len()).as_bytes());
+    header[156] = *dice.pick(b"xxxLKgSV");
+    put_sum(&mut header);
+    header.extend(body.as_bytes());
+    header.resize(2 * BLOCK, 0);
+    bytes.splice(at..at, header);
 }
 
 /// Sides of a picture that headers may claim.
@@ -104,8 +137,9 @@ pub fn png(bytes: &mut Vec<u8>, dice: &mut Dice) {
         return;
     }
     let (at, length) = *dice.pick(&all);
-    match dice.below(5) {
+    match dice.below(6) {
         0 => drop(bytes.drain(at..at + 12 + length)),
+        3 => pixels(bytes, &all, dice),
         2 if bytes[12..16] == *b"IHDR" && bytes.len() > 33 => {
             let side = 16 + 4 * dice.below(2);
             bytes[side..side + 4].copy_from_slice(&dice.pick(&SIDES).to_be_bytes());
@@ -124,6 +158,32 @@ pub fn png(bytes: &mut Vec<u8>, dice: &mut Dice) {
             put_checksum(bytes, (at, length));
         }
     }
+}
+
+/// What is packed in the chunks of pixels is changed and packed again, into one.
+fn pixels(bytes: &mut Vec<u8>, all: &[(usize, usize)], dice: &mut Dice) {
+    let parts = all.iter().filter(|&&(at, _)| bytes[at + 4..at + 8] == *b"IDAT");
+    let packed: Vec<u8> = parts.clone().flat_map(|&(at, length)| &bytes[at + 8..at + 8 + length]).copied().collect();
+    let mut raw = Vec::new();
+    let unpacked = flate2::read::ZlibDecoder::new(&packed[..]).take(1 << 20).read_to_end(&mut raw);
+    let (Some(&(first, _)), Some(&(last, length)), Ok(1..)) =
+        (parts.clone().next(), parts.clone().next_back(), unpacked)
+    else {
+        return;
+    };
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(raw.len());
+        raw[at] = if dice.one_in(2) { dice.below(6) as u8 } else { *dice.pick(&ODD_BYTES) };
+    }
+    if dice.one_in(4) {
+        raw.truncate(dice.below(raw.len() + 1));
+    }
+    let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(&raw).unwrap();
+    let data = writer.finish().unwrap();
+    let chunk = [&(data.len() as u32).to_be_bytes()[..], b"IDAT", &data, &[0; 4]].concat();
+    bytes.splice(first..last + 12 + length, chunk);
+    put_checksum(bytes, (first, data.len()));
 }
 
 /// Puts the checksum of a chunk right.

@@ -1,6 +1,6 @@
 //! Lines, JSON and TOML.
 
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::Dice;
 
@@ -104,8 +104,28 @@ fn at_node(value: &mut Value, number: &mut usize, change: &mut dyn FnMut(&mut Va
     }
 }
 
+/// A number near `number`, or at an edge of what numbers are kept in.
+fn near(number: &Number, dice: &mut Dice) -> Value {
+    let float = number.as_f64().unwrap_or_default();
+    match (number.as_i64(), dice.below(10)) {
+        (_, 0) => json!(-float),
+        (_, 1) => json!(float / 2.0),
+        (_, 2) => json!(1u64 << dice.below(64)),
+        (_, 3) => json!((1u64 << (1 + dice.below(63))) - 1),
+        (Some(whole), 4..=5) => json!(whole.wrapping_add(1)),
+        (Some(whole), 6..=7) => json!(whole.wrapping_sub(1)),
+        (Some(whole), _) => json!(whole.wrapping_mul(2)),
+        (None, _) => json!(float * 1.0e3),
+    }
+}
+
 fn change_node(value: &mut Value, dice: &mut Dice) {
     match (value, dice.below(5)) {
+        (value @ Value::Number(_), 0..3) => {
+            if let Value::Number(number) = value.clone() {
+                *value = near(&number, dice);
+            }
+        }
         (Value::Object(all), 0..4) if !all.is_empty() => {
             let key = all.keys().nth(dice.below(all.len())).cloned().unwrap();
             let entry = all.remove(&key).unwrap();
@@ -137,8 +157,16 @@ fn change_node(value: &mut Value, dice: &mut Dice) {
 }
 
 pub fn json_value(value: &mut Value, dice: &mut Dice) {
-    let mut number = dice.below(nodes(value));
-    at_node(value, &mut number, &mut |node| change_node(node, dice));
+    let count = nodes(value);
+    let (mut number, mut from) = (dice.below(count), dice.below(count));
+    if dice.one_in(6) {
+        // What stands elsewhere is right by itself.
+        let mut other = Value::Null;
+        at_node(value, &mut from, &mut |node| other = node.clone());
+        at_node(value, &mut number, &mut |node| *node = other.clone());
+    } else {
+        at_node(value, &mut number, &mut |node| change_node(node, dice));
+    }
 }
 
 pub fn json_file(bytes: &mut Vec<u8>, dice: &mut Dice) {
