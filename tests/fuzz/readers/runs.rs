@@ -198,6 +198,11 @@ readers! {
         vec![(0..9).map(line).collect::<String>().into_bytes()]
     }, alone, |folder| JsonLines::resume(folder.join("metrics.jsonl"), 9).map(|_| ());
     31 saved_checkpoint: "checkpoint.safetensors", Safetensors, |folder| vec![saved(folder)], alone, resume;
+    47 start: "init.safetensors", Safetensors, |folder| vec![saved(folder)], alone, |folder| {
+        let recipe = Recipe { init_from: Some(folder.join("init.safetensors")), ..recipe() };
+        let network = Network::new(&recipe)?;
+        State::new(&mut Plan::new(), &network).init(&network, &recipe)
+    };
     32 data_record: "data.json", Json, |_| vec![serde_json::to_vec(&data()).unwrap()], alone,
         |folder| data().check(folder).map(|_| ());
     33 run_record: "config.json", Json, |_| vec![serde_json::to_vec(&recipe()).unwrap()], alone,
