@@ -180,6 +180,19 @@ fn added_tokens_are_tokens() {
     }
 }
 
+/// Very many of them are found by their texts and ids; to compare each with all others would take minutes.
+#[test]
+fn many_added_tokens_are_tokens() {
+    let many: Vec<String> = (588..60_000).map(|id| format!(r#""<t{id}>": {id}"#)).collect();
+    let folder =
+        tiny_with(&[("added_tokens.json", &format!("{{{}}}", many.join(","))), ("tokenizer_config.json", "{}")]);
+    assert_eq!(ids(&folder, "a <t50000>bag")[..4], [586, 320, 50_000, 554]);
+    let listed: Vec<String> = (588..60_000).map(|id| format!(r#""{id}": {{"content": "<t{id}>"}}"#)).collect();
+    let decoder = format!(r#"{{"added_tokens_decoder": {{{LISTED}, {}}}}}"#, listed.join(","));
+    let folder = tiny_with(&[("tokenizer_config.json", &decoder)]);
+    assert_eq!(ids(&folder, "a <t50000>bag")[..4], [586, 320, 50_000, 554]);
+}
+
 #[test]
 fn cutting_and_padding_of_a_tokenizer_json_have_no_effect() {
     let texts = ["a photo of a bag", "bag bag bag bag bag bag bag bag bag bag bag bag", ""];
