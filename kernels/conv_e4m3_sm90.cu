@@ -11,7 +11,7 @@
 //
 // Order of additions: k ascending in steps of 32, whatever the tile, the schedule and the other images.
 //
-// Version 1 (static figures, nvcc 13.0): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
+// Version 1 (static figures, NVRTC 12.9): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
 // wgmma; 205,360 / 229,968 (BN = 160: cooperative / ping-pong) or 184,368 / 200,784 bytes of shared memory, one block per SM. FLOPs
 // 2·pixels·outputs·K, bytes K·(pixels + outputs) / taps + 2·pixels·outputs; bound by the tensor cores but for linear layers C → C and C → 3C at
 // 320 channels (memory).

@@ -24,10 +24,10 @@ pub fn begin() {
     let _ = TERMINAL.set(io::stdout().is_terminal());
 }
 
-/// Whether standard error is written to.
+/// Whether the streams are left alone.
 static MUTE: AtomicBool = AtomicBool::new(false);
 
-/// Drops what is said on standard error from here on, for who calls much that says much.
+/// Drops what is said and answered from here on, once it is put into words, for who calls much that says much.
 pub fn mute() {
     MUTE.store(true, Ordering::Relaxed);
 }
@@ -35,6 +35,7 @@ pub fn mute() {
 /// Writes `text` to standard error, if it can be.
 pub fn to_stderr(text: Arguments) {
     if MUTE.load(Ordering::Relaxed) {
+        drop(text.to_string());
         return;
     }
     // There is nowhere left to say that saying failed.
@@ -43,6 +44,10 @@ pub fn to_stderr(text: Arguments) {
 
 /// Writes `text` to standard output, if it can be.
 pub fn to_stdout(text: Arguments) {
+    if MUTE.load(Ordering::Relaxed) {
+        drop(text.to_string());
+        return;
+    }
     let mut stdout = io::stdout().lock();
     wrote_to_stdout(stdout.write_fmt(text).and_then(|()| stdout.flush()));
 }

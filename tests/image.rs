@@ -176,11 +176,49 @@ fn corrupt_files_are_named() {
             assert!(said.contains(&format!("{width}×{height}")) && said.contains(&MAX_PIXELS.to_string()), "{said}");
         }
     }
+    // One that claims what could be decoded, but not from so few bytes, is refused before memory is reserved as well.
+    let mut bilevel = std::fs::read(fixtures().join("bilevel.png")).unwrap();
+    for (bytes, bits) in [(&mut huge, 24), (&mut bilevel, 1)] {
+        bytes[16..24].copy_from_slice(&[0, 0, 0x30, 0, 0, 0, 0x30, 0]);
+        let sum = crc(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        let most = bytes.len() * (8 * 1032 / bits);
+        let said = decode(bytes, "x").unwrap_err().to_string();
+        assert!(said.contains("12288×12288") && said.contains(&format!("hold {most} pixels at most")), "{said}");
+        assert_eq!(dimensions(bytes, "x").unwrap(), (12_288, 12_288));
+    }
+    for file in ["gray.jpg", "progressive.jpg", "cmyk.jpg"] {
+        let mut huge = std::fs::read(fixtures().join(file)).unwrap();
+        let frame = huge.windows(2).position(|pair| pair == [0xff, 0xc0] || pair == [0xff, 0xc2]).unwrap();
+        huge[frame + 5..frame + 9].copy_from_slice(&[0x30, 0, 0x30, 0]);
+        let said = decode(&huge, "x").unwrap_err().to_string();
+        assert!(said.contains("12288×12288") && said.contains("pixels at most"), "{said}");
+    }
     let mut huge = photograph.clone();
     huge[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
     assert!(decode(&huge, "x").unwrap_err().to_string().contains("65535×65535"));
     assert!(decode(b"", "x").unwrap_err().to_string().contains("empty file"));
     assert!(decode(b"GIF89a", "x").unwrap_err().to_string().contains("neither JPEG nor PNG"));
+}
+
+/// Pictures of one colour, which are as large as files of their length can be, are not taken for cut ones.
+#[test]
+fn the_emptiest_pictures_are_decoded() {
+    let (side, black) = (6000, [0; 3]);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    encoder.set_deflate_compression(png::DeflateCompression::Level(9));
+    encoder.set_filter(png::Filter::NoFilter);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&vec![0; side * side / 8]).unwrap();
+    writer.finish().unwrap();
+    let ratio = side * side / 8 / bytes.len();
+    assert!(ratio > 850, "{ratio}");
+    assert!(decode(&bytes, "x").unwrap() == Rgb8::filled(side, side, black));
+    let picture = Rgb8::filled(2000, 2000, [255; 3]);
+    assert!(decode(&encode_jpeg(&picture, 50).unwrap(), "x").unwrap() == picture);
 }
 
 /// PNG's checksum.

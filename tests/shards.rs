@@ -527,9 +527,36 @@ fn one_key_of_many_members_is_indexed_in_linear_time_and_too_many_extensions_nam
     let members = |count: usize| names[..count].iter().map(|name| (name.as_str(), &b""[..])).collect::<Vec<_>>();
     tar(&path, &members(60_000));
     assert_eq!(open(&path).sample(0).pictures().unwrap().len(), 60_000);
+    // Picture after picture by number, as training and probes ask for them: looking through all members each time would
+    // be 3.6 billion looks.
+    let numbered: Vec<String> = (0..60_000).map(|i| format!("frame.{}.png", 59_999 - i)).collect();
+    tar(&path, &numbered.iter().map(|name| (name.as_str(), &b""[..])).collect::<Vec<_>>());
+    let shards = open(&path);
+    for number in 0..60_000 {
+        let picture = shards.picture(number).unwrap();
+        assert_eq!((picture.number(), picture.extension()), (number, format!("{number}.png").as_str()));
+        assert_eq!(picture.name(), format!("{}: frame.{number}.png", path.display()));
+    }
     tar(&path, &members(70_000));
     let error = Shards::open(&[path]).unwrap_err().to_string();
     assert!(error.contains("a.tar: more than 65536 different extensions") && error.contains("first dot"), "{error}");
+}
+
+/// A header of very many records is walked once, and those that matter are found among them.
+#[test]
+fn an_extended_header_of_many_records_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let mut builder = tar::Builder::new(fs::File::create(&path).unwrap());
+    let keys: Vec<String> = (0..60_000).map(|i| format!("k{i}")).collect();
+    let records = keys.iter().map(|key| (key.as_str(), &b"v"[..]));
+    builder.append_pax_extensions(records.chain([("path", &b"a.png"[..])])).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    builder.append_data(&mut header, "short", &b"x"[..]).unwrap();
+    drop(builder.into_inner().unwrap());
+    let shards = open(&path);
+    assert_eq!((shards.len(), shards.sample(0).key(), shards.damage()), (1, "a", &[][..]));
 }
 
 #[test]
@@ -573,6 +600,10 @@ fn a_folder_that_generate_has_not_finished() {
         write_shard(&root.join(shard_name(i)), 4 * i as u64, 1, 1);
     }
     assert!(unfinished(root).unwrap().contains("all 4 shards are there"));
+    // More shards than anybody can look for are counted, not listed.
+    fs::write(root.join("generate.json"), br#"{"captions": 18446744073709551615, "captions_per_shard": 1}"#).unwrap();
+    let what = unfinished(root).unwrap();
+    assert!(what.contains("18446744073709551611 of 18446744073709551615 shards are missing (00004.tar, "), "{what}");
     fs::write(root.join("stats.json"), b"{}").unwrap();
     assert_eq!(unfinished(root), None);
 }

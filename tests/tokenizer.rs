@@ -180,6 +180,19 @@ fn added_tokens_are_tokens() {
     }
 }
 
+/// Very many of them are found by their texts and ids; to compare each with all others would take minutes.
+#[test]
+fn many_added_tokens_are_tokens() {
+    let many: Vec<String> = (588..60_000).map(|id| format!(r#""<t{id}>": {id}"#)).collect();
+    let folder =
+        tiny_with(&[("added_tokens.json", &format!("{{{}}}", many.join(","))), ("tokenizer_config.json", "{}")]);
+    assert_eq!(ids(&folder, "a <t50000>bag")[..4], [586, 320, 50_000, 554]);
+    let listed: Vec<String> = (588..60_000).map(|id| format!(r#""{id}": {{"content": "<t{id}>"}}"#)).collect();
+    let decoder = format!(r#"{{"added_tokens_decoder": {{{LISTED}, {}}}}}"#, listed.join(","));
+    let folder = tiny_with(&[("tokenizer_config.json", &decoder)]);
+    assert_eq!(ids(&folder, "a <t50000>bag")[..4], [586, 320, 50_000, 554]);
+}
+
 #[test]
 fn cutting_and_padding_of_a_tokenizer_json_have_no_effect() {
     let texts = ["a photo of a bag", "bag bag bag bag bag bag bag bag bag bag bag bag", ""];
@@ -195,7 +208,9 @@ fn cutting_and_padding_of_a_tokenizer_json_have_no_effect() {
                 {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}], "pair": [],
             "special_tokens": {"<|startoftext|>": {"id": "<|startoftext|>", "ids": [586], "tokens": ["<|startoftext|>"]},
                 "<|endoftext|>": {"id": "<|endoftext|>", "ids": [587], "tokens": ["<|endoftext|>"]}}});
-        whole["decoder"] = serde_json::json!({});
+        whole["decoder"] = serde_json::json!({"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": ""}, "content": ""},
+            {"type": "Strip", "content": "", "start": 9, "stop": 9}, {"type": "CTC", "cleanup": 3}]});
     });
     let [plain, used] = [plain, used].map(|folder| Tokenizer::open(folder.path(), 10).unwrap());
     for text in texts {
@@ -233,6 +248,23 @@ fn settings_that_change_ids_are_refused_by_name() {
         whole_with(|whole| whole["pre_tokenizer"] = serde_json::json!({"type": "Whitespace"})),
         &[json, "pre_tokenizer"],
     );
+    // What the crate would panic on when it reads or uses it: it is never given any of it.
+    let parts = ["pre_tokenizer", "normalizer"];
+    for (key, part) in [
+        (parts[0], serde_json::json!({"type": "FixedLength", "length": 0})),
+        (parts[1], serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        (parts[1], serde_json::json!({"type": "Replace", "pattern": {"Regex": "("}, "content": ""})),
+    ] {
+        let sequence = if key == parts[0] { "pretokenizers" } else { "normalizers" };
+        refuse(whole_with(|whole| whole[key] = part.clone()), &[json, key]);
+        refuse(whole_with(|whole| whole[key][sequence][0] = part.clone()), &[json, key]);
+    }
+    for pattern in [serde_json::json!({"Regex": ""}), serde_json::json!({"String": ""}), serde_json::json!(null)] {
+        refuse(
+            whole_with(|whole| whole["pre_tokenizer"]["pretokenizers"][0]["pattern"] = pattern.clone()),
+            &[json, "pre_tokenizer"],
+        );
+    }
     refuse(whole_with(|whole| whole["model"]["type"] = "WordPiece".into()), &[json, "model", "type", "WordPiece"]);
     refuse(whole_with(|whole| whole["model"]["ignore_merges"] = true.into()), &[json, "ignore_merges"]);
     refuse(whole_with(|whole| whole["model"]["merges"][0] = "a b c".into()), &[json, "merge 0"]);
@@ -244,7 +276,14 @@ fn settings_that_change_ids_are_refused_by_name() {
     );
     refuse(whole_with(|whole| whole["model"]["vocab"]["<|endoftext|>"] = (-1).into()), &[json, "vocab"]);
     refuse(whole_with(|whole| whole["model"]["vocab"]["a"] = 4_000_000_000u32.into()), &[json, "4000000000"]);
-    for text in ["{\"decoder\":{", "{\"model\":{}}", "[]", "{\"added_tokens\": 3}", "\u{0}"] {
+    for text in [
+        "{\"decoder\":{",
+        "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Strip\"",
+        "{\"model\":{}}",
+        "[]",
+        "{\"added_tokens\": 3}",
+        "\u{0}",
+    ] {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join(json), text).unwrap();
         refuse(folder, &[json]);

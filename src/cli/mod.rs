@@ -65,12 +65,8 @@ enum Command {
 pub fn main() -> ExitCode {
     console::begin();
     device::begin();
-    let (words, origin) = match config::expand(std::env::args_os().collect()) {
-        Ok(expanded) => expanded,
-        Err(error) => return ended(Err(error)),
-    };
-    match parse(words) {
-        Ok(cli) => ended(cli.and_then(run).map_err(|error| origin.explain(error))),
+    match with(std::env::args_os().collect(), run) {
+        Ok(result) => ended(result),
         Err(wrong) if wrong.use_stderr() => {
             // There is nowhere else to say it.
             let _ = wrong.print();
@@ -81,6 +77,31 @@ pub fn main() -> ExitCode {
             ended(console::lost_answer())
         }
     }
+}
+
+/// Runs the command that `words` ask for in this process, which keeps its signals and threads.
+///
+/// # Errors
+/// What the command ends with; outside of that, what is wrong with the words, or the help that they ask for.
+pub fn call(words: Vec<OsString>) -> Result<Result<()>, clap::Error> {
+    with(words, |cli| dispatch(cli.command))
+}
+
+/// Reads `words` and the file of their `--config` as [`call`] does, and does nothing else.
+///
+/// # Errors
+/// As [`call`].
+pub fn check(words: Vec<OsString>) -> Result<Result<()>, clap::Error> {
+    with(words, |_| Ok(()))
+}
+
+/// Acts on what `words` and the file of their `--config` ask for.
+fn with(words: Vec<OsString>, act: impl FnOnce(Cli) -> Result<()>) -> Result<Result<()>, clap::Error> {
+    let (words, origin) = match config::expand(words) {
+        Ok(expanded) => expanded,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(parse(words)?.and_then(act).map_err(|error| origin.explain(error)))
 }
 
 /// Says what went wrong, if anything did.

@@ -11,7 +11,7 @@ use super::calibration::CalibrationFile;
 use super::config::ImageFormat;
 use super::drawing::Drawing;
 use super::pipeline::Precision;
-use super::plan::{Unit, is_output};
+use super::plan::{Demands, Held, Unit, is_output, units};
 use super::unit::Set;
 use super::{CALIBRATION_FILE, CONFIG_FILE, STATS_FILE, hex};
 use crate::bail;
@@ -104,10 +104,31 @@ pub(super) fn claim(
 ) -> Result<Vec<Occupied>> {
     for set in sets {
         if set.folder.exists() {
-            look(set, captions, units)?;
+            look(&set.folder, &set.identity, captions, units)?;
         }
     }
     sets.iter().map(|set| claim_one(set, captions, units, ranks, fp8)).collect()
+}
+
+/// Names of the shards that a run like this one, begun in `folder` or not, has left to draw there. Nothing is written.
+///
+/// # Errors
+/// Usage error for a folder of other settings or other things; if something in it cannot be read.
+pub fn missing(folder: &Path, wanted: &Identity, captions: &Captions) -> Result<Vec<String>> {
+    let units = units(captions.list.len(), wanted.captions_per_shard.max(1));
+    look(folder, wanted, captions, &units)?;
+    let demands = Demands {
+        captions: &captions.list,
+        images_per_caption: wanted.images_per_caption,
+        latents: wanted.save_latents,
+        by_stats: false,
+    };
+    let left = |unit: &Unit| match unit.held(folder, &demands) {
+        Ok(Held::Done(_) | Held::Uncounted(_)) => None,
+        Ok(Held::Nothing | Held::Gone(_) | Held::Spoiled(_)) => Some(Ok(unit.tar_name())),
+        Err(error) => Some(Err(error)),
+    };
+    units.iter().filter_map(left).collect()
 }
 
 fn claim_one(
@@ -124,7 +145,7 @@ fn claim_one(
     if place.alone {
         store::remove_leftovers(&folder.join("latents"));
     }
-    match look(set, captions, units)? {
+    match look(folder, &set.identity, captions, units)? {
         Found::Same => {}
         Found::Earlier | Found::Nothing => store::write_record(folder, CONFIG_FILE, &set.identity)?,
         Found::Fewer(_) if !place.alone => bail!(
@@ -167,8 +188,7 @@ enum Found {
     Fewer(usize),
 }
 
-fn look(set: &Set, captions: &Captions, units: &[Unit]) -> Result<Found> {
-    let (folder, wanted) = (&set.folder, &set.identity);
+fn look(folder: &Path, wanted: &Identity, captions: &Captions, units: &[Unit]) -> Result<Found> {
     let Some(mut record) = store::read_record(folder, CONFIG_FILE)? else { return empty(folder) };
     let mut found = Found::Same;
     if let Some(map) = record.as_object_mut() {

@@ -34,8 +34,12 @@ const BESIDE: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder
 /// Endings of models in one file.
 const SINGLE: [&str; 2] = ["safetensors", "ckpt"];
 
-/// Refuses what is no diffusers folder of a text-to-image model, and says what it is instead.
-pub(super) fn check(model: &Path) -> Result<()> {
+/// Refuses what is no diffusers folder of a text-to-image model, and says what it is instead. Of its files only
+/// `model_index.json` is read.
+///
+/// # Errors
+/// `Usage` for another folder or a file; `Data` for a pipeline that is not computed here.
+pub fn check(model: &Path) -> Result<()> {
     let shown = model.display();
     let wanted = "expected a diffusers folder of Stable Diffusion 1.x (model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/)";
     if model.is_file() {

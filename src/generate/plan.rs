@@ -49,6 +49,12 @@ impl Stats {
         self.constant_images += other.constant_images;
     }
 
+    /// Whether there can be a shard of which this is true: sums over shards stay numbers.
+    fn possible(&self) -> bool {
+        self.truncated_captions.max(self.truncated.len()) <= self.captions
+            && self.not_finite_images.max(self.constant_images) <= self.images
+    }
+
     /// Writes them to `path`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Failed(e.to_string()))?;
@@ -201,7 +207,7 @@ impl Unit {
     fn read_stats(&self, folder: &Path) -> Result<Option<Stats>> {
         let path = self.stats(folder);
         match fs::read(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(Stats::possible)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
@@ -231,6 +237,22 @@ mod tests {
                 assert!(units.iter().all(|unit| (1..=per_shard).contains(&unit.captions.len())));
             }
         }
+    }
+
+    #[test]
+    fn counts_that_no_shard_has_are_none() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let unit = Unit { index: 0, captions: 0..2 };
+        let read = |truncated: u64, constant: u64| {
+            let text = format!(
+                r#"{{"captions": 2, "images": 4, "truncated_captions": {truncated}, "not_finite_images": 0,
+                "constant_images": {constant}}}"#
+            );
+            fs::write(unit.stats(folder.path()), text).unwrap();
+            unit.read_stats(folder.path()).unwrap().is_some()
+        };
+        assert!(read(2, 4));
+        assert!(!read(3, 0) && !read(0, 5) && !read(u64::MAX, 0) && !read(0, u64::MAX));
     }
 
     #[test]

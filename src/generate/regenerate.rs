@@ -19,7 +19,7 @@ use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::image::{self, Difference};
 use crate::ops::sampler_step::NoiseKey;
-use crate::shards::Shards;
+use crate::shards::{PictureRef, Shards};
 
 /// What the sample's json says about how it was drawn.
 #[derive(Debug, Deserialize)]
@@ -90,39 +90,70 @@ pub enum Comparison {
     Different(Difference),
 }
 
+/// Everything that a stored sample and its folder say of how it was drawn.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// `shard.tar: key`.
+    name: String,
+    record: Record,
+    folder: Folder,
+    fp8: Option<CalibrationFile>,
+    picture: PictureRef<'a>,
+}
+
+impl<'a> Told<'a> {
+    /// Of sample `key`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a key that is not there; [`Error::Data`] for a sample without a full record, or one that
+    /// began from latents of a file.
+    pub fn of(shards: &'a Shards, key: &str) -> Result<Self> {
+        let Some(sample) = shards.iter().find(|sample| sample.key() == key) else {
+            return Err(not_there(shards, key));
+        };
+        let name = sample.name();
+        let Some(json) = sample.read("json")? else { bail!(Data, "{name}: has no json that says how it was drawn") };
+        let record: Record = parse(&json, &format!("{name}.json: expected what generate records there"))?;
+        record.check(&name)?;
+        let picture = sample.picture()?;
+        let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
+        let config = tar.with_file_name(CONFIG_FILE);
+        let folder: Folder = match fs::read(&config) {
+            Ok(bytes) => parse(&bytes, &config.display().to_string())?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Folder::default(),
+            Err(e) => return Err(Error::io("read", &config)(e)),
+        };
+        if record.initial_noise_sha256.is_some() || folder.initial_noise_sha256.is_some() {
+            bail!(Data, "{name}: was drawn from latents of a file (--initial-noise), which its record does not hold");
+        }
+        let fp8 = match &record.fp8_sha256 {
+            Some(sha256) => Some(calibration(&tar.with_file_name(CALIBRATION_FILE), sha256, &name)?),
+            None => None,
+        };
+        Ok(Self { name, record, folder, fp8, picture })
+    }
+}
+
+/// The error for a key that no sample has.
+fn not_there(shards: &Shards, key: &str) -> Error {
+    let dots = if shards.files().len() > 1 { " …" } else { "" };
+    let place = shards.files().next().map_or(String::new(), |first| format!(" of {}{dots}", first.path.display()));
+    if let Some(damage) = shards.damage().first() {
+        return Error::Data(format!(
+            "--regenerate {key}: not among the {} samples{place} that can be read; {damage}",
+            shards.len()
+        ));
+    }
+    let like = shards.iter().next().map_or(String::new(), |first| format!("; keys here look like {}", first.key()));
+    Error::Usage(format!("--regenerate {key}: no such sample among the {}{place}{like}", shards.len()))
+}
+
 /// Draws sample `key` of `shards` again with the model in `model`, on `device`, in the precision it was drawn in.
 ///
 /// # Errors
-/// [`Error::Usage`] for a key that is not there or a model that is another one; [`Error::Data`] for a sample without a full record, or one
-/// that began from latents of a file.
+/// As [`Told::of`]; [`Error::Usage`] for a model that is another one.
 pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> Result<Regenerated> {
-    let Some(sample) = shards.iter().find(|sample| sample.key() == key) else {
-        if let Some(damage) = shards.damage().first() {
-            bail!(Data, "--regenerate {key}: not among the {} samples that can be read; {damage}", shards.len());
-        }
-        let like = shards.iter().next().map_or(String::new(), |first| format!("; keys here look like {}", first.key()));
-        bail!(Usage, "--regenerate {key}: no such sample among {}{like}", shards.len());
-    };
-    let name = sample.name();
-    let Some(json) = sample.read("json")? else { bail!(Data, "{name}: has no json that says how it was drawn") };
-    let record: Record = parse(&json, &format!("{name}.json: expected what generate records there"))?;
-    record.check(&name)?;
-    let picture = sample.picture()?;
-    let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
-    let config = tar.with_file_name(CONFIG_FILE);
-    let folder: Folder = match fs::read(&config) {
-        Ok(bytes) => parse(&bytes, &config.display().to_string())?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Folder::default(),
-        Err(e) => return Err(Error::io("read", &config)(e)),
-    };
-    if record.initial_noise_sha256.is_some() || folder.initial_noise_sha256.is_some() {
-        bail!(Data, "{name}: was drawn from latents of a file (--initial-noise), which its record does not hold");
-    }
-    let fp8 = match &record.fp8_sha256 {
-        Some(sha256) => Some(calibration(&tar.with_file_name(CALIBRATION_FILE), sha256, &name)?),
-        None => None,
-    };
-
+    let Told { name, record, folder, fp8, picture } = Told::of(shards, key)?;
     let settings = Settings {
         model,
         device,

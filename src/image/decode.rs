@@ -71,6 +71,20 @@ pub(super) fn check_size(width: usize, height: usize, name: &str) -> Result<()> 
     Ok(())
 }
 
+/// Refuses a picture of more pixels than `bytes` of its file can hold at `most` pixels a byte, before memory is reserved
+/// for them: what a few bytes may cost then has a bound.
+pub(super) fn check_claim((width, height): (usize, usize), bytes: usize, most: usize, name: &str) -> Result<()> {
+    if width * height > most.saturating_mul(bytes) {
+        bail!(
+            Data,
+            "{name}: its header says {width}×{height}, and its {bytes} bytes hold {} pixels at most: cut short or \
+             corrupt; fetch or generate it again",
+            most.saturating_mul(bytes)
+        );
+    }
+    Ok(())
+}
+
 pub(super) fn broken(name: &str, format: &str, why: &str) -> Error {
     Error::Data(format!("{name}: corrupt {format}: {why}; fetch or generate it again"))
 }

@@ -7,12 +7,16 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use super::Rgb8;
-use super::decode::{broken, check_size};
+use super::decode::{broken, check_claim, check_size};
 use crate::bail;
 use crate::error::Result;
 
 /// How the file begins: the start-of-image marker and the first byte of the next one.
 pub(super) const MAGIC: &[u8] = &[0xFF, 0xD8, 0xFF];
+
+/// Pixels that a byte of a file holds at most: in its first scan, which is all that a progressive one needs, every
+/// block of 64 takes a bit.
+const PIXELS_PER_BYTE: usize = 8 * 64;
 
 // Second bytes of markers.
 const SOI: u8 = 0xD8;
@@ -77,6 +81,7 @@ pub(super) fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
     let Parts { frame, color, essence } = take_apart(bytes, name)?;
     let Frame { width, height, .. } = frame;
+    check_claim((width, height), essence.len(), PIXELS_PER_BYTE, name)?;
     // What the decoder calls the components when nothing says otherwise: then it leaves them as they are.
     let space = match color {
         Color::Gray | Color::YCbCr => ColorSpace::RGB,

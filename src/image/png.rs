@@ -3,11 +3,14 @@
 use std::io::Cursor;
 
 use super::Rgb8;
-use super::decode::{MAX_PIXELS, broken, check_size};
+use super::decode::{MAX_PIXELS, broken, check_claim, check_size};
 use crate::error::{Error, Result};
 
 /// How the file begins.
 pub(super) const MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Bytes that a byte of deflate holds at most: 258 of them take a bit for the length and one for the distance.
+const UNPACKED_PER_BYTE: usize = 4 * 258;
 
 /// A decoder that refuses a wrong checksum in any chunk it looks at.
 fn decoder(bytes: &[u8]) -> png::Decoder<Cursor<&[u8]>> {
@@ -25,18 +28,24 @@ fn failed(name: &str) -> impl Fn(png::DecodingError) -> Error {
     move |e| broken(name, "PNG", &e.to_string())
 }
 
-/// Width and height by the header.
-pub(super) fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
+/// Width, height and bits of a pixel by the header.
+fn header(bytes: &[u8], name: &str) -> Result<(usize, usize, usize)> {
     let mut decoder = decoder(bytes);
     let header = decoder.read_header_info().map_err(failed(name))?;
     let (width, height) = (header.width as usize, header.height as usize);
     check_size(width, height, name)?;
-    Ok((width, height))
+    Ok((width, height, header.bits_per_pixel()))
+}
+
+/// Width and height by the header.
+pub(super) fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
+    header(bytes, name).map(|(width, height, _)| (width, height))
 }
 
 /// The picture; of an animation its still.
 pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
-    let (width, height) = dimensions(bytes, name)?;
+    let (width, height, bits) = header(bytes, name)?;
+    check_claim((width, height), bytes.len(), 8 * UNPACKED_PER_BYTE / bits, name)?;
     let mut decoder = decoder(bytes);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(failed(name))?;

@@ -136,7 +136,8 @@ impl Projector {
     /// Reads parameters and running statistics from `file`, where `before` stands before its names.
     ///
     /// # Errors
-    /// Bad data if a tensor is absent, has another shape or a value that is not finite, or is of a deeper head.
+    /// Bad data if a tensor is absent, has another shape or a value that is not finite or no variance, or is of a deeper
+    /// head.
     pub fn load(&self, params: &mut [f32], statistics: &mut [f32], file: &SafeTensors, before: &str) -> Result<()> {
         let prefix = format!("{before}{}", self.prefix);
         let shown = file.path().display();
@@ -161,6 +162,13 @@ impl Projector {
                 );
             }
             let values = file.f32(&name, shape)?;
+            if let Some(value) = values.iter().find(|value| name.ends_with("running_var") && **value < 0.0) {
+                bail!(
+                    Data,
+                    "{shown}: tensor `{name}` holds {value}, a variance below 0: the file is damaged; take a good copy, or leave \
+                     `{prefix}…` out of it for a new head"
+                );
+            }
             match place {
                 Place::Parameter(param) => param.of_mut(params).copy_from_slice(&values),
                 Place::Statistic(param) => param.of_mut(statistics).copy_from_slice(&values),

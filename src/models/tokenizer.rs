@@ -74,7 +74,7 @@ impl Tokenizer {
         let size = vocabulary.ids.values().max().map_or(0, |last| *last as usize + 1);
         let pipeline = json!({
             "version": "1.0",
-            "added_tokens": special.added,
+            "added_tokens": special.added.iter().collect::<Vec<_>>(),
             "normalizer": {"type": "Sequence", "normalizers": [
                 {"type": "NFC"},
                 {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::locate::{Located, locate_all};
 use super::open_files::OpenFiles;
+use super::recent::Recent;
 use super::sample::{PictureRef, SampleRef};
 use super::scan::{Scanned, scan};
 use crate::bail;
@@ -35,6 +36,7 @@ impl fmt::Display for Damage {
 pub struct Shards {
     pub(super) files: Vec<Scanned>,
     pub(super) open: OpenFiles,
+    pub(super) recent: Recent,
     pub(super) extensions: Vec<String>,
     /// Number of the first sample, and of the first picture, of every file; their totals last.
     pub(super) firsts: Vec<(u32, u32)>,
@@ -94,7 +96,7 @@ impl Shards {
         }
         let Join { files, extensions, firsts, total, .. } = joined;
         let firsts = firsts.into_iter().chain([total]).collect();
-        Ok(Self { files, open: OpenFiles::default(), extensions, firsts, damage, notes })
+        Ok(Self { files, open: OpenFiles::default(), recent: Recent::default(), extensions, firsts, damage, notes })
     }
 
     /// Number of samples.
@@ -172,12 +174,7 @@ impl Shards {
             bail!(Data, "no picture {number} in these shards");
         }
         let sample = SampleRef { shards: self, file, local };
-        let mut pictures = sample.pictures()?;
-        let place = (number - sample.first_picture()) as usize;
-        if place >= pictures.len() {
-            bail!(Data, "{}: no picture {place}", sample.name());
-        }
-        Ok(pictures.swap_remove(place))
+        sample.picture_at((number - sample.first_picture()) as usize)
     }
 }
 

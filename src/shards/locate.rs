@@ -125,10 +125,14 @@ fn expand(text: &str) -> Result<Vec<String>> {
     let close = open + text[open..].find('}').ok_or_else(wrong)?;
     let (low, high) = text[open + 1..close].split_once("..").ok_or_else(wrong)?;
     let (first, last): (u64, u64) = (low.parse().map_err(|_| wrong())?, high.parse().map_err(|_| wrong())?);
-    if first > last || last - first >= MOST {
+    // No number that is meant is longer than the largest one.
+    if first > last || last - first >= MOST || low.len() > 20 {
         return Err(wrong());
     }
     let rest = expand(&text[close + 1..])?;
+    if (last - first + 1).saturating_mul(rest.len() as u64) > MOST {
+        bail!(Usage, "{text}: stands for more than {MOST} files; name fewer, or their folder");
+    }
     let width = low.len();
     Ok((first..=last)
         .flat_map(|i| rest.iter().map(move |tail| (i, tail)))

@@ -8,6 +8,7 @@ mod index;
 mod locate;
 mod open_files;
 mod pictures;
+mod recent;
 mod record;
 mod sample;
 mod scan;

@@ -6,6 +6,9 @@ use super::scan::{Ends, Member};
 use crate::bail;
 use crate::error::{Error, Result};
 
+/// Members of a sample in which its pictures are found as fast as they are remembered.
+const FEW: usize = 16;
+
 /// One sample of [`Shards`].
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRef<'a> {
@@ -108,6 +111,26 @@ impl<'a> SampleRef<'a> {
         Ok(places.into_iter().enumerate().map(picture).collect())
     }
 
+    /// Picture `place` of [`SampleRef::pictures`].
+    pub(super) fn picture_at(&self, place: usize) -> Result<PictureRef<'a>> {
+        if self.places().len() <= FEW {
+            return match self.pictures()?.into_iter().nth(place) {
+                Some(picture) => Ok(picture),
+                None => bail!(Data, "{}: no picture {place}", self.name()),
+            };
+        }
+        let members = self.shards.recent.members(self)?;
+        match members.get(place) {
+            Some(&member) => Ok(PictureRef {
+                sample: *self,
+                number: self.first_picture() + place as u32,
+                member,
+                alone: members.len() == 1,
+            }),
+            None => bail!(Data, "{}: no picture {place}", self.name()),
+        }
+    }
+
     /// Whether it has members that look like pictures beside `pictures`.
     pub(super) fn more_pictures(&self, pictures: &[PictureRef<'_>]) -> bool {
         self.members().filter(|(extension, _)| looks_like_picture(extension)).count() > pictures.len()
@@ -134,6 +157,10 @@ impl<'a> PictureRef<'a> {
 
     pub fn sample(&self) -> SampleRef<'a> {
         self.sample
+    }
+
+    pub(super) fn member(&self) -> Member {
+        self.member
     }
 
     /// Extension of its member, in small letters.

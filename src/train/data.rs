@@ -1,6 +1,6 @@
 //! The data a run belongs to: what the shards and the weights it starts from hold, wherever they lie.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -146,9 +146,10 @@ impl DataRecord {
         if gone.is_empty() && come.is_empty() {
             return vec!["  the same shards in another order".into()];
         }
-        let in_both = |shard: &&Entry, others: &[&Entry]| others.iter().any(|other| other.name == shard.name);
-        let (changed, added): (Vec<&Entry>, Vec<&Entry>) = come.iter().partition(|shard| in_both(shard, &gone));
-        let removed: Vec<&Entry> = gone.iter().filter(|shard| !in_both(shard, &come)).copied().collect();
+        let names = |shards: &[&'_ Entry]| -> HashSet<String> { shards.iter().map(|s| s.name.clone()).collect() };
+        let (before, now) = (names(&gone), names(&come));
+        let (changed, added): (Vec<&Entry>, Vec<&Entry>) = come.iter().partition(|shard| before.contains(&shard.name));
+        let removed: Vec<&Entry> = gone.iter().filter(|shard| !now.contains(&shard.name)).copied().collect();
         let mut lines = Vec::new();
         for (what, shards) in [("added", added), ("removed", removed), ("changed", changed)] {
             if !shards.is_empty() {
@@ -158,7 +159,8 @@ impl DataRecord {
                 lines.push(format!("  {} shard(s) {what}: {}{dots}", shards.len(), few.join(", ")));
             }
         }
-        let samples = |record: &Self| record.shards.iter().map(|shard| shard.samples).sum::<usize>();
+        // A record may hold any numbers.
+        let samples = |record: &Self| record.shards.iter().fold(0, |sum: usize, s| sum.saturating_add(s.samples));
         lines.push(format!(
             "  was {} samples in {} shard(s), now {} in {}",
             samples(was),
@@ -220,5 +222,19 @@ mod tests {
                 "  was 10 samples in 2 shard(s), now 7 in 3",
             ]
         );
+    }
+
+    /// A damaged record may hold any numbers, and as many shards.
+    #[test]
+    fn damaged_records_are_compared_all_the_same() {
+        let endless = record(&[("0.tar", usize::MAX, "aa"), ("1.tar", usize::MAX, "bb")]);
+        let said = record(&[("0.tar", 4, "cc")]).differences(&endless).join("\n");
+        assert!(said.contains(&format!("was {} samples in 2 shard(s), now 4 in 1", usize::MAX)), "{said}");
+        let names: Vec<(String, String)> = (0..200_000).map(|i| (format!("{i}.tar"), format!("a{i}"))).collect();
+        let all: Vec<(&str, usize, &str)> =
+            names.iter().map(|(name, hash)| (name.as_str(), 1, hash.as_str())).collect();
+        let others: Vec<(&str, usize, &str)> = names.iter().map(|(name, _)| (name.as_str(), 1, "b")).collect();
+        let said = record(&others).differences(&record(&all)).join("\n");
+        assert!(said.contains("200000 shard(s) changed: 0.tar"), "{said}");
     }
 }

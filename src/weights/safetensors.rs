@@ -22,6 +22,9 @@ pub use write::{NamedTensor, write_safetensors};
 /// Values converted per rayon task.
 const CHUNK: usize = 1 << 16;
 
+/// Characters of a name that are compared with another one.
+const LONG: usize = 256;
+
 /// One safetensors file, or the files of a sharded one, open for reading.
 #[derive(Debug)]
 pub struct SafeTensors {
@@ -183,15 +186,20 @@ impl SafeTensors {
         ))
     }
 
-    /// The three names with the smallest edit distance.
+    /// The three names with the smallest edit distance. Of names without end only their ends are compared.
     fn nearest(&self, name: &str) -> String {
-        let mut ranked: Vec<(usize, &str)> = self.names().map(|n| (edit_distance(n, name), n)).collect();
+        let mut ranked: Vec<(usize, &str)> = self.names().map(|n| (edit_distance(end(n), end(name)), n)).collect();
         ranked.sort_unstable();
         if ranked.is_empty() {
             return "none: the file holds no tensors".into();
         }
         ranked.iter().take(3).map(|(_, n)| format!("`{n}`")).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The last characters of a name.
+fn end(name: &str) -> &str {
+    name.char_indices().rev().nth(LONG).map_or(name, |(at, _)| &name[at..])
 }
 
 /// Whether no computation can begin with it.

@@ -157,7 +157,12 @@ fn data_that_cannot_be_used() {
     write(&shard[..shard.len() / 2 + 100]);
     let data = ["--data", &text(&broken), "--batch", "2"];
     case.refuses(&data, 3, &["00000.tar", "--max-bad"]);
-    case.succeeds(&[&data[..], &["--max-bad", "9"]].concat());
+    // One that is allowed is no less said than one that is not.
+    let words = case.words(&[&data[..], &["--max-bad", "9"]].concat());
+    let output = command(&[]).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let needles = ["bad sample 1 of 9 allowed", "broken/00000.tar at byte", "cut short", "are not used"];
+    assert!(output.status.success() && needles.iter().all(|part| said.contains(part)), "{said}");
     fs::remove_dir_all(case.path("run")).unwrap();
 
     let mut damaged = shard.clone();

@@ -63,6 +63,7 @@ fn what_cannot_be_believed_is_refused_and_left() {
         assert!(before == fs::read(&checkpoint).unwrap() && !case.path("run/done.json").exists());
     };
     refuses(Some(("step", "5")), None, &["has done 5 steps", "the run has 4"]);
+    refuses(Some(("step", "1000000000000")), None, &["has done 1000000000000 steps", "the run has 4"]);
     refuses(Some(("step", "18446744073709551615")), None, &["18446744073709551615"]);
     refuses(Some(("step", "-1")), None, &["`step`", "\"-1\""]);
     refuses(Some(("epoch", "7")), None, &["`epoch` in its header is 7", "epoch 0"]);
@@ -229,7 +230,13 @@ fn weights_to_start_from_come_from_wherever_an_encoder_does() {
     refuses(&text(&run), &["--heads", "4"], 3, &["--heads 3", "--heads 4"]);
     refuses(&text(&run), &["--patch-size", "16"], 3, &["--patch-size 8", "--patch-size 16"]);
     refuses(&text(&run), &["--head-dims", "32,8"], 3, &["image_mlp.layer3.weight", "--head-dims"]);
-    edit(&run.join("checkpoint.safetensors"), None, Some(("visual.norm.bias", f32::NAN)));
+    // The run's own checkpoints would be refused with it.
+    let checkpoint = run.join("checkpoint.safetensors");
+    let good = fs::read(&checkpoint).unwrap();
+    edit(&checkpoint, None, Some(("image_mlp.bn1.running_var", -1.0)));
+    refuses(&text(&run), &[], 3, &["checkpoint.safetensors", "image_mlp.bn1.running_var", "a variance below 0"]);
+    fs::write(&checkpoint, good).unwrap();
+    edit(&checkpoint, None, Some(("visual.norm.bias", f32::NAN)));
     refuses(&text(&run), &[], 3, &["visual.norm.bias", "not finite"]);
     let export = ["export", "--checkpoint", &text(&run), "--output", &text(&case.path("refused"))];
     fails(&export, 3, &["visual.norm.bias", "not finite"]);

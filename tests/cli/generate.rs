@@ -339,7 +339,7 @@ fn stored_samples_are_drawn_again() {
     let again = |key: &str, model: &str, code, needles: &[&str]| {
         fails(&["inspect", &shards, "--regenerate", key, "--model", model], code, needles)
     };
-    again("00000009_000", &model, 2, &["00000009_000", "keys here look like 00000000_000"]);
+    again("00000009_000", &model, 2, &["00000009_000", "png/00000.tar", "keys here look like 00000000_000"]);
     fails(&["inspect", &shards, "--regenerate", "00000000_000"], 2, &["--model"]);
     // Another model: one bit of a weight.
     let other = folder.path().join("other");

@@ -73,6 +73,28 @@ fn an_address_space_limit_is_seen() {
     assert!(text.contains("an address space of 2.9 GiB, ulimit -v") && text.contains("lower --batch"), "{text}");
 }
 
+/// What would take more than there is is refused from its sizes alone, whichever command it is for.
+#[test]
+fn plans_beyond_an_address_space_are_refused_before_anything_is_allocated() {
+    let folder = TempDir::new().unwrap();
+    let output = |name: &str| text(&folder.path().join(name));
+    let captions = output("captions.txt");
+    fs::write(&captions, "a photo of a bag\n").unwrap();
+    let train = train(&output("run"), &["--batch", "4", "--width", "4096", "--depth", "64", "--threads", "1"]);
+    let generate = format!(
+        "generate --model bundled --captions {captions} --output {} --width 512 --height 512 --batch 4096 --threads 1",
+        output("drawn")
+    );
+    let probe = "probe --random-init vit_tiny --width 16384 --depth 256 --heads 4 --train src --test src --threads 1";
+    for words in [words(&train), generate.split(' ').collect(), probe.split(' ').collect()] {
+        let output = limited(&words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let needles = ["the plan needs", "an address space of 2.9 GiB, ulimit -v"];
+        assert!(output.status.code() == Some(4) && needles.iter().all(|part| said.contains(part)), "{said}");
+    }
+    assert!(!folder.path().join("run").exists() && !folder.path().join("drawn").exists());
+}
+
 /// Eight photographs of 4096² pixels would take 3 GiB in the encoder.
 #[test]
 fn a_probe_that_does_not_fit_is_refused_before_it_reads_a_picture() {

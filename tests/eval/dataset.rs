@@ -248,6 +248,20 @@ fn links_that_lead_up_are_refused() {
     fs::write(root.path().join("cat/1.png"), png(1, 1, 0)).unwrap();
     std::os::unix::fs::symlink("..", root.path().join("cat/more/again")).unwrap();
     data_error(Dataset::open(root.path(), None, Split::Train), &["again", "link"]);
+    // Neither do folders that lead to each other, which would be walked 2^40 times before the system sees it.
+    fs::remove_dir_all(root.path().join("cat/more")).unwrap();
+    for (from, to) in [("cat", "dog"), ("dog", "cat")] {
+        fs::create_dir_all(root.path().join(from)).unwrap();
+        for name in ["a", "b"] {
+            std::os::unix::fs::symlink(format!("../{to}"), root.path().join(from).join(name)).unwrap();
+        }
+    }
+    data_error(Dataset::open(root.path(), None, Split::Train), &["cat/a/a", "link"]);
+    // One that leads to another folder alone is followed.
+    fs::remove_file(root.path().join("dog/a")).unwrap();
+    fs::remove_file(root.path().join("dog/b")).unwrap();
+    fs::write(root.path().join("dog/2.png"), png(1, 1, 0)).unwrap();
+    assert_eq!(Dataset::open(root.path(), None, Split::Train).unwrap().len(), 1 + 2 + 1);
 }
 
 /// A share of every class: at least one of two, never all, none of one.

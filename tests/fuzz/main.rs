@@ -1,10 +1,12 @@
 //! Valid files made wrong, for everything that reads one: no reader panics, takes memory out of proportion, or refuses
-//! without naming the file. `FUZZ_INPUTS` says how many inputs each reader gets, `FUZZ_FROM` the number of the first; an
-//! input is its reader and its number, so what one run found another finds again.
+//! without naming the file. `FUZZ_INPUTS` says how many inputs each reader gets, `FUZZ_FROM` the number of the first,
+//! `FUZZ_FOLDER` where they lie meanwhile; an input is its reader and its number, so what one run found another finds
+//! again.
 
 mod memory;
 mod mutate;
 mod readers;
+mod valid;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -12,6 +14,7 @@ use std::fs;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::time::Instant;
 
 use stablerep::console;
 use stablerep::error::{Error, Result};
@@ -21,13 +24,13 @@ use mutate::{Dice, Structure, mutated};
 
 /// Inputs for each reader where nobody says otherwise.
 const INPUTS: u32 = 2000;
-/// What a reader may hold however small its input is, bytes: tables of a model's size, buffers.
-const ALLOWANCE: usize = 48 << 20;
-/// What it may hold for each byte of input: an image of one color takes a thousandth of itself in a file.
-const PER_BYTE: usize = 4096;
+/// What a reader may hold however small its input is, bytes: buffers, compiled patterns, the table of all flags, a noise
+/// schedule of 2^20 steps.
+const ALLOWANCE: usize = 20 << 20;
 
 /// Something that reads a file.
 pub struct Reader {
+    pub name: &'static str,
     /// Distinguishes its inputs from those of others.
     pub number: u32,
     /// What the file is called, below the reader's folder.
@@ -49,7 +52,8 @@ fn number(name: &str, default: u32) -> u32 {
 
 /// Where an input lies while it is read: a process that aborts leaves it there.
 fn folder(reader: &Reader) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(reader.number.to_string());
+    let root = std::env::var_os("FUZZ_FOLDER").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    let folder = root.join("fuzz").join(reader.number.to_string());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join(reader.file).parent().unwrap()).unwrap();
     folder
@@ -78,19 +82,27 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a text").to_owned()
 }
 
-/// Whether the reader refused an input, and what is wrong with how it went.
-fn outcome(reader: &Reader, folder: &Path, length: usize) -> (bool, Option<String>) {
+/// How a reader took an input.
+struct Outcome {
+    refused: bool,
+    /// Bytes of memory, at most.
+    held: usize,
+    /// What is wrong with how it went.
+    wrong: Option<String>,
+}
+
+fn outcome(reader: &Reader, folder: &Path, length: usize) -> Outcome {
     READING.set(true);
     let (outcome, held) = most_held(|| catch_unwind(AssertUnwindSafe(|| (reader.read)(folder))));
     READING.set(false);
-    let most = ALLOWANCE + PER_BYTE * length;
+    let most = ALLOWANCE + reader.structure.unfolds() * length;
     let wrong = match &outcome {
         Err(panic) => Some(format!("panicked: {}", text_of(&**panic))),
         Ok(Err(error @ (Error::Failed(_) | Error::Io { .. }))) => Some(format!("exit code 1: {error}")),
         Ok(Err(error)) if !names(&error.to_string(), reader, folder) => Some(format!("no file is named: {error}")),
         Ok(_) => (held > most).then(|| format!("held {held} bytes for {length}")),
     };
-    (!matches!(outcome, Ok(Ok(()))), wrong)
+    Outcome { refused: !matches!(outcome, Ok(Ok(()))), held, wrong }
 }
 
 /// Whether a refusal names the file, or one beside it that does not go with it.
@@ -101,6 +113,8 @@ fn names(text: &str, reader: &Reader, folder: &Path) -> bool {
 /// Feeds a reader.
 pub fn fuzz(reader: &Reader) {
     quiet();
+    // What is shared among threads elsewhere is done by this one, whose memory is counted.
+    let _here = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     let folder = folder(reader);
     (reader.beside)(&folder);
     let valid = (reader.valid)(&folder);
@@ -111,15 +125,25 @@ pub fn fuzz(reader: &Reader) {
         (reader.read)(&folder).unwrap_or_else(|error| panic!("a valid file is refused: {error}"));
     }
     let (from, inputs) = (number("FUZZ_FROM", 0), number("FUZZ_INPUTS", INPUTS));
-    let (mut wrong, mut refused) = (Vec::new(), 0);
+    let (mut wrong, mut refused, mut most) = (Vec::new(), 0, (0, 0));
+    let begin = Instant::now();
     for input in from..from + inputs {
         let bytes = mutated(&valid, reader.structure, &mut Dice::new(reader.number, input));
         fs::write(&path, &bytes).unwrap();
-        let (no, complaint) = outcome(reader, &folder, bytes.len());
-        refused += u32::from(no);
-        wrong.extend(complaint.map(|text| format!("input {input}: {text}")));
+        let outcome = outcome(reader, &folder, bytes.len());
+        refused += u32::from(outcome.refused);
+        most = most.max((outcome.held, bytes.len()));
+        wrong.extend(outcome.wrong.map(|text| format!("input {input}: {text}")));
     }
-    println!("{}: {inputs} inputs, {refused} refused, {} complaints", reader.file, wrong.len());
+    println!(
+        "{} {}: {inputs} inputs, {refused} refused, {} complaints; held at most {} KiB (for {} bytes); {:.0} inputs/s",
+        reader.name,
+        reader.file,
+        wrong.len(),
+        most.0 >> 10,
+        most.1,
+        f64::from(inputs) / begin.elapsed().as_secs_f64()
+    );
     wrong.truncate(20);
     assert!(wrong.is_empty(), "{}:\n{}", reader.file, wrong.join("\n"));
     // Neither were all inputs valid nor none.

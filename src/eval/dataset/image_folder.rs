@@ -33,7 +33,7 @@ pub fn open(root: &Path) -> Result<Dataset> {
     let mut left_out = LeftOut::beside(root)?;
     for (label, folder) in classes.iter().enumerate() {
         let before = paths.len();
-        collect(folder, &mut paths, &mut left_out)?;
+        collect(folder, &mut paths, &mut left_out, &mut Vec::new())?;
         if paths.len() == before {
             bail!(
                 Data,
@@ -96,7 +96,7 @@ impl LeftOut {
 pub(super) fn find_class(root: &Path) -> Result<Option<PathBuf>> {
     for folder in class_folders(root)? {
         let mut images = Vec::new();
-        collect(&folder, &mut images, &mut LeftOut::default())?;
+        collect(&folder, &mut images, &mut LeftOut::default(), &mut Vec::new())?;
         if !images.is_empty() {
             return Ok(Some(folder));
         }
@@ -116,17 +116,25 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<()> {
+/// Finds the images in and below `folder`. `left` are the folders that links were followed out of on the way there.
+fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut LeftOut, left: &mut Vec<PathBuf>) -> Result<()> {
     for path in sorted_entries(folder)? {
         if is_hidden(&path) {
             if path.is_dir() || has_image_name(&path) {
                 left_out.hidden.push(path);
             }
         } else if path.is_dir() {
-            if path.is_symlink() && leads_up(&path, folder) {
-                bail!(Data, "{}: a link to a folder that it lies in; remove it", path.display());
+            let link = path.is_symlink();
+            if link {
+                left.push(folder.canonicalize().unwrap_or_default());
+                if leads_back(&path, left) {
+                    bail!(Data, "{}: a link to a folder that it lies in; remove it", path.display());
+                }
             }
-            collect(&path, images, left_out)?;
+            collect(&path, images, left_out, left)?;
+            if link {
+                left.pop();
+            }
         } else if has_image_name(&path) {
             images.push(path);
         } else {
@@ -136,9 +144,9 @@ fn collect(folder: &Path, images: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> 
     Ok(())
 }
 
-/// Whether `link` in `folder` is `folder` itself or one above it.
-fn leads_up(link: &Path, folder: &Path) -> bool {
-    matches!((link.canonicalize(), folder.canonicalize()), (Ok(target), Ok(folder)) if folder.starts_with(&target))
+/// Whether `link` leads to one of the folders that were left by links, or to one above it.
+fn leads_back(link: &Path, left: &[PathBuf]) -> bool {
+    link.canonicalize().is_ok_and(|target| left.iter().any(|folder| folder.starts_with(&target)))
 }
 
 /// Whether the name ends in `.jpg`, `.jpeg` or `.png`, in any case.

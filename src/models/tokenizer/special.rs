@@ -2,6 +2,7 @@
 //! its added tokens, it alone counts; else `special_tokens_map.json` overrules it, and `added_tokens.json` and
 //! `tokenizer.json` list what was added.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -70,6 +71,33 @@ pub(super) struct Added {
     special: bool,
 }
 
+/// Tokens that are looked for, each once, in the order in which they came last.
+#[derive(Debug, Default)]
+pub(super) struct AllAdded {
+    by_order: BTreeMap<usize, Added>,
+    /// By text.
+    orders: HashMap<String, usize>,
+}
+
+impl AllAdded {
+    fn contains(&self, content: &str) -> bool {
+        self.orders.contains_key(content)
+    }
+
+    /// Adds a token, in place of one with its text.
+    fn push(&mut self, added: Added) {
+        let next = self.by_order.last_key_value().map_or(0, |(last, _)| last + 1);
+        if let Some(before) = self.orders.insert(added.content.clone(), next) {
+            self.by_order.remove(&before);
+        }
+        self.by_order.insert(next, added);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Added> {
+        self.by_order.values()
+    }
+}
+
 /// The special tokens, and all that are looked for.
 #[derive(Debug)]
 pub(super) struct Special {
@@ -77,7 +105,7 @@ pub(super) struct Special {
     pub end: String,
     pub unknown: String,
     pub pad: String,
-    pub added: Vec<Added>,
+    pub added: AllAdded,
 }
 
 impl Special {
@@ -101,12 +129,12 @@ impl Special {
             end: END.to_owned(),
             unknown: END.to_owned(),
             pad: END.to_owned(),
-            added: Vec::new(),
+            added: AllAdded::default(),
         };
         match &config {
             Some(config) if listed => this.add_decoder(config, vocabulary)?,
             _ => {
-                let more: Vec<String> =
+                let more: HashSet<String> =
                     MORE.into_iter().filter_map(find).flat_map(|(_, v)| tokens(v)).map(text).collect();
                 this.add_file(folder, vocabulary, &more)?;
                 this.add_whole(folder, vocabulary)?;
@@ -148,17 +176,16 @@ impl Special {
             ),
             Some(_) => {}
             None => {
-                if let Some((other, _)) = vocabulary.ids.iter().find(|(_, other)| *other == id) {
+                if let Some(other) = vocabulary.token(*id) {
                     bail!(
                         Data,
                         "{}: tokens {content:?} and {other:?} have one id, {id}; expected one each",
                         file.display()
                     );
                 }
-                vocabulary.ids.insert(content.clone(), *id);
+                vocabulary.insert(content.clone(), *id);
             }
         }
-        self.added.retain(|known| known.content != added.content);
         self.added.push(added);
         Ok(())
     }
@@ -177,7 +204,7 @@ impl Special {
     }
 
     /// `added_tokens.json`: an object of token to id.
-    fn add_file(&mut self, folder: &Path, vocabulary: &mut Vocabulary, special: &[String]) -> Result<()> {
+    fn add_file(&mut self, folder: &Path, vocabulary: &mut Vocabulary, special: &HashSet<String>) -> Result<()> {
         let Some(file) = Settings::open_if_there(folder.join("added_tokens.json"))? else { return Ok(()) };
         let keys: Vec<String> = file.keys().map(str::to_owned).collect();
         for content in keys {
@@ -207,13 +234,13 @@ impl Special {
 
 /// Has the special token `value`, of that key of a file, looked for too.
 fn add_special(
-    added: &mut Vec<Added>,
+    added: &mut AllAdded,
     vocabulary: &Vocabulary,
     (file, key): (Option<&Settings>, &str),
     value: &Value,
 ) -> Result<()> {
     let content = text(value);
-    if added.iter().any(|known| known.content == content) {
+    if added.contains(&content) {
         return Ok(());
     }
     let id = match (vocabulary.ids.get(&content), file) {

@@ -23,6 +23,8 @@ const LARGEST: u32 = 1 << 24;
 pub(super) struct Vocabulary {
     pub ids: HashMap<String, u32>,
     pub merges: Vec<(String, String)>,
+    /// The same by their ids, once they are asked for so.
+    tokens: Option<HashMap<u32, String>>,
     /// Where the ids are from.
     pub source: PathBuf,
     /// Where the merges are from.
@@ -66,6 +68,20 @@ impl Vocabulary {
             bail!(Data, "{}: token {token:?} has id {id}; expected ids up to {LARGEST}", this.source.display());
         }
         Ok(this)
+    }
+
+    /// A token that has this id.
+    pub(super) fn token(&mut self, id: u32) -> Option<&str> {
+        let of = |(token, id): (&String, &u32)| (*id, token.clone());
+        self.tokens.get_or_insert_with(|| self.ids.iter().map(of).collect()).get(&id).map(String::as_str)
+    }
+
+    /// Adds a token.
+    pub(super) fn insert(&mut self, token: String, id: u32) {
+        if let Some(tokens) = &mut self.tokens {
+            tokens.insert(id, token.clone());
+        }
+        self.ids.insert(token, id);
     }
 
     /// Id of `token`.
@@ -153,6 +169,7 @@ impl Vocabulary {
         }
         Ok(Self {
             ids,
+            tokens: None,
             merges,
             source: vocab,
             merges_source: merges_path.to_path_buf(),
@@ -231,7 +248,7 @@ impl Vocabulary {
         let listed = s.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
         let added = listed.filter_map(|token| token["content"].as_str().map(str::to_owned)).collect();
         let (source, merges_source) = (path.to_path_buf(), path.to_path_buf());
-        Ok(Self { ids, merges, source, merges_source, around: Some(around), added })
+        Ok(Self { ids, tokens: None, merges, source, merges_source, around: Some(around), added })
     }
 }
 

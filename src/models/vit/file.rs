@@ -107,14 +107,14 @@ impl VitFile {
         Ok((mean, std))
     }
 
-    /// Its sizes. The number of heads, which the tensors do not show, is `heads`, what the file says, or that of the
+    /// Its sizes. The number of heads, which the tensors do not show, is what was `asked` for, what the file says, or that of the
     /// standard ViT of the same width and depth, which is then said aloud.
     ///
     /// # Errors
     /// `Usage` when the number of heads is not known, does not divide the width, or `heads` is not what the file says.
-    pub fn config(&self, heads: Option<usize>) -> Result<VitConfig> {
+    pub fn config(&self, asked: Option<usize>) -> Result<VitConfig> {
         let Self { sizes, stated, shown, .. } = self;
-        let heads = match (heads, stated.heads) {
+        let heads = match (asked, stated.heads) {
             (Some(asked), Some(heads)) if asked != heads => {
                 bail!(Usage, "{shown}: --heads {asked}, but {} says {heads} heads; leave --heads out", stated.by)
             }
@@ -141,7 +141,12 @@ impl VitFile {
             },
         };
         let config = VitConfig { heads, ..sizes.clone() };
-        config.validate()?;
+        config.validate().map_err(|error| match error {
+            // Heads that no flag gave are the file's.
+            Error::Usage(text) if asked.is_none() => Error::Data(format!("{shown}: {text}")),
+            Error::Usage(text) => Error::Usage(format!("{shown}: {text}")),
+            other => other,
+        })?;
         Ok(config)
     }
 

@@ -1,6 +1,6 @@
 //! From a file, or a folder with one file or several, to tensors whose places are checked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -90,17 +90,14 @@ impl SafeTensors {
         };
         let mut this =
             Self { path: index.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), metadata: HashMap::new() };
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
         for (tensor, file) in map {
             let plain = |file: &&str| !file.is_empty() && !file.contains(['/', '\\']) && *file != "..";
             let Some(file) = file.as_str().filter(plain) else {
                 bail!(Data, "{}: weight_map.{tensor}: expected the name of a file beside the index", index.display());
             };
-            if !names.contains(&file) {
-                names.push(file);
-            }
+            names.insert(file);
         }
-        names.sort_unstable();
         for name in names {
             let path = dir.join(name);
             refuse_pickle(&path)?;
