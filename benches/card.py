@@ -13,8 +13,10 @@ import json
 import os
 import platform
 import shutil
+import site
 import subprocess
 import sys
+import sysconfig
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,16 @@ def machine() -> dict:
         "commit": said("git", "rev-parse", "HEAD"),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def find_vendor_library(folder: Path) -> None:
+    """PyTorch's cuBLASLt under the name that our binary looks for, whatever its version."""
+    names = [name for root in {*site.getsitepackages(), sysconfig.get_paths()["purelib"]} for name in Path(root).glob("nvidia/*/lib/libcublasLt.so.*")]
+    if names:
+        folder.mkdir(exist_ok=True)
+        (folder / "libcublasLt.so").unlink(missing_ok=True)
+        (folder / "libcublasLt.so").symlink_to(names[0])
+        os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
 
 
 def sanitizer(given, ops: list[str]) -> list[list]:
@@ -153,6 +165,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out, given.binary = given.out.resolve(), given.binary.resolve()
     given.out.mkdir(parents=True, exist_ok=True)
+    find_vendor_library(given.out / "lib")
     steps = {"train": train, "generate": generate}[given.what](given)
     wanted = given.only.split(",") if given.only else [step.name for step in steps]
     if unknown := set(wanted) - {step.name for step in steps}:

@@ -7,11 +7,13 @@
 //! family every tile adds k in the same steps, and K is split over blocks in [`tn`] alone, by the shape.
 
 mod hopper;
+mod partition;
 mod portable;
 
 use half::bf16;
 
-use self::hopper::{Partition, Schedule};
+use self::hopper::Schedule;
+use self::partition::Partition;
 use self::portable::Split;
 use crate::device::cuda::{Arch, Element, Gpu, View};
 use crate::error::Result;
@@ -233,7 +235,7 @@ pub fn tn(
         None if gpu.arch() == Arch::Sm90 && m.min(n) >= WGMMA_SIDE => Some(Partition::choose(m, n, k)),
         _ => None,
     };
-    if let Some(partition) = partition.filter(|partition| partition.fits(a, b, scratch)) {
+    if let Some(partition) = partition.filter(|partition| partition.fits() && hopper::fits_tn(a, b, scratch)) {
         let sms = match variant {
             Some(Variant::Cooperative { sms } | Variant::PingPong { sms }) => sms,
             _ => gpu.sms(),
