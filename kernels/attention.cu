@@ -16,15 +16,6 @@
 // steps that depend on d only.
 //
 // FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once (keys come again from L2 for each block of queries).
-//
-// Static figures (registers, shared memory, warps per multiprocessor of an A100): forward d40 161, 31 KB, 12; d64 230, 49 KB, 8; d80 220, 45 KB, 8;
-// d160 163, 64 KB, 8; cross with 80 keys d40 127, 23 KB, 16; d64 156, 36 KB, 12; d80 128, 51 KB, 12; d160 168, 97 KB, 4; wide 126, 89 KB, 16.
-// No spills, no stack.
-// Bounds on an H200 where mma.sync reaches 5/8 of wgmma's rate (490 TFLOP/s), µs at 4096 / 1024 / 256 / 64 tokens × 64 images × 8 heads:
-//   forward  products 2,800 / 350 / 44 / 3, exponentials 2,220 / 139 / 9 / 1, HBM 164 / 82 / 41 / 10
-//   cross    products 53 / 26 / 13 / 3, exponentials of 80 keys 43 / 11 / 3 / 1, HBM 82 / 41 / 20 / 5: by HBM; predicted 100 / 50 / 27 / 10
-//   wide     one image of 4096 tokens of 512, 34 GFLOP: products 70, shared memory 120 (K and V once for each 32 queries); predicted 180
-// Not yet timed on a card.
 #include "common/reduce.cuh"
 #include "common/softmax.cuh"
 #include "common/tile.cuh"

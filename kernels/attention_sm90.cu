@@ -23,14 +23,6 @@
 // At d = 64 512 for products, the rest alike; at d = 80 640, 528 and 430 without the cubic; at d = 160 1280 and half the others: products.
 //
 // FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once.
-// Static figures: d = 40 128 registers at launch, then 32 and 160, 16 warps, 182 KB of shared memory; else 168, then 40 and 232, 12 warps, 161 KB
-// (d = 64), 225 KB (80), 217 KB (160). No spills, no stack, no waits added by ptxas; 3 + 8 HGMMA per step of d = 40.
-// Predicted on an H200 (790 TFLOP/s, 4.1 TB/s, 3.87 T exp/s), 64 images × 8 heads:
-//   4096 tokens of 40  1.37 TFLOP, issue bound 2.06 ms = 667 TFLOP/s (exponentials alone 2.22 without the cubic); predicted 2.6 ms = 530
-//   1024 tokens of 80  172 GFLOP, products 217 µs, exponentials 139, HBM 82; predicted 290 µs
-//   256 tokens of 160  21 GFLOP, products 27 µs, HBM 41; predicted 55 µs
-//   64 tokens of 160   attention.cu: a block here would have one warpgroup idle
-// Not yet timed on a card.
 #include "common/attention_sm90.cuh"
 #include "common/softmax.cuh"
 

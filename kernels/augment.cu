@@ -15,9 +15,6 @@
 //
 // Operations: 517 thousand warp instructions (PTX, counted) per 224² view on average over a mix of 3 strong, 1 weak and 1 plain view;
 // bytes: 3·(crop's pixels) read, 3·S² written, and three times the crop's rows through L2. Bound by issuing, at about two per clock.
-//
-// Versions. 1: this one. sm_90a and sm_80: 80 registers, no spills; S = 224: 148 KiB of shared memory, 1 block of 21 warps per SM;
-// S = 32: 3 KiB, 8 blocks of 4 warps. Predicted on an H200: 150 µs per block and view of 224², so 8,192 views in 9.3 ms. Not measured.
 #include "common/box_blur.cuh"
 #include "common/reduce.cuh"
 #include "common/resize.cuh"

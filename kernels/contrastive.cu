@@ -18,10 +18,6 @@
 //
 // FLOPs: 3·2·R·K·d forward, 6·2·R·K·d backward (for d > 256 another 3·2·R·K·d per further 256). Bytes: each 128-row tile streams y
 // (4 bytes per value) from L2: 96 FLOP per byte forward, 131 backward; HBM sees operands a few times only. Bound by mma.sync.
-//
-// Versions. 1: this one. sm_90a and sm_80, no spills: forward 255 registers, 64 KiB of shared memory, 2 blocks of 4 warps per SM;
-// backward d ≤ 128 203 registers, 96 KiB, beyond 255 registers, 128 KiB, 1 block of 8 warps. Predicted on an H200 at 400 TFLOP/s of
-// mma.sync: 8,192×256 0.26 ms forward and 0.52 ms backward; 65,536×256 16.5 and 33 ms. Not measured yet.
 #include "common/mma.cuh"
 #include "common/reduce.cuh"
 #include "common/split_product.cuh"

@@ -11,15 +11,8 @@
 //
 // Order of additions: k ascending in steps of 32, whatever the tile, the schedule and the other images.
 //
-// Version 1 (static figures, NVRTC 12.9): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
-// wgmma; 205,360 / 229,968 (BN = 160: cooperative / ping-pong) or 184,368 / 200,784 bytes of shared memory, one block per SM. FLOPs
-// 2·pixels·outputs·K, bytes K·(pixels + outputs) / taps + 2·pixels·outputs; bound by the tensor cores but for linear layers C → C and C → 3C at
-// 320 channels (memory).
-// Predicted µs on an H200 that sustains 1,366 TF/s (cuBLASLt's largest products) and 4.1 TB/s, 64 rows (32 images, both branches), levels
-// 64² × 320, 32² × 640, 16² × 1280, 8² × 1280, by conv_sm90.cu's reckoning (there 1.7 times as long):
-//   3×3, C → C   395  388  379   95     3×3 of the joined input, the widest   1146  1127   748   187
-//   GEGLU        341  343  345   90     C → 3C   143  130  133   35     C → C  61  46  46  13     4C → C   177  177  174   43
-// i.e. 0.88–0.93 of that rate: a tile's epilogue lasts as long as in 16 bits while its product takes half. Not measured.
+// FLOPs 2·pixels·outputs·K, bytes K·(pixels + outputs) / taps + 2·pixels·outputs; bound by the tensor cores but for linear
+// layers C → C and C → 3C at 320 channels (memory).
 #include "common/conv_wgmma.cuh"
 
 // Maps: x in boxes of 128 channels × 64 pixels (im2col for nine taps), w 128 × BN / 2, both with the 128-byte swizzle. One of y and narrow is

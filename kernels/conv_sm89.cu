@@ -12,10 +12,7 @@
 //
 // Order of additions: k ascending in steps of 32, whatever the tile and the batch. The sum within a step is the hardware's.
 //
-// Version 1: tiles 128×128, 128×64 and 64×64, the middle one for pieces of 8 bytes too. Static figures (sm_89, NVRTC 12.9): 233, 135, 95, 154
-// registers, no spills; 48, 36, 24, 36 KB of shared memory; 2, 2, 4, 2 blocks per SM (99 KB).
-// Predicted µs on an RTX 4090 at 0.75 of 330 TF/s, 16 rows (8 images), levels 64² × 320 to 16² × 1280: 3×3, C → C 488 each, GEGLU 434 each.
-// Not measured.
+// Tiles 128×128, 128×64 and 64×64, the middle one for pieces of 8 bytes too.
 #include "common/conv_mma.cuh"
 
 // One of y and narrow is given; `step`, residual and moments may be null. 9 taps or 1.

@@ -19,15 +19,7 @@
 // Order of additions: k ascending in steps of 16 for every output, whatever the tile, the schedule and the other images; moments: rows
 // ascending. Images of few pixels at small batches leave most SMs idle: k is never split, as that would follow the batch.
 //
-// Version 1 (static figures, NVRTC 12.9): 168 registers per thread at launch, then 56 (producer) and 224 (consumers), no spills, no serialised
-// wgmma; one block of 384 threads per SM with 204,080 / 228,688 (BN = 160: cooperative / ping-pong) or 183,344 / 199,760 bytes of shared
-// memory. FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320 channels.
-// Predicted µs on an H200 that sustains 790 TF/s, 64 rows (32 images, both branches), levels 64² × 320, 32² × 640, 16² × 1280, 8² × 1280:
-//   3×3, C → C   669  652  644  161     3×3 of the joined input, the widest   1940  1924  1280  320     with its shortcut as k   880  864  785  196
-//   stride 2     167  163  161   –      enlargement by phases (from below)    1184  1163   291   –
-//   GEGLU        586  588  593  152     C → 3C   222  222  227  58     C → C  82 (memory)  77  77  20     4C → C   302  299  291  73
-// i.e. 0.91–0.96 of that rate for 3×3 and 0.87–0.93 for linear layers (what is missing: epilogues, last rounds, L2 traffic of the
-// ping-pong tiles by a guessed 1/128 per byte and cycle above 32). VAE at 8 images: 512² × 128: 889, 512² × 256 → 128: 1776, 256² × 256: 896.
+// FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320 channels.
 #include "common/conv_wgmma.cuh"
 
 // Maps: x in boxes of 64 channels × 64 pixels (im2col for nine taps), w 64 × BN / 2, all with the 128-byte swizzle. Unused maps are any valid

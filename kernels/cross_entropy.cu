@@ -9,7 +9,6 @@
 // FLOPs    per value 14.  Bytes per value: gradient 8 (10 with bf16), correct 4.
 // Bound    memory. One warp per row and head, whose values stay in registers up to 1,024 classes; beyond that they are read three times.
 // Static   sm_90a: gradient_row 80 registers, 24 warps per SM, 98 KB of loads in flight.
-// Predicted on an H200 at 4.1 TB/s, 1024 rows x 10 heads x 1000 classes: gradient 20 us. Not measured.
 #include "common/reduce.cuh"
 
 namespace {

@@ -24,11 +24,6 @@
 // 790 TF/s. The idle warps of the producer sum a's columns from the stages.
 //
 // Order of additions: k in steps of 16 for every output, whatever the tile, the schedule and the other rows.
-//
-// Version 1 (static figures, NVRTC 12.9): 168 registers per thread at launch, then 40 (producer) and 232 (consumers), TN 56 and 224, no spills,
-// no serialised wgmma; 231,488 bytes of shared memory (cooperative) or 230,496 (ping-pong), one block of 384 threads per SM. Predicted on an H200 that
-// sustains 790 TF/s, ViT-B/16 at batch 512 (M = 100,864): qkv 498 µs, proj 166, fc1 + GELU 667, fc2 620, their input gradients 469, 166, 620,
-// 667, weight gradients 488, 168, 641, 641 (0.93 of that rate; the rest is epilogues, last rounds and partial sums).
 #include "common/gelu.cuh"
 #include "common/reduce.cuh"
 #include "common/ring.cuh"

@@ -19,9 +19,6 @@
 //          a thread of moments has 8 loads of 16 bytes in flight, of apply 4. scale_shift: latency of about 5 dependent steps.
 // Static   sm_90a: moments 44 registers, 33 KiB shared, 4 blocks of 320 threads per SM at C = 320; apply 63 registers, 3 blocks of 320 or 2 of
 //          512, which keep 60 KB of loads in flight (25 KB suffice at 700 ns); scale_shift 40 registers, 6 blocks of 256.
-// Predicted on an H200 at 4.1 TB/s, 64 rows of UNet (32 images and both branches):
-//          apply 64x64x320 82 us, 64x64x960 joined 246 us, 32x32x640 41 us, 16x16x1280 20 us, 8x8x2560 joined 10 us; moments half of each;
-//          scale_shift 2 to 5 us. VAE, 8 images: apply 512x512x128 262 us, 256x256x256 131 us. Not measured.
 #include "common/groupnorm.cuh"
 
 namespace {

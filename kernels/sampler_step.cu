@@ -16,7 +16,6 @@
 // FLOPs    9 per value, 2 per slot; noise about 60 per value, in f64 (the logarithm needs more than f32 near 1).
 // Bytes    18 per value with both branches (DDIM), up to 34 (PNDM: 3 slots read, 1 written). Bound: memory; at batch 1, the launch.
 // Static   sm_90a and sm_80: 36 registers, 48 warps per SM, no shared memory, no stack, no spills.
-// Predicted on an H200 at 4.1 TB/s, SD 1.5 at 512² (V = 16,384): DDIM batch 32 2.3 µs, PNDM 4.3 µs; the counter 1.5 µs. Not measured.
 #include "common/philox.cuh"
 #include "common/types.cuh"
 

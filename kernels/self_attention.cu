@@ -13,11 +13,7 @@
 // the streamed side in L2.
 //
 // FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes from HBM: qkv + out forward; 2·qkv + 3·out backward (delta reads
-// out and dout once more). At batch 512, 12 heads, 197 tokens of 64 on an A100 forward is bound by HBM (620 MB: 0.38 ms at 1.65 TB/s) and
-// backward by the products: 896 FLOPs and 72 bytes of ldmatrix per pair of tokens, each 1 ms at 250 TFLOP/s and 19 TB/s.
-//
-// Static figures at d = 64: forward 126 registers, 46 KB of shared memory for 7 warps; backward 128 registers, 62 KB for 7 warps; both two
-// blocks (14 warps) per multiprocessor of an A100 or H100, backward one of a 4090. No spills. Not yet timed on a card.
+// out and dout once more). Forward is bound by HBM at 197 tokens, backward by the products.
 #include "common/reduce.cuh"
 #include "common/tile.cuh"
 

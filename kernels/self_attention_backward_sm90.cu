@@ -13,12 +13,7 @@
 // The fourth tile of queries has only 16 rows of its own (197 = 3·64 + 5): wgmma reads 48 rows more of whatever lies behind them, which is never
 // being written meanwhile, and what comes of those rows is dropped.
 //
-// FLOPs: 10·N·G·Q·T·d. Bytes: 2·qkv + 2·out. At batch 512, 12 heads, 197 tokens of 64: 1.24 GB = 302 µs at 4.1 TB/s; 153 GFLOP, 209 GFLOP with
-// padding = 265 µs at 790 TFLOP/s; 266 M exponentials = 69 µs: bound by HBM if loads, products and exponentials overlap, i.e. at most
-// 507 TFLOP/s of the 153 GFLOP counted. Per chunk the tensor cores work about 2,400 of an estimated 3,100 cycles (197 tokens: 10,800 a head,
-// 290 µs in all), so 350 to 400 µs is to be expected.
-// Static figures: 168 registers at launch, then 56 and 224; one block of 12 warps per multiprocessor; 225 KB of shared memory for more than 128
-// queries of 64, 150 KB for fewer. No spills, no waits added by ptxas. Not yet timed on a card.
+// FLOPs: 10·N·G·Q·T·d. Bytes: 2·qkv + 2·out. Bound by HBM if loads, products and exponentials overlap.
 #include "common/attention_sm90.cuh"
 
 namespace {

@@ -9,10 +9,7 @@
 //             S, dP, dQ += dS·K. P and dS go from registers; nothing is added up across blocks. 7 products instead of 5.
 //
 // FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes: qkv + out, 2·qkv + 3·out; the streamed side comes from L2 but
-// for the first time. At d = 64 forward is bound by products and exponentials alike (991 TFLOP/s by 16 exponentials per cycle and
-// multiprocessor), backward by the products: at most 564 TFLOP/s of those counted.
-// Static figures: 168 registers at launch, then 56 and 224; one block of 12 warps per multiprocessor; 160 KB of shared memory forward, 130 KB
-// backward at d = 64. No spills, no waits added by ptxas. Not yet timed on a card.
+// for the first time. At d = 64 forward is bound by products and exponentials alike, backward by the products.
 #include "common/attention_sm90.cuh"
 
 namespace {

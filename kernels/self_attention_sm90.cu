@@ -7,11 +7,7 @@
 // registers. The output is staged where the warpgroup's queries lay. While one warpgroup is at its exponentials the other has the tensor cores.
 // TMA fills tokens past the end with zeros and drops their outputs; keys past the end are masked by their number.
 //
-// FLOPs: 4·N·G·Q·T·d. Bytes: qkv + out once. At batch 512, 12 heads, 197 tokens of 64: 620 MB = 151 µs at 4.1 TB/s; products 61 GFLOP, with
-// 256 rows and 208 columns computed 84 GFLOP = 106 µs at 790 TFLOP/s; exponentials 266 M = 69 µs at 3.87 T/s: bound by HBM, i.e. at most
-// 404 TFLOP/s of the 61 GFLOP counted.
-// Static figures: 168 registers at launch, then 56 and 224; one block of 12 warps per multiprocessor; 2 stages of 96 KB for 197 tokens, 4 of
-// 48 KB for 77. No spills, no waits added by ptxas. Not yet timed on a card.
+// FLOPs: 4·N·G·Q·T·d. Bytes: qkv + out once. Bound by HBM.
 #include "common/attention_sm90.cuh"
 
 namespace {
