@@ -4,7 +4,7 @@ use stablerep::rng::{Domain, Stream};
 
 use crate::support::{assert_close, differences, dot, random, wide};
 
-/// METHOD §2.3 word for word in f64: the loss of each anchor.
+/// StableRep's loss (Tian et al. 2023, §3.2) word for word in f64: the loss of each anchor.
 fn reference(z: &[f64], labels: &[u32], temperature: f64) -> Vec<f64> {
     let (total, d) = (labels.len(), z.len() / labels.len());
     let s = |i: usize, j: usize| dot(&z[i * d..][..d], &z[j * d..][..d]) / temperature;

@@ -219,7 +219,7 @@ impl SchedulerConfig {
             .collect()
     }
 
-    /// Cumulative product of 1 − beta, in f64 (METHOD §1.2).
+    /// Cumulative product of 1 − beta, in f64 (ᾱ of Ho et al. 2020, eq. 4).
     pub fn alphas_cumprod(&self) -> Vec<f64> {
         self.betas()
             .into_iter()
