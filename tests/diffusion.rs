@@ -234,6 +234,20 @@ fn unusable_settings_and_models_are_refused_by_name() {
         (unet, "\"cross_attention_dim\": 64", "\"cross_attention_dim\": 768", ["cross_attention_dim", "768"]),
         (unet, "\"attention_head_dim\": 2", "\"attention_head_dim\": 3", ["attention_head_dim", "3"]),
         (unet, "\"norm_num_groups\": 8", "\"norm_num_groups\": \"8\"", ["norm_num_groups", "\"8\""]),
+        // Laid out before a weight is looked at, they would take hundreds of megabytes.
+        (unet, "\"layers_per_block\": 1,", "\"layers_per_block\": 262143,", ["layers_per_block", "1 to 128 layers"]),
+        (
+            "vae/config.json",
+            "\"layers_per_block\": 1,",
+            "\"layers_per_block\": 262143,",
+            ["layers_per_block", "1 to 128 layers"],
+        ),
+        (
+            "text_encoder/config.json",
+            "\"num_hidden_layers\": 2,",
+            "\"num_hidden_layers\": 262143,",
+            ["num_hidden_layers", "1 to 128 layers"],
+        ),
         (unet, "    160\n", "    320\n", ["diffusion_pytorch_model.safetensors", "has shape"]),
         (unet, "{", "[", ["unet/config.json", "JSON"]),
         ("vae/config.json", "\"UpDecoderBlock2D\"", "\"AttnUpDecoderBlock2D\"", ["up_block_types", "AttnUp"]),

@@ -67,7 +67,7 @@ impl Config {
             vocab: settings.count("vocab_size", None)?,
             width: settings.count("hidden_size", None)?,
             mlp: settings.count("intermediate_size", None)?,
-            layers: settings.count("num_hidden_layers", None)?,
+            layers: settings.layer_count("num_hidden_layers", None)?,
             heads: settings.count("num_attention_heads", None)?,
             tokens: settings.count("max_position_embeddings", Some(77))?,
             quick_gelu: settings.choice("hidden_act", &["quick_gelu", "gelu"])? == "quick_gelu",

@@ -16,6 +16,9 @@ use crate::config::json;
 use crate::error::{Error, Result};
 use crate::weights;
 
+/// Most layers that stand in a row.
+const MOST_LAYERS: usize = 128;
+
 /// The keys of one config file, and which of them were read.
 #[derive(Debug)]
 pub struct Settings {
@@ -118,6 +121,22 @@ impl Settings {
             Some(value) => as_count(value).map(|v| vec![v; length]).ok_or_else(expected),
             None => default.map(|v| vec![v; length]).ok_or_else(expected),
         }
+    }
+
+    /// [`Settings::counts`] of layers. A network is laid out by them before a weight is looked at, so that a number
+    /// without sense would cost memory without bound.
+    pub fn layers(&self, key: &str, length: usize, default: Option<usize>) -> Result<Vec<usize>> {
+        let layers = self.counts(key, length, default)?;
+        match layers.iter().all(|&layers| layers <= MOST_LAYERS) {
+            true => Ok(layers),
+            false => Err(self.wrong(key, &format!("1 to {MOST_LAYERS} layers"))),
+        }
+    }
+
+    /// [`Settings::count`] of layers, as [`Settings::layers`] bounds them.
+    pub fn layer_count(&self, key: &str, default: Option<usize>) -> Result<usize> {
+        self.count(key, default)?;
+        Ok(self.layers(key, 1, default)?[0])
     }
 
     /// A list of 1 to 16 whole numbers.

@@ -52,7 +52,7 @@ impl Config {
         let this = Self {
             latent_channels: s.count("latent_channels", Some(4))?,
             out_channels: s.count("out_channels", Some(3))?,
-            layers: s.count("layers_per_block", Some(1))?,
+            layers: s.layer_count("layers_per_block", Some(1))?,
             groups: s.count("norm_num_groups", Some(32))?,
             scaling_factor: s.number("scaling_factor", 0.18215)?,
             post_quant: s.flag("use_post_quant_conv", true)?,

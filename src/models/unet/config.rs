@@ -76,7 +76,7 @@ impl Config {
             out_channels: s.count("out_channels", Some(4))?,
             // Of no concern to whoever asks for a size.
             sample_size: s.counts("sample_size", 2, None).ok().map(|pair| (pair[0], pair[1])),
-            layers: s.counts("layers_per_block", levels, Some(2))?,
+            layers: s.layers("layers_per_block", levels, Some(2))?,
             down_attention: attention("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?,
             up_attention: attention("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?,
             heads: s.counts("attention_head_dim", levels, Some(8))?,
