@@ -1,12 +1,13 @@
 //! The bytes of a caption file, and what other kinds of file are told.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::Format;
 use crate::bail;
+use crate::device;
 use crate::error::{Error, Result};
+use crate::store;
 
 /// UTF-8 byte-order mark, which editors on Windows prepend.
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -41,7 +42,9 @@ pub(super) fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     if path.is_dir() {
         bail!(Data, "{name}: is a folder; expected a caption file (.txt, .csv or .tsv)");
     }
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
+    // A caption of the list takes more than its bytes in the file.
+    let most = device::available().map_or(u64::MAX, |free| free.bytes / 2);
+    let bytes = store::read(path, most).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::Data(format!("{name}: no such caption file; expected .txt, .csv or .tsv")),
         _ => Error::io("read captions", path)(e),
     })?;

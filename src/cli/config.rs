@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -16,6 +15,7 @@ use super::paths;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::say;
+use crate::store;
 
 /// The commands that take `--config`, as their words.
 const COMMANDS: [&[&str]; 5] = [&["generate"], &["calibrate"], &["train"], &["probe"], &["bench", "train"]];
@@ -142,7 +142,7 @@ fn arguments(origin: &mut Origin, command: &Command, given: &ArgMatches) -> Resu
     if let Err(what) = paths::there(path, "a TOML file whose keys are the long flags") {
         bail!(Usage, "--config {shown}: {what}");
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
     let Ok(text) = String::from_utf8(bytes) else {
         bail!(Usage, "--config {shown}: not UTF-8; expected a TOML file whose keys are the long flags");
     };
@@ -247,6 +247,7 @@ fn try_alone(command: &Command, words: &[String]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use super::*;

@@ -1,7 +1,6 @@
 //! The file that `calibrate` writes and `generate --fp8` reads: how large the inputs of the layers get that e4m3 is for.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use super::hex;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::unet;
+use crate::store;
 
 /// Ranges of one model, and what was drawn to find them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ impl CalibrationFile {
     /// # Errors
     /// Usage error if there is no such file, data error if it is another.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|e| match e.kind() {
+        let bytes = store::read(path, store::RECORD).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::Usage(format!(
                 "--fp8 {}: no such file; `stablerep calibrate` makes it for a model",
                 path.display()
@@ -56,7 +56,8 @@ impl CalibrationFile {
 }
 
 impl Calibration {
-    /// Whether these are ranges for this model: its weights, and names and numbers that its layers can use.
+    /// Whether these are ranges for this model: its weights, and names and numbers that its layers can use. Messages call it by the file that `--fp8`
+    /// names.
     pub(super) fn check(&self, model: &Path, sha256: &str, config: &unet::Config) -> Result<()> {
         if self.model_sha256 != sha256 {
             bail!(

@@ -108,7 +108,11 @@ impl<T: Half> Cuda<T> {
         nets::check(parts)?;
         let gpu = Gpu::open(ordinal)?;
         if !matches!(parts.fp8, Fp8::Off) && !gpu.has_e4m3() {
-            bail!(Usage, "{}: has no e4m3 products (Ada and Hopper have, and newer); draw without --fp8", gpu.name());
+            bail!(
+                Usage,
+                "{}: has no e4m3 products (Ada and Hopper have, and newer), which --fp8 and calibrate need",
+                gpu.name()
+            );
         }
         let (free, _) = gpu.memory()?;
         let room = free - SPARE.min(free / 8);
@@ -129,9 +133,10 @@ impl<T: Half> Cuda<T> {
         if dry.bytes() > room {
             bail!(
                 Device,
-                "out of memory before the first step: {batch} images at once need {}, {} of {} are free; \
+                "out of memory before the first step: {batch} images at once need {} and the driver {}, {} of {} are free; \
                  lower --batch, --width or --height\n{}",
                 human_bytes(dry.bytes()),
+                human_bytes(free - room),
                 human_bytes(free),
                 gpu.name(),
                 dry.plan()

@@ -97,7 +97,9 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
     // Only now that nothing is left to refuse: a folder remembers its first settings.
     let units = plan::units(captions.list.len(), config.captions_per_shard());
     let _places = identity::claim(&sets, &captions, &units, config.ranks, fp8.as_ref())?;
-    say!("{memory}");
+    if memory.total_bytes() > 0 {
+        say!("{memory}");
+    }
 
     let demands = Demands {
         captions: &captions.list,

@@ -1,7 +1,6 @@
 //! What there is to do and what is done: one unit of work is one shard, and a shard that has its name and its end is
 //! whole.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -206,7 +205,7 @@ impl Unit {
     /// The counts a finished unit left, if they can be read.
     fn read_stats(&self, folder: &Path) -> Result<Option<Stats>> {
         let path = self.stats(folder);
-        match fs::read(&path) {
+        match store::read(&path, store::RECORD) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(Stats::possible)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path)(e)),
@@ -225,6 +224,8 @@ fn another(found: &str, expected: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

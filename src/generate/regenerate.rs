@@ -1,7 +1,7 @@
 //! One stored sample, drawn again from its own record.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, Difference};
 use crate::ops::sampler_step::NoiseKey;
 use crate::shards::{PictureRef, Shards};
+use crate::store;
 
 /// What the sample's json says about how it was drawn.
 #[derive(Debug, Deserialize)]
@@ -118,7 +119,7 @@ impl<'a> Told<'a> {
         let picture = sample.picture()?;
         let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
         let config = tar.with_file_name(CONFIG_FILE);
-        let folder: Folder = match fs::read(&config) {
+        let folder: Folder = match store::read(&config, store::RECORD) {
             Ok(bytes) => parse(&bytes, &config.display().to_string())?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Folder::default(),
             Err(e) => return Err(Error::io("read", &config)(e)),

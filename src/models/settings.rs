@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
+use crate::store;
 use crate::weights;
 
 /// Most layers that stand in a row.
@@ -36,7 +37,7 @@ impl Settings {
         if fs::metadata(&path).is_ok_and(|info| !info.is_file()) {
             return Err(Error::Data(format!("{shown}: is no file; download the model again")));
         }
-        let text = fs::read(&path).map_err(|e| match e.kind() {
+        let text = store::read(&path, store::RECORD).map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
                 Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion 1.x"))
             }

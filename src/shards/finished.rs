@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::shard_name;
 use crate::config::json;
+use crate::store;
 
 /// What a folder of `generate` holds from its beginning, and what it holds from its end.
 const BEGUN: &str = "generate.json";
@@ -22,7 +23,8 @@ pub fn unfinished(folder: &Path) -> Option<String> {
     if !begun.is_file() || folder.join(ENDED).is_file() {
         return None;
     }
-    let settings = fs::read(begun).ok().and_then(|bytes| json::parse::<Value>(&bytes).ok()).unwrap_or_default();
+    let settings =
+        store::read(begun, store::RECORD).ok().and_then(|bytes| json::parse::<Value>(&bytes).ok()).unwrap_or_default();
     let number = |key: &str| settings[key].as_u64().filter(|&number| number > 0);
     let (Some(captions), Some(per_shard)) = (number("captions"), number("captions_per_shard")) else {
         return Some("`stablerep generate` has not finished it".into());

@@ -1,12 +1,11 @@
 //! `sizes.json`: how many samples each shard of a folder holds (img2dataset and open_clip read the same file).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::store::write_atomic;
+use crate::store::{self, write_atomic};
 
 /// Its name.
 pub const SIZES_FILE: &str = "sizes.json";
@@ -20,7 +19,7 @@ pub fn write_sizes(folder: &Path, sizes: &BTreeMap<String, usize>) -> Result<()>
 /// Reads `sizes.json` of `folder`; `None` when there is none.
 pub fn read_sizes(folder: &Path) -> Result<Option<BTreeMap<String, usize>>> {
     let path = folder.join(SIZES_FILE);
-    match fs::read(&path) {
+    match store::read(&path, store::RECORD) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
             Error::Data(format!(
                 "{}: expected an object of shard names and sample counts ({e}); delete or repair it",

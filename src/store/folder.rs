@@ -1,6 +1,5 @@
 //! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the difference.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -48,7 +47,7 @@ where
 /// Usage error for a folder of another command; data error for a record that is no JSON.
 pub fn read_record(folder: &Path, file_name: &str) -> Result<Option<Value>> {
     let path = folder.join(file_name);
-    let bytes = match fs::read(&path) {
+    let bytes = match super::read(&path, super::RECORD) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return match KINDS.iter().find(|(_, own, mark)| *own != file_name && folder.join(mark).exists()) {

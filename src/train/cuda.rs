@@ -68,8 +68,9 @@ impl Cuda {
         if dry.bytes() + SPARE.min(free / 8) > free {
             bail!(
                 Device,
-                "out of memory before the first step: the plan needs {}, {} of {} are free; {}\n{}",
+                "out of memory before the first step: the plan needs {} and the driver {}, {} of {} are free; {}\n{}",
                 human_bytes(dry.bytes()),
+                human_bytes(SPARE.min(free / 8)),
                 human_bytes(free),
                 gpu.name(),
                 super::SMALLER,

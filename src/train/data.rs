@@ -1,7 +1,7 @@
 //! The data a run belongs to: what the shards and the weights it starts from hold, wherever they lie.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -88,7 +88,7 @@ impl DataRecord {
     /// Usage error with the shards that were added, removed or changed; data error for a record that cannot be read.
     pub fn check(&self, folder: &Path) -> Result<bool> {
         let path = folder.join(DATA);
-        let bytes = match fs::read(&path) {
+        let bytes = match store::read(&path, store::RECORD) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io("read", &path)(e)),

@@ -176,7 +176,7 @@ fn print_files(shards: &Shards) {
 fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroups) -> Result<()> {
     let all = captions.len();
     let rows = rows.min(all);
-    let mut sheet = Vec::with_capacity(rows);
+    let (mut sheet, mut unreadable) = (Vec::with_capacity(rows), 0);
     for row in 0..rows {
         let group = captions.get(row * all / rows);
         let mut label = String::new();
@@ -187,7 +187,15 @@ fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroup
                 label = picture.sample().record()?.caption.unwrap_or_default();
             }
             // Images that do not decode are problems of their own (--check); the sheet shows the others.
-            images.extend(decode(&picture.read()?, &picture.name()).ok());
+            match decode(&picture.read()?, &picture.name()) {
+                Ok(image) => images.push(image),
+                Err(error) => {
+                    unreadable += 1;
+                    if unreadable == 1 {
+                        say!("not on the sheet: {error}");
+                    }
+                }
+            }
             if images.len() == COLUMNS {
                 break;
             }
@@ -198,5 +206,8 @@ fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroup
     let title = title((rows, all), (most.min(COLUMNS), most));
     write_atomic(path, &encode_png(&contact_sheet(&title, &sheet)?)?)?;
     answer!("\ncontact sheet of {title}: {}", path.display());
+    if unreadable > 0 {
+        say!("pictures that do not decode: {unreadable}; the sheet leaves them out, --check lists them all");
+    }
     Ok(())
 }

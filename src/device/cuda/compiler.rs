@@ -59,10 +59,9 @@ impl Compiler {
     /// If the library is there but does not open.
     pub fn find(fetched: &Path) -> Result<Option<Self>, String> {
         let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(PathBuf::from);
-        let toolkits = named
-            .map(Toolkit::installed)
-            .chain([Toolkit::fetched(fetched), Toolkit::installed("/usr/local/cuda".into())]);
-        toolkits.into_iter().find(Toolkit::complete).map(Self::open).transpose()
+        let folders = named.chain([fetched.to_path_buf(), "/usr/local/cuda".into()]);
+        let mut toolkits = folders.flat_map(|folder| [Toolkit::fetched(&folder), Toolkit::installed(folder)]);
+        toolkits.find(Toolkit::complete).map(Self::open).transpose()
     }
 
     fn open(toolkit: Toolkit) -> Result<Self, String> {

@@ -8,6 +8,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 
 use super::driver::{check, no_device, start};
 use super::images::Images;
+use super::kernels;
 use super::launch::Launch;
 use crate::bail;
 use crate::device::Queued;
@@ -123,7 +124,7 @@ impl Gpu {
         // SAFETY: writes one handle in the current context.
         check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "make a stream")?;
         let (functions, modules) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner {
+        let gpu = Self(Arc::new(Inner {
             device,
             context,
             stream,
@@ -135,7 +136,10 @@ impl Gpu {
             modules,
             queued: Mutex::default(),
             learned: Mutex::default(),
-        })))
+        }));
+        // What keeps this driver from loading any of the kernels is said now, and once.
+        gpu.load(&kernels::EMBED, "embed_text_bf16")?;
+        Ok(gpu)
     }
 
     /// The device's name as the driver gives it.

@@ -64,13 +64,22 @@ impl Images {
         }
         // The driver may still compile what it does not load.
         self.load_ptx(&packed).map_err(|error| {
-            Error::Device(format!("{error}; its machine code for {exact} was refused ({})", describe(loaded)))
+            Error::Device(format!(
+                "{error}; its machine code ({}) was refused: {}",
+                exact.trim_end_matches(".cubin"),
+                describe(loaded)
+            ))
         })
     }
 
     /// What the folder named by `STABLEREP_KERNELS` holds in place of `ptx`.
     fn replaced(&self, ptx: &str) -> Result<Option<Vec<u8>>> {
         let Some(folder) = std::env::var_os("STABLEREP_KERNELS").map(PathBuf::from) else { return Ok(None) };
+        let shown = format!("STABLEREP_KERNELS={}", folder.display());
+        let is_kernel = |path: PathBuf| path.extension().is_some_and(|found| found == "cu" || found == "ptx");
+        if !std::fs::read_dir(&folder).is_ok_and(|files| files.flatten().any(|file| is_kernel(file.path()))) {
+            bail!(Usage, "{shown}: expected a folder of .cu or .ptx files to take in place of those in this program");
+        }
         let [compiled, source] =
             [format!("{}.{ptx}", self.stem), format!("{}.cu", self.stem)].map(|name| folder.join(name));
         if compiled.exists() {
@@ -82,10 +91,14 @@ impl Images {
         let target = ptx.trim_end_matches(".ptx").replace("sm_", "compute_");
         let compiled = match Compiler::find(&folder.join("../.cuda")) {
             Ok(Some(compiler)) => compiler.compile(&source, &target),
-            Ok(None) => Err("no NVRTC 12 to compile it: set CUDA_HOME".into()),
+            Ok(None) => Err(format!(
+                "no NVRTC 12 to compile {}.cu: looked in CUDA_HOME, CUDA_PATH, .cuda beside that folder and /usr/local/cuda",
+                self.stem
+            )),
             Err(text) => Err(text),
         };
-        compiled.map(|compiled| Some(compiled.ptx.into_bytes())).map_err(Error::Device)
+        let compiled = compiled.map_err(|text| Error::Device(format!("{shown}: {text}")))?;
+        Ok(Some(compiled.ptx.into_bytes()))
     }
 
     fn packed(&self, suffix: &str) -> Option<&'static [u8]> {

@@ -1,7 +1,6 @@
 //! Tokens with their ids and the merges of byte pairs, from `vocab.json` and `merges.txt`, or from `tokenizer.json`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -10,6 +9,7 @@ use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
 use crate::models::settings::Settings;
+use crate::store;
 use crate::weights;
 
 /// How words are told apart in a `tokenizer.json`: as we do, or as OpenAI's file says it, which comes to the same.
@@ -275,7 +275,7 @@ impl Around {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
     if weights::is_lfs_pointer(&bytes) {
         return Err(Error::Data(weights::lfs_pointer(path)));
     }

@@ -11,6 +11,7 @@ use super::preprocessing::Preprocessing;
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
+use crate::store;
 
 /// timm's plain ViTs: name before `_patch`, width, depth, heads.
 const ARCHITECTURES: [(&str, usize, usize, usize); 11] = [
@@ -81,7 +82,7 @@ pub(super) fn standard(sizes: &VitConfig) -> Option<(&'static str, usize)> {
 /// `Data` when the file is no JSON, describes no plain ViT that pools its class token, or a value is of the wrong kind.
 pub(super) fn read_config(path: &Path) -> Result<Stated> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
     let config: Value = json::parse(&bytes).map_err(|e| Error::Data(format!("{shown}: not JSON ({e})")))?;
     let Some(architecture) = config.get("architecture").and_then(Value::as_str) else {
         bail!(Data, "{shown}: no `architecture`; expected timm's config.json, e.g. \"vit_base_patch16_224\"");

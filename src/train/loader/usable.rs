@@ -57,7 +57,10 @@ pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
         };
         // Whatever else is not drawn from may be what is missing.
         let also: String = shards.notes().iter().chain(&groups.left_out).map(|note| format!("\n{note}")).collect();
-        bail!(Data, "the shards hold {} usable caption(s), a batch takes {n}{why}{also}", groups.len());
+        let more = config.data.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (data, held) = (config.data.first().map_or(String::new(), |path| path.display().to_string()), groups.len());
+        bail!(Data, "{data}{more}: the shards hold {held} usable caption(s), a batch takes {n}{why}{also}");
     }
     Ok(Usable { groups, bad, notes })
 }

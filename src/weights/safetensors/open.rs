@@ -14,6 +14,7 @@ use crate::bail;
 use crate::config::json;
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
+use crate::store;
 
 /// Endings of pickled weights. Unpickling runs code from the file, so they are never opened.
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pt", "pth", "pkl"];
@@ -79,7 +80,7 @@ impl SafeTensors {
     }
 
     fn open_index(dir: &Path, index: &Path) -> Result<Self> {
-        let text = std::fs::read(index).map_err(Error::io("read", index))?;
+        let text = store::read(index, store::RECORD).map_err(Error::io("read", index))?;
         if is_lfs_pointer(&text) {
             return Err(Error::Data(lfs_pointer(index)));
         }
