@@ -49,9 +49,7 @@ fn driver_too_old() {
             &["supports CUDA 11.8", "12.0", "driver 525", "cuda-compat-12"],
         );
         // Machine code loads on every driver of its major version, PTX on those that know it; the simulated device has no machine code.
-        let output = TempDir::new().unwrap();
-        let words = words(output.path(), "cuda", "5", "1000steps");
-        let mut command = stablerep(Model::H200, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = selftest(Model::H200);
         fails(command.env("CUDA_SIM_DRIVER_VERSION", "12020"), 4, &["supports 12.2", "for CUDA 12.9", "newer driver"]);
     }
 }
@@ -133,4 +131,37 @@ fn a_kernel_that_fails_leaves_the_last_checkpoint() {
     fails(command.env("STABLEREP_KERNELS", kernels.path()), 4, &["ILLEGAL_ADDRESS", "stablerep selftest"]);
     assert!(fs::read(output.join("checkpoint.safetensors")).unwrap() == saved && !output.join("done.json").exists());
     assert!(interrupt(Model::A100, &words, &output, done + 2) >= done + 2);
+}
+
+/// `STABLEREP_KERNELS`: sources are compiled as the program runs, and what is none, or is wrong, is said.
+#[test]
+fn kernels_that_are_worked_on() {
+    if !has_kernels() {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let with = |folder: &Path| {
+        let mut command = stablerep(Model::A100, &["selftest", "embed", "--quick"]);
+        command.env("STABLEREP_KERNELS", folder);
+        command
+    };
+    let good = with(&root.join("kernels")).output().unwrap();
+    assert!(good.status.success() && text(&good).contains("checks passed"), "{}", text(&good));
+
+    let folder = TempDir::new().unwrap();
+    fails(&mut with(folder.path()), 2, &["STABLEREP_KERNELS=", "a folder of .cu or .ptx files"]);
+    fails(&mut with(&folder.path().join("absent")), 2, &["STABLEREP_KERNELS=", "absent"]);
+    let source = fs::read_to_string(root.join("kernels/embed.cu")).unwrap();
+    fs::create_dir(folder.path().join("common")).unwrap();
+    for header in fs::read_dir(root.join("kernels/common")).unwrap() {
+        let header = header.unwrap();
+        fs::copy(header.path(), folder.path().join("common").join(header.file_name())).unwrap();
+    }
+    fs::write(folder.path().join("embed.cu"), format!("{source}\nint wrong = nothing;\n")).unwrap();
+    let mut command = with(folder.path());
+    command.env("CUDA_HOME", std::env::var_os("CUDA_HOME").unwrap_or_else(|| root.join(".cuda").into_os_string()));
+    let output = command.output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("kernels/embed.cu") && said.contains("nothing") && !said.contains("panicked"), "{said}");
 }
