@@ -2,19 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Bytes that no settings, record or table of names reaches: a model's largest has a thousandth of it.
 pub const RECORD: u64 = 256 << 20;
 
-/// The bytes of a file of at most `most`. What has no end (a device), or is far longer than a file of its kind, is refused before it fills the
-/// memory.
+/// The bytes of a file or a pipe, at most `most`. A device, which may have no end, or what is far longer than a file of its kind, is refused
+/// before it fills the memory.
 ///
 /// # Errors
 /// The system's, and invalid data for a longer file.
 pub fn read(path: impl AsRef<Path>, most: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let expected = file.metadata()?.len().min(most);
+    let info = file.metadata()?;
+    if info.file_type().is_char_device() || info.file_type().is_block_device() {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is a device, expected a file"));
+    }
+    let expected = info.len().min(most);
     let mut bytes = Vec::new();
     // Refused memory is an error here, where the heap would end the process.
     bytes.try_reserve_exact(usize::try_from(expected).unwrap_or(usize::MAX))?;
@@ -34,9 +39,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"12345").unwrap();
         assert_eq!(read(file.path(), 5).unwrap(), b"12345");
-        for (path, most) in [(file.path(), 4), (Path::new("/dev/zero"), 1 << 20)] {
+        for (path, most, why) in [(file.path(), 4, "longer than 4 bytes"), (Path::new("/dev/zero"), 4, "a device")] {
             let error = read(path, most).unwrap_err();
-            assert!(error.kind() == ErrorKind::InvalidData && error.to_string().contains(&most.to_string()), "{error}");
+            assert!(error.kind() == ErrorKind::InvalidData && error.to_string().contains(why), "{error}");
         }
     }
 }
