@@ -7,7 +7,7 @@ use super::narrow;
 pub enum Sums {
     /// In order of k, with one rounding to f32 per addition.
     F32,
-    /// As [`narrow`] says.
+    /// As `narrow.rs` says.
     Narrow,
 }
 
