@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fetches NVRTC 12.9, NVIDIA's compiler of CUDA C++ as a library, from PyPI (243 MB, no GPU, no root, no compiler for the host) into .cuda/,
-# where build.rs finds it. Needs python3 with pip. CUDA 12: its machine code loads on drivers from 525 on, that of 13 from 580 on.
+# Fetches NVRTC 12.9, NVIDIA's compiler of CUDA C++ as a library, from PyPI (244 MB, no GPU, no root, no compiler for
+# the host) into .cuda/, where build.rs finds it. Needs python3 with pip. CUDA 12: its machine code loads on drivers
+# from 525 on, that of 13 from 580 on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests. Fetches NVRTC first where none is found, so that the CUDA kernels are compiled, and executed on the simulated driver.
-# Arguments go to cargo test.
+# All tests. Fetches NVRTC first where none is found, so that the CUDA kernels are compiled, and executed on the
+# simulated driver. Arguments go to cargo test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

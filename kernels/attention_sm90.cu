@@ -7,11 +7,11 @@
 // begin anywhere in sectors of 32. A row of a tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for
 // d = 40, and V is read at 40.
 //
-// V is an MN-major operand of 40, 80 or 160 columns under a swizzle of 64: PTX draws that layout in whole spans of 64 only, and nobody known
-// reads part of one. So there are kernels that multiply whole spans, zeros behind d included (d80_v128, d160_v192; for d = 40 the one for 64, as
-// three warpgroups have no registers for 64 columns), and a probe on each card (src/ops/attention/cuda/hopper.rs) takes them where the others are
-// wrong. Products are then 512 cycles of a step at d = 40 (352 otherwise) and only two warpgroups share them, 832 at d = 80 (640), 1408 at
-// d = 160 (1280).
+// V is an MN-major operand of 40, 80 or 160 columns under a swizzle of 64: PTX draws that layout in whole spans of 64
+// only, and nobody known reads part of one. So there are kernels that multiply whole spans, zeros behind d included
+// (d80_v128, d160_v192; for d = 40 the one for 64, as three warpgroups have no registers for 64 columns), and a probe
+// on each card (src/ops/attention/cuda/hopper.rs) takes them where the others are wrong. Products are then 512 cycles
+// of a step at d = 40 (352 otherwise) and only two warpgroups share them, 832 at d = 80 (640), 1408 at d = 160 (1280).
 //
 // A warpgroup keeps its queries as operands in registers. While it computes the exponentials of one step, the tensor cores work at its P·V of the
 // step before, and at what the other warpgroups are at: with three of them (d = 40) one may compute scores, one P·V, one exponentials. P stays in
@@ -169,8 +169,8 @@ DEVICE bool softmax_step(float (&s)[KEYS / 2], float (&shift)[2], float (&total)
     return __any_sync(FULL_WARP, rescale[0] != 1.0f || rescale[1] != 1.0f);
 }
 
-/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as T to 16 rows in pieces of 64 columns. Behind them
-/// may be accumulators of columns that no head has.
+/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as T to 16 rows in pieces
+/// of 64 columns. Behind them may be accumulators of columns that no head has.
 template <typename T, int DIM, int HALF> DEVICE void stage_outputs(uint32_t rows, const float (&o)[HALF], float low, float high, int lane) {
     uint32_t words[DIM / 4];
 #pragma unroll

@@ -19,8 +19,8 @@
 // Order of additions: k ascending in steps of 16 from 0 for every output, whatever the tile; moments: rows ascending. So an image's bits
 // depend neither on the batch nor on the tile.
 //
-// Tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16); steps of
-// 32 in k, 3 stages of cp.async, swizzled shared memory without bank conflicts.
+// Tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16);
+// steps of 32 in k, 3 stages of cp.async, swizzled shared memory without bank conflicts.
 #include "common/conv_mma.cuh"
 
 // One of y and f32 is given. `step` (may be null) points to the row of the bias table. Segments have 1, 9 or (phases) 4 taps, unused ones none.

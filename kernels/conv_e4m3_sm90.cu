@@ -5,14 +5,15 @@
 // products (k32). Where a tap's last row is at most half full (320 channels: 2.5 rows) only that half is multiplied; it still moves whole,
 // channels past the tensor's last as zeros that nobody reads. The outputs' factors lie beside the bias in shared memory.
 //
-// The tensor core adds e4m3 products in 22 bits: each instruction cuts its products and the sum so far off 13 bits behind the leading one of the
-// largest (DeepSeek-V3, §3.5.2; SageAttention2). Sums are not promoted to f32 on the way: the simulator, which does the same, gives an error of
-// 0.05, 0.1 and 0.25 % of the sums' root mean square at K = 720, 2,880 and 11,520, where rounding the operands to e4m3 costs 3.7 %.
+// The tensor core adds e4m3 products in 22 bits: each instruction cuts its products and the sum so far off 13 bits
+// behind the leading one of the largest (DeepSeek-V3, §3.5.2; SageAttention2). Sums are not promoted to f32 on the way:
+// the simulator, which does the same, gives an error of 0.05, 0.1 and 0.25 % of the sums' root mean square at K = 720,
+// 2,880 and 11,520, where rounding the operands to e4m3 costs 3.7 %.
 //
 // Order of additions: k ascending in steps of 32, whatever the tile, the schedule and the other images.
 //
-// FLOPs 2·pixels·outputs·K, bytes K·(pixels + outputs) / taps + 2·pixels·outputs; bound by the tensor cores but for linear
-// layers C → C and C → 3C at 320 channels (memory).
+// FLOPs 2·pixels·outputs·K, bytes K·(pixels + outputs) / taps + 2·pixels·outputs; bound by the tensor cores but for
+// linear layers C → C and C → 3C at 320 channels (memory).
 #include "common/conv_wgmma.cuh"
 
 // Maps: x in boxes of 128 channels × 64 pixels (im2col for nine taps), w 128 × BN / 2, both with the 128-byte swizzle. One of y and narrow is

@@ -19,7 +19,8 @@
 // Order of additions: k ascending in steps of 16 for every output, whatever the tile, the schedule and the other images; moments: rows
 // ascending. Images of few pixels at small batches leave most SMs idle: k is never split, as that would follow the batch.
 //
-// FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320 channels.
+// FLOPs 2·pixels·outputs·K (phases: 4/9 of the nine taps'); bound by the tensor cores but for 1×1 layers at 320
+// channels.
 #include "common/conv_wgmma.cuh"
 
 // Maps: x in boxes of 64 channels × 64 pixels (im2col for nine taps), w 64 × BN / 2, all with the 128-byte swizzle. Unused maps are any valid

@@ -12,8 +12,8 @@
 // FLOPs 2·M·N·K (epilogues: about 20 per value of a GELU). Bytes: each operand once if a wave's tiles share them in the L2 cache, which
 // the raster of tile groups sees to. Bound by the tensor cores from K ≈ 200 on; below by device memory.
 //
-// Tiles 128×128×32 (4 warps of 64×64) and 64×64×32 (4 warps of 32×32), 3 stages, XOR-swizzled shared memory without bank
-// conflicts.
+// Tiles 128×128×32 (4 warps of 64×64) and 64×64×32 (4 warps of 32×32), 3 stages, XOR-swizzled shared memory without
+// bank conflicts.
 #include "common/gelu.cuh"
 #include "common/mma.cuh"
 #include "common/reduce.cuh"

@@ -18,10 +18,11 @@
 // Epilogues work on pieces of 64×64: registers → stmatrix → 8 KB of swizzled shared memory → TMA store, two pieces in flight per consumer.
 // A residual or h arrives by TMA too, as one or two more steps of the ring, so it is there when the product is.
 //
-// TN cuts K into parts, the same for any card, so that 66 clusters are busy; what is left over after whole rounds is cut into 66 equal shares.
-// Fewer clusters take several shares each, and fewer of them who has had an item more. Partial sums go to scratch and are added in the order of k by a second kernel. Clusters that run at a time read the same few ranges of k:
-// sharing all of the work equally from the start would read 2–3 times as much from device memory as L2 lets it here, more than 4.1 TB/s at
-// 790 TF/s. The idle warps of the producer sum a's columns from the stages.
+// TN cuts K into parts, the same for any card, so that 66 clusters are busy; what is left over after whole rounds is
+// cut into 66 equal shares. Fewer clusters take several shares each, and fewer of them who has had an item more.
+// Partial sums go to scratch and are added in the order of k by a second kernel. Clusters that run at a time read the
+// same few ranges of k: sharing all of the work equally from the start would read 2–3 times as much from device memory
+// as L2 lets it here, more than 4.1 TB/s at 790 TF/s. The idle warps of the producer sum a's columns from the stages.
 //
 // Order of additions: k in steps of 16 for every output, whatever the tile, the schedule and the other rows.
 #include "common/gelu.cuh"
@@ -63,8 +64,8 @@ template <bool PINGPONG> struct Config {
 };
 static_assert(Config<false>::SHARED <= 232448 && Config<true>::SHARED <= 232448, "one block's shared memory");
 
-/// Sizes of the product; for TN also how its work is cut, and how many shares a cluster takes that had an item more than others, and one that
-/// had not.
+/// Sizes of the product; for TN also how its work is cut, and how many shares a cluster takes that had an item more
+/// than others, and one that had not.
 struct Problem {
     int m, n, k, parts, whole, shares, few, many;
 };
@@ -76,9 +77,10 @@ struct Work {
     int slot, column;
 };
 
-/// TN: how pairs of tiles × steps of k are cut. Items are (part of k, tile) in that order; the first `whole` go to the clusters in turn, so
-/// that what runs at a time reads the same few ranges of k from L2; the rest is cut into equal shares ("stream-K"), neighbouring ones for a
-/// cluster. Who takes what changes no bit: every item and every share is a partial sum of its own.
+/// TN: how pairs of tiles × steps of k are cut. Items are (part of k, tile) in that order; the first `whole` go to the
+/// clusters in turn, so that what runs at a time reads the same few ranges of k from L2; the rest is cut into equal
+/// shares ("stream-K"), neighbouring ones for a cluster. Who takes what changes no bit: every item and every share is a
+/// partial sum of its own.
 struct Partition {
     int tiles, k_steps, parts, whole, shares;
 
@@ -532,8 +534,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, out, nullptr, {m, n, k, 1});
 }
 
-/// `pieces` of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole` is piece `item`, what a
-/// share has of a later item is piece item + share.
+/// `pieces` of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole`
+/// is piece `item`, what a share has of a later item is piece item + share.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *pieces, float *sums, int m, int n,
                              int k, int parts, int whole, int shares, int few, int many) {

@@ -201,6 +201,24 @@ fn corrupt_files_are_named() {
     assert!(decode(b"GIF89a", "x").unwrap_err().to_string().contains("neither JPEG nor PNG"));
 }
 
+/// A lone component's sampling factors mean nothing, and sides that fill 16 bits overflow nothing by them.
+#[test]
+fn gray_jpegs_of_any_sampling_are_the_same() {
+    let small = std::fs::read(fixtures().join("gray.jpg")).unwrap();
+    let frame = small.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let mut wide = small.clone();
+    wide[frame + 5..frame + 9].copy_from_slice(&[0, 2, 0xff, 0xff]);
+    for gray in [small, wide] {
+        let want = decode(&gray, "x").unwrap();
+        for sampling in [0x21, 0x12, 0x22, 0x44] {
+            let mut other = gray.clone();
+            other[frame + 11] = sampling;
+            let got = decode(&other, "x").unwrap();
+            assert!(got.data == want.data, "{sampling:#x}, {} wide", want.width);
+        }
+    }
+}
+
 /// Pictures of one colour, which are as large as files of their length can be, are not taken for cut ones.
 #[test]
 fn the_emptiest_pictures_are_decoded() {

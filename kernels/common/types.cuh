@@ -12,8 +12,8 @@
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 
-/// A tensor map as the driver encoded it, passed as `const __grid_constant__ TensorMap`. Aligned as CUDA 13's CUtensorMap; the hardware asks
-/// for multiples of 64.
+/// A tensor map as the driver encoded it, passed as `const __grid_constant__ TensorMap`. Aligned as CUDA 13's
+/// CUtensorMap; the hardware asks for multiples of 64.
 struct alignas(128) TensorMap {
     uint64_t opaque[16];
 };

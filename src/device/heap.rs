@@ -14,8 +14,8 @@ use crate::error::Error;
 /// Longest text written when there is no memory left to build one in.
 const LONGEST: usize = 256;
 
-/// Where address space is limited (`ulimit -v`), has all threads share one part of it: glibc gives each of them 64 MiB in
-/// advance, which no plan knows of. Call before there are threads.
+/// Where address space is limited (`ulimit -v`), has all threads share one part of it: glibc gives each of them 64 MiB
+/// in advance, which no plan knows of. Call before there are threads.
 pub fn begin() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if super::memory::address_space().is_some() {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::calibration::{Calibration, SMALLEST};
-use super::drawing::{Drawing, check_batch};
+use super::config::check_batch;
+use super::drawing::Drawing;
 use super::pipeline::{Fp8, Pipeline, Precision, Settings};
 use super::request::Request;
 use crate::bail;

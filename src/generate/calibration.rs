@@ -56,8 +56,8 @@ impl CalibrationFile {
 }
 
 impl Calibration {
-    /// Whether these are ranges for this model: its weights, and names and numbers that its layers can use. Messages call it by the file that `--fp8`
-    /// names.
+    /// Whether these are ranges for this model: its weights, and names and numbers that its layers can use. Messages
+    /// call it by the file that `--fp8` names.
     pub(super) fn check(&self, model: &Path, sha256: &str, config: &unet::Config) -> Result<()> {
         if self.model_sha256 != sha256 {
             bail!(

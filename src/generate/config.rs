@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::drawing::{Drawing, check_batch, check_scale};
+use super::drawing::{Drawing, check_scale};
 use super::pipeline::Precision;
 use super::request::guides;
 use crate::bail;
@@ -132,4 +132,9 @@ pub(super) fn within(name: &str, value: usize, low: usize, high: usize) -> Resul
         bail!(Usage, "{name} {value}: expected {low} to {high}");
     }
     Ok(())
+}
+
+/// Refuses numbers of images at once that no run can have.
+pub(super) fn check_batch(batch: Option<usize>) -> Result<()> {
+    batch.map_or(Ok(()), |batch| within("--batch", batch, 1, 4_096))
 }

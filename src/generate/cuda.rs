@@ -4,6 +4,7 @@
 //! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is captured as a graph for
 //! each number of images, and replayed for all steps: what changes from step to step lies behind a counter on the device.
 
+mod captions;
 mod memory;
 mod nets;
 mod slot;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use super::pipeline::{AHEAD, Decoded, Drawn, Fp8, Painter, Parts};
 use super::request::{Request, guides};
 use crate::bail;
+use crate::device::Queued;
 use crate::device::cuda::{Arena, Gpu, Graph, Half, Mark};
-use crate::device::{Queued, human_bytes};
 use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
 use crate::models::unet::cuda::Call;
@@ -27,12 +28,11 @@ use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};
 use crate::say;
 use crate::store;
+use captions::{Captions, Placed};
 use memory::{DECODED, Memory};
 use nets::Nets;
 use slot::Slot;
 
-/// Bytes of device memory left to the driver (contexts, loaded kernels, graphs).
-const SPARE: u64 = 512 << 20;
 /// Batches that are tried when none is asked for, largest first: from 32 on a large card's time per image hardly falls.
 const BATCHES: [usize; 9] = [64, 48, 32, 24, 16, 8, 4, 2, 1];
 /// A GPU with a model on it.
@@ -63,42 +63,6 @@ pub(super) struct Cuda<T: Half> {
     gpu: Gpu,
 }
 
-/// A place and the token ids of the caption that goes there.
-type Placed = (usize, Vec<u32>);
-
-/// Which captions' keys and values are on the device, and where.
-#[derive(Debug, Default)]
-struct Captions {
-    places: HashMap<Vec<u32>, usize>,
-    /// Text of each place; place 0 is the branch without caption.
-    texts: Vec<Option<Vec<u32>>>,
-}
-
-impl Captions {
-    /// Places of `texts`, and those among them that are new with where they go. Captions not in use make room.
-    fn place(&mut self, texts: &[&[u32]]) -> Result<(Vec<usize>, Vec<Placed>)> {
-        let mut new = Vec::new();
-        for text in texts {
-            if self.places.contains_key(*text) {
-                continue;
-            }
-            let free = |place: &Option<Vec<u32>>| match place {
-                None => true,
-                Some(old) => !texts.contains(&&old[..]),
-            };
-            let Some(at) = (1..self.texts.len()).find(|&at| free(&self.texts[at])) else {
-                bail!(Failed, "{} images for {} captions' places", texts.len(), self.texts.len() - 1);
-            };
-            if let Some(old) = self.texts[at].replace(text.to_vec()) {
-                self.places.remove(&old);
-            }
-            self.places.insert(text.to_vec(), at);
-            new.push((at, text.to_vec()));
-        }
-        Ok((texts.iter().map(|text| self.places[*text]).collect(), new))
-    }
-}
-
 impl<T: Half> Cuda<T> {
     /// Opens the GPU and brings the model there, with memory for the batch asked for, or for the largest that fits.
     ///
@@ -114,8 +78,7 @@ impl<T: Half> Cuda<T> {
                 gpu.name()
             );
         }
-        let (free, _) = gpu.memory()?;
-        let room = free - SPARE.min(free / 8);
+        let (room, _) = gpu.room()?;
         let time = Time::open(&parts.unet.0, &parts.unet.1)?;
         let measure = |batch: usize| -> Result<Arena> {
             let mut dry = Arena::dry();
@@ -130,18 +93,7 @@ impl<T: Half> Cuda<T> {
                 break;
             }
         }
-        if dry.bytes() > room {
-            bail!(
-                Device,
-                "out of memory before the first step: {batch} images at once need {} and the driver {}, {} of {} are free; \
-                 lower --batch, --width or --height\n{}",
-                human_bytes(dry.bytes()),
-                human_bytes(free - room),
-                human_bytes(free),
-                gpu.name(),
-                dry.plan()
-            );
-        }
+        dry.check(&gpu, &format!("{batch} images at once need"), "lower --batch, --width or --height")?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
         let memory = Memory::new(&mut arena, &nets, &time, parts, batch);
@@ -167,7 +119,7 @@ impl<T: Half> Cuda<T> {
             latent: parts.latent,
             stored: parts.stored,
             batch,
-            captions: Captions { places: HashMap::new(), texts: vec![None; batch + 1] },
+            captions: Captions::new(batch),
             gpu,
         };
         this.prepare(parts, &time)?;
@@ -307,8 +259,8 @@ impl<T: Half> Cuda<T> {
         Ok(())
     }
 
-    /// The pictures of a batch that is over, from its `latents [n, C, h, w]`. Those that are not finite, because the decoder's maps overflow f16, are
-    /// decoded once more in bf16.
+    /// The pictures of a batch that is over, from its `latents [n, C, h, w]`. Those that are not finite, because the
+    /// decoder's maps overflow f16, are decoded once more in bf16.
     fn pictures(&mut self, at: usize, latents: &[f32]) -> Result<Vec<Decoded>> {
         let (gpu, values) = (self.gpu.clone(), self.values());
         let mut pictures = self.slots[at].pictures(self.stored);
@@ -402,27 +354,5 @@ impl<T: Half> Painter for Cuda<T> {
             all.extend(self.pictures(0, latents)?);
         }
         Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What stays, what is new, and what makes room, over batches of two places.
-    #[test]
-    fn captions_keep_their_places_while_they_are_drawn() {
-        let mut captions = Captions { places: HashMap::new(), texts: vec![None; 3] };
-        let mut place = |texts: &[&[u32]]| captions.place(texts).unwrap();
-        let [a, b, c] = [[1, 9], [2, 9], [3, 9]];
-        assert_eq!(place(&[&a, &a]), (vec![1, 1], vec![(1, a.to_vec())]));
-        assert_eq!(place(&[&a, &b]), (vec![1, 2], vec![(2, b.to_vec())]));
-        // a is drawn no more and makes room; b stays where it is.
-        assert_eq!(place(&[&b, &c]), (vec![2, 1], vec![(1, c.to_vec())]));
-        assert_eq!(place(&[&c]), (vec![1], vec![]));
-        // The first place that is not drawn from, not the oldest.
-        assert_eq!(place(&[&a]), (vec![1], vec![(1, a.to_vec())]));
-        // Three captions and two places.
-        assert!(captions.place(&[&a, &b, &c]).is_err());
     }
 }

@@ -7,25 +7,25 @@ use super::sampler::SamplerKind;
 use crate::bail;
 use crate::error::Result;
 
-/// What decides a picture beside its model, caption, image index and device. One list for the flags of every command that draws, for what an
-/// output folder and a calibration record, and for what a pipeline is opened for.
+/// What decides a picture beside its model, caption, image index and device. One list for the flags of every command
+/// that draws, for what an output folder and a calibration record, and for what a pipeline is opened for.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
 pub struct Drawing {
     /// How noise becomes an image
-    #[arg(long, value_enum, default_value_t = SamplerKind::Ddim)]
+    #[arg(long, value_enum, default_value_t = Self::default().sampler)]
     pub sampler: SamplerKind,
     /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = Self::default().steps)]
     pub steps: usize,
     /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2
     /// for StableRep, 8 for SimCLR)
-    #[arg(long, short = 'w', value_name = "W", default_value_t = 2.0, allow_negative_numbers = true)]
+    #[arg(long, short = 'w', value_name = "W", default_value_t = Self::default().guidance_scale, allow_negative_numbers = true)]
     pub guidance_scale: f32,
     /// Text of the unconditional branch, which scales of 1 and less have not
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value_t = Self::default().negative_prompt)]
     pub negative_prompt: String,
     /// Seed of the initial noise; an image is (seed, caption number, image index)
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", default_value_t = Self::default().seed, allow_negative_numbers = true)]
     pub seed: u64,
     /// Pixels drawn, a multiple of 8 [default: the model's own size]
     #[arg(long, value_name = "PX")]
@@ -82,27 +82,4 @@ pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
         bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
     }
     Ok(())
-}
-
-/// Refuses numbers of images at once that no run can have.
-pub(super) fn check_batch(batch: Option<usize>) -> Result<()> {
-    batch.map_or(Ok(()), |batch| within("--batch", batch, 1, 4_096))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        drawing: Drawing,
-    }
-
-    #[test]
-    fn the_default_is_that_of_the_flags() {
-        assert_eq!(Flags::parse_from(["generate"]).drawing, Drawing::default());
-    }
 }

@@ -71,8 +71,8 @@ pub(super) fn check_size(width: usize, height: usize, name: &str) -> Result<()> 
     Ok(())
 }
 
-/// Refuses a picture of more pixels than `bytes` of its file can hold at `most` pixels a byte, before memory is reserved
-/// for them: what a few bytes may cost then has a bound.
+/// Refuses a picture of more pixels than `bytes` of its file can hold at `most` pixels a byte, before memory is
+/// reserved for them: what a few bytes may cost then has a bound.
 pub(super) fn check_claim((width, height): (usize, usize), bytes: usize, most: usize, name: &str) -> Result<()> {
     if width * height > most.saturating_mul(bytes) {
         bail!(

@@ -31,6 +31,10 @@ const APP14: u8 = 0xEE;
 const APP15: u8 = 0xEF;
 const COMMENT: u8 = 0xFE;
 
+/// Where the first component's sampling factors stand in a frame header: behind precision, height, width, count and
+/// identifier.
+const SAMPLING: usize = 7;
+
 /// What the frame header says.
 #[derive(Clone, Debug)]
 struct Frame {
@@ -211,6 +215,12 @@ fn take_apart(bytes: &[u8], name: &str) -> Result<Parts> {
                 essence.extend([0xFF, marker]);
                 essence.extend((segment.body.len() as u16 + 2).to_be_bytes());
                 essence.extend(segment.body);
+                if is_frame(marker) && frame.as_ref().is_some_and(|frame: &Frame| frame.components.len() == 1) {
+                    // How a lone component is sampled means nothing (T.81, A.2.2), and where it is other than one to
+                    // one the decoder counts blocks in 16 bits, which sides above 65,528 overflow.
+                    let sampling = essence.len() - segment.body.len() + SAMPLING;
+                    essence[sampling] = 0x11;
+                }
                 if marker == SOS {
                     scans += 1;
                     essence.extend(walk.scan()?);

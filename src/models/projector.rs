@@ -136,8 +136,8 @@ impl Projector {
     /// Reads parameters and running statistics from `file`, where `before` stands before its names.
     ///
     /// # Errors
-    /// Bad data if a tensor is absent, has another shape or a value that is not finite or no variance, or is of a deeper
-    /// head.
+    /// Bad data if a tensor is absent, has another shape or a value that is not finite or no variance, or is of a
+    /// deeper head.
     pub fn load(&self, params: &mut [f32], statistics: &mut [f32], file: &SafeTensors, before: &str) -> Result<()> {
         let prefix = format!("{before}{}", self.prefix);
         let shown = file.path().display();

@@ -124,20 +124,20 @@ impl Settings {
         }
     }
 
-    /// [`Settings::counts`] of layers. A network is laid out by them before a weight is looked at, so that a number
+    /// [`Settings::count`] of layers. A network is laid out by them before a weight is looked at, so that a number
     /// without sense would cost memory without bound.
-    pub fn layers(&self, key: &str, length: usize, default: Option<usize>) -> Result<Vec<usize>> {
-        let layers = self.counts(key, length, default)?;
-        match layers.iter().all(|&layers| layers <= MOST_LAYERS) {
-            true => Ok(layers),
-            false => Err(self.wrong(key, &format!("1 to {MOST_LAYERS} layers"))),
-        }
+    pub fn layer_count(&self, key: &str, default: Option<usize>) -> Result<usize> {
+        self.count(key, default).and_then(|layers| self.few(key, layers))
     }
 
-    /// [`Settings::count`] of layers, as [`Settings::layers`] bounds them.
-    pub fn layer_count(&self, key: &str, default: Option<usize>) -> Result<usize> {
-        self.count(key, default)?;
-        Ok(self.layers(key, 1, default)?[0])
+    /// [`Settings::counts`] of layers, as [`Settings::layer_count`] bounds them.
+    pub fn layers(&self, key: &str, length: usize, default: Option<usize>) -> Result<Vec<usize>> {
+        let all = self.counts(key, length, default)?;
+        all.into_iter().map(|layers| self.few(key, layers)).collect()
+    }
+
+    fn few(&self, key: &str, layers: usize) -> Result<usize> {
+        if layers > MOST_LAYERS { Err(self.wrong(key, &format!("1 to {MOST_LAYERS} layers"))) } else { Ok(layers) }
     }
 
     /// A list of 1 to 16 whole numbers.

@@ -26,8 +26,8 @@ pub const CHECKS: &[Check] = &[
 enum Sums {
     /// Hopper's mma.sync: ptxas turns it into products of f16.
     F32,
-    /// Hopper's wgmma and Ada's mma.sync, and cards nobody here has heard of: each instruction cuts its 32 products and the sum so far off 13 bits
-    /// behind the leading one of the largest (DeepSeek-V3, §3.5.2; SageAttention2).
+    /// Hopper's wgmma and Ada's mma.sync, and cards nobody here has heard of: each instruction cuts its 32 products and
+    /// the sum so far off 13 bits behind the leading one of the largest (DeepSeek-V3, §3.5.2; SageAttention2).
     Narrow,
 }
 
@@ -39,9 +39,10 @@ impl Sums {
         }
     }
 
-    /// One rounding to T, half a step of it, and what sums over `k` lose. In f32, in another order: next to nothing. Narrow sums of normal numbers,
-    /// over s = k / 32 steps: 4.7e-5·√s of their root mean square at k = 72, 9.9e-5·√s at 1,280 and 1.3e-4·√s at 11,520, as an emulation in f64
-    /// has it, the worst of 24,000 ten times that; so up to 9e-9·s in `difference`, four times as much if the sums had one bit less.
+    /// One rounding to T, half a step of it, and what sums over `k` lose. In f32, in another order: next to nothing.
+    /// Narrow sums of normal numbers, over s = k / 32 steps: 4.7e-5·√s of their root mean square at k = 72, 9.9e-5·√s
+    /// at 1,280 and 1.3e-4·√s at 11,520, as an emulation in f64 has it, the worst of 24,000 ten times that; so up to
+    /// 9e-9·s in `difference`, four times as much if the sums had one bit less.
     fn tolerance<T: Half>(self, k: usize) -> Tolerance {
         let rounded = match T::DTYPE {
             DType::F16 => Tolerance { difference: 1e-7, relative: 1.01 / 2048.0, of_rms: 2e-5 },

@@ -261,7 +261,8 @@ fn tn_accumulate(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// A weight gradient in 16 parts of k, and in one half of k and 16 shares of the other: by a cluster for each, by 13, and by two.
+/// A weight gradient in 16 parts of k, and in one half of k and 16 shares of the other: by a cluster for each, by 13,
+/// and by two.
 fn tn_on_cards(case: &Case) -> Result<()> {
     if case.gpu().arch() != Arch::Sm90 {
         case.skip("only Hopper's kernels have clusters");

@@ -1,5 +1,5 @@
-//! The pictures of the sample that was asked for last. Of a caption with many pictures one after the other is wanted, and
-//! which members they are is found in all of its members.
+//! The pictures of the sample that was asked for last. Of a caption with many pictures one after the other is wanted,
+//! and which members they are is found in all of its members.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Bytes that no settings, record or table of names reaches: a model's largest has a thousandth of it.
+/// Bytes that no settings, record or table of names reaches.
 pub const RECORD: u64 = 256 << 20;
 
-/// The bytes of a file or a pipe, at most `most`. A device, which may have no end, or what is far longer than a file of its kind, is refused
-/// before it fills the memory.
+/// The bytes of a file or a pipe, at most `most`. A device, which may have no end, or what is far longer than a file of
+/// its kind, is refused before it fills the memory.
 ///
 /// # Errors
 /// The system's, and invalid data for a longer file.

@@ -15,16 +15,12 @@ use super::engine::Engine;
 use super::loader::{Batch, Pictures};
 use super::network::{Network, Outcome, State};
 use super::recipe::Recipe;
-use crate::bail;
+use crate::device::Plan;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
-use crate::device::{Plan, human_bytes};
 use crate::error::{Error, Result};
 use crate::say;
 use feed::Feed;
 use update::Update;
-
-/// Bytes of device memory left to the driver (contexts, loaded kernels, graphs).
-const SPARE: u64 = 512 << 20;
 
 /// An update whose numbers have not been read.
 #[derive(Debug)]
@@ -52,7 +48,8 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// Opens the GPU, lays the run out in its memory for steps of `pictures`, and refuses what does not fit. `plan` counts what the host holds.
+    /// Opens the GPU, lays the run out in its memory for steps of `pictures`, and refuses what does not fit. `plan`
+    /// counts what the host holds.
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
@@ -62,29 +59,17 @@ impl Cuda {
         network.vit.check_cuda()?;
         let mut dry = Arena::dry();
         Update::new(&mut dry, &network, recipe);
-        let feed = Feed::new(&mut dry, &gpu, recipe, pictures);
+        let feed = feed::Memory::new(&mut dry, &gpu, recipe, pictures);
         plan.record("feed", "pinned pictures", feed.host_bytes());
-        let (free, _) = gpu.memory()?;
-        if dry.bytes() + SPARE.min(free / 8) > free {
-            bail!(
-                Device,
-                "out of memory before the first step: the plan needs {} and the driver {}, {} of {} are free; {}\n{}",
-                human_bytes(dry.bytes()),
-                human_bytes(SPARE.min(free / 8)),
-                human_bytes(free),
-                gpu.name(),
-                super::SMALLER,
-                dry.plan()
-            );
-        }
+        dry.check(&gpu, "the plan needs", super::SMALLER)?;
         let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &network, recipe);
-        let mut feed = Feed::new(&mut arena, &gpu, recipe, pictures);
+        let feed = feed::Memory::new(&mut arena, &gpu, recipe, pictures);
         update.prepare(&gpu, &network)?;
-        feed.prepare(&gpu)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
+        let feed = Feed::new(&gpu, recipe, feed)?;
         Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })
     }
 

@@ -48,7 +48,8 @@ fn driver_too_old() {
             4,
             &["supports CUDA 11.8", "12.0", "driver 525", "cuda-compat-12"],
         );
-        // Machine code loads on every driver of its major version, PTX on those that know it; the simulated device has no machine code.
+        // Machine code loads on every driver of its major version, PTX on those that know it; the simulated device has
+        // no machine code.
         let mut command = selftest(Model::H200);
         fails(command.env("CUDA_SIM_DRIVER_VERSION", "12020"), 4, &["supports 12.2", "for CUDA 12.9", "newer driver"]);
     }

@@ -76,7 +76,8 @@ fn ampere_draws_the_same_bits_in_every_batch() {
     same_bits(Model::A100);
 }
 
-/// A decoder with a map beyond f16, which a norm brings back: what f16 loses is drawn in bf16, in any batch and beside pictures that follow.
+/// A decoder with a map beyond f16, which a norm brings back: what f16 loses is drawn in bf16, in any batch and beside
+/// pictures that follow.
 #[test]
 fn pictures_beyond_f16_are_decoded_in_bf16() {
     if !has_kernels() {
@@ -94,7 +95,8 @@ fn pictures_beyond_f16_are_decoded_in_bf16() {
     assert!(shard("one") == shard("f16"));
 }
 
-/// Fewer multiprocessors change no bit, nor do the slower kernels where wgmma reads V in whole spans only (heads of 40).
+/// Fewer multiprocessors change no bit, nor do the slower kernels where wgmma reads V in whole spans only (heads of
+/// 40).
 #[test]
 fn every_hopper_draws_the_same_bits() {
     if !has_kernels() {

@@ -60,8 +60,8 @@ mod on_ada {
     }
 }
 
-/// What depends on the number of multiprocessors: clusters that take one tile, item or share of work after the other. Convolutions are in the pictures
-/// that every Hopper draws alike.
+/// What depends on the number of multiprocessors: clusters that take one tile, item or share of work after the other.
+/// Convolutions are in the pictures that every Hopper draws alike.
 mod on_fewer_multiprocessors {
     use super::*;
 
@@ -86,7 +86,8 @@ mod on_fewer_multiprocessors {
     }
 }
 
-/// No document says how wgmma reads part of a span of V: where it is not as hoped, the kernels that do without are used.
+/// No document says how wgmma reads part of a span of V: where it is not as hoped, the kernels that do without are
+/// used.
 #[test]
 fn attention_where_whole_spans_alone_are_read() {
     if !has_kernels() {

@@ -163,8 +163,8 @@ fn ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100);
 }
 
-/// Consumer cards have 99 KB of shared memory for a block, less than the widest kernels take of an H200's or A100's: the
-/// head's usual 256 dimensions are the widest.
+/// Consumer cards have 99 KB of shared memory for a block, less than the widest kernels take of an H200's or A100's:
+/// the head's usual 256 dimensions are the widest.
 #[test]
 fn ada_trains_a_head_of_the_usual_width() {
     if !has_kernels() {
@@ -237,7 +237,8 @@ fn a_resumed_run_has_the_same_bits() {
     assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
 }
 
-/// Wide enough for Hopper's products, whose clusters walk over tiles and shares: on fewer multiprocessors one takes more of them.
+/// Wide enough for Hopper's products, whose clusters walk over tiles and shares: on fewer multiprocessors one takes
+/// more of them.
 #[test]
 fn every_hopper_trains_the_same_bits() {
     if !has_kernels() {

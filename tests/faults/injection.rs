@@ -162,8 +162,8 @@ fn first_and_last(bench: &Bench, scenario: &Scenario, call: Call) -> (Vec<u64>, 
     (numbers.into_iter().collect(), calls.len())
 }
 
-/// What is wrong with the run in which call `at` of this kind fails; `None` when it has no such call, as threads may take
-/// turns otherwise than before.
+/// What is wrong with the run in which call `at` of this kind fails; `None` when it has no such call, as threads may
+/// take turns otherwise than before.
 fn one(
     bench: &Bench,
     scenario: &Scenario,

@@ -6,6 +6,8 @@
 mod memory;
 mod mutate;
 mod readers;
+#[path = "../common/recipe.rs"]
+mod recipe;
 mod valid;
 
 use std::any::Any;
@@ -24,8 +26,8 @@ use mutate::{Dice, Structure, mutated};
 
 /// Inputs for each reader where nobody says otherwise.
 const INPUTS: u32 = 2000;
-/// What a reader may hold however small its input is, bytes: buffers, compiled patterns, the table of all flags, a noise
-/// schedule of 2^20 steps.
+/// What a reader may hold however small its input is, bytes: buffers, compiled patterns, the table of all flags, a
+/// noise schedule of 2^20 steps.
 const ALLOWANCE: usize = 20 << 20;
 
 /// Something that reads a file.

@@ -1,5 +1,7 @@
 //! Training against PyTorch's run of the same steps, schedules, groups, bad settings.
 
+#[path = "../common/recipe.rs"]
+mod recipe;
 mod run;
 mod schedule;
 mod support;

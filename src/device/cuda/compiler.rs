@@ -1,5 +1,5 @@
-//! NVRTC, NVIDIA's compiler of CUDA C++ as a library: `kernels/*.cu` to PTX and machine code, without nvcc and without a
-//! compiler for the host. The build embeds what it makes (`build.rs` includes this file); `STABLEREP_KERNELS` has the
+//! NVRTC, NVIDIA's compiler of CUDA C++ as a library: `kernels/*.cu` to PTX and machine code, without nvcc and without
+//! a compiler for the host. The build embeds what it makes (`build.rs` includes this file); `STABLEREP_KERNELS` has the
 //! program compile kernels while they are worked on.
 
 use std::ffi::{CStr, CString, c_char};
@@ -36,7 +36,7 @@ pub struct Compiler {
     /// CUDA version, major and minor.
     pub version: (i32, i32),
     /// The file, which tells two releases of one version apart.
-    pub library: PathBuf,
+    pub nvrtc: PathBuf,
     headers: Vec<PathBuf>,
 }
 
@@ -51,9 +51,9 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// Looks for `libnvrtc.so.12` and the headers of its toolkit in `CUDA_HOME`, `CUDA_PATH`, `fetched` (which `dev/cuda-toolchain.sh` fills) and
-    /// `/usr/local/cuda`; `None` if they are in none of them. CUDA 12, because its machine code loads on every driver from 525 on, that of 13 from
-    /// 580 on.
+    /// Looks for `libnvrtc.so.12` and the headers of its toolkit in `CUDA_HOME`, `CUDA_PATH`, `fetched` (which
+    /// `dev/cuda-toolchain.sh` fills) and `/usr/local/cuda`; `None` if they are in none of them. CUDA 12, because its
+    /// machine code loads on every driver from 525 on, that of 13 from 580 on.
     ///
     /// # Errors
     /// If the library is there but does not open.
@@ -65,10 +65,10 @@ impl Compiler {
     }
 
     fn open(toolkit: Toolkit) -> Result<Self, String> {
-        let wrong = |what: &str| format!("{}: {what}; run dev/cuda-toolchain.sh", toolkit.library.display());
-        // SAFETY: runs the library's initialisers, which do nothing but set it up. Its bindings look for it by name; what is open already under that
-        // name is what they find.
-        let library = unsafe { libloading::Library::new(&toolkit.library) }.map_err(|e| wrong(&e.to_string()))?;
+        let wrong = |what: &str| format!("{}: {what}; run dev/cuda-toolchain.sh", toolkit.nvrtc.display());
+        // SAFETY: runs the library's initialisers, which do nothing but set it up. Its bindings look for it by name;
+        // what is open already under that name is what they find.
+        let library = unsafe { libloading::Library::new(&toolkit.nvrtc) }.map_err(|e| wrong(&e.to_string()))?;
         std::mem::forget(library);
         // SAFETY: only opens the library.
         if !unsafe { sys::is_culib_present() } {
@@ -77,13 +77,15 @@ impl Compiler {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: writes two ints.
         check(unsafe { sys::nvrtcVersion(&mut major, &mut minor) }).map_err(|e| wrong(&e))?;
-        Ok(Self { version: (major, minor), library: toolkit.library, headers: toolkit.headers })
+        Ok(Self { version: (major, minor), nvrtc: toolkit.nvrtc, headers: toolkit.headers })
     }
 
-    /// Compiles the file for a target: `compute_80` gives PTX, `sm_80` machine code as well. Headers in quotes are looked for in its folder.
+    /// Compiles the file for a target: `compute_80` gives PTX, `sm_80` machine code as well. Headers in quotes are
+    /// looked for in its folder.
     ///
     /// # Errors
-    /// What the compiler complains of, warnings too; and machine code that spills, uses local memory, or waits between wgmmas (C75xx).
+    /// What the compiler complains of, warnings too; and machine code that spills, uses local memory, or waits between
+    /// wgmmas (C75xx).
     pub fn compile(&self, file: &Path, target: &str) -> Result<Compiled, String> {
         let name = format!("kernels/{}", file.file_name().unwrap_or_default().to_string_lossy());
         let wrong = |what: &str| format!("{name} for {target}: {what}");
@@ -115,24 +117,24 @@ impl Compiler {
 
 /// Where a toolkit keeps what is needed of it.
 struct Toolkit {
-    library: PathBuf,
+    nvrtc: PathBuf,
     headers: Vec<PathBuf>,
 }
 
 impl Toolkit {
     fn installed(home: PathBuf) -> Self {
-        Self { library: home.join("lib64/libnvrtc.so.12"), headers: vec![home.join("include")] }
+        Self { nvrtc: home.join("lib64/libnvrtc.so.12"), headers: vec![home.join("include")] }
     }
 
     /// The wheels of PyPI unpacked.
     fn fetched(folder: &Path) -> Self {
         let part = |name: &str| folder.join("nvidia").join(name);
         let headers = ["cuda_runtime", "cuda_cccl"].map(|name| part(name).join("include"));
-        Self { library: part("cuda_nvrtc").join("lib/libnvrtc.so.12"), headers: headers.into() }
+        Self { nvrtc: part("cuda_nvrtc").join("lib/libnvrtc.so.12"), headers: headers.into() }
     }
 
     fn complete(&self) -> bool {
-        self.library.is_file() && self.headers.iter().any(|folder| folder.join("cuda_fp16.h").is_file())
+        self.nvrtc.is_file() && self.headers.iter().any(|folder| folder.join("cuda_fp16.h").is_file())
     }
 }
 

@@ -9,8 +9,8 @@ use super::kernels::COMPILER;
 use crate::bail;
 use crate::error::{Error, Result};
 
-/// The first driver of a major version of CUDA, as NVIDIA numbers them. It loads machine code of every compiler of that version; PTX only of those
-/// that are not newer than itself.
+/// The first driver of a major version of CUDA, as NVIDIA numbers them. It loads machine code of every compiler of that
+/// version; PTX only of those that are not newer than itself.
 const fn first_driver(major: i32) -> &'static str {
     match major {
         ..=12 => "525",

@@ -138,7 +138,7 @@ impl Gpu {
             learned: Mutex::default(),
         }));
         // What keeps this driver from loading any of the kernels is said now, and once.
-        gpu.load(&kernels::EMBED, "embed_text_bf16")?;
+        gpu.module(&kernels::EMBED)?;
         Ok(gpu)
     }
 
@@ -216,6 +216,15 @@ impl Gpu {
         Ok((free as u64, total as u64))
     }
 
+    /// Device memory that a plan may take: what is free, but for 512 MB (of a small card an eighth) that the driver
+    /// takes for loaded kernels and graphs. Beside it, what the driver was left.
+    pub fn room(&self) -> Result<(u64, u64)> {
+        const DRIVER: u64 = 512 << 20;
+        let (free, _) = self.memory()?;
+        let driver = DRIVER.min(free / 8);
+        Ok((free - driver, driver))
+    }
+
     /// Waits for everything queued.
     ///
     /// # Errors
@@ -252,7 +261,8 @@ impl Gpu {
         })
     }
 
-    /// What `find_out` once said about this card, by name; it is asked the first time, which must not be while work is recorded.
+    /// What `find_out` once said about this card, by name; it is asked the first time, which must not be while work is
+    /// recorded.
     ///
     /// # Errors
     /// Those of `find_out`, which is asked again next time.
@@ -303,16 +313,18 @@ impl Gpu {
         Ok(function.handle)
     }
 
-    fn load(&self, images: &'static Images, name: &'static str) -> Result<sys::CUfunction> {
+    fn module(&self, images: &'static Images) -> Result<sys::CUmodule> {
         let mut modules = self.0.modules.lock().unwrap_or_else(|e| e.into_inner());
-        let module = match modules.get(images.stem) {
-            Some(&module) => module,
-            None => {
-                let module = images.load(self.0.capability)?;
-                modules.insert(images.stem, module);
-                module
-            }
-        };
+        if let Some(&module) = modules.get(images.stem) {
+            return Ok(module);
+        }
+        let module = images.load(self.0.capability)?;
+        modules.insert(images.stem, module);
+        Ok(module)
+    }
+
+    fn load(&self, images: &'static Images, name: &'static str) -> Result<sys::CUfunction> {
+        let module = self.module(images)?;
         let symbol = CString::new(name).map_err(|e| Error::Failed(e.to_string()))?;
         let mut function = std::ptr::null_mut();
         // SAFETY: a loaded module and a C string; writes one handle.

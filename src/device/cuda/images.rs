@@ -21,9 +21,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// Loads the machine code made for this capability, else PTX, which the driver compiles (a newer card than any built for, a build without
-    /// machine code, or machine code that the driver refuses). `STABLEREP_KERNELS=folder` takes `<stem>.<target>.ptx` from there instead, or compiles
-    /// `<stem>.cu` there (kernel development) by the NVRTC of `../.cuda` or `CUDA_HOME`.
+    /// Loads the machine code made for this capability, else PTX, which the driver compiles (a newer card than any
+    /// built for, a build without machine code, or machine code that the driver refuses). `STABLEREP_KERNELS=folder`
+    /// takes `<stem>.<target>.ptx` from there instead, or compiles `<stem>.cu` there (kernel development) by the NVRTC
+    /// of `../.cuda` or `CUDA_HOME`.
     ///
     /// # Errors
     /// Device error if no form loads, with the driver's reason for each.

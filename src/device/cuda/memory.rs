@@ -10,7 +10,8 @@ use cudarc::driver::sys;
 
 use super::driver::check;
 use super::gpu::Gpu;
-use crate::device::Plan;
+use crate::bail;
+use crate::device::{Plan, human_bytes};
 use crate::error::Result;
 
 /// Buffers begin at multiples of this: what the driver's own allocations do, and more than any vector load or tensor map needs.
@@ -135,6 +136,23 @@ impl Arena {
         Ok(Self { memory: Some(gpu.zeros(measured.used as usize)?), used: 0, plan: Plan::new() })
     }
 
+    /// Refuses what was measured where the device has not that much room. `what` needs it; `fix` says what to change.
+    ///
+    /// # Errors
+    /// Device error with the plan.
+    pub fn check(&self, gpu: &Gpu, what: &str, fix: &str) -> Result<()> {
+        let (room, driver) = gpu.room()?;
+        if self.used <= room {
+            return Ok(());
+        }
+        let [needed, driver, free] = [self.used, driver, room + driver].map(human_bytes);
+        let (name, plan) = (gpu.name(), self.plan());
+        bail!(
+            Device,
+            "out of memory before the first step: {what} {needed} and the driver {driver}, {free} of {name} are free; {fix}\n{plan}"
+        )
+    }
+
     /// `len` elements, recorded as `group` / `name`.
     ///
     /// # Panics
@@ -221,7 +239,7 @@ impl Gpu {
         let mut address = 0;
         // SAFETY: writes one address.
         let got = unsafe { sys::cuMemAlloc_v2(&mut address, bytes) };
-        check(got, &format!("allocate {} on {}", crate::device::human_bytes(bytes as u64), self.name()))?;
+        check(got, &format!("allocate {} on {}", human_bytes(bytes as u64), self.name()))?;
         Ok(Owned { gpu: self.clone(), view: View::new(address, len) })
     }
 
@@ -324,7 +342,7 @@ impl Gpu {
         let mut at = std::ptr::null_mut();
         // SAFETY: writes one address. Cached memory (flag 0): the host reads it too.
         let got = unsafe { sys::cuMemHostAlloc(&mut at, bytes, 0) };
-        check(got, &format!("pin {} of host memory", crate::device::human_bytes(bytes as u64)))?;
+        check(got, &format!("pin {} of host memory", human_bytes(bytes as u64)))?;
         // SAFETY: just allocated, `bytes` long.
         unsafe { at.cast::<u8>().write_bytes(0, bytes) };
         Ok(Pinned { gpu: self.clone(), at: at.cast(), len })

@@ -107,8 +107,8 @@ impl VitFile {
         Ok((mean, std))
     }
 
-    /// Its sizes. The number of heads, which the tensors do not show, is what was `asked` for, what the file says, or that of the
-    /// standard ViT of the same width and depth, which is then said aloud.
+    /// Its sizes. The number of heads, which the tensors do not show, is what was `asked` for, what the file says, or
+    /// that of the standard ViT of the same width and depth, which is then said aloud.
     ///
     /// # Errors
     /// `Usage` when the number of heads is not known, does not divide the width, or `heads` is not what the file says.

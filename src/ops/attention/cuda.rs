@@ -55,9 +55,9 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// All variants of [`forward`] that the GPU can run on this shape, the best one first, on at most `sms` multiprocessors (few make a block
-    /// of small shapes too take several heads). Which is first depends on the size of an image, so that its bits do, and on
-    /// [`hopper::reads_parts_of_spans`], which does not change them.
+    /// All variants of [`forward`] that the GPU can run on this shape, the best one first, on at most `sms`
+    /// multiprocessors (few make a block of small shapes too take several heads). Which is first depends on the size of
+    /// an image, so that its bits do, and on [`hopper::reads_parts_of_spans`], which does not change them.
     ///
     /// # Errors
     /// Device error if the card cannot be asked the latter: the first call of a process must not be recorded.
@@ -108,7 +108,7 @@ pub fn forward_by<T: Half>(
     k.check("k", shape.n * shape.keys, shape.width());
     v.check("v", shape.n * shape.keys, shape.width());
     match variant {
-        Variant::Hopper { sms, values } => hopper::forward(gpu, sms, values, y, q, k, v, shape),
+        Variant::Hopper { sms, values } => hopper::forward(gpu, (sms, values), y, q, k, v, shape),
         Variant::Portable => portable::forward(gpu, y, q, k, v, shape),
     }
 }

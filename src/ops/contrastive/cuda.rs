@@ -83,8 +83,8 @@ pub struct Plan {
     own: usize,
 }
 
-/// What `own` pieces take of a block's shared memory, bytes: three slots of 128 lines for the rows, `own` + 2 slots of 64
-/// lines for the columns.
+/// What `own` pieces take of a block's shared memory, bytes: three slots of 128 lines for the rows, `own` + 2 slots of
+/// 64 lines for the columns.
 fn backward_shared(own: usize) -> usize {
     (3 * 128 + (own + 2) * 64) * 128
 }

@@ -203,9 +203,9 @@ pub fn product(
     }
 }
 
-/// `dw += aᵀ·b` in f32 for `a [K, M]`, `b [K, N]`, and `sums[m] += Σ_k a[k, m]` where `sums` are given. `scratch` holds at least
-/// [`tn_scratch_len`] values and is overwritten. Of the wgmma variants both take cooperative tiles; `PingPong` shares half of the work instead
-/// of the chosen partition.
+/// `dw += aᵀ·b` in f32 for `a [K, M]`, `b [K, N]`, and `sums[m] += Σ_k a[k, m]` where `sums` are given. `scratch` holds
+/// at least [`tn_scratch_len`] values and is overwritten. Of the wgmma variants both take cooperative tiles; `PingPong`
+/// shares half of the work instead of the chosen partition.
 ///
 /// # Panics
 /// If shapes do not fit each other.

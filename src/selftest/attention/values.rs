@@ -1,4 +1,5 @@
-//! V as an operand of Hopper's kernels: at a head's own 40, 80 or 160 columns, whose layout no document describes, and in whole spans of 64.
+//! V as an operand of Hopper's kernels: at a head's own 40, 80 or 160 columns, whose layout no document describes, and
+//! in whole spans of 64.
 
 use half::f16;
 

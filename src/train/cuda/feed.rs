@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::bail;
 use crate::device::cuda::{Arena, Gpu, Mark, Owned, Pinned, View};
 use crate::device::human_bytes;
 use crate::error::{Error, Result};
@@ -69,14 +68,52 @@ impl Buffer {
     }
 }
 
+/// The device's side of a feed.
+#[derive(Debug)]
+pub struct Memory {
+    layout: Layout,
+    side: usize,
+    input: View<u8>,
+    /// What pictures take while views are made of them, and how those are made.
+    need: Scratch,
+    plan: Plan,
+    scratch: View<u8>,
+    views: View<u8>,
+}
+
+impl Memory {
+    /// Taken from the arena, for steps of `pictures`.
+    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, pictures: Pictures) -> Self {
+        let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
+        let layout = Layout::new(rows);
+        let Pictures { count, width, height } = pictures;
+        let need = Scratch::for_pictures(width, height, recipe.downsample, side);
+        let plan = Plan::on(gpu, side, need);
+        let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
+        Self {
+            layout,
+            side,
+            input: arena.take("feed", "pictures", input),
+            need,
+            plan,
+            scratch: arena.take("feed", "pictures while they are resized", plan.scratch_len()),
+            views: arena.take("feed", "views", rows * side * side * 3),
+        }
+    }
+
+    /// Bytes that its feed takes on the host.
+    pub fn host_bytes(&self) -> u64 {
+        2 * self.input.len() as u64
+    }
+}
+
 /// The way from the loader's batches to views on the device.
 #[derive(Debug)]
 pub struct Feed {
     layout: Layout,
     side: usize,
     downsample: bool,
-    /// Made by [`Feed::prepare`].
-    slots: Option<[Slot; 2]>,
+    slots: [Slot; 2],
     input: Buffer,
     /// What the pictures so far take while views are made of them.
     need: Scratch,
@@ -86,37 +123,21 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Takes its memory from the arena, for steps of `pictures`.
-    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, pictures: Pictures) -> Self {
-        let (rows, side, downsample) = (recipe.images_per_step(), recipe.model.image_size, recipe.downsample);
-        let layout = Layout::new(rows);
-        let Pictures { count, width, height } = pictures;
-        let need = Scratch::for_pictures(width, height, downsample, side);
-        let plan = Plan::on(gpu, side, need);
-        let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
-        Self {
+    /// Allocates the host's side.
+    pub fn new(gpu: &Gpu, recipe: &Recipe, memory: Memory) -> Result<Self> {
+        let Memory { layout, side, input, need, plan, scratch, views } = memory;
+        let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(input.len())?, read: None }) };
+        Ok(Self {
             layout,
             side,
-            downsample,
-            slots: None,
-            input: Buffer::planned(arena.take("feed", "pictures", input)),
+            downsample: recipe.downsample,
+            slots: [slot()?, slot()?],
+            input: Buffer::planned(input),
             need,
             plan,
-            scratch: Buffer::planned(arena.take("feed", "pictures while they are resized", plan.scratch_len())),
-            views: arena.take("feed", "views", rows * side * side * 3),
-        }
-    }
-
-    /// Bytes that [`Feed::prepare`] takes on the host.
-    pub fn host_bytes(&self) -> u64 {
-        2 * self.input.view.len() as u64
-    }
-
-    /// Allocates the host's side.
-    pub fn prepare(&mut self, gpu: &Gpu) -> Result<()> {
-        let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(self.input.view.len())?, read: None }) };
-        self.slots = Some([slot()?, slot()?]);
-        Ok(())
+            scratch: Buffer::planned(scratch),
+            views,
+        })
     }
 
     /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are larger than any
@@ -155,8 +176,7 @@ impl Feed {
             moved = true;
         }
 
-        let Some(slots) = &mut self.slots else { bail!(Failed, "the feed was not prepared") };
-        let slot = &mut slots[(step % 2) as usize];
+        let slot = &mut self.slots[(step % 2) as usize];
         if let Some(read) = slot.read.take() {
             read.wait()?;
         }

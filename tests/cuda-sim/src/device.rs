@@ -112,8 +112,8 @@ impl DeviceModel {
         }
     }
 
-    /// How `mma.sync` adds products of 8-bit floats in f32. Hopper has no such instruction (ptxas widens the operands to
-    /// f16, whose products add in f32); Ada has.
+    /// How `mma.sync` adds products of 8-bit floats in f32. Hopper has no such instruction (ptxas widens the operands
+    /// to f16, whose products add in f32); Ada has.
     pub fn fp8_mma(&self) -> Sums {
         if self.sm == 89 { Sums::Narrow } else { Sums::F32 }
     }

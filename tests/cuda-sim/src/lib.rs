@@ -1,13 +1,4 @@
-//! A simulated CUDA driver.
-//!
-//! Built as `libcuda.so.1`, it reports a Hopper or Ampere device and executes the PTX it is given, warp by warp,
-//! on the CPU. Every memory access, barrier and asynchronous copy is checked; the first mistake stops the launch
-//! with a [`check::Finding`] that names kernel, block, thread and line.
-//!
-//! Layers, each using only those below it:
-//! `driver` (the C ABI) · `exec` (grids, warps, instructions, asynchronous units) · `ptx` (text to instructions) ·
-//! `tensor` (tensor maps) · `matrix` (mma, wgmma) · `memory` (device memory) · `check` (findings, races) ·
-//! `num` (number formats).
+#![doc = include_str!("../README.md")]
 
 pub mod check;
 pub mod device;

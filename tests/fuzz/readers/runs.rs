@@ -13,41 +13,16 @@ use stablerep::device::Plan;
 use stablerep::error::Result;
 use stablerep::generate::{Drawing, Identity, ImageFormat, Precision, Told, missing};
 use stablerep::metrics::JsonLines;
-use stablerep::models::vit::VitConfig;
 use stablerep::shards::{Shards, unfinished};
 use stablerep::store;
-use stablerep::train::method::Method;
-use stablerep::train::{Augmentation, BatchNorm, DataRecord, Length, Network, Rate, Recipe, State, checkpoint};
+use stablerep::train::{DataRecord, Network, Recipe, State, checkpoint};
 
 use super::alone;
+use crate::recipe::smallest;
 use crate::valid::{bytes, fixture, picture, put, record, shards, tar_of};
 
-/// A training of very little.
 fn recipe() -> Recipe {
-    Recipe {
-        data: vec!["shards".into()],
-        method: Method::StableRep,
-        model: VitConfig { image_size: 8, patch_size: 8, width: 2, depth: 1, heads: 1, mlp_ratio: 1, channels: 3 },
-        head_dims: [2, 2],
-        batch_norm: BatchNorm::PerSlot,
-        batch: 2,
-        images_per_caption: 2,
-        min_images: None,
-        length: Length::Epochs(10.0),
-        warmup: Length::Epochs(2.5),
-        rate: Rate::Peak(2e-3),
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.98,
-        temperature: 0.1,
-        augmentation: Augmentation::None,
-        crop_scale: [0.08, 1.0],
-        downsample: false,
-        shuffle: false,
-        seed: 0,
-        max_bad: 3,
-        init_from: None,
-    }
+    Recipe { max_bad: 3, ..smallest() }
 }
 
 /// Steps of the whole run, and of an epoch.

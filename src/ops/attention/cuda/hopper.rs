@@ -20,9 +20,10 @@ const COLUMNS: usize = 64;
 /// Which columns of V a kernel multiplies; the results have the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// As many as the head has: 40, 80 and 160 are no whole spans of 64, of which no document says how wgmma reads a part.
+    /// As many as the head has: 40, 80 and 160 are no whole spans of 64, of which no document says how wgmma reads a
+    /// part.
     Own,
-    /// Whole spans of 64, zeros behind the head's: up to a fifth slower at 40, where most of the time goes.
+    /// Whole spans of 64, zeros behind the head's, which are multiplied for nothing.
     Spans,
 }
 
@@ -70,8 +71,8 @@ pub(super) fn ways(shape: Shape) -> &'static [Values] {
     if differ { &[Values::Own, Values::Spans] } else { &[Values::Spans] }
 }
 
-/// Whether this card's wgmma reads part of a span of V as the kernels for 40, 80 and 160 take it to: found out once, by one head of each
-/// against the CPU, in 0.1 ms on a card. Where it does not, they are left alone.
+/// Whether this card's wgmma reads part of a span of V as the kernels for 40, 80 and 160 take it to: found out once, by
+/// one head of each against the CPU. Where it does not, they are left alone.
 pub fn reads_parts_of_spans(gpu: &Gpu) -> Result<bool> {
     gpu.learned("attention reads parts of spans", || {
         for head_dim in [40, 80, WIDTH] {
@@ -85,7 +86,8 @@ pub fn reads_parts_of_spans(gpu: &Gpu) -> Result<bool> {
     })
 }
 
-/// Whether a kernel's results of random numbers lie within 0.02 of the CPU's: they spread by about 0.1, and f16 rounds them by 0.0001.
+/// Whether a kernel's results of random numbers lie within 0.02 of the CPU's: they spread by about 0.1, and f16 rounds
+/// them by 0.0001.
 fn is_right(gpu: &Gpu, shape: Shape, values: Values) -> Result<bool> {
     const CLOSE: f32 = 0.02;
     let d = shape.head_dim;
@@ -98,7 +100,7 @@ fn is_right(gpu: &Gpu, shape: Shape, values: Values) -> Result<bool> {
     attention::forward(&mut want, q, k, v, shape, Threads::One);
     let (x, y) = (gpu.upload(&rounded)?, gpu.upload(&vec![f16::NAN; want.len()])?);
     let [q, k, v] = [0, 1, 2].map(|part| Heads::part(x.view(), part, 3, d));
-    forward(gpu, gpu.sms(), values, y.view(), q, k, v, shape)?;
+    forward(gpu, (gpu.sms(), values), y.view(), q, k, v, shape)?;
     let got = gpu.read(y.view())?;
     Ok(got.iter().zip(&want).all(|(got, want)| (got.to_f32() - want).abs() < CLOSE))
 }
@@ -126,11 +128,9 @@ fn map<T: Half>(heads: Heads<T>, shape: Shape, tokens: usize, rows: usize) -> Re
     )
 }
 
-#[allow(clippy::too_many_arguments)] // two of them say which kernel
 pub(super) fn forward<T: Half>(
     gpu: &Gpu,
-    sms: u32,
-    values: Values,
+    (sms, values): (u32, Values),
     y: View<T>,
     q: Heads<T>,
     k: Heads<T>,

@@ -2,15 +2,15 @@
 
 use super::hopper::{DEPTH, SIDE};
 
-/// Clusters that the cut of a weight gradient is made for, the 132 multiprocessors of an H100 or H200 in pairs, and those that it must do for
-/// too: an H100 PCIe has 114. Constants: its bits must not depend on the card.
+/// Clusters that the cut of a weight gradient is made for, the 132 multiprocessors of an H100 or H200 in pairs, and
+/// those that it must do for too: an H100 PCIe has 114. Constants: its bits must not depend on the card.
 const CLUSTERS: usize = 66;
 const FEWER: usize = 57;
 /// Fewest steps of k per piece of partial sums: below, storing and adding it costs more than its multiplication.
 const LEAST_STEPS: usize = 8;
 
-/// How the work of a weight gradient is cut. Items are (part of K, pair of tiles), in that order; the first `whole` stay so, the rest is cut
-/// into equal shares. Follows from the shape alone.
+/// How the work of a weight gradient is cut. Items are (part of K, pair of tiles), in that order; the first `whole`
+/// stay so, the rest is cut into equal shares. Follows from the shape alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Partition {
     pub m: usize,
@@ -23,7 +23,8 @@ pub(super) struct Partition {
     pub whole: usize,
 }
 
-/// Who computes what of a [`Partition`] on a card: whole items go to the clusters in turn, shares to neighbours. Changes no bit.
+/// Who computes what of a [`Partition`] on a card: whole items go to the clusters in turn, shares to neighbours.
+/// Changes no bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Walk {
     pub clusters: usize,
@@ -39,8 +40,9 @@ impl Partition {
         Self { m, n, k, tiles, steps, shares, parts, whole: whole(tiles * parts, shares) }
     }
 
-    /// The cheapest by [`Partition::cost`], with and without sharing the last round. Of those that lose a fiftieth of it at most, the cheapest for
-    /// cards with fewer clusters, which in one round of large items and a bit more would lose up to half their time.
+    /// The cheapest by [`Partition::cost`], with and without sharing the last round. Of those that lose a fiftieth of
+    /// it at most, the cheapest for cards with fewer clusters, which in one round of large items and a bit more would
+    /// lose up to half their time.
     pub fn choose(m: usize, n: usize, k: usize) -> Self {
         let most = (k.div_ceil(DEPTH) / LEAST_STEPS).clamp(1, 24);
         let even = (1..=most).map(|parts| Self::cut(m, n, k, parts, |items, _| items));
@@ -61,8 +63,8 @@ impl Partition {
         self.tiles * self.parts
     }
 
-    /// Hundredths of the time of a step (1,024 cycles) that a cluster takes for a whole item and for a share: shared steps find less in L2; 3 per
-    /// piece it stores, two of a share.
+    /// Hundredths of the time of a step (1,024 cycles) that a cluster takes for a whole item and for a share: shared
+    /// steps find less in L2; 3 per piece it stores, two of a share.
     fn times(self) -> (usize, usize) {
         let rest = (self.items() - self.whole) * self.steps * 130 / (self.parts * self.shares);
         (self.steps * 100 / self.parts + 300, if rest > 0 { rest + 600 } else { 0 })
@@ -81,7 +83,8 @@ impl Partition {
         Walk { clusters, few: few(many), many }
     }
 
-    /// Hundredths of the time of a step on a card with so many clusters; 0.18 steps per piece that is written and read again at 4.1 TB/s.
+    /// Hundredths of the time of a step on a card with so many clusters; 0.18 steps per piece that is written and read
+    /// again at 4.1 TB/s.
     fn cost(self, clusters: usize) -> usize {
         let (walk, (item, share)) = (self.walk(clusters), self.times());
         let rounds = self.whole / walk.clusters;
@@ -118,7 +121,8 @@ mod tests {
         begin(p, part) * p.tiles + item % p.tiles * (begin(p, part + 1) - begin(p, part))
     }
 
-    /// Every step of every tile is in one piece, pieces have numbers of their own, and the adding kernel finds those and no others.
+    /// Every step of every tile is in one piece, pieces have numbers of their own, and the adding kernel finds those
+    /// and no others.
     #[test]
     fn pieces_are_those_written() {
         let shapes = [
@@ -208,8 +212,9 @@ mod tests {
         }
     }
 
-    /// ViT-B/16 at batch 512, of the time of an even spread of steps: rounds, sharing and partial sums take no more than an eighth on the 132
-    /// multiprocessors of an H100 SXM or H200. On the 114 of an H100 PCIe and the 78 of an H20 they take what is said here, by layer.
+    /// ViT-B/16 at batch 512, of the time of an even spread of steps: rounds, sharing and partial sums take no more
+    /// than an eighth on the 132 multiprocessors of an H100 SXM or H200. On the 114 of an H100 PCIe and the 78 of an
+    /// H20 they take what is said here, by layer.
     #[test]
     fn weight_gradients_keep_the_card_busy() {
         for (m, n, percent) in

@@ -1,10 +1,10 @@
 //! Matrix instructions: fragment layouts, shared-memory descriptors and arithmetic, as pure functions on registers and
 //! bytes.
 //!
-//! Operands are widened to f32 (exactly, for every type) and multiplied by one loop. It accumulates in f32, in order of k,
-//! but where a card's tensor cores multiply 8-bit floats in fewer bits ([`Sums`]). Products of operands are exact in f32,
-//! so results are the same on every host. A real card adds several products before rounding, by truncation: last bits
-//! differ from it.
+//! Operands are widened to f32 (exactly, for every type) and multiplied by one loop. It accumulates in f32, in order of
+//! k, but where a card's tensor cores multiply 8-bit floats in fewer bits ([`Sums`]). Products of operands are exact in
+//! f32, so results are the same on every host. A real card adds several products before rounding, by truncation: last
+//! bits differ from it.
 
 pub mod descriptor;
 pub mod fragment;

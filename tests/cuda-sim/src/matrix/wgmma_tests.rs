@@ -179,7 +179,8 @@ fn refusals_name_the_form() {
     assert!(Wgmma { n: 40, ..integer }.check([64, 40, 32]).is_err());
 }
 
-/// 40 columns are no whole span of 128 bytes, of 80 one is: what lies behind is read in reverse. Of narrower spans both are whole.
+/// 40 columns are no whole span of 128 bytes, of 80 one is: what lies behind is read in reverse. Of narrower spans both
+/// are whole.
 #[test]
 fn whole_spans_are_read_alike() {
     let pieces = |n, swizzle, whole_spans| {

@@ -30,8 +30,9 @@ fn values(name: &str, words: &[u32]) -> Vec<f64> {
     words.iter().map(|&word| f32(word)).collect()
 }
 
-/// What a result may be off by, relative to itself and absolutely: PTX's bounds for functions; for sums of products, of the largest result,
-/// what the narrowest known accumulator loses (22 bits; 13 for e4m3, each of 33 terms cut off there: 1.21 · 2⁻¹² between that and sums in f32).
+/// What a result may be off by, relative to itself and absolutely: PTX's bounds for functions; for sums of products, of
+/// the largest result, what the narrowest known accumulator loses (22 bits; 13 for e4m3, each of 33 terms cut off
+/// there: 1.21 · 2⁻¹² between that and sums in f32).
 fn bound(name: &str, largest: f64) -> (f64, f64) {
     match name {
         "f_ex2" | "f_rcp" | "f_rsqrt" | "f_sqrt" => (2f64.powi(-22), 0.0),

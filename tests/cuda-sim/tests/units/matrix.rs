@@ -125,7 +125,8 @@ fn mma_of_16_bit_and_8_bit_and_f64() {
     }
 }
 
-/// 2^14 and 32 ones: Hopper's mma.sync of e4m3 adds them in f32, Ada's and Hopper's wgmma keep 13 bits behind the leading one.
+/// 2^14 and 32 ones: Hopper's mma.sync of e4m3 adds them in f32, Ada's and Hopper's wgmma keep 13 bits behind the
+/// leading one.
 #[test]
 fn sums_of_e4m3_are_those_of_the_card() {
     let mma = "mov.u32 %r3, 0x38383838; mov.f32 %f0, 0f46800000;
