@@ -23,6 +23,7 @@ pub mod error;
 pub mod eval;
 pub mod generate;
 pub mod image;
+pub mod layers;
 pub mod metrics;
 pub mod models;
 pub mod ops;

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top; a room may import its own and those of later lines.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["cli"],
     &["bench"],
     &["generate", "train", "eval", "selftest"],
     &["captions", "shards", "models"],
+    &["layers"],
     &["ops", "weights", "image"],
     &["device", "metrics", "dist"],
     &["store"],

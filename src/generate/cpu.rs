@@ -17,9 +17,11 @@ use super::spare;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::Result;
-use crate::models::clip_text::ClipText;
-use crate::models::unet::{TextContext, UNet};
-use crate::models::vae::Decoder;
+use crate::layers::count::{Processor, Rooms};
+use crate::layers::cpu::{self as layers, Call, Caption, Memory, Reader};
+use crate::models::clip_text::{self, ClipText};
+use crate::models::unet::{Time, UNet};
+use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
 use crate::ops::sampler_step::NoiseKey;
 use crate::store;
@@ -27,14 +29,16 @@ use crate::store;
 /// Weights, schedule and memory.
 #[derive(Debug)]
 pub(super) struct Cpu {
-    text: ClipText,
-    unet: UNet,
-    decoder: Decoder,
+    text: ClipText<layers::Cpu>,
+    /// Memory to encode a text.
+    encoding: Rooms,
+    unet: UNet<layers::Cpu>,
+    decoder: Decoder<layers::Cpu>,
     sampler: Sampler,
     /// One row per call of the UNet.
     time_table: Vec<Vec<f32>>,
     /// The other guidance branch, if there may be guidance.
-    unconditional: Option<Arc<TextContext>>,
+    unconditional: Option<Arc<Caption>>,
     /// Height and width of the latent.
     latent: (usize, usize),
     lanes: Vec<Lane>,
@@ -54,30 +58,36 @@ impl Cpu {
             weights.record("weights", name, 4 * file.values());
         }
         weights.check("the model is too large for this machine")?;
-        let text = ClipText::load(parts.text.0.clone(), &parts.text.1)?;
+        let [mut text_file, mut unet_file, mut decoder_file] =
+            [&parts.text.1, &parts.unet.1, &parts.decoder.1].map(Reader::new);
+        let prefixed = clip_text::is_prefixed(&parts.text.1);
+        let text = ClipText::load(parts.text.0.clone(), prefixed, &mut text_file)?;
         store::check_interrupt(NOTHING_YET)?;
-        let unet = UNet::load(parts.unet.0.clone(), &parts.unet.1)?;
+        let time = Time::load(&parts.unet.0, &mut unet_file)?;
+        let unet = UNet::load(parts.unet.0.clone(), &mut unet_file)?;
         store::check_interrupt(NOTHING_YET)?;
-        let decoder = Decoder::load(parts.decoder.0.clone(), &parts.decoder.1)?;
+        let old = vae::has_old_names(&parts.decoder.1);
+        let decoder = Decoder::load(parts.decoder.0.clone(), old, &mut decoder_file)?;
         store::check_interrupt(NOTHING_YET)?;
         for (part, file) in [("text_encoder", &parts.text.1), ("unet", &parts.unet.1), ("vae", &parts.decoder.1)] {
             spare::check(part, file)?;
         }
         let sampler = parts.sampler.clone();
-        for (name, values) in [("text encoder", text.values()), ("unet", unet.values()), ("decoder", decoder.values())]
-        {
-            plan.record("weights", name, 4 * values as u64);
+        for (name, file) in [("text encoder", &text_file), ("unet", &unet_file), ("decoder", &decoder_file)] {
+            plan.record("weights", name, 4 * file.values() as u64);
         }
         let branches = if parts.unconditional.is_some() { 2 } else { 1 };
         let tokens = text.config().tokens;
         // The weights are there by now and no longer among what is available.
         let (lanes, buffers) = Plan::new().fit("lower --batch, --width or --height", |plan| {
-            plan.record("captions", "keys and values", 4 * (batch * unet.context_len(tokens)) as u64);
-            Ok(lanes(plan, (&unet, &sampler, &decoder), batch, branches, parts.latent))
+            let kept: usize = parts.unet.0.cross_attentions().iter().map(|c| 2 * tokens * c).sum();
+            plan.record("captions", "keys and values", 4 * (batch * kept) as u64);
+            lanes(plan, (&unet, &sampler, &decoder), batch, branches, parts.latent)
         })?;
         plan.append(buffers);
         let mut this = Self {
-            time_table: unet.time_table(&sampler.timesteps()),
+            time_table: time.table(&sampler.timesteps()),
+            encoding: text.config().rooms(Processor::Cpu, 1)?,
             text,
             unet,
             decoder,
@@ -112,8 +122,17 @@ impl Painter for Cpu {
         self.batch
     }
 
-    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<TextContext>>> {
-        let context = |ids: &&[u32]| Ok(Arc::new(self.unet.context(&self.text.encode(&[ids])?[0])));
+    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<Caption>>> {
+        self.text.config().check(ids)?;
+        let context = |ids: &&[u32]| {
+            let mut memory = Memory::take(&mut Plan::new(), "text encoder", &self.encoding);
+            let mut call = Call { ids, ..Call::new(&mut memory, Threads::One) };
+            let states = self.text.encode(&mut call, 1)?;
+            let states = call.read(states).to_vec();
+            let mut call = Call { input: &states, ..Call::new(&mut memory, Threads::One) };
+            self.unet.tell(&mut call)?;
+            Ok(Arc::new(call.made))
+        };
         ids.par_iter().map(context).collect()
     }
 
@@ -131,7 +150,7 @@ impl Painter for Cpu {
         let mut parts = split(&mut self.lanes, &shares, (texts, keys), &mut latents, values).into_iter();
         let Some(own) = parts.next() else { return Ok(latents) };
         // The first lane runs here, so that `on_step` is called by its owner; the others in the pool.
-        let mut results = vec![Ok(()); shares.len() - 1];
+        let mut results: Vec<Result<()>> = (1..shares.len()).map(|_| Ok(())).collect();
         let first = rayon::in_place_scope(|scope| {
             for (part, result) in parts.zip(&mut results) {
                 let run = &run;
@@ -139,9 +158,7 @@ impl Painter for Cpu {
             }
             run(own, on_step)
         });
-        if results.into_iter().any(|result| result.is_err()) || first.is_err() {
-            store::check_interrupt("run the same command again to go on")?;
-        }
+        results.into_iter().fold(first, Result::and)?;
         Ok(latents)
     }
 
@@ -150,7 +167,7 @@ impl Painter for Cpu {
         let n = latents.len() / values;
         let (shares, threads) = self.shares(n);
         let (decoder, size) = (&self.decoder, self.latent);
-        let mut pictures: Vec<Vec<Decoded>> = vec![Vec::new(); shares.len()];
+        let mut pictures: Vec<Result<Vec<Decoded>>> = shares.iter().map(|_| Ok(Vec::new())).collect();
         let mut start = 0;
         rayon::in_place_scope(|scope| {
             for ((lane, &share), pictures) in self.lanes.iter_mut().zip(&shares).zip(&mut pictures) {
@@ -160,7 +177,7 @@ impl Painter for Cpu {
                 if threads == Threads::All { work() } else { scope.spawn(move |_| work()) }
             }
         });
-        Ok(pictures.concat())
+        Ok(pictures.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn start(&mut self, request: Request) -> Result<()> {

@@ -19,9 +19,10 @@ use crate::device::Queued;
 use crate::device::cuda::{Arena, Gpu, Graph, Half, Mark};
 use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
-use crate::models::unet::cuda::Call;
-use crate::models::unet::{TextContext, Time};
-use crate::models::vae::cuda::CudaDecoder;
+use crate::layers::cpu::{Caption, Reader};
+use crate::layers::cuda::{self as layers, Call, Times, Told};
+use crate::models::unet::Time;
+use crate::models::vae::Decoder;
 use crate::ops::convert::cuda as convert;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
@@ -79,11 +80,11 @@ impl<T: Half> Cuda<T> {
             );
         }
         let (room, _) = gpu.room()?;
-        let time = Time::open(&parts.unet.0, &parts.unet.1)?;
+        let time = Time::load(&parts.unet.0, &mut Reader::new(&parts.unet.1))?;
         let measure = |batch: usize| -> Result<Arena> {
             let mut dry = Arena::dry();
-            let nets = Nets::<T>::new(&mut dry, None, parts)?;
-            Memory::new(&mut dry, &nets, &time, parts, batch);
+            Nets::<T>::new(&mut dry, None, parts)?;
+            Memory::<T>::new(&mut dry, &time, parts, batch)?;
             Ok(dry)
         };
         let (mut batch, mut dry) = (0, Arena::dry());
@@ -96,7 +97,7 @@ impl<T: Half> Cuda<T> {
         dry.check(&gpu, &format!("{batch} images at once need"), "lower --batch, --width or --height")?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
-        let memory = Memory::new(&mut arena, &nets, &time, parts, batch);
+        let memory = Memory::new(&mut arena, &time, parts, batch)?;
         let narrow = match parts.fp8 {
             Fp8::On(calibration) => format!(" and {} layers in e4m3", calibration.ranges.len()),
             _ => String::new(),
@@ -150,11 +151,13 @@ impl<T: Half> Cuda<T> {
             let all: Vec<u32> = captions.iter().flat_map(|(_, ids)| ids).copied().collect();
             let ids = memory.ids.slice(0..all.len());
             self.gpu.write(ids, &all)?;
-            let states = self.nets.text.encode(&self.gpu, ids, &memory.text)?;
-            let len = states.len() / captions.len();
+            let mut call = Call { ids: Some(ids), ..Call::new(&self.gpu, &memory.text) };
+            let states = self.nets.text.encode(&mut call, captions.len())?;
+            let (states, len) = (call.view(states), states.values() / captions.len());
             for (i, &(place, _)) in captions.iter().enumerate() {
-                let states = states.slice(i * len..(i + 1) * len);
-                self.nets.unet.write_context(&self.gpu, &memory.contexts, place, states)?;
+                let input = Some(states.slice(i * len..(i + 1) * len));
+                let told = Told { captions: &memory.contexts, which: memory.which, place };
+                self.nets.unet.tell(&mut Call { input, told: Some(told), ..call })?;
             }
         }
         Ok(())
@@ -170,18 +173,16 @@ impl<T: Half> Cuda<T> {
         let memory = &self.memory;
         let len = n * self.values();
         let eps = memory.eps.slice(0..rows * self.values());
-        let call = Call {
-            images: n,
-            rows,
-            size: self.latent,
-            time: memory.time,
-            time_width: memory.time.len() / self.steps.len(),
-            step: memory.step,
-            contexts: &memory.contexts,
-            which: memory.which.slice(0..rows),
-        };
         let input = memory.input.slice(0..len);
-        self.nets.unet.forward(&self.gpu, eps, input, &call, &memory.unet)?;
+        let width = memory.time.len() / self.steps.len();
+        let mut call = Call {
+            input: Some(input),
+            output: Some(eps),
+            times: Some(Times { table: memory.time, width, step: memory.step }),
+            told: Some(Told { captions: &memory.contexts, which: memory.which.slice(0..rows), place: 0 }),
+            ..Call::new(&self.gpu, &memory.unet)
+        };
+        self.nets.unet.forward(&mut call, (n, rows), self.latent)?;
         let slots = memory.history.len() / memory.x.len();
         let buffers = Buffers {
             x: memory.x.slice(0..len),
@@ -193,7 +194,7 @@ impl<T: Half> Cuda<T> {
     }
 
     /// Pictures of the latents on the device, as stored, to `pictures` and `flags`.
-    fn paint<U: Half>(&self, decoder: &CudaDecoder<U>, n: usize) -> Result<()> {
+    fn paint<U: Half>(&self, decoder: &Decoder<layers::Cuda<U>>, n: usize) -> Result<()> {
         let (gpu, memory) = (&self.gpu, &self.memory);
         let activations = memory.decoder.cast();
         let (values, config) = (self.values(), decoder.config());
@@ -207,7 +208,8 @@ impl<T: Half> Cuda<T> {
             let x = memory.x.slice(first * values..(first + count) * values);
             convert::scaled(gpu, latents, x, 1.0 / config.scaling_factor as f32)?;
             let picture = memory.picture.slice(0..count * drawn);
-            decoder.decode(gpu, picture, latents, (count, self.latent), &activations)?;
+            let mut call = Call { input: Some(latents), output: Some(picture), ..Call::new(gpu, &activations) };
+            decoder.decode(&mut call, count, self.latent)?;
             let flags = memory.flags.slice(first..first + count);
             let pictures = memory.pictures.slice(first * kept..(first + count) * kept);
             if from == self.stored {
@@ -299,7 +301,7 @@ impl<T: Half> Painter for Cuda<T> {
         self.batch
     }
 
-    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<TextContext>>> {
+    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<Caption>>> {
         Ok(vec![Arc::default(); ids.len()])
     }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::pipeline::{Decoded, Text};
 use super::sampler::Sampler;
 use crate::device::Plan;
+use crate::error::Result;
 use crate::image::Rgb8;
-use crate::models::unet::{self, Batch, TextContext, UNet};
-use crate::models::vae::{self, Decoder};
+use crate::layers::count::Processor;
+use crate::layers::cpu::{Call, Caption, Cpu, Memory};
+use crate::models::unet::UNet;
+use crate::models::vae::Decoder;
 use crate::ops::gemm::Threads;
 use crate::ops::pixels;
 use crate::ops::sampler_step::{self, NoiseKey, State};
@@ -19,8 +22,8 @@ const DECODE_PIXELS: usize = 1024;
 /// Memory of the images one thread draws.
 #[derive(Debug)]
 pub(super) struct Lane {
-    unet: unet::Memory,
-    decoder: vae::Memory,
+    unet: Memory,
+    decoder: Memory,
     /// Latents, NHWC.
     x: Vec<f32>,
     /// What the UNet is given.
@@ -37,24 +40,25 @@ pub(super) struct Lane {
 
 /// What all lanes share while they sample.
 pub(super) struct Job<'a> {
-    pub unet: &'a UNet,
+    pub unet: &'a UNet<Cpu>,
     pub sampler: &'a Sampler,
     pub table: &'a [Vec<f32>],
     /// The branch without caption and the scale w.
-    pub unconditional: Option<(&'a TextContext, f32)>,
+    pub unconditional: Option<(&'a Caption, f32)>,
     pub latent: (usize, usize),
     pub threads: Threads,
 }
 
 impl Lane {
-    /// `Err` without a message when a signal arrived.
+    /// # Errors
+    /// An interruption when a signal arrived.
     pub(super) fn sample(
         &mut self,
         job: &Job<'_>,
         (texts, keys): (&[Text], &[NoiseKey]),
         latents: &mut [f32],
         on_step: &mut dyn FnMut(usize),
-    ) -> std::result::Result<(), Stopped> {
+    ) -> Result<()> {
         let (n, pixels) = (texts.len(), job.latent.0 * job.latent.1);
         let x = &mut self.x[..latents.len()];
         to_nhwc(x, latents, n, pixels);
@@ -62,7 +66,7 @@ impl Lane {
         let input = &mut self.input[..x.len()];
         input.iter_mut().zip(&*x).for_each(|(input, x)| *input = job.sampler.first_input() * x);
         let history = &mut self.history[..job.sampler.slots() * x.len()];
-        let mut runs: Vec<(usize, &TextContext)> = Vec::new();
+        let mut runs: Vec<(usize, &Caption)> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             match runs.last_mut() {
                 Some((count, _)) if Arc::ptr_eq(&text.context, &texts[i - 1].context) => *count += 1,
@@ -70,10 +74,12 @@ impl Lane {
             }
         }
         runs.extend(job.unconditional.map(|(context, _)| (n, context)));
-        let batch = Batch { images: n, size: job.latent, runs };
-        let eps = &mut self.eps[..latents.len() / n * batch.rows()];
+        let rows = runs.iter().map(|run| run.0).sum();
+        let eps = &mut self.eps[..latents.len() / n * rows];
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
-            job.unet.forward(eps, input, &batch, time, &mut self.unet, job.threads);
+            let captions = &runs[..];
+            let mut on = Call { input, output: eps, time, captions, ..Call::new(&mut self.unet, job.threads) };
+            job.unet.forward(&mut on, (n, rows), job.latent)?;
             let (conditional, other) = eps.split_at(x.len());
             let unconditional = job.unconditional.map(|(_, w)| (other, w));
             let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };
@@ -82,9 +88,7 @@ impl Lane {
             }
             sampler_step::advance(State { x, input, history, noise }, conditional, unconditional, step);
             on_step(call + 1);
-            if store::interrupted() {
-                return Err(Stopped);
-            }
+            store::check_interrupt("run the same command again to go on")?;
         }
         from_nhwc(latents, x, n, pixels);
         Ok(())
@@ -92,11 +96,11 @@ impl Lane {
 
     pub(super) fn decode(
         &mut self,
-        decoder: &Decoder,
+        decoder: &Decoder<Cpu>,
         latents: &[f32],
         size: (usize, usize),
         threads: Threads,
-    ) -> Vec<Decoded> {
+    ) -> Result<Vec<Decoded>> {
         let config = decoder.config();
         let (scale, factor) = (config.scaling_factor as f32, config.factor());
         let (height, width) = (size.0 * factor, size.1 * factor);
@@ -108,7 +112,8 @@ impl Lane {
             to_nhwc(x, latents, n, size.0 * size.1);
             x.iter_mut().for_each(|x| *x /= scale);
             let picture = &mut self.picture[..n * height * width * config.out_channels];
-            decoder.decode(picture, x, (n, size), &mut self.decoder, threads);
+            let mut call = Call { input: x, output: picture, ..Call::new(&mut self.decoder, threads) };
+            decoder.decode(&mut call, n, size)?;
             for picture in picture.chunks_exact(height * width * config.out_channels) {
                 let mut data = vec![0; picture.len()];
                 pixels::to_u8(&mut data, picture);
@@ -117,22 +122,18 @@ impl Lane {
                 out.push(Decoded { image: Rgb8 { width, height, data }, not_finite, constant });
             }
         }
-        out
+        Ok(out)
     }
 }
-
-/// A lane ended early because of a signal.
-#[derive(Clone, Debug)]
-pub(super) struct Stopped;
 
 /// Lanes for batches of up to `batch` images: one per thread, or one in all when there are fewer images than threads.
 pub(super) fn lanes(
     plan: &mut Plan,
-    (unet, sampler, decoder): (&UNet, &Sampler, &Decoder),
+    (unet, sampler, decoder): (&UNet<Cpu>, &Sampler, &Decoder<Cpu>),
     batch: usize,
     branches: usize,
     latent: (usize, usize),
-) -> Vec<Lane> {
+) -> Result<Vec<Lane>> {
     let threads = rayon::current_num_threads();
     let lanes = if batch >= threads { threads } else { 1 };
     let images = batch.div_ceil(lanes);
@@ -140,18 +141,19 @@ pub(super) fn lanes(
     let config = decoder.config();
     let decoded = images.min(at_once(latent));
     let values = images * pixels * config.latent_channels;
-    (0..lanes)
-        .map(|_| Lane {
-            unet: unet.memory(plan, "unet", images * branches, latent),
-            decoder: decoder.memory(plan, "decoder", decoded, latent),
-            x: plan.f32("latents", "latents", values),
-            input: plan.f32("latents", "inputs", values),
-            eps: plan.f32("latents", "predictions", branches * values),
-            history: plan.f32("latents", "history", sampler.slots() * values),
-            noise: plan.f32("latents", "noise", usize::from(sampler.draws()) * values),
-            picture: plan.f32("decoder", "pictures", decoded * pixels * config.factor().pow(2) * config.out_channels),
-        })
-        .collect()
+    let sampling = unet.config().rooms(Processor::Cpu, images, images * branches, latent)?;
+    let decoding = config.rooms(Processor::Cpu, decoded, latent)?;
+    let lane = |_| Lane {
+        unet: Memory::take(plan, "unet", &sampling),
+        decoder: Memory::take(plan, "decoder", &decoding),
+        x: plan.f32("latents", "latents", values),
+        input: plan.f32("latents", "inputs", values),
+        eps: plan.f32("latents", "predictions", branches * values),
+        history: plan.f32("latents", "history", sampler.slots() * values),
+        noise: plan.f32("latents", "noise", usize::from(sampler.draws()) * values),
+        picture: plan.f32("decoder", "pictures", decoded * pixels * config.factor().pow(2) * config.out_channels),
+    };
+    Ok((0..lanes).map(lane).collect())
 }
 
 /// Latents decoded in one call.

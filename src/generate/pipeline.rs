@@ -23,9 +23,10 @@ use crate::bail;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
+use crate::layers::cpu::Caption;
 use crate::models::clip_text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
-use crate::models::unet::{self, TextContext};
+use crate::models::unet;
 use crate::models::vae;
 use crate::say;
 use crate::weights::{Cache, SafeTensors};
@@ -84,7 +85,7 @@ pub struct Text {
     #[cfg_attr(not(cuda_kernels), allow(dead_code))]
     pub(super) ids: Vec<u32>,
     /// Empty where the device keeps it.
-    pub(super) context: Arc<TextContext>,
+    pub(super) context: Arc<Caption>,
 }
 
 /// A picture out of the autoencoder.
@@ -112,7 +113,7 @@ pub(super) trait Painter: std::fmt::Debug {
     /// Most images of a batch.
     fn batch(&self) -> usize;
     /// Keys and values of captions given as token ids, where the host keeps them.
-    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<TextContext>>>;
+    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<Caption>>>;
     /// Unit noise to final latents.
     fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>>;
     /// Final latents (before the division by the scaling factor) to pictures.
@@ -243,7 +244,7 @@ impl Pipeline {
             sha256: &sha256,
             cache: &cache,
         };
-        let (flops, latent) = (Flops::of(&parts), [channels, latent.0, latent.1]);
+        let (flops, latent) = (Flops::of(&parts)?, [channels, latent.0, latent.1]);
         let (painter, precision) = painter(settings, &parts, plan)?;
         let sha256 = sha256.clone();
         Ok(Self {
@@ -307,7 +308,7 @@ impl Pipeline {
         let encodings = captions.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
         let ids: Vec<&[u32]> = encodings.iter().map(|encoding| &encoding.ids[..]).collect();
         let contexts = self.painter.contexts(&ids)?;
-        let text = |(encoding, context): (Encoding, Arc<TextContext>)| Text {
+        let text = |(encoding, context): (Encoding, Arc<Caption>)| Text {
             truncated: encoding.truncated,
             ids: encoding.ids,
             context,

@@ -2,6 +2,7 @@
 
 use super::pipeline::{Parts, Pipeline};
 use crate::device::Queued;
+use crate::error::Result;
 
 /// Where the time of a batch went on the device, milliseconds of its own clock from mark to mark in its stream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,17 +36,17 @@ pub struct Flops {
 }
 
 impl Flops {
-    pub(super) fn of(parts: &Parts<'_>) -> Self {
+    pub(super) fn of(parts: &Parts<'_>) -> Result<Self> {
         let text = &parts.text.0;
-        let unet = parts.unet.0.flops(parts.latent, text.tokens);
+        let unet = parts.unet.0.flops(parts.latent, text.tokens)?;
         let branches = if parts.unconditional.is_some() { 2.0 } else { 1.0 };
-        Self {
-            text: text.flops() + unet.context,
+        Ok(Self {
+            text: text.flops()? + unet.context,
             call: branches * unet.call,
             saved: (branches - 1.0) * unet.shared,
-            decoder: parts.decoder.0.flops(parts.latent),
+            decoder: parts.decoder.0.flops(parts.latent)?,
             calls: parts.sampler.rows().len(),
-        }
+        })
     }
 
     /// Of an image: what MFU is measured by.

@@ -1,22 +1,14 @@
-//! CLIP's text encoder (Radford et al. 2021): a causal transformer over 77 tokens, pre-norm, whose last hidden states after the
-//! final layer norm condition the UNet.
-
-#[cfg(cuda_kernels)]
-pub mod cuda;
+//! CLIP's text encoder (Radford et al. 2021): a causal transformer over 77 tokens, pre-norm, whose last hidden states
+//! after the final layer norm condition the UNet.
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
-use super::layers::Loader;
 use super::settings::Settings;
 use crate::bail;
 use crate::error::Result;
-use crate::ops::activation::{gelu, quick_gelu};
-use crate::ops::attention::{self, Tokens};
-use crate::ops::gemm::Threads;
-use crate::ops::layernorm;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::layers::count::{Count, Processor, Rooms, Tally};
+use crate::layers::{Backend, Layers, Load, Slot, Tensor};
+use crate::ops::activation::Activation;
 use crate::weights::SafeTensors;
 
 /// Sizes, from `text_encoder/config.json`.
@@ -80,16 +72,29 @@ impl Config {
         Ok(this)
     }
 
-    /// FLOPs (two per multiply-accumulate) of the products and attention of one text; scores of later tokens, which are masked, count.
-    pub fn flops(&self) -> f64 {
-        let Self { width: d, mlp, tokens, heads, layers, .. } = *self;
-        let linears = 2.0 * (tokens * (4 * d * d + 2 * d * mlp)) as f64;
-        let shape = attention::Shape { n: 1, queries: tokens, keys: tokens, heads, head_dim: d / heads, causal: true };
-        layers as f64 * (linears + shape.flops())
+    /// What encoding `texts` texts at once takes.
+    fn count(&self, processor: Processor, texts: usize) -> Result<Tally> {
+        let mut tally = Tally::new(processor, self.tokens);
+        ClipText::<Count>::load(self.clone(), false, &mut Count)?.encode(&mut tally, texts)?;
+        Ok(tally)
+    }
+
+    /// FLOPs (two per multiply-accumulate) of the products and attention of one text; scores of later tokens, which are
+    /// masked, count.
+    pub fn flops(&self) -> Result<f64> {
+        Ok(self.count(Processor::Cpu, 1)?.flops)
+    }
+
+    /// The memory of calls of up to `texts` texts.
+    pub fn rooms(&self, processor: Processor, texts: usize) -> Result<Rooms> {
+        Ok(self.count(processor, texts)?.rooms)
     }
 
     /// Refuses ids outside the vocabulary and texts of another length.
-    fn check(&self, texts: &[&[u32]]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Data`] that names what is wrong.
+    pub fn check(&self, texts: &[&[u32]]) -> Result<()> {
         for ids in texts {
             if ids.len() != self.tokens {
                 bail!(Data, "text encoder: a text of {} tokens, expected {}", ids.len(), self.tokens);
@@ -106,58 +111,54 @@ impl Config {
     }
 }
 
-/// The encoder with its weights.
-#[derive(Debug)]
-pub struct ClipText {
-    config: Config,
-    token_embedding: Vec<f32>,
-    position_embedding: Vec<f32>,
-    layers: Vec<Layer>,
-    final_norm: (Vec<f32>, Vec<f32>),
-}
-
-#[derive(Debug)]
-struct Layer {
-    norm1: (Vec<f32>, Vec<f32>),
-    qkv: Packed,
-    out: Packed,
-    norm2: (Vec<f32>, Vec<f32>),
-    fc1: Packed,
-    fc2: Packed,
-}
-
 /// Whether tensor names begin with `text_model.`.
 pub fn is_prefixed(weights: &SafeTensors) -> bool {
     weights.contains("text_model.final_layer_norm.weight")
 }
 
-impl ClipText {
-    /// Reads the weights; tensor names with or without the prefix `text_model.`.
-    pub fn load(config: Config, weights: &SafeTensors) -> Result<Self> {
-        let load = Loader { weights };
+/// The encoder with its weights.
+#[derive(Debug)]
+pub struct ClipText<B: Backend> {
+    config: Config,
+    tokens: B::Table,
+    positions: B::Table,
+    blocks: Vec<Block<B>>,
+    final_norm: B::LayerNorm,
+}
+
+#[derive(Debug)]
+struct Block<B: Backend> {
+    norm1: B::LayerNorm,
+    qkv: B::Linear,
+    out: B::Linear,
+    norm2: B::LayerNorm,
+    fc1: B::Linear,
+    fc2: B::Linear,
+}
+
+impl<B: Backend> ClipText<B> {
+    /// Reads the weights; `prefixed` says whether tensor names begin with `text_model.`.
+    pub fn load(config: Config, prefixed: bool, from: &mut impl Load<B>) -> Result<Self> {
         let (d, mlp) = (config.width, config.mlp);
-        let prefixed = is_prefixed(weights);
         let name = |rest: &str| format!("{}{rest}", if prefixed { "text_model." } else { "" });
-        let layer = |i: usize| -> Result<Layer> {
+        let activation = if config.quick_gelu { Activation::QuickGelu } else { Activation::Gelu };
+        let tokens = from.table(&name("embeddings.token_embedding.weight"), config.vocab, d)?;
+        let positions = from.table(&name("embeddings.position_embedding.weight"), config.tokens, d)?;
+        let mut blocks = Vec::new();
+        for i in 0..config.layers {
             let name = |rest: &str| name(&format!("encoder.layers.{i}.{rest}"));
-            let parts = ["q", "k", "v"].map(|p| load.linear(&name(&format!("self_attn.{p}_proj")), d, d, true));
-            let [q, k, v] = parts;
-            Ok(Layer {
-                norm1: load.affine(&name("layer_norm1"), d)?,
-                qkv: Packed::side_by_side(&[&q?, &k?, &v?]),
-                out: load.linear(&name("self_attn.out_proj"), d, d, true)?,
-                norm2: load.affine(&name("layer_norm2"), d)?,
-                fc1: load.linear(&name("mlp.fc1"), d, mlp, true)?,
-                fc2: load.linear(&name("mlp.fc2"), mlp, d, true)?,
-            })
-        };
-        Ok(Self {
-            token_embedding: weights.f32(&name("embeddings.token_embedding.weight"), &[config.vocab, d])?,
-            position_embedding: weights.f32(&name("embeddings.position_embedding.weight"), &[config.tokens, d])?,
-            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            final_norm: load.affine(&name("final_layer_norm"), d)?,
-            config,
-        })
+            let [q, k, v] = ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj")));
+            blocks.push(Block {
+                norm1: from.layer_norm(&name("layer_norm1"), d, config.eps)?,
+                qkv: from.linear(&[&q, &k, &v], (d, 3 * d), true, Activation::None)?,
+                out: from.linear(&[&name("self_attn.out_proj")], (d, d), true, Activation::None)?,
+                norm2: from.layer_norm(&name("layer_norm2"), d, config.eps)?,
+                fc1: from.linear(&[&name("mlp.fc1")], (d, mlp), true, activation)?,
+                fc2: from.linear(&[&name("mlp.fc2")], (mlp, d), true, Activation::None)?,
+            });
+        }
+        let final_norm = from.layer_norm(&name("final_layer_norm"), d, config.eps)?;
+        Ok(Self { config, tokens, positions, blocks, final_norm })
     }
 
     /// Sizes.
@@ -165,50 +166,25 @@ impl ClipText {
         &self.config
     }
 
-    /// Values held.
-    pub fn values(&self) -> usize {
-        let layer =
-            |l: &Layer| 4 * self.config.width + l.qkv.values() + l.out.values() + l.fc1.values() + l.fc2.values();
-        let embeddings = self.token_embedding.len() + self.position_embedding.len();
-        embeddings + self.layers.iter().map(layer).sum::<usize>() + 2 * self.config.width
-    }
-
-    /// Hidden states `[T, D]` of each text, given as T token ids. Texts are spread over the threads.
+    /// Hidden states `[texts, T, D]` of the call's token ids, which must be below the vocabulary ([`Config::check`]).
     ///
     /// # Errors
-    /// [`crate::error::Error::Data`] for an id outside the vocabulary or a text of another length.
-    pub fn encode(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
-        self.config.check(texts)?;
-        Ok(texts.par_iter().map(|ids| self.encode_one(ids)).collect())
-    }
-
-    fn encode_one(&self, ids: &[u32]) -> Vec<f32> {
-        let Config { width: d, tokens, heads, mlp, eps, .. } = self.config;
-        let (eps, one) = (eps as f32, Threads::One);
-        let mut x = Vec::with_capacity(tokens * d);
-        for (&id, position) in ids.iter().zip(self.position_embedding.chunks_exact(d)) {
-            let token = &self.token_embedding[id as usize * d..][..d];
-            x.extend(token.iter().zip(position).map(|(t, p)| t + p));
+    /// As the device's layers.
+    pub fn encode(&self, on: &mut impl Layers<B>, texts: usize) -> Result<Tensor> {
+        let Config { width: d, tokens, heads, mlp, .. } = self.config;
+        let of = |slot: Slot, channels: usize| Tensor { slot, rows: texts, size: (1, tokens), channels };
+        let x = of(Slot::Tokens, d);
+        let (attended, qkv, hidden) = (of(Slot::Attended, d), of(Slot::Wide, 3 * d), of(Slot::Wide, mlp));
+        on.embed(x, &self.tokens, &self.positions)?;
+        for block in &self.blocks {
+            on.normed_linear(qkv, &block.qkv, x, &block.norm1)?;
+            on.attention(attended, qkv, heads, true)?;
+            on.linear(x, &block.out, attended, Some(x))?;
+            on.normed_linear(hidden, &block.fc1, x, &block.norm2)?;
+            on.linear(x, &block.fc2, hidden, Some(x))?;
         }
-        let shape = attention::Shape { n: 1, queries: tokens, keys: tokens, heads, head_dim: d / heads, causal: true };
-        let (mut h, mut qkv, mut f) = (vec![0.0; tokens * d], vec![0.0; tokens * 3 * d], vec![0.0; tokens * mlp]);
-        for layer in &self.layers {
-            layernorm::infer(&mut h, &x, &layer.norm1.0, &layer.norm1.1, eps, one);
-            linear(&mut qkv, &h, &layer.qkv, Start::Bias, one);
-            let part = |i: usize| Tokens { data: &qkv[i * d..], stride: 3 * d };
-            attention::forward(&mut h, part(0), part(1), part(2), shape, one);
-            linear(&mut x, &h, &layer.out, Start::Keep, one);
-            layernorm::infer(&mut h, &x, &layer.norm2.0, &layer.norm2.1, eps, one);
-            linear(&mut f, &h, &layer.fc1, Start::Bias, one);
-            if self.config.quick_gelu {
-                quick_gelu(&mut f)
-            } else {
-                gelu(&mut f)
-            }
-            linear(&mut x, &f, &layer.fc2, Start::Keep, one);
-        }
-        layernorm::infer(&mut h, &x, &self.final_norm.0, &self.final_norm.1, eps, one);
-        h
+        on.layer_norm(attended, x, &self.final_norm)?;
+        Ok(attended)
     }
 }
 
@@ -229,7 +205,7 @@ mod tests {
             quick_gelu: true,
             eps: 1e-5,
         };
-        let giga_macs = config.flops() / 2e9;
+        let giga_macs = config.flops().unwrap() / 2e9;
         assert!((giga_macs - 6.65).abs() < 0.005, "{giga_macs}");
     }
 }

@@ -1,8 +1,8 @@
-//! Networks as explicit forward (and backward) passes over ops.
+//! Networks, each written once, as walks over the fused layers of [`crate::layers`] (generation) and as explicit forward and
+//! backward passes over ops (training).
 
 pub mod clip_text;
 pub mod init;
-pub(crate) mod layers;
 pub mod projector;
 pub mod settings;
 pub mod tokenizer;

@@ -1,21 +1,14 @@
 //! Decoder of `AutoencoderKL` (Rombach et al. 2022): latent `[N, h, w, 4]` to image `[N, H, W, 3]` in about [-1, 1], NHWC.
 
-#[cfg(cuda_kernels)]
-pub mod cuda;
-
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::layers::{Loader, Need, ResNet, Scratch, Size};
 use super::settings::Settings;
-use crate::device::Plan;
 use crate::error::Result;
-use crate::ops::attention::{self, Tokens};
-use crate::ops::conv::{self, Shape};
-use crate::ops::gemm::Threads;
-use crate::ops::groupnorm::GroupNorm;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::layers::count::{Count, Processor, Rooms, Tally};
+use crate::layers::{Backend, Layers, Load, ResNet, Resolution, Size, Slot, Tensor};
+use crate::ops::activation::Activation;
 use crate::weights::SafeTensors;
 
 /// Epsilon of the group norms: a constant of diffusers, not in the config.
@@ -78,111 +71,96 @@ impl Config {
         1 << (self.channels.len() - 1)
     }
 
-    /// FLOPs (two per multiply-accumulate) of the products, convolutions and attention that decode one latent of `size`.
-    pub fn flops(&self, mut size: Size) -> f64 {
-        let conv = |size: Size, inputs, outputs| Shape::same(1, size.0, size.1, inputs).flops(outputs);
-        let linear = |size: Size, inputs: usize, outputs: usize| 2.0 * (size.0 * size.1 * inputs * outputs) as f64;
-        let resnet = |size: Size, inputs: usize, outputs: usize| {
-            let shortcut = if inputs == outputs { 0.0 } else { linear(size, inputs, outputs) };
-            conv(size, inputs, outputs) + conv(size, outputs, outputs) + shortcut
-        };
-        let (latent, levels) = (self.latent_channels, self.channels.len());
-        let mut inputs = self.channels[levels - 1];
-        let mut flops = conv(size, latent, inputs) + 2.0 * resnet(size, inputs, inputs);
-        if self.post_quant {
-            flops += linear(size, latent, latent);
-        }
-        if self.attention {
-            let pixels = size.0 * size.1;
-            let shape =
-                attention::Shape { n: 1, queries: pixels, keys: pixels, heads: 1, head_dim: inputs, causal: false };
-            flops += linear(size, inputs, 4 * inputs) + shape.flops();
-        }
-        for (i, &c) in self.channels.iter().rev().enumerate() {
-            for _ in 0..=self.layers {
-                flops += resnet(size, inputs, c);
-                inputs = c;
-            }
-            if i + 1 < levels {
-                size = (2 * size.0, 2 * size.1);
-                flops += conv(size, c, c);
-            }
-        }
-        flops + conv(size, inputs, self.out_channels)
+    /// What decoding `n` latents of `size` at once takes.
+    fn count(&self, processor: Processor, n: usize, size: Size) -> Result<Tally> {
+        let mut tally = Tally::new(processor, 0);
+        Decoder::<Count>::load(self.clone(), false, &mut Count)?.decode(&mut tally, n, size)?;
+        Ok(tally)
     }
+
+    /// FLOPs (two per multiply-accumulate) of the products, convolutions and attention that decode one latent of `size`.
+    pub fn flops(&self, size: Size) -> Result<f64> {
+        Ok(self.count(Processor::Cpu, 1, size)?.flops)
+    }
+
+    /// The memory of calls of up to `n` latents of `size`.
+    pub fn rooms(&self, processor: Processor, n: usize, size: Size) -> Result<Rooms> {
+        Ok(self.count(processor, n, size)?.rooms)
+    }
+}
+
+/// Whether the attention's tensors have their names of 2022.
+pub fn has_old_names(weights: &SafeTensors) -> bool {
+    weights.contains("decoder.mid_block.attentions.0.query.weight")
 }
 
 /// The decoder with its weights.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Decoder<B: Backend> {
     config: Config,
-    post_quant: Option<Packed>,
-    conv_in: Packed,
-    mid: [ResNet; 2],
-    attention: Option<Attention>,
-    up: Vec<Level>,
-    norm_out: GroupNorm,
-    conv_out: Packed,
+    post_quant: Option<B::Linear>,
+    conv_in: B::Conv,
+    mid: [ResNet<B>; 2],
+    attention: Option<Attention<B>>,
+    up: Vec<Level<B>>,
+    norm_out: B::GroupNorm,
+    conv_out: B::Conv,
 }
 
+/// Residual blocks of one resolution, and the convolution to the next.
 #[derive(Debug)]
-struct Level {
-    resnets: Vec<ResNet>,
-    upsample: Option<Packed>,
+struct Level<B: Backend> {
+    resnets: Vec<ResNet<B>>,
+    upsample: Option<B::Conv>,
 }
 
 /// Self-attention over pixels with one head.
 #[derive(Debug)]
-struct Attention {
-    norm: GroupNorm,
-    qkv: Packed,
-    out: Packed,
+struct Attention<B: Backend> {
+    norm: B::GroupNorm,
+    qkv: B::Linear,
+    out: B::Linear,
 }
 
-/// Activations of a [`Decoder`] call.
-#[derive(Debug)]
-pub struct Memory {
-    now: Vec<f32>,
-    next: Vec<f32>,
-    scratch: Scratch,
-}
-
-impl Decoder {
-    /// Reads the weights by their diffusers names (attention by today's or by 2022's).
-    pub fn load(config: Config, weights: &SafeTensors) -> Result<Self> {
-        let load = Loader { weights };
+impl<B: Backend> Decoder<B> {
+    /// Reads the weights; `old` says whether the attention has its names of 2022.
+    pub fn load(config: Config, old: bool, from: &mut impl Load<B>) -> Result<Self> {
         let (groups, levels) = (config.groups, config.channels.len());
-        let deepest = config.channels[levels - 1];
-        let resnet = |name: &str, inputs, outputs| ResNet::load(load, name, (inputs, outputs), groups, EPS);
+        let (latent, deepest) = (config.latent_channels, config.channels[levels - 1]);
+        let post_quant = match config.post_quant {
+            true => Some(from.linear(&["post_quant_conv"], (latent, latent), true, Activation::None)?),
+            false => None,
+        };
+        let conv_in = from.conv("decoder.conv_in", (latent, deepest), Resolution::Same)?;
+        let before = ResNet::load(from, "decoder.mid_block.resnets.0", (&[deepest], deepest), groups, EPS)?;
+        let after = ResNet::load(from, "decoder.mid_block.resnets.1", (&[deepest], deepest), groups, EPS)?;
+        let attention = match config.attention {
+            true => Some(Attention::load(from, deepest, groups, old)?),
+            false => None,
+        };
         let mut up = Vec::new();
         let mut inputs = deepest;
         for (i, &c) in config.channels.iter().rev().enumerate() {
             let name = format!("decoder.up_blocks.{i}");
             let mut resnets = Vec::new();
             for j in 0..=config.layers {
-                resnets.push(resnet(&format!("{name}.resnets.{j}"), inputs, c)?);
+                resnets.push(ResNet::load(from, &format!("{name}.resnets.{j}"), (&[inputs], c), groups, EPS)?);
                 inputs = c;
             }
-            let upsample =
-                if i + 1 < levels { Some(load.conv(&format!("{name}.upsamplers.0.conv"), c, c)?) } else { None };
+            let upsample = match i + 1 < levels {
+                true => Some(from.conv(&format!("{name}.upsamplers.0.conv"), (c, c), Resolution::Enlarged)?),
+                false => None,
+            };
             up.push(Level { resnets, upsample });
         }
-        let latent = config.latent_channels;
         Ok(Self {
-            post_quant: if config.post_quant {
-                Some(load.linear("post_quant_conv", latent, latent, true)?)
-            } else {
-                None
-            },
-            conv_in: load.conv("decoder.conv_in", latent, deepest)?,
-            mid: [
-                resnet("decoder.mid_block.resnets.0", deepest, deepest)?,
-                resnet("decoder.mid_block.resnets.1", deepest, deepest)?,
-            ],
-            attention: if config.attention { Some(Attention::load(load, deepest, groups)?) } else { None },
+            post_quant,
+            conv_in,
+            mid: [before, after],
+            attention,
             up,
-            norm_out: load.group_norm("decoder.conv_norm_out", inputs, groups, EPS)?,
-            conv_out: load.conv("decoder.conv_out", inputs, config.out_channels)?,
+            norm_out: from.group_norm("decoder.conv_norm_out", inputs, groups, EPS)?,
+            conv_out: from.conv("decoder.conv_out", (inputs, config.out_channels), Resolution::Same)?,
             config,
         })
     }
@@ -192,131 +170,72 @@ impl Decoder {
         &self.config
     }
 
-    /// Values held.
-    pub fn values(&self) -> usize {
-        let resnets = self.mid.iter().chain(self.up.iter().flat_map(|level| &level.resnets));
-        let upsamples = self.up.iter().filter_map(|level| level.upsample.as_ref());
-        let layers = upsamples.chain(&self.post_quant).chain([&self.conv_in, &self.conv_out]);
-        let attention = |a: &Attention| a.qkv.values() + a.out.values() + 2 * a.norm.channels();
-        resnets.map(ResNet::values).sum::<usize>()
-            + layers.map(Packed::values).sum::<usize>()
-            + self.attention.as_ref().map_or(0, attention)
-            + 2 * self.norm_out.channels()
-    }
-
-    /// Memory for calls of up to `n` latents of `size`.
-    pub fn memory(&self, plan: &mut Plan, group: &'static str, n: usize, size: Size) -> Memory {
-        let mut need = Need::default();
-        let mut pixels = n * size.0 * size.1;
-        let deepest = pixels * self.conv_in.n;
-        let mut widest = deepest;
-        need.at_least(deepest, pixels * self.config.latent_channels, 3 * deepest, deepest);
-        self.mid[0].need(&mut need, pixels);
-        for level in &self.up {
-            for resnet in &level.resnets {
-                resnet.need(&mut need, pixels);
-                widest = widest.max(pixels * resnet.inputs().max(resnet.outputs()));
-            }
-            if let Some(conv) = &level.upsample {
-                pixels *= 4;
-                widest = widest.max(pixels * conv.n);
-            }
-        }
-        need.at_least(pixels * self.norm_out.channels(), 0, 0, 0);
-        Memory {
-            now: plan.f32(group, "feature map", widest),
-            next: plan.f32(group, "next feature map", widest),
-            scratch: need.allocate(plan, group),
-        }
-    }
-
-    /// `out [N, factor·h, factor·w, 3]` from `latents [N, h, w, 4]` that were already divided by the scaling factor.
-    pub fn decode(
-        &self,
-        out: &mut [f32],
-        latents: &[f32],
-        (n, mut size): (usize, Size),
-        memory: &mut Memory,
-        threads: Threads,
-    ) {
-        let Memory { now, next, scratch } = memory;
-        let mut pixels = n * size.0 * size.1;
-        let latents = match &self.post_quant {
-            Some(layer) => {
-                let y = &mut scratch.b[..latents.len()];
-                linear(y, latents, layer, Start::Bias, threads);
-                &*y
-            }
-            None => latents,
+    /// The output `[n, factor·h, factor·w, 3]` from the input `[n, h, w, 4]`, latents of `size` that were already divided
+    /// by the scaling factor.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn decode(&self, on: &mut impl Layers<B>, n: usize, size: Size) -> Result<()> {
+        let mut turn = 0;
+        let mut next = |size: Size, channels: usize| {
+            turn = 1 - turn;
+            Tensor { slot: Slot::Map(turn), rows: n, size, channels }
         };
-        let mut c = self.conv_in.n;
-        let shape = Shape::same(n, size.0, size.1, self.config.latent_channels);
-        conv::forward(&mut now[..pixels * c], latents, &self.conv_in, Start::Bias, shape, threads);
-
-        self.mid[0].forward(&mut next[..pixels * c], &now[..pixels * c], (n, size), None, scratch, threads);
-        if let Some(attention) = &self.attention {
-            attention.forward(&mut next[..pixels * c], (n, size.0 * size.1), scratch, threads);
+        let mut latents = Tensor { slot: Slot::Input, rows: n, size, channels: self.config.latent_channels };
+        if let Some(layer) = &self.post_quant {
+            let y = Tensor { slot: Slot::Tokens, ..latents };
+            on.linear(y, layer, latents, None)?;
+            latents = y;
         }
-        self.mid[1].forward(&mut now[..pixels * c], &next[..pixels * c], (n, size), None, scratch, threads);
+        let [before, after] = &self.mid;
+        let mut x = next(size, before.outputs());
+        on.conv(x, &self.conv_in, latents, Resolution::Same)?;
+        let y = next(size, before.outputs());
+        before.forward(on, y, &[x], None)?;
+        if let Some(attention) = &self.attention {
+            attention.forward(on, y)?;
+        }
+        x = next(size, after.outputs());
+        after.forward(on, x, &[y], None)?;
         for level in &self.up {
             for resnet in &level.resnets {
-                let (x, y) = (&now[..pixels * c], &mut next[..pixels * resnet.outputs()]);
-                resnet.forward(y, x, (n, size), None, scratch, threads);
-                c = resnet.outputs();
-                std::mem::swap(now, next);
+                let y = next(x.size, resnet.outputs());
+                resnet.forward(on, y, &[x], None)?;
+                x = y;
             }
             if let Some(conv) = &level.upsample {
-                let larger = (2 * size.0, 2 * size.1);
-                let shape = Shape { enlarge: Some(larger), ..Shape::same(n, size.0, size.1, c) };
-                conv::forward(&mut next[..4 * pixels * c], &now[..pixels * c], conv, Start::Bias, shape, threads);
-                (size, pixels) = (larger, 4 * pixels);
-                std::mem::swap(now, next);
+                let y = next((2 * x.size.0, 2 * x.size.1), x.channels);
+                on.conv(y, conv, x, Resolution::Enlarged)?;
+                x = y;
             }
         }
-        let normed = &mut scratch.a[..pixels * c];
-        self.norm_out.forward(normed, &now[..pixels * c], size.0 * size.1, true, threads);
-        conv::forward(out, normed, &self.conv_out, Start::Bias, Shape::same(n, size.0, size.1, c), threads);
+        let y = Tensor { slot: Slot::Output, channels: self.config.out_channels, ..x };
+        on.normed_conv(y, &self.conv_out, &[x], &self.norm_out, None)
     }
 }
 
-/// Whether the attention's tensors have their names of 2022.
-pub fn has_old_names(weights: &SafeTensors) -> bool {
-    weights.contains("decoder.mid_block.attentions.0.query.weight")
-}
-
-/// Group norm, queries, keys, values and output of the attention.
-fn attention_names(old: bool) -> [String; 5] {
-    let names = if old {
-        ["group_norm", "query", "key", "value", "proj_attn"]
-    } else {
-        ["group_norm", "to_q", "to_k", "to_v", "to_out.0"]
-    };
-    names.map(|name| format!("decoder.mid_block.attentions.0.{name}"))
-}
-
-impl Attention {
-    fn load(load: Loader<'_>, c: usize, groups: usize) -> Result<Self> {
-        let names = attention_names(has_old_names(load.weights));
-        let layer = |i: usize| load.linear(&names[i], c, c, true);
+impl<B: Backend> Attention<B> {
+    fn load(from: &mut impl Load<B>, c: usize, groups: usize, old: bool) -> Result<Self> {
+        let names = if old {
+            ["group_norm", "query", "key", "value", "proj_attn"]
+        } else {
+            ["group_norm", "to_q", "to_k", "to_v", "to_out.0"]
+        };
+        let [norm, q, k, v, out] = names.map(|name| format!("decoder.mid_block.attentions.0.{name}"));
         Ok(Self {
-            norm: load.group_norm(&names[0], c, groups, EPS)?,
-            qkv: Packed::side_by_side(&[&layer(1)?, &layer(2)?, &layer(3)?]),
-            out: layer(4)?,
+            norm: from.group_norm(&norm, c, groups, EPS)?,
+            qkv: from.linear(&[&q, &k, &v], (c, 3 * c), true, Activation::None)?,
+            out: from.linear(&[&out], (c, c), true, Activation::None)?,
         })
     }
 
-    /// `x [N, pixels, C] += attention(norm(x))`.
-    fn forward(&self, x: &mut [f32], (n, pixels): (usize, usize), scratch: &mut Scratch, threads: Threads) {
-        let c = self.out.n;
-        let Scratch { a, c: wide, d, .. } = scratch;
-        let (a, d) = (&mut a[..x.len()], &mut d[..x.len()]);
-        let qkv = &mut wide[..3 * x.len()];
-        self.norm.forward(a, x, pixels, false, threads);
-        linear(qkv, a, &self.qkv, Start::Bias, threads);
-        let shape = attention::Shape { n, queries: pixels, keys: pixels, heads: 1, head_dim: c, causal: false };
-        let part = |i: usize| Tokens { data: &qkv[i * c..], stride: 3 * c };
-        attention::forward(d, part(0), part(1), part(2), shape, threads);
-        linear(x, d, &self.out, Start::Keep, threads);
+    /// `x += attention(norm(x))`.
+    fn forward(&self, on: &mut impl Layers<B>, x: Tensor) -> Result<()> {
+        let (qkv, attended) =
+            (Tensor { slot: Slot::Wide, channels: 3 * x.channels, ..x }, Tensor { slot: Slot::Attended, ..x });
+        on.group_normed_linear(qkv, &self.qkv, x, &self.norm)?;
+        on.attention(attended, qkv, 1, false)?;
+        on.linear(x, &self.out, attended, Some(x))
     }
 }
 
@@ -337,7 +256,7 @@ mod tests {
             post_quant: true,
             attention: true,
         };
-        let giga_macs = config.flops((64, 64)) / 2e9;
+        let giga_macs = config.flops((64, 64)).unwrap() / 2e9;
         assert!((giga_macs - 1257.3).abs() < 0.05, "{giga_macs}");
     }
 }

@@ -4,6 +4,19 @@ use super::gelu;
 use super::math::sigmoid;
 use super::simd::vectorize;
 
+/// What is done to the results of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    #[default]
+    None,
+    Silu,
+    Gelu,
+    /// `x·sigmoid(1.702·x)`.
+    QuickGelu,
+    /// `value·gelu(gate)` of columns that are values, then gates.
+    Geglu,
+}
+
 /// `x·sigmoid(x)` (SiLU, Elfwing et al. 2018).
 pub fn silu(x: &mut [f32]) {
     vectorize(

@@ -133,6 +133,15 @@ impl SafeTensors {
         )
     }
 
+    /// The weight `[n, k]` of the layer `name`, stored so or as that of a 1×1 convolution, `[n, k, 1, 1]`. Errors as
+    /// [`SafeTensors::f32`].
+    pub fn matrix(&self, name: &str, k: usize, n: usize) -> Result<Vec<f32>> {
+        let weight = format!("{name}.weight");
+        let convolution = self.shape(&weight).is_some_and(|shape| shape.len() == 4);
+        let shape: &[usize] = if convolution { &[n, k, 1, 1] } else { &[n, k] };
+        self.f32(&weight, shape)
+    }
+
     /// Tensor `name` as integers (stored as U8, I32 or I64). Errors as [`SafeTensors::f32`].
     pub fn i64(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
         let (entry, bytes) = self.find(name, shape)?;

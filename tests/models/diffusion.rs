@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use stablerep::device::Plan;
+use stablerep::layers::count::Processor;
+use stablerep::layers::cpu::{Call, Caption, Cpu, Memory, Reader};
 use stablerep::models::clip_text::{self, ClipText};
-use stablerep::models::unet::{self, Batch, UNet};
+use stablerep::models::unet::{self, Time, UNet};
 use stablerep::models::vae::{self, Decoder};
 use stablerep::ops::gemm::Threads;
 use stablerep::weights::SafeTensors;
@@ -25,21 +27,60 @@ fn cases() -> Vec<(PathBuf, SafeTensors, usize, [usize; 2], usize)> {
     cases
 }
 
-fn text_encoder(folder: &Path) -> ClipText {
+fn text_encoder(folder: &Path) -> ClipText<Cpu> {
     let config = clip_text::Config::open(&folder.join("text_encoder/config.json")).unwrap();
-    ClipText::load(config, &SafeTensors::open_folder(folder.join("text_encoder"), "model").unwrap()).unwrap()
+    let weights = SafeTensors::open_folder(folder.join("text_encoder"), "model").unwrap();
+    ClipText::load(config, clip_text::is_prefixed(&weights), &mut Reader::new(&weights)).unwrap()
 }
 
-fn unet(folder: &Path) -> UNet {
-    let config = unet::Config::open(&folder.join("unet/config.json")).unwrap();
-    let weights = SafeTensors::open_folder(folder.join("unet"), "diffusion_pytorch_model").unwrap();
-    UNet::load(config, &weights).unwrap()
+fn encode(encoder: &ClipText<Cpu>, ids: &[u32]) -> Vec<f32> {
+    let texts = ids.len() / 77;
+    let rooms = encoder.config().rooms(Processor::Cpu, texts).unwrap();
+    let mut memory = Memory::take(&mut Plan::new(), "text encoder", &rooms);
+    let mut call = Call { ids, ..Call::new(&mut memory, Threads::All) };
+    let states = encoder.encode(&mut call, texts).unwrap();
+    call.read(states).to_vec()
 }
 
-fn decoder(folder: &Path) -> Decoder {
+/// The network and its memory for calls of so many images, in as many rows or in twice as many.
+struct Net {
+    unet: UNet<Cpu>,
+    time: Time,
+    memory: Memory,
+    size: (usize, usize),
+}
+
+impl Net {
+    fn open(folder: &Path, images: usize, rows: usize, size: (usize, usize)) -> Self {
+        let config = unet::Config::open(&folder.join("unet/config.json")).unwrap();
+        let weights = SafeTensors::open_folder(folder.join("unet"), "diffusion_pytorch_model").unwrap();
+        let mut from = Reader::new(&weights);
+        let rooms = config.rooms(Processor::Cpu, images, rows, size).unwrap();
+        let memory = Memory::take(&mut Plan::new(), "unet", &rooms);
+        let time = Time::load(&config, &mut from).unwrap();
+        Self { unet: UNet::load(config, &mut from).unwrap(), time, memory, size }
+    }
+
+    fn caption(&mut self, states: &[f32]) -> Caption {
+        let mut call = Call { input: states, ..Call::new(&mut self.memory, Threads::All) };
+        self.unet.tell(&mut call).unwrap();
+        call.made
+    }
+
+    fn run(&mut self, x: &[f32], captions: &[(usize, &Caption)], time: &[f32], threads: Threads) -> Vec<f32> {
+        let values = self.size.0 * self.size.1 * 4;
+        let (images, rows) = (x.len() / values, captions.iter().map(|run| run.0).sum());
+        let mut out = vec![f32::NAN; rows * values];
+        let mut call = Call { input: x, output: &mut out, time, captions, ..Call::new(&mut self.memory, threads) };
+        self.unet.forward(&mut call, (images, rows), self.size).unwrap();
+        out
+    }
+}
+
+fn decoder(folder: &Path) -> Decoder<Cpu> {
     let config = vae::Config::open(&folder.join("vae/config.json")).unwrap();
     let weights = SafeTensors::open_folder(folder.join("vae"), "diffusion_pytorch_model").unwrap();
-    Decoder::load(config, &weights).unwrap()
+    Decoder::load(config, vae::has_old_names(&weights), &mut Reader::new(&weights)).unwrap()
 }
 
 fn nhwc(x: &[f32], n: usize, c: usize) -> Vec<f32> {
@@ -66,24 +107,20 @@ fn text_encoders_match_transformers() {
         let encoder = text_encoder(&folder);
         let shape = fixture.shape("text.ids").unwrap().to_vec();
         let ids: Vec<u32> = fixture.i64("text.ids", &shape).unwrap().iter().map(|&id| id as u32).collect();
-        let texts: Vec<&[u32]> = ids.chunks_exact(77).collect();
-        let hidden = encoder.encode(&texts).unwrap().concat();
+        let hidden = encode(&encoder, &ids);
         let want = fixture.f32("text.hidden", &[shape[0], 77, width]).unwrap();
         close(&format!("{} text", folder.display()), &hidden, &want);
     }
     let encoder = text_encoder(&root().join("assets/tiny-sd"));
-    let error = encoder.encode(&[&[588; 77]]).unwrap_err();
+    let error = encoder.config().check(&[&[588; 77]]).unwrap_err();
     assert!(error.exit_code() == 3 && error.to_string().contains("588"), "{error}");
-    assert_eq!(encoder.encode(&[&[1; 76]]).unwrap_err().exit_code(), 3);
+    assert_eq!(encoder.config().check(&[&[1; 76]]).unwrap_err().exit_code(), 3);
 }
 
 #[test]
 fn unets_match_diffusers() {
     for (folder, fixture, width, timesteps, _) in cases() {
-        let unet = unet(&folder);
         let text = fixture.f32("unet.context", &[2, 77, width]).unwrap();
-        let contexts: Vec<_> = text.chunks_exact(77 * width).map(|text| unet.context(text)).collect();
-        let table = unet.time_table(&timesteps.map(|t| t as f32));
         for form in ["square", "wide", "odd"] {
             let Some(shape) = fixture.shape(&format!("unet.{form}.x")).map(<[usize]>::to_vec) else {
                 assert_eq!((form, width), ("odd", 64), "only the micro models have the odd size");
@@ -91,13 +128,14 @@ fn unets_match_diffusers() {
             };
             let size = (shape[2], shape[3]);
             let x = nhwc(&fixture.f32(&format!("unet.{form}.x"), &shape).unwrap(), 2, 4);
-            let mut memory = unet.memory(&mut Plan::new(), "unet", 2, size);
+            let mut net = Net::open(&folder, 2, 2, size);
+            let captions: Vec<_> = text.chunks_exact(77 * width).map(|states| net.caption(states)).collect();
+            let table = net.time.table(&timesteps.map(|t| t as f32));
             for (time, t) in table.iter().zip(timesteps) {
                 let want = nhwc(&fixture.f32(&format!("unet.{form}.eps_t{t}"), &shape).unwrap(), 2, 4);
                 for threads in [Threads::One, Threads::All] {
-                    let runs = contexts.iter().map(|context| (1, context)).collect();
-                    let mut out = vec![0.0; x.len()];
-                    unet.forward(&mut out, &x, &Batch { images: 2, size, runs }, time, &mut memory, threads);
+                    let captions: Vec<_> = captions.iter().map(|caption| (1, caption)).collect();
+                    let out = net.run(&x, &captions, time, threads);
                     close(&format!("{} {form} t {t} {threads:?}", folder.display()), &out, &want);
                 }
             }
@@ -109,21 +147,16 @@ fn unets_match_diffusers() {
 #[test]
 fn a_unet_row_has_the_same_bits_in_every_batch() {
     for (folder, fixture, width, timesteps, _) in cases() {
-        let unet = unet(&folder);
         let text = fixture.f32("unet.context", &[2, 77, width]).unwrap();
-        let contexts: Vec<_> = text.chunks_exact(77 * width).map(|text| unet.context(text)).collect();
-        let table = unet.time_table(&timesteps.map(|t| t as f32));
-        let size = (8, 6);
         let values = 8 * 6 * 4;
         let mut x = vec![0.0; 3 * values];
         stablerep::rng::Stream::new(1, stablerep::rng::Domain::InitialNoise, [0, 0, 0]).fill_normal(&mut x);
-        let mut memory = unet.memory(&mut Plan::new(), "unet", 6, size);
+        let mut net = Net::open(&folder, 3, 6, (8, 6));
+        let captions: Vec<_> = text.chunks_exact(77 * width).map(|states| net.caption(states)).collect();
+        let table = net.time.table(&timesteps.map(|t| t as f32));
         let mut run = |x: &[f32], runs: &[(usize, usize)], threads| {
-            let runs: Vec<_> = runs.iter().map(|&(rows, context)| (rows, &contexts[context])).collect();
-            let batch = Batch { images: x.len() / values, size, runs };
-            let mut out = vec![f32::NAN; batch.rows() * values];
-            unet.forward(&mut out, x, &batch, &table[0], &mut memory, threads);
-            out
+            let captions: Vec<_> = runs.iter().map(|&(rows, caption)| (rows, &captions[caption])).collect();
+            net.run(x, &captions, &table[0], threads)
         };
         // Two images of caption 0 and one of caption 1; the second branch sees caption 1 for all.
         let both = run(&x, &[(2, 0), (1, 1), (3, 1)], Threads::One);
@@ -145,14 +178,19 @@ fn decoders_match_diffusers_and_do_not_depend_on_the_batch() {
         let decoder = decoder(&folder);
         let latents = nhwc(&fixture.f32("vae.latents", &[n, 4, 4, 6]).unwrap(), n, 4);
         let want = nhwc(&fixture.f32("vae.image", &[n, 3, 32, 48]).unwrap(), n, 3);
-        let mut memory = decoder.memory(&mut Plan::new(), "decoder", n, (4, 6));
+        let rooms = decoder.config().rooms(Processor::Cpu, n, (4, 6)).unwrap();
+        let mut memory = Memory::take(&mut Plan::new(), "decoder", &rooms);
+        let mut decode = |latents: &[f32], output: &mut [f32], threads| {
+            let mut call = Call { input: latents, output, ..Call::new(&mut memory, threads) };
+            decoder.decode(&mut call, latents.len() / (4 * 6 * 4), (4, 6)).unwrap();
+        };
         let mut image = vec![0.0; want.len()];
         for threads in [Threads::One, Threads::All] {
-            decoder.decode(&mut image, &latents, (n, (4, 6)), &mut memory, threads);
+            decode(&latents, &mut image, threads);
             close(&format!("{} decoder", folder.display()), &image, &want);
         }
         let mut one = vec![0.0; want.len() / n];
-        decoder.decode(&mut one, &latents[..latents.len() / n], (1, (4, 6)), &mut memory, Threads::One);
+        decode(&latents[..latents.len() / n], &mut one, Threads::One);
         assert!(one == image[..one.len()], "{}: the batch changes the bits", folder.display());
     }
 }

@@ -1,12 +1,12 @@
 //! What a batch takes on the device beside the weights.
 
-use super::nets::Nets;
 use crate::device::cuda::{Arena, Half, View};
+use crate::error::Result;
 use crate::generate::pipeline::Parts;
 use crate::image::{Filter, weight_table};
+use crate::layers::count::Processor;
+use crate::layers::cuda::{self as layers, Captions};
 use crate::models::unet::Time;
-use crate::models::unet::cuda::Contexts;
-use crate::models::{clip_text, unet, vae};
 use crate::ops::pixels::cuda::{Resize, Tables};
 use crate::ops::sampler_step::cuda::ROW;
 
@@ -16,12 +16,12 @@ pub(super) const DECODED: usize = 8;
 /// Views of the arena.
 #[derive(Debug)]
 pub(super) struct Memory<T> {
-    pub text: clip_text::cuda::Memory<T>,
+    pub text: layers::Memory<T>,
     pub ids: View<u32>,
-    pub contexts: Contexts<T>,
+    pub contexts: Captions<T>,
     /// Caption of every row.
     pub which: View<u32>,
-    pub unet: unet::cuda::Memory<T>,
+    pub unet: layers::Memory<T>,
     /// Biases of the residual blocks for every call of the UNet.
     pub time: View<f32>,
     /// Coefficients of the sampler for every call, and which call it is.
@@ -34,7 +34,7 @@ pub(super) struct Memory<T> {
     pub input: View<T>,
     pub eps: View<f32>,
     pub history: View<f32>,
-    pub decoder: vae::cuda::Memory<T>,
+    pub decoder: layers::Memory<T>,
     /// What the decoder is given and what it answers.
     pub latents: View<T>,
     pub picture: View<f32>,
@@ -47,7 +47,7 @@ pub(super) struct Memory<T> {
 }
 
 impl<T: Half> Memory<T> {
-    pub(super) fn new(arena: &mut Arena, nets: &Nets<T>, time: &Time, parts: &Parts<'_>, batch: usize) -> Self {
+    pub(super) fn new(arena: &mut Arena, time: &Time, parts: &Parts<'_>, batch: usize) -> Result<Self> {
         let rows = if parts.unconditional.is_some() { 2 * batch } else { batch };
         let decoded = batch.min(DECODED);
         let calls = parts.sampler.rows().len();
@@ -58,14 +58,17 @@ impl<T: Half> Memory<T> {
         let resized = from != to;
         let shape = Resize { n: decoded, from, to, columns_first: false };
         let between = shape.between_len().max(Resize { columns_first: true, ..shape }.between_len());
-        let text = nets.text.memory(arena, batch);
+        let (text, unet, decoder) = (&parts.text.0, &parts.unet.0, &parts.decoder.0);
+        let text = layers::Memory::take(arena, "text encoder", &text.rooms(Processor::Gpu, batch)?);
         // A place for the branch without caption.
-        let contexts = nets.unet.contexts(arena, batch + 1, tokens);
-        let unet = nets.unet.memory(arena, rows, parts.latent);
-        let decoder = nets.decoder.memory(arena, decoded, parts.latent);
+        let contexts = Captions::take(arena, &unet.cross_attentions(), batch + 1, tokens);
+        let rooms = unet.rooms(Processor::Gpu, batch, rows, parts.latent)?;
+        let unet = layers::Memory::take(arena, "unet", &rooms);
+        let rooms = decoder.rooms(Processor::Gpu, decoded, parts.latent)?;
+        let decoder = layers::Memory::take(arena, "decoder", &rooms);
         let group = "latents and pictures";
         let table = |from: usize, to: usize| if from == to { 0 } else { weight_table(from, to, Filter::Bicubic).len() };
-        Self {
+        Ok(Self {
             text,
             ids: arena.take(group, "token ids", batch * tokens),
             contexts,
@@ -90,6 +93,6 @@ impl<T: Half> Memory<T> {
             },
             pictures: arena.take(group, "pictures", batch * bytes(to)),
             flags: arena.take(group, "flags", batch),
-        }
+        })
     }
 }

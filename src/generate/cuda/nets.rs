@@ -10,11 +10,10 @@ use crate::device::cuda::{Arena, DType, Gpu, Half, View};
 use crate::error::{Error, Result};
 use crate::generate::pipeline::{Fp8, Parts};
 use crate::generate::{NOTHING_YET, hex, spare};
-use crate::models::clip_text::cuda::CudaClipText;
-use crate::models::layers::cuda::{LAYOUT, Quantization, Weights};
-use crate::models::unet::cuda::CudaUNet;
-use crate::models::vae::cuda::CudaDecoder;
-use crate::models::{clip_text, vae};
+use crate::layers::cuda::{self as layers, LAYOUT, Quantization, Weights};
+use crate::models::clip_text::{self, ClipText};
+use crate::models::unet::UNet;
+use crate::models::vae::{self, Decoder};
 use crate::store;
 use crate::weights::SafeTensors;
 
@@ -45,12 +44,12 @@ pub(super) fn check(parts: &Parts<'_>) -> Result<()> {
 
 /// The three networks. (The UNet's timestep layers stay on the host: their results are a table.)
 #[derive(Debug)]
-pub(super) struct Nets<T> {
-    pub text: CudaClipText<T>,
-    pub unet: CudaUNet<T>,
-    pub decoder: CudaDecoder<T>,
+pub(super) struct Nets<T: Half> {
+    pub text: ClipText<layers::Cuda<T>>,
+    pub unet: UNet<layers::Cuda<T>>,
+    pub decoder: Decoder<layers::Cuda<T>>,
     /// Beside a decoder in f16, whose maps overflow from 65,504 on, the same in bf16, which has the range of f32.
-    pub far: Option<CudaDecoder<bf16>>,
+    pub far: Option<Decoder<layers::Cuda<bf16>>>,
     /// Layers that are observed, and the places of what is observed.
     pub observed: Option<(BTreeSet<String>, View<f32>)>,
 }
@@ -60,9 +59,9 @@ impl<T: Half> Nets<T> {
     pub(super) fn new(arena: &mut Arena, gpu: Option<&Gpu>, parts: &Parts<'_>) -> Result<Self> {
         let prefixed = clip_text::is_prefixed(&parts.text.1);
         let old = vae::has_old_names(&parts.decoder.1);
-        let text = |w: &mut Weights<'_>| CudaClipText::load(parts.text.0.clone(), w, prefixed);
-        let unet = |w: &mut Weights<'_>| CudaUNet::load(parts.unet.0.clone(), w);
-        let decoder = |w: &mut Weights<'_>| CudaDecoder::load(parts.decoder.0.clone(), w, old);
+        let text = |w: &mut Weights<'_>| ClipText::load(parts.text.0.clone(), prefixed, w);
+        let unet = |w: &mut Weights<'_>| UNet::load(parts.unet.0.clone(), w);
+        let decoder = |w: &mut Weights<'_>| Decoder::load(parts.decoder.0.clone(), old, w);
         let observed = matches!(parts.fp8, Fp8::Observe).then(|| {
             let names = parts.unet.0.quantizable();
             let places = arena.take("calibration", "largest magnitudes", names.len());
@@ -77,7 +76,7 @@ impl<T: Half> Nets<T> {
         let text = bring::<T, _>(arena, gpu, parts, ("text_encoder", &parts.text.1, ""), off, text)?;
         let unet = bring::<T, _>(arena, gpu, parts, ("unet", &parts.unet.1, &suffix), quantization, unet)?;
         let files = ("vae", &parts.decoder.1, "");
-        let far = |w: &mut Weights<'_>| CudaDecoder::load(parts.decoder.0.clone(), w, old);
+        let far = |w: &mut Weights<'_>| Decoder::load(parts.decoder.0.clone(), old, w);
         let far = match T::DTYPE {
             DType::F16 => Some(bring::<bf16, _>(arena, gpu, parts, files, off, far)?),
             DType::Bf16 => None,

@@ -30,7 +30,8 @@ impl Config {
 pub(super) struct BlockAt {
     /// Of its residual block, e.g. `down_blocks.0.resnets.1`.
     pub name: String,
-    pub inputs: usize,
+    /// Channels of what it reads: the feature map and, on the way up, a skip.
+    pub parts: Vec<usize>,
     pub outputs: usize,
     /// Where its biases begin in a row of the time table.
     pub offset: usize,
@@ -91,14 +92,14 @@ impl Architecture {
         let (first, levels) = (config.channels[0], config.channels.len());
         let deepest = config.channels[levels - 1];
         let (mut offset, mut transformers) = (0, 0);
-        let mut block = |prefix: &str, j: usize, inputs: usize, level: usize, attention: bool| {
+        let mut block = |prefix: &str, j: usize, parts: Vec<usize>, level: usize, attention: bool| {
             let outputs = config.channels[level];
             let transformer = attention.then(|| TransformerAt {
                 name: format!("{prefix}.attentions.{j}"),
                 heads: config.heads[level],
                 index: transformers,
             });
-            let block = BlockAt { name: format!("{prefix}.resnets.{j}"), inputs, outputs, offset, transformer };
+            let block = BlockAt { name: format!("{prefix}.resnets.{j}"), parts, outputs, offset, transformer };
             offset += outputs;
             transformers += usize::from(attention);
             block
@@ -110,7 +111,7 @@ impl Architecture {
             let name = format!("down_blocks.{i}");
             let mut blocks = Vec::new();
             for j in 0..config.layers[i] {
-                blocks.push(block(&name, j, inputs, i, config.down_attention[i]));
+                blocks.push(block(&name, j, vec![inputs], i, config.down_attention[i]));
                 inputs = channels;
                 skips.push(channels);
             }
@@ -123,7 +124,7 @@ impl Architecture {
             Mid::CrossAttention => &[true, false],
         };
         let mid = with_transformer.iter().enumerate();
-        let mid = mid.map(|(j, &attention)| block("mid_block", j, deepest, levels - 1, attention)).collect();
+        let mid = mid.map(|(j, &attention)| block("mid_block", j, vec![deepest], levels - 1, attention)).collect();
         let mut up = Vec::new();
         for i in 0..levels {
             let (level, name) = (levels - 1 - i, format!("up_blocks.{i}"));
@@ -131,7 +132,7 @@ impl Architecture {
             let mut blocks = Vec::new();
             for j in 0..config.layers[level] + 1 {
                 let skip = skips.pop().unwrap_or(first);
-                blocks.push(block(&name, j, inputs + skip, level, config.up_attention[i]));
+                blocks.push(block(&name, j, vec![inputs, skip], level, config.up_attention[i]));
                 inputs = channels;
             }
             let change = (level > 0).then(|| format!("{name}.upsamplers.0.conv"));

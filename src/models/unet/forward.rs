@@ -1,148 +1,86 @@
 //! One call of the UNet.
 
-use rayon::prelude::*;
+use super::{Block, Config, UNet};
+use crate::error::Result;
+use crate::layers::{Backend, Layers, Resolution, Size, Slot, Tensor};
 
-use super::{Batch, Block, Memory, UNet};
-use crate::models::layers::{Need, Scratch, Size};
-use crate::ops::attention::Context;
-use crate::ops::conv::{self, Shape};
-use crate::ops::gemm::Threads;
-use crate::ops::packed::Start;
-
-/// Pixels per task of [`join`].
-const PIXELS: usize = 256;
-
-impl Block {
-    /// Counts the scratch for so many pixels in all.
-    pub(super) fn need(&self, need: &mut Need, pixels: usize) {
-        self.resnet.need(need, pixels);
-        if let Some(transformer) = &self.transformer {
-            transformer.need(need, pixels);
-        }
+impl Config {
+    /// Height and width of each level for a latent of this size.
+    pub(super) fn sizes(&self, size: Size) -> Vec<Size> {
+        let smaller = |&(h, w): &Size| Some((h.div_ceil(2), w.div_ceil(2)));
+        std::iter::successors(Some(size), smaller).take(self.channels.len()).collect()
     }
 }
 
-/// What every block of a call needs.
-struct Pass<'a> {
-    batch: &'a Batch<'a>,
-    time: &'a [f32],
-    rows: usize,
-    threads: Threads,
-}
-
-impl Pass<'_> {
-    fn resnet(&self, block: &Block, y: &mut [f32], x: &[f32], (n, size): (usize, Size), scratch: &mut Scratch) {
-        let time = &self.time[block.offset..block.offset + block.resnet.outputs()];
-        block.resnet.forward(y, x, (n, size), Some(time), scratch, self.threads);
-    }
-
-    /// Runs the block's transformer, if it has one, on `x` whose first `valid` rows hold values; true if it did.
-    fn transformer(&self, block: &Block, x: &mut [f32], valid: usize, size: Size, scratch: &mut Scratch) -> bool {
-        let Some(transformer) = &block.transformer else { return false };
-        let runs: Vec<(usize, &Context)> =
-            self.batch.runs.iter().map(|&(rows, context)| (rows, &context.0[transformer.index])).collect();
-        transformer.forward(x, (valid, self.rows, size.0 * size.1), &runs, scratch, self.threads);
-        true
-    }
-}
-
-impl UNet {
-    /// `out [rows, H, W, out_channels]` for latents `x [images, H, W, in_channels]`; `time` is a row of the time table. `memory` must
-    /// have been made for this size and at least this many rows.
-    pub fn forward(
-        &self,
-        out: &mut [f32],
-        x: &[f32],
-        batch: &Batch<'_>,
-        time: &[f32],
-        memory: &mut Memory,
-        threads: Threads,
-    ) {
-        let (rows, images, size) = (batch.rows(), batch.images, batch.size);
+impl<B: Backend> UNet<B> {
+    /// The output `[rows, H, W, out_channels]` from the input, latents `[images, H, W, in_channels]`, at the call's
+    /// timestep; row n sees the call's caption n. `rows` is `images`, or twice that with the second guidance branch behind
+    /// the first.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward(&self, on: &mut impl Layers<B>, (images, rows): (usize, usize), size: Size) -> Result<()> {
         assert!(rows == images || rows == 2 * images, "unet: {rows} rows for {images} images");
-        let Memory { skips, now, next, joined, scratch } = memory;
-        let pass = Pass { batch, time, rows, threads };
+        let Config { channels, in_channels, out_channels, .. } = &self.config;
         let sizes = self.config.sizes(size);
         // Until a caption is first looked at, both guidance branches of an image are the same: only the first is computed.
         let mut valid = images;
-
-        let shape = Shape::same(images, size.0, size.1, self.config.in_channels);
-        conv::forward(skips[0].rows_mut(images), x, &self.conv_in, Start::Bias, shape, threads);
-        let mut done = 0;
-        for (level, &size) in self.down.iter().zip(&sizes) {
+        let skip = |i: usize, rows, size, channels| Tensor { slot: Slot::Skip(i), rows, size, channels };
+        let mut x = skip(0, valid, size, channels[0]);
+        on.conv(x, &self.conv_in, Tensor { slot: Slot::Input, channels: *in_channels, ..x }, Resolution::Same)?;
+        let mut skips = vec![x];
+        for (i, level) in self.down.iter().enumerate() {
             for block in &level.blocks {
-                let (before, after) = skips.split_at_mut(done + 1);
-                pass.resnet(block, after[0].rows_mut(valid), before[done].rows(valid), (valid, size), scratch);
-                if pass.transformer(block, after[0].rows_mut(rows), valid, size, scratch) && valid < rows {
-                    before.iter_mut().for_each(|skip| skip.repeat(valid));
-                    valid = rows;
-                }
-                done += 1;
+                valid = if block.transformer.is_some() { rows } else { valid };
+                let y = skip(skips.len(), valid, sizes[i], level.channels);
+                block.forward(on, y, &[x])?;
+                x = y;
+                skips.push(y);
             }
             if let Some(conv) = &level.change {
-                let (before, after) = skips.split_at_mut(done + 1);
-                let shape = Shape { stride: 2, ..Shape::same(valid, size.0, size.1, before[done].channels) };
-                let (y, x) = (after[0].rows_mut(valid), before[done].rows(valid));
-                conv::forward(y, x, conv, Start::Bias, shape, threads);
-                done += 1;
+                let y = skip(skips.len(), valid, sizes[i + 1], level.channels);
+                on.conv(y, conv, x, Resolution::Halved)?;
+                x = y;
+                skips.push(y);
             }
         }
-        if valid < rows {
-            skips.iter_mut().for_each(|skip| skip.repeat(valid));
-        }
 
-        let deepest = sizes[sizes.len() - 1];
-        let values = rows * deepest.0 * deepest.1 * skips[done].channels;
-        now[..values].copy_from_slice(skips[done].rows(rows));
+        let mut turn = 0;
+        let mut next = |size: Size, channels: usize| {
+            turn = 1 - turn;
+            Tensor { slot: Slot::Map(turn), rows, size, channels }
+        };
         for block in &self.mid {
-            pass.resnet(block, &mut next[..values], &now[..values], (rows, deepest), scratch);
-            pass.transformer(block, &mut next[..values], rows, deepest, scratch);
-            std::mem::swap(now, next);
+            let y = next(x.size, block.resnet.outputs());
+            block.forward(on, y, &[x])?;
+            x = y;
         }
-
-        let mut left = skips.iter().rev();
         for (level, at) in self.up.iter().zip((0..sizes.len()).rev()) {
-            let size = sizes[at];
-            let pixels = rows * size.0 * size.1;
-            for (block, skip) in level.blocks.iter().zip(&mut left) {
-                let (inputs, outputs) = (block.resnet.inputs(), block.resnet.outputs());
-                let c = inputs - skip.channels;
-                let joined = &mut joined[..pixels * inputs];
-                join(joined, (&now[..pixels * c], c), (skip.rows(rows), skip.channels), threads);
-                let y = &mut next[..pixels * outputs];
-                pass.resnet(block, y, joined, (rows, size), scratch);
-                pass.transformer(block, y, rows, size, scratch);
-                std::mem::swap(now, next);
+            for block in &level.blocks {
+                let y = next(sizes[at], level.channels);
+                let parts: Vec<Tensor> = std::iter::once(x).chain(skips.pop()).collect();
+                block.forward(on, y, &parts)?;
+                x = y;
             }
             if let Some(conv) = &level.change {
-                let larger = sizes[at - 1];
-                let shape = Shape { enlarge: Some(larger), ..Shape::same(rows, size.0, size.1, conv.n) };
-                let y = &mut next[..rows * larger.0 * larger.1 * conv.n];
-                conv::forward(y, &now[..pixels * conv.n], conv, Start::Bias, shape, threads);
-                std::mem::swap(now, next);
+                let y = next(sizes[at - 1], level.channels);
+                on.conv(y, conv, x, Resolution::Enlarged)?;
+                x = y;
             }
         }
-
-        let c = self.norm_out.channels();
-        let normed = &mut scratch.a[..rows * size.0 * size.1 * c];
-        self.norm_out.forward(normed, &now[..rows * size.0 * size.1 * c], size.0 * size.1, true, threads);
-        conv::forward(out, normed, &self.conv_out, Start::Bias, Shape::same(rows, size.0, size.1, c), threads);
+        let y = Tensor { slot: Slot::Output, channels: *out_channels, ..x };
+        on.normed_conv(y, &self.conv_out, &[x], &self.norm_out, None)
     }
 }
 
-/// Channels of `a` and of `b` side by side.
-fn join(y: &mut [f32], (a, ca): (&[f32], usize), (b, cb): (&[f32], usize), threads: Threads) {
-    let some = |y: &mut [f32], a: &[f32], b: &[f32]| {
-        for ((y, a), b) in y.chunks_exact_mut(ca + cb).zip(a.chunks_exact(ca)).zip(b.chunks_exact(cb)) {
-            y[..ca].copy_from_slice(a);
-            y[ca..].copy_from_slice(b);
-        }
-    };
-    match threads {
-        Threads::One => some(y, a, b),
-        Threads::All => {
-            let pieces = y.par_chunks_mut(PIXELS * (ca + cb)).zip(a.par_chunks(PIXELS * ca));
-            pieces.zip(b.par_chunks(PIXELS * cb)).for_each(|((y, a), b)| some(y, a, b));
-        }
+impl<B: Backend> Block<B> {
+    /// The residual block and, if there is one, the transformer, which alone may have more rows than its input.
+    fn forward(&self, on: &mut impl Layers<B>, y: Tensor, parts: &[Tensor]) -> Result<()> {
+        let time = Some(self.offset);
+        let Some(transformer) = &self.transformer else { return self.resnet.forward(on, y, parts, time) };
+        let valid = parts.iter().map(|part| part.rows).max().unwrap_or(y.rows);
+        let x = Tensor { slot: Slot::Inner, rows: valid, ..y };
+        self.resnet.forward(on, x, parts, time)?;
+        transformer.forward(on, y, x)
     }
 }

@@ -1,14 +1,14 @@
-//! Timesteps into biases: the sinusoidal embedding, its two layers, and its projection into every residual block.
+//! Timesteps into biases: the sinusoidal embedding, its two layers, and its projection into every residual block. The host
+//! makes the table, once, for every device.
 
 use super::Config;
-use super::architecture::Architecture;
+use super::architecture::{Architecture, BlockAt};
 use crate::error::Result;
-use crate::models::layers::Loader;
+use crate::layers::cpu::Reader;
 use crate::ops::activation::silu;
 use crate::ops::embed;
 use crate::ops::gemm::Threads;
 use crate::ops::packed::{Packed, Start, linear};
-use crate::weights::SafeTensors;
 
 /// The layers between a timestep and the residual blocks.
 #[derive(Debug)]
@@ -23,23 +23,21 @@ pub struct Time {
 
 impl Time {
     /// Reads them by their diffusers names.
-    pub fn open(config: &Config, weights: &SafeTensors) -> Result<Self> {
-        Self::load(Loader { weights }, config, &Architecture::new(config))
-    }
-
-    pub(super) fn load(load: Loader<'_>, config: &Config, architecture: &Architecture) -> Result<Self> {
+    pub fn load(config: &Config, from: &mut Reader<'_>) -> Result<Self> {
         let (first, time) = (config.channels[0], 4 * config.channels[0]);
-        let block = |block: &super::architecture::BlockAt| {
-            let projection = load.linear(&format!("{}.time_emb_proj", block.name), time, block.outputs, true)?;
-            let bias = load.vector(&format!("{}.conv1.bias", block.name), block.outputs)?;
+        let architecture = Architecture::new(config);
+        let block = |block: &BlockAt| {
+            let projection = from.packed(&format!("{}.time_emb_proj", block.name), (time, block.outputs), true)?;
+            let bias = from.vector(&format!("{}.conv1.bias", block.name), block.outputs)?;
             Ok((projection, bias, block.offset))
         };
+        let blocks = architecture.blocks().map(block).collect::<Result<_>>()?;
         Ok(Self {
             layers: [
-                load.linear("time_embedding.linear_1", first, time, true)?,
-                load.linear("time_embedding.linear_2", time, time, true)?,
+                from.packed("time_embedding.linear_1", (first, time), true)?,
+                from.packed("time_embedding.linear_2", (time, time), true)?,
             ],
-            blocks: architecture.blocks().map(block).collect::<Result<_>>()?,
+            blocks,
             width: architecture.time_width,
             flip_sin_to_cos: config.flip_sin_to_cos,
             freq_shift: config.freq_shift as f32,
@@ -49,12 +47,6 @@ impl Time {
     /// Length of a row of the table.
     pub fn width(&self) -> usize {
         self.width
-    }
-
-    /// Values held.
-    pub(super) fn values(&self) -> usize {
-        let blocks = self.blocks.iter().map(|(projection, ..)| projection);
-        self.layers.iter().chain(blocks).map(Packed::values).sum()
     }
 
     /// For each timestep, the biases of all residual blocks: first convolution's bias plus the projected embedding.

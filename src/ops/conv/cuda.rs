@@ -23,6 +23,8 @@ pub use pack::{LAYOUT, SegmentWeights, pack, pack_bias, pack_doubling, pack_e4m3
 pub use portable::Tile;
 pub use shape::{Segment, Shape, Taps};
 
+pub use crate::ops::activation::Activation;
+
 use crate::device::cuda::{Arch, E4m3, Element, Gpu, Half, View};
 use crate::error::Result;
 use crate::ops::groupnorm;
@@ -52,19 +54,6 @@ pub enum Bias {
         offset: usize,
         step: View<u32>,
     },
-}
-
-/// Applied after the bias.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    #[default]
-    None,
-    Silu,
-    Gelu,
-    /// `x·sigmoid(1.702·x)`.
-    QuickGelu,
-    /// `value·gelu(gate)`, of weights packed as `gated`.
-    Geglu,
 }
 
 /// What happens to the sums before they are stored: bias, activation, residual, rounding, moments of the rounded values.

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytemuck::cast_slice;
 
-use super::layer::{Layer, Matrix};
+use super::Cuda;
+use super::norm::{Affine, Norm};
+use super::product::{Closing, Layer, Matrix, Shortcut};
 use crate::device::cuda::{Arena, E4m3, Element, Gpu, Half, View};
 use crate::error::Result;
-use crate::models::layers::Loader;
+use crate::layers::{Load, Resolution};
+use crate::ops::activation::Activation;
 use crate::ops::conv::cuda::{
-    self as conv, Activation, Quantized, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling, pack_e4m3,
+    self as conv, Quantized, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling, pack_e4m3,
 };
 use crate::weights::SafeTensors;
 
@@ -38,7 +41,7 @@ pub struct Weights<'a> {
     arena: &'a mut Arena,
     group: &'static str,
     start: u64,
-    packing: Option<(Loader<'a>, Vec<u8>)>,
+    packing: Option<(&'a SafeTensors, Vec<u8>)>,
     quantization: Quantization<'a>,
 }
 
@@ -56,12 +59,11 @@ impl<'a> Weights<'a> {
         quantization: Quantization<'a>,
         files: &'a SafeTensors,
     ) -> Self {
-        let packing = Some((Loader { weights: files }, Vec::new()));
-        Self { packing, ..Self::place(arena, group, quantization) }
+        Self { packing: Some((files, Vec::new())), ..Self::place(arena, group, quantization) }
     }
 
     /// The largest magnitude of what the layer reads, if that is to be e4m3 values.
-    pub(super) fn range(&self, name: &str) -> Option<f32> {
+    fn range(&self, name: &str) -> Option<f32> {
         let Quantization::Ranges(ranges) = self.quantization else { return None };
         ranges.get(name).copied()
     }
@@ -97,12 +99,12 @@ impl<'a> Weights<'a> {
         &mut self,
         name: &str,
         len: usize,
-        make: impl FnOnce(Loader<'_>) -> Result<Vec<E>>,
+        make: impl FnOnce(&SafeTensors) -> Result<Vec<E>>,
     ) -> Result<View<E>> {
         let at = (self.arena.bytes() - self.start) as usize;
         let view = self.arena.take(self.group, name, len);
-        if let Some((loader, bytes)) = &mut self.packing {
-            let values = make(*loader)?;
+        if let Some((files, bytes)) = &mut self.packing {
+            let values = make(files)?;
             assert_eq!(values.len(), len, "{name}");
             bytes.resize(at, 0);
             bytes.extend_from_slice(cast_slice(&values));
@@ -110,18 +112,11 @@ impl<'a> Weights<'a> {
         Ok(view)
     }
 
-    /// A table of rows in storage precision.
-    pub fn table<T: Half>(&mut self, name: &str, rows: usize, width: usize) -> Result<View<T>> {
-        self.tensor(name, rows * width, |load| {
-            Ok(load.weights.f32(name, &[rows, width])?.into_iter().map(T::round).collect())
-        })
-    }
-
     /// Weight and bias of a norm.
-    pub fn affine(&mut self, name: &str, c: usize) -> Result<(View<f32>, View<f32>)> {
+    fn affine(&mut self, name: &str, c: usize) -> Result<(View<f32>, View<f32>)> {
         let mut vector = |part: &str| {
             let name = format!("{name}.{part}");
-            self.tensor(&name, c, |load| load.vector(&name, c))
+            self.tensor(&name, c, |load| load.f32(&name, &[c]))
         };
         Ok((vector("weight")?, vector("bias")?))
     }
@@ -130,19 +125,9 @@ impl<'a> Weights<'a> {
     fn bias(&mut self, names: &[&str], outputs: usize, gated: bool) -> Result<View<f32>> {
         let each = outputs / names.len();
         self.tensor(&format!("{}.bias", names[0]), outputs, |load| {
-            let parts = names.iter().map(|name| load.vector(&format!("{name}.bias"), each));
+            let parts = names.iter().map(|name| load.f32(&format!("{name}.bias"), &[each]));
             Ok(pack_bias(&parts.collect::<Result<Vec<_>>>()?.concat(), gated))
         })
-    }
-
-    /// Linear layers `k → outputs` in all of the same input, their outputs side by side.
-    pub fn linear<T: Half>(&mut self, names: &[&str], k: usize, outputs: usize, bias: bool) -> Result<Layer<T>> {
-        self.dense(names, k, outputs, bias, Activation::None)
-    }
-
-    /// A linear layer `k → outputs` followed by a function of each value.
-    pub fn activated<T: Half>(&mut self, name: &str, k: usize, outputs: usize, by: Activation) -> Result<Layer<T>> {
-        self.dense(&[name], k, outputs, true, by)
     }
 
     fn dense<T: Half>(
@@ -163,18 +148,18 @@ impl<'a> Weights<'a> {
     }
 
     /// A 3×3 convolution `c → outputs`.
-    pub fn conv<T: Half>(&mut self, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
+    fn convolution<T: Half>(&mut self, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
         let weight = format!("{name}.weight");
-        let w = self.matrix(name, (c, 9, outputs), false, |load| load.weights.f32(&weight, &[outputs, c, 3, 3]))?;
+        let w = self.matrix(name, (c, 9, outputs), false, |load| load.f32(&weight, &[outputs, c, 3, 3]))?;
         self.three(w, name, c, outputs)
     }
 
     /// A 3×3 convolution of an enlarged map, which is cheaper where the map is enlarged twofold.
-    pub fn upsampler<T: Half>(&mut self, name: &str, c: usize) -> Result<Layer<T>> {
-        let w = self.tensor(name, (9 + 16) * c * c, |load| {
-            Ok(pack_doubling(&load.weights.f32(&format!("{name}.weight"), &[c, c, 3, 3])?, c, c))
+    fn doubling<T: Half>(&mut self, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
+        let w = self.tensor(name, (9 + 16) * c * outputs, |load| {
+            Ok(pack_doubling(&load.f32(&format!("{name}.weight"), &[outputs, c, 3, 3])?, c, outputs))
         })?;
-        self.three(Matrix::Half(w, None), name, c, c)
+        self.three(Matrix::Half(w, None), name, c, outputs)
     }
 
     fn three<T: Half>(&mut self, w: Matrix<T>, name: &str, c: usize, outputs: usize) -> Result<Layer<T>> {
@@ -184,7 +169,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The 1×1 convolution of tensors of `parts` channels side by side.
-    pub fn joined<T: Half>(&mut self, name: &str, parts: &[usize], outputs: usize) -> Result<Layer<T>> {
+    fn joined<T: Half>(&mut self, name: &str, parts: &[usize], outputs: usize) -> Result<Layer<T>> {
         let inputs: usize = parts.iter().sum();
         let w = self.tensor(name, inputs * outputs, |load| {
             Ok(pack(&side_by_side(&load.matrix(name, inputs, outputs)?, parts), outputs, false))
@@ -200,7 +185,7 @@ impl<'a> Weights<'a> {
         name: &str,
         (k, taps, outputs): (usize, usize, usize),
         gated: bool,
-        read: impl FnOnce(Loader<'_>) -> Result<Vec<f32>>,
+        read: impl FnOnce(&SafeTensors) -> Result<Vec<f32>>,
     ) -> Result<Matrix<T>> {
         fn segment(w: &[f32], k: usize, taps: usize) -> SegmentWeights<'_> {
             SegmentWeights { w, inputs: k, channels: 0..k, taps }
@@ -230,7 +215,7 @@ impl<'a> Weights<'a> {
 
     /// The second convolution of a residual block, to which the 1×1 convolution `shortcut` of the block's input, which is tensors of `parts`
     /// channels side by side, is added.
-    pub fn conv_and_shortcut<T: Half>(
+    fn conv_and_shortcut<T: Half>(
         &mut self,
         name: &str,
         shortcut: &str,
@@ -239,19 +224,70 @@ impl<'a> Weights<'a> {
     ) -> Result<Layer<T>> {
         let inputs: usize = parts.iter().sum();
         let w = self.tensor(name, (9 * c + inputs) * c, |load| {
-            let w = load.weights.f32(&format!("{name}.weight"), &[c, c, 3, 3])?;
+            let w = load.f32(&format!("{name}.weight"), &[c, c, 3, 3])?;
             let direct = load.matrix(shortcut, inputs, c)?;
             let segments = [vec![SegmentWeights::conv(&w, c)], side_by_side(&direct, parts)].concat();
             Ok(pack::<T>(&segments, c, false))
         })?;
         let bias = self.tensor(&format!("{name}.bias"), c, |load| {
-            let (a, b) = (load.vector(&format!("{name}.bias"), c)?, load.vector(&format!("{shortcut}.bias"), c)?);
+            let [a, b] = [name, shortcut].map(|layer| load.f32(&format!("{layer}.bias"), &[c]));
+            let (a, b) = (a?, b?);
             Ok(a.iter().zip(b).map(|(a, b)| a + b).collect())
         })?;
         let mut segments = vec![Segment { channels: c, taps: Taps::SAME }];
         segments.extend(parts.iter().map(|&channels| Segment { channels, taps: Taps::One }));
         let w = Matrix::Half(w, self.observed(name));
         Ok(Layer { w, bias: Some(bias), outputs: c, segments, activation: Activation::None })
+    }
+}
+
+impl<T: Half> Load<Cuda<T>> for Weights<'_> {
+    /// In storage precision.
+    fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<View<T>> {
+        let make = |load: &SafeTensors| Ok(load.f32(name, &[rows, width])?.into_iter().map(T::round).collect());
+        self.tensor(name, rows * width, make)
+    }
+
+    fn layer_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<Affine> {
+        let (gamma, beta) = self.affine(name, width)?;
+        Ok(Affine { gamma, beta, eps: eps as f32 })
+    }
+
+    fn group_norm(&mut self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<Norm> {
+        Ok(Norm { affine: Load::<Cuda<T>>::layer_norm(self, name, channels, eps)?, groups })
+    }
+
+    fn linear(
+        &mut self,
+        names: &[&str],
+        (inputs, outputs): (usize, usize),
+        bias: bool,
+        activation: Activation,
+    ) -> Result<Layer<T>> {
+        self.dense(names, inputs, outputs, bias, activation)
+    }
+
+    fn keys_values(&mut self, names: [&str; 2], (inputs, outputs): (usize, usize)) -> Result<Layer<T>> {
+        self.dense(&names, inputs, 2 * outputs, false, Activation::None)
+    }
+
+    fn conv(&mut self, name: &str, (c, outputs): (usize, usize), resolution: Resolution) -> Result<Layer<T>> {
+        match resolution {
+            Resolution::Same | Resolution::Halved => self.convolution(name, c, outputs),
+            Resolution::Enlarged => self.doubling(name, c, outputs),
+        }
+    }
+
+    fn closing(&mut self, name: &str, shortcut: &str, parts: &[usize], outputs: usize) -> Result<Closing<T>> {
+        let (layer, shortcut) = if parts == [outputs] {
+            (self.convolution(name, outputs, outputs)?, Shortcut::Residual)
+        } else if self.range(name).is_some() {
+            let shortcut = self.joined(shortcut, parts, outputs)?;
+            (self.convolution(name, outputs, outputs)?, Shortcut::Before(shortcut))
+        } else {
+            (self.conv_and_shortcut(name, shortcut, parts, outputs)?, Shortcut::Joined)
+        };
+        Ok(Closing { layer, shortcut })
     }
 }
 

@@ -1,9 +1,11 @@
 //! Products: convolutions and linear layers with their weights, of 16-bit or of e4m3 values.
 
-use super::{Map, Size};
+use super::memory::Map;
 use crate::device::cuda::{Gpu, Half, View};
 use crate::error::Result;
-use crate::ops::conv::cuda::{self as conv, Activation, Bias, Epilogue, Quantized, Segment, Source, Stored, Taps};
+use crate::layers::Size;
+use crate::ops::activation::Activation;
+use crate::ops::conv::cuda::{self as conv, Bias, Epilogue, Quantized, Segment, Source, Stored, Taps};
 use crate::ops::reduce::cuda as reduce;
 
 /// The weights of a layer, which say what it reads.
@@ -40,9 +42,9 @@ impl<T: Half> From<Source<T>> for Input<T> {
 }
 
 impl<T: Half> Layer<T> {
-    /// Columns of the result.
-    pub fn outputs(&self) -> usize {
-        if self.activation == Activation::Geglu { self.outputs / 2 } else { self.outputs }
+    /// Columns of what it reads first.
+    pub(super) fn inputs(&self) -> usize {
+        self.segments[0].channels
     }
 
     /// Where to put the `len` values of `rows` images that this layer reads: the beginning of `room`.
@@ -99,18 +101,18 @@ impl<T: Half> Layer<T> {
         &self,
         gpu: &Gpu,
         y: impl Into<Stored<T>>,
-        x: impl Into<Input<T>>,
+        x: Input<T>,
         residual: Option<Source<T>>,
         (rows, tokens): (usize, usize),
     ) -> Result<()> {
         let epilogue = Epilogue { residual, ..self.epilogue() };
-        self.run(gpu, y.into(), x.into(), &[], epilogue, &self.shape(rows, (1, tokens)))
+        self.run(gpu, y.into(), x, &[], epilogue, &self.shape(rows, (1, tokens)))
     }
 
     /// A whole map from a tensor of its size.
-    pub fn map(&self, gpu: &Gpu, y: Map<T>, x: Source<T>, residual: Option<Source<T>>) -> Result<()> {
+    pub fn map(&self, gpu: &Gpu, y: Map<T>, x: Input<T>, residual: Option<Source<T>>) -> Result<()> {
         let epilogue = Epilogue { residual, moments: Some(y.moments), ..self.epilogue() };
-        self.run(gpu, y.x.into(), x.into(), &[], epilogue, &self.shape(y.rows, y.size))
+        self.run(gpu, y.x.into(), x, &[], epilogue, &self.shape(y.rows, y.size))
     }
 
     /// The 3×3 convolution of a map at half or at another resolution.
@@ -128,8 +130,46 @@ impl<T: Half> Layer<T> {
     }
 
     /// The last layer: f32 values.
-    pub fn last(&self, gpu: &Gpu, y: View<f32>, x: Source<T>, (rows, size): (usize, Size)) -> Result<()> {
-        let Matrix::Half(w, _) = self.w else { panic!("layer: f32 values of {:?}", self.w) };
-        conv::forward_f32(gpu, y, &[x], w, self.epilogue(), &self.shape(rows, size))
+    pub fn last(&self, gpu: &Gpu, y: View<f32>, x: Input<T>, (rows, size): (usize, Size)) -> Result<()> {
+        let (Matrix::Half(w, _), Stored::Half(values)) = (self.w, x.x) else {
+            panic!("layer: f32 values of {:?}", self.w)
+        };
+        let source = Source { x: values, rows: x.rows };
+        conv::forward_f32(gpu, y, &[source], w, self.epilogue(), &self.shape(rows, size))
+    }
+}
+
+/// The second convolution of a residual block.
+#[derive(Clone, Debug)]
+pub struct Closing<T> {
+    pub(super) layer: Layer<T>,
+    pub(super) shortcut: Shortcut<T>,
+}
+
+/// How a block's input is added to what its convolutions give.
+#[derive(Clone, Debug)]
+pub(super) enum Shortcut<T> {
+    /// As it is.
+    Residual,
+    /// As more of the second convolution's K.
+    Joined,
+    /// By a layer before the second convolution, which is in e4m3.
+    Before(Layer<T>),
+}
+
+impl<T: Half> Closing<T> {
+    /// `y = shortcut(parts side by side) + layer(x)`.
+    pub fn forward(&self, gpu: &Gpu, y: Map<T>, x: Input<T>, parts: &[Map<T>]) -> Result<()> {
+        let sources: Vec<_> = parts.iter().map(|part| part.source()).collect();
+        let (more, residual) = match &self.shortcut {
+            Shortcut::Residual => (&[][..], sources.first().copied()),
+            Shortcut::Joined => (&sources[..], None),
+            Shortcut::Before(layer) => {
+                layer.join(gpu, y, &sources)?;
+                (&[][..], Some(y.source()))
+            }
+        };
+        let epilogue = Epilogue { moments: Some(y.moments), residual, ..self.layer.epilogue() };
+        self.layer.run(gpu, y.x.into(), x, more, epilogue, &self.layer.shape(y.rows, y.size))
     }
 }
