@@ -16,8 +16,8 @@ use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::rng::{Domain, Stream};
-use stablerep::train::method::Method;
-use stablerep::train::{Augmentation, BatchNorm, Length, Network, Rate, Recipe, State, Trainer};
+use stablerep::train::method::Name;
+use stablerep::train::{Augmentation, BatchNorm, Length, Rate, Recipe, State, Trainer};
 
 const BENCHES: [&str; 4] = ["generate", "train_vit_s", "train_demo", "loss"];
 
@@ -139,7 +139,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
     let views = 4;
     let recipe = Recipe {
         data: Vec::new(),
-        method: Method::StableRep,
+        method: Name::StableRep,
         model,
         head_dims,
         batch_norm: BatchNorm::PerSlot,
@@ -162,9 +162,9 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         init_from: None,
     };
     let mut plan = Plan::new();
-    let network = Network::new(&recipe)?;
-    let mut state = State::new(&mut plan, &network);
-    state.init(&network, &recipe)?;
+    let network = recipe.method.method().network(&recipe)?;
+    let mut state = State::new(&mut plan, &*network);
+    state.init(&*network, &recipe)?;
     let mut trainer = Trainer::new(&mut plan, network, &recipe);
     let mut images = vec![0.0; batch * views * recipe.model.image_len()];
     Stream::new(0, Domain::InitialNoise, [0; 3]).fill_normal(&mut images);

@@ -10,7 +10,8 @@ use super::table::{cells, flop, large, three};
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
 use crate::train::Recipe;
-use crate::train::rehearsal::{Flops, LOSS, Rehearsal, Stage};
+use crate::train::method::LOSS;
+use crate::train::rehearsal::{Flops, Rehearsal, Stage};
 
 /// Which update to run, and how often.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub fn train(options: &Options, print: &mut dyn FnMut(String)) -> Result<Value> 
     let free = machine.free()?;
     let mut rehearsal = Rehearsal::new(options.device, &options.recipe)?;
     let used = free.zip(machine.free()?).map(|(before, now)| before.saturating_sub(now));
-    let flops = Flops::of(&options.recipe);
+    let flops = Flops::of(&options.recipe)?;
     let mut all = head(options, &machine, &rehearsal, flops, peak, print);
     all["planned_bytes"] = json!(rehearsal.planned_bytes());
     all["used_bytes"] = json!(used);

@@ -13,7 +13,7 @@ use crate::dist::Ranks;
 use crate::error::Result;
 use crate::models::vit::VitConfig;
 use crate::say;
-use crate::train::method::Method;
+use crate::train::method::Name;
 use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery, Summary};
 
 /// Train a vision transformer on generated images.
@@ -68,7 +68,7 @@ pub struct Args {
 pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
-    method: Option<Method>,
+    method: Option<Name>,
     /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
@@ -253,7 +253,7 @@ impl Settings {
                 scale.join(",")
             );
         }
-        if let (Some(Method::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
+        if let (Some(Name::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
             bail!(
                 Usage,
                 "--images-per-caption {m} does not go with --method simclr, which takes two crops of one image of each \
@@ -305,7 +305,7 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         batch: set(settings.batch, "batch")?,
         images_per_caption,
         // As many as are drawn of each are wanted anyway.
-        min_images: settings.min_images.filter(|&least| least != method.views(images_per_caption).images),
+        min_images: settings.min_images.filter(|&least| least != method.method().views(images_per_caption).images),
         length,
         warmup,
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,

@@ -8,9 +8,14 @@ use crate::bail;
 use crate::device::Plan;
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::models::vit::{Preprocessing, Vit, VitConfig, VitFile};
+use crate::layers::training::Layout;
+use crate::layers::training::cpu::{Call, Memory};
+use crate::models::vit::{Preprocessing, Vit, VitActs, VitConfig, VitFile};
 use crate::ops::augment::Normalize;
 use crate::weights::ParamTable;
+
+/// Images that go through the ViT at once.
+const AT_ONCE: usize = 32;
 
 /// Where an encoder comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,13 +144,18 @@ impl Encoder {
     ///
     /// # Panics
     /// When an image is not S×S.
-    pub fn features(&self, images: &[Rgb8]) -> Vec<f32> {
+    pub fn features(&self, images: &[Rgb8]) -> Result<Vec<f32>> {
         let len = self.vit.config().image_len();
         let mut pixels = vec![0.0; images.len() * len];
         for (out, image) in pixels.chunks_exact_mut(len).zip(images) {
             self.normalise(out, image);
         }
-        self.vit.features(&self.params, &pixels)
+        self.features_of(&pixels)
+    }
+
+    /// Features `[N, D]` of normalised images `[N, S, S, 3]`.
+    pub fn features_of(&self, pixels: &[f32]) -> Result<Vec<f32>> {
+        features(&self.vit, &self.params, pixels)
     }
 
     /// Its sizes in words.
@@ -161,6 +171,29 @@ impl Encoder {
 fn room(table: &ParamTable) -> Result<Vec<f32>> {
     let smaller = "take a smaller encoder, or a machine with more memory";
     Ok(Plan::new().fit(smaller, |plan| Ok(plan.f32("encoder", "parameters", table.len())))?.0)
+}
+
+/// Features `[N, D]` of normalised images, without keeping activations.
+fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
+    let (each, width) = (vit.config().image_len(), vit.config().width);
+    assert!(images.len().is_multiple_of(each), "features: {} values are no images of {each}", images.len());
+    let mut memory = feature_memory(&mut Plan::new(), vit, images.len() / each);
+    let mut features = Vec::with_capacity(images.len() / each * width);
+    for images in images.chunks(AT_ONCE * each) {
+        // The last ones may be fewer, at the beginning of the same buffers.
+        let acts = VitActs::in_passing(&mut Layout::default(), vit, images.len() / each);
+        let mut call = Call { images, ..Call::new(&mut memory, params) };
+        vit.forward(&mut call, &acts)?;
+        features.extend_from_slice(call.memory.read(acts.features()));
+    }
+    Ok(features)
+}
+
+/// What the features of so many images take.
+pub(super) fn feature_memory(plan: &mut Plan, vit: &Vit, images: usize) -> Memory {
+    let mut layout = Layout::default();
+    VitActs::in_passing(&mut layout, vit, images.min(AT_ONCE));
+    Memory::take(plan, &layout)
 }
 
 fn describe(model: &VitConfig) -> String {

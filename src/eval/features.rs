@@ -55,7 +55,7 @@ pub fn extract(
             encoder.normalise(pixels, &prepared);
             Ok(())
         })?;
-        out.copy_from_slice(&encoder.vit().features(encoder.params(), pixels));
+        out.copy_from_slice(&encoder.features_of(pixels)?);
         check_finite(out, config.width, |row| dataset.describe(indices[row]))?;
         done(indices.len());
     }

@@ -2,6 +2,7 @@
 //! work.
 
 use super::ProbeSettings;
+use super::encoder::feature_memory;
 use super::features::BATCH;
 use super::heads::EVAL_ROWS;
 use super::knn::QUERIES;
@@ -32,7 +33,7 @@ pub(super) fn plan(settings: &ProbeSettings, vit: &Vit, sizes: Sizes) -> Plan {
     }
     let images = BATCH.min(train.max(test));
     take(&mut plan, "encoder", "pixels", &[images, vit.config().image_len()]);
-    vit.feature_memory(&mut plan, images);
+    feature_memory(&mut plan, vit, images);
     if let Some(linear) = &settings.linear {
         heads(&mut plan, linear, width, sizes);
     }

@@ -10,6 +10,7 @@ pub mod cpu;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 mod resnet;
+pub mod training;
 
 use std::fmt::Debug;
 

@@ -3,20 +3,15 @@
 //! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own and the running
 //! statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the linears take all rows at once.
 
-#[cfg(cuda_kernels)]
-pub mod cuda;
-
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
-use crate::device::Plan;
 use crate::error::Result;
+use crate::layers::training::{Affine, BatchNorm, Buffer, Kind, Layers, Layout};
 use crate::models::init;
-use crate::ops::batchnorm::{self, Running};
-use crate::ops::linear::{self, Shape};
-use crate::ops::relu;
+use crate::ops::linear::Shape;
 use crate::rng::{Domain, Stream};
-use crate::weights::{Param, ParamTable, SafeTensors, pair_mut};
+use crate::weights::{Param, ParamTable, SafeTensors};
 
 /// Sizes of the head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,25 +25,14 @@ pub struct ProjectorConfig {
     pub output: usize,
 }
 
-impl ProjectorConfig {
-    /// FLOPs (two per multiply-accumulate) of the products of one row's forward; its backward has twice as many.
-    pub fn flops(&self) -> f64 {
-        let Self { input, hidden, output } = *self;
-        [(input, hidden), (hidden, hidden), (hidden, output)]
-            .map(|(inputs, outputs)| Shape { rows: 1, inputs, outputs }.flops())
-            .iter()
-            .sum()
-    }
-}
-
 /// The places of the head's tensors in the flat parameter buffer, and of its running statistics in a buffer of their own.
 #[derive(Clone, Debug)]
 pub struct Projector {
     config: ProjectorConfig,
     /// Weight and bias of layer1, layer2, layer3.
-    layers: [[Param; 2]; 3],
+    layers: [Affine; 3],
     /// gamma and beta of bn1, bn2.
-    norms: [[Param; 2]; 2],
+    norms: [Affine; 2],
     /// Running mean and variance of bn1, bn2.
     running: [[Param; 2]; 2],
     /// Names and shapes of all of them, statistics last.
@@ -182,136 +166,101 @@ impl Projector {
         [(input, hidden), (hidden, hidden), (hidden, output)].map(|(inputs, outputs)| Shape { rows, inputs, outputs })
     }
 
+    fn norm(&self, i: usize, slots: usize) -> BatchNorm {
+        BatchNorm { affine: self.norms[i], running: self.running[i], slots }
+    }
+
     /// `acts.out [R, output]` from `features [R, D]`, training mode; moves the running statistics once per slot.
-    pub fn forward(&self, params: &[f32], statistics: &mut [f32], acts: &mut ProjectorActs, features: &[f32]) {
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward(&self, on: &mut dyn Layers, acts: &ProjectorActs, features: Buffer) -> Result<()> {
         let shapes = self.shapes(acts.rows);
-        for (i, &shape) in shapes[..2].iter().enumerate() {
-            let (done, now) = acts.layers.split_at_mut(i);
-            let Hidden { linear: y, relu: z, stats } = &mut now[0];
-            let x = done.last().map_or(features, |layer| &layer.relu);
-            let [w, b] = self.layers[i].map(|p| p.of(params));
-            linear::forward(y, x, w, b, shape);
-            let [gamma, beta] = self.norms[i].map(|p| p.of(params));
-            let slot = acts.rows / acts.slots * self.config.hidden;
-            let slots = z.chunks_exact_mut(slot).zip(y.chunks_exact(slot));
-            for ((z, y), stats) in slots.zip(stats.chunks_exact_mut(2 * self.config.hidden)) {
-                let (mean, var) = pair_mut(statistics, self.running[i][0], self.running[i][1]);
-                batchnorm::forward(z, stats, Running { mean, var }, y, gamma, beta);
-            }
-            relu::forward_in_place(z);
+        let mut x = features;
+        for (i, layer) in acts.layers.iter().enumerate() {
+            on.linear(layer.linear, x, self.layers[i], shapes[i])?;
+            on.batch_norm_relu(layer.relu, layer.stats, layer.linear, self.norm(i, acts.slots))?;
+            x = layer.relu;
         }
-        let [w, b] = self.layers[2].map(|p| p.of(params));
-        linear::forward(&mut acts.out, &acts.layers[1].relu, w, b, shapes[2]);
+        on.linear(acts.out, x, self.layers[2], shapes[2])
     }
 
     /// Overwrites `dfeatures [R, D]` and adds the gradients of the parameters, given `dout [R, output]`.
+    ///
+    /// # Errors
+    /// As the device's layers.
     pub fn backward(
         &self,
-        params: &[f32],
-        grads: &mut [f32],
-        acts: &mut ProjectorActs,
-        dfeatures: &mut [f32],
-        dout: &[f32],
-        features: &[f32],
-    ) {
+        on: &mut dyn Layers,
+        acts: &ProjectorActs,
+        dfeatures: Buffer,
+        dout: Buffer,
+        features: Buffer,
+    ) -> Result<()> {
         let shapes = self.shapes(acts.rows);
-        let [w, b] = self.layers[2];
-        let (dw, db) = pair_mut(grads, w, b);
-        linear::backward_weight(dw, db, dout, &acts.layers[1].relu, shapes[2]);
-        linear::backward_input(&mut acts.dy, dout, w.of(params), shapes[2]);
+        let inputs = [features, acts.layers[0].relu, acts.layers[1].relu];
+        on.weight_gradient(dout, inputs[2], self.layers[2], shapes[2])?;
+        on.input_gradient(acts.back[1], dout, self.layers[2], shapes[2])?;
         for i in [1, 0] {
-            let Hidden { linear: y, relu: z, stats } = &acts.layers[i];
-            relu::backward_in_place(&mut acts.dy, z);
-            let (dgamma, dbeta) = pair_mut(grads, self.norms[i][0], self.norms[i][1]);
-            let gamma = self.norms[i][0].of(params);
-            let slot = acts.rows / acts.slots * self.config.hidden;
-            let slots = acts.dx.chunks_exact_mut(slot).zip(acts.dy.chunks_exact(slot)).zip(y.chunks_exact(slot));
-            for (((dx, dy), y), stats) in slots.zip(stats.chunks_exact(2 * self.config.hidden)) {
-                batchnorm::backward(dx, dgamma, dbeta, dy, y, stats, gamma);
-            }
-            let [w, b] = self.layers[i];
-            let (dw, db) = pair_mut(grads, w, b);
-            let x = if i == 0 { features } else { &acts.layers[0].relu };
-            linear::backward_weight(dw, db, &acts.dx, x, shapes[i]);
-            let target = if i == 0 { &mut *dfeatures } else { &mut acts.dy };
-            linear::backward_input(target, &acts.dx, w.of(params), shapes[i]);
+            let Hidden { linear, relu, stats } = acts.layers[i];
+            let (dy, spare) = (acts.back[i], acts.back[1 - i]);
+            on.batch_norm_relu_backward(dy, spare, (linear, stats), relu, self.norm(i, acts.slots))?;
+            on.weight_gradient(dy, inputs[i], self.layers[i], shapes[i])?;
+            let target = if i == 0 { dfeatures } else { spare };
+            on.input_gradient(target, dy, self.layers[i], shapes[i])?;
         }
-    }
-
-    /// The head's output `[R, output]` in evaluation mode (batch norm by the running statistics).
-    pub fn infer(&self, params: &[f32], statistics: &[f32], features: &[f32]) -> Vec<f32> {
-        let shapes = self.shapes(features.len() / self.config.input);
-        let mut x = features.to_vec();
-        for (i, shape) in shapes.into_iter().enumerate() {
-            let mut y = vec![0.0; shape.rows * shape.outputs];
-            let [w, b] = self.layers[i].map(|p| p.of(params));
-            linear::forward(&mut y, &x, w, b, shape);
-            if i == 2 {
-                return y;
-            }
-            let ([gamma, beta], [mean, var]) =
-                (self.norms[i].map(|p| p.of(params)), self.running[i].map(|p| p.of(statistics)));
-            x.resize(y.len(), 0.0);
-            batchnorm::infer(&mut x, &y, mean, var, gamma, beta);
-            relu::forward_in_place(&mut x);
-        }
-        x
-    }
-
-    /// FLOPs of the matrix products of one row, forward; the backward takes twice as many.
-    pub fn flops(&self) -> f64 {
-        self.shapes(1).into_iter().map(Shape::flops).sum()
+        Ok(())
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Hidden {
-    linear: Vec<f32>,
-    relu: Vec<f32>,
-    stats: Vec<f32>,
+    linear: Buffer,
+    relu: Buffer,
+    stats: Buffer,
 }
 
-/// Activations of the head for `rows` rows in `slots` slots.
-#[derive(Debug)]
+/// Activations of the head for `rows` rows in `slots` slots, and the scratch of its backward.
+#[derive(Clone, Copy, Debug)]
 pub struct ProjectorActs {
     rows: usize,
     slots: usize,
     layers: [Hidden; 2],
-    out: Vec<f32>,
-    dy: Vec<f32>,
-    dx: Vec<f32>,
+    out: Buffer,
+    /// Gradients of the hidden layers' outputs.
+    back: [Buffer; 2],
 }
 
 impl ProjectorActs {
-    /// Takes the buffers from `plan`; `rows` must be a multiple of `slots`.
-    pub fn new(plan: &mut Plan, head: &Projector, rows: usize, slots: usize) -> Self {
+    /// Takes the buffers; `rows` must be a multiple of `slots`.
+    pub fn new(layout: &mut Layout, head: &Projector, rows: usize, slots: usize) -> Self {
         assert!(slots > 0 && rows.is_multiple_of(slots), "projector: {rows} rows in {slots} slots");
         let ProjectorConfig { hidden, output, .. } = head.config;
         let group = "activations";
         let layers = [1, 2].map(|i| Hidden {
-            linear: plan.f32(group, format!("image_mlp.layer{i}"), rows * hidden),
-            relu: plan.f32(group, format!("image_mlp.bn{i}"), rows * hidden),
-            stats: plan.f32(group, format!("image_mlp.bn{i}.stats"), slots * 2 * hidden),
+            linear: layout.take(group, format!("image_mlp.layer{i}"), rows * hidden, Kind::Rounded),
+            relu: layout.take(group, format!("image_mlp.bn{i}"), rows * hidden, Kind::Rounded),
+            stats: layout.take(group, format!("image_mlp.bn{i}.stats"), slots * 2 * hidden, Kind::Exact),
         });
-        let out = plan.f32(group, "image_mlp.layer3", rows * output);
-        let group = "backward scratch";
-        let (dy, dx) = (plan.f32(group, "d head", rows * hidden), plan.f32(group, "d head norm", rows * hidden));
-        Self { rows, slots, layers, out, dy, dx }
+        let out = layout.take(group, "image_mlp.layer3", rows * output, Kind::Exact);
+        let back = [1, 2]
+            .map(|i| layout.take("backward scratch", format!("d image_mlp.layer{i}"), rows * hidden, Kind::Rounded));
+        Self { rows, slots, layers, out, back }
     }
 
     /// The head's output `[R, output]` of the last forward.
-    pub fn out(&self) -> &[f32] {
-        &self.out
+    pub fn out(&self) -> Buffer {
+        self.out
     }
 
     /// Every activation in the order it was computed, by name.
-    pub fn named(&self) -> Vec<(String, &[f32])> {
-        let mut all: Vec<(String, &[f32])> = Vec::new();
+    pub fn named(&self) -> Vec<(String, Buffer)> {
+        let mut all = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
-            all.push((format!("image_mlp.layer{}", i + 1), &layer.linear));
-            all.push((format!("image_mlp.bn{}", i + 1), &layer.relu));
+            all.push((format!("image_mlp.layer{}", i + 1), layer.linear));
+            all.push((format!("image_mlp.bn{}", i + 1), layer.relu));
         }
-        all.push(("image_mlp.layer3".into(), &self.out));
+        all.push(("image_mlp.layer3".into(), self.out));
         all
     }
 }

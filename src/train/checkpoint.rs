@@ -3,7 +3,7 @@
 //! | tensors | |
 //! |---|---|
 //! | `visual.NAME` | backbone, timm's names (as in the official checkpoints) |
-//! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head, with the running statistics of its batch norms |
+//! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head of StableRep and SimCLR, with what it keeps: running statistics of its batch norms |
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
@@ -14,8 +14,9 @@ use std::path::Path;
 
 use super::data::DataRecord;
 use super::flags::FLAGS;
-use super::network::{Network, State, diverged};
+use super::method::Network;
 use super::recipe::{Recipe, settled};
+use super::state::{State, diverged};
 use crate::bail;
 use crate::config::differences;
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 /// Diverged, with the file left as it is, if a value is not finite; if the file cannot be written.
 pub fn save(
     path: &Path,
-    network: &Network,
+    network: &dyn Network,
     state: &State,
     recipe: &Recipe,
     steps_per_epoch: u64,
@@ -51,10 +52,10 @@ pub fn save(
             tensors.push((format!("{prefix}{}", info.name), info.shape.clone(), info.param.of(values)));
         }
     };
-    add("", &network.table, &state.params);
-    add("", &network.statistics, &state.statistics);
-    add("adam.m.", &network.table, &state.m);
-    add("adam.v.", &network.table, &state.v);
+    add("", network.parameters(), &state.params);
+    add("", network.kept(), &state.kept);
+    add("adam.m.", network.parameters(), &state.m);
+    add("adam.v.", network.parameters(), &state.v);
     for (name, _, values) in &tensors {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return Err(diverged(state.step.saturating_sub(1), "a value after the update", f64::from(*value), name));
@@ -130,7 +131,7 @@ pub fn bad_pictures(path: &Path, data: &DataRecord, pictures: u32) -> Result<Vec
 /// # Errors
 /// Bad data if the file is damaged, of another kind, of other sizes, or holds values that no training can have; usage
 /// error for settings that differ.
-pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) -> Result<()> {
+pub fn load(path: &Path, network: &dyn Network, state: &mut State, recipe: &Recipe) -> Result<()> {
     let file = SafeTensors::open(path).map_err(or_start_over)?;
     let step = step(&file, recipe)?;
     let read = |prefix: &str, table: &ParamTable, values: &mut [f32]| -> Result<()> {
@@ -145,10 +146,10 @@ pub fn load(path: &Path, network: &Network, state: &mut State, recipe: &Recipe) 
         }
         Ok(())
     };
-    read("", &network.table, &mut state.params)?;
-    read("", &network.statistics, &mut state.statistics)?;
-    read("adam.m.", &network.table, &mut state.m)?;
-    read("adam.v.", &network.table, &mut state.v)?;
+    read("", network.parameters(), &mut state.params)?;
+    read("", network.kept(), &mut state.kept)?;
+    read("adam.m.", network.parameters(), &mut state.m)?;
+    read("adam.v.", network.parameters(), &mut state.v)?;
     state.step = step;
     Ok(())
 }

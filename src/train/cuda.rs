@@ -13,11 +13,15 @@ use std::path::Path;
 use super::checkpoint;
 use super::engine::Engine;
 use super::loader::{Batch, Pictures};
-use super::network::{Network, Outcome, State};
+use super::method::Network;
 use super::recipe::Recipe;
+use super::state::{Outcome, State};
+use crate::bail;
 use crate::device::Plan;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::models::vit::VitConfig;
+use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
 use feed::Feed;
 use update::Update;
@@ -40,7 +44,7 @@ pub struct Cuda {
     update: Update,
     /// Owns what the views of `update` and `feed` point to.
     arena: Arena,
-    network: Network,
+    network: Box<dyn Network>,
     /// The host's copy: what a checkpoint keeps.
     state: State,
     steps: u64,
@@ -55,18 +59,18 @@ impl Cuda {
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
     pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
-        let network = Network::new(recipe)?;
-        network.vit.check_cuda()?;
+        check(&recipe.model)?;
+        let network = recipe.method.method().network(recipe)?;
         let mut dry = Arena::dry();
-        Update::new(&mut dry, &network, recipe);
+        Update::new(&mut dry, &*network, recipe)?;
         let feed = feed::Memory::new(&mut dry, &gpu, recipe, pictures);
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", super::SMALLER)?;
-        let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &network)))?;
+        let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
-        let update = Update::new(&mut arena, &network, recipe);
+        let update = Update::new(&mut arena, &*network, recipe)?;
         let feed = feed::Memory::new(&mut arena, &gpu, recipe, pictures);
-        update.prepare(&gpu, &network)?;
+        update.prepare(&gpu, &*network)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe, feed)?;
@@ -83,35 +87,50 @@ impl Cuda {
     fn outcome(&mut self, pending: &Pending) -> Result<Outcome> {
         pending.mark.wait()?;
         let [loss, squares] = update::numbers(&self.numbers[(pending.step % 2) as usize]);
-        let grad_norm = squares.sqrt();
-        for (what, value) in [("the loss", loss), ("the gradient norm", grad_norm)] {
-            if !value.is_finite() {
-                return Err(self.diverged(pending.step, what, value));
-            }
-        }
-        Ok(Outcome { step: pending.step, loss, grad_norm })
+        let outcome = Outcome { step: pending.step, loss, grad_norm: squares.sqrt() };
+        // Later updates may have run over the activations, but changed no parameter.
+        outcome.check(&*self.network, &mut self.update.call(&self.gpu, &self.feed, None))
     }
 
-    /// Looks for the first tensor that is not finite, in the order of computation. Later updates may have run over the activations, but
-    /// changed no parameter.
-    fn diverged(&self, step: u64, what: &str, value: f64) -> Error {
-        let first = match self.update.first_not_finite(&self.gpu, &self.network) {
-            Ok(Some(name)) => name,
-            Ok(None) => "no stored tensor; the loss itself overflowed".to_owned(),
-            Err(error) => return error,
-        };
-        super::network::diverged(step, what, value, &first)
+    /// Queues one whole update.
+    fn queue(&self, queued: &mut dyn FnMut(&'static str) -> Result<()>) -> Result<()> {
+        self.update.queue(&self.gpu, &*self.network, &self.feed, queued)
     }
+
+    /// Queues one whole update, which loads its kernels, and records it: loading cannot be recorded.
+    fn record(&mut self) -> Result<()> {
+        self.queue(&mut |_| Ok(()))?;
+        self.graph = Some(self.gpu.capture(|| self.queue(&mut |_| Ok(())))?);
+        Ok(())
+    }
+}
+
+/// Refuses sizes without kernels.
+fn check(model: &VitConfig) -> Result<()> {
+    let VitConfig { width, heads, channels, .. } = *model;
+    let head_dim = width / heads;
+    if !HEAD_DIMS.contains(&head_dim) {
+        bail!(
+            Usage,
+            "--width {width} with --heads {heads} gives heads of {head_dim}; the CUDA kernels take heads of 32 or 64: choose --heads {} or \
+             --device cpu",
+            (width / 64).max(1)
+        );
+    }
+    if channels != 3 {
+        bail!(Usage, "images of {channels} channels: the CUDA kernels take 3; use --device cpu");
+    }
+    Ok(())
 }
 
 impl Engine for Cuda {
     fn init(&mut self, recipe: &Recipe) -> Result<()> {
-        self.state.init(&self.network, recipe)?;
+        self.state.init(&*self.network, recipe)?;
         self.upload()
     }
 
     fn resume(&mut self, path: &Path, recipe: &Recipe) -> Result<()> {
-        checkpoint::load(path, &self.network, &mut self.state, recipe)?;
+        checkpoint::load(path, &*self.network, &mut self.state, recipe)?;
         self.upload()
     }
 
@@ -128,11 +147,7 @@ impl Engine for Cuda {
         }
         match &self.graph {
             Some(graph) => graph.launch()?,
-            None => {
-                // Kernels load while they are queued for the first time, which cannot be recorded.
-                self.update.queue(&gpu, &self.network, &self.feed)?;
-                self.graph = Some(gpu.capture(|| self.update.queue(&gpu, &self.network, &self.feed))?);
-            }
+            None => self.record()?,
         }
         self.update.read_numbers(&gpu, &mut self.numbers[(step % 2) as usize])?;
         let queued = Pending { step, mark: gpu.mark()? };

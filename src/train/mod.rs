@@ -8,6 +8,7 @@
 mod cadence;
 pub mod checkpoint;
 mod claim;
+mod cpu;
 #[cfg(cuda_kernels)]
 mod cuda;
 mod data;
@@ -17,10 +18,10 @@ mod groups;
 pub mod loader;
 mod log;
 pub mod method;
-mod network;
 mod recipe;
 pub mod rehearsal;
 pub mod schedule;
+mod state;
 pub mod views;
 
 use std::path::{Path, PathBuf};
@@ -33,13 +34,15 @@ use crate::say;
 use crate::store;
 
 pub use cadence::SaveEvery;
+pub use cpu::Trainer;
 pub use data::DataRecord;
 pub use groups::decay_groups;
-pub use network::{Network, Outcome, State, Trainer};
 pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
+pub use state::{Outcome, State};
 
 use cadence::Cadence;
-use engine::{Cpu, Engine};
+use cpu::Cpu;
+use engine::Engine;
 use loader::{Loader, Pictures};
 use log::{Entry, Log};
 
@@ -94,12 +97,13 @@ pub fn run(config: &Config) -> Result<Summary> {
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = recipe.schedule(steps_per_epoch)?;
 
-    let network = Network::new(recipe)?;
+    let method = recipe.method.method();
+    let network = method.network(recipe)?;
     let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
     let summary = Summary {
         steps: schedule.steps,
         images_per_step: recipe.images_per_step(),
-        parameters: network.table.len(),
+        parameters: network.parameters().len(),
         checkpoint: path.clone(),
         loss: None,
     };
@@ -133,7 +137,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let mut labels = batch.labels();
-        recipe.method.label(&mut labels, recipe.batch);
+        method.label(&mut labels, recipe.batch);
         record(&mut log, engine.step(&batch, &labels, schedule.lr(step))?)?;
         let last = engine.step_count() == schedule.steps;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
@@ -141,7 +145,7 @@ pub fn run(config: &Config) -> Result<Summary> {
             log.sync()?;
             checkpoint::save(
                 &path,
-                &network,
+                &*network,
                 engine.state()?,
                 recipe,
                 steps_per_epoch,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::loader::LoaderConfig;
-use super::method::{Method, Views};
+use super::method::{Name, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
@@ -70,7 +70,7 @@ pub enum Rate {
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     pub data: Vec<PathBuf>,
-    pub method: Method,
+    pub method: Name,
     pub model: VitConfig,
     /// Hidden and output width of the projection head.
     pub head_dims: [usize; 2],
@@ -115,14 +115,14 @@ pub(super) fn settled(mut recorded: Value) -> Value {
 impl Recipe {
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
-        self.method.views(self.images_per_caption)
+        self.method.method().views(self.images_per_caption)
     }
 
     /// Whether the recorded setting `key` changes nothing under the others.
     pub(super) fn without(&self, key: &str) -> bool {
         match key {
             "crop_scale" => self.augmentation == Augmentation::None,
-            "images_per_caption" => self.method == Method::SimClr,
+            "images_per_caption" => self.method == Name::SimClr,
             _ => false,
         }
     }
@@ -188,7 +188,7 @@ impl Recipe {
                 1 << 20
             );
         }
-        if self.method == Method::StableRep && m < 2 {
+        if self.method == Name::StableRep && m < 2 {
             bail!(
                 Usage,
                 "--images-per-caption 1 with --method stablerep leaves no positives and a loss of 0; use 2 or more, or --method simclr"

@@ -6,25 +6,22 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
-use super::engine::{Cpu, Engine};
+use super::engine::Engine;
 use super::loader::{Batch, Pictures, Row};
-use super::network::Network;
+use super::method::{ENCODER, HEAD, LOSS};
 use super::recipe::Recipe;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::models::projector::ProjectorConfig;
+use crate::layers::training::count::Tally;
 use crate::ops::augment::{Augment, AugmentParams};
-use crate::ops::contrastive;
 use crate::rng::{Domain, Stream};
 
 /// So low that parameters hardly move, however often the update is repeated.
 const LR: f64 = 1e-7;
-
-/// The part of an update whose share is reported.
-pub const LOSS: &str = "loss";
 
 /// A part of an update and what it takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,17 +47,19 @@ pub struct Flops {
 }
 
 impl Flops {
-    pub fn of(recipe: &Recipe) -> Self {
-        let [hidden, output] = recipe.head_dims;
+    /// Counted by the walk of an update.
+    pub fn of(recipe: &Recipe) -> Result<Self> {
+        let mut tally = Tally::default();
+        recipe.method.method().network(recipe)?.gradient(&mut tally)?;
         let images = recipe.images_per_step();
-        let (forward, backward) = contrastive::flops(images, output);
-        Self {
+        let each = |stage: &str| tally.of_stage(stage) / images as f64;
+        Ok(Self {
             encoder: recipe.model.flops(),
-            computed: recipe.model.flops_to_class_token(),
-            head: ProjectorConfig { input: recipe.model.width, hidden, output }.flops(),
-            loss: forward + backward,
+            computed: each(ENCODER),
+            head: each(HEAD),
+            loss: tally.of_stage(LOSS),
             images,
-        }
+        })
     }
 
     /// Of an update: what MFU is measured by.
@@ -109,7 +108,8 @@ impl Rehearsal {
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);
         let mut labels = batch.labels();
-        recipe.method.label(&mut labels, recipe.batch);
+        let method = recipe.method.method();
+        method.label(&mut labels, recipe.batch);
         match &mut engine {
             Which::Cpu(cpu) => {
                 cpu.init(recipe)?;
@@ -121,7 +121,7 @@ impl Rehearsal {
                 cuda.rehearse(&batch, &labels, LR)?;
             }
         }
-        Ok(Self { engine, batch, labels, parameters: Network::new(recipe)?.table.len() })
+        Ok(Self { engine, batch, labels, parameters: method.network(recipe)?.parameters().len() })
     }
 
     pub fn parameters(&self) -> usize {

@@ -1,13 +1,13 @@
 //! A training of very little, of which each test says what it wants otherwise.
 
 use stablerep::models::vit::VitConfig;
-use stablerep::train::method::Method;
+use stablerep::train::method::Name;
 use stablerep::train::{Augmentation, BatchNorm, Length, Rate, Recipe};
 
 pub fn smallest() -> Recipe {
     Recipe {
         data: vec!["shards".into()],
-        method: Method::StableRep,
+        method: Name::StableRep,
         model: VitConfig { image_size: 8, patch_size: 8, width: 2, depth: 1, heads: 1, mlp_ratio: 1, channels: 3 },
         head_dims: [2, 2],
         batch_norm: BatchNorm::PerSlot,

@@ -10,8 +10,8 @@ use stablerep::image::Filter;
 use stablerep::models::vit::{CropMode, Preprocessing, VitConfig};
 use stablerep::ops::augment::Normalize;
 use stablerep::shards::Shards;
-use stablerep::train::method::Method;
-use stablerep::train::{Augmentation, BatchNorm, DataRecord, Length, Network, Rate, Recipe, State, checkpoint};
+use stablerep::train::method::Name;
+use stablerep::train::{Augmentation, BatchNorm, DataRecord, Length, Rate, Recipe, State, checkpoint};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
@@ -320,7 +320,7 @@ fn a_checkpoint_that_training_saved_is_read() {
     let root = TempDir::new().unwrap();
     let recipe = Recipe {
         data: vec!["shards".into()],
-        method: Method::StableRep,
+        method: Name::StableRep,
         model: small(),
         head_dims: [8, 4],
         batch_norm: BatchNorm::PerSlot,
@@ -342,11 +342,12 @@ fn a_checkpoint_that_training_saved_is_read() {
         max_bad: 0,
         init_from: None,
     };
-    let network = Network::new(&recipe).unwrap();
-    let mut state = State::new(&mut Plan::new(), &network);
-    state.init(&network, &recipe).unwrap();
+    let network = recipe.method.method().network(&recipe).unwrap();
+    let mut state = State::new(&mut Plan::new(), &*network);
+    state.init(&*network, &recipe).unwrap();
     let data = DataRecord::of(&Shards::open(&[]).unwrap(), None);
-    checkpoint::save(&root.path().join("checkpoint.safetensors"), &network, &state, &recipe, 10, (&data, &[])).unwrap();
+    checkpoint::save(&root.path().join("checkpoint.safetensors"), &*network, &state, &recipe, 10, (&data, &[]))
+        .unwrap();
     let encoder = open(root.path(), None).unwrap();
     assert_eq!(encoder.vit().config(), &recipe.model);
     assert_eq!(bits(encoder.params()), bits(Encoder::random(&small(), 5).unwrap().params()));

@@ -1,5 +1,8 @@
 use stablerep::device::Plan;
-use stablerep::models::vit::{Vit, VitActs, VitConfig};
+use stablerep::eval::encoder::Encoder;
+use stablerep::layers::training::cpu::{Call, Memory};
+use stablerep::layers::training::{Kind, Layout};
+use stablerep::models::vit::{Vit, VitActs, VitConfig, VitGradients};
 use stablerep::weights::{ParamTable, SafeTensors};
 
 use crate::support::{assert_near, fixture, nhwc};
@@ -15,6 +18,12 @@ fn config(file: &SafeTensors) -> VitConfig {
         mlp_ratio: value("mlp_ratio"),
         channels: 3,
     }
+}
+
+/// By the path that keeps no activations.
+fn features(config: &VitConfig, params: &[f32], images: &[f32]) -> Vec<f32> {
+    let encoder = Encoder::from_params(config, params.to_vec(), [0.5; 3], [0.5; 3], "test").unwrap();
+    encoder.features_of(images).unwrap()
 }
 
 #[test]
@@ -33,14 +42,18 @@ fn features_and_every_gradient_match_timm() {
         assert_eq!(held, vit.tensors().count(), "{name}: tensors of timm's state dict");
         let (n, side, d) = (2, config.image_size, config.width);
         let images = nhwc(&file.f32("images", &[n, 3, side, side]).unwrap(), n, 3, side, side);
-        let mut acts = VitActs::new(&mut Plan::new(), &vit, n);
-        vit.forward(&params, &mut acts, &images);
-        let want = file.f32("features", &[n, d]).unwrap();
-        assert_near("features", acts.features(), &want, 1e-5);
-        assert_near("inference path", &vit.features(&params, &images), &want, 1e-5);
-
+        let mut layout = Layout::default();
+        let (acts, back) = (VitActs::new(&mut layout, &vit, n), VitGradients::new(&mut layout, &vit, n));
+        let dfeatures = layout.take("test", "d features", n * d, Kind::Rounded);
+        let mut memory = Memory::take(&mut Plan::new(), &layout);
+        memory.of_mut(dfeatures).copy_from_slice(&file.f32("upstream", &[n, d]).unwrap());
         let mut grads = vec![0.0; params.len()];
-        vit.backward(&params, &mut grads, &mut acts, &file.f32("upstream", &[n, d]).unwrap());
+        let mut call = Call { images: &images, grads: &mut grads, ..Call::new(&mut memory, &params) };
+        vit.forward(&mut call, &acts).unwrap();
+        let want = file.f32("features", &[n, d]).unwrap();
+        assert_near("features", call.memory.read(acts.features()), &want, 1e-5);
+        vit.backward(&mut call, &acts, &back, dfeatures).unwrap();
+        assert_near("inference path", &features(&config, &params, &images), &want, 1e-5);
         for (name, shape, param) in vit.tensors() {
             assert_near(name, param.of(&grads), &file.f32(&format!("grad.{name}"), shape).unwrap(), 1e-4);
         }
@@ -59,9 +72,13 @@ fn features_of_many_images() {
         params.iter_mut().enumerate().for_each(|(i, p)| *p += (i % 7) as f32 * 0.05);
         let n = 70;
         let images: Vec<f32> = (0..n * 48).map(|i| ((i * 31) % 17) as f32 * 0.1 - 0.8).collect();
-        let mut acts = VitActs::new(&mut Plan::new(), &vit, n);
-        vit.forward(&params, &mut acts, &images);
-        assert_near("features", &vit.features(&params, &images), acts.features(), 1e-5);
+        let mut layout = Layout::default();
+        let acts = VitActs::new(&mut layout, &vit, n);
+        let mut memory = Memory::take(&mut Plan::new(), &layout);
+        let mut call = Call { images: &images, ..Call::new(&mut memory, &params) };
+        vit.forward(&mut call, &acts).unwrap();
+        let want = call.memory.read(acts.features());
+        assert_near("features", &features(&config, &params, &images), want, 1e-5);
     }
 }
 

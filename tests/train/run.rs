@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::error::Error;
-use stablerep::train::method::Method;
-use stablerep::train::{Augmentation, BatchNorm, CHECKPOINT, Config, Length, METRICS, Network, Rate, Recipe};
+use stablerep::train::method::{Name, Network};
+use stablerep::train::{Augmentation, BatchNorm, CHECKPOINT, Config, Length, METRICS, Rate, Recipe};
 use stablerep::train::{SaveEvery, State, Trainer, run};
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ fn metrics(folder: &Path) -> Vec<Value> {
 #[test]
 fn twenty_steps_follow_pytorch() {
     let golden: Value = serde_json::from_str(&fs::read_to_string(fixture_path("train_run/run.json")).unwrap()).unwrap();
-    for (name, method) in [("stablerep", Method::StableRep), ("simclr", Method::SimClr)] {
+    for (name, method) in [("stablerep", Name::StableRep), ("simclr", Name::SimClr)] {
         let want = &golden[name];
         let recipe = Recipe {
             data: vec![fixture_path(&format!("train_run/{name}"))],
@@ -106,13 +106,13 @@ fn divergence_is_named_and_the_checkpoint_kept() {
 #[test]
 fn the_first_tensor_that_is_not_finite_is_named() {
     let recipe = recipe();
-    let step = |poison: &dyn Fn(&Network, &mut State, &mut [f32])| {
-        let network = Network::new(&recipe).unwrap();
+    let step = |poison: &dyn Fn(&dyn Network, &mut State, &mut [f32])| {
+        let network = recipe.method.method().network(&recipe).unwrap();
         let mut plan = Plan::new();
-        let mut state = State::new(&mut plan, &network);
-        state.init(&network, &recipe).unwrap();
+        let mut state = State::new(&mut plan, &*network);
+        state.init(&*network, &recipe).unwrap();
         let mut images: Vec<f32> = (0..32 * 32 * 32 * 3).map(|i| ((i * 37) % 101) as f32 * 0.01).collect();
-        poison(&network, &mut state, &mut images);
+        poison(&*network, &mut state, &mut images);
         let labels: Vec<u32> = (0..32).map(|i| i % 8).collect();
         let before = state.params.clone();
         let mut trainer = Trainer::new(&mut plan, network, &recipe);
@@ -122,8 +122,8 @@ fn the_first_tensor_that_is_not_finite_is_named() {
         error.to_string()
     };
     let fill = |name: &'static str, value: f32| {
-        move |network: &Network, state: &mut State, _: &mut [f32]| {
-            let param = network.table.get(name).unwrap().param;
+        move |network: &dyn Network, state: &mut State, _: &mut [f32]| {
+            let param = network.parameters().get(name).unwrap().param;
             param.of_mut(&mut state.params).fill(value);
         }
     };

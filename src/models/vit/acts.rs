@@ -1,117 +1,162 @@
 //! What a ViT remembers between forward and backward, and the scratch of its backward.
 
-use super::block::{BlockActs, BlockShape};
+use super::block::BlockShape;
 use super::{Vit, VitConfig};
-use crate::device::Plan;
+use crate::layers::training::{Buffer, Kind, Layout};
 
-/// The residual stream: the input of every block, and the class tokens after the last one.
-#[derive(Debug)]
-pub(super) struct Streams {
-    /// `[N, T, D]` each.
-    pub x: Vec<Vec<f32>>,
-    /// `[N, D]`.
-    pub last: Vec<f32>,
+/// Activations of one block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockActs {
+    pub norm1: Buffer,
+    pub stats1: Buffer,
+    pub qkv: Buffer,
+    pub lse: Buffer,
+    pub attention: Buffer,
+    pub middle: Buffer,
+    pub norm2: Buffer,
+    pub stats2: Buffer,
+    pub hidden: Buffer,
+    pub gelu: Buffer,
 }
 
-impl Streams {
-    /// `count` stream buffers for `n` images, at most one per block.
-    pub fn new(plan: &mut Plan, group: &'static str, config: &VitConfig, n: usize, count: usize) -> Self {
-        let len = n * config.tokens() * config.width;
-        let x = (0..count.min(config.depth)).map(|i| plan.f32(group, format!("blocks.{i}.input"), len)).collect();
-        Self { x, last: plan.f32(group, "norm.input", n * config.width) }
-    }
-
-    pub fn truncate(&mut self, config: &VitConfig, n: usize) {
-        self.x.iter_mut().for_each(|x| x.truncate(n * config.tokens() * config.width));
-        self.last.truncate(n * config.width);
-    }
-
-    /// Input and output of block `i` when every block has a buffer of its own.
-    pub fn input_and_output(&mut self, i: usize) -> (&[f32], &mut [f32]) {
-        let (head, tail) = self.x.split_at_mut(i + 1);
-        (&head[i], tail.first_mut().unwrap_or(&mut self.last))
-    }
-
-    /// Input and output of block `i` when two buffers take turns.
-    pub fn input_and_output_in_turn(&mut self, i: usize, last: usize) -> (&[f32], &mut [f32]) {
-        let Self { x, last: class_tokens } = self;
-        if i == last {
-            return (&x[i % x.len()], class_tokens);
+impl BlockActs {
+    fn new(layout: &mut Layout, group: &'static str, name: &str, shape: BlockShape) -> Self {
+        let ((all, out), d) = (shape.rows(), shape.width);
+        let mut take = |what: &str, len, kind| layout.take(group, format!("{name}.{what}"), len, kind);
+        let (rounded, exact) = (Kind::Rounded, Kind::Exact);
+        Self {
+            norm1: take("norm1", all * d, rounded),
+            stats1: take("norm1.stats", all * 2, exact),
+            qkv: take("attn.qkv", all * 3 * d, rounded),
+            lse: take("attn.lse", shape.attention().lse_len(), exact),
+            attention: take("attn", out * d, rounded),
+            middle: take("attn.proj", out * d, rounded),
+            norm2: take("norm2", out * d, rounded),
+            stats2: take("norm2.stats", out * 2, exact),
+            hidden: take("mlp.fc1", out * shape.hidden, rounded),
+            gelu: take("mlp.act", out * shape.hidden, rounded),
         }
-        let (even, odd) = x.split_at_mut(1);
-        if i.is_multiple_of(2) { (&even[0], &mut odd[0]) } else { (&odd[0], &mut even[0]) }
+    }
+
+    /// By timm's module names, in the order they are computed.
+    fn named(&self) -> [(&'static str, Buffer); 7] {
+        [
+            ("norm1", self.norm1),
+            ("attn.qkv", self.qkv),
+            ("attn.softmax", self.attention),
+            ("attn.proj", self.middle),
+            ("norm2", self.norm2),
+            ("mlp.fc1", self.hidden),
+            ("mlp.act", self.gelu),
+        ]
     }
 }
 
-/// Gradients on their way back, shared by all blocks.
-#[derive(Debug)]
-pub(super) struct Back {
-    /// Gradient of the stream `[N, T, D]`.
-    pub dx: Vec<f32>,
-    /// Gradient of the class tokens after (and inside) the last block `[N, D]`.
-    pub dlast: Vec<f32>,
-    /// Of a norm's output `[N, T, D]`.
-    pub dnorm: Vec<f32>,
-    /// Of the attention's output `[N, T, D]`.
-    pub datt: Vec<f32>,
-    /// `[N, T, 3D]`.
-    pub dqkv: Vec<f32>,
-    /// Of the MLP's hidden layer before its GELU `[N, T, 4D]`.
-    pub dhidden: Vec<f32>,
-}
-
-/// Activations of one batch of a [`Vit`]; all memory comes from the plan.
-#[derive(Debug)]
+/// Activations of one batch of a [`Vit`].
+#[derive(Clone, Debug)]
 pub struct VitActs {
     pub(super) n: usize,
-    pub(super) patches: Vec<f32>,
-    pub(super) streams: Streams,
+    pub(super) patches: Buffer,
+    /// The residual stream: the input of every block `[N, T, D]`, and the class tokens after the last one `[N, D]`.
+    pub(super) streams: Vec<Buffer>,
     pub(super) blocks: Vec<BlockActs>,
-    pub(super) norm_stats: Vec<f32>,
-    pub(super) features: Vec<f32>,
-    pub(super) back: Back,
+    pub(super) norm_stats: Buffer,
+    pub(super) features: Buffer,
 }
 
 impl VitActs {
-    /// Takes the buffers for `n` images per step from `plan`.
-    pub fn new(plan: &mut Plan, vit: &Vit, n: usize) -> Self {
-        let config = vit.config();
-        let patch = config.patch_shape(n);
-        let (rows, width) = (n * config.tokens(), config.width);
-        let group = "activations";
-        let patches = plan.f32(group, "patches", n * patch.patches() * patch.patch_len());
-        let streams = Streams::new(plan, group, config, n, config.depth);
-        let shape = |i| -> BlockShape { vit.shape(n, i) };
-        let blocks = (0..config.depth).map(|i| BlockActs::new(plan, group, &format!("blocks.{i}"), shape(i))).collect();
-        let norm_stats = plan.f32(group, "norm.stats", 2 * n);
-        let features = plan.f32(group, "features", n * width);
-        let group = "backward scratch";
-        let full = if config.depth > 1 { rows } else { n };
-        let back = Back {
-            dx: plan.f32(group, "d stream", rows * width),
-            dlast: plan.f32(group, "d class tokens", n * width),
-            dnorm: plan.f32(group, "d norm", rows * width),
-            datt: plan.f32(group, "d attention", full * width),
-            dqkv: plan.f32(group, "d qkv", rows * 3 * width),
-            dhidden: plan.f32(group, "d hidden", full * config.hidden()),
-        };
-        Self { n, patches, streams, blocks, norm_stats, features, back }
+    /// Of `n` images, every block with buffers of its own.
+    pub fn new(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
+        let depth = vit.config().depth;
+        Self::shared(layout, "activations", vit, n, (depth, depth))
+    }
+
+    /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
+    pub fn in_passing(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
+        Self::shared(layout, "encoder", vit, n, (2, 1))
+    }
+
+    /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
+    fn shared(
+        layout: &mut Layout,
+        group: &'static str,
+        vit: &Vit,
+        n: usize,
+        (streams, blocks): (usize, usize),
+    ) -> Self {
+        let config @ VitConfig { width, depth, .. } = vit.config();
+        let (patch, stream) = (config.patch_shape(n), n * config.tokens() * width);
+        let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
+        let inputs: Vec<Buffer> = (0..streams.min(*depth))
+            .map(|i| layout.take(group, format!("blocks.{i}.input"), stream, Kind::Rounded))
+            .collect();
+        let last = layout.take(group, "norm.input", n * width, Kind::Rounded);
+        let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
+            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), vit.shape(n, i)))
+            .collect();
+        let at = depth - 1;
+        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), vit.shape(n, at));
+        Self {
+            n,
+            patches,
+            streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
+            blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([class]).collect(),
+            norm_stats: layout.take(group, "norm.stats", 2 * n, Kind::Exact),
+            features: layout.take(group, "features", n * width, Kind::Rounded),
+        }
     }
 
     /// The features `[N, D]` of the last forward.
-    pub fn features(&self) -> &[f32] {
-        &self.features
+    pub fn features(&self) -> Buffer {
+        self.features
     }
 
     /// Every activation in the order it was computed, by name: to find the first that is not finite.
-    pub fn named(&self) -> Vec<(String, &[f32])> {
-        let mut all: Vec<(String, &[f32])> = vec![("patch_embed.unfold".into(), &self.patches)];
-        for (i, (x, block)) in self.streams.x.iter().zip(&self.blocks).enumerate() {
-            all.push((if i == 0 { "patch_embed".into() } else { format!("blocks.{}.mlp.fc2", i - 1) }, x));
+    pub fn named(&self) -> Vec<(String, Buffer)> {
+        let mut all = vec![("patch_embed.unfold".to_owned(), self.patches)];
+        for (i, block) in self.blocks.iter().enumerate() {
+            let name = if i == 0 { "patch_embed".into() } else { format!("blocks.{}.mlp.fc2", i - 1) };
+            all.push((name, self.streams[i]));
             all.extend(block.named().map(|(name, values)| (format!("blocks.{i}.{name}"), values)));
         }
-        all.push((format!("blocks.{}.mlp.fc2", self.blocks.len().saturating_sub(1)), &self.streams.last));
-        all.push(("norm".into(), &self.features));
+        all.push((format!("blocks.{}.mlp.fc2", self.blocks.len() - 1), self.streams[self.blocks.len()]));
+        all.push(("norm".into(), self.features));
         all
+    }
+}
+
+/// Gradients on their way back through a [`Vit`], shared by all blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct VitGradients {
+    /// Gradient of the stream `[N, T, D]`.
+    pub(super) dx: Buffer,
+    /// Gradient of the class tokens after (and inside) the last block `[N, D]`.
+    pub(super) dlast: Buffer,
+    /// Of a norm's output `[N, T, D]`.
+    pub(super) dnorm: Buffer,
+    /// Of the attention's output `[N, T, D]`.
+    pub(super) datt: Buffer,
+    /// `[N, T, 3D]`.
+    pub(super) dqkv: Buffer,
+    /// Of the MLP's hidden layer before its GELU `[N, T, 4D]`.
+    pub(super) dhidden: Buffer,
+}
+
+impl VitGradients {
+    /// Of `n` images.
+    pub fn new(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
+        let config @ VitConfig { width, depth, .. } = vit.config();
+        let rows = n * config.tokens();
+        // What leaves a block is its class tokens alone in the last one.
+        let full = if *depth > 1 { rows } else { n };
+        let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
+        Self {
+            dx: take("d stream", rows * width),
+            dlast: take("d class tokens", n * width),
+            dnorm: take("d norm", rows * width),
+            datt: take("d attention", full * width),
+            dqkv: take("d qkv", rows * 3 * width),
+            dhidden: take("d hidden", full * config.hidden()),
+        }
     }
 }

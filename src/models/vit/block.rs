@@ -1,10 +1,11 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
-use super::acts::Back;
-use super::{EPS, VitConfig};
-use crate::device::Plan;
-use crate::ops::{layernorm, linear, self_attention};
-use crate::weights::{Param, pair_mut};
+use super::VitConfig;
+use super::acts::{BlockActs, VitGradients};
+use crate::error::Result;
+use crate::layers::training::{Affine, Branch, Buffer, Layers};
+use crate::ops::{linear, self_attention};
+use crate::weights::Param;
 
 /// Sizes of one block: `n` images of `tokens`, of which the first `queries` leave the block.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +45,12 @@ impl BlockShape {
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    pub(super) norm1: [Param; 2],
-    pub(super) qkv: [Param; 2],
-    pub(super) proj: [Param; 2],
-    pub(super) norm2: [Param; 2],
-    pub(super) fc1: [Param; 2],
-    pub(super) fc2: [Param; 2],
+    norm1: Affine,
+    qkv: Affine,
+    proj: Affine,
+    norm2: Affine,
+    fc1: Affine,
+    fc2: Affine,
 }
 
 impl Block {
@@ -69,133 +70,54 @@ impl Block {
     }
 
     /// `y [N, queries, D]` from `x [N, T, D]`.
-    pub fn forward(&self, params: &[f32], y: &mut [f32], x: &[f32], acts: &mut BlockActs, shape: BlockShape) {
-        let at = |[w, b]: [Param; 2]| (w.of(params), b.of(params));
-        let [qkv, proj, fc1, fc2] = shape.linears();
-        let (w, b) = at(self.norm1);
-        layernorm::forward(&mut acts.norm1, &mut acts.stats1, x, w, b, EPS);
-        let (w, b) = at(self.qkv);
-        linear::forward(&mut acts.qkv, &acts.norm1, w, b, qkv);
-        self_attention::forward(&mut acts.attention, &mut acts.lse, &acts.qkv, shape.attention());
-        let (w, b) = at(self.proj);
-        linear::forward_residual(&mut acts.middle, (x, shape.residual_stride()), &acts.attention, w, b, proj);
-        let (w, b) = at(self.norm2);
-        layernorm::forward(&mut acts.norm2, &mut acts.stats2, &acts.middle, w, b, EPS);
-        let (w, b) = at(self.fc1);
-        linear::forward_gelu(&mut acts.gelu, &mut acts.hidden, &acts.norm2, w, b, fc1);
-        let (w, b) = at(self.fc2);
-        linear::forward_residual(y, (&acts.middle, shape.width), &acts.gelu, w, b, fc2);
-    }
-
-    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the input (`back.dx`).
-    pub fn backward(
+    pub fn forward(
         &self,
-        params: &[f32],
-        grads: &mut [f32],
-        back: &mut Back,
-        x: &[f32],
+        on: &mut dyn Layers,
+        y: Buffer,
+        x: Buffer,
         acts: &BlockActs,
         shape: BlockShape,
-    ) {
+    ) -> Result<()> {
+        let [qkv, proj, fc1, fc2] = shape.linears();
+        on.layer_norm(acts.norm1, acts.stats1, x, self.norm1)?;
+        on.linear(acts.qkv, acts.norm1, self.qkv, qkv)?;
+        on.attention(acts.attention, acts.lse, acts.qkv, shape.attention())?;
+        on.linear_residual(acts.middle, (x, shape.residual_stride()), acts.attention, self.proj, proj)?;
+        on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
+        on.linear_gelu(acts.gelu, acts.hidden, acts.norm2, self.fc1, fc1)?;
+        on.linear_residual(y, (acts.middle, shape.width), acts.gelu, self.fc2, fc2)
+    }
+
+    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the input
+    /// (`back.dx`).
+    pub fn backward(
+        &self,
+        on: &mut dyn Layers,
+        back: &VitGradients,
+        x: Buffer,
+        acts: &BlockActs,
+        shape: BlockShape,
+    ) -> Result<()> {
         let [qkv, proj, fc1, fc2] = shape.linears();
         let (_, out) = shape.rows();
-        let Back { dx, dlast, dnorm, datt, dqkv, dhidden } = back;
+        let VitGradients { dx, dlast, dnorm, dqkv, .. } = *back;
         let only_class = shape.queries < shape.tokens;
-        let dy: &mut [f32] = if only_class { dlast } else { dx };
-        let (dhidden, datt) = (&mut dhidden[..out * shape.hidden], &mut datt[..out * shape.width]);
-        let mut gradient = |[w, b]: [Param; 2], dy: &[f32], x: &[f32], shape| {
-            let (dw, db) = pair_mut(grads, w, b);
-            linear::backward_weight(dw, db, dy, x, shape);
-        };
+        let dy = if only_class { dlast } else { dx };
+        let (dhidden, datt) = (back.dhidden.first(out * shape.hidden), back.datt.first(out * shape.width));
 
-        gradient(self.fc2, dy, &acts.gelu, fc2);
-        linear::backward_input_gelu(dhidden, dy, self.fc2[0].of(params), &acts.hidden, fc2);
-        gradient(self.fc1, dhidden, &acts.norm2, fc1);
-        let dnorm2 = &mut dnorm[..out * shape.width];
-        linear::backward_input(dnorm2, dhidden, self.fc1[0].of(params), fc1);
-        let (dgamma, dbeta) = pair_mut(grads, self.norm2[0], self.norm2[1]);
-        layernorm::backward(dy, dgamma, dbeta, dnorm2, &acts.middle, &acts.stats2, self.norm2[0].of(params));
+        on.weight_gradient(dy, acts.gelu, self.fc2, fc2)?;
+        on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2, fc2)?;
+        on.weight_gradient(dhidden, acts.norm2, self.fc1, fc1)?;
+        let dnorm2 = dnorm.first(out * shape.width);
+        on.input_gradient(dnorm2, dhidden, self.fc1, fc1)?;
+        on.layer_norm_backward(dy, Branch::Kept, dnorm2, (acts.middle, acts.stats2), self.norm2)?;
 
-        let mut gradient = |[w, b]: [Param; 2], dy: &[f32], x: &[f32], shape| {
-            let (dw, db) = pair_mut(grads, w, b);
-            linear::backward_weight(dw, db, dy, x, shape);
-        };
-        gradient(self.proj, dy, &acts.attention, proj);
-        linear::backward_input(datt, dy, self.proj[0].of(params), proj);
-        self_attention::backward(dqkv, datt, &acts.qkv, &acts.attention, &acts.lse, shape.attention());
-        gradient(self.qkv, dqkv, &acts.norm1, qkv);
-        linear::backward_input(dnorm, dqkv, self.qkv[0].of(params), qkv);
-        if only_class {
-            dx.fill(0.0);
-            for (image, class) in dx.chunks_exact_mut(shape.tokens * shape.width).zip(dlast.chunks_exact(shape.width)) {
-                image[..shape.width].copy_from_slice(class);
-            }
-        }
-        let (dgamma, dbeta) = pair_mut(grads, self.norm1[0], self.norm1[1]);
-        layernorm::backward(dx, dgamma, dbeta, dnorm, x, &acts.stats1, self.norm1[0].of(params));
-    }
-}
-
-/// Activations of one block.
-#[derive(Debug)]
-pub(super) struct BlockActs {
-    norm1: Vec<f32>,
-    stats1: Vec<f32>,
-    qkv: Vec<f32>,
-    lse: Vec<f32>,
-    attention: Vec<f32>,
-    middle: Vec<f32>,
-    norm2: Vec<f32>,
-    stats2: Vec<f32>,
-    hidden: Vec<f32>,
-    gelu: Vec<f32>,
-}
-
-impl BlockActs {
-    pub fn new(plan: &mut Plan, group: &'static str, name: &str, shape: BlockShape) -> Self {
-        let ((all, out), d) = (shape.rows(), shape.width);
-        let mut take = |what: &str, len: usize| plan.f32(group, format!("{name}.{what}"), len);
-        Self {
-            norm1: take("norm1", all * d),
-            stats1: take("norm1.stats", all * 2),
-            qkv: take("attn.qkv", all * 3 * d),
-            lse: take("attn.lse", shape.attention().lse_len()),
-            attention: take("attn", out * d),
-            middle: take("attn.proj", out * d),
-            norm2: take("norm2", out * d),
-            stats2: take("norm2.stats", out * 2),
-            hidden: take("mlp.fc1", out * shape.hidden),
-            gelu: take("mlp.act", out * shape.hidden),
-        }
-    }
-
-    /// Cuts the buffers to a smaller batch.
-    pub fn truncate(&mut self, shape: BlockShape) {
-        let ((all, out), d) = (shape.rows(), shape.width);
-        self.norm1.truncate(all * d);
-        self.stats1.truncate(all * 2);
-        self.qkv.truncate(all * 3 * d);
-        self.lse.truncate(shape.attention().lse_len());
-        self.attention.truncate(out * d);
-        self.middle.truncate(out * d);
-        self.norm2.truncate(out * d);
-        self.stats2.truncate(out * 2);
-        self.hidden.truncate(out * shape.hidden);
-        self.gelu.truncate(out * shape.hidden);
-    }
-
-    /// By timm's module names, in the order they are computed.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
-        [
-            ("norm1", &self.norm1),
-            ("attn.qkv", &self.qkv),
-            ("attn.softmax", &self.attention),
-            ("attn.proj", &self.middle),
-            ("norm2", &self.norm2),
-            ("mlp.fc1", &self.hidden),
-            ("mlp.act", &self.gelu),
-        ]
-        .into_iter()
-        .map(|(name, values)| (name, values.as_slice()))
+        on.weight_gradient(dy, acts.attention, self.proj, proj)?;
+        on.input_gradient(datt, dy, self.proj, proj)?;
+        on.attention_backward(dqkv, datt, acts.qkv, (acts.attention, acts.lse), shape.attention())?;
+        on.weight_gradient(dqkv, acts.norm1, self.qkv, qkv)?;
+        on.input_gradient(dnorm, dqkv, self.qkv, qkv)?;
+        let branch = if only_class { Branch::OneIn(shape.tokens, dlast) } else { Branch::Kept };
+        on.layer_norm_backward(dx, branch, dnorm, (x, acts.stats1), self.norm1)
     }
 }

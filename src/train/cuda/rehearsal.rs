@@ -12,8 +12,7 @@ impl Cuda {
     pub fn rehearse(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<()> {
         let gpu = self.gpu.clone();
         self.feed.fill(&gpu, 0, batch, labels, &self.update.settings(lr, 0))?;
-        self.update.queue(&gpu, &self.network, &self.feed)?;
-        self.graph = Some(gpu.capture(|| self.update.queue(&gpu, &self.network, &self.feed))?);
+        self.record()?;
         self.last_loss().map(drop)
     }
 
@@ -38,7 +37,7 @@ impl Cuda {
             graph.launch()?;
         }
         let (mut names, mut marks) = (Vec::new(), vec![(gpu.timed_mark()?, gpu.queued().kernels)]);
-        self.update.queue_in_stages(&gpu, &self.network, &self.feed, &mut |name| {
+        self.queue(&mut |name| {
             names.push(name);
             marks.push((gpu.timed_mark()?, gpu.queued().kernels));
             Ok(())

@@ -1,20 +1,17 @@
 //! The device's side of an update: its buffers, and what is queued for it.
 
-use half::bf16;
-
 use super::feed::Feed;
-use crate::device::cuda::{Arena, Element, Gpu, Pinned, View};
+use crate::device::cuda::{Arena, Gpu, Pinned, View};
 use crate::error::Result;
-use crate::models::{projector, vit};
-use crate::ops::contrastive::cuda::{self as contrastive, Batch};
-use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
+use crate::layers::training::Stages;
+use crate::layers::training::count::Tally;
+use crate::layers::training::cuda::{Call, Memory};
 use crate::ops::optimizer::AdamW;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::{convert, reduce};
-use crate::train::groups::decay_groups;
-use crate::train::network::{ADAM_EPS, NORM_EPS, Network, State};
+use crate::train::method::Network;
 use crate::train::recipe::Recipe;
-use crate::train::rehearsal::LOSS;
+use crate::train::state::{ADAM_EPS, State};
 use crate::weights::DeviceParams;
 
 /// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss (f32).
@@ -26,69 +23,36 @@ pub struct Update {
     params: DeviceParams,
     m: View<f32>,
     v: View<f32>,
-    statistics: View<f32>,
+    kept: View<f32>,
     decay: View<u8>,
-    vit: vit::cuda::CudaActs,
-    head: projector::cuda::CudaActs,
-    shape: contrastive::Shape,
-    temperature: f32,
-    /// Unit rows that the loss compares, their lengths, their gradient.
-    z: View<f32>,
-    norms: View<f32>,
-    dz: View<f32>,
-    dout: View<bf16>,
-    lse: View<f32>,
-    weight: View<f32>,
-    pairs: View<f32>,
-    dfeatures: View<bf16>,
+    memory: Memory,
     squares: View<f64>,
     numbers: View<u8>,
-    flag: View<u32>,
     adamw: AdamW,
 }
 
 impl Update {
-    pub fn new(arena: &mut Arena, network: &Network, recipe: &Recipe) -> Self {
-        let (rows, len) = (recipe.images_per_step(), network.table.len());
+    pub fn new(arena: &mut Arena, network: &dyn Network, recipe: &Recipe) -> Result<Self> {
+        let mut tally = Tally::default();
+        network.gradient(&mut tally)?;
+        let len = network.parameters().len();
         let Recipe { beta1, beta2, weight_decay, .. } = *recipe;
-        let params = DeviceParams::new(arena, len);
-        let m = arena.take("optimizer", "first moments", len);
-        let v = arena.take("optimizer", "second moments", len);
-        let decay = arena.take("optimizer", "decay mask", len.div_ceil(8));
-        let statistics = arena.take("parameters", "running statistics", network.statistics.len());
-        let vit = vit::cuda::CudaActs::new(arena, &network.vit, rows);
-        let head = projector::cuda::CudaActs::new(arena, &network.head, rows, recipe.norm_slots());
-        let dim = recipe.head_dims[1];
-        let shape = contrastive::Shape::whole(rows, dim);
-        let group = "loss";
-        Self {
-            z: arena.take(group, "z", rows * dim),
-            norms: arena.take(group, "norms", rows),
-            dz: arena.take(group, "d z", rows * dim),
-            dout: arena.take(group, "d head output", rows * dim),
-            lse: arena.take(group, "log-sum-exp", rows),
-            weight: arena.take(group, "positives", rows),
-            pairs: arena.take(group, "partial sums", contrastive::scratch_len(shape)),
-            dfeatures: arena.take(group, "d features", rows * recipe.model.width),
+        Ok(Self {
+            params: DeviceParams::new(arena, len),
+            m: arena.take("optimizer", "first moments", len),
+            v: arena.take("optimizer", "second moments", len),
+            decay: arena.take("optimizer", "decay mask", len.div_ceil(8)),
+            kept: arena.take("parameters", "running statistics", network.kept().len()),
+            memory: Memory::take(arena, network.layout(), &tally),
             squares: arena.take("optimizer", "partial sums", reduce::cuda::scratch_len(len)),
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
-            flag: arena.take("optimizer", "flag", 1),
             adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
-            temperature: recipe.temperature as f32,
-            params,
-            m,
-            v,
-            statistics,
-            decay,
-            vit,
-            head,
-            shape,
-        }
+        })
     }
 
     /// Writes what stays the same for the whole run.
-    pub fn prepare(&self, gpu: &Gpu, network: &Network) -> Result<()> {
-        gpu.write(self.decay, &optimizer::decay_mask(&decay_groups(&network.table), network.table.len()))
+    pub fn prepare(&self, gpu: &Gpu, network: &dyn Network) -> Result<()> {
+        gpu.write(self.decay, &optimizer::decay_mask(&network.groups(), network.parameters().len()))
     }
 
     /// The numbers that update `step` reads from device memory.
@@ -96,43 +60,35 @@ impl Update {
         AdamW { lr, step: step + 1, ..self.adamw }.settings()
     }
 
-    /// Queues one whole update of what lies in the feed.
-    pub fn queue(&self, gpu: &Gpu, network: &Network, feed: &Feed) -> Result<()> {
-        self.queue_in_stages(gpu, network, feed, &mut |_| Ok(()))
+    /// A call of the network on what lies in the feed.
+    pub fn call<'a, 's>(&'a self, gpu: &'a Gpu, feed: &Feed, stages: Stages<'a, 's>) -> Call<'a, 's> {
+        Call {
+            gpu,
+            memory: &self.memory,
+            params: self.params,
+            statistics: self.kept,
+            images: feed.views(),
+            labels: feed.labels(),
+            loss: self.loss(),
+            stages,
+        }
     }
 
-    /// As [`Update::queue`]; `queued` hears of each part once it is queued.
-    pub fn queue_in_stages(
+    /// Queues one whole update of what lies in the feed; `queued` hears of each part once it is queued.
+    pub fn queue(
         &self,
         gpu: &Gpu,
-        network: &Network,
+        network: &dyn Network,
         feed: &Feed,
         queued: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<()> {
-        let Network { vit, head, .. } = network;
-        let params = &self.params;
         feed.render(gpu)?;
         queued("augmentation")?;
-        vit.forward_cuda(gpu, params, &self.vit, feed.views())?;
-        queued("encoder, forward")?;
-        let features = self.vit.features();
-        head.forward_cuda(gpu, params, self.statistics, &self.head, features)?;
-        queued("head, forward")?;
-        l2norm::forward(gpu, Outputs { f32: Some(self.z), bf16: None }, self.norms, self.head.out(), NORM_EPS)?;
-        let batch = || Batch::of(self.shape, self.z, feed.labels(), self.temperature, self.pairs);
-        contrastive::forward(gpu, self.loss(), self.lse, self.weight, batch())?;
-
-        contrastive::backward(gpu, self.dz, self.lse, self.weight, batch())?;
-        l2norm::backward(gpu, Outputs { f32: None, bf16: Some(self.dout) }, self.dz, self.z, self.norms, NORM_EPS)?;
-        queued(LOSS)?;
-        head.backward_cuda(gpu, params, &self.head, self.dfeatures, self.dout, features)?;
-        queued("head, backward")?;
-        vit.backward_cuda(gpu, params, &self.vit, self.dfeatures)?;
-        queued("encoder, backward")?;
-        reduce::cuda::sum_of_squares(gpu, self.sum_of_squares(), params.grads, self.squares)?;
-
+        network.gradient(&mut self.call(gpu, feed, Some(queued)))?;
+        let (params, sum) = (&self.params, self.sum_of_squares());
+        reduce::cuda::sum_of_squares(gpu, sum, params.grads, self.squares)?;
         let buffers = Buffers { p: params.master, m: self.m, v: self.v, rounded: Some(params.rounded) };
-        let guard = Guard { sum_of_squares: self.sum_of_squares(), loss: Some(self.loss()) };
+        let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
         optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
         queued("optimizer")
     }
@@ -155,7 +111,7 @@ impl Update {
         gpu.write(self.params.master, &state.params)?;
         gpu.write(self.m, &state.m)?;
         gpu.write(self.v, &state.v)?;
-        gpu.write(self.statistics, &state.statistics)?;
+        gpu.write(self.kept, &state.kept)?;
         gpu.zero(self.params.grads)?;
         convert::cuda::to_bf16(gpu, self.params.rounded, self.params.master)
     }
@@ -166,48 +122,12 @@ impl Update {
             (&mut state.params, self.params.master),
             (&mut state.m, self.m),
             (&mut state.v, self.v),
-            (&mut state.statistics, self.statistics),
+            (&mut state.kept, self.kept),
         ];
         for (to, from) in pairs {
             to.copy_from_slice(&gpu.read(from)?);
         }
         Ok(())
-    }
-
-    /// The first tensor that is not finite, in the order of computation: parameters, activations, gradients (last layer first).
-    pub fn first_not_finite(&self, gpu: &Gpu, network: &Network) -> Result<Option<String>> {
-        for info in network.table.iter() {
-            if !self.finite(gpu, self.params.f32(info.param))? {
-                return Ok(Some(format!("parameter {}", info.name)));
-            }
-        }
-        let acts = self.vit.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
-        for (name, values) in acts.chain(self.head.named().into_iter().map(|(n, v)| (format!("the output of {n}"), v)))
-        {
-            if !self.finite(gpu, values)? {
-                return Ok(Some(name));
-            }
-        }
-        for (name, values) in
-            [("the output of image_mlp.layer3", self.head.out()), ("the unit vectors of the loss", self.z)]
-        {
-            if !self.finite(gpu, values)? {
-                return Ok(Some(name.to_owned()));
-            }
-        }
-        let infos: Vec<_> = network.table.iter().collect();
-        for info in infos.into_iter().rev() {
-            if !self.finite(gpu, self.params.grad(info.param))? {
-                return Ok(Some(format!("the gradient of {}", info.name)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn finite<T: Element + reduce::cuda::Number>(&self, gpu: &Gpu, values: View<T>) -> Result<bool> {
-        gpu.zero(self.flag)?;
-        reduce::cuda::find_not_finite(gpu, self.flag, values)?;
-        Ok(gpu.read(self.flag)? == [0])
     }
 }
 

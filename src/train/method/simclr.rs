@@ -1,12 +1,24 @@
-//! SimCLR (arXiv 2002.05709): one image of each caption, two crops; only the two crops are positives.
+//! SimCLR (arXiv 2002.05709): one image of each caption, two crops; only the two crops are positives, so that the
+//! multi-positive loss is NT-Xent.
 
-use super::Views;
+use super::contrastive::Contrastive;
+use super::{Method, Network, Views};
+use crate::error::Result;
+use crate::train::recipe::Recipe;
 
-pub fn views() -> Views {
-    Views { images: 1, crops: 2 }
-}
+pub(super) struct SimClr;
 
-/// Row i of every view slot is crop of the same image.
-pub fn label(labels: &mut [u32], captions: usize) {
-    labels.iter_mut().enumerate().for_each(|(row, label)| *label = (row % captions) as u32);
+impl Method for SimClr {
+    fn views(&self, _: usize) -> Views {
+        Views { images: 1, crops: 2 }
+    }
+
+    /// Row i of every view slot is crop of the same image.
+    fn label(&self, labels: &mut [u32], captions: usize) {
+        labels.iter_mut().enumerate().for_each(|(row, label)| *label = (row % captions) as u32);
+    }
+
+    fn network(&self, recipe: &Recipe) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(recipe)?))
+    }
 }

@@ -1,10 +1,21 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
-use super::Views;
+use super::contrastive::Contrastive;
+use super::{Method, Network, Views};
+use crate::error::Result;
+use crate::train::recipe::Recipe;
 
-pub fn views(images_per_caption: usize) -> Views {
-    Views { images: images_per_caption, crops: 1 }
+pub(super) struct StableRep;
+
+impl Method for StableRep {
+    fn views(&self, images_per_caption: usize) -> Views {
+        Views { images: images_per_caption, crops: 1 }
+    }
+
+    /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false negative.
+    fn label(&self, _: &mut [u32], _: usize) {}
+
+    fn network(&self, recipe: &Recipe) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(recipe)?))
+    }
 }
-
-/// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false negative.
-pub fn label(_labels: &mut [u32]) {}

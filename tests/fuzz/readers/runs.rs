@@ -15,7 +15,7 @@ use stablerep::generate::{Drawing, Identity, ImageFormat, Precision, Told, missi
 use stablerep::metrics::JsonLines;
 use stablerep::shards::{Shards, unfinished};
 use stablerep::store;
-use stablerep::train::{DataRecord, Network, Recipe, State, checkpoint};
+use stablerep::train::{DataRecord, Recipe, State, checkpoint};
 
 use super::alone;
 use crate::recipe::smallest;
@@ -35,12 +35,12 @@ fn data() -> DataRecord {
 
 fn saved(folder: &Path) -> Vec<u8> {
     let (recipe, mut plan) = (recipe(), Plan::new());
-    let network = Network::new(&recipe).unwrap();
-    let mut state = State::new(&mut plan, &network);
-    state.init(&network, &recipe).unwrap();
+    let network = recipe.method.method().network(&recipe).unwrap();
+    let mut state = State::new(&mut plan, &*network);
+    state.init(&*network, &recipe).unwrap();
     state.step = 20;
     let path = folder.join("made.safetensors");
-    checkpoint::save(&path, &network, &state, &recipe, STEPS.1, (&data(), &[1, 3])).unwrap();
+    checkpoint::save(&path, &*network, &state, &recipe, STEPS.1, (&data(), &[1, 3])).unwrap();
     let bytes = fs::read(&path).unwrap();
     fs::remove_file(path).unwrap();
     bytes
@@ -49,13 +49,13 @@ fn saved(folder: &Path) -> Vec<u8> {
 /// A checkpoint as a resumed run takes it.
 fn resume(folder: &Path) -> Result<()> {
     let (path, recipe, mut plan) = (folder.join("checkpoint.safetensors"), recipe(), Plan::new());
-    let network = Network::new(&recipe)?;
-    let mut state = State::new(&mut plan, &network);
+    let network = recipe.method.method().network(&recipe)?;
+    let mut state = State::new(&mut plan, &*network);
     let step = checkpoint::check(&path, &recipe, STEPS.0, STEPS.1)?;
     checkpoint::bad_pictures(&path, &data(), 4)?;
-    checkpoint::load(&path, &network, &mut state, &recipe)?;
+    checkpoint::load(&path, &*network, &mut state, &recipe)?;
     assert!(step == state.step && step <= STEPS.0);
-    let values = [&state.params, &state.statistics, &state.m, &state.v];
+    let values = [&state.params, &state.kept, &state.m, &state.v];
     assert!(values.iter().all(|values| values.iter().all(|value| value.is_finite())), "a value that is no number");
     Ok(())
 }
@@ -168,8 +168,8 @@ readers! {
     31 saved_checkpoint: "checkpoint.safetensors", Safetensors, |folder| vec![saved(folder)], alone, resume;
     47 start: "init.safetensors", Safetensors, |folder| vec![saved(folder)], alone, |folder| {
         let recipe = Recipe { init_from: Some(folder.join("init.safetensors")), ..recipe() };
-        let network = Network::new(&recipe)?;
-        State::new(&mut Plan::new(), &network).init(&network, &recipe)
+        let network = recipe.method.method().network(&recipe)?;
+        State::new(&mut Plan::new(), &*network).init(&*network, &recipe)
     };
     32 data_record: "data.json", Json, |_| vec![serde_json::to_vec(&data()).unwrap()], alone,
         |folder| data().check(folder).map(|_| ());

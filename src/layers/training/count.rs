@@ -1,0 +1,198 @@
+//! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
+
+use super::{Affine, BatchNorm, Branch, Buffer, Contrast, Layers, PatchEmbed, Place};
+use crate::error::Result;
+use crate::ops::contrastive;
+use crate::ops::linear::Shape;
+#[cfg(cuda_kernels)]
+use crate::ops::{batchnorm, layernorm, linear};
+use crate::ops::{patch_embed, self_attention};
+
+/// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Of what belongs to no stage yet.
+    flops: f64,
+    /// FLOPs of every stage.
+    stages: Vec<(&'static str, f64)>,
+    /// f32 values that a GPU's kernels keep partial sums in.
+    #[cfg(cuda_kernels)]
+    pub scratch: usize,
+    /// f32 values of the moments of a batch norm.
+    #[cfg(cuda_kernels)]
+    pub moments: usize,
+}
+
+impl Tally {
+    /// FLOPs in all.
+    pub fn flops(&self) -> f64 {
+        self.flops + self.stages.iter().map(|stage| stage.1).sum::<f64>()
+    }
+
+    /// FLOPs of the stages called `name`.
+    pub fn of_stage(&self, name: &str) -> f64 {
+        self.stages.iter().filter(|stage| stage.0 == name).map(|stage| stage.1).sum()
+    }
+
+    fn product(&mut self, shape: Shape) -> Result<()> {
+        self.flops += shape.flops();
+        Ok(())
+    }
+
+    #[cfg(cuda_kernels)]
+    fn need(&mut self, scratch: usize) {
+        self.scratch = self.scratch.max(scratch);
+    }
+
+    #[cfg(cuda_kernels)]
+    fn batch_norm(&mut self, x: Buffer, norm: BatchNorm) {
+        let shape = batch_norm_shape(x, norm);
+        self.need(shape.scratch_len());
+        self.moments = self.moments.max(shape.stats_len());
+    }
+
+    #[cfg(not(cuda_kernels))]
+    #[expect(clippy::unused_self)]
+    fn batch_norm(&mut self, _: Buffer, _: BatchNorm) {}
+}
+
+/// Slots, rows and columns of a batch norm over `x`.
+#[cfg(cuda_kernels)]
+pub(super) fn batch_norm_shape(x: Buffer, norm: BatchNorm) -> batchnorm::cuda::Shape {
+    let cols = norm.affine[0].len;
+    batchnorm::cuda::Shape { slots: norm.slots, rows: x.len() / cols / norm.slots, cols }
+}
+
+/// The product of a patch embedding.
+pub(super) fn patch_product(shape: patch_embed::Shape) -> Shape {
+    Shape { rows: shape.n * shape.patches(), inputs: shape.patch_len(), outputs: shape.dim }
+}
+
+impl Layers for Tally {
+    fn unfold(&mut self, _: Buffer, _: patch_embed::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn embed(&mut self, _: Buffer, _: Buffer, _: Buffer, _: PatchEmbed, shape: patch_embed::Shape) -> Result<()> {
+        self.product(patch_product(shape))
+    }
+
+    fn embed_backward(
+        &mut self,
+        _: Buffer,
+        _: Buffer,
+        _: Buffer,
+        _: PatchEmbed,
+        shape: patch_embed::Shape,
+    ) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        {
+            self.need(patch_embed::cuda::scratch_len(shape));
+            self.need(linear::cuda::backward_weight_scratch_len(patch_product(shape)));
+        }
+        self.product(patch_product(shape))
+    }
+
+    fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn layer_norm_backward(&mut self, dx: Buffer, _: Branch, _: Buffer, _: (Buffer, Buffer), at: Affine) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(layernorm::cuda::scratch_len(layernorm::cuda::Shape::dense(dx.len() / at[0].len, at[0].len)));
+        Ok(())
+    }
+
+    fn linear(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        self.product(shape)
+    }
+
+    fn linear_residual(&mut self, _: Buffer, _: (Buffer, usize), _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        self.product(shape)
+    }
+
+    fn linear_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        self.product(shape)
+    }
+
+    fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(linear::cuda::backward_weight_scratch_len(shape));
+        self.product(shape)
+    }
+
+    fn input_gradient(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        self.product(shape)
+    }
+
+    fn input_gradient_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+        self.product(shape)
+    }
+
+    fn attention(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: self_attention::Shape) -> Result<()> {
+        self.flops += shape.flops().0;
+        Ok(())
+    }
+
+    fn attention_backward(
+        &mut self,
+        _: Buffer,
+        _: Buffer,
+        _: Buffer,
+        _: (Buffer, Buffer),
+        shape: self_attention::Shape,
+    ) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(self_attention::cuda::scratch_len(shape));
+        self.flops += shape.flops().1;
+        Ok(())
+    }
+
+    fn batch_norm_relu(&mut self, y: Buffer, _: Buffer, _: Buffer, norm: BatchNorm) -> Result<()> {
+        self.batch_norm(y, norm);
+        Ok(())
+    }
+
+    fn batch_norm_relu_backward(
+        &mut self,
+        d: Buffer,
+        _: Buffer,
+        _: (Buffer, Buffer),
+        _: Buffer,
+        norm: BatchNorm,
+    ) -> Result<()> {
+        self.batch_norm(d, norm);
+        Ok(())
+    }
+
+    fn unit_rows(&mut self, _: Buffer, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn unit_rows_backward(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn contrastive(&mut self, Contrast { z, lse, .. }: Contrast) -> Result<()> {
+        let (rows, dim) = (lse.len(), z.len() / lse.len());
+        #[cfg(cuda_kernels)]
+        self.need(contrastive::cuda::scratch_len(contrastive::cuda::Shape::whole(rows, dim)));
+        self.flops += contrastive::flops(rows, dim).0;
+        Ok(())
+    }
+
+    fn contrastive_backward(&mut self, _: Buffer, Contrast { z, lse, .. }: Contrast) -> Result<()> {
+        self.flops += contrastive::flops(lse.len(), z.len() / lse.len()).1;
+        Ok(())
+    }
+
+    fn stage(&mut self, name: &'static str) -> Result<()> {
+        self.stages.push((name, std::mem::take(&mut self.flops)));
+        Ok(())
+    }
+
+    fn is_finite(&mut self, _: Place) -> Result<bool> {
+        Ok(true)
+    }
+}

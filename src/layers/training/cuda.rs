@@ -1,0 +1,308 @@
+//! Training on CUDA: bf16 activations, everything queued and nothing waited for, so that an update can be recorded.
+
+use half::bf16;
+
+use super::count::{Tally, batch_norm_shape, patch_product};
+use super::{
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LAYER_NORM_EPS, Layers, Layout, PatchEmbed, Place, Stages,
+    UNIT_EPS,
+};
+use crate::device::cuda::{Arena, Element, Gpu, View};
+use crate::error::Result;
+use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
+use crate::ops::contrastive::cuda as contrastive;
+use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
+use crate::ops::layernorm::cuda as layernorm;
+use crate::ops::linear::{Shape, cuda as linear};
+use crate::ops::patch_embed::cuda as patch_embed;
+use crate::ops::reduce::cuda as reduce;
+use crate::ops::self_attention::cuda as self_attention;
+use crate::ops::{patch_embed as patches_of, self_attention as attention_of};
+use crate::weights::{DeviceParams, Param};
+
+/// The tensors of a layout, and what kernels keep between each other.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    tensors: Vec<Tensor>,
+    scratch: View<f32>,
+    moments: View<f32>,
+    /// Whether [`Layers::is_finite`] found something.
+    flag: View<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Tensor {
+    Rounded(View<bf16>),
+    Exact(View<f32>),
+}
+
+impl Memory {
+    /// Takes the tensors of `layout`, and the scratch of a walk that `tally` counted.
+    pub fn take(arena: &mut Arena, layout: &Layout, tally: &Tally) -> Self {
+        let tensor = |(group, name, len, kind): (&'static str, &str, usize, Kind)| match kind {
+            Kind::Rounded => Tensor::Rounded(arena.take(group, name, len)),
+            Kind::Exact => Tensor::Exact(arena.take(group, name, len)),
+        };
+        let tensors = layout.tensors().map(tensor).collect();
+        let group = "backward scratch";
+        Self {
+            tensors,
+            scratch: arena.take(group, "partial sums", tally.scratch),
+            moments: arena.take(group, "moments", tally.moments),
+            flag: arena.take(group, "flag", 1),
+        }
+    }
+}
+
+/// A call.
+pub struct Call<'a, 's> {
+    pub gpu: &'a Gpu,
+    pub memory: &'a Memory,
+    pub params: DeviceParams,
+    /// Running statistics of the batch norms.
+    pub statistics: View<f32>,
+    /// `[N, H, W, 3]`.
+    pub images: View<u8>,
+    pub labels: View<u32>,
+    /// Where the loss goes.
+    pub loss: View<f32>,
+    pub stages: Stages<'a, 's>,
+}
+
+impl Call<'_, '_> {
+    fn bf16(&self, x: Buffer) -> View<bf16> {
+        match self.memory.tensors[x.id] {
+            Tensor::Rounded(view) => view.slice(0..x.len),
+            Tensor::Exact(_) => panic!("{x:?} in bf16"),
+        }
+    }
+
+    fn f32(&self, x: Buffer) -> View<f32> {
+        match self.memory.tensors[x.id] {
+            Tensor::Exact(view) => view.slice(0..x.len),
+            Tensor::Rounded(_) => panic!("{x:?} in f32"),
+        }
+    }
+
+    /// Weight and bias as products read them.
+    fn rounded(&self, at: Affine) -> [View<bf16>; 2] {
+        at.map(|param| self.params.bf16(param))
+    }
+
+    /// Gain and shift as norms read them.
+    fn exact(&self, at: Affine) -> [View<f32>; 2] {
+        at.map(|param| self.params.f32(param))
+    }
+
+    fn gradients(&self, at: Affine) -> [View<f32>; 2] {
+        at.map(|param| self.params.grad(param))
+    }
+
+    fn embedding(&self, at: PatchEmbed, of: impl Fn(Param) -> View<f32>) -> patch_embed::Weights {
+        let [b, cls, pos] = [at.b, at.cls, at.pos].map(of);
+        patch_embed::Weights { b, cls, pos }
+    }
+
+    /// Rows that a contrastive loss compares.
+    fn rows(&self, rows: Contrast) -> contrastive::Batch {
+        let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
+        contrastive::Batch::of(shape, self.f32(rows.z), self.labels, rows.temperature, self.memory.scratch)
+    }
+
+    fn find<T: Element + reduce::Number>(&self, values: View<T>) -> Result<bool> {
+        self.gpu.zero(self.memory.flag)?;
+        reduce::find_not_finite(self.gpu, self.memory.flag, values)?;
+        Ok(self.gpu.read(self.memory.flag)? == [0])
+    }
+}
+
+/// Rows of `x` as a norm of `at` sees them.
+fn norm_shape(x: Buffer, at: Affine) -> layernorm::Shape {
+    layernorm::Shape::dense(x.len() / at[0].len, at[0].len)
+}
+
+impl Layers for Call<'_, '_> {
+    fn unfold(&mut self, patches: Buffer, shape: patches_of::Shape) -> Result<()> {
+        patch_embed::unfold(self.gpu, self.bf16(patches), self.images, shape)
+    }
+
+    fn embed(
+        &mut self,
+        tokens: Buffer,
+        patches: Buffer,
+        spare: Buffer,
+        at: PatchEmbed,
+        shape: patches_of::Shape,
+    ) -> Result<()> {
+        let product = patch_product(shape);
+        let embedded = self.bf16(spare.first(product.rows * product.outputs));
+        linear::forward(self.gpu, embedded, self.bf16(patches), self.params.bf16(at.w), None, product)?;
+        let weights = self.embedding(at, |param| self.params.f32(param));
+        patch_embed::tokens(self.gpu, self.bf16(tokens), embedded, weights, shape)
+    }
+
+    fn embed_backward(
+        &mut self,
+        dtokens: Buffer,
+        patches: Buffer,
+        spare: Buffer,
+        at: PatchEmbed,
+        shape: patches_of::Shape,
+    ) -> Result<()> {
+        let (product, scratch) = (patch_product(shape), self.memory.scratch);
+        let dembedded = self.bf16(spare.first(product.rows * product.outputs));
+        let gradients = self.embedding(at, |param| self.params.grad(param));
+        patch_embed::backward(self.gpu, gradients, dembedded, self.bf16(dtokens), scratch, shape)?;
+        let dw = self.params.grad(at.w);
+        linear::backward_weight(self.gpu, dw, None, dembedded, self.bf16(patches), scratch, product)
+    }
+
+    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: Affine) -> Result<()> {
+        let ([gamma, beta], shape) = (self.exact(at), norm_shape(y, at));
+        let (y, x, stats) = (self.bf16(y), self.bf16(x), self.f32(stats));
+        layernorm::forward(self.gpu, y, stats, x, gamma, beta, LAYER_NORM_EPS, shape)
+    }
+
+    fn layer_norm_backward(
+        &mut self,
+        dx: Buffer,
+        branch: Branch,
+        dy: Buffer,
+        (x, stats): (Buffer, Buffer),
+        at: Affine,
+    ) -> Result<()> {
+        let (shape, scratch) = (norm_shape(dx, at), self.memory.scratch);
+        let ([dgamma, dbeta], [gamma, _]) = (self.gradients(at), self.exact(at));
+        let (dx, dy, x, stats) = (self.bf16(dx), self.bf16(dy), self.bf16(x), self.f32(stats));
+        let branch = match branch {
+            Branch::None => layernorm::Branch::None,
+            Branch::Kept => layernorm::Branch::Every(dx),
+            Branch::OneIn(period, class) => layernorm::Branch::OneIn(period, self.bf16(class)),
+        };
+        layernorm::backward(self.gpu, dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch, shape)
+    }
+
+    fn linear(&mut self, y: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
+        let (x, [w, b]) = (self.bf16(x), self.rounded(at));
+        match y.kind {
+            Kind::Rounded => linear::forward(self.gpu, self.bf16(y), x, w, b, shape),
+            Kind::Exact => linear::forward_f32(self.gpu, self.f32(y), x, w, b, shape),
+        }
+    }
+
+    fn linear_residual(
+        &mut self,
+        y: Buffer,
+        (residual, stride): (Buffer, usize),
+        x: Buffer,
+        at: Affine,
+        shape: Shape,
+    ) -> Result<()> {
+        let ([w, b], residual) = (self.rounded(at), (self.bf16(residual), stride));
+        linear::forward_residual(self.gpu, self.bf16(y), residual, self.bf16(x), w, b, shape)
+    }
+
+    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
+        let [w, b] = self.rounded(at);
+        linear::forward_gelu(self.gpu, self.bf16(y), self.bf16(hidden), self.bf16(x), w, b, shape)
+    }
+
+    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
+        let ([dw, db], scratch) = (self.gradients(at), self.memory.scratch);
+        linear::backward_weight(self.gpu, dw, db, self.bf16(dy), self.bf16(x), scratch, shape)
+    }
+
+    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, at: Affine, shape: Shape) -> Result<()> {
+        linear::backward_input(self.gpu, self.bf16(dx), self.bf16(dy), self.params.bf16(at[0]), shape)
+    }
+
+    fn input_gradient_gelu(
+        &mut self,
+        dhidden: Buffer,
+        dy: Buffer,
+        hidden: Buffer,
+        at: Affine,
+        shape: Shape,
+    ) -> Result<()> {
+        let (w, hidden) = (self.params.bf16(at[0]), self.bf16(hidden));
+        linear::backward_input_gelu(self.gpu, self.bf16(dhidden), self.bf16(dy), w, hidden, shape)
+    }
+
+    fn attention(&mut self, y: Buffer, lse: Buffer, qkv: Buffer, shape: attention_of::Shape) -> Result<()> {
+        self_attention::forward(self.gpu, self.bf16(y), self.f32(lse), self.bf16(qkv), shape)
+    }
+
+    fn attention_backward(
+        &mut self,
+        dqkv: Buffer,
+        dy: Buffer,
+        qkv: Buffer,
+        (y, lse): (Buffer, Buffer),
+        shape: attention_of::Shape,
+    ) -> Result<()> {
+        let [dqkv, dy, qkv, y] = [dqkv, dy, qkv, y].map(|buffer| self.bf16(buffer));
+        self_attention::backward(self.gpu, dqkv, dy, qkv, y, self.f32(lse), self.memory.scratch, shape)
+    }
+
+    fn batch_norm_relu(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
+        let (gpu, shape, Memory { moments, scratch, .. }) = (self.gpu, batch_norm_shape(y, norm), self.memory);
+        let settings = batchnorm::Settings { eps: EPS, momentum: MOMENTUM };
+        let (y, x, stats) = (self.bf16(y), self.bf16(x), self.f32(stats));
+        let moments = moments.slice(0..shape.stats_len());
+        batchnorm::moments(gpu, moments, x, *scratch, shape)?;
+        let running = norm.running.map(|param| self.statistics.slice(param.range()));
+        batchnorm::statistics(gpu, stats, Some(running), moments, settings, shape)?;
+        batchnorm::apply(gpu, y, x, stats, Some(self.exact(norm.affine)), true, shape)
+    }
+
+    fn batch_norm_relu_backward(
+        &mut self,
+        d: Buffer,
+        _: Buffer,
+        (x, stats): (Buffer, Buffer),
+        _: Buffer,
+        norm: BatchNorm,
+    ) -> Result<()> {
+        let (gpu, shape, Memory { moments, scratch, .. }) = (self.gpu, batch_norm_shape(d, norm), self.memory);
+        let (d, x, stats, sums) = (self.bf16(d), self.bf16(x), self.f32(stats), moments.slice(0..shape.stats_len()));
+        let (affine, gradients) = (Some(self.exact(norm.affine)), Some(self.gradients(norm.affine)));
+        batchnorm::backward_sums(gpu, sums, gradients, d, x, stats, affine, true, *scratch, shape)?;
+        batchnorm::backward_apply(gpu, d, d, x, stats, sums, affine, true, 1, shape)
+    }
+
+    fn unit_rows(&mut self, y: Buffer, norms: Buffer, x: Buffer) -> Result<()> {
+        let y = Outputs { f32: Some(self.f32(y)), bf16: None };
+        l2norm::forward(self.gpu, y, self.f32(norms), self.f32(x), UNIT_EPS)
+    }
+
+    fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()> {
+        let dx = Outputs { f32: None, bf16: Some(self.bf16(dx)) };
+        l2norm::backward(self.gpu, dx, self.f32(dy), self.f32(y), self.f32(norms), UNIT_EPS)
+    }
+
+    fn contrastive(&mut self, rows: Contrast) -> Result<()> {
+        contrastive::forward(self.gpu, self.loss, self.f32(rows.lse), self.f32(rows.weight), self.rows(rows))
+    }
+
+    fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
+        let (lse, weight) = (self.f32(rows.lse), self.f32(rows.weight));
+        contrastive::backward(self.gpu, self.f32(dz), lse, weight, self.rows(rows))
+    }
+
+    fn stage(&mut self, name: &'static str) -> Result<()> {
+        self.stages.as_mut().map_or(Ok(()), |stages| stages(name))
+    }
+
+    fn is_finite(&mut self, place: Place) -> Result<bool> {
+        match place {
+            // Bytes.
+            Place::Images => Ok(true),
+            Place::Parameter(param) => self.find(self.params.f32(param)),
+            Place::Gradient(param) => self.find(self.params.grad(param)),
+            Place::Activation(buffer) => match self.memory.tensors[buffer.id] {
+                Tensor::Rounded(_) => self.find(self.bf16(buffer)),
+                Tensor::Exact(_) => self.find(self.f32(buffer)),
+            },
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Training on the CPU.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::checkpoint;
+use super::engine::Engine;
+use super::loader::Batch;
+use super::method::Network;
+use super::recipe::Recipe;
+use super::rehearsal::Stage;
+use super::state::{ADAM_EPS, Outcome, State};
+use crate::device::Plan;
+use crate::error::Result;
+use crate::layers::training::Stages;
+use crate::layers::training::cpu::{Call, Memory};
+use crate::ops::optimizer::{AdamW, Group};
+use crate::ops::reduce;
+use crate::say;
+
+/// The buffers of a step.
+#[derive(Debug)]
+pub struct Trainer {
+    network: Box<dyn Network>,
+    groups: Vec<Group>,
+    adamw: AdamW,
+    grads: Vec<f32>,
+    memory: Memory,
+}
+
+impl Trainer {
+    pub fn new(plan: &mut Plan, network: Box<dyn Network>, recipe: &Recipe) -> Self {
+        let Recipe { beta1, beta2, weight_decay, .. } = *recipe;
+        Self {
+            groups: network.groups(),
+            adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
+            grads: plan.f32("gradients", "gradients", network.parameters().len()),
+            memory: Memory::take(plan, network.layout()),
+            network,
+        }
+    }
+
+    /// One update of `state` at learning rate `lr` from normalised images `[N, H, W, 3]` and their labels `[N]`,
+    /// view-major.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those before
+    /// the step.
+    pub fn step(&mut self, state: &mut State, images: &[f32], labels: &[u32], lr: f64) -> Result<Outcome> {
+        self.step_in_stages(state, (images, labels), lr, None)
+    }
+
+    fn step_in_stages(
+        &mut self,
+        state: &mut State,
+        (images, labels): (&[f32], &[u32]),
+        lr: f64,
+        stages: Stages<'_, '_>,
+    ) -> Result<Outcome> {
+        let Self { network, groups, adamw, grads, memory } = self;
+        grads.fill(0.0);
+        let statistics = &mut state.kept[..];
+        let mut call = Call { grads, statistics, images, labels, stages, ..Call::new(memory, &state.params) };
+        network.gradient(&mut call)?;
+        let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
+        let outcome = Outcome { step: state.step, loss: call.loss, grad_norm }.check(&**network, &mut call)?;
+
+        state.step += 1;
+        let adamw = AdamW { lr, step: state.step, ..*adamw };
+        adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
+        Ok(outcome)
+    }
+}
+
+/// The CPU: every update has ended when [`Engine::step`] returns.
+#[derive(Debug)]
+pub struct Cpu {
+    trainer: Trainer,
+    state: State,
+    images: Vec<f32>,
+    planned: u64,
+}
+
+impl Cpu {
+    /// Takes all buffers from `plan` and refuses what does not fit.
+    ///
+    /// # Errors
+    /// Device error if the plan does not fit.
+    pub fn new(recipe: &Recipe, plan: Plan) -> Result<Self> {
+        let (mut this, plan) = plan.fit(super::SMALLER, |plan| {
+            let network = recipe.method.method().network(recipe)?;
+            let state = State::new(plan, &*network);
+            let trainer = Trainer::new(plan, network, recipe);
+            let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+            Ok(Self { trainer, state, images, planned: 0 })
+        })?;
+        this.planned = plan.total_bytes();
+        say!("{plan}");
+        Ok(this)
+    }
+
+    /// Bytes of all buffers.
+    pub(super) fn planned_bytes(&self) -> u64 {
+        self.planned
+    }
+
+    /// The parts of one update, for `bench train`.
+    pub(super) fn stages(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Vec<Stage>> {
+        let mut begin = Instant::now();
+        let mut stages = Vec::new();
+        let mut ended = |name| {
+            let end = Instant::now();
+            let milliseconds = 1e3 * (end - std::mem::replace(&mut begin, end)).as_secs_f64();
+            stages.push(Stage { name, milliseconds, kernels: 0 });
+            Ok(())
+        };
+        batch.render(&mut self.images)?;
+        ended("augmentation")?;
+        self.trainer.step_in_stages(&mut self.state, (&self.images, labels), lr, Some(&mut ended))?;
+        ended("optimizer")?;
+        Ok(stages)
+    }
+}
+
+impl Engine for Cpu {
+    fn init(&mut self, recipe: &Recipe) -> Result<()> {
+        self.state.init(&*self.trainer.network, recipe)
+    }
+
+    fn resume(&mut self, path: &Path, recipe: &Recipe) -> Result<()> {
+        checkpoint::load(path, &*self.trainer.network, &mut self.state, recipe)
+    }
+
+    fn step_count(&self) -> u64 {
+        self.state.step
+    }
+
+    fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>> {
+        batch.render(&mut self.images)?;
+        self.trainer.step(&mut self.state, &self.images, labels, lr).map(Some)
+    }
+
+    fn settle(&mut self) -> Result<Option<Outcome>> {
+        Ok(None)
+    }
+
+    fn state(&mut self) -> Result<&State> {
+        Ok(&self.state)
+    }
+}

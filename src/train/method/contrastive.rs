@@ -1,0 +1,117 @@
+//! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR train.
+
+use super::{ENCODER, HEAD, LOSS, Network};
+use crate::error::Result;
+use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout};
+use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
+use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
+use crate::train::recipe::Recipe;
+use crate::weights::ParamTable;
+
+/// Backbone (`visual.…`) and head (`image_mlp.…`), and the tensors of a step.
+#[derive(Debug)]
+pub(super) struct Contrastive {
+    parameters: ParamTable,
+    /// Running statistics of the head.
+    kept: ParamTable,
+    vit: Vit,
+    head: Projector,
+    layout: Layout,
+    vit_acts: VitActs,
+    vit_back: VitGradients,
+    head_acts: ProjectorActs,
+    /// Unit rows that the loss compares, and their lengths.
+    rows: Contrast,
+    norms: Buffer,
+    /// Gradients of the unit rows, of the head's output and of its input.
+    dz: Buffer,
+    dout: Buffer,
+    dfeatures: Buffer,
+}
+
+impl Contrastive {
+    pub(super) fn new(recipe: &Recipe) -> Result<Self> {
+        let (mut parameters, mut kept) = (ParamTable::new(), ParamTable::new());
+        let vit = Vit::new(&recipe.model, "visual.", &mut parameters)?;
+        let ([hidden, output], width) = (recipe.head_dims, recipe.model.width);
+        let config = ProjectorConfig { input: width, hidden, output };
+        let head = Projector::new(&config, "image_mlp.", &mut parameters, &mut kept)?;
+        let (n, mut layout) = (recipe.images_per_step(), Layout::default());
+        let vit_acts = VitActs::new(&mut layout, &vit, n);
+        let vit_back = VitGradients::new(&mut layout, &vit, n);
+        let head_acts = ProjectorActs::new(&mut layout, &head, n, recipe.norm_slots());
+        let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
+        Ok(Self {
+            rows: Contrast {
+                z: take("z", n * output, Kind::Exact),
+                lse: take("log-sum-exp", n, Kind::Exact),
+                weight: take("positives", n, Kind::Exact),
+                temperature: recipe.temperature as f32,
+            },
+            norms: take("norms", n, Kind::Exact),
+            dz: take("d z", n * output, Kind::Exact),
+            dout: take("d head output", n * output, Kind::Rounded),
+            dfeatures: take("d features", n * width, Kind::Rounded),
+            parameters,
+            kept,
+            vit,
+            head,
+            layout,
+            vit_acts,
+            vit_back,
+            head_acts,
+        })
+    }
+}
+
+impl Network for Contrastive {
+    fn parameters(&self) -> &ParamTable {
+        &self.parameters
+    }
+
+    fn kept(&self) -> &ParamTable {
+        &self.kept
+    }
+
+    fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
+        self.vit.init(parameters, seed);
+        self.head.init(parameters, kept, seed, self.vit.tensors().count());
+    }
+
+    fn load(&self, parameters: &mut [f32], kept: &mut [f32], file: &VitFile) -> Result<&'static str> {
+        file.load(&self.vit, parameters)?;
+        let (tensors, before) = (file.tensors(), file.beside());
+        if !self.head.is_in(tensors, before) {
+            return Ok("encoder; the projection head is new");
+        }
+        self.head.load(parameters, kept, tensors, before)?;
+        Ok("encoder and projection head")
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
+        let (Self { rows, norms, dz, dout, dfeatures, .. }, features) = (self, self.vit_acts.features());
+        self.vit.forward(on, &self.vit_acts)?;
+        on.stage(ENCODER)?;
+        self.head.forward(on, &self.head_acts, features)?;
+        on.stage(HEAD)?;
+        on.unit_rows(rows.z, *norms, self.head_acts.out())?;
+        on.contrastive(*rows)?;
+        on.contrastive_backward(*dz, *rows)?;
+        on.unit_rows_backward(*dout, *dz, rows.z, *norms)?;
+        on.stage(LOSS)?;
+        self.head.backward(on, &self.head_acts, *dfeatures, *dout, features)?;
+        on.stage("head, backward")?;
+        self.vit.backward(on, &self.vit_acts, &self.vit_back, *dfeatures)?;
+        on.stage("encoder, backward")
+    }
+
+    fn activations(&self) -> Vec<(String, Buffer)> {
+        let vit = self.vit_acts.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
+        let all = vit.chain(self.head_acts.named()).map(|(name, values)| (format!("the output of {name}"), values));
+        all.chain([("the unit vectors of the loss".to_owned(), self.rows.z)]).collect()
+    }
+}
