@@ -2,7 +2,8 @@
 
 use super::nets::Nets;
 use crate::device::cuda::{Arena, Half, View};
-use crate::generate::pipeline::Parts;
+use crate::generate::painter::AHEAD;
+use crate::generate::parts::Parts;
 use crate::image::{Filter, weight_table};
 use crate::models::unet::Time;
 use crate::models::unet::cuda::Contexts;
@@ -34,6 +35,8 @@ pub(super) struct Memory<T> {
     pub input: View<T>,
     pub eps: View<f32>,
     pub history: View<f32>,
+    /// Final latents of the batches under way, if they may have to be decoded twice.
+    pub kept: [View<f32>; AHEAD],
     pub decoder: vae::cuda::Memory<T>,
     /// What the decoder is given and what it answers.
     pub latents: View<T>,
@@ -64,6 +67,7 @@ impl<T: Half> Memory<T> {
         let unet = nets.unet.memory(arena, rows, parts.latent);
         let decoder = nets.decoder.memory(arena, decoded, parts.latent);
         let group = "latents and pictures";
+        let kept = if nets.far.is_some() { batch * values } else { 0 };
         let table = |from: usize, to: usize| if from == to { 0 } else { weight_table(from, to, Filter::Bicubic).len() };
         Self {
             text,
@@ -79,6 +83,7 @@ impl<T: Half> Memory<T> {
             input: arena.take(group, "inputs", batch * values),
             eps: arena.take(group, "predictions", rows * values),
             history: arena.take(group, "earlier predictions", parts.sampler.slots() * batch * values),
+            kept: std::array::from_fn(|_| arena.take(group, "final latents", kept)),
             decoder,
             latents: arena.take(group, "latents to decode", decoded * values),
             picture: arena.take(group, "decoded values", decoded * bytes(from)),
