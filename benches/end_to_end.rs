@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use stablerep::device::{self, Plan};
 use stablerep::error::Result;
-use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings};
+use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Wanted};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::contrastive::{self, Batch};
 use stablerep::ops::l2norm;
@@ -127,8 +127,9 @@ fn generate(options: &Options) -> Result<()> {
     measure(options, "generate", images, details, || {
         let texts = pipeline.encode_texts(&CAPTIONS).unwrap();
         let texts = (0..images).map(|i| texts[i / (images / CAPTIONS.len())].clone()).collect();
-        pipeline.start(Request { texts, keys: keys.clone(), latents: noise.clone(), guidance_scale }).unwrap();
-        let pictures = pipeline.finish(&mut |_| ()).unwrap().pictures;
+        let (keys, noise, wanted) = (keys.clone(), noise.clone(), Wanted::default());
+        let request = Request { texts, keys, noise, guidance_scale, wanted };
+        let pictures = pipeline.draw(request, &mut |_| ()).unwrap().pictures;
         assert!(pictures.len() == images && !pictures[0].not_finite);
     });
     Ok(())

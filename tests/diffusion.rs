@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stablerep::device::{Device, Plan};
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Text};
+use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Text, Wanted};
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -68,6 +68,15 @@ fn keys(images: Range<usize>) -> Vec<NoiseKey> {
     images.map(|i| NoiseKey { seed: 5, caption: i as u32 / 2, image: i as u32 % 2 }).collect()
 }
 
+/// Pictures and latents.
+const BOTH: Wanted = Wanted { pictures: true, latents: true, trace: false };
+
+/// Latents of 4 × 4 pixels in 4 channels, `[n, rows, columns]` to `[n, columns, rows]`.
+fn turned(latents: &[f32], rows: usize) -> Vec<f32> {
+    let image = |x: &[f32]| (0..64).map(|i| x[i % rows * (64 / rows) + i / rows]).collect::<Vec<f32>>();
+    latents.chunks_exact(64).flat_map(image).collect()
+}
+
 struct Golden {
     file: SafeTensors,
     captions: Vec<String>,
@@ -94,15 +103,15 @@ impl Golden {
         let mut latents = self.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
         latents.truncate(n * 64);
         let mut heard = 0;
-        let request = Request { texts, keys: keys(0..n), latents, guidance_scale };
-        let latents = pipeline.sample(&request, &mut |step| heard = step).unwrap();
+        let request = Request { texts, keys: keys(0..n), noise: turned(&latents, 4), guidance_scale, wanted: BOTH };
+        let drawn = pipeline.draw(request, &mut |step| heard = step).unwrap();
+        let (latents, pictures) = (turned(&drawn.latents, 16), drawn.pictures);
         assert_eq!(heard, steps);
         let want = expected.f32(&format!("{name}.latents_{steps}"), &[n, 4, 4, 4]).unwrap();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
         let difference = norm(&mut latents.iter().zip(&want).map(|(g, w)| f64::from(g - w)));
         let error = difference / norm(&mut want.iter().map(|&w| f64::from(w)));
 
-        let pictures = pipeline.decode(&latents).unwrap();
         assert!(pictures.iter().all(|p| !p.not_finite && (p.image.width, p.image.height) == (32, 32)));
         let got = pictures.iter().flat_map(|p| &p.image.data);
         let want = expected.i64(&format!("{name}.u8_truncated"), &[n, 32, 32, 3]).unwrap();
@@ -161,8 +170,9 @@ fn ancestral_noise_is_an_images_own() {
     let base = NoiseKey { seed: 5, caption: 7, image: 1 };
     let keys =
         [base, base, NoiseKey { seed: 6, ..base }, NoiseKey { caption: 8, ..base }, NoiseKey { image: 0, ..base }];
-    let request = Request { texts, keys: keys.to_vec(), latents: first.repeat(keys.len()), guidance_scale };
-    let latents = pipeline.sample(&request, &mut |_| ()).unwrap();
+    let (keys, noise) = (keys.to_vec(), first.repeat(keys.len()));
+    let request = Request { texts, keys: keys.clone(), noise, guidance_scale, wanted: BOTH };
+    let latents = pipeline.draw(request, &mut |_| ()).unwrap().latents;
     let images: Vec<&[f32]> = latents.chunks_exact(64).collect();
     assert_eq!(images[0], images[1]);
     for i in 2..5 {
@@ -189,12 +199,9 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
             let end = (start + size).min(8);
             let captions: Vec<&str> = (start..end).map(|i| golden.captions[i / 2].as_str()).collect();
             let texts = pipeline.encode_texts(&captions).unwrap();
-            // Equal captions share their context when they are the same object, and need not.
-            let shared = |i: usize| if size == 8 && i % 2 == 1 { i - 1 } else { i };
-            let texts = (0..end - start).map(|i| texts[shared(i)].clone()).collect();
-            let latents = noise[start * 64..end * 64].to_vec();
-            pipeline.start(Request { texts, keys: keys(start..end), latents, guidance_scale }).unwrap();
-            let drawn = pipeline.finish(&mut |_| ()).unwrap();
+            let noise = noise[start * 64..end * 64].to_vec();
+            let request = Request { texts, keys: keys(start..end), noise, guidance_scale, wanted: BOTH };
+            let drawn = pipeline.draw(request, &mut |_| ()).unwrap();
             pictures.extend(drawn.pictures.into_iter().map(|p| p.image));
             all.extend(drawn.latents);
         }
@@ -267,8 +274,9 @@ fn unusable_settings_and_models_are_refused_by_name() {
 /// Latents of two images under `settings`, from the noise of their keys.
 fn drawn(settings: Settings<'_>, w: f32) -> Vec<f32> {
     let (mut pipeline, _) = open(settings);
-    let request = Request::new(&pipeline, &["a photo of a bag", "a photo of a coat"], keys(0..2), w).unwrap();
-    pipeline.sample(&request, &mut |_| ()).unwrap()
+    let mut request = pipeline.request(&["a photo of a bag", "a photo of a coat"], keys(0..2), w).unwrap();
+    request.wanted = Wanted { pictures: false, ..BOTH };
+    pipeline.draw(request, &mut |_| ()).unwrap().latents
 }
 
 /// As diffusers, whose guidance begins above 1.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::Options;
+use super::options::Options;
 use crate::bail;
 use crate::error::Result;
 

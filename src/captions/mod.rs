@@ -7,6 +7,8 @@
 
 mod columns;
 mod keys;
+mod options;
+mod reader;
 mod rows;
 mod source;
 mod table;
@@ -14,77 +16,13 @@ mod txt;
 
 use std::path::Path;
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bail;
 use crate::error::Result;
-
-/// Longest caption taken, bytes: CLIP reads 77 tokens, so a longer line is no caption but a damaged file.
-pub const MAX_CAPTION_BYTES: usize = 1 << 20;
-
-/// How a caption file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One caption per line.
-    Txt,
-    /// Comma-separated values with quoting.
-    Csv,
-    /// Tab-separated values.
-    Tsv,
-}
-
-impl Format {
-    /// As the flag and the extension spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Txt => "txt",
-            Self::Csv => "csv",
-            Self::Tsv => "tsv",
-        }
-    }
-}
-
-/// How to read a caption file.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// By the file's extension when absent.
-    pub format: Option<Format>,
-    /// csv and tsv: the column's name in the header row, or its number from 0.
-    pub column: Option<String>,
-    /// csv and tsv: whether the first row is a header. When absent it is one if columns are asked for by name or one of
-    /// its fields is a usual name, none if the column is a number; what could be either is refused.
-    pub header: Option<bool>,
-    /// csv and tsv: the column that names the samples, by name or number.
-    pub key_column: Option<String>,
-    /// Bad lines tolerated before the file is refused.
-    pub max_bad: usize,
-    /// Captions taken, from the first on; all when absent. What follows the last is not looked at.
-    pub limit: Option<usize>,
-}
-
-/// How a caption file was read, once everything is resolved: with the file's bytes it decides which captions there are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Read {
-    pub format: Format,
-    /// csv and tsv: the caption's column, from 0.
-    pub column: Option<usize>,
-    /// Whether the first row holds names.
-    pub header: bool,
-    /// csv and tsv: the column that names the samples, from 0; they are named by the caption's number when absent.
-    pub key_column: Option<usize>,
-}
-
-/// One caption.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caption {
-    pub id: u64,
-    pub text: String,
-    /// Its field of the key column, if there is one: letters, digits, `-` and `_`, unlike that of any other caption.
-    pub key: Option<Box<str>>,
-}
+pub use options::{Format, Options, Read};
+use reader::Reader;
+pub use reader::{Caption, MAX_CAPTION_BYTES};
 
 /// What a caption file holds.
 #[derive(Clone, Debug)]
@@ -125,79 +63,5 @@ impl Captions {
         }
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { list, skipped_empty, bad, notes, sha256, read })
-    }
-}
-
-/// Where the formats put what they find; the rules that all formats share.
-struct Reader<'a> {
-    /// Of the file, for messages.
-    name: String,
-    options: &'a Options,
-    list: Vec<Caption>,
-    keys: keys::Keys,
-    skipped_empty: usize,
-    bad: Vec<String>,
-    notes: Vec<String>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(name: String, options: &'a Options) -> Self {
-        Self {
-            name,
-            options,
-            list: Vec::new(),
-            keys: keys::Keys::default(),
-            skipped_empty: 0,
-            bad: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// Whether there are as many captions as wanted.
-    fn full(&self) -> bool {
-        self.options.limit.is_some_and(|limit| self.list.len() >= limit)
-    }
-
-    /// Takes the bytes of caption `id`, found on line `line` (1-based) of the file, and of the field that names its
-    /// samples.
-    fn take(&mut self, id: u64, line: u64, bytes: &[u8], key: Option<&[u8]>) -> Result<()> {
-        if bytes.len() > MAX_CAPTION_BYTES {
-            let found = bytes.len();
-            return self.reject(line, &format!("{found} bytes long, expected at most {MAX_CAPTION_BYTES}"));
-        }
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) if text.contains('\0') => return self.reject(line, "a zero byte in the caption; expected text"),
-            Ok(text) => text.trim().replace(['\t', '\r', '\n'], " "),
-            Err(e) => {
-                let at = e.valid_up_to();
-                return self
-                    .reject(line, &format!("invalid UTF-8 after byte {at} of the caption; save the file as UTF-8"));
-            }
-        };
-        if text.is_empty() {
-            self.skipped_empty += 1;
-            return Ok(());
-        }
-        let key = match key.map(|key| self.keys.take(key, line)).transpose() {
-            Ok(key) => key,
-            Err(why) => return self.reject(line, &why),
-        };
-        self.list.push(Caption { id, text, key });
-        Ok(())
-    }
-
-    /// Counts a bad line; fails past `max_bad`.
-    fn reject(&mut self, line: u64, why: &str) -> Result<()> {
-        self.bad.push(format!("{}:{line}: {why}", self.name));
-        if self.bad.len() > self.options.max_bad {
-            bail!(
-                Data,
-                "{}\n{} bad lines, --max-bad allows {}: fix the file, or raise --max-bad to skip them",
-                self.bad.join("\n"),
-                self.bad.len(),
-                self.options.max_bad
-            );
-        }
-        Ok(())
     }
 }

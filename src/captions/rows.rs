@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use super::Format;
+use super::options::Format;
 
 /// What separates the fields of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::Format;
+use super::options::Format;
 use crate::bail;
 use crate::device;
 use crate::error::{Error, Result};

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::columns::FirstRow;
+use super::options::{Format, Read};
+use super::reader::Reader;
 use super::rows::{Dialect, Rows};
-use super::{Format, Read, Reader};
 use crate::bail;
 use crate::error::Result;
 

@@ -1,6 +1,7 @@
 //! One caption per line.
 
-use super::{Format, Read, Reader};
+use super::options::{Format, Read};
+use super::reader::Reader;
 use crate::bail;
 use crate::error::Result;
 

@@ -1,5 +1,6 @@
 //! Where computation runs and how much memory it has.
 
+mod bytes;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 mod heap;
@@ -8,43 +9,20 @@ mod memory;
 #[cfg(cuda_kernels)]
 mod own;
 mod plan;
+mod queued;
 
+pub use bytes::human_bytes;
 pub use heap::{Heap, begin};
 pub use mapped::MappedFile;
 pub use memory::{Available, Limit, available};
-pub use plan::{Plan, human_bytes};
+pub use plan::Plan;
+pub use queued::Queued;
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 #[cfg(cuda_kernels)]
 use crate::say;
-
-/// What was queued on a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queued {
-    /// Kernels one by one.
-    pub kernels: u64,
-    /// Replays of recorded work, and the kernels in them.
-    pub replays: u64,
-    pub replayed: u64,
-}
-
-impl Queued {
-    /// What was queued since.
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            kernels: self.kernels - before.kernels,
-            replays: self.replays - before.replays,
-            replayed: self.replayed - before.replayed,
-        }
-    }
-
-    /// Every kernel, however it was queued.
-    pub fn launches(self) -> u64 {
-        self.kernels + self.replayed
-    }
-}
 
 /// A place to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::check_stop;
 use super::dataset::Dataset;
 use super::encoder::Encoder;
+use super::stop::check_stop;
 use super::transform::{Transform, crop_flip};
 use crate::bail;
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 //! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product each for all
 //! heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
 
-use super::check_stop;
+use super::stop::check_stop;
 use crate::error::Result;
 use crate::ops::cross_entropy::{self, Shape};
 use crate::ops::gemm::{self, Threads};

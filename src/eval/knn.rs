@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::check_stop;
 use super::features::check_finite;
+use super::stop::check_stop;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::gemm::{self, Threads};

@@ -8,10 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check_stop;
 use super::dataset::hold_out;
 use super::features::check_finite;
 use super::heads::Heads;
+use super::stop::check_stop;
 use crate::bail;
 use crate::error::Result;
 use crate::metrics::Progress;

@@ -1,12 +1,12 @@
 //! The memory plan of a probe, by the sizes of its parts: what it will allocate, so that it can be refused before any
 //! work.
 
-use super::ProbeSettings;
 use super::encoder::feature_memory;
 use super::features::BATCH;
 use super::heads::EVAL_ROWS;
 use super::knn::QUERIES;
 use super::linear_probe::{Augmentation, LinearConfig, Select};
+use super::settings::ProbeSettings;
 use crate::device::Plan;
 use crate::models::vit::Vit;
 

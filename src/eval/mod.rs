@@ -9,69 +9,25 @@ pub mod linear_probe;
 mod memory;
 pub mod report;
 pub mod screen;
+mod settings;
+mod stop;
 pub mod timm;
 pub mod transform;
 
 use std::fs;
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
 
 use self::dataset::{Dataset, Split};
-use self::encoder::{Encoder, ModelSource};
+use self::encoder::Encoder;
 use self::features::{Preparation, extract, extract_all};
 use self::knn::{KnnConfig, KnnReport};
 use self::linear_probe::{Augmentation, LinearConfig, LinearReport, ProbeData};
 use self::report::{DataReport, ModelReport, ProbeReport};
-use self::transform::{Fit, Transform};
+pub use self::settings::{DataSource, ProbeConfig, ProbeSettings, TestSource};
+use self::transform::Transform;
 use crate::bail;
 use crate::error::Result;
 use crate::say;
 use crate::store;
-
-/// Which photographs, and how they are labelled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataSource {
-    /// IDX images, a folder of classes, or webdataset shards ([`Dataset::open`]).
-    pub path: PathBuf,
-    /// IDX labels, when they are not beside the images.
-    pub labels: Option<PathBuf>,
-}
-
-/// What the probe is tested on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum TestSource {
-    /// Photographs of their own.
-    Images(DataSource),
-    /// This share of every class of the training images, which then trains nothing ([`Dataset::divide`]).
-    HeldOut(f64),
-}
-
-/// What to measure, and how photographs reach the encoder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeSettings {
-    /// `None` here and below is [`Transform::new`]'s default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub fit: Option<Fit>,
-    /// Short side before the crop.
-    pub resize: Option<usize>,
-    pub linear: Option<LinearConfig>,
-    pub knn: Option<KnnConfig>,
-    pub seed: u64,
-}
-
-/// A run of `stablerep probe`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeConfig {
-    pub model: ModelSource,
-    pub train: DataSource,
-    pub test: TestSource,
-    /// Damaged photographs, of training and test together, that are left out; one more is an error.
-    pub max_bad: usize,
-    pub settings: ProbeSettings,
-    /// Where `report.json` goes.
-    pub output: Option<PathBuf>,
-}
 
 /// Opens encoder and data, looks at every photograph once ([`screen::screen`]), measures, and writes `report.json` when
 /// there is an output folder.
@@ -136,16 +92,6 @@ fn photographs(config: &ProbeConfig) -> Result<(Dataset, Dataset, (usize, usize)
     Ok((train.images, test.images, bad))
 }
 
-/// `Err(Interrupted)` once a signal arrived.
-fn check_stop() -> Result<()> {
-    match store::interrupted() {
-        true => {
-            bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start")
-        }
-        false => Ok(()),
-    }
-}
-
 /// The same with everything in memory.
 ///
 /// # Errors
@@ -184,23 +130,6 @@ pub fn probe_encoder(
         },
         knn: settings.knn.as_ref().map(|knn| task.knn(knn)).transpose()?,
     })
-}
-
-impl ProbeSettings {
-    /// # Errors
-    /// `Usage` naming the setting that cannot be run.
-    pub fn check(&self) -> Result<()> {
-        if self.linear.is_none() && self.knn.is_none() {
-            bail!(Usage, "nothing to measure: leave --no-linear out or add --knn 20");
-        }
-        self.linear.as_ref().map_or(Ok(()), LinearConfig::check)?;
-        self.knn.as_ref().map_or(Ok(()), KnnConfig::check)
-    }
-
-    /// What a photograph goes through on its way to `encoder`.
-    fn transform(&self, encoder: &Encoder) -> Result<Transform> {
-        Transform::new(encoder.vit().config().image_size, self.fit, self.resize, encoder.preprocessing())
-    }
 }
 
 /// Encoder, photographs and their features.

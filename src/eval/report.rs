@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProbeSettings;
 use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::knn::KnnReport;
 use super::linear_probe::{LinearReport, Select};
+use super::settings::ProbeSettings;
 use super::transform::{Fit, Transform};
 use crate::error::{Error, Result};
 use crate::image::Filter;

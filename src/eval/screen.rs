@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use super::check_stop;
 use super::dataset::{Dataset, Fingerprint};
+use super::stop::check_stop;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::metrics::Progress;

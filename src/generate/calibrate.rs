@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use super::calibration::{Calibration, SMALLEST};
-use super::config::check_batch;
 use super::drawing::Drawing;
-use super::pipeline::{Fp8, Pipeline, Precision, Settings};
-use super::request::Request;
+use super::limits::check_batch;
+use super::line::Line;
+use super::painter::Drawn;
+use super::pipeline::Pipeline;
+use super::run::read_captions;
+use super::settings::{Fp8, Precision, Settings};
 use crate::bail;
 use crate::captions::{self, Caption};
 use crate::device::{Device, Plan};
@@ -61,7 +64,7 @@ pub struct Calibrated {
 /// Usage error for a device without e4m3; data error for a model whose layers read values that are not finite.
 pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     config.check()?;
-    let captions = super::read_captions(&config.captions, &config.caption_options)?;
+    let captions = read_captions(&config.captions, &config.caption_options)?;
     let chosen = captions.list.as_slice();
     let progress = Progress::bar(2 * chosen.len() as u64, "images", ("image", 1));
 
@@ -131,20 +134,27 @@ fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
 /// The first picture of every caption, as `generate` with the same settings draws it.
 fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progress: &Progress) -> Result<Vec<Rgb8>> {
     let mut pictures = Vec::with_capacity(captions.len());
-    for captions in captions.chunks(pipeline.batch()) {
+    let mut land = |drawn: Drawn| {
+        progress.note("");
+        progress.advance(drawn.pictures.len() as u64);
+        pictures.extend(drawn.pictures.into_iter().map(|picture| picture.image));
+    };
+    let (batch, calls) = (pipeline.batch(), pipeline.calls());
+    let mut line = Line::new(pipeline, |call| progress.note(format!("step {call} of {calls}")));
+    for captions in captions.chunks(batch) {
         // Ids were checked against 2^32 when the captions were read.
         let keys = captions
             .iter()
             .map(|caption| NoiseKey { seed: config.drawing.seed, caption: caption.id as u32, image: 0 })
             .collect();
         let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
-        let request = Request::new(pipeline, &texts, keys, config.drawing.guidance_scale)?;
-        let calls = pipeline.calls();
-        pipeline.start(request)?;
-        let drawn = pipeline.finish(&mut |call| progress.note(format!("step {call} of {calls}")))?;
-        progress.note("");
-        progress.advance(captions.len() as u64);
-        pictures.extend(drawn.pictures.into_iter().map(|picture| picture.image));
+        let request = line.pipeline().request(&texts, keys, config.drawing.guidance_scale)?;
+        if let Some(((), drawn)) = line.push((), request)? {
+            land(drawn);
+        }
+    }
+    while let Some(((), drawn)) = line.pop()? {
+        land(drawn);
     }
     Ok(pictures)
 }

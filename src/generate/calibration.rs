@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::drawing::Drawing;
-use super::hex;
+use super::fingerprint::hex;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::unet;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::drawing::{Drawing, check_scale};
-use super::pipeline::Precision;
-use super::request::guides;
+use super::drawing::{Drawing, guides};
+use super::limits::{check_batch, check_scale, within};
+use super::settings::Precision;
 use crate::bail;
 use crate::captions;
 use crate::device::Device;
@@ -125,16 +125,4 @@ impl Config {
     pub fn captions_per_shard(&self) -> usize {
         (self.images_per_shard / self.images_per_caption).max(1)
     }
-}
-
-pub(super) fn within(name: &str, value: usize, low: usize, high: usize) -> Result<()> {
-    if !(low..=high).contains(&value) {
-        bail!(Usage, "{name} {value}: expected {low} to {high}");
-    }
-    Ok(())
-}
-
-/// Refuses numbers of images at once that no run can have.
-pub(super) fn check_batch(batch: Option<usize>) -> Result<()> {
-    batch.map_or(Ok(()), |batch| within("--batch", batch, 1, 4_096))
 }

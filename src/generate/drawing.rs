@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::within;
+use super::limits::{check_scale, within};
 use super::sampler::SamplerKind;
-use crate::bail;
 use crate::error::Result;
 
 /// What decides a picture beside its model, caption, image index and device. One list for the flags of every command
@@ -76,10 +75,7 @@ impl Drawing {
     }
 }
 
-/// Refuses guidance scales that are no reasonable number.
-pub(super) fn check_scale(flag: &str, w: f32) -> Result<()> {
-    if !(w.is_finite() && w.abs() <= 1_000.0) {
-        bail!(Usage, "{flag} {w}: expected a number from -1000 to 1000; the paper's is 2");
-    }
-    Ok(())
+/// Whether a scale guides at all. As in diffusers, one of 1 or less does not: the caption alone is followed.
+pub(super) fn guides(w: f32) -> bool {
+    w > 1.0
 }

@@ -1,7 +1,7 @@
 //! From drawn pictures to the bytes of a shard.
 
 use super::config::ImageFormat;
-use super::pipeline::Decoded;
+use super::painter::Decoded;
 use super::sizes::stored_size;
 use crate::error::Result;
 use crate::image::{self, Filter, Rgb8};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::painter::NOTHING_YET;
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
 use crate::store;
@@ -48,10 +49,10 @@ pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cach
         hash.update(format!("{name} {}\n", bytes.len()));
         for chunk in bytes.chunks(CHUNK) {
             hash.update(chunk);
-            store::check_interrupt(super::NOTHING_YET)?;
+            store::check_interrupt(NOTHING_YET)?;
         }
     }
-    let hash = super::hex(&hash.finalize());
+    let hash = hex(&hash.finalize());
     // Of files that changed meanwhile nobody knows which state the hash is of.
     if states(&files)? == state {
         cache.put(&known, hash.as_bytes());
@@ -71,5 +72,10 @@ fn states(files: &[PathBuf]) -> Result<String> {
         let place = (info.dev(), info.ino());
         hash.update(format!("{}\n{} {modified:?} {changed:?} {place:?}\n", real.display(), info.len()));
     }
-    Ok(super::hex(&hash.finalize()))
+    Ok(hex(&hash.finalize()))
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::STATS_FILE;
-use super::plan::{Demands, Held, Stats, Unit};
+use super::plan::{Demands, Held, STATS_FILE, Stats, Unit};
 use crate::bail;
 use crate::dist::Ranks;
 use crate::error::{Error, Result};

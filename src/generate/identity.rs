@@ -1,7 +1,7 @@
 //! What an output folder belongs to: everything that decides the bits of its pictures, and nothing else.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,10 +10,9 @@ use sha2::{Digest, Sha256};
 use super::calibration::CalibrationFile;
 use super::config::ImageFormat;
 use super::drawing::Drawing;
-use super::pipeline::Precision;
-use super::plan::{Demands, Held, Unit, is_output, units};
-use super::unit::Set;
-use super::{CALIBRATION_FILE, CONFIG_FILE, STATS_FILE, hex};
+use super::fingerprint::hex;
+use super::plan::{Demands, Held, STATS_FILE, Unit, is_output, units};
+use super::settings::Precision;
 use crate::bail;
 use crate::captions::{self, Caption, Captions};
 use crate::config::FlagNames;
@@ -22,6 +21,17 @@ use crate::error::{Error, Result};
 use crate::say;
 use crate::shards::Shards;
 use crate::store::{self, Occupied};
+
+/// Name of the file that says which configuration an output folder belongs to.
+pub(super) const CONFIG_FILE: &str = "generate.json";
+/// Name of the copy of the calibration that its pictures were drawn with.
+pub(super) const CALIBRATION_FILE: &str = "fp8.json";
+
+/// A folder of shards and what its images are drawn with. The sets of a run differ in the guidance scale.
+pub(super) struct Set {
+    pub folder: PathBuf,
+    pub identity: Identity,
+}
 
 /// What decides the bits of the output; recorded in the output folder, compared when a run resumes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

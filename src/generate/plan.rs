@@ -1,18 +1,21 @@
 //! What there is to do and what is done: one unit of work is one shard, and a shard that has its name and its end is
 //! whole.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::unit::name_of;
 use crate::captions::Caption;
 use crate::error::{Error, Result};
-use crate::shards::{Ending, Shards, ending, first_key, named_key, shard_name};
+use crate::shards::{Ending, SIZES_FILE, Shards, caption_name, ending, first_key, named_key, shard_name};
 use crate::store;
 use crate::weights::SafeTensors;
+
+/// Name of the counts of a whole folder, written last of all.
+pub(super) const STATS_FILE: &str = "stats.json";
 
 /// One shard: a contiguous range of the caption list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +96,19 @@ pub fn units(captions: usize, per_shard: usize) -> Vec<Unit> {
         .collect()
 }
 
+/// What the samples of a caption are called, but for the number of the image.
+pub(super) fn name_of(caption: &Caption) -> Cow<'_, str> {
+    match &caption.key {
+        Some(key) => Cow::Borrowed(key),
+        None => Cow::Owned(caption_name(caption.id)),
+    }
+}
+
 /// Whether a file of this name in an output folder would be taken for a result of the run.
 pub(super) fn is_output(name: &str) -> bool {
     let number = |stem: &str| !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
     name.strip_suffix(".tar").or_else(|| name.strip_suffix("_stats.json")).is_some_and(number)
-        || [super::STATS_FILE, crate::shards::SIZES_FILE].contains(&name)
+        || [STATS_FILE, SIZES_FILE].contains(&name)
 }
 
 impl Unit {

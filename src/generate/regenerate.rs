@@ -7,13 +7,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::calibration::CalibrationFile;
-use super::config::{ImageFormat, QUALITY, within};
-use super::drawing::Drawing;
+use super::config::{ImageFormat, QUALITY};
 use super::encode::Encoding;
-use super::pipeline::{Fp8, Pipeline, Precision, Settings};
-use super::request::Request;
-use super::sampler::SamplerKind;
-use super::{CALIBRATION_FILE, CONFIG_FILE};
+use super::identity::{CALIBRATION_FILE, CONFIG_FILE};
+use super::pipeline::Pipeline;
+use super::record::Record;
+use super::settings::{Fp8, Settings};
 use crate::bail;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
@@ -21,51 +20,6 @@ use crate::image::{self, Difference};
 use crate::ops::sampler_step::NoiseKey;
 use crate::shards::{PictureRef, Shards};
 use crate::store;
-
-/// What the sample's json says about how it was drawn.
-#[derive(Debug, Deserialize)]
-struct Record {
-    caption: String,
-    caption_id: u32,
-    image_index: u32,
-    seed: u64,
-    sampler: SamplerKind,
-    steps: usize,
-    guidance_scale: f32,
-    negative_prompt: String,
-    width: usize,
-    height: usize,
-    generated_width: usize,
-    generated_height: usize,
-    model_sha256: String,
-    #[serde(default)]
-    precision: Precision,
-    fp8_sha256: Option<String>,
-    initial_noise_sha256: Option<String>,
-}
-
-impl Record {
-    fn drawing(&self) -> Drawing {
-        Drawing {
-            sampler: self.sampler,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            negative_prompt: self.negative_prompt.clone(),
-            seed: self.seed,
-            width: Some(self.generated_width),
-            height: Some(self.generated_height),
-        }
-    }
-
-    /// Refuses numbers that no drawing has had.
-    fn check(&self, name: &str) -> Result<()> {
-        let sides = [self.width, self.height, self.generated_width, self.generated_height];
-        let drawn = sides.iter().try_for_each(|&side| within("a width or height of", side, 1, 4_096));
-        drawn
-            .and_then(|()| self.drawing().check())
-            .map_err(|e| Error::Data(format!("{name}.json: no record of generate's: {e}")))
-    }
-}
 
 /// What the folder's `generate.json` says besides.
 #[derive(Debug, Default, Deserialize)]
@@ -96,7 +50,7 @@ pub enum Comparison {
 pub struct Told<'a> {
     /// `shard.tar: key`.
     name: String,
-    record: Record,
+    record: Record<'static>,
     folder: Folder,
     fp8: Option<CalibrationFile>,
     picture: PictureRef<'a>,
@@ -114,7 +68,7 @@ impl<'a> Told<'a> {
         };
         let name = sample.name();
         let Some(json) = sample.read("json")? else { bail!(Data, "{name}: has no json that says how it was drawn") };
-        let record: Record = parse(&json, &format!("{name}.json: expected what generate records there"))?;
+        let record: Record<'static> = parse(&json, &format!("{name}.json: expected what generate records there"))?;
         record.check(&name)?;
         let picture = sample.picture()?;
         let tar = shards.files().nth(sample.file()).map_or(Path::new(""), |file| file.path);
@@ -165,7 +119,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
         batch: Some(1),
     };
     let mut pipeline = Pipeline::open(&settings, &mut Plan::new()).map_err(|e| drawing(e, &name))?;
-    if pipeline.model_sha256() != record.model_sha256 {
+    if record.model_sha256 != pipeline.model_sha256() {
         bail!(
             Usage,
             "--model {}: is another model than {name} was drawn with: its sha256 is {}, the sample's {}",
@@ -175,9 +129,8 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
         );
     }
     let noise = NoiseKey { seed: record.seed, caption: record.caption_id, image: record.image_index };
-    let request = Request::new(&pipeline, &[&record.caption], vec![noise], record.guidance_scale)?;
-    pipeline.start(request)?;
-    let mut pictures = pipeline.finish(&mut |_| ())?.pictures;
+    let request = pipeline.request(&[&record.caption], vec![noise], record.guidance_scale)?;
+    let mut pictures = pipeline.draw(request, &mut |_| ())?.pictures;
     let drawn = (record.generated_width, record.generated_height);
     let encoding = Encoding {
         store_size: (drawn != (record.width, record.height)).then_some(record.width.min(record.height)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pipeline::Settings;
+use super::settings::Settings;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::{clip_text, unet, vae};

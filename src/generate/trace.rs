@@ -1,6 +1,7 @@
 //! What measuring wants to know of a pipeline: where a batch's time went on the device, what was queued, what the model asks for.
 
-use super::pipeline::{Parts, Pipeline};
+use std::collections::BTreeMap;
+
 use crate::device::Queued;
 use crate::error::Result;
 
@@ -17,7 +18,7 @@ pub struct Trace {
     pub calls: Vec<f64>,
     /// Decoder, 8-bit pictures, their downscale.
     pub painted: f64,
-    /// Latents, pictures and flags to the host.
+    /// Pictures, flags and, if they are wanted, latents to the host.
     pub received: f64,
 }
 
@@ -36,19 +37,6 @@ pub struct Flops {
 }
 
 impl Flops {
-    pub(super) fn of(parts: &Parts<'_>) -> Result<Self> {
-        let text = &parts.text.0;
-        let unet = parts.unet.0.flops(parts.latent, text.tokens)?;
-        let branches = if parts.unconditional.is_some() { 2.0 } else { 1.0 };
-        Ok(Self {
-            text: text.flops()? + unet.context,
-            call: branches * unet.call,
-            saved: (branches - 1.0) * unet.shared,
-            decoder: parts.decoder.0.flops(parts.latent)?,
-            calls: parts.sampler.rows().len(),
-        })
-    }
-
     /// Of an image: what MFU is measured by.
     pub fn image(self) -> f64 {
         self.text + self.calls as f64 * self.call + self.decoder
@@ -60,24 +48,19 @@ impl Flops {
     }
 }
 
-impl Pipeline {
-    /// From now on, [`super::Drawn::trace`] says where a batch's time went; on the CPU it never does.
-    pub fn trace(&mut self, on: bool) {
-        self.painter.trace(on);
+/// What measuring asks of a device. One without a queue has no clock of its own, and its memory is in the plan of
+/// [`super::Pipeline::open`].
+pub(super) trait Meter {
+    /// Bytes of device memory taken.
+    fn device_bytes(&self) -> u64 {
+        0
     }
-
-    /// Bytes of device memory that weights and batches were given; 0 on the CPU, whose memory the plan of [`Pipeline::open`] counts.
-    pub fn device_bytes(&self) -> u64 {
-        self.painter.device_bytes()
+    /// Kernels and replays so far.
+    fn queued(&self) -> Queued {
+        Queued::default()
     }
-
-    /// What was queued so far, on a device that has a queue.
-    pub fn queued(&self) -> Queued {
-        self.painter.queued()
-    }
-
-    /// What an image asks for.
-    pub fn flops(&self) -> Flops {
-        self.flops
+    /// Largest magnitudes so far of what the observed layers read.
+    fn ranges(&self) -> Result<BTreeMap<String, f32>> {
+        Ok(BTreeMap::new())
     }
 }

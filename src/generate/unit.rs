@@ -1,21 +1,18 @@
 //! One unit of work while it is made: the images of some captions, written as one shard.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
+use std::path::Path;
 
 use super::config::Config;
 use super::encode::Encoded;
-use super::identity::Identity;
-use super::pipeline::{Pipeline, Precision, Text};
-use super::plan::{Stats, Unit};
-use super::request::unit_noise;
-use super::sampler::SamplerKind;
+use super::identity::Set;
+use super::latents::{from_file, to_file, unit_noise};
+use super::plan::{Stats, Unit, name_of};
+use super::record::Record;
 use crate::captions::Caption;
 use crate::error::{Error, Result};
 use crate::ops::sampler_step::NoiseKey;
-use crate::shards::{ShardWriter, caption_name, named_key};
+use crate::shards::{ShardWriter, named_key};
 use crate::store;
 use crate::weights;
 
@@ -23,14 +20,8 @@ use crate::weights;
 pub(super) struct Job<'a> {
     pub config: &'a Config,
     pub captions: &'a [Caption],
-    /// Initial latents of all images of the run, when given.
+    /// Initial latents of all images of the run, when given, as the file has them.
     pub noise: Option<&'a [f32]>,
-}
-
-/// A folder of shards and what its images are drawn with. The sets of a run differ in the guidance scale.
-pub(super) struct Set {
-    pub folder: PathBuf,
-    pub identity: Identity,
 }
 
 /// One image of a unit: caption (its place in the run's list) and image index.
@@ -40,12 +31,18 @@ pub(super) struct Item {
     pub image: usize,
 }
 
-/// A unit while it is made: of each of some sets side by side, so that they share text encodings.
+/// An image that was drawn.
+pub(super) struct Image {
+    pub item: Item,
+    pub encoded: Encoded,
+    /// Tokens of its caption that did not fit.
+    pub truncated: usize,
+}
+
+/// A unit while it is made: of each of some sets side by side, so that they share contexts.
 pub(super) struct Making<'a> {
     unit: &'a Unit,
     outputs: Vec<Output<'a>>,
-    /// Text encodings, dropped once the last image of the caption is begun.
-    texts: Vec<Option<Text>>,
     /// Batches whose pictures are still to come.
     pub left: usize,
     /// Images that were added so far.
@@ -68,8 +65,7 @@ impl<'a> Making<'a> {
             let writer = ShardWriter::create(unit.tar(&set.folder))?;
             outputs.push(Output { set, stats, writer, kept_latents: Vec::new() });
         }
-        let texts = unit.captions.clone().map(|_| None).collect();
-        Ok(Self { unit, outputs, texts, left: batches * sets.len(), images: 0 })
+        Ok(Self { unit, outputs, left: batches * sets.len(), images: 0 })
     }
 
     /// How many shards it becomes.
@@ -77,47 +73,24 @@ impl<'a> Making<'a> {
         self.outputs.len()
     }
 
-    /// The caption of every image of `batch`.
-    pub(super) fn texts(&mut self, job: &Job, batch: &[Item], pipeline: &Pipeline) -> Result<Vec<Text>> {
-        let first = self.unit.captions.start;
-        let mut new: Vec<usize> = batch.iter().map(|item| item.caption).collect();
-        new.dedup();
-        new.retain(|caption| self.texts[caption - first].is_none());
-        let captions: Vec<&str> = new.iter().map(|&caption| job.captions[caption].text.as_str()).collect();
-        for (caption, text) in new.into_iter().zip(pipeline.encode_texts(&captions)?) {
-            if text.truncated > 0 {
-                for Output { stats, .. } in &mut self.outputs {
-                    stats.truncated_captions += 1;
-                    stats.truncated.push(name_of(&job.captions[caption]).into_owned());
-                }
-            }
-            self.texts[caption - first] = Some(text);
-        }
-        let texts = batch.iter().filter_map(|item| self.texts[item.caption - first].clone()).collect();
-        if let Some(last) = batch.last() {
-            self.texts[..last.caption - first].fill_with(|| None);
-        }
-        Ok(texts)
-    }
-
-    /// Scale w of set number `set`.
-    pub(super) fn guidance_scale(&self, set: usize) -> f32 {
-        self.outputs[set].set.identity.drawing.guidance_scale
-    }
-
     /// Adds a batch to the shard of set number `set`.
     pub(super) fn add(
         &mut self,
         job: &Job,
         set: usize,
-        images: impl Iterator<Item = (Item, Encoded, usize)>,
+        images: impl Iterator<Item = Image>,
         latents: &[f32],
     ) -> Result<()> {
         let output = &mut self.outputs[set];
-        for (item, encoded, truncated) in images {
-            output.stats.not_finite_images += usize::from(encoded.not_finite);
-            output.stats.constant_images += usize::from(encoded.constant);
-            write_sample(job, output, item, &encoded, truncated)?;
+        for image in images {
+            let stats = &mut output.stats;
+            if image.truncated > 0 && image.item.image == 0 {
+                stats.truncated_captions += 1;
+                stats.truncated.push(name_of(&job.captions[image.item.caption]).into_owned());
+            }
+            stats.not_finite_images += usize::from(image.encoded.not_finite);
+            stats.constant_images += usize::from(image.encoded.constant);
+            write_sample(job, output, &image)?;
             self.images += 1;
         }
         if job.config.save_latents {
@@ -140,15 +113,11 @@ impl<'a> Making<'a> {
     }
 }
 
-/// N(0, 1) keyed by (seed, caption id, image index), or the given row.
-pub(super) fn initial_latent(job: &Job, item: Item, latent: &mut [f32]) {
-    match job.noise {
-        Some(noise) => {
-            let row = item.caption * job.config.images_per_caption + item.image;
-            latent.copy_from_slice(&noise[row * latent.len()..(row + 1) * latent.len()]);
-        }
-        None => unit_noise(noise_key(job, item), latent),
-    }
+/// N(0, 1) keyed by (seed, caption id, image index), or the given row, as `[h, w, C]`; `shape` is `[C, h, w]`.
+pub(super) fn initial_noise(job: &Job, item: Item, shape: [usize; 3]) -> Vec<f32> {
+    let Some(noise) = job.noise else { return unit_noise(noise_key(job, item), shape) };
+    let (row, values) = (item.caption * job.config.images_per_caption + item.image, shape.iter().product::<usize>());
+    from_file(&noise[row * values..(row + 1) * values], shape)
 }
 
 pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
@@ -156,69 +125,36 @@ pub(super) fn noise_key(job: &Job, item: Item) -> NoiseKey {
     NoiseKey { seed: job.config.drawing.seed, caption: job.captions[item.caption].id as u32, image: item.image as u32 }
 }
 
-/// What the json of a sample says. Written as it stands, not by way of a `Value`, where an f32 of 2.1 is
-/// 2.0999999046325684.
-#[derive(Serialize)]
-struct Record<'a> {
-    key: &'a str,
-    caption_id: u64,
-    image_index: usize,
-    caption: &'a str,
-    seed: u64,
-    guidance_scale: f32,
-    steps: usize,
-    sampler: SamplerKind,
-    width: usize,
-    height: usize,
-    /// Both are said by an identity.
-    generated_width: Option<usize>,
-    generated_height: Option<usize>,
-    negative_prompt: &'a str,
-    model_sha256: &'a str,
-    precision: Precision,
-    truncated_tokens: usize,
-    flags: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caption_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fp8_sha256: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    initial_noise_sha256: Option<&'a str>,
-}
-
-fn write_sample(job: &Job, output: &mut Output, item: Item, encoded: &Encoded, truncated: usize) -> Result<()> {
+fn write_sample(job: &Job, output: &mut Output, image: &Image) -> Result<()> {
+    let &Image { item, ref encoded, truncated } = image;
     let caption = &job.captions[item.caption];
     let identity = &output.set.identity;
     let drawing = &identity.drawing;
     let key = key(job, item);
-    let mut flags = Vec::new();
-    for (name, on) in [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)]
-    {
-        if on {
-            flags.push(name);
-        }
-    }
+    let flags = [("truncated", truncated > 0), ("not_finite", encoded.not_finite), ("constant", encoded.constant)];
+    let NoiseKey { seed, caption: caption_id, image: image_index } = noise_key(job, item);
     let record = Record {
-        key: &key,
-        caption_id: caption.id,
-        image_index: item.image,
-        caption: &caption.text,
-        seed: drawing.seed,
+        key: Cow::Borrowed(&key),
+        caption_id,
+        image_index,
+        caption: Cow::Borrowed(&caption.text),
+        seed,
         guidance_scale: drawing.guidance_scale,
         steps: drawing.steps,
         sampler: drawing.sampler,
         width: encoded.width,
         height: encoded.height,
-        generated_width: drawing.width,
-        generated_height: drawing.height,
-        negative_prompt: &drawing.negative_prompt,
-        model_sha256: &identity.model_sha256,
+        // Both are said by an identity.
+        generated_width: drawing.width.unwrap_or(encoded.width),
+        generated_height: drawing.height.unwrap_or(encoded.height),
+        negative_prompt: Cow::Borrowed(&drawing.negative_prompt),
+        model_sha256: Cow::Borrowed(&identity.model_sha256),
         precision: identity.precision,
         truncated_tokens: truncated,
-        flags,
-        caption_key: caption.key.as_deref(),
-        fp8_sha256: identity.fp8_sha256.as_deref(),
-        initial_noise_sha256: identity.initial_noise_sha256.as_deref(),
+        flags: flags.iter().filter(|(_, on)| *on).map(|(name, _)| Cow::Borrowed(*name)).collect(),
+        caption_key: caption.key.as_deref().map(Cow::Borrowed),
+        fp8_sha256: identity.fp8_sha256.as_deref().map(Cow::Borrowed),
+        initial_noise_sha256: identity.initial_noise_sha256.as_deref().map(Cow::Borrowed),
     };
     let json = serde_json::to_vec(&record).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();
@@ -230,19 +166,13 @@ pub(super) fn key(job: &Job, item: Item) -> String {
     named_key(&name_of(&job.captions[item.caption]), item.image)
 }
 
-/// What the samples of a caption are called, but for the number of the image.
-pub(super) fn name_of(caption: &Caption) -> Cow<'_, str> {
-    match &caption.key {
-        Some(key) => Cow::Borrowed(key),
-        None => Cow::Owned(caption_name(caption.id)),
-    }
-}
-
-/// Final latents of a unit, `latents [images, 4, h, w]`, rows in the order of the shard.
-fn write_latents(path: &Path, values: &[f32], [c, h, w]: [usize; 3]) -> Result<()> {
+/// Final latents of a unit, `[images, h, w, C]`, as `latents [images, C, h, w]`, rows in the order of the shard.
+fn write_latents(path: &Path, values: &[f32], latent: [usize; 3]) -> Result<()> {
     if let Some(parent) = path.parent() {
         store::create_dir(parent)?;
     }
+    let [c, h, w] = latent;
+    let values: Vec<f32> = values.chunks_exact(c * h * w).flat_map(|values| to_file(values, latent)).collect();
     let shape = vec![values.len() / (c * h * w), c, h, w];
-    weights::write_safetensors(path, &[("latents".to_owned(), shape, values)], &[])
+    weights::write_safetensors(path, &[("latents".to_owned(), shape, &values)], &[])
 }

@@ -7,7 +7,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use super::Rgb8;
-use super::decode::{broken, check_claim, check_size};
+use super::refuse::{broken, check_claim, check_size};
 use crate::bail;
 use crate::error::Result;
 

@@ -8,13 +8,15 @@ mod font;
 mod jpeg;
 pub mod plot;
 mod png;
+mod refuse;
 mod resize;
 pub mod sheet;
 
 pub use canvas::{Canvas, Color};
-pub use decode::{MAX_DECODED_SIDE, MAX_PIXELS, decode, dimensions};
+pub use decode::{decode, dimensions};
 pub use difference::Difference;
 pub use encode::{encode_jpeg, encode_png};
+pub use refuse::{MAX_DECODED_SIDE, MAX_PIXELS};
 pub use resize::{Filter, MAX_SIDE, Resampler, columns_first, resize, resize_box, resize_window, weight_table};
 
 /// An 8-bit RGB picture, `[height, width, 3]`, rows from the top.

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use super::Rgb8;
-use super::decode::{MAX_PIXELS, broken, check_claim, check_size};
+use super::refuse::{MAX_PIXELS, broken, check_claim, check_size};
 use crate::error::{Error, Result};
 
 /// How the file begins.

@@ -1,11 +1,11 @@
 //! The samples of many shards: where every member lies.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::damage::Damage;
 use super::locate::{Located, locate_all};
 use super::open_files::OpenFiles;
 use super::recent::Recent;
@@ -14,21 +14,6 @@ use super::scan::{Scanned, scan};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::metrics::Progress;
-
-/// Something in a shard that could not be used. `Display` names file, place and loss.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    pub file: PathBuf,
-    /// Bytes from the start of the file.
-    pub offset: u64,
-    pub what: String,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}: {}", self.file.display(), self.offset, self.what)
-    }
-}
 
 /// An index over tar files, in the order given; samples in file order. Files are opened when something in them is read,
 /// so that their number is not limited; they must not change as long as the index is in use.

@@ -1,6 +1,7 @@
 //! webdataset shards: tar files whose consecutive members with one base name are a sample.
 
 mod captions;
+mod damage;
 mod ending;
 mod finished;
 mod foreign;
@@ -17,10 +18,11 @@ mod tarball;
 mod writer;
 
 pub use captions::{CaptionGroup, CaptionGroups};
+pub use damage::Damage;
 pub use ending::{Ending, ending};
 pub use finished::unfinished;
 pub use foreign::{is_compressed_name, of_folder};
-pub use index::{Damage, ShardFile, Shards};
+pub use index::{ShardFile, Shards};
 pub use locate::locate;
 pub use record::{Record, Remark};
 pub use sample::{PictureRef, SampleRef};

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use super::Damage;
+use super::damage::Damage;
 use super::pictures::{Pictures, pictures};
 use super::tarball::{Loss, Walk};
 use crate::bail;

@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::config::json;
-
+use super::options::Options;
 use super::trial::{Lone, Steady, Trial};
-use super::{Options, human_bytes};
 use crate::bench::counts::Counts;
 use crate::bench::machine::{Age, Machine};
 use crate::bench::table::{cells, flop, large, three};
-use crate::device::Queued;
+use crate::config::json;
+use crate::device::{Queued, human_bytes};
 use crate::generate::{Flops, Trace};
 
 /// When the first things were done, seconds of `age`.
@@ -36,9 +35,10 @@ pub struct Counted {
     /// All calls of the UNet.
     pub calls: Counts,
     pub decoder: Counts,
-    /// What we queued for the calls, and for all of it.
+    /// What we queued for the calls.
     pub queued: Queued,
-    pub whole: Queued,
+    /// Kernels that we queued for all of it, and for the calls once more.
+    pub launches: u64,
 }
 
 /// Collects the batch sizes of a run and prints each as a row.
@@ -247,7 +247,7 @@ impl<'a> Report<'a> {
 
     /// `traces` of batches with marks around their stages: how many marks there were, not when.
     pub fn counted(&mut self, batch: usize, counted: &Counted, traces: &[Trace]) {
-        let Counted { text, calls, decoder, queued, whole } = counted;
+        let Counted { text, calls, decoder, queued, launches } = counted;
         let stages = [("text", text), ("UNet calls", calls), ("decode", decoder)];
         for (stage, counts) in stages {
             let numbers =
@@ -266,7 +266,7 @@ impl<'a> Report<'a> {
             "replays": queued.replays,
             "kernels_per_call": kernels,
             "kernels_beside_replays": queued.kernels,
-            "kernels": whole.launches(),
+            "kernels": launches,
             "traced_calls": traces.iter().map(|trace| trace.calls.len()).collect::<Vec<_>>(),
             "counts": { "text": text.json(), "unet_calls": calls.json(), "decode": decoder.json() },
         }));

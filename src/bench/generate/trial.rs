@@ -1,14 +1,14 @@
-//! Batches through a pipeline as `generate` draws them: one is drawn, the next is begun, the one before is encoded and written.
+//! Batches through the line of `generate`, encoded and written as there, of captions made up here.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Length, Options};
+use super::options::{Length, Options};
 use crate::device::Queued;
 use crate::error::{Error, Result};
-use crate::generate::{AHEAD, Decoded, Drawn, Encoding, Pipeline, Request, Trace};
+use crate::generate::{Decoded, Drawn, Encoding, Line, Pipeline, Request, Trace};
 use crate::ops::sampler_step::NoiseKey;
 use crate::shards::{ShardWriter, image_key, shard_name};
 use crate::store;
@@ -22,15 +22,26 @@ const LONG: f64 = 10.0;
 /// A pipeline that draws one caption after the other, at batches of one size.
 pub struct Trial<'a> {
     pipeline: &'a mut Pipeline,
-    pub batch: usize,
+    prompts: Prompts,
+    output: Output,
+}
+
+/// Captions made up one after the other, in batches.
+struct Prompts {
+    batch: usize,
     guidance_scale: f32,
     seed: u64,
+    /// How many were made up so far.
+    made: usize,
+}
+
+/// Where batches of one measurement go.
+struct Output {
     encoding: Encoding,
-    /// Captions made up so far.
-    captions: usize,
-    /// Batches begun: the captions of each.
-    begun: VecDeque<std::ops::Range<usize>>,
     host: Host,
+    traces: Vec<Trace>,
+    /// When each batch was written.
+    ends: Vec<Instant>,
     /// Dropped with its folder: nothing stays.
     writer: ShardWriter,
     _folder: tempfile::TempDir,
@@ -69,17 +80,18 @@ pub struct Steady {
 impl<'a> Trial<'a> {
     pub fn new(pipeline: &'a mut Pipeline, options: &Options, batch: usize) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
+        let drawing = &options.drawing;
         Ok(Self {
             pipeline,
-            batch,
-            guidance_scale: options.drawing.guidance_scale,
-            seed: options.drawing.seed,
-            encoding: options.encoding,
-            captions: 0,
-            begun: VecDeque::new(),
-            host: Host::default(),
-            writer: ShardWriter::create(folder.path().join(shard_name(0)))?,
-            _folder: folder,
+            prompts: Prompts { batch, guidance_scale: drawing.guidance_scale, seed: drawing.seed, made: 0 },
+            output: Output {
+                encoding: options.encoding,
+                host: Host::default(),
+                traces: Vec::new(),
+                ends: Vec::new(),
+                writer: ShardWriter::create(folder.path().join(shard_name(0)))?,
+                _folder: folder,
+            },
         })
     }
 
@@ -97,35 +109,24 @@ impl<'a> Trial<'a> {
 
     /// A batch of new captions.
     pub fn request(&mut self) -> Result<Request> {
-        let numbers = self.captions..self.captions + self.batch;
-        self.captions = numbers.end;
-        let captions: Vec<String> = numbers.clone().map(caption).collect();
-        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
-        let seed = self.seed;
-        let key = |number: usize| NoiseKey { seed, caption: number as u32, image: 0 };
-        Request::new(self.pipeline, &captions, numbers.map(key).collect(), self.guidance_scale)
+        Ok(self.prompts.next(self.pipeline)?.1)
+    }
+
+    /// One batch with nothing else under way, not encoded.
+    pub fn draw(&mut self, request: Request) -> Result<Drawn> {
+        self.pipeline.draw(request, &mut |_| ())
     }
 
     /// One batch from its request to its pictures.
     pub fn alone(&mut self) -> Result<Lone> {
         let begin = Instant::now();
         let request = self.request()?;
-        self.pipeline.start(request)?;
         let mut ends = Vec::with_capacity(self.pipeline.calls());
-        self.pipeline.finish(&mut |_| ends.push(begin.elapsed().as_secs_f64()))?;
+        self.pipeline.draw(request, &mut |_| ends.push(begin.elapsed().as_secs_f64()))?;
         let seconds = begin.elapsed().as_secs_f64();
         let (first_call, last) = (ends.first().copied().unwrap_or(seconds), ends.last().copied().unwrap_or(seconds));
         let call = (last - first_call) / ends.len().saturating_sub(1).max(1) as f64;
         Ok(Lone { seconds, first_call, call, rest: seconds - last })
-    }
-
-    /// Final latents of `request`.
-    pub fn sample(&mut self, request: &Request) -> Result<Vec<f32>> {
-        self.pipeline.sample(request, &mut |_| ())
-    }
-
-    pub fn decode(&mut self, latents: &[f32]) -> Result<()> {
-        self.pipeline.decode(latents).map(drop)
     }
 
     /// Lone batches and their median; `first` is what the first batch took, in seconds.
@@ -139,49 +140,62 @@ impl<'a> Trial<'a> {
     /// Batches that `length` means when one takes so many seconds.
     pub fn batches(&self, length: Length, seconds: f64) -> usize {
         match length {
-            Length::Images(images) => images.div_ceil(self.batch),
+            Length::Images(images) => images.div_ceil(self.prompts.batch),
             Length::Seconds(all) => ((all / seconds) as usize).max(FEWEST),
         }
     }
 
     /// So many batches one after the other, behind one that is not counted.
     pub fn steady(&mut self, batches: usize) -> Result<Steady> {
-        self.pipeline.trace(true);
-        // The clock runs from one batch's landing to the last one's: every landing has a batch drawn and one encoded before it.
-        let (mut traces, mut ends) = (Vec::new(), Vec::new());
+        let Self { pipeline, prompts, output } = self;
+        (output.host, output.traces, output.ends) = (Host::default(), Vec::new(), Vec::new());
+        // The clock runs from one batch's landing to the last one's: every landing has a batch drawn and one encoded
+        // before it.
+        let mut line = Line::new(pipeline, |_| ());
         for _ in 0..=batches {
             let prepared = Instant::now();
-            let request = self.request()?;
-            self.host.prepare += prepared.elapsed().as_secs_f64();
-            if self.begun.len() == AHEAD {
-                self.land(&mut traces, &mut ends)?;
+            let (numbers, mut request) = prompts.next(line.pipeline())?;
+            request.wanted.trace = true;
+            output.host.prepare += prepared.elapsed().as_secs_f64();
+            if let Some((numbers, drawn)) = line.push(numbers, request)? {
+                output.land(numbers, drawn)?;
             }
-            self.begun.push_back(self.captions - self.batch..self.captions);
-            self.pipeline.start(request)?;
         }
-        while !self.begun.is_empty() {
-            self.land(&mut traces, &mut ends)?;
+        while let Some((numbers, drawn)) = line.pop()? {
+            output.land(numbers, drawn)?;
         }
-        self.pipeline.trace(false);
         let per_batch = |seconds: f64| seconds / (batches + 1) as f64 * batches as f64;
-        let Host { prepare, encode, write } = std::mem::take(&mut self.host);
+        let (Host { prepare, encode, write }, ends) = (output.host, &output.ends);
         Ok(Steady {
-            images: batches * self.batch,
+            images: batches * prompts.batch,
             seconds: (ends[batches] - ends[0]).as_secs_f64(),
             host: Host { prepare: per_batch(prepare), encode: per_batch(encode), write: per_batch(write) },
-            traces: traces.split_off(traces.len().min(1)),
+            traces: output.traces.split_off(output.traces.len().min(1)),
         })
     }
+}
 
-    /// Waits for the batch begun first, encodes it and writes it.
-    fn land(&mut self, traces: &mut Vec<Trace>, ends: &mut Vec<Instant>) -> Result<()> {
-        let Some(numbers) = self.begun.pop_front() else { return Ok(()) };
-        let Drawn { pictures, trace, .. } = self.pipeline.finish(&mut |_| ())?;
-        traces.extend(trace);
-        let drawn = Instant::now();
+impl Prompts {
+    /// The next batch, and the numbers of its captions.
+    fn next(&mut self, pipeline: &Pipeline) -> Result<(Range<usize>, Request)> {
+        let numbers = self.made..self.made + self.batch;
+        self.made = numbers.end;
+        let captions: Vec<String> = numbers.clone().map(caption).collect();
+        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+        let key = |number: usize| NoiseKey { seed: self.seed, caption: number as u32, image: 0 };
+        let keys = numbers.clone().map(key).collect();
+        Ok((numbers, pipeline.request(&captions, keys, self.guidance_scale)?))
+    }
+}
+
+impl Output {
+    /// Encodes a batch that was drawn and writes it.
+    fn land(&mut self, numbers: Range<usize>, drawn: Drawn) -> Result<()> {
+        self.traces.extend(drawn.trace);
+        let began = Instant::now();
         let encode = |picture: Decoded| self.encoding.encode(picture);
-        let encoded = pictures.into_par_iter().map(encode).collect::<Result<Vec<_>>>()?;
-        self.host.encode += drawn.elapsed().as_secs_f64();
+        let encoded = drawn.pictures.into_par_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        self.host.encode += began.elapsed().as_secs_f64();
         let encoded_at = Instant::now();
         for (number, encoded) in numbers.zip(encoded) {
             let caption = caption(number);
@@ -189,7 +203,7 @@ impl<'a> Trial<'a> {
             self.writer.add(&image_key(number as u64, 0), &members)?;
         }
         self.host.write += encoded_at.elapsed().as_secs_f64();
-        ends.push(Instant::now());
+        self.ends.push(Instant::now());
         store::check_interrupt("a benchmark leaves nothing to go on from")
     }
 }

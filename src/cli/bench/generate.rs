@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::output;
 use crate::answer;
 use crate::bail;
 use crate::bench::{self, Age, GenerateOptions, Length};
@@ -75,8 +76,8 @@ pub fn run(args: Args, age: Age) -> Result<()> {
         encoding: Encoding { store_size: args.store_size, format: args.format, quality },
         batches: args.batches,
         length: args.images.map_or(Length::Seconds(args.seconds), Length::Images),
-        counts: super::counts(),
+        counts: output::counts(),
     };
     let report = bench::generate(&options, age, &mut |line| answer!("{line}"))?;
-    super::write_json(args.json.as_deref(), &report)
+    output::write_json(args.json.as_deref(), &report)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 #[cfg(cuda_kernels)]
+use super::output;
 use crate::answer;
 #[cfg(cuda_kernels)]
 use crate::bench::kernels::{Options, Report};
@@ -61,10 +62,10 @@ fn kernels(args: &Args, ordinal: usize) -> Result<()> {
 /// Prints what `run` reports, and writes it where it was asked for.
 #[cfg(cuda_kernels)]
 fn report(args: &Args, run: impl FnOnce(&Options, &mut Report) -> Result<()>) -> Result<()> {
-    let options = Options { filter: args.filter.clone(), quick: args.quick, counts: super::counts() };
+    let options = Options { filter: args.filter.clone(), quick: args.quick, counts: output::counts() };
     let mut report = Report::new(|line| answer!("{line}"));
     let result = run(&options, &mut report);
     // What was measured before a failure is kept.
-    super::write_json(args.json.as_deref(), &report.json())?;
+    output::write_json(args.json.as_deref(), &report.json())?;
     result
 }

@@ -2,15 +2,11 @@
 
 mod generate;
 mod kernels;
+mod output;
 mod train;
 
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
-
 use crate::bench::Age;
-use crate::error::{Error, Result};
-use crate::store;
+use crate::error::Result;
 
 /// Measure how fast this machine does the work.
 #[derive(Debug, clap::Args)]
@@ -34,16 +30,4 @@ pub fn run(args: Args) -> Result<()> {
         What::Kernels(args) => kernels::run(args),
         What::Train(args) => train::run(*args),
     }
-}
-
-/// Where the simulated driver appends its counts.
-fn counts() -> Option<PathBuf> {
-    std::env::var_os("CUDA_SIM_STATS").map(PathBuf::from)
-}
-
-/// Writes a report to the file asked for, if one was.
-fn write_json(path: Option<&Path>, report: &Value) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let text = serde_json::to_string_pretty(report).map_err(|e| Error::Failed(e.to_string()))?;
-    store::write_atomic(path, (text + "\n").as_bytes())
 }

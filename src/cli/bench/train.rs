@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::output;
 use crate::answer;
 use crate::bail;
 use crate::bench::{self, TrainOptions};
@@ -40,9 +41,9 @@ pub fn run(args: Args) -> Result<()> {
         bail!(Usage, "--seconds {}: expected more than 0 and at most 3600", args.seconds);
     }
     let (recipe, steps) = args.settings.rehearsed(args.preset.as_deref())?;
-    let (device, counts) = (Device::parse(&args.device)?, super::counts());
+    let (device, counts) = (Device::parse(&args.device)?, output::counts());
     let options =
         TrainOptions { recipe, device, steps: steps.map(|n| n.max(1) as usize), seconds: args.seconds, counts };
     let report = bench::train(&options, &mut |line| answer!("{line}"))?;
-    super::write_json(args.json.as_deref(), &report)
+    output::write_json(args.json.as_deref(), &report)
 }

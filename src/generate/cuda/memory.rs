@@ -1,8 +1,10 @@
 //! What a batch takes on the device beside the weights.
 
+use super::nets::Nets;
 use crate::device::cuda::{Arena, Half, View};
 use crate::error::Result;
-use crate::generate::pipeline::Parts;
+use crate::generate::painter::AHEAD;
+use crate::generate::parts::Parts;
 use crate::image::{Filter, weight_table};
 use crate::layers::count::Processor;
 use crate::layers::cuda::{self as layers, Captions};
@@ -34,6 +36,8 @@ pub(super) struct Memory<T> {
     pub input: View<T>,
     pub eps: View<f32>,
     pub history: View<f32>,
+    /// Final latents of the batches under way, if they may have to be decoded twice.
+    pub kept: [View<f32>; AHEAD],
     pub decoder: layers::Memory<T>,
     /// What the decoder is given and what it answers.
     pub latents: View<T>,
@@ -47,7 +51,7 @@ pub(super) struct Memory<T> {
 }
 
 impl<T: Half> Memory<T> {
-    pub(super) fn new(arena: &mut Arena, time: &Time, parts: &Parts<'_>, batch: usize) -> Result<Self> {
+    pub(super) fn new(arena: &mut Arena, nets: &Nets<T>, time: &Time, parts: &Parts<'_>, batch: usize) -> Result<Self> {
         let rows = if parts.unconditional.is_some() { 2 * batch } else { batch };
         let decoded = batch.min(DECODED);
         let calls = parts.sampler.rows().len();
@@ -67,6 +71,7 @@ impl<T: Half> Memory<T> {
         let rooms = decoder.rooms(Processor::Gpu, decoded, parts.latent)?;
         let decoder = layers::Memory::take(arena, "decoder", &rooms);
         let group = "latents and pictures";
+        let kept = if nets.far.is_some() { batch * values } else { 0 };
         let table = |from: usize, to: usize| if from == to { 0 } else { weight_table(from, to, Filter::Bicubic).len() };
         Ok(Self {
             text,
@@ -82,6 +87,7 @@ impl<T: Half> Memory<T> {
             input: arena.take(group, "inputs", batch * values),
             eps: arena.take(group, "predictions", rows * values),
             history: arena.take(group, "earlier predictions", parts.sampler.slots() * batch * values),
+            kept: std::array::from_fn(|_| arena.take(group, "final latents", kept)),
             decoder,
             latents: arena.take(group, "latents to decode", decoded * values),
             picture: arena.take(group, "decoded values", decoded * bytes(from)),

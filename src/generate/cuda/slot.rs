@@ -3,9 +3,7 @@
 use super::memory::Memory;
 use crate::device::cuda::{Gpu, Half, Mark, Pinned};
 use crate::error::Result;
-use crate::generate::lane::{from_nhwc, to_nhwc};
-use crate::generate::pipeline::Decoded;
-use crate::generate::request::Request;
+use crate::generate::painter::{Decoded, Request, Wanted};
 use crate::generate::trace::Trace;
 use crate::image::Rgb8;
 use crate::ops::pixels::cuda as pixels;
@@ -18,11 +16,9 @@ pub(super) struct Slot {
     keys: Pinned<u32>,
     pictures: Pinned<u8>,
     flags: Pinned<u32>,
-    /// Pixels of a latent.
-    pixels: usize,
     images: usize,
-    /// Whether marks keep the time.
-    timed: bool,
+    /// What is brought back; marks keep the time if a trace is.
+    wanted: Wanted,
     /// If they do: reached when the batch is begun, its captions known, everything sent, its pictures painted.
     stages: Vec<Mark>,
     /// Reached after each call of the UNet.
@@ -32,41 +28,41 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new<T: Half>(gpu: &Gpu, memory: &Memory<T>, pixels: usize) -> Result<Self> {
+    pub(super) fn new<T: Half>(gpu: &Gpu, memory: &Memory<T>) -> Result<Self> {
         Ok(Self {
             x: gpu.pinned(memory.x.len())?,
             which: gpu.pinned(memory.which.len())?,
             keys: gpu.pinned(memory.keys.len())?,
             pictures: gpu.pinned(memory.pictures.len())?,
             flags: gpu.pinned(memory.flags.len())?,
-            pixels,
             images: 0,
-            timed: false,
+            wanted: Wanted::default(),
             stages: Vec::new(),
             marks: Vec::new(),
             done: None,
         })
     }
 
-    /// A new batch, whose stages are timed or not.
-    pub(super) fn begin(&mut self, gpu: &Gpu, timed: bool) -> Result<()> {
-        (self.timed, self.stages) = (timed, Vec::new());
+    /// A new batch.
+    pub(super) fn begin(&mut self, gpu: &Gpu, wanted: Wanted) -> Result<()> {
+        (self.wanted, self.stages, self.marks) = (wanted, Vec::new(), Vec::new());
         self.stage(gpu)
     }
 
     /// Marks the end of a stage, if that is wanted.
     pub(super) fn stage(&mut self, gpu: &Gpu) -> Result<()> {
-        if self.timed {
+        if self.wanted.trace {
             self.stages.push(gpu.timed_mark()?);
         }
         Ok(())
     }
 
     fn end(&self, gpu: &Gpu) -> Result<Mark> {
-        if self.timed { gpu.timed_mark() } else { gpu.mark() }
+        if self.wanted.trace { gpu.timed_mark() } else { gpu.mark() }
     }
 
-    /// Queues latents, noise keys and the caption of every row: `places` of the images, then 0 for the branch without caption.
+    /// Queues noise, its keys and the caption of every row: `places` of the images, then 0 for the branch without
+    /// caption.
     pub(super) fn send<T: Half>(
         &mut self,
         gpu: &Gpu,
@@ -75,7 +71,10 @@ impl Slot {
         places: &[usize],
         rows: usize,
     ) -> Result<()> {
-        self.send_latents(gpu, memory, &request.latents, places.len())?;
+        self.images = places.len();
+        let len = request.noise.len();
+        self.x[..len].copy_from_slice(&request.noise);
+        gpu.write_pinned(memory.x.slice(0..len), &self.x)?;
         self.which[..rows].fill(0);
         self.which.iter_mut().zip(places).for_each(|(which, &place)| *which = place as u32);
         gpu.write_pinned(memory.which.slice(0..rows), &self.which)?;
@@ -84,34 +83,43 @@ impl Slot {
         gpu.write_pinned(memory.keys.slice(0..keys.len()), &self.keys)
     }
 
-    /// Queues `latents [n, C, h, w]` alone.
-    pub(super) fn send_latents<T: Half>(
-        &mut self,
-        gpu: &Gpu,
-        memory: &Memory<T>,
-        latents: &[f32],
-        n: usize,
-    ) -> Result<()> {
-        (self.images, self.marks) = (n, Vec::new());
-        to_nhwc(&mut self.x[..latents.len()], latents, n, self.pixels);
-        gpu.write_pinned(memory.x.slice(0..latents.len()), &self.x)
-    }
-
     /// Marks the end of a call of the UNet.
     pub(super) fn mark(&mut self, gpu: &Gpu) -> Result<()> {
         self.marks.push(self.end(gpu)?);
         Ok(())
     }
 
-    /// Queues the way back of latents, pictures and flags.
+    /// Queues the way back of what is wanted.
     pub(super) fn receive<T: Half>(&mut self, gpu: &Gpu, memory: &Memory<T>) -> Result<()> {
-        let whole = memory.flags.len();
-        let share = |len: usize| len / whole * self.images;
-        gpu.read_pinned(&mut self.x, memory.x.slice(0..share(memory.x.len())))?;
-        gpu.read_pinned(&mut self.pictures, memory.pictures.slice(0..share(memory.pictures.len())))?;
-        gpu.read_pinned(&mut self.flags, memory.flags.slice(0..self.images))?;
+        if self.wanted.latents {
+            let len = memory.x.len() / memory.flags.len() * self.images;
+            gpu.read_pinned(&mut self.x, memory.x.slice(0..len))?;
+        }
+        if self.wanted.pictures {
+            self.read_pictures(gpu, memory, self.images)?;
+        }
         self.done = Some(self.end(gpu)?);
         Ok(())
+    }
+
+    fn read_pictures<T: Half>(&mut self, gpu: &Gpu, memory: &Memory<T>, n: usize) -> Result<()> {
+        let len = memory.pictures.len() / memory.flags.len() * n;
+        gpu.read_pinned(&mut self.pictures, memory.pictures.slice(0..len))?;
+        gpu.read_pinned(&mut self.flags, memory.flags.slice(0..n))
+    }
+
+    /// Waits for the first `n` pictures that are on the device now, of so many pixels.
+    pub(super) fn receive_pictures<T: Half>(
+        &mut self,
+        gpu: &Gpu,
+        memory: &Memory<T>,
+        n: usize,
+        size: (usize, usize),
+    ) -> Result<Vec<Decoded>> {
+        self.images = n;
+        self.read_pictures(gpu, memory, n)?;
+        gpu.synchronize()?;
+        Ok(self.pictures(size))
     }
 
     /// Waits for everything, telling `on_step` of each call of the UNet that is done.
@@ -145,17 +153,16 @@ impl Slot {
         Ok(Some(trace))
     }
 
-    /// Final latents `[n, C, h, w]`.
+    /// Final latents `[n, h, w, C]`, if they were wanted.
     pub(super) fn latents(&self) -> Vec<f32> {
-        let x = &self.x[..self.x.len() / self.flags.len() * self.images];
-        let mut latents = vec![0.0; x.len()];
-        from_nhwc(&mut latents, x, self.images, self.pixels);
-        latents
+        let images = if self.wanted.latents { self.images } else { 0 };
+        self.x[..self.x.len() / self.flags.len() * images].to_vec()
     }
 
-    /// Pictures of so many pixels.
+    /// Pictures of so many pixels, if they were wanted.
     pub(super) fn pictures(&self, (width, height): (usize, usize)) -> Vec<Decoded> {
-        let pictures = self.pictures.chunks_exact(3 * width * height).zip(&self.flags[..self.images]);
+        let images = if self.wanted.pictures { self.images } else { 0 };
+        let pictures = self.pictures.chunks_exact(3 * width * height).zip(&self.flags[..images]);
         let picture = |(data, flags): (&[u8], &u32)| Decoded {
             image: Rgb8 { width, height, data: data.to_vec() },
             not_finite: flags & pixels::NOT_FINITE != 0,

@@ -3,7 +3,7 @@
 //! Whatever the network predicts, x0 and eps are linear in (x, prediction), and the next latent is linear in (x0, eps);
 //! only clipping x0 in between keeps the two from being one product.
 
-use super::SamplerKind;
+use super::kind::SamplerKind;
 use super::schedule::SchedulerConfig;
 use super::table::{Row, Sampler};
 use crate::error::Result;

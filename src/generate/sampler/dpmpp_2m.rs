@@ -3,8 +3,8 @@
 //!
 //! With signal² + noise² = 1 and lambda = ln(signal/noise), exp(−h) is a ratio of noise levels: no logarithm meets the last level, 0.
 
-use super::SamplerKind;
-use super::schedule::{SchedulerConfig, TimestepSpacing};
+use super::kind::{SamplerKind, TimestepSpacing};
+use super::schedule::SchedulerConfig;
 use super::table::{Row, Sampler};
 use crate::bail;
 use crate::error::Result;

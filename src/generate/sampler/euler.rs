@@ -3,8 +3,8 @@
 //!
 //! The latent is x = x0 + sigma·eps; the network sees it scaled to variance one, and dx/dsigma is eps, the noise it predicts.
 
-use super::SamplerKind;
-use super::schedule::{SchedulerConfig, TimestepSpacing};
+use super::kind::{SamplerKind, TimestepSpacing};
+use super::schedule::SchedulerConfig;
 use super::table::{Row, Sampler};
 use crate::error::Result;
 

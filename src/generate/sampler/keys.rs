@@ -1,14 +1,7 @@
-//! What a `scheduler_config.json` says beside the noise schedule: the solver that diffusers would run, which
-//! `--sampler` replaces.
-//!
-//! Where the file's class is the sampler's own, a setting that this program does not compute is refused; another
-//! class's settings go with the class, and are said to. Configs also carry keys of classes they had before
-//! (`from_config` keeps them).
+//! The keys of a `scheduler_config.json`: which there are, and which ask for a schedule that is not computed here.
 
 use serde_json::{Value, json};
 
-use super::SamplerKind;
-use super::schedule::SchedulerConfig;
 use crate::bail;
 use crate::config::json;
 use crate::error::Result;
@@ -82,7 +75,7 @@ const HARMLESS: [&str; 24] = [
 const SCHEDULE: [&str; 4] = ["rescale_betas_zero_snr", "use_flow_sigmas", "use_dynamic_shifting", "shift_terminal"];
 
 /// Keys of a solver, with the values that ask for nothing which the sampler of the same class does not do anyway.
-fn solver() -> [(&'static str, Value); 18] {
+pub(super) fn solver() -> [(&'static str, Value); 18] {
     [
         // DPMSolverMultistep reads DEIS' and SA-Solver's names as its own.
         ("algorithm_type", json!(["dpmsolver++", "deis", "data_prediction"])),
@@ -104,44 +97,6 @@ fn solver() -> [(&'static str, Value); 18] {
         ("predictor_order", json!([2])),
         ("corrector_order", json!([2])),
     ]
-}
-
-impl SamplerKind {
-    /// Diffusers' class that draws the same, and its solver keys that would change what it draws.
-    fn own_class(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Self::Ddim => ("DDIMScheduler", &["thresholding"]),
-            Self::Pndm => ("PNDMScheduler", &[]),
-            Self::Euler => (
-                "EulerDiscreteScheduler",
-                &[
-                    "interpolation_type",
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "timestep_type",
-                    "final_sigmas_type",
-                ],
-            ),
-            Self::EulerA => ("EulerAncestralDiscreteScheduler", &[]),
-            Self::Dpmpp2m | Self::Dpmpp2mKarras => (
-                "DPMSolverMultistepScheduler",
-                &[
-                    "algorithm_type",
-                    "solver_order",
-                    "solver_type",
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "use_lu_lambdas",
-                    "final_sigmas_type",
-                    "lambda_min_clipped",
-                    "variance_type",
-                    "thresholding",
-                ],
-            ),
-        }
-    }
 }
 
 /// The class, if its schedule is one of Stable Diffusion's; DDIM's when absent.
@@ -176,59 +131,4 @@ pub(super) fn check_schedule(settings: &Settings) -> Result<()> {
     settings.only("predict_epsilon", Value::Bool(true))?;
     let known: Vec<&str> = HARMLESS.into_iter().chain(solver().map(|(key, _)| key)).chain(["tau_func"]).collect();
     settings.finish(&known)
-}
-
-/// Refuses what the file asks of `kind` by being of its own class, and says what of another class's settings is not
-/// used.
-pub(super) fn check_solver(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<String>> {
-    let settings = &config.settings;
-    let (own, heeded) = kind.own_class();
-    let mut unused = Vec::new();
-    for (key, harmless) in solver() {
-        let Some(value) = settings.get(key) else { continue };
-        let harmless: &[Value] = harmless.as_array().map_or(&[], Vec::as_slice);
-        let asks = match key {
-            "lambda_min_clipped" => json::number(value).is_none_or(|least| least > config.least_lambda()),
-            "use_karras_sigmas" if kind == SamplerKind::Dpmpp2mKarras => false,
-            _ => !harmless.contains(value),
-        };
-        if !asks {
-            continue;
-        }
-        if config.class_name == own && heeded.contains(&key) {
-            let fix = match key {
-                "use_karras_sigmas" if kind == SamplerKind::Dpmpp2m => {
-                    "give --sampler dpmpp_2m_karras, or set it to false"
-                }
-                "use_karras_sigmas" => {
-                    "the sampler with Karras' noise levels is dpmpp_2m_karras; set it to false for this one"
-                }
-                "lambda_min_clipped" => "set it to -Infinity",
-                "variance_type" => "set it to null",
-                "thresholding" => "latents are not clipped by quantiles; set it to false",
-                _ => "change it, or name another --sampler",
-            };
-            let expected = match harmless {
-                [] => "no limit".to_owned(),
-                [first, ..] => json::shown(first).to_string(),
-            };
-            return Err(settings.wrong(key, &format!("{expected} for --sampler {kind} ({fix})")));
-        }
-        unused.push(format!("{key} {}", json::shown(value)));
-    }
-    let file = settings.path().display();
-    let mut said = Vec::new();
-    if !unused.is_empty() {
-        said.push(format!(
-            "{file}: not used, as --sampler {kind} takes the place of {}: {}",
-            config.class_name,
-            unused.join(", ")
-        ));
-    }
-    if kind == SamplerKind::Pndm && settings.get("skip_prk_steps") != Some(&Value::Bool(true)) {
-        said.push(format!(
-            "{file}: `skip_prk_steps` is taken as true, as in Stable Diffusion's release: no Runge–Kutta steps"
-        ));
-    }
-    Ok(said)
 }

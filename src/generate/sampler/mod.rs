@@ -4,75 +4,28 @@ mod ddim;
 mod dpmpp_2m;
 mod euler;
 mod keys;
+mod kind;
 mod pndm;
 mod schedule;
+mod solver;
 mod table;
-
-use std::fmt;
-
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::Result;
 
-pub use schedule::{BetaSchedule, PredictionType, SchedulerConfig, TimestepSpacing};
+pub use kind::{SamplerKind, TimestepSpacing};
+pub use schedule::{BetaSchedule, PredictionType, SchedulerConfig};
 pub use table::{Row, Sampler};
-
-/// The samplers there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum SamplerKind {
-    /// Denoising diffusion implicit models with eta 0 (Song et al. 2021), the paper's
-    Ddim,
-    /// Pseudo linear multistep of order 4 (Liu et al. 2022), one call more than --steps; the Stable Diffusion release's
-    Pndm,
-    /// Euler's method along the probability flow (Karras et al. 2022)
-    Euler,
-    /// Euler's method with noise added after every step
-    EulerA,
-    /// DPM-Solver++ of order 2, multistep (Lu et al. 2022); good from 15 to 25 steps
-    #[serde(rename = "dpmpp_2m")]
-    #[value(name = "dpmpp_2m")]
-    Dpmpp2m,
-    /// The same over Karras' noise levels
-    #[serde(rename = "dpmpp_2m_karras")]
-    #[value(name = "dpmpp_2m_karras")]
-    Dpmpp2mKarras,
-}
-
-impl fmt::Display for SamplerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ddim => "ddim",
-            Self::Pndm => "pndm",
-            Self::Euler => "euler",
-            Self::EulerA => "euler_a",
-            Self::Dpmpp2m => "dpmpp_2m",
-            Self::Dpmpp2mKarras => "dpmpp_2m_karras",
-        })
-    }
-}
-
-impl SamplerKind {
-    /// Which training steps a run visits if the config does not say.
-    fn own_spacing(self) -> TimestepSpacing {
-        match self {
-            Self::Ddim | Self::Pndm => TimestepSpacing::Leading,
-            Self::Euler | Self::EulerA | Self::Dpmpp2m | Self::Dpmpp2mKarras => TimestepSpacing::Linspace,
-        }
-    }
-}
 
 impl Sampler {
     /// The table of a run of `steps` steps.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] for a number of steps that the schedule has not, or a sampler the model cannot be drawn with.
+    /// [`crate::error::Error::Usage`] for a number of steps that the schedule has not, or a sampler the model cannot be
+    /// drawn with.
     pub fn new(kind: SamplerKind, config: &SchedulerConfig, steps: usize) -> Result<Self> {
         config.check_steps(steps)?;
-        let mut remarks = keys::check_solver(config, kind)?;
+        let mut remarks = solver::check(config, kind)?;
         let mut sampler = match kind {
             SamplerKind::Ddim => ddim::table(config, steps),
             SamplerKind::Pndm => pndm::table(config, steps),

@@ -2,7 +2,7 @@
 //! steps at the start (diffusers' `skip_prk_steps`, whatever the config says), but the first step taken twice, the second time with the
 //! mean of the outputs at its two ends.
 
-use super::SamplerKind;
+use super::kind::SamplerKind;
 use super::schedule::{PredictionType, SchedulerConfig};
 use super::table::{Row, Sampler};
 use crate::bail;

@@ -3,14 +3,15 @@
 //! The schedulers of Stable Diffusion share these keys, so a folder whose config names PNDM or Euler runs under DDIM
 //! with the same schedule, and the other way round. A key that is absent has the default of the scheduler that runs; in
 //! particular DDIM's `clip_sample` defaults to *true*, which Stable Diffusion's pipeline corrects
-//! ([`SchedulerConfig::corrected`]). Keys that are no part of the schedule: [`super::keys`].
+//! ([`SchedulerConfig::corrected`]). Keys that are no part of the schedule: [`super::keys`],
+//! [`super::solver`].
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::SamplerKind;
 use super::keys;
+use super::kind::{SamplerKind, TimestepSpacing};
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
@@ -24,14 +25,6 @@ pub enum BetaSchedule {
     ScaledLinear,
     /// Glide's cosine, capped at 0.999.
     SquaredcosCapV2,
-}
-
-/// Which of the training steps a short run visits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestepSpacing {
-    Leading,
-    Trailing,
-    Linspace,
 }
 
 /// What the UNet predicts.

@@ -1,4 +1,7 @@
-//! The house stands: imports go downwards only, and files stay small enough to do one thing.
+//! The house stands: imports go downwards only, between rooms and between the files of a room.
+
+mod circles;
+mod modules;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,25 +1,28 @@
 //! Drawing on a GPU: text encoder, UNet, sampler, decoder, 8-bit pictures, all queued ahead of the device.
 //!
 //! A batch is begun ([`Painter::start`]) while the one before is still being drawn, and its pictures are collected
-//! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is captured as a graph for
-//! each number of images, and replayed for all steps: what changes from step to step lies behind a counter on the device.
+//! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is captured
+//! as a graph for each number of images, and replayed for all steps: what changes from step to step lies behind a counter
+//! on the device.
 
-mod captions;
 mod memory;
 mod nets;
 mod slot;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-use super::pipeline::{AHEAD, Decoded, Drawn, Fp8, Painter, Parts};
-use super::request::{Request, guides};
+use super::context_cache::{ContextCache, Placed};
+use super::drawing::guides;
+use super::painter::{AHEAD, Decoded, Drawn, Painter, Request};
+use super::parts::Parts;
+use super::settings::Fp8;
+use super::trace::Meter;
 use crate::bail;
 use crate::device::Queued;
 use crate::device::cuda::{Arena, Gpu, Graph, Half, Mark};
 use crate::error::Result;
 use crate::image::{Filter, columns_first, weight_table};
-use crate::layers::cpu::{Caption, Reader};
+use crate::layers::cpu::Reader;
 use crate::layers::cuda::{self as layers, Call, Times, Told};
 use crate::models::unet::Time;
 use crate::models::vae::Decoder;
@@ -29,13 +32,13 @@ use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};
 use crate::say;
 use crate::store;
-use captions::{Captions, Placed};
 use memory::{DECODED, Memory};
 use nets::Nets;
 use slot::Slot;
 
 /// Batches that are tried when none is asked for, largest first: from 32 on a large card's time per image hardly falls.
 const BATCHES: [usize; 9] = [64, 48, 32, 24, 16, 8, 4, 2, 1];
+
 /// A GPU with a model on it.
 #[derive(Debug)]
 pub(super) struct Cuda<T: Half> {
@@ -45,8 +48,7 @@ pub(super) struct Cuda<T: Half> {
     slots: [Slot; AHEAD],
     started: usize,
     finished: usize,
-    /// Whether batches are timed, and the end of the last one that was.
-    timed: bool,
+    /// The end of the batch before, if that was timed.
     before: Option<Mark>,
     /// Whether it was said that a picture was decoded twice.
     overflowed: bool,
@@ -60,7 +62,7 @@ pub(super) struct Cuda<T: Half> {
     /// Width and height of the stored pictures.
     stored: (usize, usize),
     batch: usize,
-    captions: Captions,
+    captions: ContextCache,
     gpu: Gpu,
 }
 
@@ -83,8 +85,8 @@ impl<T: Half> Cuda<T> {
         let time = Time::load(&parts.unet.0, &mut Reader::new(&parts.unet.1))?;
         let measure = |batch: usize| -> Result<Arena> {
             let mut dry = Arena::dry();
-            Nets::<T>::new(&mut dry, None, parts)?;
-            Memory::<T>::new(&mut dry, &time, parts, batch)?;
+            let nets = Nets::<T>::new(&mut dry, None, parts)?;
+            Memory::new(&mut dry, &nets, &time, parts, batch)?;
             Ok(dry)
         };
         let (mut batch, mut dry) = (0, Arena::dry());
@@ -97,19 +99,18 @@ impl<T: Half> Cuda<T> {
         dry.check(&gpu, &format!("{batch} images at once need"), "lower --batch, --width or --height")?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
-        let memory = Memory::new(&mut arena, &time, parts, batch)?;
+        let memory = Memory::new(&mut arena, &nets, &time, parts, batch)?;
         let narrow = match parts.fp8 {
             Fp8::On(calibration) => format!(" and {} layers in e4m3", calibration.ranges.len()),
             _ => String::new(),
         };
         say!("on {}, {}{narrow}, {batch} images at once, {}", gpu.name(), T::DTYPE, arena.plan());
-        let slot = || Slot::new(&gpu, &memory, parts.latent.0 * parts.latent.1);
+        let slot = || Slot::new(&gpu, &memory);
         let mut this = Self {
             graphs: HashMap::new(),
             slots: [slot()?, slot()?],
             started: 0,
             finished: 0,
-            timed: false,
             before: None,
             overflowed: false,
             nets,
@@ -120,7 +121,7 @@ impl<T: Half> Cuda<T> {
             latent: parts.latent,
             stored: parts.stored,
             batch,
-            captions: Captions::new(batch),
+            captions: ContextCache::new(batch),
             gpu,
         };
         this.prepare(parts, &time)?;
@@ -227,12 +228,12 @@ impl<T: Half> Cuda<T> {
 }
 
 impl<T: Half> Cuda<T> {
-    /// Queues all steps of a batch, in the slot whose turn it is.
+    /// Queues a batch, in the slot whose turn it is.
     fn queue(&mut self, request: &Request) -> Result<()> {
         let n = request.texts.len();
         let gpu = self.gpu.clone();
         let at = self.started % AHEAD;
-        self.slots[at].begin(&gpu, self.timed)?;
+        self.slots[at].begin(&gpu, request.wanted)?;
         let texts: Vec<&[u32]> = request.texts.iter().map(|text| &text.ids[..]).collect();
         let (places, new) = self.captions.place(&texts)?;
         self.encode(&new)?;
@@ -257,41 +258,45 @@ impl<T: Half> Cuda<T> {
             }
             self.slots[at].mark(&gpu)?;
         }
+        if request.wanted.pictures {
+            self.paint(&self.nets.decoder, n)?;
+            if self.nets.far.is_some() {
+                // The next batch is drawn over them before anybody looks at this one's pictures.
+                gpu.copy(self.memory.kept[at].slice(0..len), self.memory.x.slice(0..len))?;
+            }
+        }
+        self.slots[at].stage(&gpu)?;
+        self.slots[at].receive(&gpu, &self.memory)?;
         self.started += 1;
         Ok(())
     }
 
-    /// The pictures of a batch that is over, from its `latents [n, C, h, w]`. Those that are not finite, because the
-    /// decoder's maps overflow f16, are decoded once more in bf16.
-    fn pictures(&mut self, at: usize, latents: &[f32]) -> Result<Vec<Decoded>> {
+    /// Of the `pictures` of a batch that is over, decodes those once more, in bf16, that are not finite because the
+    /// decoder's maps overflow f16.
+    fn repaint(&mut self, at: usize, pictures: &mut [Decoded]) -> Result<()> {
         let (gpu, values) = (self.gpu.clone(), self.values());
-        let mut pictures = self.slots[at].pictures(self.stored);
-        let of = |i: usize| &latents[i * values..(i + 1) * values];
-        let overflowed = |i: &usize| pictures[*i].not_finite && of(*i).iter().all(|x| x.is_finite());
-        let lost: Vec<usize> = (0..pictures.len()).filter(overflowed).collect();
-        let Some(far) = self.nets.far.as_ref().filter(|_| !lost.is_empty()) else { return Ok(pictures) };
+        let Some(far) = &self.nets.far else { return Ok(()) };
+        let (mut lost, mut latents) = (Vec::new(), Vec::new());
+        for (i, _) in pictures.iter().enumerate().filter(|(_, picture)| picture.not_finite) {
+            let latent = gpu.read(self.memory.kept[at].slice(i * values..(i + 1) * values))?;
+            if latent.iter().all(|x| x.is_finite()) {
+                lost.push(i);
+                latents.extend(latent);
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.overflowed, true) {
             say!("note: pictures whose decoding overflows f16 are decoded once more in bf16");
         }
-        let latents: Vec<f32> = lost.iter().flat_map(|&i| of(i)).copied().collect();
         // Behind the batch that is under way, which uses the same memory.
-        self.slots[at].send_latents(&gpu, &self.memory, &latents, lost.len())?;
+        gpu.write(self.memory.x.slice(0..latents.len()), &latents)?;
         self.paint(far, lost.len())?;
-        self.slots[at].receive(&gpu, &self.memory)?;
-        self.slots[at].wait(&mut |_| Ok(()))?;
-        for (i, picture) in lost.into_iter().zip(self.slots[at].pictures(self.stored)) {
+        let again = self.slots[at].receive_pictures(&gpu, &self.memory, lost.len(), self.stored)?;
+        for (i, picture) in lost.into_iter().zip(again) {
             pictures[i] = picture;
         }
-        Ok(pictures)
-    }
-
-    /// Waits for what was queued first.
-    fn collect(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<()> {
-        self.slots[self.finished % AHEAD].wait(&mut |step| {
-            on_step(step);
-            store::check_interrupt("run the same command again to go on")
-        })?;
-        self.finished += 1;
         Ok(())
     }
 }
@@ -301,36 +306,26 @@ impl<T: Half> Painter for Cuda<T> {
         self.batch
     }
 
-    fn contexts(&self, ids: &[&[u32]]) -> Result<Vec<Arc<Caption>>> {
-        Ok(vec![Arc::default(); ids.len()])
-    }
-
-    fn sample(&mut self, request: &Request, on_step: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
-        self.queue(request)?;
-        self.slots[(self.started - 1) % AHEAD].receive(&self.gpu, &self.memory)?;
-        self.collect(on_step)?;
-        Ok(self.slots[(self.finished - 1) % AHEAD].latents())
-    }
-
     fn start(&mut self, request: Request) -> Result<()> {
-        self.queue(&request)?;
-        self.paint(&self.nets.decoder, request.texts.len())?;
-        let slot = &mut self.slots[(self.started - 1) % AHEAD];
-        slot.stage(&self.gpu)?;
-        slot.receive(&self.gpu, &self.memory)
+        self.queue(&request)
     }
 
     fn finish(&mut self, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
-        self.collect(on_step)?;
-        let at = (self.finished - 1) % AHEAD;
-        let (trace, latents) = (self.slots[at].trace(&mut self.before)?, self.slots[at].latents());
-        Ok(Drawn { pictures: self.pictures(at, &latents)?, latents, trace })
+        let at = self.finished % AHEAD;
+        self.slots[at].wait(&mut |step| {
+            on_step(step);
+            store::check_interrupt("run the same command again to go on")
+        })?;
+        self.finished += 1;
+        let trace = self.slots[at].trace(&mut self.before)?;
+        let latents = self.slots[at].latents();
+        let mut pictures = self.slots[at].pictures(self.stored);
+        self.repaint(at, &mut pictures)?;
+        Ok(Drawn { pictures, latents, trace })
     }
+}
 
-    fn trace(&mut self, on: bool) {
-        (self.timed, self.before) = (on, None);
-    }
-
+impl<T: Half> Meter for Cuda<T> {
     fn device_bytes(&self) -> u64 {
         self.arena.bytes()
     }
@@ -342,19 +337,5 @@ impl<T: Half> Painter for Cuda<T> {
     fn ranges(&self) -> Result<BTreeMap<String, f32>> {
         let Some((names, places)) = &self.nets.observed else { return Ok(BTreeMap::new()) };
         Ok(names.iter().cloned().zip(self.gpu.read(*places)?).collect())
-    }
-
-    fn decode(&mut self, latents: &[f32]) -> Result<Vec<Decoded>> {
-        let (gpu, values) = (self.gpu.clone(), self.values());
-        let mut all = Vec::new();
-        for latents in latents.chunks(self.batch * values) {
-            let n = latents.len() / values;
-            self.slots[0].send_latents(&gpu, &self.memory, latents, n)?;
-            self.paint(&self.nets.decoder, n)?;
-            self.slots[0].receive(&gpu, &self.memory)?;
-            self.slots[0].wait(&mut |_| Ok(()))?;
-            all.extend(self.pictures(0, latents)?);
-        }
-        Ok(all)
     }
 }

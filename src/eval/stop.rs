@@ -1,0 +1,15 @@
+//! A probe that a signal asks to stop.
+
+use crate::bail;
+use crate::error::Result;
+use crate::store;
+
+/// `Err(Interrupted)` once a signal arrived.
+pub(super) fn check_stop() -> Result<()> {
+    match store::interrupted() {
+        true => {
+            bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start")
+        }
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,134 @@
+//! What a diffusers folder holds, read and checked for what is to be drawn with it.
+
+use super::drawing::guides;
+use super::fingerprint::fingerprint;
+use super::model_folder;
+use super::sampler::{Sampler, SchedulerConfig};
+use super::settings::{Fp8, Settings};
+use super::sizes::{check_fit, latent_size, stored_size};
+use super::trace::Flops;
+use crate::bail;
+use crate::error::Result;
+use crate::models::tokenizer::{Encoding, Tokenizer};
+use crate::models::{clip_text, unet, vae};
+use crate::say;
+use crate::weights::{Cache, SafeTensors};
+
+/// A model's files and what is to be drawn with it.
+#[derive(Debug)]
+// A build without kernels has only the CPU, which stores pictures as drawn and packs nothing.
+#[cfg_attr(not(cuda_kernels), allow(dead_code))]
+pub(super) struct Parts<'a> {
+    pub tokenizer: Tokenizer,
+    pub text: (clip_text::Config, SafeTensors),
+    pub unet: (unet::Config, SafeTensors),
+    pub decoder: (vae::Config, SafeTensors),
+    pub sampler: Sampler,
+    /// Whether the sampler feels what of the scheduler's config was put right as diffusers does.
+    pub corrected: bool,
+    /// Token ids of the branch without caption, if there may be guidance.
+    pub unconditional: Option<Vec<u32>>,
+    /// Height and width.
+    pub latent: (usize, usize),
+    /// Width and height of the pictures as drawn and as stored.
+    pub drawn: (usize, usize),
+    pub stored: (usize, usize),
+    pub batch: Option<usize>,
+    pub fp8: Fp8<'a>,
+    /// Over everything of the model that decides an image: weights, configs, tokenizer.
+    pub sha256: String,
+    pub cache: Cache,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads configs and tokenizer, maps the weights, and checks that all of it and the settings fit.
+    ///
+    /// # Errors
+    /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
+    pub(super) fn open(settings: &Settings<'a>) -> Result<Self> {
+        let model = settings.model;
+        model_folder::check(model)?;
+        let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
+        let (scheduler, corrected, said) = scheduler.corrected(settings.drawing.sampler);
+        let sampler = Sampler::new(settings.drawing.sampler, &scheduler, settings.drawing.steps)?;
+        said.iter().chain(&sampler.remarks).for_each(|remark| say!("{remark}"));
+        let text = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
+        let unet = unet::Config::open(&model.join("unet/config.json"))?;
+        let vae = vae::Config::open(&model.join("vae/config.json"))?;
+        check_fit(model, &text, &unet, &vae)?;
+        let latent = latent_size(settings, &unet, &vae)?;
+        if settings.batch == Some(0) {
+            bail!(Usage, "--batch 0: expected at least 1 image at once");
+        }
+
+        let tokenizer = Tokenizer::open(&model.join("tokenizer"), text.tokens)?;
+        if tokenizer.vocab_size() > text.vocab {
+            bail!(
+                Data,
+                "{}: the tokenizer has {} tokens, the text encoder knows {}; they belong to different models",
+                model.display(),
+                tokenizer.vocab_size(),
+                text.vocab
+            );
+        }
+        let text_weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
+        let unet_weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
+        let vae_weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
+        let cache = Cache::open();
+        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &cache)?;
+        if let Fp8::On(calibration) = settings.fp8 {
+            calibration.check(model, &sha256, &unet)?;
+        }
+        let unconditional = match guides(settings.drawing.guidance_scale) {
+            false if !settings.drawing.negative_prompt.is_empty() => {
+                say!("--negative-prompt has no effect: guidance scales of 1 and less follow the caption alone");
+                None
+            }
+            false => None,
+            true => Some(negative(&tokenizer, &settings.drawing.negative_prompt)?),
+        };
+        let drawn = (latent.1 * vae.factor(), latent.0 * vae.factor());
+        Ok(Self {
+            tokenizer,
+            text: (text, text_weights),
+            unet: (unet, unet_weights),
+            decoder: (vae, vae_weights),
+            sampler,
+            corrected,
+            unconditional,
+            latent,
+            drawn,
+            stored: settings.store_size.map_or(drawn, |side| stored_size(drawn, side)),
+            batch: settings.batch,
+            fp8: settings.fp8,
+            sha256,
+            cache,
+        })
+    }
+
+    /// What an image asks for.
+    pub(super) fn flops(&self) -> Result<Flops> {
+        let text = &self.text.0;
+        let unet = self.unet.0.flops(self.latent, text.tokens)?;
+        let branches = if self.unconditional.is_some() { 2.0 } else { 1.0 };
+        Ok(Flops {
+            text: text.flops()? + unet.context,
+            call: branches * unet.call,
+            saved: (branches - 1.0) * unet.shared,
+            decoder: self.decoder.0.flops(self.latent)?,
+            calls: self.sampler.rows().len(),
+        })
+    }
+}
+
+/// Token ids of the negative prompt; says what of it is not read.
+fn negative(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let Encoding { ids, truncated } = tokenizer.encode(text)?;
+    if truncated > 0 {
+        say!(
+            "--negative-prompt: its last {truncated} tokens are cut, as the text encoder reads {}; put what matters first",
+            ids.len() - 2
+        );
+    }
+    Ok(ids)
+}
