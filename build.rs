@@ -1,4 +1,5 @@
-//! Compiles `kernels/*.cu` by NVRTC and generates a typed launch function for every kernel in them.
+//! Compiles `kernels/*.cu` by NVRTC and generates a typed launch function for every kernel in them; lists the ops that
+//! have a `check.rs` or a `bench.rs`.
 //!
 //! For each `kernels/x.cu`: PTX for sm_80 and sm_90a (`x_sm89.cu`: sm_89 and sm_90a, `x_sm90.cu`: sm_90a only); in
 //! release builds also machine code for sm_80, sm_86, sm_89 and sm_90a (from that PTX's target on), where a spill,
@@ -26,11 +27,15 @@ fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(variable("OUT_DIR"));
     println!("cargo::rustc-check-cfg=cfg(cuda_kernels)");
-    for path in ["build.rs", "src/device/cuda/compiler.rs", "kernels"] {
+    for path in ["build.rs", "src/device/cuda/compiler.rs", "src/ops", "kernels"] {
         println!("cargo::rerun-if-changed={path}");
     }
     for name in ["CUDA_HOME", "CUDA_PATH", "STABLEREP_PTX_ONLY"] {
         println!("cargo::rerun-if-env-changed={name}");
+    }
+    for (list, file) in [("checked_ops", "check.rs"), ("measured_ops", "bench.rs")] {
+        let text = format!("{list}! {{ {} }}\n", ops_with(&root.join("src/ops"), file).join(" "));
+        write(&out.join(format!("{list}.rs")), text.as_bytes()).unwrap_or_else(|text| panic!("{text}"));
     }
     let Some(compiler) = Compiler::find(&root.join(".cuda")).unwrap_or_else(|text| panic!("{text}")) else {
         // The toolchain folder may appear later.
@@ -76,6 +81,16 @@ fn main() {
 
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}
+
+/// The ops whose folder has such a file, by name.
+fn ops_with(folder: &Path, file: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("cannot read {}: {e}", folder.display()));
+    let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.join(file).exists());
+    let mut names: Vec<String> =
+        folders.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 /// One `.cu` file.

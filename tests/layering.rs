@@ -9,8 +9,8 @@ const FLOORS: [&[&str]; 8] = [
     &["bench"],
     &["generate", "train", "eval", "selftest"],
     &["captions", "shards", "models"],
-    &["ops", "weights", "image"],
-    &["device", "metrics", "dist"],
+    &["ops", "weights"],
+    &["device", "metrics", "dist", "image"],
     &["store"],
     &["rng", "config", "console", "error"],
 ];
