@@ -46,12 +46,6 @@ pub struct Product {
     pub dtype: DType,
 }
 
-impl Product {
-    pub fn flops(self) -> f64 {
-        2.0 * self.m as f64 * self.n as f64 * self.k as f64
-    }
-}
-
 /// Queues the kernel once; owns its buffers.
 pub type Queue = Box<dyn Fn(&Gpu) -> Result<()>>;
 

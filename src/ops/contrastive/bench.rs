@@ -31,7 +31,8 @@ fn case(rows: usize, d: usize, gradient: bool) -> Case {
         let labels = inputs.upload(&labels)?;
         let (loss, lse, weight) = (inputs.room(1)?, inputs.room(rows)?, inputs.room(rows)?);
         let (dz, scratch) = (inputs.room(rows * d)?, inputs.room(scratch_len(shape))?);
-        let batch = Batch::of(shape, z.view(), labels.view(), TEMPERATURE, scratch.view());
+        let batch =
+            Batch { shape, z: z.view(), labels: labels.view(), temperature: TEMPERATURE, scratch: scratch.view() };
         forward(inputs.gpu(), loss.view(), lse.view(), weight.view(), batch)?;
         Ok(move |gpu: &_| {
             // Owned by the closure, seen through the batch.

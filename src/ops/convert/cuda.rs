@@ -26,20 +26,6 @@ pub fn to_bf16(gpu: &Gpu, y: View<bf16>, x: View<f32>) -> Result<()> {
     }
 }
 
-/// As [`super::to_f32`].
-///
-/// # Panics
-/// If the lengths differ.
-pub fn to_f32(gpu: &Gpu, y: View<f32>, x: View<bf16>) -> Result<()> {
-    assert_eq!(y.len(), x.len(), "convert");
-    let (aligned, len) = (y.is_aligned(16) && x.is_aligned(16), x.len());
-    match (len, aligned) {
-        (0, _) => Ok(()),
-        (_, true) => kernels::convert_f32_x8(gpu, plan(len, true), y, x, len as u64),
-        (_, false) => kernels::convert_f32_x1(gpu, plan(len, false), y, x, len as u64),
-    }
-}
-
 /// `y = x·factor`, rounded to nearest: latents on their way into the decoder or the UNet.
 ///
 /// # Panics

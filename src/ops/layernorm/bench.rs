@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::device::cuda::Half;
 use crate::ops::bench::{Case, Number, Size, Work, stored};
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, scratch_len};
+use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, infer, scratch_len};
 use crate::ops::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
 
 const OP: &str = "layernorm";
@@ -14,7 +14,7 @@ pub fn cases(size: Size) -> Vec<Case> {
     let mut all = Vec::new();
     for vit in vits(size) {
         let (rows, d) = (vit.rows(), vit.d);
-        all.extend([trained(rows, d), of_sum(rows, d), gradient(rows, d)]);
+        all.extend([trained(rows, d), gradient(rows, d)]);
     }
     let levels = UNET.map(|(side, c)| unet_level(size, side, c));
     let rows = |side: usize| unet_rows(size) * side * side;
@@ -36,20 +36,6 @@ fn trained(rows: usize, d: usize) -> Case {
         Ok(move |gpu: &_| {
             let shape = Shape::dense(rows, d);
             forward(gpu, y.view(), stats.view(), x.view(), gamma.view(), beta.view(), EPS, shape)
-        })
-    })
-}
-
-fn of_sum(rows: usize, d: usize) -> Case {
-    let work = memory(8 * rows * d + 8 * rows + 8 * d);
-    Case::new((OP, "forward of a sum bf16", format!("[{rows}, {d}]")), work, move |inputs| {
-        let (x, residual) = (inputs.normal::<bf16>(rows * d)?, inputs.normal::<bf16>(rows * d)?);
-        let (y, sum) = (inputs.room::<bf16>(rows * d)?, inputs.room::<bf16>(rows * d)?);
-        let (stats, gamma, beta) = (inputs.room(2 * rows)?, inputs.normal(d)?, inputs.normal(d)?);
-        Ok(move |gpu: &_| {
-            let (y, sum, shape) = (y.view(), sum.view(), Shape::dense(rows, d));
-            let (x, residual) = (x.view(), residual.view());
-            forward_residual(gpu, y, stats.view(), sum, x, residual, gamma.view(), beta.view(), EPS, shape)
         })
     })
 }

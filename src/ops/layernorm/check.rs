@@ -6,12 +6,11 @@ use crate::device::cuda::{E4m3, Element, Half, Owned, View};
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::gemm::Threads;
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, forward_residual, infer, infer_e4m3, scratch_len};
+use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, infer, infer_e4m3, scratch_len};
 use crate::ops::layernorm::{self};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "layernorm forward", run: |case| every(case, &shapes(), compare_forward) },
-    Check { name: "layernorm forward of a sum", run: |case| every(case, &shapes(), compare_sum) },
     Check { name: "layernorm inference f16", run: |case| compare_inference::<f16>(case) },
     Check { name: "layernorm inference bf16", run: |case| compare_inference::<bf16>(case) },
     Check { name: "layernorm e4m3 of f16", run: |case| narrow::<f16>(case) },
@@ -181,24 +180,6 @@ fn narrow<T: Half>(case: &Case) -> Result<()> {
         case.same(&format!("row 3 of {d} alone"), &gpu.read(narrow.view().slice(0..d))?, &all[3 * d..4 * d])?;
     }
     Ok(())
-}
-
-fn compare_sum(case: &Case, shape: Shape, offset: usize) -> Result<()> {
-    let (gpu, Shape { rows, d, .. }) = (case.gpu(), shape);
-    let x = Rows::new(case, &format!("x {shape:?}"), shape.span(), offset)?;
-    let residual = Rows::new(case, &format!("residual {shape:?}"), rows * d, offset)?;
-    let (gamma, beta) = gamma_beta(case, d);
-    let (gamma_gpu, beta_gpu) = (case.f32(&gamma)?, case.f32(&beta)?);
-    let (y, sum) = (gpu.upload(&vec![bf16::NAN; rows * d])?, gpu.upload(&vec![bf16::NAN; rows * d + offset])?);
-    let stats = gpu.upload(&vec![f32::NAN; 2 * rows])?;
-    let sum = tail(&sum, offset);
-    let (y, stats) = (y.view(), stats.view());
-    forward_residual(gpu, y, stats, sum, x.view(), residual.view(), gamma_gpu.view(), beta_gpu.view(), EPS, shape)?;
-    let want: Vec<bf16> =
-        dense(&x.values, shape).iter().zip(&residual.values).map(|(a, b)| bf16::from_f32(a + b)).collect();
-    case.same(&format!("sum of {shape:?} + {offset}"), &gpu.read(sum)?, &want)?;
-    let want: Vec<f32> = want.iter().map(|v| v.to_f32()).collect();
-    check_forward(case, &format!("the sum, {shape:?} + {offset}"), y, stats, &want, &gamma, &beta)
 }
 
 /// Without a branch, with one of every third row, and of every row; the last also in place.

@@ -130,49 +130,6 @@ pub fn forward(
     }
 }
 
-/// As [`forward`] of `sum = x + residual`, which is written too, rounded, and normalised as written. `residual` and `sum`: `[rows, d]`.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_residual(
-    gpu: &Gpu,
-    y: View<bf16>,
-    stats: View<f32>,
-    sum: View<bf16>,
-    x: View<bf16>,
-    residual: View<bf16>,
-    gamma: View<f32>,
-    beta: View<f32>,
-    eps: f32,
-    shape: Shape,
-) -> Result<()> {
-    let Shape { rows, d, stride } = shape;
-    shape.check();
-    assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
-    assert!(residual.len() == rows * d && sum.len() == rows * d, "layernorm: residual and sum of {shape:?}");
-    assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
-    let [y_at, x_at, residual_at, sum_at] = [y, x, residual, sum].map(View::address);
-    let addresses = [y_at, x_at, residual_at, sum_at, gamma.address(), beta.address()];
-    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
-    let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
-    match vectors {
-        Some(vectors) => by_vectors!(
-            vectors,
-            [
-                1 => layernorm_residual_rows1_bf16,
-                2 => layernorm_residual_rows2_bf16,
-                3 => layernorm_residual_rows3_bf16,
-                4 => layernorm_residual_rows4_bf16,
-                5 => layernorm_residual_rows5_bf16,
-                6 => layernorm_residual_rows6_bf16,
-                7 => layernorm_residual_rows7_bf16,
-                8 => layernorm_residual_rows8_bf16,
-            ](gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
-        ),
-        None => {
-            kernels::layernorm_residual_any_bf16(gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
-        }
-    }
-}
-
 /// f32 values that [`backward`] needs as scratch.
 pub fn scratch_len(shape: Shape) -> usize {
     2 * shape.pieces() * shape.d

@@ -119,10 +119,11 @@ impl Update {
         head.forward_cuda(gpu, params, self.statistics, &self.head, features)?;
         queued("head, forward")?;
         l2norm::forward(gpu, Outputs { f32: Some(self.z), bf16: None }, self.norms, self.head.out(), NORM_EPS)?;
-        let batch = || Batch::of(self.shape, self.z, feed.labels(), self.temperature, self.pairs);
-        contrastive::forward(gpu, self.loss(), self.lse, self.weight, batch())?;
+        let &Self { shape, z, temperature, pairs: scratch, .. } = self;
+        let batch = Batch { shape, z, labels: feed.labels(), temperature, scratch };
+        contrastive::forward(gpu, self.loss(), self.lse, self.weight, batch)?;
 
-        contrastive::backward(gpu, self.dz, self.lse, self.weight, batch())?;
+        contrastive::backward(gpu, self.dz, self.lse, self.weight, batch)?;
         l2norm::backward(gpu, Outputs { f32: None, bf16: Some(self.dout) }, self.dz, self.z, self.norms, NORM_EPS)?;
         queued(LOSS)?;
         head.backward_cuda(gpu, params, &self.head, self.dfeatures, self.dout, features)?;
