@@ -42,7 +42,7 @@ fn work(shape: Shape) -> Work {
     // Half of the scores where later keys are hidden.
     let share = if shape.causal { (shape.queries + 1) as f64 / (2 * shape.queries) as f64 } else { 1.0 };
     let exps = share * (shape.n * shape.heads * shape.queries * shape.keys) as f64;
-    Work { flops: share * shape.flops(), bytes: shape.bytes() / 2.0, exps }
+    Work { flops: share * shape.flops(), bytes: shape.bytes(2), exps }
 }
 
 fn name<T: Half>(kernel: &str, shape: Shape) -> (&'static str, String, String) {

@@ -40,9 +40,9 @@ impl Shape {
         4.0 * (self.n * self.heads) as f64 * (self.queries * self.keys * self.head_dim) as f64
     }
 
-    /// Bytes moved at least.
-    pub fn bytes(self) -> f64 {
-        8.0 * (self.n * self.heads * self.head_dim * (self.queries + self.keys)) as f64
+    /// Bytes moved at least over values of `stored` bytes.
+    pub fn bytes(self, stored: usize) -> f64 {
+        (2 * stored * self.n * self.heads * self.head_dim * (self.queries + self.keys)) as f64
     }
 
     fn width(self) -> usize {

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use crate::device::cuda::Half;
 use crate::ops::bench::{Case, Number, Size, Work, stored};
+use crate::ops::layernorm::bytes;
 use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, infer, scratch_len};
 use crate::ops::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
 
@@ -24,12 +25,12 @@ pub fn cases(size: Size) -> Vec<Case> {
     all
 }
 
-fn memory(bytes: usize) -> Work {
-    Work { bytes: bytes as f64, ..Work::default() }
+fn memory(bytes: f64) -> Work {
+    Work { bytes, ..Work::default() }
 }
 
 fn trained(rows: usize, d: usize) -> Case {
-    let work = memory(4 * rows * d + 8 * rows + 8 * d);
+    let work = memory(bytes(rows, d, 2).0);
     Case::new((OP, "forward bf16", format!("[{rows}, {d}]")), work, move |inputs| {
         let (x, y) = (inputs.normal::<bf16>(rows * d)?, inputs.room::<bf16>(rows * d)?);
         let (stats, gamma, beta) = (inputs.room(2 * rows)?, inputs.normal(d)?, inputs.normal(d)?);
@@ -42,7 +43,7 @@ fn trained(rows: usize, d: usize) -> Case {
 
 fn gradient(rows: usize, d: usize) -> Case {
     let shape = Shape::dense(rows, d);
-    let work = memory(8 * rows * d + 8 * rows + 8 * scratch_len(shape));
+    let work = memory(bytes(rows, d, 2).1 + (8 * scratch_len(shape)) as f64);
     Case::new((OP, "backward bf16", format!("[{rows}, {d}]")), work, move |inputs| {
         let (x, dy) = (inputs.normal::<bf16>(rows * d)?, inputs.normal::<bf16>(rows * d)?);
         // The gradient around the norm, in place.
@@ -59,9 +60,13 @@ fn gradient(rows: usize, d: usize) -> Case {
 }
 
 fn inferred<T: Half + Number>(rows: usize, d: usize) -> Case {
-    Case::new((OP, stored::<T>("inference"), format!("[{rows}, {d}]")), memory(4 * rows * d + 8 * d), move |inputs| {
-        let (x, y) = (inputs.normal::<T>(rows * d)?, inputs.room::<T>(rows * d)?);
-        let (gamma, beta) = (inputs.normal(d)?, inputs.normal(d)?);
-        Ok(move |gpu: &_| infer(gpu, y.view(), x.view(), gamma.view(), beta.view(), EPS, rows, d))
-    })
+    Case::new(
+        (OP, stored::<T>("inference"), format!("[{rows}, {d}]")),
+        memory(bytes(rows, d, 2).0 - (8 * rows) as f64),
+        move |inputs| {
+            let (x, y) = (inputs.normal::<T>(rows * d)?, inputs.room::<T>(rows * d)?);
+            let (gamma, beta) = (inputs.normal(d)?, inputs.normal(d)?);
+            Ok(move |gpu: &_| infer(gpu, y.view(), x.view(), gamma.view(), beta.view(), EPS, rows, d))
+        },
+    )
 }

@@ -151,8 +151,9 @@ pub fn flops(rows: usize, d: usize) -> (f64, f64) {
     (8.0 * values, 13.0 * values)
 }
 
-/// Bytes moved by forward (read x, write y) and backward (read x, dy, dx; write dx).
-pub fn bytes(rows: usize, d: usize) -> (f64, f64) {
-    let values = (rows * d) as f64;
-    (8.0 * values, 16.0 * values)
+/// Bytes moved by forward (read x, gamma and beta, write y and stats) and backward (read x, dy, dx and stats; write dx)
+/// over values of `stored` bytes.
+pub fn bytes(rows: usize, d: usize, stored: usize) -> (f64, f64) {
+    let values = stored * rows * d;
+    ((2 * values + 8 * rows + 8 * d) as f64, (4 * values + 8 * rows) as f64)
 }

@@ -56,7 +56,7 @@ fn operands(inputs: &Inputs, Shape { rows, inputs: k, outputs }: Shape) -> Resul
 
 /// bf16 operands once, and `more` values of y's size that the epilogue reads or writes.
 fn work(shape: Shape, more: usize) -> Work {
-    let bytes = shape.bytes() / 2.0 + (2 * more * shape.rows * shape.outputs) as f64;
+    let bytes = shape.bytes(2) + (2 * more * shape.rows * shape.outputs) as f64;
     Work { flops: shape.flops(), bytes, exps: 0.0 }
 }
 

@@ -47,9 +47,9 @@ impl Shape {
         2.0 * self.rows as f64 * self.inputs as f64 * self.outputs as f64
     }
 
-    /// Bytes one product must move at least: each operand once.
-    pub fn bytes(self) -> f64 {
-        4.0 * (self.rows * self.inputs + self.inputs * self.outputs + self.rows * self.outputs) as f64
+    /// Bytes one product must move at least: each operand of values of `stored` bytes once.
+    pub fn bytes(self, stored: usize) -> f64 {
+        (stored * (self.rows * self.inputs + self.inputs * self.outputs + self.rows * self.outputs)) as f64
     }
 
     fn check(self, x: &[f32], y: &[f32], w: &[f32]) {

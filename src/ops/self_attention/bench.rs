@@ -13,14 +13,13 @@ pub fn cases(size: Size) -> Vec<Case> {
 
 fn case(Vit { images: n, tokens, heads, .. }: Vit, gradient: bool) -> Case {
     let shape = Shape { n, tokens, queries: tokens, heads, head_dim: 64, causal: false };
-    let (forth, back) = shape.flops();
+    let ((forth, back), (once, both)) = (shape.flops(), shape.bytes(2));
     let exps = (n * heads * tokens * tokens) as f64;
     let (qkv_len, out_len, lse_len) = (shape.qkv_len(), shape.out_len(), shape.lse_len());
     let (kernel, work) = if gradient {
-        let bytes = (2 * (2 * qkv_len + 2 * out_len) + 4 * lse_len) as f64;
-        ("backward bf16", Work { flops: back, bytes, exps })
+        ("backward bf16", Work { flops: back, bytes: both, exps })
     } else {
-        ("forward bf16", Work { flops: forth, bytes: (2 * (qkv_len + out_len) + 4 * lse_len) as f64, exps })
+        ("forward bf16", Work { flops: forth, bytes: once, exps })
     };
     let name = ("self-attention", kernel, format!("[{n}, {tokens}, {heads}×64]"));
     Case::new(name, work, move |inputs| {

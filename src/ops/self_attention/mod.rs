@@ -58,10 +58,10 @@ impl Shape {
         (2.0 * product, 5.0 * product)
     }
 
-    /// Bytes moved by forward and backward.
-    pub fn bytes(self) -> (f64, f64) {
-        let (qkv, out) = (self.qkv_len() as f64, self.out_len() as f64);
-        (4.0 * (qkv + out), 4.0 * (2.0 * qkv + 2.0 * out))
+    /// Bytes moved by forward and backward over values of `stored` bytes and f32 log-sum-exps.
+    pub fn bytes(self, stored: usize) -> (f64, f64) {
+        let (values, lse) = (stored * (self.qkv_len() + self.out_len()), 4 * self.lse_len());
+        ((values + lse) as f64, (2 * values + lse) as f64)
     }
 
     fn check(self, qkv: usize, out: usize, lse: usize) {
