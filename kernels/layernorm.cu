@@ -159,7 +159,7 @@ INFER(bf16)
 
 #define BACKWARD_ROWS(VECTORS)                                                                                         \
     extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_backward_rows##VECTORS##_bf16(                  \
-        bf16 *dx, float *partials, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,           \
+        bf16 *dx, float *partials, const bf16 *OR_NULL residual, const bf16 *dy, const bf16 *x, const float2 *stats,   \
         const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period, uint32_t rows_per_block) {    \
         backward_rows<VECTORS>(dx, partials, residual, dy, x, stats, gamma, rows, d, stride, period, rows_per_block);  \
     }
@@ -170,7 +170,8 @@ BACKWARD_ROWS(4)
 
 // Any width and alignment, one warp per row; `layernorm_columns_any_bf16` makes the partial sums of the parameters.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    layernorm_backward_any_bf16(bf16 *dx, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,
+    layernorm_backward_any_bf16(bf16 *dx, const bf16 *OR_NULL residual, const bf16 *dy, const bf16 *x,
+                                const float2 *stats,
                                 const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period) {
     const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;

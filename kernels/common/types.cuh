@@ -9,6 +9,9 @@
 
 #define DEVICE __device__ __forceinline__
 
+/// Behind the star of a kernel's parameter: it may be null. The build reads this and makes the argument an Option.
+#define OR_NULL
+
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 

@@ -145,10 +145,10 @@ pub struct Batch {
     pub scratch: View<f32>,
 }
 
-/// Rows split into bf16 halves, and the scratch memory behind them.
+/// Rows split into bf16 halves, two to a word, and the scratch memory behind them.
 struct Operands {
-    anchors: View<f32>,
-    candidates: View<f32>,
+    anchors: View<u32>,
+    candidates: View<u32>,
     rest: View<f32>,
 }
 
@@ -167,10 +167,6 @@ impl Batch {
         assert!(aligned && scratch.is_aligned(16), "contrastive: alignment of {self:?}");
     }
 
-    fn anchor_labels(&self) -> View<u32> {
-        self.own(self.labels)
-    }
-
     /// The anchors' share of one value per row.
     fn own<T: Element>(&self, rows: View<T>) -> View<T> {
         rows.slice(self.shape.first..self.shape.first + self.shape.anchors)
@@ -184,10 +180,11 @@ impl Batch {
     fn split(&self, gpu: &Gpu) -> Result<Operands> {
         let Shape { anchors, candidates: rows, dim, first, .. } = self.shape;
         let (pieces, len) = (self.shape.pieces(), self.shape.operand_len(rows));
-        let (candidates, rest) = (self.scratch.slice(0..len), self.scratch.slice(len..self.scratch.len()));
+        let (candidates, rest) = (self.scratch.slice(0..len).cast(), self.scratch.slice(len..self.scratch.len()));
         let at = Launch::new((rows * pieces * 4).div_ceil(256), 256);
-        kernels::contrastive_split_f32(gpu, at, candidates, self.z, rows as u32, dim as u32, pieces as u32)?;
         let [start, end] = [first, first + anchors].map(|row| self.shape.operand_len(row));
+        let [rows, d, pieces] = [rows, dim, pieces].map(|n| n as u32);
+        kernels::ContrastiveSplit { operand: candidates, x: self.z, rows, d, pieces }.launch(gpu, at)?;
         Ok(Operands { anchors: candidates.slice(start..end), candidates, rest })
     }
 }
@@ -205,26 +202,27 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
     let partial = operands.rest.slice(0..plan.splits * anchors * 4);
     let blocks = anchors.div_ceil(256);
     // f64: two values' room each, behind a multiple of 16 bytes.
-    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks);
-    kernels::contrastive_forward(
-        gpu,
-        plan.launch,
+    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks).cast();
+    let [rows, splits] = [anchors, plan.splits].map(|n| n as u32);
+    kernels::ContrastiveForward {
         partial,
-        operands.anchors,
-        operands.candidates,
-        batch.anchor_labels(),
-        batch.labels,
-        anchors as u32,
-        candidates as u32,
-        first as u32,
-        batch.shape.pieces() as u32,
-        plan.tiles as u32,
-        batch.scale(),
-    )?;
-    let inverse = 1.0 / batch.temperature;
-    let at = Launch::new(blocks, 256);
-    kernels::contrastive_rows(gpu, at, lse, weight, losses, partial, anchors as u32, plan.splits as u32, inverse)?;
-    kernels::contrastive_loss(gpu, Launch::new(1, 256), loss, losses, blocks as u32, total as u32)
+        x: operands.anchors,
+        y: operands.candidates,
+        row_labels: batch.own(batch.labels),
+        column_labels: batch.labels,
+        rows,
+        columns: candidates as u32,
+        shift: first as u32,
+        pieces: batch.shape.pieces() as u32,
+        tiles: plan.tiles as u32,
+        scale: batch.scale(),
+    }
+    .launch(gpu, plan.launch)?;
+    let inverse_temperature = 1.0 / batch.temperature;
+    kernels::ContrastiveRows { lse, weight, losses, partial, rows, splits, inverse_temperature }
+        .launch(gpu, Launch::new(blocks, 256))?;
+    kernels::ContrastiveLoss { loss, losses, count: blocks as u32, total: total as u32 }
+        .launch(gpu, Launch::new(1, 256))
 }
 
 /// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those of
@@ -242,38 +240,30 @@ pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, bat
         1 => (dz, factor),
         splits => (operands.rest.slice(0..splits * dz.len()), 1.0),
     };
-    macro_rules! launch {
-        ($kernel:ident) => {
-            kernels::$kernel(
-                gpu,
-                plan.launch,
-                to,
-                operands.anchors,
-                operands.candidates,
-                batch.anchor_labels(),
-                batch.own(lse),
-                batch.own(weight),
-                batch.labels,
-                lse,
-                weight,
-                anchors as u32,
-                candidates as u32,
-                first as u32,
-                batch.shape.pieces() as u32,
-                plan.tiles as u32,
-                dim as u32,
-                batch.scale(),
-                inner,
-            )?
-        };
+    kernels::ContrastiveBackward {
+        out: to,
+        x: operands.anchors,
+        y: operands.candidates,
+        row_labels: batch.own(batch.labels),
+        row_lse: batch.own(lse),
+        row_weight: batch.own(weight),
+        column_labels: batch.labels,
+        column_lse: lse,
+        column_weight: weight,
+        rows: anchors as u32,
+        columns: candidates as u32,
+        shift: first as u32,
+        pieces: batch.shape.pieces() as u32,
+        tiles: plan.tiles as u32,
+        d: dim as u32,
+        scale: batch.scale(),
+        factor: inner,
     }
-    match plan.own {
-        4 => launch!(contrastive_backward_d128),
-        _ => launch!(contrastive_backward_d256),
-    }
+    .launch(gpu, plan.launch, plan.own * PIECE)?;
     if plan.splits > 1 {
         let at = Launch::new(dz.len().div_ceil(256), 256);
-        kernels::contrastive_gradient(gpu, at, dz, to, dz.len() as u32, plan.splits as u32, factor)?;
+        let (count, splits) = (dz.len() as u32, plan.splits as u32);
+        kernels::ContrastiveGradient { out: dz, partial: to, count, splits, factor }.launch(gpu, at)?;
     }
     Ok(())
 }

@@ -80,21 +80,8 @@ pub fn adamw(
     assert!(guard.loss.is_none_or(|loss| loss.len() == 1), "adamw: one loss");
     let at = Launch::new(len.div_ceil(THREADS * VALUES), THREADS as u32);
     let Guard { sum_of_squares, loss } = guard;
-    kernels::optimizer_adamw_f32(
-        gpu,
-        at,
-        p,
-        m,
-        v,
-        g,
-        rounded,
-        decay,
-        settings,
-        sum_of_squares,
-        loss,
-        len as u64,
-        clear.into(),
-    )
+    let (len, clear) = (len as u64, clear.into());
+    kernels::OptimizerAdamw { p, m, v, g, rounded, decay, settings, sum_of_squares, loss, len, clear }.launch(gpu, at)
 }
 
 /// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head and a factor
@@ -121,9 +108,8 @@ pub fn sgd(
     let rows = len / columns;
     let at = Launch::grid([columns.div_ceil(THREADS), rows.div_ceil(ROWS), 1], THREADS as u32);
     let [rows, columns, classes] = [rows, columns, classes].map(|n| n as u32);
-    kernels::optimizer_sgd_f32(
-        gpu, at, weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum,
-    )
+    kernels::OptimizerSgd { weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum }
+        .launch(gpu, at)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::super::{self as attention, Tokens};
 use super::{Heads, Shape, WIDTH, scale};
-use crate::device::cuda::{Gpu, Half, Launch, Swizzle, TensorMap, View, by_type};
+use crate::device::cuda::{Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 use crate::ops::gemm::Threads;
 use crate::rng::{Domain, Stream};
@@ -143,20 +143,11 @@ pub(super) fn forward<T: Half>(
     let k = map(k, shape, shape.keys, kernel.keys / BLOCKS)?;
     let v = map(v, shape, shape.keys, kernel.keys / BLOCKS)?;
     let [images, queries, keys, heads] = [shape.n, shape.queries, shape.keys, shape.heads].map(|n| n as u32);
-    let scale = scale(shape);
-    macro_rules! run {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (gpu, at, &y, &q, &k, &v, images, queries, keys, heads, scale))
-        };
-    }
-    match kernel.values {
-        40 => run!(attention_forward_sm90_d40_f16 | attention_forward_sm90_d40_bf16),
-        64 => run!(attention_forward_sm90_d64_f16 | attention_forward_sm90_d64_bf16),
-        80 => run!(attention_forward_sm90_d80_f16 | attention_forward_sm90_d80_bf16),
-        128 => run!(attention_forward_sm90_d80_v128_f16 | attention_forward_sm90_d80_v128_bf16),
-        192 => run!(attention_forward_sm90_d160_v192_f16 | attention_forward_sm90_d160_v192_bf16),
-        _ => run!(attention_forward_sm90_d160_f16 | attention_forward_sm90_d160_bf16),
-    }
+    use kernels::AttentionForwardSm90Kernel as Name;
+    let Kernel { width, values, .. } = kernel;
+    let name = if width == values { Name::D(width) } else { Name::DV(width, values) };
+    kernels::AttentionForwardSm90 { y, q, k, v, images, queries, keys, heads, scale: scale(shape) }
+        .launch::<T>(gpu, at, name)
 }
 
 #[cfg(test)]

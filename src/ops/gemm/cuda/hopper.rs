@@ -123,7 +123,8 @@ pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule, sms: u32
                 matches!((layout, epilogue), (Layout::Nt, Epilogue::Bias(_))),
                 "gemm: f32 output of {layout:?} {epilogue:?}"
             );
-            return kernels::gemm_sm90_nt_bias_pingpong_f32(gpu, at, &a, &b, y.data, bias, m, n, k, int(y.stride));
+            let (y, y_stride) = (y.data, int(y.stride));
+            return kernels::GemmSm90NtBiasPingpong { a, b, y, bias, m, n, k, y_stride }.launch(gpu, at);
         }
     };
     let to = map(y, BOX)?;
@@ -132,23 +133,20 @@ pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule, sms: u32
         Epilogue::Gelu(_, h) => map(h, BOX)?,
         Epilogue::Residual(..) | Epilogue::GeluBackward(_) => map(aux.unwrap_or(y), ROWS as u32)?,
     };
-    macro_rules! launch {
-        ($kernel:ident) => {
-            kernels::$kernel(gpu, at, &a, &b, &to, &aux, bias, m, n, k)
-        };
-    }
     use Schedule::{Cooperative, PingPong};
-    match (layout, epilogue, schedule) {
-        (Layout::Nt, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nt_bias_cooperative_bf16),
-        (Layout::Nt, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nt_bias_pingpong_bf16),
-        (Layout::Nt, Epilogue::Gelu(..), PingPong) => launch!(gemm_sm90_nt_gelu_pingpong_bf16),
-        (Layout::Nt, Epilogue::Residual(..), Cooperative) => launch!(gemm_sm90_nt_residual_cooperative_bf16),
-        (Layout::Nt, Epilogue::Residual(..), PingPong) => launch!(gemm_sm90_nt_residual_pingpong_bf16),
-        (Layout::Nn, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nn_cooperative_bf16),
-        (Layout::Nn, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nn_pingpong_bf16),
-        (Layout::Nn, Epilogue::GeluBackward(_), PingPong) => launch!(gemm_sm90_nn_gelu_backward_pingpong_bf16),
+    use kernels::GemmSm90Kernel as Name;
+    let name = match (layout, epilogue, schedule) {
+        (Layout::Nt, Epilogue::Bias(_), Cooperative) => Name::NtBiasCooperative,
+        (Layout::Nt, Epilogue::Bias(_), PingPong) => Name::NtBiasPingpong,
+        (Layout::Nt, Epilogue::Gelu(..), PingPong) => Name::NtGeluPingpong,
+        (Layout::Nt, Epilogue::Residual(..), Cooperative) => Name::NtResidualCooperative,
+        (Layout::Nt, Epilogue::Residual(..), PingPong) => Name::NtResidualPingpong,
+        (Layout::Nn, Epilogue::Bias(_), Cooperative) => Name::NnCooperative,
+        (Layout::Nn, Epilogue::Bias(_), PingPong) => Name::NnPingpong,
+        (Layout::Nn, Epilogue::GeluBackward(_), PingPong) => Name::NnGeluBackwardPingpong,
         _ => panic!("gemm: no kernel for {layout:?} with {epilogue:?}, {schedule:?}"),
-    }
+    };
+    kernels::GemmSm90 { a, b, y: to, aux, bias, m, n, k }.launch(gpu, at, name)
 }
 
 /// Whether a weight gradient's kernels can read and write these.
@@ -171,26 +169,11 @@ pub(super) fn tn(
     let sum_pieces = scratch.slice(pieces.len()..partition.scratch_len());
     let (a, b) = (map(a, DEPTH as u32)?, map(b, DEPTH as u32)?);
     let at = Schedule::Cooperative.launch(clusters);
-    let [m_, n_, k_, steps, parts, whole, shares] = [m, n, k, steps, parts, whole, shares].map(int);
-    let sum_to = sums.map(|_| sum_pieces);
-    kernels::gemm_sm90_tn_partial_f32(
-        gpu,
-        at,
-        &a,
-        &b,
-        pieces,
-        sum_to,
-        m_,
-        n_,
-        k_,
-        parts,
-        whole,
-        shares,
-        int(few),
-        int(many),
-    )?;
-    let at = Launch::grid([n.div_ceil(SIDE), m.div_ceil(16), 1], 256);
-    kernels::gemm_sm90_sum_f32(gpu, at, dw, pieces, sums, sum_pieces, m_, n_, steps, parts, whole, shares)
+    let sums_of = Launch::grid([n.div_ceil(SIDE), m.div_ceil(16), 1], 256);
+    let [m, n, k, k_steps, parts, whole, shares] = [m, n, k, steps, parts, whole, shares].map(int);
+    let (few, many, to) = (int(few), int(many), sums.map(|_| sum_pieces));
+    kernels::GemmSm90TnPartial { a, b, pieces, sums: to, m, n, k, parts, whole, shares, few, many }.launch(gpu, at)?;
+    kernels::GemmSm90Sum { dw, pieces, db: sums, sum_pieces, m, n, k_steps, parts, whole, shares }.launch(gpu, sums_of)
 }
 
 #[cfg(test)]

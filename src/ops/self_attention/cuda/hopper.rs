@@ -123,20 +123,13 @@ pub(super) fn forward(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match (shape.head_dim, keys) {
-        (64, 64) => kernels::self_attention_forward_sm90_d64_k64,
-        (64, 128) => kernels::self_attention_forward_sm90_d64_k128,
-        (64, 192) => kernels::self_attention_forward_sm90_d64_k192,
-        (64, 208) => kernels::self_attention_forward_sm90_d64_k208,
-        (64, _) => kernels::self_attention_forward_sm90_d64_k256,
-        (_, 64) => kernels::self_attention_forward_sm90_d32_k64,
-        (_, 128) => kernels::self_attention_forward_sm90_d32_k128,
-        (_, 192) => kernels::self_attention_forward_sm90_d32_k192,
-        (_, 208) => kernels::self_attention_forward_sm90_d32_k208,
-        _ => kernels::self_attention_forward_sm90_d32_k256,
-    };
-    let scale = scale(shape);
-    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale, stages as u32)
+    let (pairs, scale, stages) = (images * heads, scale(shape), stages as u32);
+    kernels::SelfAttentionForwardSm90 { qkv, out, lse, pairs, tokens, queries, heads, causal, scale, stages }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+        keys,
+    )
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -152,27 +145,18 @@ pub(super) fn backward(
 ) -> Result<()> {
     let BackwardPlan { launch, tiles, rows } = plan_backward(shape, sms);
     let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
-    let all_queries = map(qkv, shape, 3, shape.tokens, rows)?;
+    let queries_map = map(qkv, shape, 3, shape.tokens, rows)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, rows)?;
     let out = map(out, shape, 1, shape.queries, OUT_ROWS)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match (shape.head_dim, tiles) {
-        (64, 1) => kernels::self_attention_backward_sm90_d64_t1,
-        (64, _) => kernels::self_attention_backward_sm90_d64_t2,
-        (_, 1) => kernels::self_attention_backward_sm90_d32_t1,
-        _ => kernels::self_attention_backward_sm90_d32_t2,
-    };
-    let scale = scale(shape);
-    let pairs = images * heads;
-    kernel(
-        gpu,
-        launch,
-        &dqkv_map,
-        &dout,
-        &all_queries,
-        &qkv,
-        &out,
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionBackwardSm90 {
+        dqkv_map,
+        dout,
+        queries_map,
+        qkv,
+        out,
         dqkv,
         lse,
         pairs,
@@ -181,7 +165,8 @@ pub(super) fn backward(
         heads,
         causal,
         scale,
-    )
+    }
+    .launch(gpu, launch, shape.head_dim, tiles)
 }
 
 pub(super) fn forward_long(
@@ -196,11 +181,12 @@ pub(super) fn forward_long(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_forward_long_sm90_d64,
-        _ => kernels::self_attention_forward_long_sm90_d32,
-    };
-    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale(shape))
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionForwardLongSm90 { qkv, out, lse, pairs, tokens, queries, heads, causal, scale }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+    )
 }
 
 /// `delta`: row sums of out∘dout, already there.
@@ -220,11 +206,9 @@ pub(super) fn backward_long(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_backward_long_sm90_d64,
-        _ => kernels::self_attention_backward_long_sm90_d32,
-    };
-    kernel(gpu, launch, &dqkv, &dout, &qkv, lse, delta, images * heads, tokens, queries, heads, causal, scale(shape))
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionBackwardLongSm90 { dqkv, dout, qkv, lse, delta, pairs, tokens, queries, heads, causal, scale }
+        .launch(gpu, launch, shape.head_dim)
 }
 
 #[cfg(test)]
