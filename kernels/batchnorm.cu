@@ -328,3 +328,5 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
         dbeta[column] += of_beta;
     }
 }
+
+EXPORT(CHUNK, CHUNK)

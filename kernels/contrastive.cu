@@ -374,6 +374,15 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
     }
 }
 
+EXPORT(PIECE, PIECE)
+EXPORT(LINE, LINE)
+EXPORT(FORWARD_TILE, FORWARD_ROWS, FORWARD_COLUMNS)
+EXPORT(FORWARD_THREADS, FORWARD_THREADS)
+EXPORT(FORWARD_SHARED, 2 * FORWARD_STAGE)
+EXPORT(BACKWARD_TILE, BACKWARD_ROWS, BACKWARD_COLUMNS)
+EXPORT(BACKWARD_THREADS, BACKWARD_THREADS)
+EXPORT(X_SLOTS, X_SLOTS)
+
 #define BACKWARD(NAME, OWN)                                                                                                                \
     extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                                      \
         NAME(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,        \

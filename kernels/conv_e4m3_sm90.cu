@@ -37,3 +37,7 @@
     CONV(conv_e4m3_sm90_128_pingpong_##T, T, 128, true)
 CONV_OF(f16)
 CONV_OF(bf16)
+
+// Of the schedules first cooperative, then ping-pong; of shared memory for tiles of 160 outputs, then of 128.
+EXPORT(SHARED, Config<e4m3, 160, false>::SHARED, Config<e4m3, 160, true>::SHARED, Config<e4m3, 128, false>::SHARED,
+       Config<e4m3, 128, true>::SHARED)

@@ -45,3 +45,11 @@
     CONV(conv_sm90_128_pingpong_##T, T, 128, true)
 CONV_OF(f16)
 CONV_OF(bf16)
+
+// Of the schedules first cooperative, then ping-pong; of shared memory for tiles of 160 outputs, then of 128.
+EXPORT(THREADS, THREADS)
+EXPORT(BLOCKS, BLOCKS)
+EXPORT(ROW, ROW)
+EXPORT(SUBTILES, Config<f16, 128, false>::HEIGHT, Config<f16, 128, true>::HEIGHT)
+EXPORT(SHARED, Config<f16, 160, false>::SHARED, Config<f16, 160, true>::SHARED, Config<f16, 128, false>::SHARED,
+       Config<f16, 128, true>::SHARED)

@@ -117,3 +117,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     // The order of these does not matter: integers.
     if (__all_sync(FULL_WARP, best) && lane_id() == 0) atomicAdd(correct + row % heads, 1u);
 }
+
+EXPORT(PAIRS, WARPS)
+EXPORT(REGISTER_CLASSES, 32 * VALUES)

@@ -406,3 +406,7 @@ extern "C" __global__ void __launch_bounds__(256)
         }
     }
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(DEPTH, BK)
+EXPORT(STAGES, STAGES)

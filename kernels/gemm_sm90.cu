@@ -617,3 +617,11 @@ extern "C" __global__ void __launch_bounds__(256)
         db[row] += sum;
     }
 }
+
+// Of the schedules first cooperative, then ping-pong.
+EXPORT(THREADS, THREADS)
+EXPORT(BLOCKS, BLOCKS)
+EXPORT(ROWS, BM)
+EXPORT(DEPTH, BK)
+EXPORT(COLUMNS, Config<false>::BN, Config<true>::BN)
+EXPORT(SHARED, Config<false>::SHARED, Config<true>::SHARED)

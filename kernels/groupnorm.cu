@@ -139,3 +139,7 @@ APPLY(apply, f16, false)
 APPLY(apply, bf16, false)
 APPLY(silu, f16, true)
 APPLY(silu, bf16, true)
+
+EXPORT(RUN, RUN)
+EXPORT(ROWS, ROWS)
+EXPORT(WIDEST, WIDEST)

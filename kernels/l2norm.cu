@@ -82,3 +82,5 @@ DEVICE void backward(float *dx, bf16 *rounded, const float *dy, const float *y, 
     }
 KERNELS(x4_f32, 4)
 KERNELS(x1_f32, 1)
+
+EXPORT(ROWS, WARPS)

@@ -209,3 +209,5 @@ extern "C" __global__ void __launch_bounds__(128)
     partials[(2 * uint64_t(blockIdx.y)) * d + c] = dgamma;
     partials[(2 * uint64_t(blockIdx.y) + 1) * d + c] = dbeta;
 }
+
+EXPORT(WARPS, WARPS)

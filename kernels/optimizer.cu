@@ -115,3 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     }
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(VALUES, 4 * VECTORS)
+EXPORT(ROWS, ROWS)

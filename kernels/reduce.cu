@@ -148,3 +148,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) reduce_total_f64(double *t
     sum = block_sum_f64(sum);
     if (threadIdx.x == 0) *total = sum;
 }
+
+EXPORT(PIECE, PIECE)

@@ -133,3 +133,6 @@ START(f16)
 START(bf16)
 
 extern "C" __global__ void sampler_next_u32(uint32_t *step) { *step += 1; }
+
+EXPORT(THREADS, THREADS)
+EXPORT(ROW, ROW)

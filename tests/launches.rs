@@ -1,10 +1,13 @@
 //! What the build reads of kernels and generates for their launches.
 
+#[path = "../build/exports.rs"]
+mod exports;
 #[path = "../build/launches.rs"]
 mod launches;
 #[path = "../build/signatures.rs"]
 mod signatures;
 
+use exports::exports;
 use launches::launches;
 use signatures::{Kind, Parameter, Signature, signatures};
 
@@ -97,4 +100,19 @@ fn types_are_those_of_the_names() {
                 extern \"C\" __global__ void fill_bf16(float *y) {}";
     let text = launches("fill", &all(text).unwrap()).unwrap_err();
     assert!(text.contains("fill_bf16") && text.contains("y is a pointer to f32"), "{text}");
+}
+
+#[test]
+fn exports_are_constants() {
+    let ptx = ".visible .global .align 4 .b8 exported_THREADS[4] = {128, 1};
+               .visible .global .align 4 .b8 exported_SHARED[12] = {4, 0, 0, 0, 0, 0, 1};
+               .visible .global .align 4 .u32 exported_ROWS[2] = {64, 208};
+               .visible .entry kernel()";
+    let rust = exports("file", ptx).unwrap();
+    for constant in ["THREADS: usize = 384;", "SHARED: [usize; 3] = [4, 65536, 0];", "ROWS: [usize; 2] = [64, 208];"] {
+        assert!(rust.contains(&format!("pub const {constant}")), "{constant}\nnot in\n{rust}");
+    }
+    assert!(rust.contains("pub mod file"), "{rust}");
+    assert_eq!(exports("file", ".visible .entry kernel()").unwrap(), "");
+    assert!(exports("file", ".global .align 4 .f32 exported_RATE[1] = {0f3F800000};").unwrap_err().contains("RATE"));
 }

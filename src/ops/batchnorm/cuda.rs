@@ -5,11 +5,10 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::batchnorm::CHUNK;
 use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// Rows per block, of the kernels that sum and of those that apply.
-const CHUNK: usize = 64;
 /// Lanes of a warp: the columns of a block are this many times the values of a vector.
 const LANES: usize = 32;
 

@@ -5,6 +5,9 @@
 //! their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient of its
 //! own rows, in one pass and with no reduction.
 
+use crate::device::cuda::kernels::contrastive::{
+    BACKWARD_THREADS, BACKWARD_TILE, FORWARD_SHARED, FORWARD_THREADS, FORWARD_TILE, LINE, PIECE, X_SLOTS,
+};
 use crate::device::cuda::{Element, Gpu, Launch, View, kernels};
 use crate::error::Result;
 
@@ -58,9 +61,6 @@ impl Shape {
     }
 }
 
-/// Values per piece of a row; each takes 4 bytes, two bf16.
-const PIECE: usize = 32;
-
 /// Blocks that fill any card several times: columns are split until there are about as many …
 const FORWARD_BLOCKS: usize = 1024;
 const BACKWARD_BLOCKS: usize = 512;
@@ -82,10 +82,10 @@ pub struct Plan {
     own: usize,
 }
 
-/// What `own` pieces take of a block's shared memory, bytes: three slots of 128 lines for the rows, `own` + 2 slots of
-/// 64 lines for the columns.
+/// What `own` pieces take of a block's shared memory, bytes: slots of lines for the rows, and `own` + 2 for the columns.
 fn backward_shared(own: usize) -> usize {
-    (3 * 128 + (own + 2) * 64) * 128
+    let [rows, columns] = BACKWARD_TILE;
+    (X_SLOTS * rows + (own + 2) * columns) * LINE
 }
 
 /// Of the backward kernels, beside that.
@@ -98,23 +98,24 @@ fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least:
 }
 
 impl Plan {
-    /// The forward: tiles of 128 × 128.
+    /// The forward.
     pub fn forward(shape: Shape) -> Self {
-        let (rows, columns) = (shape.anchors.div_ceil(128), shape.candidates.div_ceil(128));
+        let [rows, columns] = FORWARD_TILE;
+        let (rows, columns) = (shape.anchors.div_ceil(rows), shape.candidates.div_ceil(columns));
         let (splits, tiles) = split_columns(rows, columns, FORWARD_BLOCKS, usize::MAX, FORWARD_TILES);
-        // Two stages of 128 + 128 lines of 128 bytes.
-        Self { launch: Launch::grid([rows, splits, 1], 128).shared(2 * 256 * 128), splits, tiles, own: 0 }
+        let launch = Launch::grid([rows, splits, 1], FORWARD_THREADS as u32).shared(FORWARD_SHARED);
+        Self { launch, splits, tiles, own: 0 }
     }
 
-    /// A gradient of `rows` rows over `columns`: tiles of 128 × 64; the third axis cuts d into what a block's registers
+    /// A gradient of `rows` rows over `columns`; the third axis cuts d into what a block's registers
     /// and its `shared_per_block` bytes of shared memory hold (256 dimensions are two cuts in a consumer card's 99 KB).
     pub fn backward(rows: usize, columns: usize, dim: usize, shared_per_block: u32) -> Self {
-        let (rows, columns) = (rows.div_ceil(128), columns.div_ceil(64));
+        let (rows, columns) = (rows.div_ceil(BACKWARD_TILE[0]), columns.div_ceil(BACKWARD_TILE[1]));
         let (splits, tiles) = split_columns(rows, columns, BACKWARD_BLOCKS, MAX_BACKWARD_SPLITS, BACKWARD_TILES);
         let fits = |own| backward_shared(own) + BACKWARD_STATIC <= shared_per_block as usize;
         let own = if dim <= 128 || !fits(8) { 4 } else { 8 };
         let chunks = dim.div_ceil(PIECE).div_ceil(own);
-        let launch = Launch::grid([rows, splits, chunks], 256).shared(backward_shared(own));
+        let launch = Launch::grid([rows, splits, chunks], BACKWARD_THREADS as u32).shared(backward_shared(own));
         Self { launch, splits, tiles, own }
     }
 }

@@ -2,10 +2,9 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::convert::THREADS;
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
-
-const THREADS: usize = 256;
 
 /// Values per thread.
 fn width(aligned: bool) -> usize {

@@ -3,13 +3,9 @@
 use half::bf16;
 
 use super::Shape;
+use crate::device::cuda::kernels::cross_entropy::{PAIRS, REGISTER_CLASSES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-
-/// Rows and heads per block, one pair per warp.
-const PAIRS: usize = 8;
-/// Classes whose values a warp keeps in registers.
-const REGISTER_CLASSES: usize = 1024;
 
 fn check(x: View<f32>, labels: View<u32>, shape: Shape) -> [u32; 3] {
     let Shape { rows, heads, classes } = shape;
@@ -20,7 +16,7 @@ fn check(x: View<f32>, labels: View<u32>, shape: Shape) -> [u32; 3] {
 }
 
 fn plan(shape: Shape) -> Launch {
-    Launch::new((shape.rows * shape.heads).div_ceil(PAIRS), 256)
+    Launch::new((shape.rows * shape.heads).div_ceil(PAIRS), 32 * PAIRS as u32)
 }
 
 /// `losses [N, G]`, and the logits `x [N, G·C]` become their gradient `scale·(softmax − one-hot)`, written to `rounded` as well.

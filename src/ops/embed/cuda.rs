@@ -1,9 +1,8 @@
 //! Launches of `kernels/embed.cu`.
 
+use crate::device::cuda::kernels::embed::THREADS;
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
-
-const THREADS: usize = 256;
 
 /// A thread per 8 values.
 fn plan(texts: usize, tokens: usize, d: usize) -> Launch {

@@ -3,15 +3,12 @@
 //! Statistics travel as *moments*, `[N, runs, C, 2]` f32: sum and sum of squares of every channel over runs of [`RUN`] pixels of one
 //! image. A convolution writes them with its output; [`moments`] makes them of a tensor that nothing wrote them for.
 
+use crate::device::cuda::kernels::groupnorm::{ROWS, WIDEST};
 use crate::device::cuda::{E4m3, Element, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 
 /// Pixels of one image behind one pair of moments.
-pub const RUN: usize = 64;
-
-/// Threads that share the pixels of a run, and the most vectors of 8 channels of a block.
-const ROWS: usize = 8;
-const WIDEST: usize = 64;
+pub const RUN: usize = kernels::groupnorm::RUN;
 
 /// A tensor of `rows` images and `channels`; image n of the output reads image n modulo `rows`.
 type Part<T> = (View<T>, usize, usize);

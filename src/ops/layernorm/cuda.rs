@@ -2,12 +2,11 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::layernorm::WARPS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::reduce;
 
-/// Warps per block; each takes whole rows.
-const WARPS: usize = 4;
 /// Most blocks, hence partial sums of the parameters' gradients, of the backward: about eight rounds on a large card.
 const PIECES: usize = 1024;
 /// Least rows of a block of the backward: four per warp.

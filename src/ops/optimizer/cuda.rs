@@ -3,13 +3,9 @@
 use half::bf16;
 
 use super::{AdamW, Group};
+use crate::device::cuda::kernels::optimizer::{ROWS, THREADS, VALUES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-
-const THREADS: usize = 256;
-/// Values per thread of AdamW; rows per thread of SGD.
-const VALUES: usize = 8;
-const ROWS: usize = 8;
 
 /// Numbers of [`AdamW::settings`].
 pub const SETTINGS: usize = 7;

@@ -6,15 +6,11 @@
 use half::bf16;
 
 use super::Shape;
+use crate::device::cuda::kernels::patch_embed::{GATHER_IMAGES, THREADS, TOKEN_IMAGES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::augment::Normalize;
 use crate::ops::reduce;
-
-const THREADS: usize = 256;
-/// Images per thread of the tokens' kernel, and of the gradient's.
-const TOKEN_IMAGES: usize = 8;
-const GATHER_IMAGES: usize = 32;
 
 /// Factor and offset of each channel: `v·scale + shift = (v/255 − mean)/std`.
 fn scales() -> ([f32; 3], [f32; 3]) {

@@ -1,16 +1,16 @@
 //! Launches of `kernels/pixels.cu`.
 
+use crate::device::cuda::kernels::pixels::THREADS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
-const THREADS: usize = 256;
 /// Rows per block of a resize, one per warp.
-const ROWS: usize = 8;
+const ROWS: usize = THREADS / 32;
 
 /// Bit of a picture's flags: a value was infinite or not a number.
-pub const NOT_FINITE: u32 = 1;
+pub const NOT_FINITE: u32 = kernels::pixels::NOT_FINITE as u32;
 /// Bit of a picture's flags: two of its pixels differ, as they do in every picture worth keeping.
-pub const NOT_CONSTANT: u32 = 2;
+pub const NOT_CONSTANT: u32 = kernels::pixels::NOT_CONSTANT as u32;
 
 /// A thread per `each` pixels.
 fn plan_rgb8(n: usize, pixels: usize, each: usize) -> Launch {

@@ -2,11 +2,9 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::reduce::PIECE;
 use crate::device::cuda::{Element, Gpu, Half, KernelType, Launch, View, kernels};
 use crate::error::Result;
-
-/// Values per block of [`sum_of_squares`], [`find_not_finite`] and [`absmax`].
-const PIECE: usize = 1 << 15;
 
 /// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs, cols]`.
 ///

@@ -1,16 +1,16 @@
 //! Launches of `kernels/sampler_step.cu`.
 
 use super::{NoiseKey, SLOTS, Step};
+use crate::device::cuda::kernels::sampler_step::THREADS;
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
-const THREADS: usize = 256;
 /// Values of a thread.
 const VALUES: usize = 4;
 
 /// Numbers per call in the table.
-pub const ROW: usize = 16;
+pub const ROW: usize = kernels::sampler_step::ROW;
 
 /// The table in device memory, `[calls, ROW]`, for guidance scale w (any number where there is one branch).
 pub fn table(steps: &[Step], w: f32) -> Vec<f32> {

@@ -1,10 +1,10 @@
 //! `kernels/attention.cu`: cp.async and mma.sync, every shape, every card.
 
 use super::{CONTEXT, Heads, Shape, WIDTH, scale};
+use crate::device::cuda::kernels::attention::{MAX_WARPS, WIDE_ROWS};
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 
-const MAX_WARPS: usize = 4;
 /// Queries of a block of cross-attention: its keys and values (12 KB of 77 tokens of 40) are read for 41 KB of queries and outputs.
 const CROSS_ROWS: usize = 256;
 /// Shared memory of a block on every card since sm_80, bytes.
@@ -31,8 +31,7 @@ pub const KERNELS: [Kernel; 4] = [
     Kernel { width: WIDTH, rows: 16, keys: 32 },
 ];
 
-/// Queries and keys of a step of the kernel for heads of more than 160 values, and values it computes.
-const WIDE_ROWS: usize = 32;
+/// Values that the kernel for heads of more than 160 computes.
 const WIDE_WIDTH: usize = super::WIDE;
 
 /// Bytes of a row in shared memory: whole 16-byte pieces, an odd number of them where rows are not swizzled.

@@ -1,14 +1,9 @@
 //! Plans and launches of `kernels/conv_sm90.cu` and `kernels/conv_e4m3_sm90.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
+use crate::device::cuda::kernels::conv_sm90::{BLOCKS, ROW, SUBTILES, THREADS};
 use crate::device::cuda::{E4m3, Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
-
-const THREADS: u32 = 384;
-/// Blocks of a cluster, bytes of a stage's row, subtiles of a consumer.
-const BLOCKS: usize = 2;
-const ROW: usize = 128;
-const SUBTILES: usize = 2;
 
 /// A tile's outputs, and how a block's two consumers share the work; see the kernel file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +13,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// All there are.
+    /// All there are, in the order of the kernel files.
     pub const ALL: [Self; 4] = [
         Self { outputs: 160, pingpong: false },
         Self { outputs: 160, pingpong: true },
@@ -28,17 +23,13 @@ impl Schedule {
 
     /// Subtiles of a block's tile.
     fn height(self) -> usize {
-        if self.pingpong { SUBTILES } else { 2 * SUBTILES }
+        SUBTILES[usize::from(self.pingpong)]
     }
 
-    /// Stages, a padded subtile of the output per consumer, a bias per consumer, barriers; with e4m3 operands scales per consumer too.
+    /// Shared memory of a block, bytes; `scaled`: with e4m3 operands.
     fn shared(self, scaled: bool) -> usize {
-        let (stages, columns) = (if self.pingpong { 5 } else { 3 }, 1 + usize::from(scaled));
-        let stage = (self.height() * RUN + self.outputs) * ROW;
-        stages * stage
-            + 2 * RUN * (self.outputs * 2 + 16)
-            + columns * 2 * self.outputs * size_of::<f32>()
-            + 2 * stages * 8
+        let all = if scaled { kernels::conv_e4m3_sm90::SHARED } else { kernels::conv_sm90::SHARED };
+        all[2 * usize::from(self.outputs == 128) + usize::from(self.pingpong)]
     }
 
     /// Pairs of tiles.
@@ -49,7 +40,7 @@ impl Schedule {
     /// A cluster for every two multiprocessors, each with several pairs of tiles in turn.
     fn plan(self, grid: Grid, sms: u32, scaled: bool) -> Launch {
         let clusters = self.tiles(grid).min((sms as usize / BLOCKS).max(1));
-        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
+        Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
     }
 
     /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that of 8), for comparison

@@ -1,13 +1,9 @@
 //! Plans and launches of `kernels/conv.cu` and `kernels/conv_sm89.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, int};
+use crate::device::cuda::kernels::conv::{ROW, STAGES, THREADS};
 use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
-
-/// Threads of a block, depth of a stage in k, stages of the ring.
-const THREADS: u32 = 128;
-const DEPTH: usize = 32;
-const STAGES: usize = 3;
 
 /// Pixels × outputs of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +65,7 @@ impl Tile {
 
     fn plan(self, grid: Grid) -> Launch {
         let (pixels, outputs) = self.size();
-        Launch::new(self.blocks(grid), THREADS).shared(STAGES * (pixels + outputs) * DEPTH * 2)
+        Launch::new(self.blocks(grid), THREADS as u32).shared(STAGES * (pixels + outputs) * ROW)
     }
 }
 

@@ -4,20 +4,18 @@ use half::bf16;
 
 use super::partition::{Partition, Walk};
 use super::{Epilogue, Layout, Matrix, Output, Product, int};
+pub(super) use crate::device::cuda::kernels::gemm_sm90::DEPTH;
+use crate::device::cuda::kernels::gemm_sm90::{BLOCKS, COLUMNS, ROWS, SHARED, THREADS};
 use crate::device::cuda::{Element, Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 
-const THREADS: u32 = 384;
-/// Blocks of a cluster, rows of a block's tile, depth of a stage, columns of a swizzled box.
-const BLOCKS: usize = 2;
-const ROWS: usize = 128;
-pub(super) const DEPTH: usize = 64;
+/// Columns of a swizzled box.
 const BOX: u32 = 64;
 
 /// Side of a pair of tiles of a weight gradient, which is square, and of a piece of partial sums.
 pub(super) const SIDE: usize = BLOCKS * ROWS;
 
-/// How a block's two consumers share the work; see the kernel file.
+/// How a block's two consumers share the work, in the order of the kernel file; see there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Schedule {
     /// Tiles of 128 × 256, half for each.
@@ -28,20 +26,11 @@ pub(super) enum Schedule {
 
 impl Schedule {
     fn columns(self) -> usize {
-        match self {
-            Self::Cooperative => 256,
-            Self::PingPong => 128,
-        }
+        COLUMNS[self as usize]
     }
 
-    /// Stages, the staging of the output, a bias per consumer, barriers.
     fn shared(self) -> usize {
-        let stages = match self {
-            Self::Cooperative => 4,
-            Self::PingPong => 6,
-        };
-        let stage = (ROWS + self.columns()) * DEPTH * size_of::<bf16>();
-        stages * stage + 2 * 2 * 64 * 128 + 2 * self.columns() * size_of::<f32>() + 2 * stages * 8
+        SHARED[self as usize]
     }
 
     /// Pairs of tiles.
@@ -55,7 +44,7 @@ impl Schedule {
     }
 
     fn launch(self, clusters: usize) -> Launch {
-        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
+        Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
     }
 
     /// Clock cycles by the tensor cores' rate, for comparison with each other: a step of 64 takes 512 cycles per 128 columns. Cooperative

@@ -3,13 +3,10 @@
 use half::bf16;
 
 use super::{Epilogue, Layout, Matrix, Output, Product, int};
+use crate::device::cuda::kernels::gemm::{DEPTH, STAGES, THREADS};
 use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// Threads of a block, depth of a stage in k, stages of the ring.
-const THREADS: u32 = 128;
-const DEPTH: usize = 32;
-const STAGES: usize = 3;
 /// Blocks that fill a card, and the least depth for which splitting K pays (8 stages). Constants: the bits of a weight gradient must
 /// not depend on the card.
 const FULL: usize = 264;
@@ -24,7 +21,7 @@ pub(super) fn blocks(m: usize, n: usize, tile: usize) -> usize {
 
 /// One block per tile, `splits` times.
 fn plan(m: usize, n: usize, tile: usize, splits: usize) -> Launch {
-    Launch::grid([blocks(m, n, tile), 1, splits], THREADS).shared(STAGES * 2 * tile * DEPTH * size_of::<bf16>())
+    Launch::grid([blocks(m, n, tile), 1, splits], THREADS as u32).shared(STAGES * 2 * tile * DEPTH * size_of::<bf16>())
 }
 
 pub(super) fn product(gpu: &Gpu, product: &Product, tile: usize) -> Result<()> {

@@ -3,14 +3,13 @@
 use half::bf16;
 
 use super::{Shape, numbers, scale};
+use crate::device::cuda::kernels::self_attention::{CHUNK, MAX_WARPS};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
 /// Query or key rows of a warp.
 const WARP_ROWS: usize = 16;
-const MAX_WARPS: usize = 8;
-/// Rows of the other side in a stage of shared memory; two stages.
-const CHUNK: usize = 64;
+/// Stages of CHUNK rows of the other side in shared memory.
 const STAGES: usize = 2;
 
 /// Launches for one shape.
