@@ -451,3 +451,6 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
 
 ATTENTION(f16)
 ATTENTION(bf16)
+
+EXPORT(MAX_WARPS, MAX_WARPS)
+EXPORT(WIDE_ROWS, Wide<f16>::ROWS)

@@ -46,7 +46,8 @@ template <int DIM> struct Plan {
     static constexpr int OWN_PIECE = 64 * ROW, OWN = PIECES * OWN_PIECE;  // queries, or outputs, of a warpgroup
     static constexpr int OUT_AT = GROUPS * OWN, RING_AT = 2 * OUT_AT, BARRIERS_AT = RING_AT + SLOTS * SLOT;
     static constexpr int ANCHORS_AT = BARRIERS_AT + (2 * SLOTS + 2) * 8;  // a word for each computing thread
-    static_assert(ANCHORS_AT + GROUPS * 128 * 4 <= 232448, "more shared memory than a block can have");
+    static constexpr int SHARED = ANCHORS_AT + GROUPS * 128 * 4;
+    static_assert(SHARED <= 232448, "more shared memory than a block can have");
 };
 
 /// Addresses. Full: what was loaded has landed. Free: may be overwritten, a slot in both blocks.
@@ -348,3 +349,8 @@ DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, co
 
 ATTENTION_SM90_TYPE(f16)
 ATTENTION_SM90_TYPE(bf16)
+
+EXPORT(BLOCKS, BLOCKS)
+// Values of a head as computed, columns of V as multiplied, warpgroups that compute, keys of a step, threads, shared memory.
+#define PLAN(DIM, VALUES) DIM, VALUES, Plan<DIM>::GROUPS, Plan<DIM>::KEYS, Plan<DIM>::THREADS, Plan<DIM>::SHARED
+EXPORT(PLANS, PLAN(40, 40), PLAN(64, 64), PLAN(80, 80), PLAN(80, 128), PLAN(160, 160), PLAN(160, 192))

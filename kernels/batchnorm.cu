@@ -212,17 +212,20 @@ DEVICE void backward_apply(T *dx, const T *dy, const T *x, const float *stats, c
         moments<T, N>(partials, x, rows, cols);                                                                        \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS)                                                           \
-        batchnorm_apply_##NAME(T *y, const T *x, const float *stats, const float *gamma, const float *beta,            \
+        batchnorm_apply_##NAME(T *y, const T *x, const float *stats, const float *OR_NULL gamma,                       \
+                               const float *OR_NULL beta,                                                              \
                                uint32_t rows, uint32_t cols, uint32_t relu) {                                          \
         apply<T, N>(y, x, stats, gamma, beta, rows, cols, relu);                                                       \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS)                                                           \
-        batchnorm_sums_##NAME(float *partials, const T *dy, const T *x, const float *stats, const float *gamma,        \
-                              const float *beta, uint32_t rows, uint32_t cols, uint32_t relu) {                        \
+        batchnorm_sums_##NAME(float *partials, const T *dy, const T *x, const float *stats,                            \
+                              const float *OR_NULL gamma,                                                              \
+                              const float *OR_NULL beta, uint32_t rows, uint32_t cols, uint32_t relu) {                \
         sums<T, N>(partials, dy, x, stats, gamma, beta, rows, cols, relu);                                             \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS) batchnorm_backward_apply_##NAME(                          \
-        T *dx, const T *dy, const T *x, const float *stats, const float *sums, const float *gamma, const float *beta,  \
+        T *dx, const T *dy, const T *x, const float *stats, const float *sums, const float *OR_NULL gamma,             \
+        const float *OR_NULL beta,                                                                                     \
         uint32_t rows, uint32_t cols, uint32_t total, uint32_t relu) {                                                 \
         backward_apply<T, N>(dx, dy, x, stats, sums, gamma, beta, rows, cols, total, relu);                            \
     }
@@ -262,7 +265,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 // Statistics of all ranks' rows from `moments` [ranks, S, 2, C] of `rows` rows each; the running estimates (null: none) move once per
 // slot, in order. A single row has no unbiased variance: it leaves the running variance alone. Grid (columns).
 extern "C" __global__ void __launch_bounds__(128)
-    batchnorm_statistics_f32(float *stats, float *running_mean, float *running_var, const float *moments,
+    batchnorm_statistics_f32(float *stats, float *OR_NULL running_mean, float *OR_NULL running_var,
+                             const float *moments,
                              uint32_t ranks, uint32_t slots, uint32_t rows, uint32_t cols, float eps, float momentum) {
     const uint32_t column = blockIdx.x * 128 + threadIdx.x;
     if (column >= cols) return;
@@ -295,7 +299,8 @@ extern "C" __global__ void __launch_bounds__(128)
 // Backward sums [S, 2, C] from those of the chunks; dbeta and dgamma (null: none) are added to. Grid (columns); warp w takes chunks
 // w, w + 8, ... of each slot.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    batchnorm_add_f32(float *sums, float *dgamma, float *dbeta, const float *partials, uint32_t chunks, uint32_t slots,
+    batchnorm_add_f32(float *sums, float *OR_NULL dgamma, float *OR_NULL dbeta, const float *partials,
+                      uint32_t chunks, uint32_t slots,
                       uint32_t cols) {
     __shared__ float shared[WARPS][64];
     const uint32_t column = blockIdx.x * 32 + lane_id();
@@ -323,3 +328,5 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
         dbeta[column] += of_beta;
     }
 }
+
+EXPORT(CHUNK, CHUNK)

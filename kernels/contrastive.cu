@@ -1,9 +1,8 @@
-// Fused multi-positive softmax cross-entropy between anchors x [R, d] and candidates y [K, d], rows of unit length in f32.
+// Fused multi-positive softmax cross-entropy between anchors x [R, d], rows of the candidates y [K, d], of unit length in f32.
 //
 //   t_ij = x_i·y_j/τ;  q_ij = exp(t_ij)/Σ_{j≠i} exp(t_ij);  p_ij = 1/P_i on the P_i other candidates with the label of i;
 //   loss = 1/total·Σ_i −Σ_j p_ij·ln q_ij;  a row without positives contributes 0 (and, below, no q).
-//   dx_i = 1/(total·τ)·Σ_j (q_ij − p_ij)·y_j;  dy_j = 1/(total·τ)·Σ_i (q_ij − p_ij)·x_i;
-//   where x = y (one rank, or each rank once the others' log-sum-exps are gathered) one pass gives both:
+//   as anchors and as candidates rows z get, in one pass (on a rank once the others' log-sum-exps are gathered),
 //   dz_i = 1/(total·τ)·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j.
 //
 // No K×K buffer: logits exist one tile at a time in registers. The forward keeps (max, Σexp, Σ_pos, P) per row and column split, the
@@ -232,10 +231,9 @@ struct Side {
     float lse, weight;
 };
 
-/// `lse` null: this side is nobody's anchor here.
 DEVICE Side side_of(const uint32_t *labels, const float *lse, const float *weight, int i, int count) {
     Side side = {labels[min(i, count - 1)], INFINITY, 0.0f};
-    if (lse != nullptr && i < count) {
+    if (i < count) {
         side.weight = weight[i];
         // A weight of 0 marks a row without positives; a NaN must not pass for one.
         if (!(side.weight == 0.0f)) side.lse = lse[i] * LOG2_E;
@@ -375,6 +373,15 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
         }
     }
 }
+
+EXPORT(PIECE, PIECE)
+EXPORT(LINE, LINE)
+EXPORT(FORWARD_TILE, FORWARD_ROWS, FORWARD_COLUMNS)
+EXPORT(FORWARD_THREADS, FORWARD_THREADS)
+EXPORT(FORWARD_SHARED, 2 * FORWARD_STAGE)
+EXPORT(BACKWARD_TILE, BACKWARD_ROWS, BACKWARD_COLUMNS)
+EXPORT(BACKWARD_THREADS, BACKWARD_THREADS)
+EXPORT(X_SLOTS, X_SLOTS)
 
 #define BACKWARD(NAME, OWN)                                                                                                                \
     extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                                      \

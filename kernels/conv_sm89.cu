@@ -16,15 +16,17 @@
 #include "common/conv_mma.cuh"
 
 // One of y and narrow is given; `step`, residual and moments may be null. 9 taps or 1.
-#define CONV(NAME, T, BM, BN, PIECE, BLOCKS)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                      \
-        NAME(T *y, e4m3 *narrow, float inverse, const e4m3 *w, const float *scales, const e4m3 *x, const float *bias,                  \
-             const uint32_t *step, const T *residual, float *moments, int channels, int taps, int rows, int images, int pixels,        \
-             int outputs, int height, int width, int k, int bias_stride, int residual_rows, int activation) {                          \
-        const Problem<e4m3> of{x, x, x, w,      channels, 0,      0,     taps,  0, 0, rows,                                            \
-                               1, 1, height, width,    height, width, width, 1, k, {images, pixels, outputs, 0}};                      \
-        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                               \
-        convolution<e4m3, T, BM, BN, 2, 2, PIECE>(nullptr, of, end, {scales, narrow, inverse});                                        \
+#define CONV(NAME, T, BM, BN, PIECE, BLOCKS)                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                      \
+        NAME(T *OR_NULL y, e4m3 *OR_NULL narrow, float inverse, const e4m3 *w, const float *scales, const e4m3 *x,     \
+             const float *OR_NULL bias,                                                                                \
+             const uint32_t *OR_NULL step, const T *OR_NULL residual, float *OR_NULL moments, int channels,            \
+             int taps, int rows, int images, int pixels,                                                               \
+             int outputs, int height, int width, int k, int bias_stride, int residual_rows, int activation) {          \
+        const Problem<e4m3> of{x, x, x, w,      channels, 0,      0,     taps,  0, 0, rows,                            \
+                               1, 1, height, width,    height, width, width, 1, k, {images, pixels, outputs, 0}};      \
+        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};               \
+        convolution<e4m3, T, BM, BN, 2, 2, PIECE>(nullptr, of, end, {scales, narrow, inverse});                        \
     }
 // Blocks per SM: on Hopper each mma.sync becomes conversions to f16 and two of its f16 ones, for which 128×128 has no registers left.
 #if __CUDA_ARCH__ == 900
@@ -34,9 +36,9 @@
 CONV(conv_sm89_128x128_f16, f16, 128, 128, 16, 2)
 CONV(conv_sm89_128x128_bf16, bf16, 128, 128, 16, 2)
 #endif
-#define CONV_OF(T)                                                                                                                     \
-    CONV(conv_sm89_128x64_##T, T, 128, 64, 16, BLOCKS(3, 2))                                                                           \
-    CONV(conv_sm89_64x64_##T, T, 64, 64, 16, BLOCKS(4, 3))                                                                             \
+#define CONV_OF(T)                                                                                                     \
+    CONV(conv_sm89_128x64_##T, T, 128, 64, 16, BLOCKS(3, 2))                                                           \
+    CONV(conv_sm89_64x64_##T, T, 64, 64, 16, BLOCKS(4, 3))                                                             \
     CONV(conv_sm89_128x64_by8_##T, T, 128, 64, 8, BLOCKS(3, 2))
 CONV_OF(f16)
 CONV_OF(bf16)

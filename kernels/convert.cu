@@ -1,5 +1,5 @@
-// Between the number formats: bf16 from f32, rounded to nearest even, and f32 from bf16, exact; f16 or bf16 from f32 times a factor. Flat
-// buffers of any length.
+// Between the number formats: bf16 from f32, rounded to nearest even; f16 or bf16 from f32 times a factor. Flat buffers
+// of any length.
 //
 // Aligned  `x8`: both pointers 16 bytes; `x1`: nothing.  Bytes: 6 per value.  Bound: memory.
 #include "common/types.cuh"
@@ -35,9 +35,6 @@ DEVICE void convert(To *y, const From *x, uint64_t len, Change change = {}) {
 #define KERNELS(NAME, N)                                                                                               \
     extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16_##NAME(bf16 *y, const float *x, uint64_t len) { \
         convert<N>(y, x, len);                                                                                         \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) convert_f32_##NAME(float *y, const bf16 *x, uint64_t len) {  \
-        convert<N>(y, x, len);                                                                                         \
     }
 KERNELS(x8, 8)
 KERNELS(x1, 1)
@@ -51,3 +48,5 @@ SCALED(x8, 8, f16)
 SCALED(x8, 8, bf16)
 SCALED(x1, 1, f16)
 SCALED(x1, 1, bf16)
+
+EXPORT(THREADS, THREADS)

@@ -20,7 +20,8 @@ constexpr int VALUES = 32;
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    cross_entropy_gradient_row_f32(float *losses, float *x, bf16 *rounded, const uint32_t *labels, uint32_t rows,
+    cross_entropy_gradient_row_f32(float *losses, float *x, bf16 *OR_NULL rounded, const uint32_t *labels,
+                                   uint32_t rows,
                                    uint32_t heads, uint32_t classes, float scale) {
     const uint64_t row = uint64_t(blockIdx.x) * WARPS + warp_id();
     if (row >= uint64_t(rows) * heads) return;
@@ -58,7 +59,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 
 // Any number of classes.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    cross_entropy_gradient_any_f32(float *losses, float *x, bf16 *rounded, const uint32_t *labels, uint32_t rows,
+    cross_entropy_gradient_any_f32(float *losses, float *x, bf16 *OR_NULL rounded, const uint32_t *labels,
+                                   uint32_t rows,
                                    uint32_t heads, uint32_t classes, float scale) {
     const uint64_t row = uint64_t(blockIdx.x) * WARPS + warp_id();
     if (row >= uint64_t(rows) * heads) return;
@@ -115,3 +117,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     // The order of these does not matter: integers.
     if (__all_sync(FULL_WARP, best) && lane_id() == 0) atomicAdd(correct + row % heads, 1u);
 }
+
+EXPORT(PAIRS, WARPS)
+EXPORT(REGISTER_CLASSES, 32 * VALUES)

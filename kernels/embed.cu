@@ -32,3 +32,5 @@ DEVICE void text(T *y, const uint32_t *ids, const T *token, const T *position, u
     }
 TEXT(f16)
 TEXT(bf16)
+
+EXPORT(THREADS, THREADS)

@@ -336,15 +336,16 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
 } // namespace
 
 // a, b: operands as in the table above with strides between rows; y, aux with theirs; bias may be null.
-#define GEMM(NAME, LAYOUT, EPILOGUE, T, TILE, BLOCKS)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                      \
-        NAME(const bf16 *a, const bf16 *b, T *y, bf16 *aux, const bf16 *bias, int m, int n, int k, uint32_t a_stride,                  \
-             uint32_t b_stride, uint32_t y_stride, uint32_t aux_stride) {                                                              \
-        const Output out{y, aux, bias, m, n, y_stride, aux_stride};                                                                    \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, T, TILE>(a, b, out, k, a_stride, b_stride, 0, ceil_div(k, BK), false);             \
+#define GEMM(NAME, LAYOUT, EPILOGUE, T, TILE, BLOCKS)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                          \
+        NAME(const bf16 *a, const bf16 *b, T *y, bf16 *OR_NULL aux, const bf16 *OR_NULL bias, int m, int n, int k,         \
+             uint32_t a_stride,                                                                                            \
+             uint32_t b_stride, uint32_t y_stride, uint32_t aux_stride) {                                                  \
+        const Output out{y, aux, bias, m, n, y_stride, aux_stride};                                                        \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, T, TILE>(a, b, out, k, a_stride, b_stride, 0, ceil_div(k, BK), false); \
     }
-#define GEMM_BOTH_TILES(NAME, SUFFIX, LAYOUT, EPILOGUE, T)                                                                             \
-    GEMM(NAME##_128_##SUFFIX, LAYOUT, EPILOGUE, T, 128, 2)                                                                             \
+#define GEMM_BOTH_TILES(NAME, SUFFIX, LAYOUT, EPILOGUE, T)                                                             \
+    GEMM(NAME##_128_##SUFFIX, LAYOUT, EPILOGUE, T, 128, 2)                                                             \
     GEMM(NAME##_64_##SUFFIX, LAYOUT, EPILOGUE, T, 64, 5)
 
 GEMM_BOTH_TILES(gemm_nt_bias, bf16, NT, BIAS, bf16)
@@ -356,23 +357,25 @@ GEMM_BOTH_TILES(gemm_nn_gelu_backward, bf16, NN, GELU_BACKWARD, bf16)
 
 // Block z of the grid takes `blocks_per_split` BK-deep pieces of K. One split: y += and sums += (sums may be null). Several: split z stores
 // its share in piece z of `y` (m·n values each) and of `sums` (m each), for gemm_split_sum_f32.
-#define GEMM_TN(TILE, BLOCKS)                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                                      \
-        gemm_tn_##TILE##_f32(const bf16 *a, const bf16 *b, float *y, float *sums, int m, int n, int k, uint32_t a_stride,              \
-                             uint32_t b_stride, int blocks_per_split) {                                                                \
-        const int split = blockIdx.z, first = split * blocks_per_split, all = ceil_div(k, BK);                                         \
-        float *piece = y + static_cast<size_t>(split) * m * n;                                                                         \
-        float *sums_piece = sums == nullptr ? nullptr : sums + static_cast<size_t>(split) * m;                                         \
-        const Output out{piece, sums_piece, nullptr, m, n, static_cast<uint32_t>(n), 0};                                               \
-        product<Layout::TN, Epilogue::ACCUMULATE, float, TILE>(a, b, out, k, a_stride, b_stride, first,                                \
-                                                               min(all - first, blocks_per_split), gridDim.z == 1);                    \
+#define GEMM_TN(TILE, BLOCKS)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                      \
+        gemm_tn_##TILE##_f32(const bf16 *a, const bf16 *b, float *y, float *OR_NULL sums, int m, int n, int k,         \
+                             uint32_t a_stride,                                                                        \
+                             uint32_t b_stride, int blocks_per_split) {                                                \
+        const int split = blockIdx.z, first = split * blocks_per_split, all = ceil_div(k, BK);                         \
+        float *piece = y + static_cast<size_t>(split) * m * n;                                                         \
+        float *sums_piece = sums == nullptr ? nullptr : sums + static_cast<size_t>(split) * m;                         \
+        const Output out{piece, sums_piece, nullptr, m, n, static_cast<uint32_t>(n), 0};                               \
+        product<Layout::TN, Epilogue::ACCUMULATE, float, TILE>(a, b, out, k, a_stride, b_stride, first,                \
+                                                               min(all - first, blocks_per_split), gridDim.z == 1);    \
     }
 GEMM_TN(128, 2)
 GEMM_TN(64, 5)
 
 /// y[i] += parts[0][i] + parts[1][i] + …, and the same for `sums` with its own parts; blocks 0 … ⌈count/1024⌉-1 do y, the rest sums.
 extern "C" __global__ void __launch_bounds__(256)
-    gemm_split_sum_f32(float *y, const float *parts, uint64_t count, float *sums, const float *sum_parts, uint32_t sum_count, int splits) {
+    gemm_split_sum_f32(float *y, const float *parts, uint64_t count, float *OR_NULL sums,
+                       const float *sum_parts, uint32_t sum_count, int splits) {
     const uint64_t blocks = ceil_div(count, uint64_t{1024});
     const bool second = blockIdx.x >= blocks;
     float *const target = second ? sums : y;
@@ -403,3 +406,7 @@ extern "C" __global__ void __launch_bounds__(256)
         }
     }
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(DEPTH, BK)
+EXPORT(STAGES, STAGES)

@@ -510,12 +510,12 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
 
 // Maps: a, b in boxes of 64 k × 128 rows (a) and BN/2 rows (b) where K-major, else 64 m or n × 64 k; y and GELU's aux 64 × 64; a residual's or
 // GELU′'s aux 64 × 128; all with the 128-byte swizzle. Unused maps are any valid map.
-#define GEMM(NAME, LAYOUT, EPILOGUE, PINGPONG)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                           \
-        NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y,            \
-             const __grid_constant__ TensorMap aux, const bf16 *bias, int m, int n, int k) {                                           \
-        const Output out{&y, &aux, bias, nullptr, 0};                                                                                  \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1});                            \
+#define GEMM(NAME, LAYOUT, EPILOGUE, PINGPONG)                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                \
+        NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y, \
+             const __grid_constant__ TensorMap aux, const bf16 *OR_NULL bias, int m, int n, int k) {                        \
+        const Output out{&y, &aux, bias, nullptr, 0};                                                                       \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1});                    \
     }
 GEMM(gemm_sm90_nt_bias_cooperative_bf16, NT, BIAS, false)
 GEMM(gemm_sm90_nt_bias_pingpong_bf16, NT, BIAS, true)
@@ -528,7 +528,8 @@ GEMM(gemm_sm90_nn_gelu_backward_pingpong_bf16, NN, GELU_BACKWARD, true)
 
 /// f32 out, any stride and alignment.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    gemm_sm90_nt_bias_pingpong_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *y, const bf16 *bias, int m,
+    gemm_sm90_nt_bias_pingpong_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+                                   float *y, const bf16 *OR_NULL bias, int m,
                                    int n, int k, uint32_t y_stride) {
     const Output out{nullptr, nullptr, bias, y, y_stride};
     product<Layout::NT, Epilogue::BIAS_F32, true>(&a, &b, nullptr, out, nullptr, {m, n, k, 1});
@@ -537,7 +538,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 /// `pieces` of partial products, 256 × 256 each, and `sums` (may be null): 2 × 256 each. An item of the first `whole`
 /// is piece `item`, what a share has of a later item is piece item + share.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float *pieces, float *sums, int m, int n,
+    gemm_sm90_tn_partial_f32(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+                             float *pieces, float *OR_NULL sums, int m, int n,
                              int k, int parts, int whole, int shares, int few, int many) {
     const Output out{nullptr, nullptr, nullptr, pieces, 0};
     product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums, {m, n, k, parts, whole, shares, few, many});
@@ -566,7 +568,8 @@ template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile
 /// dw[m,n] += Σ pieces, db[m] += Σ pieces (db may be null). Blocks of 256 threads: (⌈n/256⌉, ⌈m/16⌉), 4 neighbouring values of 4 rows per
 /// thread; blocks of the first column do db as well.
 extern "C" __global__ void __launch_bounds__(256)
-    gemm_sm90_sum_f32(float *dw, const float *pieces, float *db, const float *sum_pieces, int m, int n, int k_steps, int parts, int whole,
+    gemm_sm90_sum_f32(float *dw, const float *pieces, float *OR_NULL db, const float *sum_pieces, int m, int n,
+                      int k_steps, int parts, int whole,
                       int shares) {
     constexpr int SIDE = 256;
     const int columns = gridDim.x, column_tile = blockIdx.x, row_tile = blockIdx.y / (SIDE / 16);
@@ -614,3 +617,11 @@ extern "C" __global__ void __launch_bounds__(256)
         db[row] += sum;
     }
 }
+
+// Of the schedules first cooperative, then ping-pong.
+EXPORT(THREADS, THREADS)
+EXPORT(BLOCKS, BLOCKS)
+EXPORT(ROWS, BM)
+EXPORT(DEPTH, BK)
+EXPORT(COLUMNS, Config<false>::BN, Config<true>::BN)
+EXPORT(SHARED, Config<false>::SHARED, Config<true>::SHARED)

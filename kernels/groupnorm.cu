@@ -88,7 +88,8 @@ struct Run {
 
 // Grid (groups, images).
 extern "C" __global__ void __launch_bounds__(MERGERS)
-    groupnorm_scale_shift_f32(float2 *table, const float2 *a, uint32_t rows_a, uint32_t channels_a, const float2 *b, uint32_t rows_b,
+    groupnorm_scale_shift_f32(float2 *table, const float2 *a, uint32_t rows_a, uint32_t channels_a,
+                              const float2 *OR_NULL b, uint32_t rows_b,
                               uint32_t channels_b, const float *gamma, const float *beta, float eps, uint32_t pixels) {
     __shared__ float shared[MERGERS / 32];
     const Moments first = {a, rows_a, channels_a}, second = {b, rows_b, channels_b};
@@ -120,16 +121,17 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
     }
 }
 
-#define MOMENTS(T)                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                                  \
-        groupnorm_moments_##T(float *moment, const T *x, uint32_t pixels, uint32_t channels) {                                             \
-        moments(moment, x, pixels, channels);                                                                                              \
+#define MOMENTS(T)                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        groupnorm_moments_##T(float *moment, const T *x, uint32_t pixels, uint32_t channels) {                         \
+        moments(moment, x, pixels, channels);                                                                          \
     }
-#define APPLY(NAME, T, SILU)                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                                               \
-        groupnorm_##NAME##_##T(T *y, const T *a, uint32_t rows_a, uint32_t channels_a, const T *b, uint32_t rows_b, uint32_t channels_b,   \
-                               const float *table, uint32_t pixels) {                                                                      \
-        apply<T, SILU>(y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels);                                                    \
+#define APPLY(NAME, T, SILU)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+        groupnorm_##NAME##_##T(T *y, const T *a, uint32_t rows_a, uint32_t channels_a, const T *OR_NULL b,             \
+                               uint32_t rows_b, uint32_t channels_b,                                                   \
+                               const float *table, uint32_t pixels) {                                                  \
+        apply<T, SILU>(y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels);                                \
     }
 MOMENTS(f16)
 MOMENTS(bf16)
@@ -137,3 +139,7 @@ APPLY(apply, f16, false)
 APPLY(apply, bf16, false)
 APPLY(silu, f16, true)
 APPLY(silu, bf16, true)
+
+EXPORT(RUN, RUN)
+EXPORT(ROWS, ROWS)
+EXPORT(WIDEST, WIDEST)

@@ -6,11 +6,12 @@
 #include "common/e4m3.cuh"
 #include "common/groupnorm.cuh"
 
-#define APPLY(NAME, T, SILU)                                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                                           \
-        groupnorm_e4m3_##NAME##_##T(e4m3 *y, float inverse, const T *a, uint32_t rows_a, uint32_t channels_a, const T *b,              \
-                                    uint32_t rows_b, uint32_t channels_b, const float *table, uint32_t pixels) {                       \
-        apply<T, SILU>(y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels, inverse);                                       \
+#define APPLY(NAME, T, SILU)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+        groupnorm_e4m3_##NAME##_##T(e4m3 *y, float inverse, const T *a, uint32_t rows_a, uint32_t channels_a,          \
+                                    const T *OR_NULL b,                                                                \
+                                    uint32_t rows_b, uint32_t channels_b, const float *table, uint32_t pixels) {       \
+        apply<T, SILU>(y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels, inverse);                       \
     }
 APPLY(apply, f16, false)
 APPLY(apply, bf16, false)

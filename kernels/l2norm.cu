@@ -70,13 +70,17 @@ DEVICE void backward(float *dx, bf16 *rounded, const float *dy, const float *y, 
 
 #define KERNELS(NAME, N)                                                                                               \
     extern "C" __global__ void __launch_bounds__(32 * WARPS) l2norm_forward_##NAME(                                    \
-        float *y, bf16 *rounded, float *norms, const float *x, uint32_t rows, uint32_t d, float eps) {                 \
+        float *OR_NULL y, bf16 *OR_NULL rounded, float *norms, const float *x, uint32_t rows, uint32_t d,              \
+        float eps) {                                                                                                   \
         forward<N>(y, rounded, norms, x, rows, d, eps);                                                                \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS)                                                           \
-        l2norm_backward_##NAME(float *dx, bf16 *rounded, const float *dy, const float *y, const float *norms,          \
+        l2norm_backward_##NAME(float *OR_NULL dx, bf16 *OR_NULL rounded, const float *dy, const float *y,              \
+                               const float *norms,                                                                     \
                                uint32_t rows, uint32_t d, float eps) {                                                 \
         backward<N>(dx, rounded, dy, y, norms, rows, d, eps);                                                          \
     }
 KERNELS(x4_f32, 4)
 KERNELS(x1_f32, 1)
+
+EXPORT(ROWS, WARPS)

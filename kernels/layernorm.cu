@@ -1,6 +1,6 @@
 // Layer normalisation of rows: y = (x - mean)*rstd*gamma + beta with rstd = 1/sqrt(variance + eps), variance biased.
 //
-// Shapes   x, dx [rows, D] bf16 with rows `stride` values apart (class tokens of [N, T, D]: stride T*D); y, dy, residual, sum [rows, D]
+// Shapes   x, dx [rows, D] bf16 with rows `stride` values apart (class tokens of [N, T, D]: stride T*D); y, dy, residual [rows, D]
 //          bf16; stats [rows, 2] f32 (mean, rstd); gamma, beta, dgamma, dbeta [D] f32.
 // Backward with g = dy*gamma and n = (x - mean)*rstd:   dx = r + rstd*(g - mean(g) - n*mean(g*n)),
 //          dgamma += sum over rows of dy*n,   dbeta += sum over rows of dy.
@@ -11,7 +11,7 @@
 // Order    A row's sums: a lane's vectors in order, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp in order, the 4
 //          warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the rows alone.
 //
-// FLOPs    per value: forward 8, backward 13.  Bytes per value: forward 4 (8 with the sum), backward 8 (6 without residual).
+// FLOPs    per value: forward 8, backward 13.  Bytes per value: forward 4, backward 8 (6 without residual).
 // Bound    memory. Forward: one row per warp, loaded whole before its first use; gamma and beta, twice as wide as a row, come from L1,
 //          whose 128 bytes per clock are the next limit (72 of the 173 clocks that memory leaves an SM per row of 768).
 //          Backward: one row per warp at a time; gamma and the sums for dgamma and dbeta stay in registers over all its rows.
@@ -114,15 +114,10 @@ DEVICE void backward_rows(bf16 *dx, float *partials, const bf16 *residual, const
 }  // namespace
 
 #define FORWARD_ROWS(VECTORS)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, 7) layernorm_forward_rows##VECTORS##_bf16(           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 7) layernorm_forward_rows##VECTORS##_bf16(                \
         bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,       \
         uint64_t stride, float eps) {                                                                                  \
-        forward_rows<VECTORS, false, true, bf16>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);                \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, 5) layernorm_residual_rows##VECTORS##_bf16(          \
-        bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual, const float *gamma, const float *beta, \
-        uint32_t rows, uint32_t d, uint64_t stride, float eps) {                                                       \
-        forward_rows<VECTORS, true, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);                    \
+        forward_rows<VECTORS, true, bf16>(y, stats, x, gamma, beta, rows, d, stride, eps);                             \
     }
 FORWARD_ROWS(1)
 FORWARD_ROWS(2)
@@ -136,20 +131,13 @@ FORWARD_ROWS(8)
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     layernorm_forward_any_bf16(bf16 *y, float2 *stats, const bf16 *x, const float *gamma, const float *beta,
                                uint32_t rows, uint32_t d, uint64_t stride, float eps) {
-    forward_any<false, true, bf16>(y, stats, nullptr, x, nullptr, gamma, beta, rows, d, stride, eps);
-}
-
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    layernorm_residual_any_bf16(bf16 *y, float2 *stats, bf16 *sum, const bf16 *x, const bf16 *residual,
-                                const float *gamma, const float *beta, uint32_t rows, uint32_t d, uint64_t stride,
-                                float eps) {
-    forward_any<true, true>(y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps);
+    forward_any<true, bf16>(y, stats, x, gamma, beta, rows, d, stride, eps);
 }
 
 #define INFER_ROWS(VECTORS, T)                                                                                         \
     extern "C" __global__ void __launch_bounds__(32 * WARPS, VECTORS > 8 ? 5 : 7) layernorm_infer_rows##VECTORS##_##T( \
         T *y, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) {               \
-        forward_rows<VECTORS, false, false, T>(y, nullptr, nullptr, x, nullptr, gamma, beta, rows, d, d, eps);         \
+        forward_rows<VECTORS, false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps);                                  \
     }
 #define INFER(T)                                                                                                       \
     INFER_ROWS(1, T)                                                                                                   \
@@ -164,14 +152,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     INFER_ROWS(10, T)                                                                                                  \
     extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_infer_any_##T(                                  \
         T *y, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) {               \
-        forward_any<false, false, T>(y, nullptr, nullptr, x, nullptr, gamma, beta, rows, d, d, eps);                          \
+        forward_any<false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps);                                            \
     }
 INFER(f16)
 INFER(bf16)
 
 #define BACKWARD_ROWS(VECTORS)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_backward_rows##VECTORS##_bf16(         \
-        bf16 *dx, float *partials, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_backward_rows##VECTORS##_bf16(                  \
+        bf16 *dx, float *partials, const bf16 *OR_NULL residual, const bf16 *dy, const bf16 *x, const float2 *stats,   \
         const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period, uint32_t rows_per_block) {    \
         backward_rows<VECTORS>(dx, partials, residual, dy, x, stats, gamma, rows, d, stride, period, rows_per_block);  \
     }
@@ -182,7 +170,8 @@ BACKWARD_ROWS(4)
 
 // Any width and alignment, one warp per row; `layernorm_columns_any_bf16` makes the partial sums of the parameters.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    layernorm_backward_any_bf16(bf16 *dx, const bf16 *residual, const bf16 *dy, const bf16 *x, const float2 *stats,
+    layernorm_backward_any_bf16(bf16 *dx, const bf16 *OR_NULL residual, const bf16 *dy, const bf16 *x,
+                                const float2 *stats,
                                 const float *gamma, uint32_t rows, uint32_t d, uint64_t stride, uint32_t period) {
     const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
@@ -220,3 +209,5 @@ extern "C" __global__ void __launch_bounds__(128)
     partials[(2 * uint64_t(blockIdx.y)) * d + c] = dgamma;
     partials[(2 * uint64_t(blockIdx.y) + 1) * d + c] = dbeta;
 }
+
+EXPORT(WARPS, WARPS)

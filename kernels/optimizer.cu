@@ -42,8 +42,8 @@ struct Adam {
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    optimizer_adamw_f32(float *p, float *m, float *v, float *g, bf16 *rounded, const uint8_t *decay,
-                        const float *settings, const double *sum_of_squares, const float *loss, uint64_t len,
+    optimizer_adamw_f32(float *p, float *m, float *v, float *g, bf16 *OR_NULL rounded, const uint8_t *decay,
+                        const float *settings, const double *sum_of_squares, const float *OR_NULL loss, uint64_t len,
                         uint32_t clear) {
     const bool sound = isfinite(*sum_of_squares) && (loss == nullptr || isfinite(*loss));
     const uint64_t start = uint64_t(blockIdx.x) * THREADS * VECTORS * 4 + threadIdx.x * 4;
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // Grid (columns, rows).
 extern "C" __global__ void __launch_bounds__(THREADS)
-    optimizer_sgd_f32(float *weight, float *velocity, bf16 *rounded, const float *gradient, const float *lrs,
+    optimizer_sgd_f32(float *weight, float *velocity, bf16 *OR_NULL rounded, const float *gradient, const float *lrs,
                       const float *schedule, uint32_t rows, uint32_t columns, uint32_t classes, float momentum) {
     const uint32_t column = blockIdx.x * THREADS + threadIdx.x;
     if (column >= columns) return;
@@ -115,3 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     }
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(VALUES, 4 * VECTORS)
+EXPORT(ROWS, ROWS)

@@ -162,3 +162,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     dpos[at] += sum;
     if (at < d) dcls[at] += sum;
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(TOKEN_IMAGES, TOKEN_IMAGES)
+EXPORT(GATHER_IMAGES, GATHER_IMAGES)

@@ -104,3 +104,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     pixels_across_x1_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height, uint32_t to_height) {
     across<false>(y, x, table, width, height, to_height);
 }
+
+EXPORT(THREADS, THREADS)
+EXPORT(NOT_FINITE, NOT_FINITE)
+EXPORT(NOT_CONSTANT, NOT_CONSTANT)

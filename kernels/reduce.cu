@@ -72,7 +72,7 @@ template <typename T, int N> DEVICE void finite(uint32_t *flag, const T *x, uint
 }
 
 /// Magnitudes of a format with sign, exponent and mantissa in this order rank as their bits do, infinities and then NaNs last.
-template <typename T, int N> DEVICE void absmax(int *slot, const T *x, uint64_t len) {
+template <typename T, int N> DEVICE void absmax(float *slot, const T *x, uint64_t len) {
     const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
     const auto magnitude = [](uint32_t bits) { return bits & 0x7fffu; };
     const auto *bits = reinterpret_cast<const uint16_t *>(x);
@@ -91,7 +91,7 @@ template <typename T, int N> DEVICE void absmax(int *slot, const T *x, uint64_t 
     most = __reduce_max_sync(FULL_WARP, most);
     // Positive f32 rank as integers do, so the order of these does not matter; a slot of −0 is below all.
     if (lane_id() == 0) {
-        atomicMax(slot, __float_as_int(unpack<T>(most).x));
+        atomicMax(reinterpret_cast<int *>(slot), __float_as_int(unpack<T>(most).x));
     }
 }
 
@@ -99,7 +99,7 @@ template <typename T, int N> DEVICE void absmax(int *slot, const T *x, uint64_t 
 
 #define ABSMAX(NAME, T, N)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        reduce_absmax_##NAME(int *slot, const T *x, uint64_t len) {                                                    \
+        reduce_absmax_##NAME(float *slot, const T *x, uint64_t len) {                                                  \
         absmax<T, N>(slot, x, len);                                                                                    \
     }
 ABSMAX(x8_f16, f16, 8)
@@ -119,7 +119,7 @@ FINITE(x1_f32, float, 1)
 
 // out0[c] += sum over k of partials[k][0][c], and out1 of partials[k][1][c] where the grid has a second row. Grid (columns, outputs).
 extern "C" __global__ void __launch_bounds__(32 * PARTIAL_WARPS)
-    reduce_partials_f32(float *out0, float *out1, const float *partials, uint32_t count, uint32_t cols) {
+    reduce_partials_f32(float *out0, float *OR_NULL out1, const float *partials, uint32_t count, uint32_t cols) {
     __shared__ float shared[PARTIAL_WARPS][32];
     const uint32_t column = blockIdx.x * 32 + lane_id();
     float sum[1] = {};
@@ -148,3 +148,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) reduce_total_f64(double *t
     sum = block_sum_f64(sum);
     if (threadIdx.x == 0) *total = sum;
 }
+
+EXPORT(PIECE, PIECE)

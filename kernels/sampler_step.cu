@@ -114,21 +114,25 @@ template <typename T> DEVICE void start(float *x, T *input, uint64_t len, float 
 
 }  // namespace
 
-#define STEP(T)                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                                  \
-        sampler_step_##T(float *x, T *input, float *history, const float *eps, const float *table, const uint32_t *step,                  \
-                         const uint32_t *keys, uint32_t values, uint32_t guided) {                                                         \
-        advance<T>(x, input, history, eps, table, step, keys, values, guided);                                                             \
+#define STEP(T)                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        sampler_step_##T(float *x, T *input, float *OR_NULL history, const float *eps, const float *table,             \
+                         const uint32_t *step,                                                                         \
+                         const uint32_t *OR_NULL keys, uint32_t values, uint32_t guided) {                             \
+        advance<T>(x, input, history, eps, table, step, keys, values, guided);                                         \
     }
 STEP(f16)
 STEP(bf16)
 
-#define START(T)                                                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                                  \
-        sampler_start_##T(float *x, T *input, uint64_t len, float initial, float first) {                                                  \
-        start<T>(x, input, len, initial, first);                                                                                           \
+#define START(T)                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        sampler_start_##T(float *x, T *input, uint64_t len, float initial, float first) {                              \
+        start<T>(x, input, len, initial, first);                                                                       \
     }
 START(f16)
 START(bf16)
 
 extern "C" __global__ void sampler_next_u32(uint32_t *step) { *step += 1; }
+
+EXPORT(THREADS, THREADS)
+EXPORT(ROW, ROW)

@@ -384,3 +384,6 @@ DEVICE void backward(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float 
 
 SELF_ATTENTION(32)
 SELF_ATTENTION(64)
+
+EXPORT(CHUNK, CHUNK)
+EXPORT(MAX_WARPS, MAX_THREADS / 32)

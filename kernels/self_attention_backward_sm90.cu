@@ -367,3 +367,8 @@ SELF_ATTENTION_BACKWARD(64, 1)
 SELF_ATTENTION_BACKWARD(64, 2)
 SELF_ATTENTION_BACKWARD(32, 1)
 SELF_ATTENTION_BACKWARD(32, 2)
+
+EXPORT(OUT_ROWS, OUT_ROWS)
+// For one tile of queries of a warpgroup, and for two; of shared memory for heads of 32, then of 64.
+EXPORT(QUERY_ROWS, Layout<64, 1>::QUERY_ROWS, Layout<64, 2>::QUERY_ROWS)
+EXPORT(SHARED, Layout<32, 1>::BYTES, Layout<32, 2>::BYTES, Layout<64, 1>::BYTES, Layout<64, 2>::BYTES)

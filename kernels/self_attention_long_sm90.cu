@@ -29,7 +29,8 @@ template <int DIM, int OWN_TILES, int STREAM_TILES, int STATISTICS> struct Layou
     static constexpr int STREAM_AT = OWN_STAGES * OWN_BYTES, STATISTICS_AT = STREAM_AT + STREAM_STAGES * STREAM_BYTES;
     static constexpr int BARRIERS_AT = STATISTICS_AT + STREAM_STAGES * STATISTICS * 4;
     static constexpr int ANCHORS_AT = BARRIERS_AT + BARRIERS * STREAM_STAGES * 8;  // forward: a word for each computing thread
-    static_assert(ANCHORS_AT + CONSUMERS * 128 * 4 <= 232448, "more shared memory than a block can have");
+    static constexpr int BYTES = ANCHORS_AT + CONSUMERS * 128 * 4;
+    static_assert(BYTES <= 232448, "more shared memory than a block can have");
 
     uint32_t base;
     DEVICE Layout() : base(shared_address(shared_memory)) {}
@@ -493,3 +494,8 @@ DEVICE void backward(const Problem &p, const TensorMap *dqkv, const TensorMap *d
 
 SELF_ATTENTION_LONG(64)
 SELF_ATTENTION_LONG(32)
+
+EXPORT(ROWS, OWN_ROWS)
+// For heads of 32, then of 64. The gradient has no anchors.
+EXPORT(FORWARD_SHARED, ForwardLayout<32>::BYTES, ForwardLayout<64>::BYTES)
+EXPORT(BACKWARD_SHARED, BackwardLayout<32>::ANCHORS_AT, BackwardLayout<64>::ANCHORS_AT)

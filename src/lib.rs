@@ -7,7 +7,7 @@
 //!
 //! # Rooms
 //! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `eval` `selftest` →
-//! `captions` `shards` `models` → `ops` `weights` `image` → `device` `metrics` `dist` → `store` → `rng` `config`
+//! `captions` `shards` `models` → `ops` `weights` → `device` `metrics` `dist` `image` → `store` → `rng` `config`
 //! `console` `error`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -21,7 +21,7 @@ fn norms(bench: &mut Bench) {
         let (x, gamma, beta) = (values(rows * d), values(d), values(d));
         let (mut y, mut stats) = (vec![0.0; rows * d], vec![0.0; rows * 2]);
         let (mut dx, mut dgamma, mut dbeta) = (values(rows * d), vec![0.0; d], vec![0.0; d]);
-        let (flops, bytes) = (layernorm::flops(rows, d), layernorm::bytes(rows, d));
+        let (flops, bytes) = (layernorm::flops(rows, d), layernorm::bytes(rows, d, 4));
         let size = format!("{name} {rows}x{d}");
         bench.measure(&format!("layernorm forward/{size}"), Work::new(flops.0, bytes.0), || {
             layernorm::forward(&mut y, &mut stats, &x, &gamma, &beta, 1e-6)

@@ -40,8 +40,8 @@ fn linears(bench: &mut Bench) {
         let (x, w, b) = (values(rows * inputs), values(inputs * outputs), values(outputs));
         let (mut y, mut h) = (values(rows * outputs), values(rows * outputs));
         let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; outputs]);
-        let work = Work::new(shape.flops(), shape.bytes());
-        let with_hidden = Work::new(shape.flops(), shape.bytes() + 4.0 * (rows * outputs) as f64);
+        let work = Work::new(shape.flops(), shape.bytes(4));
+        let with_hidden = Work::new(shape.flops(), shape.bytes(4) + 4.0 * (rows * outputs) as f64);
         let size = format!("{name} {rows}x{inputs}->{outputs}");
         bench.measure(&format!("linear forward/{size}"), work, || linear::forward(&mut y, &x, &w, &b, shape));
         bench.measure(&format!("linear forward_gelu/{size}"), with_hidden, || {
@@ -104,7 +104,7 @@ fn inference_attention(bench: &mut Bench) {
         let mut y = vec![0.0; n * tokens * width];
         bench.measure(
             &format!("attention/{name} {heads}x{head_dim} n{n}"),
-            Work::new(shape.flops(), shape.bytes()),
+            Work::new(shape.flops(), shape.bytes(4)),
             || attention::forward(&mut y, part(0), part(1), part(2), shape, Threads::All),
         );
     }
@@ -117,7 +117,7 @@ fn inference_attention(bench: &mut Bench) {
             (0..captions).map(|_| Context::new(&values(77 * width), &values(77 * width), heads, head_dim)).collect();
         let runs: Vec<(usize, &Context)> = contexts.iter().map(|context| (images, context)).collect();
         let (q, mut y) = (values(n * tokens * width), vec![0.0; n * tokens * width]);
-        let work = Work::new(shape.flops(), shape.bytes());
+        let work = Work::new(shape.flops(), shape.bytes(4));
         bench.measure(&format!("attention cross/{name} {heads}x{head_dim} n{n}"), work, || {
             attention::cross(&mut y, &q, &runs, shape, Threads::All)
         });
@@ -131,7 +131,7 @@ fn training_attention(bench: &mut Bench) {
         let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
         let mut dqkv = vec![0.0; qkv.len()];
         let size = format!("{name} {tokens} tokens {heads}x{head_dim} n{n}");
-        let (flops, bytes) = (shape.flops(), shape.bytes());
+        let (flops, bytes) = (shape.flops(), shape.bytes(4));
         bench.measure(&format!("self_attention forward/{size}"), Work::new(flops.0, bytes.0), || {
             self_attention::forward(&mut out, &mut lse, &qkv, shape)
         });

@@ -22,9 +22,9 @@ DEVICE float4 parameters(const float *p) { return __ldg(reinterpret_cast<const f
 
 /// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps. `stats` are
 /// written where STATS. y of e4m3 is times `inverse`.
-template <int VECTORS, bool RESIDUAL, bool STATS, typename T, typename Y>
-DEVICE void forward_rows(Y *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
-                         uint32_t rows, uint32_t d, uint64_t stride, float eps, float inverse = 1.f) {
+template <int VECTORS, bool STATS, typename T, typename Y>
+DEVICE void forward_rows(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,
+                         uint64_t stride, float eps, float inverse = 1.f) {
     using Lane = Row<4, VECTORS>;
     const uint64_t row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
@@ -32,20 +32,6 @@ DEVICE void forward_rows(Y *y, float2 *stats, T *sum, const T *x, const T *resid
     float values[VECTORS][4];
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) load(x + row * stride + Lane::column(v, d), values[v]);
-    if constexpr (RESIDUAL) {
-        float other[VECTORS][4];
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) load(residual + row * d + Lane::column(v, d), other[v]);
-#pragma unroll
-        for (int v = 0; v < VECTORS; v++) {
-            const uint2 words = make_uint2(pack<T>(values[v][0] + other[v][0], values[v][1] + other[v][1]),
-                                           pack<T>(values[v][2] + other[v][2], values[v][3] + other[v][3]));
-            if (Lane::inside(v, d)) *reinterpret_cast<uint2 *>(sum + row * d + Lane::column(v, d)) = words;
-            // The rounded sum is what the backward reads, so it is also what is normalised here.
-            const float2 low = unpack<T>(words.x), high = unpack<T>(words.y);
-            values[v][0] = low.x, values[v][1] = low.y, values[v][2] = high.x, values[v][3] = high.y;
-        }
-    }
     float total = 0.f;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
@@ -81,20 +67,13 @@ DEVICE void forward_rows(Y *y, float2 *stats, T *sum, const T *x, const T *resid
 }
 
 /// Any width and alignment: one warp per row, which is read three times (from L1 after the first).
-template <bool RESIDUAL, bool STATS, typename T, typename Y>
-DEVICE void forward_any(Y *y, float2 *stats, T *sum, const T *x, const T *residual, const float *gamma, const float *beta,
-                        uint32_t rows, uint32_t d, uint64_t stride, float eps, float inverse = 1.f) {
+template <bool STATS, typename T, typename Y>
+DEVICE void forward_any(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,
+                        uint64_t stride, float eps, float inverse = 1.f) {
     const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
     x += row * stride;
     y += uint64_t(row) * d;
-    if constexpr (RESIDUAL) {
-        residual += uint64_t(row) * d;
-        sum += uint64_t(row) * d;
-        // Every lane reads back only what it wrote itself.
-        for (uint32_t c = lane; c < d; c += 32) sum[c] = from_f32<T>(to_f32(x[c]) + to_f32(residual[c]));
-        x = sum;
-    }
     const float share = rcp_approx(float(d));
     float total = 0.f;
     for (uint32_t c = lane; c < d; c += 32) total += to_f32(x[c]);

@@ -9,6 +9,13 @@
 
 #define DEVICE __device__ __forceinline__
 
+/// Behind the star of a kernel's parameter: it may be null. The build reads this and makes the argument an Option.
+#define OR_NULL
+
+/// Numbers that a launch needs too: the build reads them from the PTX, Rust has them as `kernels::<file>::NAME`, one or an
+/// array of several.
+#define EXPORT(NAME, ...) extern "C" { __device__ int exported_##NAME[] = {__VA_ARGS__}; }
+
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 

@@ -1,4 +1,9 @@
-//! Maths on buffers: one file per op, with its shape checks, its CPU implementation forward and backward, its FLOPs and bytes.
+//! Maths on buffers: one folder per op, with its shape checks, its CPU implementation forward and backward and its
+//! FLOPs (`mod.rs`), its launches (`cuda`), their check against the CPU (`check.rs`) and what is measured of them
+//! (`bench.rs`). Ops without kernels are one file.
+//!
+//! A new op is its folder, its `kernels/*.cu` and its line below: `stablerep selftest` and `bench kernels` find every
+//! `check.rs` and `bench.rs` here by themselves.
 //!
 //! Conventions of every op:
 //! - destination first, then inputs; a gradient of `x` is `dx`;
@@ -10,11 +15,17 @@ pub mod activation;
 pub mod attention;
 pub mod augment;
 pub mod batchnorm;
+#[cfg(cuda_kernels)]
+pub mod bench;
 pub mod blur;
+#[cfg(cuda_kernels)]
+pub mod check;
 pub mod contrastive;
 pub mod conv;
 pub mod convert;
 pub mod cross_entropy;
+#[cfg(cuda_kernels)]
+pub mod e4m3;
 pub mod embed;
 pub mod gelu;
 pub mod gemm;
@@ -32,4 +43,6 @@ pub mod reduce;
 pub mod relu;
 pub mod sampler_step;
 pub mod self_attention;
+#[cfg(cuda_kernels)]
+pub mod shapes;
 pub mod simd;

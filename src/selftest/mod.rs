@@ -1,75 +1,26 @@
 //! Every kernel against its op on the CPU: the one body that the test suite runs on the simulated driver and
 //! `stablerep selftest` on a user's own card.
 
-mod attention;
-mod augment;
-mod batchnorm;
-mod case;
-mod contrastive;
-mod conv;
-mod cross_entropy;
-mod e4m3;
-mod embed;
-mod gemm;
-mod groupnorm;
-mod l2norm;
-mod layernorm;
-mod linear;
-mod optimizer;
-mod patch_embed;
-mod pixels;
-mod reduce;
-mod sampler_step;
-mod self_attention;
-
 use crate::device::cuda::Gpu;
 use crate::error::Result;
+use crate::ops;
+use crate::ops::check::{Case, Checks};
 
-pub use case::{Case, Tolerance};
-
-/// One comparison.
-#[derive(Clone, Copy, Debug)]
-pub struct Check {
-    /// What is compared: op, direction, storage type, kernel family.
-    pub name: &'static str,
-    /// Fails with what differs.
-    pub run: fn(&Case) -> Result<()>,
+/// Lists the ops that have a `check.rs`, which the build script finds, by name.
+macro_rules! checked_ops {
+    ($($op:ident)*) => {
+        /// All checks, by op.
+        pub const GROUPS: &[(&str, Checks)] = &[$((stringify!($op), ops::$op::check::CHECKS),)*];
+    };
 }
-
-/// All checks, by op.
-pub const GROUPS: &[(&str, &[Check])] = &[
-    ("attention", attention::CHECKS),
-    ("augment", augment::CHECKS),
-    ("batchnorm", batchnorm::CHECKS),
-    ("contrastive", contrastive::CHECKS),
-    ("conv", conv::CHECKS),
-    ("cross_entropy", cross_entropy::CHECKS),
-    ("e4m3", e4m3::CHECKS),
-    ("embed", embed::CHECKS),
-    ("gemm", gemm::CHECKS),
-    ("groupnorm", groupnorm::CHECKS),
-    ("l2norm", l2norm::CHECKS),
-    ("layernorm", layernorm::CHECKS),
-    ("linear", linear::CHECKS),
-    ("optimizer", optimizer::CHECKS),
-    ("patch_embed", patch_embed::CHECKS),
-    ("pixels", pixels::CHECKS),
-    ("reduce", reduce::CHECKS),
-    ("sampler_step", sampler_step::CHECKS),
-    ("self_attention", self_attention::CHECKS),
-];
-
-/// Layers of Stable Diffusion 1.5 with all their channels and pixels, by op. Small tensors do not fill a card's multiprocessors, wrap their rings
-/// often, or reach beyond the first megabytes; these do, at one image, so that the simulated driver takes them in a minute.
-pub const FULL_SIZE: &[(&str, &[Check])] =
-    &[("attention", attention::FULL_SIZE), ("conv", conv::FULL_SIZE), ("groupnorm", groupnorm::FULL_SIZE)];
+include!(concat!(env!("OUT_DIR"), "/checked_ops.rs"));
 
 /// Which checks to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// Awkward shapes, small enough for the simulated driver.
     Quick,
-    /// [`FULL_SIZE`] alone.
+    /// [`Checks::full_size`] alone.
     FullSize,
     /// All of these, and shapes that take a real card to run in reasonable time.
     Everything,
@@ -100,14 +51,12 @@ pub struct Outcome {
 /// Runs the chosen checks in order, telling `each` as they end. Goes on after a wrong result; a lost device fails what follows too.
 pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usize {
     let wanted = |op: &str, name: &str| options.filter.as_deref().is_none_or(|f| op.contains(f) || name.contains(f));
-    let groups = match options.extent {
-        Extent::Quick => GROUPS.to_vec(),
-        Extent::FullSize => FULL_SIZE.to_vec(),
-        Extent::Everything => [GROUPS, FULL_SIZE].concat(),
-    };
+    let (quick, full_size) = (options.extent != Extent::FullSize, options.extent != Extent::Quick);
+    let quick = GROUPS.iter().filter(|_| quick).map(|&(op, checks)| (op, checks.quick));
+    let full_size = GROUPS.iter().filter(|_| full_size).map(|&(op, checks)| (op, checks.full_size));
     let full = options.extent == Extent::Everything;
     let mut count = 0;
-    for (op, checks) in groups {
+    for (op, checks) in quick.chain(full_size) {
         for check in checks.iter().filter(|check| wanted(op, check.name)) {
             let started = std::time::Instant::now();
             let case = Case::new(gpu.clone(), options.seed, full);

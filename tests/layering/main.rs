@@ -13,8 +13,8 @@ const FLOORS: [&[&str]; 9] = [
     &["generate", "train", "eval", "selftest"],
     &["captions", "shards", "models"],
     &["layers"],
-    &["ops", "weights", "image"],
-    &["device", "metrics", "dist"],
+    &["ops", "weights"],
+    &["device", "metrics", "dist", "image"],
     &["store"],
     &["rng", "config", "console", "error"],
 ];

@@ -2,10 +2,10 @@
 
 use half::{bf16, f16};
 
-use super::case::{Inputs, Number, Product};
 use super::measure::{Clock, Timing};
 use crate::device::cuda::{DType, Half, Library};
 use crate::error::Result;
+use crate::ops::bench::{Inputs, Number, Product};
 
 /// The time of the library's fastest algorithm; `None` if it has none for this product or the product does not fit the device.
 pub fn best(library: &Library, inputs: &Inputs, clock: &Clock, product: Product) -> Result<Option<Timing>> {

@@ -2,10 +2,10 @@
 
 use half::bf16;
 
-use super::case::{Inputs, Product};
 use super::cublaslt;
 use crate::device::cuda::{DType, Gpu, Library, Mark, Owned};
 use crate::error::Result;
+use crate::ops::bench::{Inputs, Product};
 use crate::ops::gemm::cuda::{Epilogue, Layout, Matrix, Output, product};
 
 /// How long one call of a kernel takes, over its repetitions.

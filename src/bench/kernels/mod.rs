@@ -4,26 +4,24 @@
 //! and beside cuBLASLt where that library is installed. On the simulated driver, which knows no time, the same cases run at reduced
 //! shapes and are counted instead: instructions, bytes, bank conflicts.
 //!
-//! `ops` holds one file of cases per op; adding an op to the benchmark is adding a file there.
+//! The cases are what the ops list in their `bench.rs`.
 
-mod case;
 mod cublaslt;
 mod measure;
-mod ops;
 mod report;
-mod shapes;
 
+use std::collections::HashSet;
 use std::path::Path;
 
-pub use self::case::{Case, Work};
-pub use self::report::{Measured, Report};
+pub use self::report::Report;
 
-use self::case::{Inputs, Size};
 use self::measure::{Ceilings, Clock, product_rates};
 use super::counts::Counter;
 use crate::bail;
 use crate::device::cuda::{Gpu, Library};
 use crate::error::Result;
+use crate::ops;
+use crate::ops::bench::{Case, Inputs, Size};
 
 /// Which kernels to run, and how long.
 #[derive(Clone, Debug)]
@@ -48,11 +46,30 @@ pub fn product_rate(gpu: &Gpu) -> Result<f64> {
     Ok(ours.max(cublaslt.unwrap_or(0.0)))
 }
 
+/// Lists the ops that have a `bench.rs`, which the build script finds, by name.
+macro_rules! measured_ops {
+    ($($op:ident)*) => {
+        const OPS: &[fn(Size) -> Vec<Case>] = &[$(ops::$op::bench::cases,)*];
+    };
+}
+include!(concat!(env!("OUT_DIR"), "/measured_ops.rs"));
+
+/// Every case, by op.
+fn all(size: Size) -> Vec<Case> {
+    let mut all: Vec<Case> = OPS.iter().flat_map(|cases| cases(size)).collect();
+    if size == Size::Reduced {
+        // Cut down, some shapes of the models coincide.
+        let mut seen = HashSet::new();
+        all.retain(|case| seen.insert(case.title()));
+    }
+    all
+}
+
 /// The chosen cases, in the order of the ops.
 fn chosen(size: Size, options: &Options) -> Vec<Case> {
     let mut seen = Vec::new();
     let wanted = |case: &Case| options.filter.as_deref().is_none_or(|filter| case.title().contains(filter));
-    let mut cases: Vec<Case> = ops::all(size).into_iter().filter(wanted).collect();
+    let mut cases: Vec<Case> = all(size).into_iter().filter(wanted).collect();
     if options.quick {
         cases.retain(|case| {
             let kernel = (case.op, case.kernel.clone());

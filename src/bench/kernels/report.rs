@@ -2,22 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::case::{Case, Work};
 use super::measure::{Ceilings, Timing};
 use crate::bench::counts::Counts;
 use crate::bench::table::{cells, large, three};
 use crate::device::cuda::Gpu;
-
-/// What was learnt of a case.
-#[derive(Clone, Copy, Debug)]
-pub enum Measured {
-    Time {
-        ours: Timing,
-        cublaslt: Option<Timing>,
-    },
-    /// Of the simulated driver: no times.
-    Counts(Counts),
-}
+use crate::ops::bench::{Case, Work};
 
 /// Collects the cases of a run and prints each as a row.
 pub struct Report {
@@ -214,7 +203,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::bench::kernels::case::Work;
+    use crate::ops::bench::Work;
 
     fn case(work: Work) -> Case {
         Case::new(("op", "kernel", "[1]".into()), work, |_| Ok(|_: &Gpu| Ok(())))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use super::memory::Element;
+use super::launch::KernelType;
 
 /// Which 16-bit type tensors are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl fmt::Display for DType {
 }
 
 /// A 16-bit storage type.
-pub trait Half: Element {
+pub trait Half: KernelType {
     const DTYPE: DType;
     /// To nearest, ties to even.
     fn round(value: f32) -> Self;
@@ -55,15 +55,3 @@ impl Half for bf16 {
         self.to_f32()
     }
 }
-
-/// Calls the launch function of the first kernel for f16, of the second for bf16:
-/// `by_type!(T, groupnorm_apply_f16 | groupnorm_apply_bf16, (gpu, at, y, x))`.
-macro_rules! by_type {
-    ($t:ty, $f16:ident | $bf16:ident, $arguments:tt) => {
-        match <$t as $crate::device::cuda::Half>::DTYPE {
-            $crate::device::cuda::DType::F16 => $crate::device::cuda::kernels::$f16 $arguments,
-            $crate::device::cuda::DType::Bf16 => $crate::device::cuda::kernels::$bf16 $arguments,
-        }
-    };
-}
-pub(crate) use by_type;

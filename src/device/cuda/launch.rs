@@ -4,8 +4,9 @@ use std::ffi::c_void;
 use std::fmt;
 
 use cudarc::driver::sys::{self, CUlaunchAttributeID as Id, CUresult};
+use half::{bf16, f16};
 
-use super::memory::{Element, View};
+use super::memory::Element;
 
 /// Grid, block and cluster sizes of one launch, in blocks, threads and blocks; what a kernel's plan returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Launch {
             attrs: &mut cluster,
             numAttrs: u32::from(self.blocks_per_cluster() > 1),
         };
-        // SAFETY: the generated function matched `arguments` to the kernel's parameters; the driver copies them before it returns.
+        // SAFETY: the generated launch matched `arguments` to the kernel's parameters; the driver copies them before it returns.
         let queued = unsafe { sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()) };
         if queued == CUresult::CUDA_SUCCESS { Ok(()) } else { Err(queued) }
     }
@@ -86,26 +87,21 @@ impl fmt::Display for Launch {
     }
 }
 
-/// A 64-bit kernel argument: the address of a view (0 for none), or a number.
-#[derive(Clone, Copy, Debug)]
-pub struct Arg64(pub(super) u64);
-
-impl From<u64> for Arg64 {
-    fn from(value: u64) -> Self {
-        Self(value)
-    }
+/// A type for which there are kernels of their own; their names end in it.
+pub trait KernelType: Element {
+    const NAME: &'static str;
 }
 
-impl<T: Element> From<View<T>> for Arg64 {
-    fn from(view: View<T>) -> Self {
-        Self(view.address())
-    }
+impl KernelType for f16 {
+    const NAME: &'static str = "f16";
 }
 
-impl<T: Element> From<Option<View<T>>> for Arg64 {
-    fn from(view: Option<View<T>>) -> Self {
-        Self(view.map_or(0, View::address))
-    }
+impl KernelType for bf16 {
+    const NAME: &'static str = "bf16";
+}
+
+impl KernelType for f32 {
+    const NAME: &'static str = "f32";
 }
 
 /// The address of an argument as the driver takes it.

@@ -106,7 +106,8 @@ impl Call<'_, '_> {
     /// Rows that a contrastive loss compares.
     fn rows(&self, rows: Contrast) -> contrastive::Batch {
         let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        contrastive::Batch::of(shape, self.f32(rows.z), self.labels, rows.temperature, self.memory.scratch)
+        let (z, temperature) = (self.f32(rows.z), rows.temperature);
+        contrastive::Batch { shape, z, labels: self.labels, temperature, scratch: self.memory.scratch }
     }
 
     fn find<T: Element + reduce::Number>(&self, values: View<T>) -> Result<bool> {

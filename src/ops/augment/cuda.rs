@@ -241,7 +241,7 @@ pub fn views(
     plan: &Plan,
     scratch: View<u8>,
 ) -> Result<()> {
-    let ([between, low, high, view], slot) = plan.parts();
+    let (parts, slot) = plan.parts();
     assert!(
         out.len().is_multiple_of(plan.side * plan.side * 3) && out.is_aligned(4) && scratch.is_aligned(16),
         "augment: {out:?} for side {}, {scratch:?}",
@@ -252,24 +252,20 @@ pub fn views(
         return Ok(());
     }
     let at = plan.launch(jobs.len(), scratch.len());
-    macro_rules! launch {
-        ($kernel:ident) => {
-            kernels::$kernel(
-                gpu,
-                at,
-                out,
-                jobs,
-                images,
-                scratch,
-                jobs.len() as u32,
-                plan.side as u32,
-                between as u32,
-                low as u32,
-                high as u32,
-                view as u32,
-                slot as u64,
-            )
-        };
+    let kernel = if plan.shared { kernels::AugmentKernel::Shared } else { kernels::AugmentKernel::Global };
+    let [between_at, low_at, high_at, view_at] = parts.map(|at| at as u32);
+    kernels::Augment {
+        out,
+        jobs: jobs.cast(),
+        images,
+        scratch,
+        count: jobs.len() as u32,
+        side: plan.side as u32,
+        between_at,
+        low_at,
+        high_at,
+        view_at,
+        slot_bytes: slot as u64,
     }
-    if plan.shared { launch!(augment_shared_u8) } else { launch!(augment_global_u8) }
+    .launch(gpu, at, kernel)
 }

@@ -5,11 +5,10 @@
 
 use half::bf16;
 
-use crate::device::cuda::{Element, Gpu, Launch, View, kernels};
+use crate::device::cuda::kernels::batchnorm::CHUNK;
+use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// Rows per block, of the kernels that sum and of those that apply.
-const CHUNK: usize = 64;
 /// Lanes of a warp: the columns of a block are this many times the values of a vector.
 const LANES: usize = 32;
 
@@ -54,145 +53,15 @@ impl Shape {
 pub type Affine = [View<f32>; 2];
 
 /// What activations are stored as.
-pub trait Activation: Element {
-    /// Values of a 16-byte vector.
-    #[doc(hidden)]
-    const VECTOR: usize;
-    #[doc(hidden)]
-    fn moments(gpu: &Gpu, wide: bool, at: Launch, partials: View<f32>, x: View<Self>, shape: [u32; 2]) -> Result<()>;
-    #[doc(hidden)]
-    #[allow(clippy::too_many_arguments)]
-    fn apply(
-        gpu: &Gpu,
-        wide: bool,
-        at: Launch,
-        y: View<Self>,
-        x: View<Self>,
-        stats: View<f32>,
-        affine: [Option<View<f32>>; 2],
-        shape: [u32; 2],
-        relu: u32,
-    ) -> Result<()>;
-    #[doc(hidden)]
-    #[allow(clippy::too_many_arguments)]
-    fn sums(
-        gpu: &Gpu,
-        wide: bool,
-        at: Launch,
-        partials: View<f32>,
-        dy: View<Self>,
-        x: View<Self>,
-        stats: View<f32>,
-        affine: [Option<View<f32>>; 2],
-        shape: [u32; 2],
-        relu: u32,
-    ) -> Result<()>;
-    #[doc(hidden)]
-    #[allow(clippy::too_many_arguments)]
-    fn backward_apply(
-        gpu: &Gpu,
-        wide: bool,
-        at: Launch,
-        dx: View<Self>,
-        dy: View<Self>,
-        x: View<Self>,
-        stats: View<f32>,
-        sums: View<f32>,
-        affine: [Option<View<f32>>; 2],
-        shape: [u32; 3],
-        relu: u32,
-    ) -> Result<()>;
-}
+pub trait Activation: KernelType {}
+impl Activation for bf16 {}
+impl Activation for f32 {}
 
-macro_rules! activation {
-    ($type:ty, $vector:literal, $moments:ident $moments1:ident, $apply:ident $apply1:ident, $sums:ident $sums1:ident,
-     $backward:ident $backward1:ident) => {
-        impl Activation for $type {
-            const VECTOR: usize = $vector;
-
-            fn moments(
-                gpu: &Gpu,
-                wide: bool,
-                at: Launch,
-                partials: View<f32>,
-                x: View<Self>,
-                [rows, cols]: [u32; 2],
-            ) -> Result<()> {
-                if wide {
-                    kernels::$moments(gpu, at, partials, x, rows, cols)
-                } else {
-                    kernels::$moments1(gpu, at, partials, x, rows, cols)
-                }
-            }
-
-            fn apply(
-                gpu: &Gpu,
-                wide: bool,
-                at: Launch,
-                y: View<Self>,
-                x: View<Self>,
-                stats: View<f32>,
-                [gamma, beta]: [Option<View<f32>>; 2],
-                [rows, cols]: [u32; 2],
-                relu: u32,
-            ) -> Result<()> {
-                if wide {
-                    kernels::$apply(gpu, at, y, x, stats, gamma, beta, rows, cols, relu)
-                } else {
-                    kernels::$apply1(gpu, at, y, x, stats, gamma, beta, rows, cols, relu)
-                }
-            }
-
-            fn sums(
-                gpu: &Gpu,
-                wide: bool,
-                at: Launch,
-                partials: View<f32>,
-                dy: View<Self>,
-                x: View<Self>,
-                stats: View<f32>,
-                [gamma, beta]: [Option<View<f32>>; 2],
-                [rows, cols]: [u32; 2],
-                relu: u32,
-            ) -> Result<()> {
-                if wide {
-                    kernels::$sums(gpu, at, partials, dy, x, stats, gamma, beta, rows, cols, relu)
-                } else {
-                    kernels::$sums1(gpu, at, partials, dy, x, stats, gamma, beta, rows, cols, relu)
-                }
-            }
-
-            fn backward_apply(
-                gpu: &Gpu,
-                wide: bool,
-                at: Launch,
-                dx: View<Self>,
-                dy: View<Self>,
-                x: View<Self>,
-                stats: View<f32>,
-                sums: View<f32>,
-                [gamma, beta]: [Option<View<f32>>; 2],
-                [rows, cols, total]: [u32; 3],
-                relu: u32,
-            ) -> Result<()> {
-                if wide {
-                    kernels::$backward(gpu, at, dx, dy, x, stats, sums, gamma, beta, rows, cols, total, relu)
-                } else {
-                    kernels::$backward1(gpu, at, dx, dy, x, stats, sums, gamma, beta, rows, cols, total, relu)
-                }
-            }
-        }
-    };
-}
-
-activation!(bf16, 8, batchnorm_moments_x8_bf16 batchnorm_moments_x1_bf16, batchnorm_apply_x8_bf16 batchnorm_apply_x1_bf16,
-    batchnorm_sums_x8_bf16 batchnorm_sums_x1_bf16, batchnorm_backward_apply_x8_bf16 batchnorm_backward_apply_x1_bf16);
-activation!(f32, 4, batchnorm_moments_x4_f32 batchnorm_moments_x1_f32, batchnorm_apply_x4_f32 batchnorm_apply_x1_f32,
-    batchnorm_sums_x4_f32 batchnorm_sums_x1_f32, batchnorm_backward_apply_x4_f32 batchnorm_backward_apply_x1_f32);
-
-/// Whether vectors can be used: all these addresses and every row begin at a multiple of 16 bytes.
-fn wide<T: Activation>(cols: usize, addresses: &[u64]) -> bool {
-    cols.is_multiple_of(T::VECTOR) && addresses.iter().all(|a| a.is_multiple_of(16))
+/// Values per vector: one where an address or a row does not begin at a multiple of 16 bytes.
+fn vector<T: Activation>(cols: usize, addresses: &[u64]) -> usize {
+    let width = 16 / size_of::<T>();
+    let wide = cols.is_multiple_of(width) && addresses.iter().all(|a| a.is_multiple_of(16));
+    if wide { width } else { 1 }
 }
 
 fn affine_or_none(affine: Option<Affine>, shape: Shape) -> [Option<View<f32>>; 2] {
@@ -201,8 +70,8 @@ fn affine_or_none(affine: Option<Affine>, shape: Shape) -> [Option<View<f32>>; 2
     [Some(gamma), Some(beta)]
 }
 
-fn addresses(parameters: [Option<View<f32>>; 2]) -> [u64; 2] {
-    parameters.map(|view| view.map_or(0, View::address))
+fn address(parameter: Option<View<f32>>) -> u64 {
+    parameter.map_or(0, View::address)
 }
 
 /// `moments [slots, 2, cols]`: mean and sum of squared deviations of this rank's rows. They go to [`statistics`], those of several
@@ -218,11 +87,11 @@ pub fn moments<T: Activation>(
     let Shape { slots, rows, cols } = shape;
     assert!(x.len() == shape.values() && moments.len() == shape.stats_len(), "batchnorm: x {} of {shape:?}", x.len());
     assert!(scratch.len() >= shape.scratch_len(), "batchnorm: scratch {} of {shape:?}", scratch.len());
-    let wide = wide::<T>(cols, &[x.address(), scratch.address()]);
-    let sizes = [rows as u32, cols as u32];
-    T::moments(gpu, wide, shape.plan(if wide { T::VECTOR } else { 1 }), scratch, x, sizes)?;
+    let vector = vector::<T>(cols, &[x.address(), scratch.address()]);
     let at = Launch::grid([cols.div_ceil(LANES), slots, 1], 256);
-    kernels::batchnorm_merge_f32(gpu, at, moments, scratch, rows as u32, cols as u32)
+    let [rows, cols] = [rows, cols].map(|n| n as u32);
+    kernels::BatchnormMoments { partials: scratch, x, rows, cols }.launch(gpu, shape.plan(vector), vector)?;
+    kernels::BatchnormMerge { merged: moments, partials: scratch, rows, cols }.launch(gpu, at)
 }
 
 /// Constants of a batch norm.
@@ -257,19 +126,21 @@ pub fn statistics(
     assert!(ranks > 0 && moments.len() == ranks * shape.stats_len(), "batchnorm: moments of {shape:?}");
     assert!(stats.len() == shape.stats_len(), "batchnorm: stats {} of {shape:?}", stats.len());
     assert!(running.is_none_or(|r| r.iter().all(|r| r.len() == cols)), "batchnorm: running statistics of {shape:?}");
-    let [mean, var] = running.map_or([None; 2], |running| running.map(Some));
+    let [running_mean, running_var] = running.map_or([None; 2], |running| running.map(Some));
     let Settings { eps, momentum } = settings;
     let at = Launch::new(cols.div_ceil(128), 128);
     let [ranks, slots, rows, cols] = [ranks, slots, rows, cols].map(|n| n as u32);
-    kernels::batchnorm_statistics_f32(gpu, at, stats, mean, var, moments, ranks, slots, rows, cols, eps, momentum)
+    kernels::BatchnormStatistics { stats, running_mean, running_var, moments, ranks, slots, rows, cols, eps, momentum }
+        .launch(gpu, at)
 }
 
 /// `stats [1, 2, cols]` with which [`apply`] normalises by the running estimates (evaluation).
 pub fn frozen(gpu: &Gpu, stats: View<f32>, running: [View<f32>; 2], eps: f32) -> Result<()> {
-    let [mean, var] = running;
-    let cols = mean.len();
-    assert!(cols > 0 && var.len() == cols && stats.len() == 2 * cols, "batchnorm: running statistics {cols}");
-    kernels::batchnorm_frozen_f32(gpu, Launch::new(cols.div_ceil(128), 128), stats, mean, var, cols as u32, eps)
+    let [running_mean, running_var] = running;
+    let cols = running_mean.len();
+    assert!(cols > 0 && running_var.len() == cols && stats.len() == 2 * cols, "batchnorm: running statistics {cols}");
+    let at = Launch::new(cols.div_ceil(128), 128);
+    kernels::BatchnormFrozen { stats, running_mean, running_var, cols: cols as u32, eps }.launch(gpu, at)
 }
 
 /// `y = (x − mean)·rstd·gamma + beta`, rectified where `relu`. `y` may be `x`.
@@ -286,11 +157,10 @@ pub fn apply<T: Activation>(
     let Shape { rows, cols, .. } = shape;
     assert!(x.len() == shape.values() && y.len() == x.len(), "batchnorm: x {}, y {}, {shape:?}", x.len(), y.len());
     assert!(stats.len() == shape.stats_len(), "batchnorm: stats {} of {shape:?}", stats.len());
-    let affine = affine_or_none(affine, shape);
-    let [gamma, beta] = addresses(affine);
-    let wide = wide::<T>(cols, &[y.address(), x.address(), stats.address(), gamma, beta]);
-    let at = shape.plan(if wide { T::VECTOR } else { 1 });
-    T::apply(gpu, wide, at, y, x, stats, affine, [rows as u32, cols as u32], relu.into())
+    let [gamma, beta] = affine_or_none(affine, shape);
+    let vector = vector::<T>(cols, &[y.address(), x.address(), stats.address(), address(gamma), address(beta)]);
+    let (rows, cols, relu) = (rows as u32, cols as u32, relu.into());
+    kernels::BatchnormApply { y, x, stats, gamma, beta, rows, cols, relu }.launch(gpu, shape.plan(vector), vector)
 }
 
 /// `sums [slots, 2, cols]`: Σ dy and Σ dy·x̂ over this rank's rows, dy behind the ReLU where there is one. They are also added to
@@ -313,15 +183,18 @@ pub fn backward_sums<T: Activation>(
     assert!(x.len() == shape.values() && dy.len() == x.len(), "batchnorm: x {}, dy {}, {shape:?}", x.len(), dy.len());
     assert!(stats.len() == shape.stats_len() && sums.len() == shape.stats_len(), "batchnorm: stats, sums, {shape:?}");
     assert!(scratch.len() >= shape.scratch_len(), "batchnorm: scratch {} of {shape:?}", scratch.len());
-    let affine = affine_or_none(affine, shape);
+    let [gamma, beta] = affine_or_none(affine, shape);
     let [dgamma, dbeta] = affine_or_none(gradients, shape);
-    let [gamma, beta] = addresses(affine);
-    let wide = wide::<T>(cols, &[dy.address(), x.address(), stats.address(), scratch.address(), gamma, beta]);
-    let at = shape.plan(if wide { T::VECTOR } else { 1 });
-    T::sums(gpu, wide, at, scratch, dy, x, stats, affine, [rows as u32, cols as u32], relu.into())?;
-    let chunks = rows.div_ceil(CHUNK);
-    let at = Launch::new(cols.div_ceil(LANES), 256);
-    kernels::batchnorm_add_f32(gpu, at, sums, dgamma, dbeta, scratch, chunks as u32, slots as u32, cols as u32)
+    let aligned = [dy.address(), x.address(), stats.address(), scratch.address(), address(gamma), address(beta)];
+    let vector = vector::<T>(cols, &aligned);
+    let (at, chunks) = (Launch::new(cols.div_ceil(LANES), 256), rows.div_ceil(CHUNK) as u32);
+    let ([slots, rows, cols], relu) = ([slots, rows, cols].map(|n| n as u32), relu.into());
+    kernels::BatchnormSums { partials: scratch, dy, x, stats, gamma, beta, rows, cols, relu }.launch(
+        gpu,
+        shape.plan(vector),
+        vector,
+    )?;
+    kernels::BatchnormAdd { sums, dgamma, dbeta, partials: scratch, chunks, slots, cols }.launch(gpu, at)
 }
 
 /// `dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))`, means over the rows of a slot on all `ranks`, whose sums `sums` holds. `dx` may
@@ -344,13 +217,16 @@ pub fn backward_apply<T: Activation>(
     let values = shape.values();
     assert!(x.len() == values && dy.len() == values && dx.len() == values, "batchnorm: x {}, {shape:?}", x.len());
     assert!(stats.len() == shape.stats_len() && sums.len() == shape.stats_len(), "batchnorm: stats, sums, {shape:?}");
-    let affine = affine_or_none(affine, shape);
-    let [gamma, beta] = addresses(affine);
-    let aligned = [dx.address(), dy.address(), x.address(), stats.address(), sums.address(), gamma, beta];
-    let wide = wide::<T>(cols, &aligned);
-    let at = shape.plan(if wide { T::VECTOR } else { 1 });
-    let sizes = [rows as u32, cols as u32, (ranks * rows) as u32];
-    T::backward_apply(gpu, wide, at, dx, dy, x, stats, sums, affine, sizes, relu.into())
+    let [gamma, beta] = affine_or_none(affine, shape);
+    let [of_gamma, of_beta] = [gamma, beta].map(address);
+    let aligned = [dx.address(), dy.address(), x.address(), stats.address(), sums.address(), of_gamma, of_beta];
+    let (vector, relu) = (vector::<T>(cols, &aligned), relu.into());
+    let [total, rows, cols] = [ranks * rows, rows, cols].map(|n| n as u32);
+    kernels::BatchnormBackwardApply { dx, dy, x, stats, sums, gamma, beta, rows, cols, total, relu }.launch(
+        gpu,
+        shape.plan(vector),
+        vector,
+    )
 }
 
 #[cfg(test)]

@@ -25,12 +25,12 @@ pub use shape::{Segment, Shape, Taps};
 
 pub use crate::ops::activation::Activation;
 
-use crate::device::cuda::{Arch, E4m3, Element, Gpu, Half, View};
+use crate::device::cuda::{Arch, E4m3, Element, Gpu, Half, View, kernels};
 use crate::error::Result;
 use crate::ops::groupnorm;
 
 /// Pixels of one image over which moments are summed; the last run of an image may be shorter.
-pub const RUN: usize = 64;
+pub const RUN: usize = kernels::conv::RUN;
 /// Segments of a product at most.
 pub const SEGMENTS: usize = 3;
 

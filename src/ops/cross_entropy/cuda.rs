@@ -3,13 +3,9 @@
 use half::bf16;
 
 use super::Shape;
+use crate::device::cuda::kernels::cross_entropy::{PAIRS, REGISTER_CLASSES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-
-/// Rows and heads per block, one pair per warp.
-const PAIRS: usize = 8;
-/// Classes whose values a warp keeps in registers.
-const REGISTER_CLASSES: usize = 1024;
 
 fn check(x: View<f32>, labels: View<u32>, shape: Shape) -> [u32; 3] {
     let Shape { rows, heads, classes } = shape;
@@ -20,7 +16,7 @@ fn check(x: View<f32>, labels: View<u32>, shape: Shape) -> [u32; 3] {
 }
 
 fn plan(shape: Shape) -> Launch {
-    Launch::new((shape.rows * shape.heads).div_ceil(PAIRS), 256)
+    Launch::new((shape.rows * shape.heads).div_ceil(PAIRS), 32 * PAIRS as u32)
 }
 
 /// `losses [N, G]`, and the logits `x [N, G·C]` become their gradient `scale·(softmax − one-hot)`, written to `rounded` as well.
@@ -37,12 +33,15 @@ pub fn gradient_in_place(
     let [rows, heads, classes] = check(x, labels, shape);
     assert!(losses.len() == shape.rows * shape.heads, "cross-entropy: losses of {shape:?}");
     assert!(rounded.is_none_or(|r| r.len() == x.len()), "cross-entropy: bf16 gradient of {shape:?}");
-    let at = plan(shape);
-    if shape.classes <= REGISTER_CLASSES {
-        kernels::cross_entropy_gradient_row_f32(gpu, at, losses, x, rounded, labels, rows, heads, classes, scale)
-    } else {
-        kernels::cross_entropy_gradient_any_f32(gpu, at, losses, x, rounded, labels, rows, heads, classes, scale)
-    }
+    let kernel = match shape.classes {
+        0..=REGISTER_CLASSES => kernels::CrossEntropyGradientKernel::Row,
+        _ => kernels::CrossEntropyGradientKernel::Any,
+    };
+    kernels::CrossEntropyGradient { losses, x, rounded, labels, rows, heads, classes, scale }.launch(
+        gpu,
+        plan(shape),
+        kernel,
+    )
 }
 
 /// `means [G]` of `losses [N, G]` over its rows.
@@ -50,7 +49,8 @@ pub fn means(gpu: &Gpu, means: View<f32>, losses: View<f32>) -> Result<()> {
     let heads = means.len();
     assert!(heads > 0 && !losses.is_empty() && losses.len().is_multiple_of(heads), "cross-entropy: {heads} heads");
     let rows = losses.len() / heads;
-    kernels::cross_entropy_means_f32(gpu, Launch::new(heads, 256), means, losses, rows as u32, heads as u32)
+    let at = Launch::new(heads, 256);
+    kernels::CrossEntropyMeans { means, losses, rows: rows as u32, heads: heads as u32 }.launch(gpu, at)
 }
 
 /// Adds to `correct [G]` how many rows of the logits `x [N, G·C]` have their largest value at the label; equal values go to the lower
@@ -58,5 +58,5 @@ pub fn means(gpu: &Gpu, means: View<f32>, losses: View<f32>) -> Result<()> {
 pub fn count_correct(gpu: &Gpu, correct: View<u32>, x: View<f32>, labels: View<u32>, shape: Shape) -> Result<()> {
     let [rows, heads, classes] = check(x, labels, shape);
     assert!(correct.len() == shape.heads, "cross-entropy: counts of {shape:?}");
-    kernels::cross_entropy_correct_f32(gpu, plan(shape), correct, x, labels, rows, heads, classes)
+    kernels::CrossEntropyCorrect { correct, x, labels, rows, heads, classes }.launch(gpu, plan(shape))
 }

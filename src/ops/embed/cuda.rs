@@ -1,9 +1,8 @@
 //! Launches of `kernels/embed.cu`.
 
-use crate::device::cuda::{Gpu, Half, Launch, View, by_type};
+use crate::device::cuda::kernels::embed::THREADS;
+use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
-
-const THREADS: usize = 256;
 
 /// A thread per 8 values.
 fn plan(texts: usize, tokens: usize, d: usize) -> Launch {
@@ -30,7 +29,7 @@ pub fn text<T: Half>(
     assert!(tables, "embed: token {}, position {}", token.len(), position.len());
     assert!([y, token, position].iter().all(|view| view.is_aligned(16)), "embed: addresses");
     let (at, texts, tokens, d) = (plan(texts, tokens, d), texts as u32, tokens as u32, d as u32);
-    by_type!(T, embed_text_f16 | embed_text_bf16, (gpu, at, y, ids, token, position, texts, tokens, d))
+    kernels::EmbedText { y, ids, token, position, texts, tokens, d }.launch(gpu, at)
 }
 
 #[cfg(test)]

@@ -3,15 +3,12 @@
 //! Statistics travel as *moments*, `[N, runs, C, 2]` f32: sum and sum of squares of every channel over runs of [`RUN`] pixels of one
 //! image. A convolution writes them with its output; [`moments`] makes them of a tensor that nothing wrote them for.
 
-use crate::device::cuda::{E4m3, Element, Gpu, Half, Launch, View, by_type, kernels};
+use crate::device::cuda::kernels::groupnorm::{ROWS, WIDEST};
+use crate::device::cuda::{E4m3, Element, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 
 /// Pixels of one image behind one pair of moments.
-pub const RUN: usize = 64;
-
-/// Threads that share the pixels of a run, and the most vectors of 8 channels of a block.
-const ROWS: usize = 8;
-const WIDEST: usize = 64;
+pub const RUN: usize = kernels::groupnorm::RUN;
 
 /// A tensor of `rows` images and `channels`; image n of the output reads image n modulo `rows`.
 type Part<T> = (View<T>, usize, usize);
@@ -69,7 +66,7 @@ pub fn moments<T: Half>(
     );
     assert!(x.is_aligned(16) && moments.is_aligned(16), "groupnorm: moments: addresses");
     let (at, pixels, channels) = (plan(n, pixels, channels), pixels as u32, channels as u32);
-    by_type!(T, groupnorm_moments_f16 | groupnorm_moments_bf16, (gpu, at, moments, x, pixels, channels))
+    kernels::GroupnormMoments { moment: moments, x, pixels, channels }.launch(gpu, at)
 }
 
 /// `table [n, C, 2]` such that the norm is `x·table[0] + table[1]`: `gamma·rstd` and `beta − mean·gamma·rstd`, from the moments of one tensor
@@ -99,21 +96,9 @@ pub fn scale_shift(
     let at = Launch::grid([groups, n, 1], 256);
     let (b, rows_b, channels_b) = b.map_or((None, 1, 0), |(b, rows, c)| (Some(b), rows as u32, c as u32));
     let (a, rows_a, channels_a) = (a.0, a.1 as u32, a.2 as u32);
-    kernels::groupnorm_scale_shift_f32(
-        gpu,
-        at,
-        table,
-        a,
-        rows_a,
-        channels_a,
-        b,
-        rows_b,
-        channels_b,
-        gamma,
-        beta,
-        eps,
-        pixels as u32,
-    )
+    let pixels = pixels as u32;
+    kernels::GroupnormScaleShift { table, a, rows_a, channels_a, b, rows_b, channels_b, gamma, beta, eps, pixels }
+        .launch(gpu, at)
 }
 
 /// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if `silu`, of one tensor or of two side by side, which are joined here.
@@ -128,16 +113,8 @@ pub fn apply<T: Half>(
 ) -> Result<()> {
     let Application { at, a, rows_a, channels_a, b, rows_b, channels_b, pixels } =
         Application::new(y, 16, parts, table, n, pixels);
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (gpu, at, y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels))
-        };
-    }
-    if silu {
-        launch!(groupnorm_silu_f16 | groupnorm_silu_bf16)
-    } else {
-        launch!(groupnorm_apply_f16 | groupnorm_apply_bf16)
-    }
+    let kernel = if silu { kernels::GroupnormKernel::Silu } else { kernels::GroupnormKernel::Apply };
+    kernels::Groupnorm { y, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels }.launch(gpu, at, kernel)
 }
 
 /// [`apply`] into e4m3: times `inverse`, ±448 at most.
@@ -158,17 +135,9 @@ pub fn apply_e4m3<T: Half>(
     gpu.needs_e4m3()?;
     let Application { at, a, rows_a, channels_a, b, rows_b, channels_b, pixels } =
         Application::new(y, 8, parts, table, n, pixels);
-    #[rustfmt::skip]
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (gpu, at, y, inverse, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels))
-        };
-    }
-    if silu {
-        launch!(groupnorm_e4m3_silu_f16 | groupnorm_e4m3_silu_bf16)
-    } else {
-        launch!(groupnorm_e4m3_apply_f16 | groupnorm_e4m3_apply_bf16)
-    }
+    let kernel = if silu { kernels::GroupnormE4m3Kernel::Silu } else { kernels::GroupnormE4m3Kernel::Apply };
+    kernels::GroupnormE4m3 { y, inverse, a, rows_a, channels_a, b, rows_b, channels_b, table, pixels }
+        .launch(gpu, at, kernel)
 }
 
 /// What both applications' kernels take besides y and the table, checked.

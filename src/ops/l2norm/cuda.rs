@@ -2,11 +2,9 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::l2norm::ROWS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-
-/// Rows per block, one per warp.
-const ROWS: usize = 8;
 
 /// Where a result goes: as f32, as bf16, or both. The loss compares bf16 rows; the products behind a gradient take bf16.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,14 +34,14 @@ fn sizes(len: usize, rows: usize) -> (usize, usize) {
 pub fn forward(gpu: &Gpu, y: Outputs, norms: View<f32>, x: View<f32>, eps: f32) -> Result<()> {
     let (rows, d) = sizes(x.len(), norms.len());
     y.check(x.len());
-    let at = Launch::new(rows.div_ceil(ROWS), 256);
+    let at = Launch::new(rows.div_ceil(ROWS), 32 * ROWS as u32);
     let vectors = d.is_multiple_of(4) && y.aligned() && x.is_aligned(16);
     let (rows, d) = (rows as u32, d as u32);
-    if vectors {
-        kernels::l2norm_forward_x4_f32(gpu, at, y.f32, y.bf16, norms, x, rows, d, eps)
-    } else {
-        kernels::l2norm_forward_x1_f32(gpu, at, y.f32, y.bf16, norms, x, rows, d, eps)
-    }
+    kernels::L2normForward { y: y.f32, rounded: y.bf16, norms, x, rows, d, eps }.launch(
+        gpu,
+        at,
+        if vectors { 4 } else { 1 },
+    )
 }
 
 /// `dx` (overwritten) from `dy`, the unit rows `y` and the lengths before.
@@ -51,12 +49,12 @@ pub fn backward(gpu: &Gpu, dx: Outputs, dy: View<f32>, y: View<f32>, norms: View
     let (rows, d) = sizes(y.len(), norms.len());
     assert_eq!(dy.len(), y.len(), "l2norm: dy");
     dx.check(y.len());
-    let at = Launch::new(rows.div_ceil(ROWS), 256);
+    let at = Launch::new(rows.div_ceil(ROWS), 32 * ROWS as u32);
     let vectors = d.is_multiple_of(4) && dx.aligned() && dy.is_aligned(16) && y.is_aligned(16);
     let (rows, d) = (rows as u32, d as u32);
-    if vectors {
-        kernels::l2norm_backward_x4_f32(gpu, at, dx.f32, dx.bf16, dy, y, norms, rows, d, eps)
-    } else {
-        kernels::l2norm_backward_x1_f32(gpu, at, dx.f32, dx.bf16, dy, y, norms, rows, d, eps)
-    }
+    kernels::L2normBackward { dx: dx.f32, rounded: dx.bf16, dy, y, norms, rows, d, eps }.launch(
+        gpu,
+        at,
+        if vectors { 4 } else { 1 },
+    )
 }

@@ -2,12 +2,11 @@
 
 use half::bf16;
 
+use crate::device::cuda::kernels::layernorm::WARPS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::reduce;
 
-/// Warps per block; each takes whole rows.
-const WARPS: usize = 4;
 /// Most blocks, hence partial sums of the parameters' gradients, of the backward: about eight rounds on a large card.
 const PIECES: usize = 1024;
 /// Least rows of a block of the backward: four per warp.
@@ -78,17 +77,6 @@ pub enum Branch {
     OneIn(usize, View<bf16>),
 }
 
-/// The kernel for a number of vectors per lane, of all there are.
-macro_rules! by_vectors {
-    ($vectors:expr, [$($number:literal => $kernel:ident),+ $(,)?] $arguments:tt) => {
-        match $vectors {
-            $($number => kernels::$kernel $arguments,)+
-            other => unreachable!("layernorm: {other} vectors per lane"),
-        }
-    };
-}
-
-// Behind the macro, which it calls.
 mod infer;
 
 pub use infer::{infer, infer_e4m3};
@@ -112,65 +100,11 @@ pub fn forward(
     let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
     let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
-    match vectors {
-        Some(vectors) => by_vectors!(
-            vectors,
-            [
-                1 => layernorm_forward_rows1_bf16,
-                2 => layernorm_forward_rows2_bf16,
-                3 => layernorm_forward_rows3_bf16,
-                4 => layernorm_forward_rows4_bf16,
-                5 => layernorm_forward_rows5_bf16,
-                6 => layernorm_forward_rows6_bf16,
-                7 => layernorm_forward_rows7_bf16,
-                8 => layernorm_forward_rows8_bf16,
-            ](gpu, at, y, stats, x, gamma, beta, rows, d, stride, eps)
-        ),
-        None => kernels::layernorm_forward_any_bf16(gpu, at, y, stats, x, gamma, beta, rows, d, stride, eps),
-    }
-}
-
-/// As [`forward`] of `sum = x + residual`, which is written too, rounded, and normalised as written. `residual` and `sum`: `[rows, d]`.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_residual(
-    gpu: &Gpu,
-    y: View<bf16>,
-    stats: View<f32>,
-    sum: View<bf16>,
-    x: View<bf16>,
-    residual: View<bf16>,
-    gamma: View<f32>,
-    beta: View<f32>,
-    eps: f32,
-    shape: Shape,
-) -> Result<()> {
-    let Shape { rows, d, stride } = shape;
-    shape.check();
-    assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
-    assert!(residual.len() == rows * d && sum.len() == rows * d, "layernorm: residual and sum of {shape:?}");
-    assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
-    let [y_at, x_at, residual_at, sum_at] = [y, x, residual, sum].map(View::address);
-    let addresses = [y_at, x_at, residual_at, sum_at, gamma.address(), beta.address()];
-    let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
-    let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
-    match vectors {
-        Some(vectors) => by_vectors!(
-            vectors,
-            [
-                1 => layernorm_residual_rows1_bf16,
-                2 => layernorm_residual_rows2_bf16,
-                3 => layernorm_residual_rows3_bf16,
-                4 => layernorm_residual_rows4_bf16,
-                5 => layernorm_residual_rows5_bf16,
-                6 => layernorm_residual_rows6_bf16,
-                7 => layernorm_residual_rows7_bf16,
-                8 => layernorm_residual_rows8_bf16,
-            ](gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
-        ),
-        None => {
-            kernels::layernorm_residual_any_bf16(gpu, at, y, stats, sum, x, residual, gamma, beta, rows, d, stride, eps)
-        }
-    }
+    let kernel = match vectors {
+        Some(vectors) => kernels::LayernormForwardKernel::Rows(vectors),
+        None => kernels::LayernormForwardKernel::Any,
+    };
+    kernels::LayernormForward { y, stats, x, gamma, beta, rows, d, stride, eps }.launch(gpu, at, kernel)
 }
 
 /// f32 values that [`backward`] needs as scratch.
@@ -211,37 +145,30 @@ pub fn backward(
         [dx.address(), dy.address(), x.address(), around.map_or(0, View::address), gamma.address(), scratch.address()];
     let vectors = shape.vectors(BACKWARD_VALUES, WIDEST, &addresses);
     let (piece, pieces) = (shape.piece(), shape.pieces());
-    let (n, width, stride, period) = (rows as u32, d as u32, stride as u64, period as u32);
+    let across = d.div_ceil(128);
+    let (rows, d, stride, period) = (rows as u32, d as u32, stride as u64, period as u32);
+    let (partials, residual, rows_per_block) = (scratch, around, piece as u32);
     match vectors {
-        Some(vectors) => by_vectors!(
-            vectors,
-            [
-                1 => layernorm_backward_rows1_bf16,
-                2 => layernorm_backward_rows2_bf16,
-                3 => layernorm_backward_rows3_bf16,
-                4 => layernorm_backward_rows4_bf16,
-            ](
-                gpu,
-                Launch::new(pieces, 128),
-                dx,
-                scratch,
-                around,
-                dy,
-                x,
-                stats,
-                gamma,
-                n,
-                width,
-                stride,
-                period,
-                piece as u32
-            )
-        )?,
+        Some(vectors) => kernels::LayernormBackward {
+            dx,
+            partials,
+            residual,
+            dy,
+            x,
+            stats,
+            gamma,
+            rows,
+            d,
+            stride,
+            period,
+            rows_per_block,
+        }
+        .launch(gpu, Launch::new(pieces, 128), vectors)?,
         None => {
-            let at = Launch::grid([d.div_ceil(128), pieces, 1], 128);
-            kernels::layernorm_columns_any_bf16(gpu, at, scratch, dy, x, stats, n, width, stride, piece as u32)?;
-            let at = shape.plan();
-            kernels::layernorm_backward_any_bf16(gpu, at, dx, around, dy, x, stats, gamma, n, width, stride, period)?;
+            let at = Launch::grid([across, pieces, 1], 128);
+            kernels::LayernormColumnsAny { partials, dy, x, stats, rows, d, stride, rows_per_block }.launch(gpu, at)?;
+            kernels::LayernormBackwardAny { dx, residual, dy, x, stats, gamma, rows, d, stride, period }
+                .launch(gpu, shape.plan())?;
         }
     }
     reduce::cuda::add_partials(gpu, dgamma, Some(dbeta), scratch.slice(0..scratch_len(shape)))

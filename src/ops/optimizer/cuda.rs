@@ -3,13 +3,9 @@
 use half::bf16;
 
 use super::{AdamW, Group};
+use crate::device::cuda::kernels::optimizer::{ROWS, THREADS, VALUES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-
-const THREADS: usize = 256;
-/// Values per thread of AdamW; rows per thread of SGD.
-const VALUES: usize = 8;
-const ROWS: usize = 8;
 
 /// Numbers of [`AdamW::settings`].
 pub const SETTINGS: usize = 7;
@@ -80,21 +76,8 @@ pub fn adamw(
     assert!(guard.loss.is_none_or(|loss| loss.len() == 1), "adamw: one loss");
     let at = Launch::new(len.div_ceil(THREADS * VALUES), THREADS as u32);
     let Guard { sum_of_squares, loss } = guard;
-    kernels::optimizer_adamw_f32(
-        gpu,
-        at,
-        p,
-        m,
-        v,
-        g,
-        rounded,
-        decay,
-        settings,
-        sum_of_squares,
-        loss,
-        len as u64,
-        clear.into(),
-    )
+    let (len, clear) = (len as u64, clear.into());
+    kernels::OptimizerAdamw { p, m, v, g, rounded, decay, settings, sum_of_squares, loss, len, clear }.launch(gpu, at)
 }
 
 /// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head and a factor
@@ -121,9 +104,8 @@ pub fn sgd(
     let rows = len / columns;
     let at = Launch::grid([columns.div_ceil(THREADS), rows.div_ceil(ROWS), 1], THREADS as u32);
     let [rows, columns, classes] = [rows, columns, classes].map(|n| n as u32);
-    kernels::optimizer_sgd_f32(
-        gpu, at, weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum,
-    )
+    kernels::OptimizerSgd { weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum }
+        .launch(gpu, at)
 }
 
 #[cfg(test)]

@@ -6,20 +6,21 @@
 use half::bf16;
 
 use super::Shape;
+use crate::device::cuda::kernels::patch_embed::{GATHER_IMAGES, THREADS, TOKEN_IMAGES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::augment::Normalize;
 use crate::ops::reduce;
 
-const THREADS: usize = 256;
-/// Images per thread of the tokens' kernel, and of the gradient's.
-const TOKEN_IMAGES: usize = 8;
-const GATHER_IMAGES: usize = 32;
-
 /// Factor and offset of each channel: `v·scale + shift = (v/255 − mean)/std`.
 fn scales() -> ([f32; 3], [f32; 3]) {
     let (mean, std) = (Normalize::IMAGENET_MEAN.map(f64::from), Normalize::IMAGENET_STD.map(f64::from));
     (std.map(|std| (1.0 / (255.0 * std)) as f32), std::array::from_fn(|c| (-mean[c] / std[c]) as f32))
+}
+
+/// Values per thread.
+fn width_of(wide: bool) -> usize {
+    if wide { 8 } else { 1 }
 }
 
 /// A block per 256 threads' worth of an image.
@@ -30,7 +31,7 @@ fn unfold_plan(shape: Shape, wide: bool) -> Launch {
 
 /// Blocks over the values of one image's tokens and over groups of `images`.
 fn tokens_plan(shape: Shape, wide: bool, images: usize) -> Launch {
-    let vectors = shape.tokens() * shape.dim / if wide { 8 } else { 1 };
+    let vectors = shape.tokens() * shape.dim / width_of(wide);
     Launch::grid([vectors.div_ceil(THREADS), shape.n.div_ceil(images), 1], THREADS as u32)
 }
 
@@ -56,13 +57,10 @@ pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, shape: Shape) ->
     );
     let wide = patch.is_multiple_of(8) && images.is_aligned(8) && patches.is_aligned(16);
     let at = unfold_plan(shape, wide);
-    let ([a, b, c], [x, y, z]) = scales();
+    let ([scale0, scale1, scale2], [shift0, shift1, shift2]) = scales();
     let (height, width, patch) = (height as u32, width as u32, patch as u32);
-    if wide {
-        kernels::patch_embed_unfold_x8_bf16(gpu, at, patches, images, height, width, patch, a, b, c, x, y, z)
-    } else {
-        kernels::patch_embed_unfold_x1_bf16(gpu, at, patches, images, height, width, patch, a, b, c, x, y, z)
-    }
+    kernels::PatchEmbedUnfold { patches, images, height, width, patch, scale0, scale1, scale2, shift0, shift1, shift2 }
+        .launch(gpu, at, width_of(wide))
 }
 
 /// Parameters apart from the weight: `b [D]`, `cls [D]`, `pos [T, D]`.
@@ -98,13 +96,9 @@ pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weig
     );
     let wide = dim.is_multiple_of(8) && tokens.is_aligned(16) && embedded.is_aligned(16) && weights.aligned();
     let at = tokens_plan(shape, wide, TOKEN_IMAGES);
-    let Weights { b, cls, pos } = weights;
+    let Weights { b: bias, cls, pos } = weights;
     let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
-    if wide {
-        kernels::patch_embed_tokens_x8_bf16(gpu, at, tokens, embedded, cls, pos, b, n, count, d)
-    } else {
-        kernels::patch_embed_tokens_x1_bf16(gpu, at, tokens, embedded, cls, pos, b, n, count, d)
-    }
+    kernels::PatchEmbedTokens { out: tokens, embedded, cls, pos, bias, n, count, d }.launch(gpu, at, width_of(wide))
 }
 
 /// f32 values that [`backward`] needs as scratch.
@@ -136,14 +130,10 @@ pub fn backward(
     let at = tokens_plan(shape, wide, GATHER_IMAGES);
     let pieces = n.div_ceil(GATHER_IMAGES);
     let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
-    if wide {
-        kernels::patch_embed_gather_x8_bf16(gpu, at, dembedded, scratch, dtokens, n, count, d)?;
-    } else {
-        kernels::patch_embed_gather_x1_bf16(gpu, at, dembedded, scratch, dtokens, n, count, d)?;
-    }
-    let Weights { b, cls, pos } = gradients;
-    let at = Launch::new(values.div_ceil(THREADS), THREADS as u32);
-    kernels::patch_embed_positions_f32(gpu, at, pos, cls, scratch, pieces as u32, count, d)?;
+    kernels::PatchEmbedGather { dembedded, partials: scratch, dtokens, n, count, d }.launch(gpu, at, width_of(wide))?;
+    let Weights { b, cls: dcls, pos: dpos } = gradients;
+    let (at, pieces) = (Launch::new(values.div_ceil(THREADS), THREADS as u32), pieces as u32);
+    kernels::PatchEmbedPositions { dpos, dcls, partials: scratch, pieces, count, d }.launch(gpu, at)?;
     reduce::cuda::add_partials(gpu, b, None, scratch.slice(dim..values))
 }
 

@@ -1,16 +1,16 @@
 //! Launches of `kernels/pixels.cu`.
 
+use crate::device::cuda::kernels::pixels::THREADS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
-const THREADS: usize = 256;
 /// Rows per block of a resize, one per warp.
-const ROWS: usize = 8;
+const ROWS: usize = THREADS / 32;
 
 /// Bit of a picture's flags: a value was infinite or not a number.
-pub const NOT_FINITE: u32 = 1;
+pub const NOT_FINITE: u32 = kernels::pixels::NOT_FINITE as u32;
 /// Bit of a picture's flags: two of its pixels differ, as they do in every picture worth keeping.
-pub const NOT_CONSTANT: u32 = 2;
+pub const NOT_CONSTANT: u32 = kernels::pixels::NOT_CONSTANT as u32;
 
 /// A thread per `each` pixels.
 fn plan_rgb8(n: usize, pixels: usize, each: usize) -> Launch {
@@ -27,11 +27,8 @@ pub fn to_u8(gpu: &Gpu, y: View<u8>, flags: View<u32>, x: View<f32>) -> Result<(
     assert!(n > 0 && n < 1 << 16 && pixels > 0 && pixels < 1 << 29, "pixels: {n} pictures of {pixels} pixels");
     assert!(x.len() == 3 * n * pixels && y.len() == x.len(), "pixels: x {}, y {}, {n} pictures", x.len(), y.len());
     let vectors = pixels.is_multiple_of(4) && x.is_aligned(16) && y.is_aligned(4);
-    if vectors {
-        kernels::pixels_rgb8_x4(gpu, plan_rgb8(n, pixels, 4), y, flags, x, pixels as u32)
-    } else {
-        kernels::pixels_rgb8_x1(gpu, plan_rgb8(n, pixels, 1), y, flags, x, pixels as u32)
-    }
+    let each = if vectors { 4 } else { 1 };
+    kernels::PixelsRgb8 { y, flags, x, pixels: pixels as u32 }.launch(gpu, plan_rgb8(n, pixels, each), each)
 }
 
 /// `n` pictures of one size brought to another; sizes are (width, height).
@@ -106,7 +103,8 @@ pub fn resize(gpu: &Gpu, y: View<u8>, between: View<u8>, x: View<u8>, tables: Ta
 
 fn along(gpu: &Gpu, y: View<u8>, x: View<u8>, table: View<i32>, rows: usize, width: usize, to: usize) -> Result<()> {
     let at = Launch::new(rows.div_ceil(ROWS), THREADS as u32);
-    kernels::pixels_along_u8(gpu, at, y, x, table, rows as u32, width as u32, to as u32)
+    let [rows, width, to_width] = [rows, width, to].map(|n| n as u32);
+    kernels::PixelsAlong { y, x, table, rows, width, to_width }.launch(gpu, at)
 }
 
 fn across(
@@ -120,12 +118,8 @@ fn across(
 ) -> Result<()> {
     let at = Launch::grid([to.div_ceil(ROWS), n, 1], THREADS as u32);
     let words = (3 * width).is_multiple_of(4) && y.is_aligned(4) && x.is_aligned(4);
-    let (width, height, to) = (width as u32, height as u32, to as u32);
-    if words {
-        kernels::pixels_across_x4_u8(gpu, at, y, x, table, width, height, to)
-    } else {
-        kernels::pixels_across_x1_u8(gpu, at, y, x, table, width, height, to)
-    }
+    let [width, height, to_height] = [width, height, to].map(|n| n as u32);
+    kernels::PixelsAcross { y, x, table, width, height, to_height }.launch(gpu, at, if words { 4 } else { 1 })
 }
 
 #[cfg(test)]

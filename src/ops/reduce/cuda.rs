@@ -2,11 +2,9 @@
 
 use half::bf16;
 
-use crate::device::cuda::{Element, Gpu, Half, Launch, View, by_type, kernels};
+use crate::device::cuda::kernels::reduce::PIECE;
+use crate::device::cuda::{Element, Gpu, Half, KernelType, Launch, View, kernels};
 use crate::error::Result;
-
-/// Values per block of [`sum_of_squares`], [`find_not_finite`] and [`absmax`].
-const PIECE: usize = 1 << 15;
 
 /// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs, cols]`.
 ///
@@ -18,7 +16,7 @@ pub fn add_partials(gpu: &Gpu, out0: View<f32>, out1: Option<View<f32>>, partial
     let count = partials.len() / (outputs * cols);
     assert!(count > 0 && partials.len() == count * outputs * cols, "partial sums: {} of {cols}", partials.len());
     let at = Launch::grid([cols.div_ceil(32), outputs, 1], 1024);
-    kernels::reduce_partials_f32(gpu, at, out0, out1, partials, count as u32, cols as u32)
+    kernels::ReducePartials { out0, out1, partials, count: count as u32, cols: cols as u32 }.launch(gpu, at)
 }
 
 /// f64 values that [`sum_of_squares`] of `len` values needs as scratch.
@@ -34,38 +32,18 @@ pub fn sum_of_squares(gpu: &Gpu, total: View<f64>, x: View<f32>, scratch: View<f
     let pieces = scratch_len(x.len());
     assert!(pieces > 0 && scratch.len() >= pieces && total.len() == 1, "sum of squares of {} values", x.len());
     let (at, len) = (Launch::new(pieces, 256), x.len() as u64);
-    if x.is_aligned(16) {
-        kernels::reduce_squares_x4_f32(gpu, at, scratch, x, len)?;
-    } else {
-        kernels::reduce_squares_x1_f32(gpu, at, scratch, x, len)?;
-    }
-    kernels::reduce_total_f64(gpu, Launch::new(1, 256), total, scratch, pieces as u32)
+    kernels::ReduceSquares { partials: scratch, x, len }.launch(gpu, at, width(x))?;
+    kernels::ReduceTotal { total, partials: scratch, count: pieces as u32 }.launch(gpu, Launch::new(1, 256))
 }
 
 /// What [`find_not_finite`] can look through.
-pub trait Number: Element {
-    #[doc(hidden)]
-    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()>;
-}
+pub trait Number: KernelType {}
+impl Number for f32 {}
+impl Number for bf16 {}
 
-impl Number for f32 {
-    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()> {
-        if x.is_aligned(16) {
-            kernels::reduce_finite_x4_f32(gpu, at, flag, x, len)
-        } else {
-            kernels::reduce_finite_x1_f32(gpu, at, flag, x, len)
-        }
-    }
-}
-
-impl Number for bf16 {
-    fn find(gpu: &Gpu, at: Launch, flag: View<u32>, x: View<Self>, len: u64) -> Result<()> {
-        if x.is_aligned(16) {
-            kernels::reduce_finite_x8_bf16(gpu, at, flag, x, len)
-        } else {
-            kernels::reduce_finite_x1_bf16(gpu, at, flag, x, len)
-        }
-    }
+/// Values per vector, one where the address does not allow vectors.
+fn width<T: Element>(x: View<T>) -> usize {
+    if x.is_aligned(16) { 16 / size_of::<T>() } else { 1 }
 }
 
 /// Sets `flag [1]`, which the caller cleared, to 1 when a value of `x` is not a finite number.
@@ -77,7 +55,8 @@ pub fn find_not_finite<T: Number>(gpu: &Gpu, flag: View<u32>, x: View<T>) -> Res
     if x.is_empty() {
         return Ok(());
     }
-    T::find(gpu, Launch::new(x.len().div_ceil(PIECE), 256), flag, x, x.len() as u64)
+    let at = Launch::new(x.len().div_ceil(PIECE), 256);
+    kernels::ReduceFinite { flag, x, len: x.len() as u64 }.launch(gpu, at, width(x))
 }
 
 /// `slot [1] = max(slot, max|x|)` of a slot that is not negative; a NaN or an infinity in `x` is what it then holds.
@@ -90,9 +69,5 @@ pub fn absmax<T: Half>(gpu: &Gpu, slot: View<f32>, x: View<T>) -> Result<()> {
         return Ok(());
     }
     let (at, len) = (Launch::new(x.len().div_ceil(PIECE), 256), x.len() as u64);
-    if x.is_aligned(16) {
-        by_type!(T, reduce_absmax_x8_f16 | reduce_absmax_x8_bf16, (gpu, at, slot, x, len))
-    } else {
-        by_type!(T, reduce_absmax_x1_f16 | reduce_absmax_x1_bf16, (gpu, at, slot, x, len))
-    }
+    kernels::ReduceAbsmax { slot, x, len }.launch(gpu, at, width(x))
 }

@@ -1,16 +1,16 @@
 //! Launches of `kernels/sampler_step.cu`.
 
 use super::{NoiseKey, SLOTS, Step};
-use crate::device::cuda::{Gpu, Half, Launch, View, by_type};
+use crate::device::cuda::kernels::sampler_step::THREADS;
+use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 use crate::rng::{Domain, Stream};
 
-const THREADS: usize = 256;
 /// Values of a thread.
 const VALUES: usize = 4;
 
 /// Numbers per call in the table.
-pub const ROW: usize = 16;
+pub const ROW: usize = kernels::sampler_step::ROW;
 
 /// The table in device memory, `[calls, ROW]`, for guidance scale w (any number where there is one branch).
 pub fn table(steps: &[Step], w: f32) -> Vec<f32> {
@@ -86,12 +86,9 @@ pub fn advance<T: Half>(
     );
     let values = len / images;
     let (at, guided) = (plan(images, values), u32::from(eps.len() > len));
-    by_type!(
-        T,
-        sampler_step_f16 | sampler_step_bf16,
-        (gpu, at, x, input, history, eps, table, step, keys, values as u32, guided)
-    )?;
-    crate::device::cuda::kernels::sampler_next_u32(gpu, Launch::new(1, 1), step)
+    let values = values as u32;
+    kernels::SamplerStep { x, input, history, eps, table, step, keys, values, guided }.launch(gpu, at)?;
+    kernels::SamplerNext { step }.launch(gpu, Launch::new(1, 1))
 }
 
 /// From unit noise `x` to the first latent, in place, and the first input: `x' = initial·x`, `input = first·x'`.
@@ -103,7 +100,7 @@ pub fn start<T: Half>(gpu: &Gpu, x: View<f32>, input: View<T>, initial: f32, fir
     assert!(input.len() == len && len.is_multiple_of(VALUES), "sampler start: {len} and {}", input.len());
     assert!(x.is_aligned(16) && input.is_aligned(8), "sampler start: buffers begin at multiples of 16 bytes");
     let at = Launch::new(len.div_ceil(THREADS * VALUES), THREADS as u32);
-    by_type!(T, sampler_start_f16 | sampler_start_bf16, (gpu, at, x, input, len as u64, initial, first))
+    kernels::SamplerStart { x, input, len: len as u64, initial, first }.launch(gpu, at)
 }
 
 #[cfg(test)]

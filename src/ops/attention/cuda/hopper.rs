@@ -4,13 +4,12 @@ use half::f16;
 
 use super::super::{self as attention, Tokens};
 use super::{Heads, Shape, WIDTH, scale};
-use crate::device::cuda::{Gpu, Half, Launch, Swizzle, TensorMap, View, by_type};
+use crate::device::cuda::kernels::attention_sm90::{BLOCKS, PLANS};
+use crate::device::cuda::{Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 use crate::ops::gemm::Threads;
 use crate::rng::{Domain, Stream};
 
-/// Blocks of a cluster; each loads half of every tile of keys and values.
-const BLOCKS: usize = 2;
 /// Queries of a warpgroup; its 4 warps store their outputs one by one.
 const GROUP_ROWS: usize = 64;
 const WARP_ROWS: usize = 16;
@@ -38,19 +37,22 @@ pub struct Kernel {
     pub groups: usize,
     /// Keys of a step.
     pub keys: usize,
-    /// Tiles of keys or values in shared memory.
-    pub slots: usize,
+    threads: usize,
+    /// Shared memory of a block, bytes.
+    shared: usize,
 }
 
 /// By width.
-pub const KERNELS: [Kernel; 6] = [
-    Kernel { width: 40, values: 40, groups: 3, keys: 128, slots: 8 },
-    Kernel { width: 64, values: 64, groups: 2, keys: 128, slots: 8 },
-    Kernel { width: 80, values: 80, groups: 2, keys: 128, slots: 5 },
-    Kernel { width: 80, values: 128, groups: 2, keys: 128, slots: 5 },
-    Kernel { width: WIDTH, values: WIDTH, groups: 2, keys: 64, slots: 5 },
-    Kernel { width: WIDTH, values: 192, groups: 2, keys: 64, slots: 5 },
-];
+pub const KERNELS: [Kernel; PLANS.len() / 6] = {
+    let (mut all, mut i) =
+        ([Kernel { width: 0, values: 0, groups: 0, keys: 0, threads: 0, shared: 0 }; PLANS.len() / 6], 0);
+    while i < PLANS.len() / 6 {
+        let [width, values, groups, keys, threads, shared] = PLANS.as_chunks().0[i];
+        all[i] = Kernel { width, values, groups, keys, threads, shared };
+        i += 1;
+    }
+    all
+};
 
 pub(super) fn fits(shape: Shape) -> bool {
     shape.head_dim <= WIDTH && !shape.causal
@@ -107,13 +109,10 @@ fn is_right(gpu: &Gpu, shape: Shape, values: Values) -> Result<bool> {
 
 /// At most one block per multiprocessor, no more than there is work for.
 pub fn plan(shape: Shape, values: Values, sms: u32) -> Launch {
-    let Kernel { width, groups, keys, slots, .. } = kernel(shape, values);
+    let Kernel { groups, threads, shared, .. } = kernel(shape, values);
     let items = shape.n * shape.heads * shape.queries.div_ceil(BLOCKS * groups * GROUP_ROWS);
     let clusters = items.min(sms as usize / BLOCKS).max(1);
-    let row = width.div_ceil(COLUMNS) * COLUMNS * 2;
-    let (tiles, barriers) = ((2 * groups * GROUP_ROWS + slots * keys) * row, (2 * slots + 2) * size_of::<u64>());
-    let shared = tiles + barriers + groups * 128 * size_of::<u32>(); // and a word for each thread that computes
-    Launch::new(BLOCKS * clusters, 128 * (1 + groups as u32)).shared(shared).cluster([BLOCKS as u32, 1, 1])
+    Launch::new(BLOCKS * clusters, threads as u32).shared(shared).cluster([BLOCKS as u32, 1, 1])
 }
 
 /// Boxes of 64 values of `rows` tokens of one head: coordinates (value, head, token, image).
@@ -143,20 +142,11 @@ pub(super) fn forward<T: Half>(
     let k = map(k, shape, shape.keys, kernel.keys / BLOCKS)?;
     let v = map(v, shape, shape.keys, kernel.keys / BLOCKS)?;
     let [images, queries, keys, heads] = [shape.n, shape.queries, shape.keys, shape.heads].map(|n| n as u32);
-    let scale = scale(shape);
-    macro_rules! run {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (gpu, at, &y, &q, &k, &v, images, queries, keys, heads, scale))
-        };
-    }
-    match kernel.values {
-        40 => run!(attention_forward_sm90_d40_f16 | attention_forward_sm90_d40_bf16),
-        64 => run!(attention_forward_sm90_d64_f16 | attention_forward_sm90_d64_bf16),
-        80 => run!(attention_forward_sm90_d80_f16 | attention_forward_sm90_d80_bf16),
-        128 => run!(attention_forward_sm90_d80_v128_f16 | attention_forward_sm90_d80_v128_bf16),
-        192 => run!(attention_forward_sm90_d160_v192_f16 | attention_forward_sm90_d160_v192_bf16),
-        _ => run!(attention_forward_sm90_d160_f16 | attention_forward_sm90_d160_bf16),
-    }
+    use kernels::AttentionForwardSm90Kernel as Name;
+    let Kernel { width, values, .. } = kernel;
+    let name = if width == values { Name::D(width) } else { Name::DV(width, values) };
+    kernels::AttentionForwardSm90 { y, q, k, v, images, queries, keys, heads, scale: scale(shape) }
+        .launch::<T>(gpu, at, name)
 }
 
 #[cfg(test)]

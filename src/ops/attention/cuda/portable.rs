@@ -1,10 +1,10 @@
 //! `kernels/attention.cu`: cp.async and mma.sync, every shape, every card.
 
 use super::{CONTEXT, Heads, Shape, WIDTH, scale};
-use crate::device::cuda::{Gpu, Half, Launch, View, by_type};
+use crate::device::cuda::kernels::attention::{MAX_WARPS, WIDE_ROWS};
+use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 
-const MAX_WARPS: usize = 4;
 /// Queries of a block of cross-attention: its keys and values (12 KB of 77 tokens of 40) are read for 41 KB of queries and outputs.
 const CROSS_ROWS: usize = 256;
 /// Shared memory of a block on every card since sm_80, bytes.
@@ -31,8 +31,7 @@ pub const KERNELS: [Kernel; 4] = [
     Kernel { width: WIDTH, rows: 16, keys: 32 },
 ];
 
-/// Queries and keys of a step of the kernel for heads of more than 160 values, and values it computes.
-const WIDE_ROWS: usize = 32;
+/// Values that the kernel for heads of more than 160 computes.
 const WIDE_WIDTH: usize = super::WIDE;
 
 /// Bytes of a row in shared memory: whole 16-byte pieces, an odd number of them where rows are not swizzled.
@@ -95,28 +94,12 @@ pub(super) fn forward<T: Half>(
     let [q_stride, k_stride, v_stride] = [q, k, v].map(|heads| heads.stride as u32);
     let (q, k, v, scale) = (q.x, k.x, v.x, scale(shape));
     if shape.head_dim > WIDTH {
-        return by_type!(
-            T,
-            attention_wide_f16 | attention_wide_bf16,
-            (gpu, at, y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, scale)
-        );
+        return kernels::AttentionWide { y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, scale }
+            .launch(gpu, at);
     }
     let causal = u32::from(shape.causal);
-    macro_rules! run {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(
-                T,
-                $f16 | $bf16,
-                (gpu, at, y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, causal, scale)
-            )
-        };
-    }
-    match kernel(shape).width {
-        40 => run!(attention_forward_d40_f16 | attention_forward_d40_bf16),
-        64 => run!(attention_forward_d64_f16 | attention_forward_d64_bf16),
-        80 => run!(attention_forward_d80_f16 | attention_forward_d80_bf16),
-        _ => run!(attention_forward_d160_f16 | attention_forward_d160_bf16),
-    }
+    kernels::AttentionForward { y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, causal, scale }
+        .launch(gpu, at, kernel(shape).width)
 }
 
 pub(super) fn cross<T: Half>(
@@ -132,25 +115,12 @@ pub(super) fn cross<T: Half>(
     let [queries, keys, heads, d] = [shape.queries, shape.keys, shape.heads, shape.head_dim].map(|n| n as u32);
     let [q_stride, q_rows, block_rows] = [q.stride, q_rows, block_rows].map(|n| n as u32);
     let (q, scale) = (q.x, scale(shape));
-    macro_rules! run {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(
-                T,
-                $f16 | $bf16,
-                (gpu, launch, y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale)
-            )
-        };
-    }
-    match (kernel(shape).width, computed) {
-        (40, 80) => run!(attention_cross_d40_k80_f16 | attention_cross_d40_k80_bf16),
-        (40, _) => run!(attention_cross_d40_k128_f16 | attention_cross_d40_k128_bf16),
-        (64, 80) => run!(attention_cross_d64_k80_f16 | attention_cross_d64_k80_bf16),
-        (64, _) => run!(attention_cross_d64_k128_f16 | attention_cross_d64_k128_bf16),
-        (80, 80) => run!(attention_cross_d80_k80_f16 | attention_cross_d80_k80_bf16),
-        (80, _) => run!(attention_cross_d80_k128_f16 | attention_cross_d80_k128_bf16),
-        (_, 80) => run!(attention_cross_d160_k80_f16 | attention_cross_d160_k80_bf16),
-        _ => run!(attention_cross_d160_k128_f16 | attention_cross_d160_k128_bf16),
-    }
+    kernels::AttentionCross { y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale }.launch(
+        gpu,
+        launch,
+        kernel(shape).width,
+        computed,
+    )
 }
 
 #[cfg(test)]

@@ -1,14 +1,9 @@
 //! Plans and launches of `kernels/conv_sm90.cu` and `kernels/conv_e4m3_sm90.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
-use crate::device::cuda::{E4m3, Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, View, by_type};
+use crate::device::cuda::kernels::conv_sm90::{BLOCKS, ROW, SUBTILES, THREADS};
+use crate::device::cuda::{E4m3, Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
-
-const THREADS: u32 = 384;
-/// Blocks of a cluster, bytes of a stage's row, subtiles of a consumer.
-const BLOCKS: usize = 2;
-const ROW: usize = 128;
-const SUBTILES: usize = 2;
 
 /// A tile's outputs, and how a block's two consumers share the work; see the kernel file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +13,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// All there are.
+    /// All there are, in the order of the kernel files.
     pub const ALL: [Self; 4] = [
         Self { outputs: 160, pingpong: false },
         Self { outputs: 160, pingpong: true },
@@ -28,17 +23,13 @@ impl Schedule {
 
     /// Subtiles of a block's tile.
     fn height(self) -> usize {
-        if self.pingpong { SUBTILES } else { 2 * SUBTILES }
+        SUBTILES[usize::from(self.pingpong)]
     }
 
-    /// Stages, a padded subtile of the output per consumer, a bias per consumer, barriers; with e4m3 operands scales per consumer too.
+    /// Shared memory of a block, bytes; `scaled`: with e4m3 operands.
     fn shared(self, scaled: bool) -> usize {
-        let (stages, columns) = (if self.pingpong { 5 } else { 3 }, 1 + usize::from(scaled));
-        let stage = (self.height() * RUN + self.outputs) * ROW;
-        stages * stage
-            + 2 * RUN * (self.outputs * 2 + 16)
-            + columns * 2 * self.outputs * size_of::<f32>()
-            + 2 * stages * 8
+        let all = if scaled { kernels::conv_e4m3_sm90::SHARED } else { kernels::conv_sm90::SHARED };
+        all[2 * usize::from(self.outputs == 128) + usize::from(self.pingpong)]
     }
 
     /// Pairs of tiles.
@@ -49,7 +40,7 @@ impl Schedule {
     /// A cluster for every two multiprocessors, each with several pairs of tiles in turn.
     fn plan(self, grid: Grid, sms: u32, scaled: bool) -> Launch {
         let clusters = self.tiles(grid).min((sms as usize / BLOCKS).max(1));
-        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
+        Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
     }
 
     /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that of 8), for comparison
@@ -129,26 +120,45 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, schedule: Sch
     for (i, (x, source)) in x.iter_mut().zip(sources).enumerate() {
         *x = map(source, i, shape)?;
     }
+    let ([x0, x1, x2], [channels0, channels1, channels2]) = (x, channels);
+    let ([taps0, taps1, taps2], [rows0, rows1, rows2]) = (taps, rows);
     let residual = epilogue.residual.map(|residual| residual.x);
-    let [n, pixels, outputs, phase_width] = [shape.n, shape.pixels(), shape.outputs, product.phase_width()].map(int);
+    let [images, pixels, outputs, phase_width] =
+        [shape.n, shape.pixels(), shape.outputs, product.phase_width()].map(int);
     let [out_width, stride, steps] = [shape.output().1, shape.stride(), steps(product)].map(int);
-    #[rustfmt::skip]
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (
-                gpu, at, &x[0], &x[1], &x[2], &w, y, bias, step, residual, moments,
-                channels[0], channels[1], channels[2], taps[0], taps[1], taps[2], rows[0], rows[1], rows[2],
-                n, pixels, outputs, phase_width, out_width, stride, steps,
-                bias_stride, residual_rows, activation
-            ))
-        };
-    }
-    match (schedule.outputs, schedule.pingpong) {
-        (160, false) => launch!(conv_sm90_160_cooperative_f16 | conv_sm90_160_cooperative_bf16),
-        (160, true) => launch!(conv_sm90_160_pingpong_f16 | conv_sm90_160_pingpong_bf16),
-        (_, false) => launch!(conv_sm90_128_cooperative_f16 | conv_sm90_128_cooperative_bf16),
-        (_, true) => launch!(conv_sm90_128_pingpong_f16 | conv_sm90_128_pingpong_bf16),
-    }
+    let arguments = kernels::ConvSm90 {
+        x0,
+        x1,
+        x2,
+        w,
+        y,
+        bias,
+        step,
+        residual,
+        moments,
+        channels0,
+        channels1,
+        channels2,
+        taps0,
+        taps1,
+        taps2,
+        rows0,
+        rows1,
+        rows2,
+        images,
+        pixels,
+        outputs,
+        phase_width,
+        out_width,
+        stride,
+        steps,
+        bias_stride,
+        residual_rows,
+        activation,
+    };
+    use kernels::ConvSm90Kernel as Name;
+    let name = if schedule.pingpong { Name::Pingpong } else { Name::Cooperative };
+    arguments.launch(gpu, at, name(schedule.outputs))
 }
 
 pub(super) fn product_e4m3<T: Half>(
@@ -163,26 +173,36 @@ pub(super) fn product_e4m3<T: Half>(
         Arguments::new(product);
     let at = schedule.plan(product.grid(), sms, true);
     let (w, x) = (weights_map(product.w, product, schedule)?, map(&sources[0], 0, shape)?);
-    let (half, narrow, inverse) = product.destination();
+    let (y, narrow, inverse) = product.destination();
     let residual = epilogue.residual.map(|residual| residual.x);
-    let [n, pixels, outputs, out_width, steps] =
+    let [images, pixels, outputs, out_width, steps] =
         [shape.n, shape.pixels(), shape.outputs, shape.output().1, steps(product)].map(int);
-    #[rustfmt::skip]
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (
-                gpu, at, &x, &w, half, narrow, inverse, scales, bias, step, residual, moments,
-                channels[0], taps[0], rows[0], n, pixels, outputs, out_width, steps,
-                bias_stride, residual_rows, activation
-            ))
-        };
-    }
-    match (schedule.outputs, schedule.pingpong) {
-        (160, false) => launch!(conv_e4m3_sm90_160_cooperative_f16 | conv_e4m3_sm90_160_cooperative_bf16),
-        (160, true) => launch!(conv_e4m3_sm90_160_pingpong_f16 | conv_e4m3_sm90_160_pingpong_bf16),
-        (_, false) => launch!(conv_e4m3_sm90_128_cooperative_f16 | conv_e4m3_sm90_128_cooperative_bf16),
-        (_, true) => launch!(conv_e4m3_sm90_128_pingpong_f16 | conv_e4m3_sm90_128_pingpong_bf16),
-    }
+    let arguments = kernels::ConvE4m3Sm90 {
+        x,
+        w,
+        y,
+        narrow,
+        inverse,
+        scales,
+        bias,
+        step,
+        residual,
+        moments,
+        channels: channels[0],
+        taps: taps[0],
+        rows: rows[0],
+        images,
+        pixels,
+        outputs,
+        out_width,
+        steps,
+        bias_stride,
+        residual_rows,
+        activation,
+    };
+    use kernels::ConvE4m3Sm90Kernel as Name;
+    let name = if schedule.pingpong { Name::Pingpong } else { Name::Cooperative };
+    arguments.launch(gpu, at, name(schedule.outputs))
 }
 
 #[cfg(test)]

@@ -1,13 +1,9 @@
 //! Plans and launches of `kernels/conv.cu` and `kernels/conv_sm89.cu`.
 
 use super::{Arguments, Grid, Output, Product, RUN, int};
-use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, by_type};
+use crate::device::cuda::kernels::conv::{ROW, STAGES, THREADS};
+use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
-
-/// Threads of a block, depth of a stage in k, stages of the ring.
-const THREADS: u32 = 128;
-const DEPTH: usize = 32;
-const STAGES: usize = 3;
 
 /// Pixels × outputs of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +65,7 @@ impl Tile {
 
     fn plan(self, grid: Grid) -> Launch {
         let (pixels, outputs) = self.size();
-        Launch::new(self.blocks(grid), THREADS).shared(STAGES * (pixels + outputs) * DEPTH * 2)
+        Launch::new(self.blocks(grid), THREADS as u32).shared(STAGES * (pixels + outputs) * ROW)
     }
 }
 
@@ -82,33 +78,58 @@ pub(super) fn product<T: Half>(gpu: &Gpu, product: &Product<T, T>, tile: Tile) -
         Output::F32(y) => (None, Some(y)),
         Output::E4m3(..) => panic!("conv: 16-bit kernels into e4m3"),
     };
-    let x = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&sources[0]).x);
+    let [x0, x1, x2] = [0, 1, 2].map(|i| sources.get(i).unwrap_or(&sources[0]).x);
+    let [channels0, channels1, channels2] = channels;
+    let ([taps0, taps1, taps2], [rows0, rows1, rows2]) = (taps, rows);
     let (residual, w) = (epilogue.residual.map(|residual| residual.x), *w);
-    let [n, pixels, outputs, phase_width, k] =
+    let [images, pixels, outputs, phase_width, k] =
         [shape.n, shape.pixels(), shape.outputs, product.phase_width(), product.k()].map(int);
     let [height, width] = [shape.height, shape.width].map(int);
     let [canvas_height, canvas_width, out_width, stride] =
         [shape.canvas().0, shape.canvas().1, shape.output().1, shape.stride()].map(int);
     let at = tile.plan(product.grid());
-    #[rustfmt::skip]
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (
-                gpu, at, half, f32, w, x[0], x[1], x[2], bias, step, residual, moments,
-                channels[0], channels[1], channels[2], taps[0], taps[1], taps[2], rows[0], rows[1], rows[2],
-                n, pixels, outputs, phase_width, height, width, canvas_height, canvas_width,
-                out_width, stride, k, bias_stride, residual_rows, activation
-            ))
-        };
-    }
-    match (tile, shape.by(8)) {
-        (Tile::Large, true) => launch!(conv_128x128_f16 | conv_128x128_bf16),
-        (Tile::Tall, true) => launch!(conv_128x64_f16 | conv_128x64_bf16),
-        (Tile::Small, true) => launch!(conv_64x64_f16 | conv_64x64_bf16),
-        (Tile::Narrow, true) => launch!(conv_128x16_f16 | conv_128x16_bf16),
-        (Tile::Narrow, false) => launch!(conv_128x16_by4_f16 | conv_128x16_by4_bf16),
-        (_, false) => launch!(conv_128x64_by4_f16 | conv_128x64_by4_bf16),
-    }
+    let arguments = kernels::Conv {
+        y: half,
+        f32,
+        w,
+        x0,
+        x1,
+        x2,
+        bias,
+        step,
+        residual,
+        moments,
+        channels0,
+        channels1,
+        channels2,
+        taps0,
+        taps1,
+        taps2,
+        rows0,
+        rows1,
+        rows2,
+        images,
+        pixels,
+        outputs,
+        phase_width,
+        height,
+        width,
+        canvas_height,
+        canvas_width,
+        out_width,
+        stride,
+        k,
+        bias_stride,
+        residual_rows,
+        activation,
+    };
+    use kernels::ConvKernel as Name;
+    let name = match (tile, shape.by(8)) {
+        (Tile::Narrow, false) => Name::XBy(128, 16, 4),
+        (_, false) => Name::XBy(128, 64, 4),
+        (tile, true) => Name::X(tile.size().0, tile.size().1),
+    };
+    arguments.launch(gpu, at, name)
 }
 
 pub(super) fn product_e4m3<T: Half>(
@@ -120,27 +141,42 @@ pub(super) fn product_e4m3<T: Half>(
     let Product { shape, sources, w, epilogue, .. } = product;
     let Arguments { channels, taps, rows, bias, bias_stride, step, residual_rows, moments, activation } =
         Arguments::new(product);
-    let (half, narrow, inverse) = product.destination();
+    let (y, narrow, inverse) = product.destination();
     let (residual, x, w) = (epilogue.residual.map(|residual| residual.x), sources[0].x, *w);
-    let [n, pixels, outputs, height, width, k] =
+    let [images, pixels, outputs, height, width, k] =
         [shape.n, shape.pixels(), shape.outputs, shape.height, shape.width, product.k()].map(int);
     let at = tile.plan(product.grid());
-    #[rustfmt::skip]
-    macro_rules! launch {
-        ($f16:ident | $bf16:ident) => {
-            by_type!(T, $f16 | $bf16, (
-                gpu, at, half, narrow, inverse, w, scales, x, bias, step, residual, moments,
-                channels[0], taps[0], rows[0], n, pixels, outputs, height, width, k,
-                bias_stride, residual_rows, activation
-            ))
-        };
-    }
-    match (tile, shape.by(16)) {
-        (Tile::Large, true) => launch!(conv_sm89_128x128_f16 | conv_sm89_128x128_bf16),
-        (Tile::Small, true) => launch!(conv_sm89_64x64_f16 | conv_sm89_64x64_bf16),
-        (_, true) => launch!(conv_sm89_128x64_f16 | conv_sm89_128x64_bf16),
-        (_, false) => launch!(conv_sm89_128x64_by8_f16 | conv_sm89_128x64_by8_bf16),
-    }
+    let arguments = kernels::ConvSm89 {
+        y,
+        narrow,
+        inverse,
+        w,
+        scales,
+        x,
+        bias,
+        step,
+        residual,
+        moments,
+        channels: channels[0],
+        taps: taps[0],
+        rows: rows[0],
+        images,
+        pixels,
+        outputs,
+        height,
+        width,
+        k,
+        bias_stride,
+        residual_rows,
+        activation,
+    };
+    use kernels::ConvSm89Kernel as Name;
+    let name = match (tile, shape.by(16)) {
+        (Tile::Large | Tile::Small, true) => Name::X(tile.size().0, tile.size().1),
+        (_, true) => Name::X(128, 64),
+        (_, false) => Name::XBy(128, 64, 8),
+    };
+    arguments.launch(gpu, at, name)
 }
 
 #[cfg(test)]

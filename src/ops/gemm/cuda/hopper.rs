@@ -4,20 +4,18 @@ use half::bf16;
 
 use super::partition::{Partition, Walk};
 use super::{Epilogue, Layout, Matrix, Output, Product, int};
+pub(super) use crate::device::cuda::kernels::gemm_sm90::DEPTH;
+use crate::device::cuda::kernels::gemm_sm90::{BLOCKS, COLUMNS, ROWS, SHARED, THREADS};
 use crate::device::cuda::{Element, Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 
-const THREADS: u32 = 384;
-/// Blocks of a cluster, rows of a block's tile, depth of a stage, columns of a swizzled box.
-const BLOCKS: usize = 2;
-const ROWS: usize = 128;
-pub(super) const DEPTH: usize = 64;
+/// Columns of a swizzled box.
 const BOX: u32 = 64;
 
 /// Side of a pair of tiles of a weight gradient, which is square, and of a piece of partial sums.
 pub(super) const SIDE: usize = BLOCKS * ROWS;
 
-/// How a block's two consumers share the work; see the kernel file.
+/// How a block's two consumers share the work, in the order of the kernel file; see there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Schedule {
     /// Tiles of 128 × 256, half for each.
@@ -28,20 +26,11 @@ pub(super) enum Schedule {
 
 impl Schedule {
     fn columns(self) -> usize {
-        match self {
-            Self::Cooperative => 256,
-            Self::PingPong => 128,
-        }
+        COLUMNS[self as usize]
     }
 
-    /// Stages, the staging of the output, a bias per consumer, barriers.
     fn shared(self) -> usize {
-        let stages = match self {
-            Self::Cooperative => 4,
-            Self::PingPong => 6,
-        };
-        let stage = (ROWS + self.columns()) * DEPTH * size_of::<bf16>();
-        stages * stage + 2 * 2 * 64 * 128 + 2 * self.columns() * size_of::<f32>() + 2 * stages * 8
+        SHARED[self as usize]
     }
 
     /// Pairs of tiles.
@@ -55,7 +44,7 @@ impl Schedule {
     }
 
     fn launch(self, clusters: usize) -> Launch {
-        Launch::new(clusters * BLOCKS, THREADS).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
+        Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
     }
 
     /// Clock cycles by the tensor cores' rate, for comparison with each other: a step of 64 takes 512 cycles per 128 columns. Cooperative
@@ -123,7 +112,8 @@ pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule, sms: u32
                 matches!((layout, epilogue), (Layout::Nt, Epilogue::Bias(_))),
                 "gemm: f32 output of {layout:?} {epilogue:?}"
             );
-            return kernels::gemm_sm90_nt_bias_pingpong_f32(gpu, at, &a, &b, y.data, bias, m, n, k, int(y.stride));
+            let (y, y_stride) = (y.data, int(y.stride));
+            return kernels::GemmSm90NtBiasPingpong { a, b, y, bias, m, n, k, y_stride }.launch(gpu, at);
         }
     };
     let to = map(y, BOX)?;
@@ -132,23 +122,20 @@ pub(super) fn product(gpu: &Gpu, product: &Product, schedule: Schedule, sms: u32
         Epilogue::Gelu(_, h) => map(h, BOX)?,
         Epilogue::Residual(..) | Epilogue::GeluBackward(_) => map(aux.unwrap_or(y), ROWS as u32)?,
     };
-    macro_rules! launch {
-        ($kernel:ident) => {
-            kernels::$kernel(gpu, at, &a, &b, &to, &aux, bias, m, n, k)
-        };
-    }
     use Schedule::{Cooperative, PingPong};
-    match (layout, epilogue, schedule) {
-        (Layout::Nt, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nt_bias_cooperative_bf16),
-        (Layout::Nt, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nt_bias_pingpong_bf16),
-        (Layout::Nt, Epilogue::Gelu(..), PingPong) => launch!(gemm_sm90_nt_gelu_pingpong_bf16),
-        (Layout::Nt, Epilogue::Residual(..), Cooperative) => launch!(gemm_sm90_nt_residual_cooperative_bf16),
-        (Layout::Nt, Epilogue::Residual(..), PingPong) => launch!(gemm_sm90_nt_residual_pingpong_bf16),
-        (Layout::Nn, Epilogue::Bias(_), Cooperative) => launch!(gemm_sm90_nn_cooperative_bf16),
-        (Layout::Nn, Epilogue::Bias(_), PingPong) => launch!(gemm_sm90_nn_pingpong_bf16),
-        (Layout::Nn, Epilogue::GeluBackward(_), PingPong) => launch!(gemm_sm90_nn_gelu_backward_pingpong_bf16),
+    use kernels::GemmSm90Kernel as Name;
+    let name = match (layout, epilogue, schedule) {
+        (Layout::Nt, Epilogue::Bias(_), Cooperative) => Name::NtBiasCooperative,
+        (Layout::Nt, Epilogue::Bias(_), PingPong) => Name::NtBiasPingpong,
+        (Layout::Nt, Epilogue::Gelu(..), PingPong) => Name::NtGeluPingpong,
+        (Layout::Nt, Epilogue::Residual(..), Cooperative) => Name::NtResidualCooperative,
+        (Layout::Nt, Epilogue::Residual(..), PingPong) => Name::NtResidualPingpong,
+        (Layout::Nn, Epilogue::Bias(_), Cooperative) => Name::NnCooperative,
+        (Layout::Nn, Epilogue::Bias(_), PingPong) => Name::NnPingpong,
+        (Layout::Nn, Epilogue::GeluBackward(_), PingPong) => Name::NnGeluBackwardPingpong,
         _ => panic!("gemm: no kernel for {layout:?} with {epilogue:?}, {schedule:?}"),
-    }
+    };
+    kernels::GemmSm90 { a, b, y: to, aux, bias, m, n, k }.launch(gpu, at, name)
 }
 
 /// Whether a weight gradient's kernels can read and write these.
@@ -171,26 +158,11 @@ pub(super) fn tn(
     let sum_pieces = scratch.slice(pieces.len()..partition.scratch_len());
     let (a, b) = (map(a, DEPTH as u32)?, map(b, DEPTH as u32)?);
     let at = Schedule::Cooperative.launch(clusters);
-    let [m_, n_, k_, steps, parts, whole, shares] = [m, n, k, steps, parts, whole, shares].map(int);
-    let sum_to = sums.map(|_| sum_pieces);
-    kernels::gemm_sm90_tn_partial_f32(
-        gpu,
-        at,
-        &a,
-        &b,
-        pieces,
-        sum_to,
-        m_,
-        n_,
-        k_,
-        parts,
-        whole,
-        shares,
-        int(few),
-        int(many),
-    )?;
-    let at = Launch::grid([n.div_ceil(SIDE), m.div_ceil(16), 1], 256);
-    kernels::gemm_sm90_sum_f32(gpu, at, dw, pieces, sums, sum_pieces, m_, n_, steps, parts, whole, shares)
+    let sums_of = Launch::grid([n.div_ceil(SIDE), m.div_ceil(16), 1], 256);
+    let [m, n, k, k_steps, parts, whole, shares] = [m, n, k, steps, parts, whole, shares].map(int);
+    let (few, many, to) = (int(few), int(many), sums.map(|_| sum_pieces));
+    kernels::GemmSm90TnPartial { a, b, pieces, sums: to, m, n, k, parts, whole, shares, few, many }.launch(gpu, at)?;
+    kernels::GemmSm90Sum { dw, pieces, db: sums, sum_pieces, m, n, k_steps, parts, whole, shares }.launch(gpu, sums_of)
 }
 
 #[cfg(test)]

@@ -3,13 +3,10 @@
 use half::bf16;
 
 use super::{Epilogue, Layout, Matrix, Output, Product, int};
-use crate::device::cuda::{Gpu, Launch, View, kernels};
+use crate::device::cuda::kernels::gemm::{DEPTH, STAGES, THREADS};
+use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// Threads of a block, depth of a stage in k, stages of the ring.
-const THREADS: u32 = 128;
-const DEPTH: usize = 32;
-const STAGES: usize = 3;
 /// Blocks that fill a card, and the least depth for which splitting K pays (8 stages). Constants: the bits of a weight gradient must
 /// not depend on the card.
 const FULL: usize = 264;
@@ -24,42 +21,40 @@ pub(super) fn blocks(m: usize, n: usize, tile: usize) -> usize {
 
 /// One block per tile, `splits` times.
 fn plan(m: usize, n: usize, tile: usize, splits: usize) -> Launch {
-    Launch::grid([blocks(m, n, tile), 1, splits], THREADS).shared(STAGES * 2 * tile * DEPTH * size_of::<bf16>())
+    Launch::grid([blocks(m, n, tile), 1, splits], THREADS as u32).shared(STAGES * 2 * tile * DEPTH * size_of::<bf16>())
 }
 
 pub(super) fn product(gpu: &Gpu, product: &Product, tile: usize) -> Result<()> {
-    let &Product { layout, a, b, y, epilogue, m, n, k } = product;
+    use kernels::GemmKernel as Name;
+    let name = match (product.layout, product.epilogue, product.y) {
+        (Layout::Nt, Epilogue::Bias(_), _) => Name::NtBias(tile),
+        (Layout::Nt, Epilogue::Gelu(..), Output::Bf16(_)) => Name::NtGelu(tile),
+        (Layout::Nt, Epilogue::Residual(..), Output::Bf16(_)) => Name::NtResidual(tile),
+        (Layout::Nn, Epilogue::Bias(_), Output::Bf16(_)) => Name::Nn(tile),
+        (Layout::Nn, Epilogue::GeluBackward(_), Output::Bf16(_)) => Name::NnGeluBackward(tile),
+        (layout, epilogue, y) => panic!("gemm: no kernel for {layout:?} with {epilogue:?} into {y:?}"),
+    };
+    match product.y {
+        Output::Bf16(y) => product_into(gpu, y, product, tile, name),
+        Output::F32(y) => product_into(gpu, y, product, tile, name),
+    }
+}
+
+fn product_into<T: KernelType>(
+    gpu: &Gpu,
+    y: Matrix<T>,
+    product: &Product,
+    tile: usize,
+    name: kernels::GemmKernel,
+) -> Result<()> {
+    let &Product { a, b, epilogue, m, n, k, .. } = product;
     let at = plan(m, n, tile, 1);
     let (bias, aux) = epilogue.operands();
-    let (address, stride) = match y {
-        Output::Bf16(y) => (y.data.address(), y.stride),
-        Output::F32(y) => (y.data.address(), y.stride),
-    };
     let [m, n, k] = [m, n, k].map(int);
-    let [sa, sb, sy, sx] = [a.stride, b.stride, stride, aux.map_or(0, |x| x.stride)].map(int);
-    let (a, b, x) = (a.data, b.data, aux.map(|x| x.data));
-    macro_rules! launch {
-        ($small:ident, $large:ident) => {
-            if tile == 64 {
-                kernels::$small(gpu, at, a, b, address, x, bias, m, n, k, sa, sb, sy, sx)
-            } else {
-                kernels::$large(gpu, at, a, b, address, x, bias, m, n, k, sa, sb, sy, sx)
-            }
-        };
-    }
-    match (layout, epilogue, y) {
-        (Layout::Nt, Epilogue::Bias(_), Output::Bf16(_)) => launch!(gemm_nt_bias_64_bf16, gemm_nt_bias_128_bf16),
-        (Layout::Nt, Epilogue::Bias(_), Output::F32(_)) => launch!(gemm_nt_bias_64_f32, gemm_nt_bias_128_f32),
-        (Layout::Nt, Epilogue::Gelu(..), Output::Bf16(_)) => launch!(gemm_nt_gelu_64_bf16, gemm_nt_gelu_128_bf16),
-        (Layout::Nt, Epilogue::Residual(..), Output::Bf16(_)) => {
-            launch!(gemm_nt_residual_64_bf16, gemm_nt_residual_128_bf16)
-        }
-        (Layout::Nn, Epilogue::Bias(_), Output::Bf16(_)) => launch!(gemm_nn_64_bf16, gemm_nn_128_bf16),
-        (Layout::Nn, Epilogue::GeluBackward(_), Output::Bf16(_)) => {
-            launch!(gemm_nn_gelu_backward_64_bf16, gemm_nn_gelu_backward_128_bf16)
-        }
-        _ => panic!("gemm: no kernel for {layout:?} with {epilogue:?} into {y:?}"),
-    }
+    let [a_stride, b_stride, y_stride, aux_stride] =
+        [a.stride, b.stride, y.stride, aux.map_or(0, |x| x.stride)].map(int);
+    let (a, b, y, aux) = (a.data, b.data, y.data, aux.map(|x| x.data));
+    kernels::Gemm { a, b, y, aux, bias, m, n, k, a_stride, b_stride, y_stride, aux_stride }.launch(gpu, at, name)
 }
 
 /// How the depth of a weight gradient is shared by `count` blocks per tile, `stages` of [`DEPTH`] each.
@@ -99,12 +94,9 @@ pub(super) fn tn(
     let Split { m, n, k, tile, count, stages } = split;
     let at = plan(m, n, tile, count);
     let launch = |y: View<f32>, sums: Option<View<f32>>| {
-        let [m, n, k, sa, sb, stages] = [m, n, k, a.stride, b.stride, stages].map(int);
-        if tile == 64 {
-            kernels::gemm_tn_64_f32(gpu, at, a.data, b.data, y, sums, m, n, k, sa, sb, stages)
-        } else {
-            kernels::gemm_tn_128_f32(gpu, at, a.data, b.data, y, sums, m, n, k, sa, sb, stages)
-        }
+        let [m, n, k, a_stride, b_stride, blocks_per_split] = [m, n, k, a.stride, b.stride, stages].map(int);
+        kernels::GemmTn { a: a.data, b: b.data, y, sums, m, n, k, a_stride, b_stride, blocks_per_split }
+            .launch(gpu, at, tile)
     };
     if count == 1 {
         return launch(dw, sums);
@@ -114,7 +106,8 @@ pub(super) fn tn(
     launch(parts, sums.map(|_| sum_parts))?;
     let sum_len = if sums.is_some() { m } else { 0 };
     let at = Launch::new((m * n).div_ceil(SUM_BLOCK) + sum_len.div_ceil(SUM_BLOCK), 256);
-    kernels::gemm_split_sum_f32(gpu, at, dw, parts, (m * n) as u64, sums, sum_parts, int(sum_len), int(count))
+    let (len, sum_count, splits) = ((m * n) as u64, int(sum_len), int(count));
+    kernels::GemmSplitSum { y: dw, parts, count: len, sums, sum_parts, sum_count, splits }.launch(gpu, at)
 }
 
 #[cfg(test)]

@@ -4,22 +4,18 @@
 use half::bf16;
 
 use super::{Shape, numbers, scale};
+use crate::device::cuda::kernels::self_attention_backward_sm90::{OUT_ROWS, QUERY_ROWS};
+use crate::device::cuda::kernels::self_attention_long_sm90::{BACKWARD_SHARED, FORWARD_SHARED, ROWS};
+use crate::device::cuda::kernels::self_attention_sm90::{BARRIERS, KEYS, THREADS, TILE};
 use crate::device::cuda::{Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 
-/// Tokens of a tile in shared memory.
-const TILE: usize = 64;
-const THREADS: u32 = 384;
 /// Most shared memory of a block, bytes.
 const SHARED: usize = 232_448;
-/// Keys a kernel of the forward pass computes for every query; the smallest that holds all tokens is taken.
-const KEYS: [usize; 5] = [64, 128, 192, 208, 256];
-/// Tokens that the backward pass takes with more than [`FEW_QUERIES`].
-const MAX_TOKENS: usize = 208;
-/// Queries of a head that one tile for each of the two computing warpgroups holds.
-const FEW_QUERIES: usize = 2 * TILE;
-/// Rows of O that the backward pass loads at a time.
-const OUT_ROWS: usize = 32;
+/// Queries of a head that one tile for each of the two computing warpgroups holds, and tokens that the backward pass
+/// takes with more than these.
+const FEW_QUERIES: usize = QUERY_ROWS[0];
+const MAX_TOKENS: usize = QUERY_ROWS[1];
 
 pub(super) fn has_forward(shape: Shape) -> bool {
     shape.tokens <= KEYS[KEYS.len() - 1]
@@ -42,7 +38,7 @@ pub struct ForwardPlan {
 pub fn plan_forward(shape: Shape, sms: u32) -> ForwardPlan {
     let keys = KEYS.into_iter().find(|&keys| shape.tokens <= keys).unwrap_or(KEYS[KEYS.len() - 1]);
     let tiles = shape.queries.div_ceil(TILE) + 2 * shape.tokens.div_ceil(TILE);
-    let stage = tiles * TILE * row_bytes(shape) + 5 * size_of::<u64>();
+    let stage = tiles * TILE * row_bytes(shape) + BARRIERS * size_of::<u64>();
     let stages = (SHARED / stage).min(4);
     ForwardPlan { launch: launch(shape, 1, sms).shared(stages * stage), keys, stages }
 }
@@ -59,35 +55,27 @@ pub struct BackwardPlan {
 
 pub fn plan_backward(shape: Shape, sms: u32) -> BackwardPlan {
     let (tiles, rows) = if shape.queries <= FEW_QUERIES { (1, FEW_QUERIES) } else { (2, MAX_TOKENS) };
-    let (queries, row) = (2 * tiles * TILE, row_bytes(shape));
-    let stages = 2 * (rows + queries) * row; // Q and dO with what fills its last tile, two heads
-    let ring = 3 * 2 * TILE * row; // K and V, three chunks
-    let scores = 2 * rows * TILE * size_of::<bf16>(); // dS and P
-    let statistics = 2 * 2 * queries * size_of::<f32>();
-    let barriers = 3 * 8 * size_of::<u64>();
-    let shared = stages + ring + scores + OUT_ROWS * row + statistics + barriers;
+    let shared = kernels::self_attention_backward_sm90::SHARED[2 * of_head(shape) + tiles - 1];
     BackwardPlan { launch: launch(shape, 1, sms).shared(shared), tiles, rows }
 }
 
 /// Launches of the kernels for any length, forward and backward.
 pub fn plan_long(shape: Shape, sms: u32) -> (Launch, Launch) {
-    let tile = TILE * row_bytes(shape);
-    let barriers = 5 * 4 * size_of::<u64>();
-    let blocks = |rows: usize| rows.div_ceil(2 * TILE);
-    // Two stages of own tiles, four of streamed ones: Q; K and V of 128 keys; a word for
-    // each computing thread. Backward x and y; u and w of 64 rows, and two statistics.
-    let anchors = 4 * TILE * size_of::<f32>();
-    let forward = (2 * 2 + 4 * 4) * tile + barriers + anchors;
-    let backward = (2 * 4 + 4 * 2) * tile + 4 * 2 * TILE * size_of::<f32>() + barriers;
+    let (blocks, head) = (|rows: usize| rows.div_ceil(ROWS), of_head(shape));
     (
-        launch(shape, blocks(shape.queries), sms).shared(forward),
-        launch(shape, 2 * blocks(shape.tokens), sms).shared(backward),
+        launch(shape, blocks(shape.queries), sms).shared(FORWARD_SHARED[head]),
+        launch(shape, 2 * blocks(shape.tokens), sms).shared(BACKWARD_SHARED[head]),
     )
 }
 
 /// One block per multiprocessor, no more than there are items of work.
 fn launch(shape: Shape, items_per_head: usize, sms: u32) -> Launch {
-    Launch::new((shape.n * shape.heads * items_per_head).min(sms as usize), THREADS)
+    Launch::new((shape.n * shape.heads * items_per_head).min(sms as usize), THREADS as u32)
+}
+
+/// Place of a head's size among those that the kernels are made for.
+fn of_head(shape: Shape) -> usize {
+    usize::from(shape.head_dim == 64)
 }
 
 fn row_bytes(shape: Shape) -> usize {
@@ -123,20 +111,13 @@ pub(super) fn forward(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match (shape.head_dim, keys) {
-        (64, 64) => kernels::self_attention_forward_sm90_d64_k64,
-        (64, 128) => kernels::self_attention_forward_sm90_d64_k128,
-        (64, 192) => kernels::self_attention_forward_sm90_d64_k192,
-        (64, 208) => kernels::self_attention_forward_sm90_d64_k208,
-        (64, _) => kernels::self_attention_forward_sm90_d64_k256,
-        (_, 64) => kernels::self_attention_forward_sm90_d32_k64,
-        (_, 128) => kernels::self_attention_forward_sm90_d32_k128,
-        (_, 192) => kernels::self_attention_forward_sm90_d32_k192,
-        (_, 208) => kernels::self_attention_forward_sm90_d32_k208,
-        _ => kernels::self_attention_forward_sm90_d32_k256,
-    };
-    let scale = scale(shape);
-    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale, stages as u32)
+    let (pairs, scale, stages) = (images * heads, scale(shape), stages as u32);
+    kernels::SelfAttentionForwardSm90 { qkv, out, lse, pairs, tokens, queries, heads, causal, scale, stages }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+        keys,
+    )
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -152,27 +133,18 @@ pub(super) fn backward(
 ) -> Result<()> {
     let BackwardPlan { launch, tiles, rows } = plan_backward(shape, sms);
     let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
-    let all_queries = map(qkv, shape, 3, shape.tokens, rows)?;
+    let queries_map = map(qkv, shape, 3, shape.tokens, rows)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, rows)?;
     let out = map(out, shape, 1, shape.queries, OUT_ROWS)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match (shape.head_dim, tiles) {
-        (64, 1) => kernels::self_attention_backward_sm90_d64_t1,
-        (64, _) => kernels::self_attention_backward_sm90_d64_t2,
-        (_, 1) => kernels::self_attention_backward_sm90_d32_t1,
-        _ => kernels::self_attention_backward_sm90_d32_t2,
-    };
-    let scale = scale(shape);
-    let pairs = images * heads;
-    kernel(
-        gpu,
-        launch,
-        &dqkv_map,
-        &dout,
-        &all_queries,
-        &qkv,
-        &out,
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionBackwardSm90 {
+        dqkv_map,
+        dout,
+        queries_map,
+        qkv,
+        out,
         dqkv,
         lse,
         pairs,
@@ -181,7 +153,8 @@ pub(super) fn backward(
         heads,
         causal,
         scale,
-    )
+    }
+    .launch(gpu, launch, shape.head_dim, tiles)
 }
 
 pub(super) fn forward_long(
@@ -196,11 +169,12 @@ pub(super) fn forward_long(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let out = map(out, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_forward_long_sm90_d64,
-        _ => kernels::self_attention_forward_long_sm90_d32,
-    };
-    kernel(gpu, launch, &qkv, &out, lse, images * heads, tokens, queries, heads, causal, scale(shape))
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionForwardLongSm90 { qkv, out, lse, pairs, tokens, queries, heads, causal, scale }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+    )
 }
 
 /// `delta`: row sums of out∘dout, already there.
@@ -220,11 +194,9 @@ pub(super) fn backward_long(
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;
     let dout = map(dout, shape, 1, shape.queries, TILE)?;
     let [images, tokens, queries, heads, causal] = numbers(shape);
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_backward_long_sm90_d64,
-        _ => kernels::self_attention_backward_long_sm90_d32,
-    };
-    kernel(gpu, launch, &dqkv, &dout, &qkv, lse, delta, images * heads, tokens, queries, heads, causal, scale(shape))
+    let (pairs, scale) = (images * heads, scale(shape));
+    kernels::SelfAttentionBackwardLongSm90 { dqkv, dout, qkv, lse, delta, pairs, tokens, queries, heads, causal, scale }
+        .launch(gpu, launch, shape.head_dim)
 }
 
 #[cfg(test)]

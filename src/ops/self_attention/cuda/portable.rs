@@ -3,14 +3,13 @@
 use half::bf16;
 
 use super::{Shape, numbers, scale};
+use crate::device::cuda::kernels::self_attention::{CHUNK, MAX_WARPS};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
 /// Query or key rows of a warp.
 const WARP_ROWS: usize = 16;
-const MAX_WARPS: usize = 8;
-/// Rows of the other side in a stage of shared memory; two stages.
-const CHUNK: usize = 64;
+/// Stages of CHUNK rows of the other side in shared memory.
 const STAGES: usize = 2;
 
 /// Launches for one shape.
@@ -48,22 +47,22 @@ pub fn plan(shape: Shape) -> Plan {
 
 pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16>, shape: Shape) -> Result<()> {
     let launch = plan(shape).forward;
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_forward_d64,
-        _ => kernels::self_attention_forward_d32,
-    };
     let [_, tokens, queries, heads, causal] = numbers(shape);
-    kernel(gpu, launch, out, lse, qkv, tokens, queries, heads, causal, scale(shape))
+    kernels::SelfAttentionForward { out, lse, qkv, tokens, queries, heads, causal, scale: scale(shape) }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+    )
 }
 
 /// Row sums of out∘dout, `[N, G, queries]`.
 pub(super) fn delta(gpu: &Gpu, delta: View<f32>, out: View<bf16>, dout: View<bf16>, shape: Shape) -> Result<()> {
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_delta_d64,
-        _ => kernels::self_attention_delta_d32,
-    };
     let [images, _, queries, heads, _] = numbers(shape);
-    kernel(gpu, plan(shape).delta, delta, out, dout, images, queries, heads)
+    kernels::SelfAttentionDelta { delta, out, dout, images, queries, heads }.launch(
+        gpu,
+        plan(shape).delta,
+        shape.head_dim,
+    )
 }
 
 /// `delta` as [`delta`] left it.
@@ -76,12 +75,13 @@ pub(super) fn backward(
     delta: View<f32>,
     shape: Shape,
 ) -> Result<()> {
-    let kernel = match shape.head_dim {
-        64 => kernels::self_attention_backward_d64,
-        _ => kernels::self_attention_backward_d32,
-    };
     let [_, tokens, queries, heads, causal] = numbers(shape);
-    kernel(gpu, plan(shape).backward, dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale(shape))
+    let (launch, scale) = (plan(shape).backward, scale(shape));
+    kernels::SelfAttentionBackward { dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale }.launch(
+        gpu,
+        launch,
+        shape.head_dim,
+    )
 }
 
 #[cfg(test)]

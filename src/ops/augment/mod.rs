@@ -1,0 +1,230 @@
+//! SimCLR's augmentation as the official code composes it (METHOD: optional downsample, random resized crop, colour jitter, grayscale,
+//! blur, flip): the random parameters of a view, apart from applying them, and the last step to f32.
+
+use super::{blur, jitter};
+use crate::rng::Stream;
+
+#[cfg(cuda_kernels)]
+pub mod bench;
+#[cfg(cuda_kernels)]
+pub mod check;
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
+/// How strongly views differ from their image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Crop, jitter, grayscale, blur, flip.
+    Strong,
+    /// Crop and flip.
+    Weak,
+    /// The whole image.
+    None,
+}
+
+impl Policy {
+    /// Shares of the image's area that a crop takes, smallest and largest.
+    pub fn crop_scale(self) -> [f64; 2] {
+        match self {
+            Self::Strong => [0.08, 1.0],
+            Self::Weak => [0.5, 1.0],
+            Self::None => [1.0, 1.0],
+        }
+    }
+}
+
+/// What views are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Augment {
+    pub policy: Policy,
+    /// Share of the area a crop takes, smallest and largest; [`Policy::crop_scale`] is the recipe's.
+    pub crop_scale: [f64; 2],
+    /// Whether one image in twenty is first shrunk to 64 or 128 pixels and enlarged to 256 ([`downsampled`]).
+    pub downsample: bool,
+}
+
+/// Width over height of a crop, smallest and largest.
+const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
+
+/// The parameters of one view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AugmentParams {
+    /// First resize the short side to `.0`, then to `.1`, bilinear.
+    pub downsample: Option<(usize, usize)>,
+    /// `[left, top, right, bottom]` of the (downsampled) image, resized to the model's size, bilinear.
+    pub crop: [usize; 4],
+    pub jitter: Option<Jitter>,
+    pub grayscale: bool,
+    /// Radius σ of the blur.
+    pub blur: Option<f32>,
+    pub flip: bool,
+}
+
+/// Colour changes and their order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jitter {
+    /// A permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue.
+    pub order: [u8; 4],
+    pub brightness: f32,
+    pub contrast: f32,
+    pub saturation: f32,
+    /// Shift in turns of the colour circle.
+    pub hue: f32,
+}
+
+impl AugmentParams {
+    /// The parameters of a view of an image of `width`×`height`. Every decision takes its numbers from `stream` in a fixed order.
+    pub fn draw(stream: &mut Stream, augment: &Augment, width: usize, height: usize) -> Self {
+        let downsample = augment.downsample && chance(stream, 0.05);
+        let low = downsample.then(|| if chance(stream, 0.5) { 64 } else { 128 });
+        let sizes = low.and_then(|low| downsampled((width, height), low));
+        let downsample = low.filter(|_| sizes.is_some()).map(|low| (low, HIGH));
+        let (width, height) = sizes.map_or((width, height), |[_, high]| high);
+        if augment.policy == Policy::None {
+            let crop = [0, 0, width, height];
+            return Self { downsample, crop, jitter: None, grayscale: false, blur: None, flip: false };
+        }
+        let crop = draw_crop(stream, augment.crop_scale, (width, height));
+        let strong = augment.policy == Policy::Strong;
+        Self {
+            downsample,
+            crop,
+            jitter: (strong && chance(stream, 0.8)).then(|| Jitter::draw(stream)),
+            grayscale: strong && chance(stream, 0.2),
+            blur: (strong && chance(stream, 0.5)).then(|| stream.uniform_in(0.1, 2.0)),
+            flip: chance(stream, 0.5),
+        }
+    }
+
+    /// Applies what follows the crop to `pixels` `[side, side, 3]`, in place: jitter, grayscale, blur, flip.
+    pub fn apply(&self, pixels: &mut [u8], side: usize, scratch: &mut blur::Scratch) {
+        if let Some(jitter) = &self.jitter {
+            jitter.apply(pixels);
+        }
+        if self.grayscale {
+            jitter::grayscale(pixels);
+        }
+        if let Some(sigma) = self.blur {
+            blur::gaussian(pixels, (side, side), sigma, scratch);
+        }
+        if self.flip {
+            flip(pixels, side);
+        }
+    }
+}
+
+impl Jitter {
+    /// The recipe's ranges: brightness, contrast and saturation 0.6–1.4, hue ±0.1.
+    fn draw(stream: &mut Stream) -> Self {
+        let mut order = [0, 1, 2, 3];
+        stream.shuffle(&mut order);
+        Self {
+            order,
+            brightness: stream.uniform_in(0.6, 1.4),
+            contrast: stream.uniform_in(0.6, 1.4),
+            saturation: stream.uniform_in(0.6, 1.4),
+            hue: stream.uniform_in(-0.1, 0.1),
+        }
+    }
+
+    fn apply(&self, pixels: &mut [u8]) {
+        for change in self.order {
+            match change {
+                0 => jitter::brightness(pixels, self.brightness),
+                1 => jitter::contrast(pixels, self.contrast),
+                2 => jitter::saturation(pixels, self.saturation),
+                _ => jitter::hue(pixels, self.hue),
+            }
+        }
+    }
+}
+
+fn chance(stream: &mut Stream, p: f32) -> bool {
+    stream.uniform() < p
+}
+
+/// torchvision's `RandomResizedCrop`: ten tries of area and aspect that must fit, else the largest centred box of an allowed aspect.
+fn draw_crop(stream: &mut Stream, scale: [f64; 2], (width, height): (usize, usize)) -> [usize; 4] {
+    let (w, h) = (width as f64, height as f64);
+    let uniform = |stream: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * f64::from(stream.uniform());
+    for _ in 0..10 {
+        let area = w * h * uniform(stream, scale);
+        let aspect = uniform(stream, ASPECT.map(f64::ln)).exp();
+        let crop_width = (area * aspect).sqrt().round_ties_even() as usize;
+        let crop_height = (area / aspect).sqrt().round_ties_even() as usize;
+        if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
+            let top = stream.below(height - crop_height + 1);
+            let left = stream.below(width - crop_width + 1);
+            return [left, top, left + crop_width, top + crop_height];
+        }
+    }
+    let (crop_width, crop_height) = match w / h {
+        ratio if ratio < ASPECT[0] => (width, ((w / ASPECT[0]).round_ties_even() as usize).clamp(1, height)),
+        ratio if ratio > ASPECT[1] => (((h * ASPECT[1]).round_ties_even() as usize).clamp(1, width), height),
+        _ => (width, height),
+    };
+    let (left, top) = ((width - crop_width) / 2, (height - crop_height) / 2);
+    [left, top, left + crop_width, top + crop_height]
+}
+
+/// Size after the short side is resized to `side`, the long one in proportion and truncated (torchvision's `Resize(side)`).
+pub fn short_side((width, height): (usize, usize), side: usize) -> (usize, usize) {
+    if width <= height { (side, side * height / width) } else { (side * width / height, side) }
+}
+
+/// Short side of a picture after it was shrunk and enlarged again.
+const HIGH: usize = 256;
+/// Long side it may have then.
+const LONGEST: usize = 64 * HIGH;
+
+/// Sizes of a picture after its short side is shrunk to `low` and enlarged to 256. None for a picture more than 64
+/// times as long as wide, which is not downsampled.
+pub fn downsampled(size: (usize, usize), low: usize) -> Option<[(usize, usize); 2]> {
+    let low = short_side(size, low);
+    let high = short_side(low, HIGH);
+    (low.0.max(low.1).max(high.0.max(high.1)) <= LONGEST).then_some([low, high])
+}
+
+/// Mirrors each row of `[height, width, 3]`.
+pub fn flip(pixels: &mut [u8], width: usize) {
+    for row in pixels.chunks_exact_mut(3 * width) {
+        for x in 0..width / 2 {
+            let (left, right) = row.split_at_mut(3 * (width - 1 - x));
+            left[3 * x..3 * x + 3].swap_with_slice(&mut right[..3]);
+        }
+    }
+}
+
+/// `(v / 255 − mean) / std` for every value a channel can have.
+#[derive(Clone, Debug)]
+pub struct Normalize {
+    table: [[f32; 256]; 3],
+}
+
+impl Normalize {
+    /// Means and standard deviations of ImageNet's channels.
+    pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+    /// With the given mean and standard deviation of red, green, blue.
+    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
+        let channel = |c: usize| std::array::from_fn(|v| (v as f32 / 255.0 - mean[c]) / std[c]);
+        Self { table: std::array::from_fn(channel) }
+    }
+
+    /// `out` and `pixels` are `[_, 3]`.
+    pub fn apply(&self, out: &mut [f32], pixels: &[u8]) {
+        assert_eq!(out.len(), pixels.len(), "normalize: {} values from {}", out.len(), pixels.len());
+        for (out, pixel) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
+            for c in 0..3 {
+                out[c] = self.table[c][usize::from(pixel[c])];
+            }
+        }
+    }
+}
+
+impl Default for Normalize {
+    fn default() -> Self {
+        Self::new(Self::IMAGENET_MEAN, Self::IMAGENET_STD)
+    }
+}

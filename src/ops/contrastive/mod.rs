@@ -1,0 +1,177 @@
+//! Multi-positive contrastive loss (StableRep, arXiv 2306.00984, eq. 1–3; the "out" form of SupCon, arXiv 2004.11362).
+//!
+//! With unit rows `z [K, d]`, logits `s_ij = z_i·z_j/τ` and self excluded: `q_ij = softmax_{j≠i}(s_ij)`, `p_ij = 1/P_i` on the `P_i`
+//! other rows of the same label, `L = mean_i −Σ_j p_ij·log q_ij`. A row without positives contributes 0.
+//!
+//! Logits exist one block of `ROWS`·`COLS` at a time: the forward keeps one log-sum-exp per row, the backward recomputes.
+//! As `s` is symmetric, the gradient of row i as anchor and as candidate is one sum over its own logits:
+//! `dz_i = 1/(K·τ)·Σ_{j≠i} (a_i·q_ij − p_ij + a_j·q_ji − p_ji)·z_j` with `a_i = 1` if `P_i > 0`, else 0.
+//!
+//! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each. Bytes: z is read K/`ROWS` times from cache.
+
+use rayon::prelude::*;
+
+use super::gemm::{Mat, Threads, raw};
+use super::math::{exp, exp_nonpositive};
+use super::simd::{max, sum, vectorize};
+
+#[cfg(cuda_kernels)]
+pub mod bench;
+#[cfg(cuda_kernels)]
+pub mod check;
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
+/// Anchors per task.
+const ROWS: usize = 64;
+/// Candidates per block.
+const COLS: usize = 256;
+
+/// What the loss looks at: unit rows, one label per row, the temperature.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub z: &'a [f32],
+    pub labels: &'a [u32],
+    pub temperature: f32,
+}
+
+impl Batch<'_> {
+    fn dim(&self) -> usize {
+        let rows = self.labels.len();
+        assert!(rows > 0 && self.z.len().is_multiple_of(rows), "contrastive: z {} for {rows} labels", self.z.len());
+        self.z.len() / rows
+    }
+
+    /// `s [rows, cols] = z[row..]·z[col..]ᵀ/τ`.
+    fn logits(&self, s: &mut [f32], (row, rows): (usize, usize), (col, cols): (usize, usize)) {
+        let d = self.dim();
+        let (a, b) =
+            (Mat::rows(&self.z[row * d..(row + rows) * d], d), Mat::rows(&self.z[col * d..(col + cols) * d], d));
+        assert!(s.len() >= rows * cols, "contrastive: block");
+        let scale = 1.0 / self.temperature;
+        // SAFETY: the slices above hold rows·d and cols·d values, `s` rows·cols.
+        unsafe { raw(s.as_mut_ptr(), cols, a, b.t(), (rows, cols, d), 0.0, scale, Threads::One) }
+    }
+}
+
+/// Column blocks of `total` candidates.
+fn blocks(total: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..total).step_by(COLS).map(move |start| (start, COLS.min(total - start)))
+}
+
+/// The loss, in f64. Keeps for [`backward`] the log-sum-exp of each row and `1/P_i` (0 without positives), `[K]` each.
+pub fn forward(lse: &mut [f32], weight: &mut [f32], batch: Batch) -> f64 {
+    let total = batch.labels.len();
+    assert!(lse.len() == total && weight.len() == total, "contrastive: lse and weight");
+    let partials: Vec<f64> = lse
+        .par_chunks_mut(ROWS)
+        .zip(weight.par_chunks_mut(ROWS))
+        .enumerate()
+        .map(|(block, (lse, weight))| forward_rows(lse, weight, block * ROWS, batch))
+        .collect();
+    partials.iter().sum::<f64>() / total as f64
+}
+
+/// Sum of the losses of some rows, by an online log-sum-exp over the column blocks.
+fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, batch: Batch) -> f64 {
+    let rows = lse.len();
+    let mut s = vec![0.0f32; ROWS * COLS];
+    let mut top = [f32::NEG_INFINITY; ROWS];
+    let mut total = [0.0f64; ROWS];
+    let mut positive_sum = [0.0f64; ROWS];
+    let mut positives = [0usize; ROWS];
+    for (col, cols) in blocks(batch.labels.len()) {
+        batch.logits(&mut s, (first, rows), (col, cols));
+        let labels = &batch.labels[col..col + cols];
+        vectorize(
+            #[inline(always)]
+            || {
+                for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
+                    let anchor = first + r;
+                    let label = batch.labels[anchor];
+                    for (c, (&s, &other)) in s.iter().zip(labels).enumerate() {
+                        if other == label && col + c != anchor {
+                            positive_sum[r] += f64::from(s);
+                            positives[r] += 1;
+                        }
+                    }
+                    if (col..col + cols).contains(&anchor) {
+                        s[anchor - col] = f32::NEG_INFINITY;
+                    }
+                    let new_top = top[r].max(max(s));
+                    if new_top > f32::NEG_INFINITY {
+                        let part = sum(cols, |c| exp_nonpositive(s[c] - new_top));
+                        total[r] = total[r] * f64::from(top[r] - new_top).exp() + f64::from(part);
+                        top[r] = new_top;
+                    } else {
+                        // Only the anchor itself, or not a number: the sum tells them apart.
+                        total[r] += f64::from(sum(cols, |c| exp(s[c])));
+                    }
+                }
+            },
+        );
+    }
+    let mut loss = 0.0;
+    for r in 0..rows {
+        let log_sum = if top[r] > f32::NEG_INFINITY { f64::from(top[r]) + total[r].ln() } else { total[r].ln() };
+        lse[r] = log_sum as f32;
+        weight[r] = if positives[r] > 0 { 1.0 / positives[r] as f32 } else { 0.0 };
+        if positives[r] > 0 {
+            loss += log_sum - positive_sum[r] / positives[r] as f64;
+        }
+    }
+    loss
+}
+
+/// `dz [K, d]` (overwritten): the gradient of the loss for both roles of every row.
+pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
+    let (total, d) = (batch.labels.len(), batch.dim());
+    assert!(dz.len() == batch.z.len() && lse.len() == total && weight.len() == total, "contrastive: dz, lse, weight");
+    let scale = 1.0 / (total as f32 * batch.temperature);
+    dz.par_chunks_mut(ROWS * d).enumerate().for_each_init(
+        || vec![0.0f32; ROWS * COLS],
+        |s, (block, dz)| {
+            let (first, rows) = (block * ROWS, dz.len() / d);
+            dz.fill(0.0);
+            for (col, cols) in blocks(total) {
+                batch.logits(s, (first, rows), (col, cols));
+                let labels = &batch.labels[col..col + cols];
+                let (lse_j, weight_j) = (&lse[col..col + cols], &weight[col..col + cols]);
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
+                            let anchor = first + r;
+                            let (label, lse_i, weight_i) = (batch.labels[anchor], lse[anchor], weight[anchor]);
+                            let active = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
+                            let active_i = active(weight_i);
+                            for c in 0..cols {
+                                let q = active_i * exp_nonpositive(s[c] - lse_i)
+                                    + active(weight_j[c]) * exp_nonpositive(s[c] - lse_j[c]);
+                                let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
+                                s[c] = q - p;
+                            }
+                            if (col..col + cols).contains(&anchor) {
+                                s[anchor - col] = 0.0;
+                            }
+                        }
+                    },
+                );
+                let z = Mat::rows(&batch.z[col * d..(col + cols) * d], d);
+                // SAFETY: `dz` holds rows·d values and belongs to this task, `s` rows·cols, the slice of z cols·d.
+                unsafe { raw(dz.as_mut_ptr(), d, Mat::rows(s, cols), z, (rows, d, cols), 1.0, scale, Threads::One) }
+            }
+        },
+    );
+}
+
+/// FLOPs of the products of forward and backward over `rows` of `d` values.
+pub fn flops(rows: usize, d: usize) -> (f64, f64) {
+    let product = 2.0 * (rows * rows * d) as f64;
+    (product, 2.0 * product)
+}
+
+/// Bytes forward and backward must move at least: z once, and its gradient.
+pub fn bytes(rows: usize, d: usize) -> (f64, f64) {
+    (4.0 * (rows * d) as f64, 8.0 * (rows * d) as f64)
+}

@@ -1,0 +1,26 @@
+//! One update of ViT-B/16's parameters by AdamW: f32 parameters and moments, bf16 copy, gradient cleared in the same pass.
+
+use half::bf16;
+
+use crate::ops::bench::{Case, Size, Work};
+use crate::ops::optimizer::AdamW;
+use crate::ops::optimizer::cuda::{Buffers, Guard, adamw};
+use crate::ops::shapes::parameters;
+
+pub fn cases(size: Size) -> Vec<Case> {
+    let len = parameters(size);
+    // p, m, v read and written, g read and cleared, the copy written, a bit of the mask.
+    let work = Work { bytes: 34.125 * len as f64, ..Work::default() };
+    vec![Case::new(("optimizer", "AdamW", format!("[{len}]")), work, move |inputs| {
+        let (p, g) = (inputs.normal::<f32>(len)?, inputs.scaled::<f32>(len, 1e-3)?);
+        let (m, v) = (inputs.room::<f32>(len)?, inputs.room::<f32>(len)?);
+        let (rounded, decay) = (inputs.room::<bf16>(len)?, inputs.bytes(len.div_ceil(8))?);
+        let update = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.1, step: 10 };
+        let (settings, squares) = (inputs.upload(&update.settings())?, inputs.upload(&[1.0f64])?);
+        Ok(move |gpu: &_| {
+            let buffers = Buffers { p: p.view(), m: m.view(), v: v.view(), rounded: Some(rounded.view()) };
+            let guard = Guard { sum_of_squares: squares.view(), loss: None };
+            adamw(gpu, buffers, g.view(), decay.view(), settings.view(), guard, true)
+        })
+    })]
+}
