@@ -15,8 +15,9 @@ use crate::models::vit::VitConfig;
 
 /// Score a frozen encoder on labelled photographs: linear probe, k-NN.
 ///
-/// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the class token after
-/// the last layer norm. The paper reports the best head on the test images; --select val chooses on held-out training images instead.
+/// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the
+/// class token after the last layer norm. The paper reports the best head on the test images; --select val chooses on
+/// held-out training images instead.
 ///
 /// The probe looks at every photograph before the work begins. A photograph becomes what Pillow's convert("RGB") makes
 /// of it, as in torchvision's and timm's loaders: the EXIF orientation is not followed, alpha is dropped, palettes,
@@ -34,7 +35,8 @@ Classes of --test are matched with those of --train by name.
 
 Example: stablerep probe --checkpoint run --train imagenet/train --test imagenet/val --output scores")]
 pub struct Args {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
+    /// safetensors
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large

@@ -1,4 +1,5 @@
-//! A frozen encoder: its ViT, weights, and the mean and std its images are normalised with, from any file that holds one.
+//! A frozen encoder: its ViT, weights, and the mean and std its images are normalised with, from any file that holds
+//! one.
 
 use std::path::{Path, PathBuf};
 

@@ -53,8 +53,8 @@ pub trait Evaluator {
     fn plan(&self, plan: &mut Plan, sizes: Sizes);
 
     /// # Errors
-    /// `Usage` for settings that the images do not allow, `Data` or `Io` naming an image, `Diverged` when features or losses
-    /// are not finite, `Interrupted` on a signal.
+    /// `Usage` for settings that the images do not allow, `Data` or `Io` naming an image, `Diverged` when features or
+    /// losses are not finite, `Interrupted` on a signal.
     fn run(&self, task: &Task<'_>) -> Result<Score>;
 }
 

@@ -1,5 +1,5 @@
-//! Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018, as in DINO): the k most similar training images
-//! by cosine vote for their class with weight exp(similarity / temperature).
+//! Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018, as in DINO): the k most similar
+//! training images by cosine vote for their class with weight exp(similarity / temperature).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before the heads.
+//! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before
+//! the heads.
 //!
 //! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up,
 //! weights from N(0, 0.01). Every step takes a whole batch: what an epoch's order leaves over waits for the next epoch,
@@ -279,7 +280,8 @@ pub struct ProbeData<'a> {
     pub width: usize,
     pub classes: usize,
     pub train_labels: &'a [u32],
-    /// Features of held-out images under the test transform, by index into the training images (only for [`Select::Val`]).
+    /// Features of held-out images under the test transform, by index into the training images (only for
+    /// [`Select::Val`]).
     pub val_features: &'a dyn Fn(&[usize]) -> Result<Vec<f32>>,
     /// `[N, D]`.
     pub test_features: &'a [f32],
@@ -289,8 +291,8 @@ pub struct ProbeData<'a> {
 /// Trains all heads and evaluates them; one report per kind of heads (without batch norm first).
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run, `Diverged` when a feature is not finite, `Interrupted` on a signal, and whatever
-/// `train_features` returns.
+/// `Usage` for settings that cannot be run, `Diverged` when a feature is not finite, `Interrupted` on a signal, and
+/// whatever `train_features` returns.
 pub fn run(
     config: &LinearConfig,
     data: &ProbeData,

@@ -32,8 +32,8 @@ use crate::store;
 /// there is an output folder.
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when features or
-/// losses are not finite, `Interrupted` on a signal.
+/// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when
+/// features or losses are not finite, `Interrupted` on a signal.
 pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     config.settings.check()?;
     if let TestSource::HeldOut(share) = config.test

@@ -26,7 +26,8 @@ pub struct DataSource {
 pub enum TestSource {
     /// Photographs of their own.
     Images(DataSource),
-    /// This share of every class of the training images, which then trains nothing ([`super::dataset::Dataset::divide`]).
+    /// This share of every class of the training images, which then trains nothing
+    /// ([`super::dataset::Dataset::divide`]).
     HeldOut(f64),
 }
 

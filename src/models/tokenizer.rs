@@ -3,8 +3,8 @@
 //! The text pipeline is transformers' CLIPTokenizer: NFC, white space to one blank, lower case, words / single digits /
 //! runs of other signs, byte-level BPE with `</w>` at a word's end. Special and added tokens written inside a text are
 //! recognised as such. As CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding
-//! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that are
-//! not CLIP's are refused.
+//! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that
+//! are not CLIP's are refused.
 
 mod special;
 mod vocabulary;

@@ -44,8 +44,8 @@ impl Trainer {
     /// view-major.
     ///
     /// # Errors
-    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those before
-    /// the step.
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
+    /// before the step.
     pub fn step(&mut self, state: &mut State, images: &[f32], labels: &[u32], lr: f64) -> Result<Outcome> {
         self.step_in_stages(state, (images, labels), lr, None)
     }

@@ -1,8 +1,8 @@
 //! Training on a GPU: the whole update in device memory, captured as one graph and replayed; the host only feeds it.
 //!
-//! The device runs behind the host. While update k runs, the host draws batch k + 1, packs its pictures into pinned memory and reads
-//! the numbers of update k − 1. Loss and gradient norm decide on the device whether parameters change, so that an update that is not
-//! finite changes nothing although the host learns of it late.
+//! The device runs behind the host. While update k runs, the host draws batch k + 1, packs its pictures into pinned
+//! memory and reads the numbers of update k − 1. Loss and gradient norm decide on the device whether parameters change,
+//! so that an update that is not finite changes nothing although the host learns of it late.
 
 mod feed;
 mod rehearsal;

@@ -84,8 +84,9 @@ pub struct Summary {
 /// Trains until the schedule ends, resuming what is in the output folder. A finished run is left as it is.
 ///
 /// # Errors
-/// Usage (2) for settings that cannot be run or that differ from those of the folder; data (3) for shards, checkpoint or initial weights
-/// that cannot be used; device (4) when the memory plan does not fit; diverged (5); interrupted (75) with the state saved.
+/// Usage (2) for settings that cannot be run or that differ from those of the folder; data (3) for shards, checkpoint
+/// or initial weights that cannot be used; device (4) when the memory plan does not fit; diverged (5); interrupted (75)
+/// with the state saved.
 pub fn run(config: &Config) -> Result<Summary> {
     let Config { recipe, output, device, .. } = config;
     recipe.validate()?;

@@ -1,5 +1,5 @@
-//! One update over synthetic pictures, again and again: what `stablerep bench train` measures. No shards, no decoding, and on a GPU no
-//! pictures on their way either: they lie there already.
+//! One update over synthetic pictures, again and again: what `stablerep bench train` measures. No shards, no decoding,
+//! and on a GPU no pictures on their way either: they lie there already.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,7 +90,8 @@ enum Which {
 }
 
 impl Rehearsal {
-    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is replayed.
+    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is
+    /// replayed.
     ///
     /// # Errors
     /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
@@ -188,7 +189,8 @@ fn picture_side(recipe: &Recipe) -> usize {
     recipe.model.image_size * 8 / 7
 }
 
-/// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views drawn as in a run.
+/// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views
+/// drawn as in a run.
 fn synthetic(recipe: &Recipe) -> Batch {
     let (loader, views, n) = (recipe.loader(), recipe.views(), recipe.batch);
     let side = picture_side(recipe);

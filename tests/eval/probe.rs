@@ -84,8 +84,8 @@ fn a_random_vit_tells_bright_quarters_apart() {
     assert_eq!((report.train.images, report.test.images, report.test.classes), (160, 80, 4));
 }
 
-/// Crops and flips of training images are keyed by epoch and image: the same run gives the same report, another seed another one.
-/// They hide which quarter is bright, so the probe does worse than without them.
+/// Crops and flips of training images are keyed by epoch and image: the same run gives the same report, another seed
+/// another one. They hide which quarter is bright, so the probe does worse than without them.
 #[test]
 fn augmentation_is_keyed_and_changes_the_features() {
     let encoder = Encoder::random(&model(), 0).unwrap();

@@ -12,7 +12,8 @@ pub use options::{Length, Options};
 use report::{Counted, Memory, Report, StartUp};
 use trial::Trial;
 
-/// Measures batch after batch, `print`ing as it goes; returns everything as JSON. On the simulated driver one batch of each size is counted.
+/// Measures batch after batch, `print`ing as it goes; returns everything as JSON. On the simulated driver one batch of
+/// each size is counted.
 ///
 /// # Errors
 /// Those of [`Pipeline::open`] for the first batch, and of drawing. A later batch that does not fit ends a search.
@@ -79,6 +80,6 @@ fn count(machine: &Machine, drawing: &mut Trial<'_>) -> Result<Counted> {
     // The same captions again: they are there already.
     let (drawn, _) = count(&request)?;
     let (calls, queued) = count(&latents)?;
-    let (text, decoder) = (all.less(&drawn), drawn.less(&calls));
+    let (text, decoder) = (all.less(drawn), drawn.less(calls));
     Ok(Counted { text, calls, decoder, queued, launches: first.launches() + queued.launches() })
 }

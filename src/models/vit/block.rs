@@ -29,7 +29,8 @@ impl BlockShape {
         self_attention::Shape { n, tokens, queries, heads, head_dim: self.width / heads, causal: false }
     }
 
-    /// Row i of what leaves the attention continues row i of the stream, or its image's first row when only class tokens ask.
+    /// Row i of what leaves the attention continues row i of the stream, or its image's first row when only class
+    /// tokens ask.
     pub fn residual_stride(self) -> usize {
         self.tokens / self.queries * self.width
     }
@@ -88,8 +89,8 @@ impl Block {
         on.linear_residual(y, (acts.middle, shape.width), acts.gelu, self.fc2, fc2)
     }
 
-    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the input
-    /// (`back.dx`).
+    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the
+    /// input (`back.dx`).
     pub fn backward(
         &self,
         on: &mut dyn Layers,

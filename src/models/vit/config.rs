@@ -43,7 +43,8 @@ impl VitConfig {
         Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3 })
     }
 
-    /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch size.
+    /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch
+    /// size.
     pub fn timm_name(&self) -> Option<String> {
         Self::NAMES.into_iter().find_map(|name| {
             let standard = Self::named(name)?;
@@ -97,8 +98,8 @@ impl VitConfig {
         self.image_size * self.image_size * self.channels
     }
 
-    /// FLOPs (two per multiply-accumulate) of the products and attention of one image's forward; its backward has twice as many.
-    /// The network as published: every token leaves every block.
+    /// FLOPs (two per multiply-accumulate) of the products and attention of one image's forward; its backward has twice
+    /// as many. The network as published: every token leaves every block.
     pub fn flops(&self) -> f64 {
         self.patch_shape(1).flops().0 + self.depth as f64 * self.block_flops()
     }

@@ -1,6 +1,7 @@
-//! Vision transformer for training (Dosovitskiy et al. 2021), identical to timm 0.5.4's `vit_*_patch16_224` without a classifier:
-//! pre-norm blocks (eps 1e-6), one qkv linear with bias, exact GELU, learned positions, class token; its feature is the class token
-//! after the last norm. As nothing else of the last block is read, that block computes the class token alone after its keys and values.
+//! Vision transformer for training (Dosovitskiy et al. 2021), identical to timm 0.5.4's `vit_*_patch16_224` without a
+//! classifier: pre-norm blocks (eps 1e-6), one qkv linear with bias, exact GELU, learned positions, class token; its
+//! feature is the class token after the last norm. As nothing else of the last block is read, that block computes the
+//! class token alone after its keys and values.
 
 mod acts;
 mod block;
@@ -59,8 +60,9 @@ impl Vit {
         &self.config
     }
 
-    /// timm's initial values: truncated normal of std 0.02 for linear weights, class token and positions, zero biases, unit norms;
-    /// PyTorch's default for the patch convolution. Tensor number i of the buffer draws from its own stream.
+    /// timm's initial values: truncated normal of std 0.02 for linear weights, class token and positions, zero biases,
+    /// unit norms; PyTorch's default for the patch convolution. Tensor number i of the buffer draws from its own
+    /// stream.
     pub fn init(&self, params: &mut [f32], seed: u64) {
         for (i, info) in self.tensors.iter().enumerate() {
             let values = info.param.of_mut(params);
@@ -105,8 +107,8 @@ impl Vit {
         on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
     }
 
-    /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`], every
-    /// block's its own ([`VitActs::new`]).
+    /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`],
+    /// every block's its own ([`VitActs::new`]).
     ///
     /// # Errors
     /// As the device's layers.

@@ -1,4 +1,5 @@
-//! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR train.
+//! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR
+//! train.
 
 use super::{ENCODER, HEAD, LOSS, Network};
 use crate::error::Result;

@@ -1,4 +1,5 @@
-//! The self-supervised methods: what a batch is made of, which of its images belong together, and what is learned of them.
+//! The self-supervised methods: what a batch is made of, which of its images belong together, and what is learned of
+//! them.
 //!
 //! `--batch` is the number of captions n of a step for every method. Runs of equal compute have equal images per step:
 //! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.

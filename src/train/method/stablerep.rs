@@ -12,7 +12,8 @@ impl Method for StableRep {
         Views { images: images_per_caption, crops: 1 }
     }
 
-    /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false negative.
+    /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false
+    /// negative.
     fn label(&self, _: &mut [u32], _: usize) {}
 
     fn network(&self, recipe: &Recipe) -> Result<Box<dyn Network>> {
