@@ -16,10 +16,7 @@ use serde_json::json;
 use crate::bail;
 use crate::error::{Error, Result};
 use special::{Added, Special};
-use vocabulary::Vocabulary;
-
-/// Words, single digits, runs of other signs; the special tokens first.
-const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+use vocabulary::{Vocabulary, WORDS};
 
 /// Token ids of one text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,3 +42,12 @@ pub trait Engine {
     /// Everything a checkpoint keeps, on the host; call [`Engine::settle`] first.
     fn state(&mut self) -> Result<&State>;
 }
+
+/// A part of an update and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    pub name: &'static str,
+    pub milliseconds: f64,
+    /// Kernels queued; 0 on the CPU.
+    pub kernels: u64,
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::METRICS;
+use super::job::METRICS;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};

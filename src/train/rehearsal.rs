@@ -10,6 +10,7 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::engine::Engine;
+pub use super::engine::Stage;
 use super::loader::{Batch, Pictures, Row};
 use super::method::{ENCODER, HEAD, LOSS};
 use super::recipe::Recipe;
@@ -22,15 +23,6 @@ use crate::rng::{Domain, Stream};
 
 /// So low that parameters hardly move, however often the update is repeated.
 const LR: f64 = 1e-7;
-
-/// A part of an update and what it takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stage {
-    pub name: &'static str,
-    pub milliseconds: f64,
-    /// Kernels queued; 0 on the CPU.
-    pub kernels: u64,
-}
 
 /// FLOPs (two per multiply-accumulate) of an update: forward, and twice as many backward.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +42,7 @@ impl Flops {
     /// Counted by the walk of an update.
     pub fn of(recipe: &Recipe) -> Result<Self> {
         let mut tally = Tally::default();
-        recipe.method.method().network(recipe)?.gradient(&mut tally)?;
+        recipe.network()?.gradient(&mut tally)?;
         let images = recipe.images_per_step();
         let each = |stage: &str| tally.of_stage(stage) / images as f64;
         Ok(Self {
@@ -122,7 +114,7 @@ impl Rehearsal {
                 cuda.rehearse(&batch, &labels, LR)?;
             }
         }
-        Ok(Self { engine, batch, labels, parameters: method.network(recipe)?.parameters().len() })
+        Ok(Self { engine, batch, labels, parameters: recipe.network()?.parameters().len() })
     }
 
     pub fn parameters(&self) -> usize {

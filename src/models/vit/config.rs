@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::block::BlockShape;
+use super::shape::BlockShape;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::patch_embed;
@@ -108,6 +108,13 @@ impl VitConfig {
         let (&Self { width, heads, .. }, tokens) = (self, self.tokens());
         let shape = BlockShape { n: 1, tokens, queries: tokens, width, heads, hidden: self.hidden() };
         shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
+    }
+
+    /// Of block number `block` over `n` images: from the last one only the class token leaves.
+    pub(super) fn block_shape(&self, n: usize, block: usize) -> BlockShape {
+        let (&Self { width, heads, depth, .. }, tokens) = (self, self.tokens());
+        let queries = if block + 1 == depth { 1 } else { tokens };
+        BlockShape { n, tokens, queries, width, heads, hidden: self.hidden() }
     }
 
     pub(super) fn hidden(&self) -> usize {

@@ -8,14 +8,17 @@ mod block;
 mod config;
 mod file;
 mod preprocessing;
+mod shape;
+mod stated;
 mod timm;
 
 pub use acts::{VitActs, VitGradients};
 pub use config::VitConfig;
-pub use file::{Stated, VitFile};
+pub use file::VitFile;
 pub use preprocessing::{CropMode, Preprocessing};
+pub use stated::Stated;
 
-use self::block::{Block, BlockShape};
+use self::block::Block;
 use crate::error::Result;
 use crate::layers::training::count::Tally;
 use crate::layers::training::{Branch, Buffer, Layers, Layout, PatchEmbed};
@@ -85,13 +88,6 @@ impl Vit {
         self.tensors.iter().map(|info| (&info.name[self.prefix.len()..], info.shape.as_slice(), info.param))
     }
 
-    fn shape(&self, n: usize, block: usize) -> BlockShape {
-        let tokens = self.config.tokens();
-        let queries = if block + 1 == self.config.depth { 1 } else { tokens };
-        let (width, heads, hidden) = (self.config.width, self.config.heads, self.config.hidden());
-        BlockShape { n, tokens, queries, width, heads, hidden }
-    }
-
     /// The features `[N, D]` (in `acts`) of the call's images.
     ///
     /// # Errors
@@ -102,7 +98,7 @@ impl Vit {
         // The first block computes its norm only then.
         on.embed(acts.streams[0], acts.patches, acts.blocks[0].norm1, self.embedding, shape)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], self.shape(n, i))?;
+            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], self.config.block_shape(n, i))?;
         }
         on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
     }
@@ -116,7 +112,7 @@ impl Vit {
         let last = (acts.streams[self.blocks.len()], acts.norm_stats);
         on.layer_norm_backward(back.dlast, Branch::None, dfeatures, last, self.norm)?;
         for (i, block) in self.blocks.iter().enumerate().rev() {
-            block.backward(on, back, acts.streams[i], &acts.blocks[i], self.shape(acts.n, i))?;
+            block.backward(on, back, acts.streams[i], &acts.blocks[i], self.config.block_shape(acts.n, i))?;
         }
         on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, self.config.patch_shape(acts.n))
     }
@@ -128,7 +124,7 @@ impl Vit {
     /// None: nothing is computed.
     pub fn flops(&self) -> Result<f64> {
         let mut tally = Tally::default();
-        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), self, 1))?;
+        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), &self.config, 1))?;
         Ok(tally.flops())
     }
 }
