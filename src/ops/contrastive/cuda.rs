@@ -1,9 +1,9 @@
 //! The multi-positive contrastive loss on CUDA: `kernels/contrastive.cu`, on every card.
 //!
 //! Every row of `z` is a candidate, rows `first..first + anchors` are anchors. What a rank of a data-parallel run does,
-//! with everybody's features and labels gathered: [`forward`] for its own rows, their part of the mean over all rows and
-//! their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient of its
-//! own rows, in one pass and with no reduction.
+//! with everybody's features and labels gathered: [`forward`] for its own rows, their part of the mean over all rows
+//! and their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient
+//! of its own rows, in one pass and with no reduction.
 
 use crate::device::cuda::kernels::contrastive::{
     BACKWARD_THREADS, BACKWARD_TILE, FORWARD_SHARED, FORWARD_THREADS, FORWARD_TILE, LINE, PIECE, X_SLOTS,
@@ -82,7 +82,8 @@ pub struct Plan {
     own: usize,
 }
 
-/// What `own` pieces take of a block's shared memory, bytes: slots of lines for the rows, and `own` + 2 for the columns.
+/// What `own` pieces take of a block's shared memory, bytes: slots of lines for the rows, and `own` + 2 for the
+/// columns.
 fn backward_shared(own: usize) -> usize {
     let [rows, columns] = BACKWARD_TILE;
     (X_SLOTS * rows + (own + 2) * columns) * LINE
@@ -226,8 +227,8 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
         .launch(gpu, Launch::new(1, 256))
 }
 
-/// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those of
-/// all K rows, as [`forward`] gave them on the ranks that have them.
+/// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those
+/// of all K rows, as [`forward`] gave them on the ranks that have them.
 pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
     let Shape { anchors, candidates, dim, first, total } = batch.shape;
