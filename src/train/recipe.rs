@@ -112,21 +112,21 @@ pub(super) fn settled(mut recorded: Value) -> Value {
     recorded
 }
 
-/// What the method trains.
-///
-/// # Errors
-/// Usage error if sizes do not fit.
-pub fn network(&self) -> Result<Box<dyn Network>> {
-    self.method.method().network(&Sizes {
-        model: self.model.clone(),
-        head_dims: self.head_dims,
-        images: self.images_per_step(),
-        norm_slots: self.norm_slots(),
-        temperature: self.temperature as f32,
-    })
-}
-
 impl Recipe {
+    /// What the method trains.
+    ///
+    /// # Errors
+    /// Usage error if sizes do not fit.
+    pub fn network(&self) -> Result<Box<dyn Network>> {
+        self.method.method().network(&Sizes {
+            model: self.model.clone(),
+            head_dims: self.head_dims,
+            images: self.images_per_step(),
+            norm_slots: self.norm_slots(),
+            temperature: self.temperature as f32,
+        })
+    }
+
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
         self.method.method().views(self.images_per_caption)

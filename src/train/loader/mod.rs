@@ -17,14 +17,13 @@ mod source;
 mod usable;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::bail;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::ops::augment::{Augment, AugmentParams, Policy};
+use crate::ops::augment::{Augment, AugmentParams};
 use crate::rng::{Domain, Stream};
 use crate::say;
 use crate::shards::Shards;
