@@ -13,11 +13,11 @@ const KNOWN: [(&str, &str); 9] = [
     ("cli/", "the demo runs commands as a shell does, and the file of `--config` has the commands' flags as its keys"),
     ("device/cuda/", "launches, views and allocations are methods of the GPU, which queues them"),
     ("eval/dataset/", "a data set opens the formats, and each of them makes one"),
-    ("models/", "layers and networks call what their `mod.rs` and their devices' files share"),
-    ("ops/", "the two families of kernels of an operation share what its `cuda.rs` defines"),
-    ("selftest/", "the cases share what `mod.rs` defines, which runs them"),
+    ("models/tokenizer", "special tokens and vocabulary are read in terms of what the tokenizer gives out"),
+    ("models/vit/", "configuration, blocks and what they remember name each other"),
+    ("ops/", "checks and families of kernels share what the file above them defines, which calls them"),
     ("shards/", "a sample is a view into the index that lists it"),
-    ("train/", "`mod.rs` defines the run that claims, logs and saves itself"),
+    ("train/", "run, loader and methods are called by the `mod.rs` that defines what they are made of"),
 ];
 
 type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;

@@ -12,7 +12,8 @@ pub use options::{Length, Options};
 use report::{Counted, Memory, Report, StartUp};
 use trial::Trial;
 
-/// Measures batch after batch, `print`ing as it goes; returns everything as JSON. On the simulated driver one batch of each size is counted.
+/// Measures batch after batch, `print`ing as it goes; returns everything as JSON. On the simulated driver one batch of
+/// each size is counted.
 ///
 /// # Errors
 /// Those of [`Pipeline::open`] for the first batch, and of drawing. A later batch that does not fit ends a search.
