@@ -163,7 +163,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         init_from: None,
     };
     let mut plan = Plan::new();
-    let network = recipe.method.method().network(&recipe)?;
+    let network = recipe.network()?;
     let mut state = State::new(&mut plan, &*network);
     state.init(&*network, &recipe)?;
     let mut trainer = Trainer::new(&mut plan, network, &recipe);

@@ -252,12 +252,15 @@ impl<'a> Family<'a> {
             }
         };
         let constant = stem.to_uppercase();
+        let of: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         Ok(format!(
-            "{definition}\n/// Parameters of {}.\n#[derive(Clone, Copy, Debug)]\npub struct {name}{on_struct} {{\n{fields}}}\n\n\
+            "{definition}\n/// Parameters of {}.\n#[derive(Clone, Copy, Debug)]\n\
+             pub struct {name}{on_struct} {{\n{fields}}}\n\n\
              impl{on_struct} {name}{given} {{\n    /// Queues the kernel.\n{panics}    \
-             pub fn launch{on_launch}(self, gpu: &Gpu, at: Launch{chosen}) -> Result<()> {{\n        let kernel = {kernel};\n{lets}        \
+             pub fn launch{on_launch}(self, gpu: &Gpu, at: Launch{chosen}) -> Result<()> {{\n        \
+             let kernel = {kernel};\n{lets}        \
              gpu.launch(&{constant}, kernel, at, &mut [{list}])\n    }}\n}}\n",
-            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+            of.join(", "),
         ))
     }
 }

@@ -1,7 +1,8 @@
 //! What a `.cu` file declares of its kernels: their names, and names and types of their parameters.
 //!
-//! Reads C++ as far as kernels are declared in it: comments, macros with parameters that lead to a `__global__` function
-//! (`##` too), and parameter lists. Whether it understood them shows beside the compiled file ([`Signature::check`]).
+//! Reads C++ as far as kernels are declared in it: comments, macros with parameters that lead to a `__global__`
+//! function (`##` too), and parameter lists. Whether it understood them shows beside the compiled file
+//! ([`Signature::check`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -83,9 +84,7 @@ pub fn signatures<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Si
             }
         }
     }
-    let leading = leading_to_kernels(&macros);
-    macros.retain(|name, _| leading.contains(name));
-    let code = expand(&code, &macros)?;
+    let code = expand(&code, &macros, &leading_to_kernels(&macros))?;
     let starts = code.iter().enumerate().filter(|(_, token)| *token == "__global__").map(|(i, _)| i);
     starts.map(|i| signature(&code[i + 1..])).collect()
 }
@@ -184,20 +183,26 @@ fn leading_to_kernels(macros: &BTreeMap<String, Macro>) -> BTreeSet<String> {
     }
 }
 
-fn expand(code: &[String], macros: &BTreeMap<String, Macro>) -> Result<Vec<String>, String> {
+/// With calls of macros in place of which kernels are declared: of those that lead to them, or are given one that does.
+fn expand(
+    code: &[String],
+    macros: &BTreeMap<String, Macro>,
+    leading: &BTreeSet<String>,
+) -> Result<Vec<String>, String> {
     let (mut all, mut i) = (Vec::new(), 0);
     while i < code.len() {
         let called = macros.get(&code[i]).filter(|_| code.get(i + 1).is_some_and(|next| next == "("));
-        let Some(called) = called else {
+        let (arguments, length) = called.map(|_| list(&code[i + 1..])).unwrap_or_default();
+        let leads = leading.contains(&code[i]) || arguments.iter().flatten().any(|token| leading.contains(token));
+        let Some(called) = called.filter(|_| leads) else {
             all.push(code[i].clone());
             i += 1;
             continue;
         };
-        let (arguments, length) = list(&code[i + 1..]);
         if arguments.len() != called.parameters.len() {
             return Err(format!("{}: {} arguments for {:?}", code[i], arguments.len(), called.parameters));
         }
-        all.extend(expand(&called.apply(&arguments), macros)?);
+        all.extend(expand(&called.apply(&arguments), macros, leading)?);
         i += 1 + length;
     }
     Ok(all)

@@ -430,11 +430,11 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
         int block_rows, float scale) {                                                                                                     \
         cross<TYPE, DIM, KEYS>(y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale);                             \
     }
+/// Values of a head as computed, tiles of 16 queries of a warp, keys of a stage.
+#define FORWARDS(KERNEL, TYPE) \
+    KERNEL(TYPE, 40, 2, 64) KERNEL(TYPE, 64, 2, 64) KERNEL(TYPE, 80, 2, 32) KERNEL(TYPE, 160, 1, 32)
 #define ATTENTION(TYPE)                                                                                                                    \
-    ATTENTION_FORWARD(TYPE, 40, 2, 64)                                                                                                     \
-    ATTENTION_FORWARD(TYPE, 64, 2, 64)                                                                                                     \
-    ATTENTION_FORWARD(TYPE, 80, 2, 32)                                                                                                     \
-    ATTENTION_FORWARD(TYPE, 160, 1, 32)                                                                                                    \
+    FORWARDS(ATTENTION_FORWARD, TYPE)                                                                                                      \
     ATTENTION_CROSS(TYPE, 40, 80)                                                                                                          \
     ATTENTION_CROSS(TYPE, 40, 128)                                                                                                         \
     ATTENTION_CROSS(TYPE, 64, 80)                                                                                                          \
@@ -453,4 +453,7 @@ ATTENTION(f16)
 ATTENTION(bf16)
 
 EXPORT(MAX_WARPS, MAX_WARPS)
+// Values, queries of a warp, keys.
+#define NUMBERS(TYPE, DIM, TILES, KEYS) DIM, 16 * TILES, KEYS,
+EXPORT(FORWARDS, FORWARDS(NUMBERS, f16))
 EXPORT(WIDE_ROWS, Wide<f16>::ROWS)

@@ -339,18 +339,16 @@ DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, co
         const __grid_constant__ TensorMap v, int images, int queries, int keys, int heads, float scale) {                                  \
         forward<TYPE, DIM, VALUES>({images, queries, keys, heads, scale}, &y, &q, &k, &v);                                                 \
     }
-#define ATTENTION_SM90_TYPE(TYPE)                                                                                                          \
-    ATTENTION_SM90(d40, TYPE, 40, 40)                                                                                                      \
-    ATTENTION_SM90(d64, TYPE, 64, 64)                                                                                                      \
-    ATTENTION_SM90(d80, TYPE, 80, 80)                                                                                                      \
-    ATTENTION_SM90(d80_v128, TYPE, 80, 128)                                                                                                \
-    ATTENTION_SM90(d160, TYPE, 160, 160)                                                                                                   \
-    ATTENTION_SM90(d160_v192, TYPE, 160, 192)
+/// Values of a head as computed, columns of V as multiplied.
+#define KERNELS(KERNEL, TYPE) \
+    KERNEL(d40, TYPE, 40, 40) KERNEL(d64, TYPE, 64, 64) KERNEL(d80, TYPE, 80, 80) KERNEL(d80_v128, TYPE, 80, 128) \
+    KERNEL(d160, TYPE, 160, 160) KERNEL(d160_v192, TYPE, 160, 192)
 
-ATTENTION_SM90_TYPE(f16)
-ATTENTION_SM90_TYPE(bf16)
+KERNELS(ATTENTION_SM90, f16)
+KERNELS(ATTENTION_SM90, bf16)
 
 EXPORT(BLOCKS, BLOCKS)
-// Values of a head as computed, columns of V as multiplied, warpgroups that compute, keys of a step, threads, shared memory.
-#define PLAN(DIM, VALUES) DIM, VALUES, Plan<DIM>::GROUPS, Plan<DIM>::KEYS, Plan<DIM>::THREADS, Plan<DIM>::SHARED
-EXPORT(PLANS, PLAN(40, 40), PLAN(64, 64), PLAN(80, 80), PLAN(80, 128), PLAN(160, 160), PLAN(160, 192))
+// Values, columns, warpgroups that compute, keys of a step, threads, shared memory.
+#define PLAN(NAME, TYPE, DIM, VALUES) \
+    DIM, VALUES, Plan<DIM>::GROUPS, Plan<DIM>::KEYS, Plan<DIM>::THREADS, Plan<DIM>::SHARED,
+EXPORT(PLANS, KERNELS(PLAN, f16))

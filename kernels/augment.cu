@@ -1,20 +1,23 @@
-// Views of images: antialiased bilinear crop-resize, colour jitter, grayscale, blur, flip; u8 in, u8 out, with the CPU's (Pillow's) bits.
+// Views of images: antialiased bilinear crop-resize, colour jitter, grayscale, blur, flip; u8 in, u8 out, with the
+// CPU's (Pillow's) bits.
 //
 //   out [·, S, S, 3] u8, image i of `jobs` from packed [height, width, 3] u8 pictures of any sizes.
 //   Optionally the picture is first resized twice (its short side down, then up again).
 //
-// One block makes one view after the other. The view itself stays in shared memory (S = 224: 148 KiB, rows padded to an odd number of words
-// so that neither rows nor columns meet a bank twice), or in global memory where it does not fit; what is between the two passes of a
-// resize, and the filters' weights, are in the block's slot of global scratch, which stays in L2. Every step is a sweep of the block over
-// the view, the random order of the jitter costs two sweeps at most: what comes before the contrast with the sum that it needs, then the
-// rest. The blur runs its three boxes in one pass over each line, in place.
+// One block makes one view after the other. The view itself stays in shared memory (S = 224: 148 KiB, rows padded to an
+// odd number of words so that neither rows nor columns meet a bank twice), or in global memory where it does not fit;
+// what is between the two passes of a resize, and the filters' weights, are in the block's slot of global scratch,
+// which stays in L2. Every step is a sweep of the block over the view, the random order of the jitter costs two sweeps
+// at most: what comes before the contrast with the sum that it needs, then the rest. The blur runs its three boxes in
+// one pass over each line, in place.
 //
 // Bits: integer where Pillow's is integer; float operations are named one by one (__fmul_rn …), so that none is fused.
 //
 // Alignment: 4 bytes for `out`, 16 for `scratch`; pictures begin at any byte. S ≤ 4096.
 //
-// Operations: 517 thousand warp instructions (PTX, counted) per 224² view on average over a mix of 3 strong, 1 weak and 1 plain view;
-// bytes: 3·(crop's pixels) read, 3·S² written, and three times the crop's rows through L2. Bound by issuing, at about two per clock.
+// Operations: 517 thousand warp instructions (PTX, counted) per 224² view on average over a mix of 3 strong, 1 weak and
+// 1 plain view; bytes: 3·(crop's pixels) read, 3·S² written, and three times the crop's rows through L2. Bound by
+// issuing, at about two per clock.
 #include "common/box_blur.cuh"
 #include "common/reduce.cuh"
 #include "common/resize.cuh"
@@ -35,7 +38,8 @@ struct Job {
     /// Steps of 1/255 turn.
     int hue;
     uint32_t grayscale;
-    /// Whole radius of the boxes, and the weights of a value inside and at either end in 24 fractional bits; full 0: no blur.
+    /// Whole radius of the boxes, and the weights of a value inside and at either end in 24 fractional bits; full 0: no
+    /// blur.
     uint32_t radius, full, edge;
     uint32_t flip;
     /// Which picture of `out` the view is.
@@ -47,7 +51,8 @@ constexpr uint32_t CONTRAST = 1;
 
 extern __shared__ __align__(16) unsigned char shared[];
 
-// ---- colours ----------------------------------------------------------------------------------------------------------------------------
+// ---- colours
+// ----------------------------------------------------------------------------------------------------------------------------
 
 struct Color {
     uint32_t red, green, blue;
@@ -123,7 +128,8 @@ DEVICE Color changed(uint32_t change, const Color &color, const Job &job, uint32
     return turned(color, job.hue, tables);
 }
 
-/// Applies the changes of `changes` (one byte each, until NOTHING) and maybe grayscale to every pixel; returns this thread's sum of lumas.
+/// Applies the changes of `changes` (one byte each, until NOTHING) and maybe grayscale to every pixel; returns this
+/// thread's sum of lumas.
 DEVICE uint32_t recolor(Rows view, int side, uint32_t changes, bool grayscale, const Job &job, uint32_t mean, const HueTables &tables) {
     uint32_t sum = 0;
     for (int y = warp_id(); y < side; y += blockDim.x / 32) {
@@ -170,9 +176,11 @@ DEVICE void recolor(Rows view, int side, const Job &job, const HueTables &tables
     __syncthreads();
 }
 
-// ---- blur -------------------------------------------------------------------------------------------------------------------------------
+// ---- blur
+// -------------------------------------------------------------------------------------------------------------------------------
 
-/// Three boxes along every row, then three along every column; a thread per line. `between` holds a picture like the view.
+/// Three boxes along every row, then three along every column; a thread per line. `between` holds a picture like the
+/// view.
 DEVICE void blur(Rows view, int side, const Job &job, unsigned char *between) {
     const BoxWeights weights = {job.full, job.edge};
     const int lines = 3 * side, pitch = word_pitch(side);
@@ -204,7 +212,8 @@ DEVICE void blur(Rows view, int side, const Job &job, unsigned char *between) {
     }
 }
 
-// ---- the whole --------------------------------------------------------------------------------------------------------------------------
+// ---- the whole
+// --------------------------------------------------------------------------------------------------------------------------
 
 /// Writes the view; a warp per row, a word per lane where rows are whole words.
 DEVICE void write(unsigned char *out, Rows view, int side, bool flip) {
@@ -223,8 +232,8 @@ DEVICE void write(unsigned char *out, Rows view, int side, bool flip) {
     }
 }
 
-/// Each block takes every gridDim.x-th job. Its slot of `scratch` [blocks, slot] holds the filters' weights (4-byte words) from 0 on, and
-/// pictures from the other offsets (multiples of 16).
+/// Each block takes every gridDim.x-th job. Its slot of `scratch` [blocks, slot] holds the filters' weights (4-byte
+/// words) from 0 on, and pictures from the other offsets (multiples of 16).
 template <bool SHARED>
 DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned char *images, unsigned char *scratch, int count, int side,
                     uint32_t between_at, uint32_t low_at, uint32_t high_at, uint32_t view_at, unsigned long long slot_bytes) {

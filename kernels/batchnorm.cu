@@ -1,21 +1,24 @@
-// Batch normalisation over rows, each slot of rows on its own (the k-th views of all captions), with an optional ReLU behind it:
-// y = (x - mean)*rstd*gamma + beta with rstd = 1/sqrt(variance + eps), variance biased; y = max(y, 0).
+// Batch normalisation over rows, each slot of rows on its own (the k-th views of all captions), with an optional ReLU
+// behind it: y = (x - mean)*rstd*gamma + beta with rstd = 1/sqrt(variance + eps), variance biased; y = max(y, 0).
 //
-// Shapes   x, y, dy, dx [S, R, C] bf16 or f32 (slot-major); gamma, beta, dgamma, dbeta, running mean and variance [C] f32 (gamma and
-//          beta may be null: no affine part); stats [S, 2, C] f32 (mean, rstd).
+// Shapes   x, y, dy, dx [S, R, C] bf16 or f32 (slot-major); gamma, beta, dgamma, dbeta, running mean and variance [C]
+//          f32 (gamma and beta may be null: no affine part); stats [S, 2, C] f32 (mean, rstd).
 // Steps    forward   moments: [K, S, 2, C] (mean and squared deviations of 64 rows) -> merge: [S, 2, C], this rank's
-//                    -> (ranks gather [ranks, S, 2, C]) -> statistics: stats, and the running estimates slot after slot -> apply.
+//                    -> (ranks gather [ranks, S, 2, C]) -> statistics: stats, and the running estimates slot after slot
+//                    -> apply.
 //          backward  sums: [K, S, 2, C] (sum of dy, sum of dy*n) -> add: [S, 2, C] and dgamma, dbeta += this rank's
-//                    -> (ranks add [S, 2, C]) -> backward_apply: dx = gamma*rstd*(dy - mean(dy) - n*mean(dy*n)), n = (x - mean)*rstd.
-//          Ranks must hold equal numbers of rows. The ReLU's mask is recomputed from x, with the arithmetic of the forward.
-// Accuracy deviations are summed around the mean of their own 64 rows and merged exactly (Chan et al. 1979): no difference of large
+//                    -> (ranks add [S, 2, C]) -> backward_apply: dx = gamma*rstd*(dy - mean(dy) - n*mean(dy*n)), n = (x
+//                    - mean)*rstd.
+//          Ranks must hold equal numbers of rows. The ReLU's mask is recomputed from x, with the arithmetic of the
+//          forward.
+// Accuracy deviations are summed around the mean of their own 64 rows and merged exactly (Chan et al. 1979): no
+// difference of large
 //          sums, so f32 suffices.
 // Aligned  `x8` (bf16) and `x4` (f32) kernels: C a multiple of 8 or 4 and 16-byte aligned pointers; `x1`: nothing.
 //
-// FLOPs    per value: forward 8, backward 12.  Bytes per bf16 value: forward 6 (x twice, y), backward 10 (x, dy twice, dx).
+// FLOPs    per value: forward 8, backward 12.  Bytes per bf16 value: forward 6 (x twice, y), backward 10 (x, dy twice,
+//          dx).
 // Bound    memory. A thread keeps the parameters of its 16 bytes of columns in registers over its rows.
-// Static   sm_90a, `x8`: moments 100 registers, apply 86, sums 79, backward_apply 104: 16 to 24 warps per SM and 32 to 64 KB of loads in
-//          flight (25 KB suffice at 700 ns).
 #include "common/columns.cuh"
 
 namespace {
@@ -234,8 +237,8 @@ KERNELS(x1_bf16, bf16, 1)
 KERNELS(x4_f32, float, 4)
 KERNELS(x1_f32, float, 1)
 
-// Moments of all rows of a slot from those of its chunks. Grid (columns, slots); warp w takes chunks w, w + 8, ..., then the warps are
-// merged in order.
+// Moments of all rows of a slot from those of its chunks. Grid (columns, slots); warp w takes chunks w, w + 8, ...,
+// then the warps are merged in order.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     batchnorm_merge_f32(float *merged, const float *partials, uint32_t rows, uint32_t cols) {
     __shared__ float shared[3][WARPS][32];
@@ -262,8 +265,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-// Statistics of all ranks' rows from `moments` [ranks, S, 2, C] of `rows` rows each; the running estimates (null: none) move once per
-// slot, in order. A single row has no unbiased variance: it leaves the running variance alone. Grid (columns).
+// Statistics of all ranks' rows from `moments` [ranks, S, 2, C] of `rows` rows each; the running estimates (null: none)
+// move once per slot, in order. A single row has no unbiased variance: it leaves the running variance alone. Grid
+// (columns).
 extern "C" __global__ void __launch_bounds__(128)
     batchnorm_statistics_f32(float *stats, float *OR_NULL running_mean, float *OR_NULL running_var,
                              const float *moments,
@@ -296,8 +300,8 @@ extern "C" __global__ void __launch_bounds__(128)
     stats[cols + column] = 1.f / sqrtf(running_var[column] + eps);
 }
 
-// Backward sums [S, 2, C] from those of the chunks; dbeta and dgamma (null: none) are added to. Grid (columns); warp w takes chunks
-// w, w + 8, ... of each slot.
+// Backward sums [S, 2, C] from those of the chunks; dbeta and dgamma (null: none) are added to. Grid (columns); warp w
+// takes chunks w, w + 8, ... of each slot.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     batchnorm_add_f32(float *sums, float *OR_NULL dgamma, float *OR_NULL dbeta, const float *partials,
                       uint32_t chunks, uint32_t slots,

@@ -1,22 +1,26 @@
-// Fused multi-positive softmax cross-entropy between anchors x [R, d], rows of the candidates y [K, d], of unit length in f32.
+// Fused multi-positive softmax cross-entropy between anchors x [R, d], rows of the candidates y [K, d], of unit length
+// in f32.
 //
-//   t_ij = x_i·y_j/τ;  q_ij = exp(t_ij)/Σ_{j≠i} exp(t_ij);  p_ij = 1/P_i on the P_i other candidates with the label of i;
+//   t_ij = x_i·y_j/τ;  q_ij = exp(t_ij)/Σ_{j≠i} exp(t_ij);  p_ij = 1/P_i on the P_i other candidates with the label of
+//   i;
 //   loss = 1/total·Σ_i −Σ_j p_ij·ln q_ij;  a row without positives contributes 0 (and, below, no q).
 //   as anchors and as candidates rows z get, in one pass (on a rank once the others' log-sum-exps are gathered),
 //   dz_i = 1/(total·τ)·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j.
 //
-// No K×K buffer: logits exist one tile at a time in registers. The forward keeps (max, Σexp, Σ_pos, P) per row and column split, the
-// backward recomputes the tiles and multiplies the coefficients by y without leaving the registers they were computed in.
+// No K×K buffer: logits exist one tile at a time in registers. The forward keeps (max, Σexp, Σ_pos, P) per row and
+// column split, the backward recomputes the tiles and multiplies the coefficients by y without leaving the registers
+// they were computed in.
 //
-// Precision: every operand is split as v = hi + lo into two bf16 (relative rest 2^-17), products are hi·hi + hi·lo + lo·hi on the tensor
-// cores with f32 accumulators; for unit rows the error of a product is below 3·2^-18 = 1.1e-5 and typically 2e-7, an f32 sum's. The same
-// split serves the gradient's coefficients: 1 − cosine-like difference of gradients to f64 about 1e-11 (in plain f32 5e-14).
-// Maxima, sums, log-sum-exps are f32, the mean of the losses f64.
-// Order: splits and tiles follow from the shape alone; no atomics. Any R, K ≥ 1, any d ≤ 1024 (operands are padded with zeros to 32).
-// Alignment: 16 bytes for x, y and the operands where d is a multiple of 4, 4 bytes otherwise.
+// Precision: every operand is split as v = hi + lo into two bf16 (relative rest 2^-17), products are hi·hi + hi·lo +
+// lo·hi on the tensor cores with f32 accumulators; for unit rows the error of a product is below 3·2^-18 = 1.1e-5 and
+// typically 2e-7, an f32 sum's. The same split serves the gradient's coefficients: 1 − cosine-like difference of
+// gradients to f64 about 1e-11 (in plain f32 5e-14). Maxima, sums, log-sum-exps are f32, the mean of the losses f64.
+// Order: splits and tiles follow from the shape alone; no atomics. Any R, K ≥ 1, any d ≤ 1024 (operands are padded with
+// zeros to 32). Alignment: 16 bytes for x, y and the operands where d is a multiple of 4, 4 bytes otherwise.
 //
-// FLOPs: 3·2·R·K·d forward, 6·2·R·K·d backward (for d > 256 another 3·2·R·K·d per further 256). Bytes: each 128-row tile streams y
-// (4 bytes per value) from L2: 96 FLOP per byte forward, 131 backward; HBM sees operands a few times only. Bound by mma.sync.
+// FLOPs: 3·2·R·K·d forward, 6·2·R·K·d backward (for d > 256 another 3·2·R·K·d per further 256). Bytes: each 128-row
+// tile streams y (4 bytes per value) from L2: 96 FLOP per byte forward, 131 backward; HBM sees operands a few times
+// only. Bound by mma.sync.
 #include "common/mma.cuh"
 #include "common/reduce.cuh"
 #include "common/split_product.cuh"
@@ -51,9 +55,11 @@ extern "C" __global__ void __launch_bounds__(256)
     line[4] = pack<bf16>(v);
 }
 
-// ---- forward: 128 rows × 128 columns per tile, a warp has 32 whole rows -----------------------------------------------------------
+// ---- forward: 128 rows × 128 columns per tile, a warp has 32 whole rows
+// -----------------------------------------------------------
 
-/// What is known of a row after some columns: the largest logit and Σ 2^(t − max), both in units of log2; Σ_pos of the products; P.
+/// What is known of a row after some columns: the largest logit and Σ 2^(t − max), both in units of log2; Σ_pos of the
+/// products; P.
 struct RowStats {
     float max, sum, positive, count;
 
@@ -74,8 +80,8 @@ constexpr int FORWARD_THREADS = 128;
 /// Bytes of x and y of one piece; there are two stages.
 constexpr int FORWARD_STAGE = (FORWARD_ROWS + FORWARD_COLUMNS) * LINE;
 
-/// Grid (row tiles, splits). `partial [splits, rows]` gets the stats of each row over the split's `tiles` column tiles; `shift` is the
-/// column that row 0 is itself; `scale` = log2(e)/τ.
+/// Grid (row tiles, splits). `partial [splits, rows]` gets the stats of each row over the split's `tiles` column tiles;
+/// `shift` is the column that row 0 is itself; `scale` = log2(e)/τ.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
     contrastive_forward(float4 *partial, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const uint32_t *column_labels,
                         int rows, int columns, int shift, int pieces, int tiles, float scale) {
@@ -184,7 +190,8 @@ DEVICE double block_sum_f64(double x) {
     return total;
 }
 
-/// Merges the splits of each row, in order: `lse [rows]`, `weight [rows]` = 1/P (0 without positives); `losses [blocks]`, one sum per 256.
+/// Merges the splits of each row, in order: `lse [rows]`, `weight [rows]` = 1/P (0 without positives); `losses
+/// [blocks]`, one sum per 256.
 extern "C" __global__ void __launch_bounds__(256)
     contrastive_rows(float *lse, float *weight, double *losses, const float4 *partial, int rows, int splits, float inverse_temperature) {
     const int row = blockIdx.x * 256 + threadIdx.x;
@@ -215,8 +222,9 @@ extern "C" __global__ void __launch_bounds__(256) contrastive_loss(float *loss, 
     if (threadIdx.x == 0) *loss = static_cast<float>(sum / total);
 }
 
-// ---- backward: 128 rows × 64 columns per tile, a warp has 16 whole rows ------------------------------------------------------------------
-// Its coefficients G are then the A fragments of G·y, in the registers they were computed in.
+// ---- backward: 128 rows × 64 columns per tile, a warp has 16 whole rows
+// ------------------------------------------------------------------ Its coefficients G are then the A fragments of
+// G·y, in the registers they were computed in.
 
 constexpr int BACKWARD_ROWS = 128;
 constexpr int BACKWARD_COLUMNS = 64;
@@ -225,7 +233,8 @@ constexpr int X_SLOTS = 3;
 constexpr int X_TILE = BACKWARD_ROWS * LINE;
 constexpr int Y_TILE = BACKWARD_COLUMNS * LINE;
 
-/// What a coefficient needs to know of a row or column: its label, its log-sum-exp (log2; +∞ takes its softmax out), its 1/P.
+/// What a coefficient needs to know of a row or column: its label, its log-sum-exp (log2; +∞ takes its softmax out),
+/// its 1/P.
 struct Side {
     uint32_t label;
     float lse, weight;
@@ -241,11 +250,11 @@ DEVICE Side side_of(const uint32_t *labels, const float *lse, const float *weigh
     return side;
 }
 
-/// Grid (row tiles, splits, ⌈pieces/OWN⌉). Adds up G·y over the split's `tiles` column tiles for the OWN pieces of d numbered by
-/// blockIdx.z, times `factor`, into `out [splits, rows, d]`.
+/// Grid (row tiles, splits, ⌈pieces/OWN⌉). Adds up G·y over the split's `tiles` column tiles for the OWN pieces of d
+/// numbered by blockIdx.z, times `factor`, into `out [splits, rows, d]`.
 ///
-/// The pieces of a tile come in an order that ends with the own ones: their y is then still in shared memory for the second product.
-/// Copies run two pieces ahead: y has OWN + 2 slots, x three.
+/// The pieces of a tile come in an order that ends with the own ones: their y is then still in shared memory for the
+/// second product. Copies run two pieces ahead: y has OWN + 2 slots, x three.
 template <int OWN>
 DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,
                      const uint32_t *column_labels, const float *column_lse, const float *column_weight, int rows, int columns, int shift,

@@ -1,29 +1,35 @@
-// Convolutions 3×3 (padding 1, stride 1 or 2, nearest enlargement folded in) and 1×1, and linear layers, of the generator, on any sm_80+
-// card: implicit GEMM over NHWC f16 or bf16, f32 accumulators.
+// Convolutions 3×3 (padding 1, stride 1 or 2, nearest enlargement folded in) and 1×1, and linear layers, of the
+// generator, on any sm_80+ card: implicit GEMM over NHWC f16 or bf16, f32 accumulators.
 //
-//   y[p, o] = epilogue(Σ_k a[p, k]·w[o, k] + bias[o])        p: output pixels of all images, k: the segments one after the other
+//   y[p, o] = epilogue(Σ_k a[p, k]·w[o, k] + bias[o])        p: output pixels of all images, k: the segments one after
+//   the other
 //
-// A segment is one source tensor: 9 taps (row-major) × its channels, or its channels alone (1×1). So a residual block's shortcut over two
-// tensors is more k of its second convolution. Source images repeat (row n reads image n % rows). w is [outputs, K], packed by the host.
-// A twofold enlargement may come as four phases of 2×2 taps (conv.cuh): 2.25 times fewer FLOPs.
+// A segment is one source tensor: 9 taps (row-major) × its channels, or its channels alone (1×1). So a residual block's
+// shortcut over two tensors is more k of its second convolution. Source images repeat (row n reads image n % rows). w
+// is [outputs, K], packed by the host. A twofold enlargement may come as four phases of 2×2 taps (conv.cuh): 2.25 times
+// fewer FLOPs.
 //
-// Rows of tiles are subtiles of 64 consecutive pixels of one image (the last of an image may be short): the runs over which moments are kept
-// for the next group norm. A tile holds one or two consecutive subtiles, also of different images.
+// Rows of tiles are subtiles of 64 consecutive pixels of one image (the last of an image may be short): the runs over
+// which moments are kept for the next group norm. A tile holds one or two consecutive subtiles, also of different
+// images.
 //
-// Epilogue: bias or a row of a table (chosen by a counter in device memory), activation, residual, rounding to T, per-run per-channel sums of
-// the rounded values and of their squares. GEGLU: columns of w come in blocks of 8 values and 8 gates in turn, so that a thread holds both.
+// Epilogue: bias or a row of a table (chosen by a counter in device memory), activation, residual, rounding to T,
+// per-run per-channel sums of the rounded values and of their squares. GEGLU: columns of w come in blocks of 8 values
+// and 8 gates in turn, so that a thread holds both.
 //
-// Channels are multiples of 8 (pieces of 16 bytes) or of 4 (8 bytes: latents, k = 36). FLOPs 2·pixels·outputs·K, bytes: source 9 times from L2 or
-// L1, once from memory. Bound by the tensor cores from K ≈ 200 on. Exponentials: one per value of an activation.
+// Channels are multiples of 8 (pieces of 16 bytes) or of 4 (8 bytes: latents, k = 36). FLOPs 2·pixels·outputs·K, bytes:
+// source 9 times from L2 or L1, once from memory. Bound by the tensor cores from K ≈ 200 on. Exponentials: one per
+// value of an activation.
 //
-// Order of additions: k ascending in steps of 16 from 0 for every output, whatever the tile; moments: rows ascending. So an image's bits
-// depend neither on the batch nor on the tile.
+// Order of additions: k ascending in steps of 16 from 0 for every output, whatever the tile; moments: rows ascending.
+// So an image's bits depend neither on the batch nor on the tile.
 //
 // Tiles 128×128, 128×64 and 64×64 (4 warps of 64×64, 64×32, 32×32), and 128×16 for few outputs (4 warps of 32×16);
 // steps of 32 in k, 3 stages of cp.async, swizzled shared memory without bank conflicts.
 #include "common/conv_mma.cuh"
 
-// One of y and f32 is given. `step` (may be null) points to the row of the bias table. Segments have 1, 9 or (phases) 4 taps, unused ones none.
+// One of y and f32 is given. `step` (may be null) points to the row of the bias table. Segments have 1, 9 or (phases) 4
+// taps, unused ones none.
 #define CONV(NAME, T, BM, BN, WM, WN, PIECE, BLOCKS)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                             \
         NAME(T *OR_NULL y, float *OR_NULL f32, const T *w, const T *x0, const T *x1, const T *x2,                             \

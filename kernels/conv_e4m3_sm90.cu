@@ -1,9 +1,11 @@
-// Convolutions 3×3 (padding 1, stride 1) and linear layers over e4m3 on Hopper: conv_sm90.cu's kernels with operands of 8 bits, and conv_sm89.cu's
-// meaning of scales and of y in e4m3. Channels are multiples of 16 (rows of tensor maps are aligned to 16 bytes).
+// Convolutions 3×3 (padding 1, stride 1) and linear layers over e4m3 on Hopper: conv_sm90.cu's kernels with operands of
+// 8 bits, and conv_sm89.cu's meaning of scales and of y in e4m3. Channels are multiples of 16 (rows of tensor maps are
+// aligned to 16 bytes).
 //
-// A stage's row is 128 bytes as there, i.e. 128 channels of one tap: boxes, stages, barriers and schedules are the same, each wgmma does twice the
-// products (k32). Where a tap's last row is at most half full (320 channels: 2.5 rows) only that half is multiplied; it still moves whole,
-// channels past the tensor's last as zeros that nobody reads. The outputs' factors lie beside the bias in shared memory.
+// A stage's row is 128 bytes as there, i.e. 128 channels of one tap: boxes, stages, barriers and schedules are the
+// same, each wgmma does twice the products (k32). Where a tap's last row is at most half full (320 channels: 2.5 rows)
+// only that half is multiplied; it still moves whole, channels past the tensor's last as zeros that nobody reads. The
+// outputs' factors lie beside the bias in shared memory.
 //
 // The tensor core adds e4m3 products in 22 bits: each instruction cuts its products and the sum so far off 13 bits
 // behind the leading one of the largest (DeepSeek-V3, §3.5.2; SageAttention2). Sums are not promoted to f32 on the way:
@@ -16,8 +18,9 @@
 // linear layers C → C and C → 3C at 320 channels (memory).
 #include "common/conv_wgmma.cuh"
 
-// Maps: x in boxes of 128 channels × 64 pixels (im2col for nine taps), w 128 × BN / 2, both with the 128-byte swizzle. One of y and narrow is
-// given; `step` (may be null) points to the row of the bias table; residual and moments may be null.
+// Maps: x in boxes of 128 channels × 64 pixels (im2col for nine taps), w 128 × BN / 2, both with the 128-byte swizzle.
+// One of y and narrow is given; `step` (may be null) points to the row of the bias table; residual and moments may be
+// null.
 #define CONV(NAME, T, BN, PINGPONG)                                                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                               \
         NAME(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap w, T *OR_NULL y,                       \

@@ -1,16 +1,20 @@
-// Convolutions 3×3 (padding 1, stride 1) and linear layers over e4m3 on sm_89 and newer: conv.cu's products of one segment, its tiles and its
-// epilogue over f16 or bf16, with operands of 8 bits.
+// Convolutions 3×3 (padding 1, stride 1) and linear layers over e4m3 on sm_89 and newer: conv.cu's products of one
+// segment, its tiles and its epilogue over f16 or bf16, with operands of 8 bits.
 //
-//   y[p, o] = epilogue(scales[o]·Σ_k a[p, k]·w[o, k] + bias[o])        a: e4m3(x / s_x), w: e4m3(w / s_w[o]), scales[o] = s_x·s_w[o]
+//   y[p, o] = epilogue(scales[o]·Σ_k a[p, k]·w[o, k] + bias[o])        a: e4m3(x / s_x), w: e4m3(w / s_w[o]), scales[o]
+//   = s_x·s_w[o]
 //
-// y is T, or e4m3(inverse·T(y)) for the layer that reads it: rounded to T first, because that is what the staging holds.
+// y is T, or e4m3(inverse·T(y)) for the layer that reads it: rounded to T first, because that is what the staging
+// holds.
 //
-// A stage's row is 64 bytes as there, i.e. 64 channels: pieces, placement, ldmatrix and the number of instructions per step are the same, each
-// of mma.m16n8k32 does twice the products. Channels are multiples of 16 (pieces of 16 bytes) or of 8 (8 bytes).
-// FLOPs 2·pixels·outputs·K, bytes half of conv.cu's for x and w. Bound by the tensor cores. An RTX 4090 multiplies e4m3 into f32 at 330 TF/s
-// (data sheet), twice its f16 rate. Hopper runs conv_e4m3_sm90.cu where channels are multiples of 16.
+// A stage's row is 64 bytes as there, i.e. 64 channels: pieces, placement, ldmatrix and the number of instructions per
+// step are the same, each of mma.m16n8k32 does twice the products. Channels are multiples of 16 (pieces of 16 bytes) or
+// of 8 (8 bytes). FLOPs 2·pixels·outputs·K, bytes half of conv.cu's for x and w. Bound by the tensor cores. An RTX 4090
+// multiplies e4m3 into f32 at 330 TF/s (data sheet), twice its f16 rate. Hopper runs conv_e4m3_sm90.cu where channels
+// are multiples of 16.
 //
-// Order of additions: k ascending in steps of 32, whatever the tile and the batch. The sum within a step is the hardware's.
+// Order of additions: k ascending in steps of 32, whatever the tile and the batch. The sum within a step is the
+// hardware's.
 //
 // Tiles 128×128, 128×64 and 64×64, the middle one for pieces of 8 bytes too.
 #include "common/conv_mma.cuh"
@@ -28,7 +32,8 @@
         const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};               \
         convolution<e4m3, T, BM, BN, 2, 2, PIECE>(nullptr, of, end, {scales, narrow, inverse});                        \
     }
-// Blocks per SM: on Hopper each mma.sync becomes conversions to f16 and two of its f16 ones, for which 128×128 has no registers left.
+// Blocks per SM: on Hopper each mma.sync becomes conversions to f16 and two of its f16 ones, for which 128×128 has no
+// registers left.
 #if __CUDA_ARCH__ == 900
 #define BLOCKS(NATIVE, EMULATED) EMULATED
 #else

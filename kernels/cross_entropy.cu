@@ -1,14 +1,16 @@
-// Softmax cross-entropy of many classifiers at once: N rows, G heads, C classes; logits x [N, G*C] f32, a head's values adjacent.
+// Softmax cross-entropy of many classifiers at once: N rows, G heads, C classes; logits x [N, G*C] f32, a head's values
+// adjacent.
 //
-//   gradient   losses [N, G] = ln(sum over c of exp x) - x[label], and in place x = scale*(softmax - one-hot); the gradient is also
-//              written as bf16 where wanted, for the matrix products behind it
+//   gradient   losses [N, G] = ln(sum over c of exp x) - x[label], and in place x = scale*(softmax - one-hot); the
+//              gradient is also written as bf16 where wanted, for the matrix products behind it
 //   means      [G] mean of the losses over N, summed in f64
-//   correct    [G] u32 += rows whose largest value is the label's; equal values go to the lower class, NaN is never correct
+//   correct    [G] u32 += rows whose largest value is the label's; equal values go to the lower class, NaN is never
+//              correct
 //
 // Order    a lane's values in order, lanes by butterfly: fixed by C. Labels must be below C.
 // FLOPs    per value 14.  Bytes per value: gradient 8 (10 with bf16), correct 4.
-// Bound    memory. One warp per row and head, whose values stay in registers up to 1,024 classes; beyond that they are read three times.
-// Static   sm_90a: gradient_row 80 registers, 24 warps per SM, 98 KB of loads in flight.
+// Bound    memory. One warp per row and head, whose values stay in registers up to 1,024 classes; beyond that they are
+//          read three times.
 #include "common/reduce.cuh"
 
 namespace {

@@ -1,9 +1,11 @@
 // Text embedding: y[n, t] = token[ids[n, t]] + position[t].
 //
-//   y [N, T, D], token [vocabulary, D], position [T, D] f16 or bf16, the sum in f32; ids [N, T] u32, which the host has checked.
+//   y [N, T, D], token [vocabulary, D], position [T, D] f16 or bf16, the sum in f32; ids [N, T] u32, which the host has
+//   checked.
 // Aligned  D a multiple of 8; y, token, position 16 bytes.
 //
-// FLOPs    1 per value.  Bytes: 4 per value (positions come from L2).  Bound: launch and latency; one thread per 8 values.
+// FLOPs    1 per value.  Bytes: 4 per value (positions come from L2).  Bound: launch and latency; one thread per 8
+//          values.
 #include "common/types.cuh"
 
 namespace {

@@ -1,16 +1,20 @@
-// Matrix products for training on any sm_80+ card: bf16 operands, f32 accumulators, the layer's elementwise work in the epilogue.
+// Matrix products for training on any sm_80+ card: bf16 operands, f32 accumulators, the layer's elementwise work in the
+// epilogue.
 //
-//   NT  y[M,N]  = x[M,K]·w[N,K]ᵀ      forward            bias; bias + GELU (pre-activation and activation stored); bias + residual
+//   NT  y[M,N]  = x[M,K]·w[N,K]ᵀ      forward            bias; bias + GELU (pre-activation and activation stored); bias
+//       + residual
 //   NN  y[M,N]  = x[M,K]·w[K,N]       input gradient     plain; times GELU′(h)
-//   TN  y[M,N] += x[K,M]ᵀ·w[K,N]      weight gradient    f32, also column sums of x (the bias gradient); K may be split over blocks,
+//   TN  y[M,N] += x[K,M]ᵀ·w[K,N]      weight gradient    f32, also column sums of x (the bias gradient); K may be split
+//       over blocks,
 //                                                        whose partial sums `gemm_split_sum_f32` adds in order
 //
-// Any M, N, K ≥ 1 and any row strides. Rows that start at multiples of 16 bytes are copied by cp.async, others element by element (slow).
-// Every output is one chain of additions over k in steps of 16, whatever the tile and the other rows: a row's bits depend on its own
-// inputs and on the order of k alone. Both tile sizes cut K alike, so they agree to the bit.
+// Any M, N, K ≥ 1 and any row strides. Rows that start at multiples of 16 bytes are copied by cp.async, others element
+// by element (slow). Every output is one chain of additions over k in steps of 16, whatever the tile and the other
+// rows: a row's bits depend on its own inputs and on the order of k alone. Both tile sizes cut K alike, so they agree
+// to the bit.
 //
-// FLOPs 2·M·N·K (epilogues: about 20 per value of a GELU). Bytes: each operand once if a wave's tiles share them in the L2 cache, which
-// the raster of tile groups sees to. Bound by the tensor cores from K ≈ 200 on; below by device memory.
+// FLOPs 2·M·N·K (epilogues: about 20 per value of a GELU). Bytes: each operand once if a wave's tiles share them in the
+// L2 cache, which the raster of tile groups sees to. Bound by the tensor cores from K ≈ 200 on; below by device memory.
 //
 // Tiles 128×128×32 (4 warps of 64×64) and 64×64×32 (4 warps of 32×32), 3 stages, XOR-swizzled shared memory without
 // bank conflicts.
@@ -29,8 +33,9 @@ constexpr int GROUP = 8;
 enum class Layout { NT, NN, TN };
 enum class Epilogue { BIAS, GELU, RESIDUAL, GELU_BACKWARD, ACCUMULATE };
 
-/// A BK-deep slice of an operand in shared memory, `EXTENT` values along m or n. K-major tiles keep rows of 32 k (64 bytes), the others rows of
-/// EXTENT values; 16-byte chunks are permuted within 128 bytes so that the 8 rows an ldmatrix reads lie in different banks.
+/// A BK-deep slice of an operand in shared memory, `EXTENT` values along m or n. K-major tiles keep rows of 32 k (64
+/// bytes), the others rows of EXTENT values; 16-byte chunks are permuted within 128 bytes so that the 8 rows an
+/// ldmatrix reads lie in different banks.
 template <bool K_MAJOR, int EXTENT> struct Tile {
     static constexpr int BYTES = EXTENT * BK * 2;
     static constexpr int CHUNKS = (K_MAJOR ? BK : EXTENT) / 8;
@@ -40,7 +45,8 @@ template <bool K_MAJOR, int EXTENT> struct Tile {
         return row * (CHUNKS * 16) + permuted * 16;
     }
 
-    /// A 16-byte piece of the slice: its place in shared memory, its source and how many of its 8 values lie inside the matrix.
+    /// A 16-byte piece of the slice: its place in shared memory, its source and how many of its 8 values lie inside the
+    /// matrix.
     struct Piece {
         uint32_t destination;
         const bf16 *source;
@@ -113,8 +119,8 @@ struct Output {
     uint32_t stride, aux_stride;
 };
 
-/// A warp's piece of shared memory for `WARP` rows of WARP bf16 on their way between fragments and memory: a fragment alone would move
-/// half sectors. Rows are 16 bytes apart in the banks, so that neither side conflicts.
+/// A warp's piece of shared memory for `WARP` rows of WARP bf16 on their way between fragments and memory: a fragment
+/// alone would move half sectors. Rows are 16 bytes apart in the banks, so that neither side conflicts.
 template <int WARP> struct Staging {
     static constexpr int PITCH = WARP * 2 + 16;
     static constexpr int BYTES = WARP * PITCH;
@@ -197,7 +203,8 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
     const uint32_t stages = shared_address(shared);
     const int m = out.m, n = out.n;
 
-    // Blocks walk down GROUP rows of tiles before the next column of tiles: a wave touches about as many rows of a as columns of b.
+    // Blocks walk down GROUP rows of tiles before the next column of tiles: a wave touches about as many rows of a as
+    // columns of b.
     const int tiles_m = ceil_div(m, TILE), tiles_n = ceil_div(n, TILE), block = blockIdx.x;
     const int group = block / (GROUP * tiles_n), within = block % (GROUP * tiles_n);
     const int height = min(tiles_m - group * GROUP, GROUP);
@@ -355,8 +362,8 @@ GEMM_BOTH_TILES(gemm_nt_residual, bf16, NT, RESIDUAL, bf16)
 GEMM_BOTH_TILES(gemm_nn, bf16, NN, BIAS, bf16)
 GEMM_BOTH_TILES(gemm_nn_gelu_backward, bf16, NN, GELU_BACKWARD, bf16)
 
-// Block z of the grid takes `blocks_per_split` BK-deep pieces of K. One split: y += and sums += (sums may be null). Several: split z stores
-// its share in piece z of `y` (m·n values each) and of `sums` (m each), for gemm_split_sum_f32.
+// Block z of the grid takes `blocks_per_split` BK-deep pieces of K. One split: y += and sums += (sums may be null).
+// Several: split z stores its share in piece z of `y` (m·n values each) and of `sums` (m each), for gemm_split_sum_f32.
 #define GEMM_TN(TILE, BLOCKS)                                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                      \
         gemm_tn_##TILE##_f32(const bf16 *a, const bf16 *b, float *y, float *OR_NULL sums, int m, int n, int k,         \
@@ -372,7 +379,8 @@ GEMM_BOTH_TILES(gemm_nn_gelu_backward, bf16, NN, GELU_BACKWARD, bf16)
 GEMM_TN(128, 2)
 GEMM_TN(64, 5)
 
-/// y[i] += parts[0][i] + parts[1][i] + …, and the same for `sums` with its own parts; blocks 0 … ⌈count/1024⌉-1 do y, the rest sums.
+/// y[i] += parts[0][i] + parts[1][i] + …, and the same for `sums` with its own parts; blocks 0 … ⌈count/1024⌉-1 do y,
+/// the rest sums.
 extern "C" __global__ void __launch_bounds__(256)
     gemm_split_sum_f32(float *y, const float *parts, uint64_t count, float *OR_NULL sums,
                        const float *sum_parts, uint32_t sum_count, int splits) {

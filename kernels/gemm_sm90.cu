@@ -4,19 +4,23 @@
 //   NN  y[M,N] = a[M,K]·b[K,N]     plain; times GELU′(h)
 //   TN  partial sums of a[K,M]ᵀ·b[K,N] and of a's columns, which gemm_sm90_sum_f32 adds to dw[M,N] and db[M]
 //
-// Rows of every matrix that a tensor map describes begin at multiples of 16 bytes; sizes are free (boxes outside read as zero and are not
-// written). FLOPs 2·M·N·K; bytes: each operand once per wave from the L2 cache. Bound by the tensor cores for K ≥ 200.
+// Rows of every matrix that a tensor map describes begin at multiples of 16 bytes; sizes are free (boxes outside read
+// as zero and are not written). FLOPs 2·M·N·K; bytes: each operand once per wave from the L2 cache. Bound by the tensor
+// cores for K ≥ 200.
 //
-// One block per SM, in clusters of two along m that share the tile of b: each loads half of it into both (multicast), so a stage costs 16 KB of a
-// and half of b from L2. Persistent: a cluster takes one pair of tiles after the other. Warpgroup 0 produces (one thread issues all loads), 1 and 2
-// consume; operands of NN and TN that are not K-major are read as they lie (wgmma's transpose bits), nothing is transposed in memory.
+// One block per SM, in clusters of two along m that share the tile of b: each loads half of it into both (multicast),
+// so a stage costs 16 KB of a and half of b from L2. Persistent: a cluster takes one pair of tiles after the other.
+// Warpgroup 0 produces (one thread issues all loads), 1 and 2 consume; operands of NN and TN that are not K-major are
+// read as they lie (wgmma's transpose bits), nothing is transposed in memory.
 //
-// Two schedules. COOPERATIVE: tiles 128×256, each consumer 64 rows of them; least traffic per FLOP. PING-PONG: tiles 128×128, consumers take
-// tiles in turn, so one's epilogue runs while the other multiplies: better for short K and for GELU (about 20 instructions per value,
-// 2,500 of the 6,144 cycles a 128×128×768 tile multiplies for). Steps of 64 in k go through a ring of 4 stages of 48 KB or 6 of 32 KB.
+// Two schedules. COOPERATIVE: tiles 128×256, each consumer 64 rows of them; least traffic per FLOP. PING-PONG: tiles
+// 128×128, consumers take tiles in turn, so one's epilogue runs while the other multiplies: better for short K and for
+// GELU (about 20 instructions per value, 2,500 of the 6,144 cycles a 128×128×768 tile multiplies for). Steps of 64 in k
+// go through a ring of 4 stages of 48 KB or 6 of 32 KB.
 //
-// Epilogues work on pieces of 64×64: registers → stmatrix → 8 KB of swizzled shared memory → TMA store, two pieces in flight per consumer.
-// A residual or h arrives by TMA too, as one or two more steps of the ring, so it is there when the product is.
+// Epilogues work on pieces of 64×64: registers → stmatrix → 8 KB of swizzled shared memory → TMA store, two pieces in
+// flight per consumer. A residual or h arrives by TMA too, as one or two more steps of the ring, so it is there when
+// the product is.
 //
 // TN cuts K into parts, the same for any card, so that 66 clusters are busy; what is left over after whole rounds is
 // cut into 66 equal shares. Fewer clusters take several shares each, and fewer of them who has had an item more.
@@ -35,7 +39,8 @@ namespace {
 constexpr int BM = 128, BK = 64;
 constexpr int THREADS = 384;
 constexpr int BLOCKS = 2; // of a cluster
-/// Pairs of tiles along m that are taken before the next columns: what runs at a time touches about as much of a as of b.
+/// Pairs of tiles along m that are taken before the next columns: what runs at a time touches about as much of a as of
+/// b.
 constexpr int GROUP = 8;
 /// 64 rows of 64 bf16, swizzled.
 constexpr int PIECE = 64 * 128;
@@ -216,8 +221,9 @@ DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux
     }
 }
 
-/// Warps 2 and 3 of the producer's warpgroup, TN only: column sums of a, from the stages. The blocks that share a's tile (its columns of
-/// tiles) take the steps in turn. Each warp sums 32 of a step's 64 rows: lane l columns 8·(l % 16) … + 7, rows of parity l / 16.
+/// Warps 2 and 3 of the producer's warpgroup, TN only: column sums of a, from the stages. The blocks that share a's
+/// tile (its columns of tiles) take the steps in turn. Each warp sums 32 of a step's 64 rows: lane l columns 8·(l % 16)
+/// … + 7, rows of parity l / 16.
 template <int BN, typename R> DEVICE void sum_columns(float *sums, const Problem &of, R ring) {
     const int warp = warp_id() - 2, lane = lane_id(), chunk = lane & 15;
     Schedule<Layout::TN, BN> schedule(of);
@@ -296,7 +302,8 @@ struct Consumer {
     DEVICE void barrier() const { named_barrier_sync(CONSUMER_BARRIER + index, 128); }
 };
 
-/// Where the lane's row of the four 8×8 matrices of columns 16·pair … + 15 lies in a piece: matrix q holds rows + 8·(q % 2), columns + 8·(q / 2).
+/// Where the lane's row of the four 8×8 matrices of columns 16·pair … + 15 lies in a piece: matrix q holds rows + 8·(q
+/// % 2), columns + 8·(q / 2).
 DEVICE uint32_t swizzled(const Consumer &at, int pair) {
     const int line = at.warp * 16 + (at.lane & 15), chunk = pair * 2 + (at.lane >> 4);
     return line * 128 + ((chunk ^ (line & 7)) << 4);
@@ -305,7 +312,8 @@ DEVICE uint32_t swizzled(const Consumer &at, int pair) {
 /// Columns of 8 and 2 rows of a fragment: x[j][0..1] row g columns 8j + 2t, + 1; x[j][2..3] row g + 8.
 using Piece = float[8][4];
 
-/// Rounds a piece, and its GELU where there is one, into shared memory and lets the copy engine write it. `number` counts a tile's pieces.
+/// Rounds a piece, and its GELU where there is one, into shared memory and lets the copy engine write it. `number`
+/// counts a tile's pieces.
 template <Epilogue EPILOGUE, typename Read>
 DEVICE void store_piece(const Consumer &at, const Output &out, const Problem &of, const Piece &x, int number, int row, int column,
                         Read &&all_have_read) {
@@ -440,7 +448,8 @@ DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<
                 bias[i] = out.bias != nullptr && column < of.n ? to_f32(out.bias[column]) : 0.0f;
             }
         }
-        // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows someone who has).
+        // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows
+        // someone who has).
         if (PINGPONG && number > 0) named_barrier_sync(TURN_BARRIER + index, 256);
         for (int i = 0; i < work.k_steps; i++) {
             ring.wait_full(first + i);
@@ -462,7 +471,8 @@ DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<
             store_partial(at, acc[0], out.f32 + (static_cast<size_t>(work.slot) * BLOCKS + schedule.rank) * (BM * C::BN));
         } else {
             if constexpr (biased(EPILOGUE)) {
-                // Everyone has read the last tile's bias: store_piece has a barrier after it, the f32 epilogue has none.
+                // Everyone has read the last tile's bias: store_piece has a barrier after it, the f32 epilogue has
+                // none.
                 if constexpr (EPILOGUE == Epilogue::BIAS_F32) at.barrier();
 #pragma unroll
                 for (int i = 0; i < PER_THREAD; i++) store_shared(at.bias + (at.thread + i * 128) * 4, __float_as_uint(bias[i]));
@@ -508,8 +518,8 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
 
 } // namespace
 
-// Maps: a, b in boxes of 64 k × 128 rows (a) and BN/2 rows (b) where K-major, else 64 m or n × 64 k; y and GELU's aux 64 × 64; a residual's or
-// GELU′'s aux 64 × 128; all with the 128-byte swizzle. Unused maps are any valid map.
+// Maps: a, b in boxes of 64 k × 128 rows (a) and BN/2 rows (b) where K-major, else 64 m or n × 64 k; y and GELU's aux
+// 64 × 64; a residual's or GELU′'s aux 64 × 128; all with the 128-byte swizzle. Unused maps are any valid map.
 #define GEMM(NAME, LAYOUT, EPILOGUE, PINGPONG)                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                \
         NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y, \
@@ -565,8 +575,8 @@ template <typename Add> DEVICE void for_each_piece(const Partition &of, int tile
 
 } // namespace
 
-/// dw[m,n] += Σ pieces, db[m] += Σ pieces (db may be null). Blocks of 256 threads: (⌈n/256⌉, ⌈m/16⌉), 4 neighbouring values of 4 rows per
-/// thread; blocks of the first column do db as well.
+/// dw[m,n] += Σ pieces, db[m] += Σ pieces (db may be null). Blocks of 256 threads: (⌈n/256⌉, ⌈m/16⌉), 4 neighbouring
+/// values of 4 rows per thread; blocks of the first column do db as well.
 extern "C" __global__ void __launch_bounds__(256)
     gemm_sm90_sum_f32(float *dw, const float *pieces, float *OR_NULL db, const float *sum_pieces, int m, int n,
                       int k_steps, int parts, int whole,

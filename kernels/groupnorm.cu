@@ -1,31 +1,38 @@
-// Group normalisation of NHWC images and SiLU, in three steps: statistics of channels, statistics of groups, application.
+// Group normalisation of NHWC images and SiLU, in three steps: statistics of channels, statistics of groups,
+// application.
 //
-//   moments      x [N, P, C] T -> m [N, R, C, 2] f32: sum and sum of squares, per channel, over runs of 64 consecutive pixels of an image
-//                (R = ceil(P/64), the last run may be shorter). The convolution's epilogue writes the same numbers' equals.
-//   scale_shift  m of one or two tensors whose channels lie side by side -> table [N, C, 2] f32: a = gamma*rstd, b = beta - mean*a, where mean
-//                and biased variance are those of the channel's group; a group may hold channels of both tensors.
-//   apply        y [N, P, C] T = a*x + b, then y*sigmoid(y); x is one tensor or two side by side, so this is also where skip connections join.
+//   moments      x [N, P, C] T -> m [N, R, C, 2] f32: sum and sum of squares, per channel, over runs of 64 consecutive
+//                pixels of an image (R = ceil(P/64), the last run may be shorter). The convolution's epilogue writes
+//                the same numbers' equals.
+//   scale_shift  m of one or two tensors whose channels lie side by side -> table [N, C, 2] f32: a = gamma*rstd, b =
+//                beta - mean*a, where mean and biased variance are those of the channel's group; a group may hold
+//                channels of both tensors.
+//   apply        y [N, P, C] T = a*x + b, then y*sigmoid(y); x is one tensor or two side by side, so this is also where
+//                skip connections join.
 // T is f16 or bf16, arithmetic f32. A source of `rows` images repeats: image n reads image n % rows.
 //
-// Merging  A run's sums give its mean and its sum of squared deviations; over all runs of a group, mean = total sum / count and M2 = the sum of
-//          (run's M2 + count*(run's mean - mean)^2), so a large mean cancels within 64 pixels at most, never over the image.
-// Order    a run: each of 8 threads adds every eighth pixel, then the eight in order. A group: each of 256 threads adds a channel's every
-//          (256 / channels)-th run, then by butterfly and in order of the warps. Fixed by P, C and the groups: the batch plays no part.
+// Merging  A run's sums give its mean and its sum of squared deviations; over all runs of a group, mean = total sum /
+//          count and M2 = the sum of (run's M2 + count*(run's mean - mean)^2), so a large mean cancels within 64 pixels
+//          at most, never over the image.
+// Order    a run: each of 8 threads adds every eighth pixel, then the eight in order. A group: each of 256 threads adds
+//          a channel's every (256 / channels)-th run, then by butterfly and in order of the warps. Fixed by P, C and
+//          the groups: the batch plays no part.
 // Aligned  C a multiple of 8 (of each source), x and y 16 bytes, moments, tables, gamma and beta 16 bytes.
 //
-// FLOPs    per value: moments 3, apply 2 and with SiLU 8, of which 2 special-function results. scale_shift: 8 per pair of moments.
+// FLOPs    per value: moments 3, apply 2 and with SiLU 8, of which 2 special-function results. scale_shift: 8 per pair
+//          of moments.
 // Bytes    per value: moments 2, apply 4; scale_shift 8 per pair, twice (the second time from L1/L2), and 8*N*C.
-// Bound    moments and apply: memory (apply with SiLU: 2 of 16 special results per clock and SM are 0.53 of the time that memory takes);
-//          a thread of moments has 8 loads of 16 bytes in flight, of apply 4. scale_shift: latency of about 5 dependent steps.
-// Static   sm_90a: moments 44 registers, 33 KiB shared, 4 blocks of 320 threads per SM at C = 320; apply 63 registers, 3 blocks of 320 or 2 of
-//          512, which keep 60 KB of loads in flight (25 KB suffice at 700 ns); scale_shift 40 registers, 6 blocks of 256.
+// Bound    moments and apply: memory (apply with SiLU: 2 of 16 special results per clock and SM are 0.53 of the time
+//          that memory takes); a thread of moments has 8 loads of 16 bytes in flight, of apply 4. scale_shift: latency
+//          of about 5 dependent steps.
 #include "common/groupnorm.cuh"
 
 namespace {
 
 /// Block and grid as in `apply`.
 template <typename T> DEVICE void moments(float *out, const T *x, uint32_t pixels, uint32_t channels) {
-    // A thread's 16 sums in four pieces, so far apart that neither four lanes' writes nor the reads below meet a bank twice.
+    // A thread's 16 sums in four pieces, so far apart that neither four lanes' writes nor the reads below meet a bank
+    // twice.
     __shared__ __align__(16) float part[ROWS][4][4 * WIDEST + 8];
     const uint32_t vector = blockIdx.y * blockDim.x + threadIdx.x, vectors = channels / 8, row = threadIdx.y;
     const uint32_t run = blockIdx.x, end = min((run + 1) * RUN, pixels);
@@ -95,7 +102,8 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
     const Moments first = {a, rows_a, channels_a}, second = {b, rows_b, channels_b};
     const uint32_t n = blockIdx.y, channels = channels_a + channels_b, width = channels / gridDim.x, begin = blockIdx.x * width;
     const uint32_t runs = ceil_div(pixels, RUN), across = min(width, MERGERS), down = MERGERS / across, row = threadIdx.x / across;
-    // The sum of `value(moments, pixels)` over this thread's share: every `down`-th run of every `across`-th channel of the group.
+    // The sum of `value(moments, pixels)` over this thread's share: every `down`-th run of every `across`-th channel of
+    // the group.
     auto share_of = [&](auto value) {
         float total = 0.f;
         for (uint32_t c = begin + threadIdx.x % across; c < begin + width && row < down; c += across) {

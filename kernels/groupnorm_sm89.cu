@@ -1,8 +1,9 @@
-// The last step of group norms for the layers that read e4m3, on sm_89 and newer: groupnorm.cu's apply, y = e4m3(inverse·silu(a·x + b)), rounded
-// once, from f32; ±448 at most. Sources, tables, blocks and alignments are as there; y is aligned to 8 bytes.
+// The last step of group norms for the layers that read e4m3, on sm_89 and newer: groupnorm.cu's apply, y =
+// e4m3(inverse·silu(a·x + b)), rounded once, from f32; ±448 at most. Sources, tables, blocks and alignments are as
+// there; y is aligned to 8 bytes.
 //
-// Bytes per value 3 (4 into 16 bits): bound by memory; with SiLU 2 special results per value, 0.7 of the time that memory takes.
-// Static (sm_90a): apply 60, with SiLU 63 registers, no shared memory; 3 blocks of 320 threads per SM at C = 320.
+// Bytes per value 3 (4 into 16 bits): bound by memory; with SiLU 2 special results per value, 0.7 of the time that
+// memory takes.
 #include "common/e4m3.cuh"
 #include "common/groupnorm.cuh"
 

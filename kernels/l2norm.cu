@@ -1,10 +1,12 @@
-// Rows scaled to unit length: y = x / max(|x|, eps), and its gradient dx = (dy - y*<y, dy>) / |x| (dy / eps for rows shorter than eps).
+// Rows scaled to unit length: y = x / max(|x|, eps), and its gradient dx = (dy - y*<y, dy>) / |x| (dy / eps for rows
+// shorter than eps).
 //
-// Shapes   x, y, dy, dx [rows, D] f32, norms [rows] f32. y and dx are written as f32, as bf16 or as both (a null pointer: not wanted):
-//          the loss compares unit rows in bf16, the matrix products behind dx take bf16.
+// Shapes   x, y, dy, dx [rows, D] f32, norms [rows] f32. y and dx are written as f32, as bf16 or as both (a null
+//          pointer: not wanted): the loss compares unit rows in bf16, the matrix products behind dx take bf16.
 // Order    a lane's values in order, lanes by butterfly: fixed by D.
 // Aligned  `x4`: D a multiple of 4, f32 pointers 16 bytes, bf16 pointers 8 bytes; `x1`: nothing.
-// FLOPs    per value: forward 3, backward 5.  Bytes per value, one output: forward 8, backward 12 (second readings come from L1).
+// FLOPs    per value: forward 3, backward 5.  Bytes per value, one output: forward 8, backward 12 (second readings come
+//          from L1).
 // Bound    latency: [8192, 256] is 17 MB, 4 us on an H200 at 4.1 TB/s. One warp per row.
 #include "common/reduce.cuh"
 

@@ -1,22 +1,25 @@
 // Layer normalisation of rows: y = (x - mean)*rstd*gamma + beta with rstd = 1/sqrt(variance + eps), variance biased.
 //
-// Shapes   x, dx [rows, D] bf16 with rows `stride` values apart (class tokens of [N, T, D]: stride T*D); y, dy, residual [rows, D]
-//          bf16; stats [rows, 2] f32 (mean, rstd); gamma, beta, dgamma, dbeta [D] f32.
+// Shapes   x, dx [rows, D] bf16 with rows `stride` values apart (class tokens of [N, T, D]: stride T*D); y, dy,
+//          residual [rows, D] bf16; stats [rows, 2] f32 (mean, rstd); gamma, beta, dgamma, dbeta [D] f32.
 // Backward with g = dy*gamma and n = (x - mean)*rstd:   dx = r + rstd*(g - mean(g) - n*mean(g*n)),
 //          dgamma += sum over rows of dy*n,   dbeta += sum over rows of dy.
-//          r is the gradient that goes around the norm: row i takes residual[i / period] where period divides i, and 0 elsewhere.
-//          (period 1: the residual branch of a block, dx may be the residual itself; period T: only class tokens had a branch.)
+//          r is the gradient that goes around the norm: row i takes residual[i / period] where period divides i, and 0
+//          elsewhere.
+//          (period 1: the residual branch of a block, dx may be the residual itself; period T: only class tokens had a
+//          branch.)
 // Inference keeps no stats and its x and y are bf16 or f16.
-// Aligned  `_rows` kernels: D a multiple of 8, at most 1024 (inference 1280), every pointer and stride 16-byte aligned. `_any`: nothing.
-// Order    A row's sums: a lane's vectors in order, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp in order, the 4
-//          warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the rows alone.
+// Aligned  `_rows` kernels: D a multiple of 8, at most 1024 (inference 1280), every pointer and stride 16-byte aligned.
+//          `_any`: nothing.
+// Order    A row's sums: a lane's vectors in order, lanes by butterfly: fixed by D. Parameter gradients: rows of a warp
+//          in order, the 4 warps of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the
+//          rows alone.
 //
 // FLOPs    per value: forward 8, backward 13.  Bytes per value: forward 4, backward 8 (6 without residual).
-// Bound    memory. Forward: one row per warp, loaded whole before its first use; gamma and beta, twice as wide as a row, come from L1,
-//          whose 128 bytes per clock are the next limit (72 of the 173 clocks that memory leaves an SM per row of 768).
-//          Backward: one row per warp at a time; gamma and the sums for dgamma and dbeta stay in registers over all its rows.
-// Static   sm_90a, D = 384 / 768 / 1024: forward 48 / 72 / 72 registers, 40 / 28 / 28 warps per SM; backward 121 / 166 / 216 registers,
-//          16 / 12 / 8 warps, which keep 36 / 54 / 48 KB of loads in flight per SM (25 KB suffice at 700 ns).
+// Bound    memory. Forward: one row per warp, loaded whole before its first use; gamma and beta, twice as wide as a
+//          row, come from L1, whose 128 bytes per clock are the next limit (72 of the 173 clocks that memory leaves an
+//          SM per row of 768). Backward: one row per warp at a time; gamma and the sums for dgamma and dbeta stay in
+//          registers over all its rows.
 #include "common/layernorm.cuh"
 
 namespace {

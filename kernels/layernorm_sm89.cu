@@ -1,8 +1,8 @@
 // Layer normalisation of rows for the layers that read e4m3, on sm_89 and newer: layernorm.cu's inference,
 // y = e4m3(inverse·((x - mean)*rstd*gamma + beta)), rounded once, from f32; ±448 at most.
 //
-// x bf16 or f16 [rows, D], y e4m3 [rows, D]. `_rows` kernels: D a multiple of 8, at most 1280, pointers 16-byte aligned; `_any`: nothing.
-// Bytes per value 3 (4 into 16 bits): bound by memory. Static (sm_90a), D = 320 / 640 / 1280: 56 / 72 / 96 registers, no spills.
+// x bf16 or f16 [rows, D], y e4m3 [rows, D]. `_rows` kernels: D a multiple of 8, at most 1280, pointers 16-byte
+// aligned; `_any`: nothing. Bytes per value 3 (4 into 16 bits): bound by memory.
 #include "common/e4m3.cuh"
 #include "common/layernorm.cuh"
 

@@ -1,19 +1,23 @@
-// Updates of parameters, each value in the CPU's order of operations with every operation rounded on its own: the bits are the same.
+// Updates of parameters, each value in the CPU's order of operations with every operation rounded on its own: the bits
+// are the same.
 //
-// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g; p = p*shrink + step_size*(m / (sqrt(v)/correction + eps)),
-//          where shrink is 1 - lr*decay for decayed values and 1 for the others. The bf16 copy that the network computes with is
+// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g; p = p*shrink + step_size*(m /
+// (sqrt(v)/correction + eps)),
+//          where shrink is 1 - lr*decay for decayed values and 1 for the others. The bf16 copy that the network
+//          computes with is
 //          written, and the gradient cleared, in the same pass.
-//          `settings` [7] f32 in device memory, so that a captured graph takes each step's: step_size = -lr/(1 - b1^t), shrink,
+//          `settings` [7] f32 in device memory, so that a captured graph takes each step's: step_size = -lr/(1 - b1^t),
+//          shrink,
 //          1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
 //          Nothing changes where the gradient's sum of squares or the loss is not a finite number.
 // SGD      v = momentum*v + g; w = w - (lr[head]*schedule)*v over weights [rows, heads*classes].
 //
 // Aligned  f32 buffers 16 bytes, the bf16 copy 8 bytes; any length. `decay`: bit i % 8 of byte i / 8 for value i.
 // FLOPs    about 15 per value (AdamW), 4 (SGD).
-// Bytes    AdamW 30 per value (read p, m, v, g; write p, m, v, copy; the mask is 1/8), 34 where gradients are cleared; SGD 20.
-// Bound    memory. 8 accesses of 16 bytes in flight per thread; the exact divisions and root are about 60 instructions per value, a quarter
-//          of the time that memory takes.
-// Static   sm_90a: AdamW 66 registers, 24 warps per SM, 98 KB of loads in flight; SGD 64 registers, 32 warps.
+// Bytes    AdamW 30 per value (read p, m, v, g; write p, m, v, copy; the mask is 1/8), 34 where gradients are cleared;
+//          SGD 20.
+// Bound    memory. 8 accesses of 16 bytes in flight per thread; the exact divisions and root are about 60 instructions
+//          per value, a quarter of the time that memory takes.
 #include "common/types.cuh"
 
 namespace {

@@ -1,17 +1,20 @@
 // Images to tokens around a matrix product: uint8 pixels to rows of normalised patches, and embedded patches to tokens.
 //
-//   unfold   patches [N*P, 3*p*p] bf16 from images [N, H, W, 3] u8: value (c, row, column) of a patch is v*scale[c] + shift[c], i.e.
-//            (v/255 - mean)/std with scale = 1/(255*std), shift = -mean/std. For ImageNet's constants the bf16 is the CPU's for all
-//            256 values of each channel.
-//   tokens   [N, T, D] bf16: token 0 is cls + pos[0], token t is embedded[t-1] + pos[t] + bias; cls, pos [T, D], bias f32.
-//   gather   the gradient of the tokens without the class tokens, [N*P, D] bf16, and its sums over 32 images each, [K, T, D] f32;
-//   positions  dpos += sum over K, dcls += that of token 0; the sums stay in the first of the K for the bias (`reduce_partials_f32`).
+//   unfold   patches [N*P, 3*p*p] bf16 from images [N, H, W, 3] u8: value (c, row, column) of a patch is v*scale[c] +
+//            shift[c], i.e. (v/255 - mean)/std with scale = 1/(255*std), shift = -mean/std. For ImageNet's constants
+//            the bf16 is the CPU's for all 256 values of each channel.
+//   tokens   [N, T, D] bf16: token 0 is cls + pos[0], token t is embedded[t-1] + pos[t] + bias; cls, pos [T, D], bias
+//            f32.
+//   gather   the gradient of the tokens without the class tokens, [N*P, D] bf16, and its sums over 32 images each, [K,
+//            T, D] f32;
+//   positions  dpos += sum over K, dcls += that of token 0; the sums stay in the first of the K for the bias
+//              (`reduce_partials_f32`).
 //
-// Aligned  `x8`: p or D a multiple of 8, images 8 bytes (so rows of pixels, too), bf16 and f32 pointers 16 bytes; `x1`: nothing.
+// Aligned  `x8`: p or D a multiple of 8, images 8 bytes (so rows of pixels, too), bf16 and f32 pointers 16 bytes; `x1`:
+//          nothing.
 // Bytes    unfold: 1 read and 2 written per value; tokens: 4 per value; gather: 4 per value, plus 8/32 for the sums.
-// Bound    memory. A thread reads 8 pixels (24 bytes) and writes 16 bytes to each of the three channels; position and bias are read
-//          once for 8 images.
-// Static   sm_90a, `x8`: unfold 32 registers and 64 warps per SM, tokens 62 and 32, gather 68 and 24; at least 49 KB in flight per SM.
+// Bound    memory. A thread reads 8 pixels (24 bytes) and writes 16 bytes to each of the three channels; position and
+//          bias are read once for 8 images.
 #include "common/types.cuh"
 
 namespace {
@@ -85,7 +88,8 @@ DEVICE void gather(bf16 *dembedded, float *partials, const bf16 *dtokens, uint32
 
 }  // namespace
 
-// One thread per 8 pixels of a row of a patch, in the order in which a channel is written. Grid (images, pieces of an image).
+// One thread per 8 pixels of a row of a patch, in the order in which a channel is written. Grid (images, pieces of an
+// image).
 extern "C" __global__ void __launch_bounds__(THREADS)
     patch_embed_unfold_x8_bf16(bf16 *patches, const uint8_t *images, uint32_t height, uint32_t width,
                                uint32_t patch, float scale0, float scale1, float scale2, float shift0, float shift1,

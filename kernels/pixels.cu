@@ -1,15 +1,18 @@
 // Decoder output to 8-bit RGB, and antialiased resizing of that; both with the CPU's bits.
 //
-//   rgb8     y [N, P, 3] u8 = truncate(clamp((x + 1)/2, 0, 1)*255), x [N, P, 3] f32; not a number becomes 0. flags [N] u32 are added to (by
-//            "or"): bit 0 if a value is not finite, bit 1 if a pixel of y differs from the image's first.
-//   along    y [rows, W', 3] u8 from x [rows, W, 3], across  y [N, H', W, 3] from x [N, H, W, 3]: each output is a weighted sum of its
-//            inputs with weights of 22 fractional bits, rounded. `table` [2 + taps, outputs] i32: first input, number of inputs, weights.
-// Aligned  rgb8_x4: P a multiple of 4, x 16 bytes, y 4; rgb8_x1: nothing. across_x4: rows of whole words and both pointers 4 bytes.
+//   rgb8     y [N, P, 3] u8 = truncate(clamp((x + 1)/2, 0, 1)*255), x [N, P, 3] f32; not a number becomes 0. flags [N]
+//            u32 are added to (by "or"): bit 0 if a value is not finite, bit 1 if a pixel of y differs from the image's
+//            first.
+//   along    y [rows, W', 3] u8 from x [rows, W, 3], across  y [N, H', W, 3] from x [N, H, W, 3]: each output is a
+//            weighted sum of its inputs with weights of 22 fractional bits, rounded. `table` [2 + taps, outputs] i32:
+//            first input, number of inputs, weights.
+// Aligned  rgb8_x4: P a multiple of 4, x 16 bytes, y 4; rgb8_x1: nothing. across_x4: rows of whole words and both
+//          pointers 4 bytes.
 //
 // FLOPs    rgb8 3 per value; resizing 2 per tap: 512^2 -> 256^2 bicubic 8 taps, 3 million per pass and image.
 // Bytes    rgb8 5 per value; 512^2 -> 256^2: 0.79 MB read, 0.39 MB between (in L2), 0.20 MB written.
-// Bound    rgb8: memory. Resizing: issue, 8 instructions per byte and tap along, 3 across; it is 1e-4 of an image's time, so it stays simple.
-// Static   sm_90a: rgb8 29 registers; along 38, across 32.
+// Bound    rgb8: memory. Resizing: issue, 8 instructions per byte and tap along, 3 across; it is 1e-4 of an image's
+//          time, so it stays simple.
 #include "common/resize.cuh"
 #include "common/types.cuh"
 

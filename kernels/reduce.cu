@@ -1,14 +1,15 @@
 // Sums over long axes, in an order fixed by the shape: partial sums of fixed pieces, then their sum.
 //
-//   partials  out[c] += sum over k of partials [K, C], for one or two outputs at once (K partial sums of parameter gradients)
+//   partials  out[c] += sum over k of partials [K, C], for one or two outputs at once (K partial sums of parameter
+//             gradients)
 //   squares   sum of x^2 of a flat f32 buffer, f64 throughout (gradient norm)
 //   finite    flag |= 1 where a value is not a finite number
-//   absmax    slot = max(slot, max |x|) of f16 or bf16 (the calibration of e4m3 scales); infinities and NaNs rank above all numbers and stay
+//   absmax    slot = max(slot, max |x|) of f16 or bf16 (the calibration of e4m3 scales); infinities and NaNs rank above
+//             all numbers and stay
 //
 // Aligned  `x8`, `x4`: 16-byte aligned pointers; `x1`: nothing. Any length.
 // FLOPs    2 per value (partials 1).  Bytes: one reading of the input.
 // Bound    memory: 16 bytes per access, 4 to 8 accesses in flight per thread.
-// Static   sm_90a: squares 34 registers, 48 warps per SM; partials 20 registers, 32 warps per block.
 #include "common/columns.cuh"
 
 namespace {
@@ -17,7 +18,8 @@ constexpr int WARPS = 8;
 constexpr int THREADS = 32 * WARPS;
 /// Values per block of `squares` and `finite`.
 constexpr uint32_t PIECE = 1 << 15;
-/// Warps of a block that adds partial sums: enough that a few columns of a thousand partials still keep the memory busy.
+/// Warps of a block that adds partial sums: enough that a few columns of a thousand partials still keep the memory
+/// busy.
 constexpr int PARTIAL_WARPS = 32;
 
 DEVICE double warp_sum_f64(double x) {
@@ -71,7 +73,8 @@ template <typename T, int N> DEVICE void finite(uint32_t *flag, const T *x, uint
     if (__any_sync(FULL_WARP, found) && lane_id() == 0) atomicOr(flag, 1u);
 }
 
-/// Magnitudes of a format with sign, exponent and mantissa in this order rank as their bits do, infinities and then NaNs last.
+/// Magnitudes of a format with sign, exponent and mantissa in this order rank as their bits do, infinities and then
+/// NaNs last.
 template <typename T, int N> DEVICE void absmax(float *slot, const T *x, uint64_t len) {
     const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
     const auto magnitude = [](uint32_t bits) { return bits & 0x7fffu; };
@@ -117,7 +120,8 @@ FINITE(x1_bf16, bf16, 1)
 FINITE(x4_f32, float, 4)
 FINITE(x1_f32, float, 1)
 
-// out0[c] += sum over k of partials[k][0][c], and out1 of partials[k][1][c] where the grid has a second row. Grid (columns, outputs).
+// out0[c] += sum over k of partials[k][0][c], and out1 of partials[k][1][c] where the grid has a second row. Grid
+// (columns, outputs).
 extern "C" __global__ void __launch_bounds__(32 * PARTIAL_WARPS)
     reduce_partials_f32(float *out0, float *OR_NULL out1, const float *partials, uint32_t count, uint32_t cols) {
     __shared__ float shared[PARTIAL_WARPS][32];

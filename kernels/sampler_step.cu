@@ -1,21 +1,25 @@
 // One step of a sampler, fused: guidance, multistep update, noise, and the network's next input.
 //
 //   e  = u + w·(c − u), or c without a second branch
-//   d  = d.x·x + d.e·e, within ±limit
-//   x' = x·x + e·e + now·d + Σ_k kept_k·history_k + noise·z
-//   history_keep = d;  input = T(next·x')
+//   d  = within ±limit: α·x + β·e
+//   x' = a·x + b·e + f·d + Σ_k g_k·h_k + s·z
+//   h_keep = d;  y = T(r·x')
 //
-//   x [N, V] f32 in place, V = h·w·4 values of one image, NHWC; eps [N or 2N, V] f32, the rows with the caption first; history [slots, N, V]
-//   f32; input [N, V] f16 or bf16. Coefficients are row step[0] of `table` [calls, 16] f32, `Row` below, so that one captured graph makes
-//   every step; sampler_next_u32 counts on behind it. What has coefficient 0 is not read. z is the stream of (seed, caption, image, step):
+//   x [N, V] f32 in place, V = h·w·4 values of one image, NHWC; eps [N or 2N, V] f32, the rows with the caption first;
+//   history [slots, N, V]
+//   f32; input [N, V] f16 or bf16. Coefficients are row step[0] of `table` [calls, 16] f32, `Row` below, so that one
+//   captured graph makes
+//   every step; sampler_next_u32 counts on behind it. What has coefficient 0 is not read. z is the stream of (seed,
+//   caption, image, step):
 //   `keys` [N, 4] holds (key, caption, image), a thread's four values are one Philox block.
 //
-// A thread takes four values of one image. Every operation is rounded on its own, in the CPU's order: without noise the bits are the CPU's.
+// A thread takes four values of one image. Every operation is rounded on its own, in the CPU's order: without noise the
+// bits are the CPU's.
 //
 // Aligned  x, eps, history 16 bytes, input 8; V a multiple of 4.
 // FLOPs    9 per value, 2 per slot; noise about 60 per value, in f64 (the logarithm needs more than f32 near 1).
-// Bytes    18 per value with both branches (DDIM), up to 34 (PNDM: 3 slots read, 1 written). Bound: memory; at batch 1, the launch.
-// Static   sm_90a and sm_80: 36 registers, 48 warps per SM, no shared memory, no stack, no spills.
+// Bytes    18 per value with both branches (DDIM), up to 34 (PNDM: 3 slots read, 1 written). Bound: memory; at batch 1,
+//          the launch.
 #include "common/philox.cuh"
 #include "common/types.cuh"
 

@@ -1,4 +1,5 @@
-//! One error type; its variant is the process exit code, its text names the file, key or line, what was expected, and the fix.
+//! One error type; its variant is the process exit code, its text names the file, key or line, what was expected, and
+//! the fix.
 
 use std::io;
 use std::path::{Path, PathBuf};

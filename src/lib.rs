@@ -1,5 +1,6 @@
-//! From captions to trained vision encoders: `generate` images with Stable Diffusion, `train` a ViT on them with StableRep's
-//! multi-positive contrastive loss (Tian et al. 2023, arXiv 2306.00984), and `probe` it on real photographs.
+//! From captions to trained vision encoders: `generate` images with Stable Diffusion, `train` a ViT on them with
+//! StableRep's multi-positive contrastive loss (Tian et al. 2023, arXiv 2306.00984), and `probe` it on real
+//! photographs.
 //!
 //! # Letters of shapes
 //! N batch · H W pixels · C channels · T tokens · D width · G groups or heads · M images (views) per caption.

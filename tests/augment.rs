@@ -183,7 +183,8 @@ fn drawn_parameters_follow_the_recipe() {
     }
     areas.sort_by(f64::total_cmp);
     assert!(areas[0] > 0.07 && areas[0] < 0.09, "{}", areas[0]);
-    // Quartiles of 20,000 boxes that torchvision 0.26 draws for the same image (large ones often do not fit and are drawn again).
+    // Quartiles of 20,000 boxes that torchvision 0.26 draws for the same image (large ones often do not fit and are
+    // drawn again).
     for (quarter, want) in [(1, 0.255), (2, 0.425), (3, 0.596)] {
         let got = areas[areas.len() * quarter / 4];
         assert!((got - want).abs() < 0.012, "quartile {quarter}: {got}, not {want}");

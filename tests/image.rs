@@ -38,8 +38,8 @@ fn every_kind_of_file_decodes_as_in_pillow() {
         let Some(file) = name.strip_prefix("decoded.") else { continue };
         let got = decode(&std::fs::read(fixtures().join(file)).unwrap(), file).unwrap();
         let (worst, count) = difference(&got, &want);
-        // JPEG decoders round differently: inverse transforms and colour conversions agree within 2 levels, the interpolation of
-        // subsampled chroma within 3. YCCK rounds between its two conversions.
+        // JPEG decoders round differently: inverse transforms and colour conversions agree within 2 levels, the
+        // interpolation of subsampled chroma within 3. YCCK rounds between its two conversions.
         let bound = match file {
             "half_chroma.jpg" | "wide_chroma.jpg" | "ycck.jpg" => 3,
             _ if file.ends_with(".jpg") => 2,

@@ -23,9 +23,11 @@ const HEADER: &str = "
 
 const FILE: &str = "
 #include \"header.cuh\"
-#define SCALES(N) SCALE(f16, N) SCALE(bf16, N)
+#define TYPES(KERNEL, N) KERNEL(f16, N) KERNEL(bf16, N)
+#define UNUSED(x) x
+#define SCALES(N) TYPES(SCALE, N)
 SCALES(8)
-SCALES(1)
+TYPES(SCALE, 1)
 extern \"C\" __global__ void __launch_bounds__(256, 2)
     copy(const __grid_constant__ TensorMap from, unsigned char *to, uint64_t len) { call(\"__global__ )\"); }  // (
 ";

@@ -1,4 +1,5 @@
-//! Pictures: augmentation, resizing, JPEG, PNG. One picture per call, one thread, as a task of the loader or of the writer works.
+//! Pictures: augmentation, resizing, JPEG, PNG. One picture per call, one thread, as a task of the loader or of the
+//! writer works.
 
 use std::hint::black_box;
 

@@ -121,7 +121,8 @@ def main() -> None:
             }
             print(json.dumps(line), flush=True)
             record[f"steps_{steps}"] = line
-            # As near to f32 as diffusers' own f16, within a factor, or within rounding of 16-bit storage over a few calls.
+            # As near to f32 as diffusers' own f16, within a factor, or within rounding of 16-bit storage over a few
+            # calls.
             good &= line["ours"]["latents"] <= max(3 * line["diffusers_f16"]["latents"], 0.01)
     if given.save:
         given.save.write_text(json.dumps(record, indent=1) + "\n")

@@ -17,7 +17,8 @@ def main() -> None:
     patterns = torch.arange(256, dtype=torch.uint8)
     decoded = patterns.view(torch.float8_e4m3fn).float()
     numbers = decoded[:127]
-    # Every number, every midpoint, and the f32 on either side of both; beyond the largest; random sizes down to below the smallest.
+    # Every number, every midpoint, and the f32 on either side of both; beyond the largest; random sizes down to below
+    # the smallest.
     exact = torch.cat([numbers, (numbers[1:] + numbers[:-1]) / 2])
     near = torch.cat([torch.nextafter(exact, torch.tensor(side)) for side in (-1e30, 1e30)])
     beyond = torch.tensor([448.1, 463.9, 464.0, 465.0, 1e30, float("inf")])

@@ -133,7 +133,8 @@ def main() -> None:
         write_shard(method, own, images, per_caption)
         data[method] = (own, images)
 
-    # timm's initial weights let a ViT this narrow tell images apart by rounding errors only, which batch norm then amplifies.
+    # timm's initial weights let a ViT this narrow tell images apart by rounding errors only, which batch norm then
+    # amplifies.
     model = Encoder()
     roughen(model, 0.2)
     initial = {k: v.clone() for k, v in model.state_dict().items()}

@@ -1,5 +1,5 @@
-// What the Hopper kernels of attention, forward and backward, share: tiles of 64 tokens of one head as TMA writes them and wgmma
-// reads them, and the block's warps in their roles.
+// What the Hopper kernels of attention, forward and backward, share: tiles of 64 tokens of one head as TMA writes them
+// and wgmma reads them, and the block's warps in their roles.
 #pragma once
 #include "reduce.cuh"
 #include "sm90.cuh"
@@ -11,12 +11,13 @@ constexpr int THREADS = 128 * (1 + CONSUMERS);        // and one whose warps loa
 constexpr int CONSUMER_WARPS = 4 * CONSUMERS;
 constexpr int PRODUCER_REGISTERS = 56, CONSUMER_REGISTERS = 224;  // of 168 each at launch
 
-/// 64 tokens of DIM values: rows of 128 or 64 bytes, swizzled over as many. Token, head and image are picked by coordinates
-/// (0, part · heads + head, token, image) of qkv, (0, head, token, image) of out.
+/// 64 tokens of DIM values: rows of 128 or 64 bytes, swizzled over as many. Token, head and image are picked by
+/// coordinates (0, part · heads + head, token, image) of qkv, (0, head, token, image) of out.
 template <int DIM> struct HeadTile {
     static constexpr int ROW_BYTES = 2 * DIM, BYTES = TILE_ROWS * ROW_BYTES;
 
-    /// Descriptor of an operand that begins at a row (a multiple of 8): K-major, or MN-major with all DIM as one row's m or n.
+    /// Descriptor of an operand that begins at a row (a multiple of 8): K-major, or MN-major with all DIM as one row's
+    /// m or n.
     static DEVICE uint64_t operand(uint32_t address) {
         return wgmma_descriptor(address, 16, 8 * ROW_BYTES, DIM == 64 ? SWIZZLE_128 : SWIZZLE_64);
     }
@@ -32,8 +33,8 @@ struct Position {
     }
 };
 
-/// Keeps a wait that follows behind what x depends on. ptxas moves waits for wgmma up as far as the last access to memory, above exponentials
-/// that should be computed meanwhile; so x is stored where nobody reads it.
+/// Keeps a wait that follows behind what x depends on. ptxas moves waits for wgmma up as far as the last access to
+/// memory, above exponentials that should be computed meanwhile; so x is stored where nobody reads it.
 DEVICE void hold_waits(uint32_t word, float x) { store_shared(word, __float_as_uint(x)); }
 
 /// One arrival for a warp, after all its lanes' accesses.
@@ -60,7 +61,8 @@ template <int WIDTH, int STEPS> DEVICE void write_operands(uint32_t tile, int ro
     }
 }
 
-/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as bf16 to rows `row..` of a head's tile.
+/// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as bf16 to rows `row..` of
+/// a head's tile.
 template <int DIM> DEVICE void write_accumulators(uint32_t tile, int row, float (&c)[DIM / 2], float low, float high, int lane) {
 #pragma unroll
     for (int i = 0; i < DIM / 2; i++) c[i] *= i & 2 ? high : low;

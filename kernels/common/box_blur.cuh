@@ -1,4 +1,5 @@
-// Gaussian blur as Pillow approximates it: three boxes of a fractional radius one after the other, each rounded to 8 bits.
+// Gaussian blur as Pillow approximates it: three boxes of a fractional radius one after the other, each rounded to 8
+// bits.
 #pragma once
 #include "types.cuh"
 
@@ -31,11 +32,13 @@ template <int R> struct Box {
     }
 };
 
-/// Three boxes one behind the other over the `count` values of a line, in place: what is written lies 3·(R + 1) behind what is read.
+/// Three boxes one behind the other over the `count` values of a line, in place: what is written lies 3·(R + 1) behind
+/// what is read.
 template <int R> DEVICE void blur_line(unsigned char *line, int stride, int count, BoxWeights weights) {
     constexpr int DELAY = R + 1;
     Box<R> boxes[3];
-    // What each box was given last, and the last output: beyond the end of a stream its last value comes again and again.
+    // What each box was given last, and the last output: beyond the end of a stream its last value comes again and
+    // again.
     uint32_t passed[4] = {0, 0, 0, 0};
     unsigned char *out = line;
     const int steps = count + 3 * DELAY;

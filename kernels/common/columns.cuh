@@ -2,8 +2,8 @@
 #pragma once
 #include "reduce.cuh"
 
-/// `x`, the thread's sums over its own rows, becomes the sum over all rows of the block, in every warp; warps are added in order.
-/// A barrier before the writes lets `shared` be reused at once. All threads must call.
+/// `x`, the thread's sums over its own rows, becomes the sum over all rows of the block, in every warp; warps are added
+/// in order. A barrier before the writes lets `shared` be reused at once. All threads must call.
 template <int WARPS, int N> DEVICE void add_warps(float (&x)[N], float (&shared)[WARPS][32 * N]) {
     __syncthreads();
 #pragma unroll

@@ -22,7 +22,8 @@ template <typename T> struct Epilogue {
     }
 };
 
-/// What products of 8-bit operands take besides: factors of the sums, one per output, and where y goes instead if in e4m3.
+/// What products of 8-bit operands take besides: factors of the sums, one per output, and where y goes instead if in
+/// e4m3.
 struct Quantized {
     const float *scales;
     e4m3 *y;
@@ -32,9 +33,9 @@ struct Quantized {
 
 /// Sizes of the output. `outputs` are the columns of the product, of which GEGLU leaves half.
 ///
-/// A convolution after a twofold nearest enlargement is four of 2×2 taps, one per phase (parity of row and column of the output), with sums of
-/// the taps that meet the same source pixel: 4 of 9 products. Then images have `pixels` source pixels in rows of `phase_width`, each phase
-/// its own tiles and rows of w, and y four times the pixels.
+/// A convolution after a twofold nearest enlargement is four of 2×2 taps, one per phase (parity of row and column of
+/// the output), with sums of the taps that meet the same source pixel: 4 of 9 products. Then images have `pixels`
+/// source pixels in rows of `phase_width`, each phase its own tiles and rows of w, and y four times the pixels.
 struct Size {
     int images, pixels, outputs, phase_width;
 
@@ -80,8 +81,8 @@ DEVICE float activate(float x, int activation) {
     }
 }
 
-/// Activation of a thread's FRAGMENTS fragments of 8 columns. `at(j, e)` is value e of fragment j (columns 2t, 2t + 1 of row g, then of row
-/// g + 8). After GEGLU the first half of the fragments holds the result.
+/// Activation of a thread's FRAGMENTS fragments of 8 columns. `at(j, e)` is value e of fragment j (columns 2t, 2t + 1
+/// of row g, then of row g + 8). After GEGLU the first half of the fragments holds the result.
 template <int FRAGMENTS, typename At> DEVICE void activate_all(int activation, At &&at) {
     if (activation == GEGLU) {
 #pragma unroll
@@ -108,7 +109,8 @@ template <int FRAGMENTS, typename At, typename Bias> DEVICE void finish(int acti
     activate_all<FRAGMENTS>(activation, at);
 }
 
-/// The same after the columns' factors; one rounding for factor and bias, on purpose: every tile must give the same bits.
+/// The same after the columns' factors; one rounding for factor and bias, on purpose: every tile must give the same
+/// bits.
 template <int FRAGMENTS, typename At, typename Scale, typename Bias>
 DEVICE void finish_scaled(int activation, At &&at, Scale &&scale, Bias &&bias) {
 #pragma unroll
@@ -129,8 +131,8 @@ template <typename T> DEVICE void stage_pair(uint32_t place, float left, float r
     store_shared(place, pack<T>(left, right));
 }
 
-/// A run's rows of COLUMNS values in shared memory, on their way between fragments and memory; 16 bytes apart in the banks, so that neither
-/// side conflicts. `width`: of a row in memory, of which columns `first`… lie here.
+/// A run's rows of COLUMNS values in shared memory, on their way between fragments and memory; 16 bytes apart in the
+/// banks, so that neither side conflicts. `width`: of a row in memory, of which columns `first`… lie here.
 template <typename T, int COLUMNS> struct Staging {
     static constexpr int PITCH = COLUMNS * 2 + 16;
 
@@ -208,7 +210,8 @@ template <typename T, int COLUMNS> struct Staging {
         });
     }
 
-    /// The rows into y, or times its factor into y of e4m3. (One loop: two cost the Hopper kernels more registers than there are.)
+    /// The rows into y, or times its factor into y of e4m3. (One loop: two cost the Hopper kernels more registers than
+    /// there are.)
     template <int CHUNKS>
     static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Quantized &by, const Size &of, int first,
                              int width, int thread, int threads) {

@@ -1,4 +1,5 @@
-// Convolutions and linear layers by cp.async and mma.sync: what conv.cu (16-bit operands) and conv_sm89.cu (8-bit) make their kernels of.
+// Convolutions and linear layers by cp.async and mma.sync: what conv.cu (16-bit operands) and conv_sm89.cu (8-bit) make
+// their kernels of.
 #pragma once
 #include "conv.cuh"
 #include "raster.cuh"
@@ -131,8 +132,8 @@ template <typename In, int BN, int PIECE> struct Rows {
     }
 };
 
-/// One block: BM pixels × BN outputs by WM × WN warps. With `f32` there is no y of T, no residual, no moments, no gate. `by` is for 8-bit
-/// operands.
+/// One block: BM pixels × BN outputs by WM × WN warps. With `f32` there is no y of T, no residual, no moments, no gate.
+/// `by` is for 8-bit operands.
 template <typename In, typename T, int BM, int BN, int WM, int WN, int PIECE>
 DEVICE void convolution(float *f32, const Problem<In> &of, const Epilogue<T> &end, const Quantized &by) {
     static_assert(WM * WN * 32 == THREADS, "warps of the block");

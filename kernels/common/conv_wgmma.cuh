@@ -1,5 +1,5 @@
-// Convolutions and linear layers by TMA, mbarriers and wgmma on Hopper: what conv_sm90.cu (16-bit operands) and conv_e4m3_sm90.cu (8-bit) make
-// their kernels of. The former explains them.
+// Convolutions and linear layers by TMA, mbarriers and wgmma on Hopper: what conv_sm90.cu (16-bit operands) and
+// conv_e4m3_sm90.cu (8-bit) make their kernels of. The former explains them.
 #pragma once
 #include "conv.cuh"
 #include "raster.cuh"
@@ -182,7 +182,8 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, const Quantized &
                       shared + C::BIAS + index * BN * 4, shared + C::SCALES + index * BN * 4};
     const int lower = PINGPONG ? 0 : index * SUBTILES;
     const float *const row = end.bias_row();
-    // A tap's last step may be half empty, 320 channels being two rows and a half of 8 bits: its zeros are not multiplied.
+    // A tap's last step may be half empty, 320 channels being two rows and a half of 8 bits: its zeros are not
+    // multiplied.
     constexpr int DEPTH = ROW / sizeof(In);
     const bool halves = C::SCALED && (of.channels[0] - 1) % DEPTH < DEPTH / 2;
     const int half_after = halves ? ceil_div(of.channels[0], DEPTH) : INT32_MAX;
@@ -201,7 +202,8 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, const Quantized &
             bias[i] = row != nullptr && within < BN && column < of.size.outputs ? row[column] : 0.0f;
             if constexpr (C::SCALED) scales[i] = within < BN && column < of.size.outputs ? by.scales[column] : 0.0f;
         }
-        // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows someone who has).
+        // In turn: also because a parity tells a stage's rounds apart only for who has seen the round before (or knows
+        // someone who has).
         if (PINGPONG && number > 0) named_barrier_sync(TURN_BARRIER + index, 256);
         int of_tap = 0;
         for (int i = 0; i < of.steps; i++) {

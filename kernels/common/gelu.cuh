@@ -1,5 +1,6 @@
-// Exact GELU x·Φ(x) and its derivative Φ(x) + x·φ(x); the same approximation of Φ as the CPU op: erf(z) = 1 − (a1·t + … + a5·t⁵)·e^(−z²),
-// t = 1/(1 + p·z), z = |x|/√2 (Abramowitz & Stegun 7.1.26), within 1.5e-7. Two special-function results and about 12 FMAs per value.
+// Exact GELU x·Φ(x) and its derivative Φ(x) + x·φ(x); the same approximation of Φ as the CPU op: erf(z) = 1 − (a1·t + …
+// + a5·t⁵)·e^(−z²), t = 1/(1 + p·z), z = |x|/√2 (Abramowitz & Stegun 7.1.26), within 1.5e-7. Two special-function
+// results and about 12 FMAs per value.
 #pragma once
 #include "types.cuh"
 

@@ -16,7 +16,8 @@ constexpr uint32_t AHEAD = 4;
 constexpr uint32_t WIDEST = 64;
 constexpr uint32_t THREADS = WIDEST * ROWS;
 
-/// The vectors of 8 channels at pixels first, first + ROWS, … of a run that ends at `end`; zeros beyond. `x` points to the vector at pixel 0.
+/// The vectors of 8 channels at pixels first, first + ROWS, … of a run that ends at `end`; zeros beyond. `x` points to
+/// the vector at pixel 0.
 template <uint32_t COUNT, typename T>
 DEVICE void load_pixels(const T *x, uint64_t stride, uint32_t first, uint32_t end, uint4 (&words)[COUNT]) {
 #pragma unroll

@@ -7,8 +7,9 @@ namespace {
 
 constexpr int WARPS = 4;
 
-/// A row spread over a warp in vectors of `N` values: vector `v` of a lane begins at column N*(32*v + lane). Only the last of `VECTORS` may
-/// reach beyond the row: it is then moved to the row's end, so that every load is unconditional, and counts for nothing.
+/// A row spread over a warp in vectors of `N` values: vector `v` of a lane begins at column N*(32*v + lane). Only the
+/// last of `VECTORS` may reach beyond the row: it is then moved to the row's end, so that every load is unconditional,
+/// and counts for nothing.
 template <int N, int VECTORS> struct Row {
     static DEVICE uint32_t column(int v, uint32_t d) {
         const uint32_t c = N * (32 * v + lane_id());

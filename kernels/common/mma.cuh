@@ -1,14 +1,16 @@
 // Data movement and matrix instructions of sm_80 and newer: cp.async, ldmatrix, mma.sync, named barriers.
 //
-// Shared-memory addresses are 32-bit numbers (`shared_address`). Fragment layouts of mma.m16n8k16 with g = lane / 4, t = lane % 4:
+// Shared-memory addresses are 32-bit numbers (`shared_address`). Fragment layouts of mma.m16n8k16 with g = lane / 4, t
+// = lane % 4:
 //   A (4 words): rows g, g+8, g, g+8; columns 2t..2t+1, the same, 2t+8.., the same
 //   B (2 words): k = 2t..2t+1 and 2t+8..2t+9 of column g
 //   C, D (4 floats): row g columns 2t, 2t+1; row g+8 columns 2t, 2t+1
 #pragma once
 #include "types.cuh"
 
-/// Copies `BYTES` (4, 8 or 16; both addresses aligned to them) from global to shared memory behind the thread's back. Only the first
-/// `valid` bytes are read, the rest becomes zero; with valid = 0 nothing is read, but `source` must still be an address.
+/// Copies `BYTES` (4, 8 or 16; both addresses aligned to them) from global to shared memory behind the thread's back.
+/// Only the first `valid` bytes are read, the rest becomes zero; with valid = 0 nothing is read, but `source` must
+/// still be an address.
 template <int BYTES> DEVICE void cp_async(uint32_t destination, const void *source, int valid = BYTES) {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
     if constexpr (BYTES == 16) {
@@ -22,7 +24,8 @@ template <int BYTES> DEVICE void cp_async(uint32_t destination, const void *sour
     }
 }
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits until at most `PENDING` of this thread's latest groups are in flight. Other threads' copies need a barrier after it.
+/// Waits until at most `PENDING` of this thread's latest groups are in flight. Other threads' copies need a barrier
+/// after it.
 template <int PENDING> DEVICE void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
 /// Four 8×8 matrices of 16-bit values; lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned).

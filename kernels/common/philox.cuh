@@ -15,7 +15,8 @@ DEVICE uint4 philox(uint4 counter, uint2 key) {
     return counter;
 }
 
-/// Two standard normals of two uniform words by Box–Muller in f64, as the CPU: equal but for the last place of the libraries' logarithm.
+/// Two standard normals of two uniform words by Box–Muller in f64, as the CPU: equal but for the last place of the
+/// libraries' logarithm.
 DEVICE float2 normal_pair(uint32_t first, uint32_t second) {
     const double u = (first + 0.5) * (1.0 / 4294967296.0), radius = sqrt(-2.0 * log(u));
     double sine, cosine;

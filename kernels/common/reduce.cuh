@@ -1,4 +1,5 @@
-// Sums and maxima over a warp and over a block, always in the same order: run to run and batch to batch the bits are equal.
+// Sums and maxima over a warp and over a block, always in the same order: run to run and batch to batch the bits are
+// equal.
 #pragma once
 #include "types.cuh"
 
@@ -16,7 +17,8 @@ struct Max {
     static DEVICE float combine(float a, float b) { return fmaxf(a, b); }
 };
 
-/// Every group of `WIDTH` neighbouring lanes gets its own result in each of its lanes (butterfly; all 32 lanes must call).
+/// Every group of `WIDTH` neighbouring lanes gets its own result in each of its lanes (butterfly; all 32 lanes must
+/// call).
 template <typename Op, int WIDTH = 32> DEVICE float warp_reduce(float x) {
 #pragma unroll
     for (int distance = WIDTH / 2; distance > 0; distance /= 2) {
@@ -27,8 +29,8 @@ template <typename Op, int WIDTH = 32> DEVICE float warp_reduce(float x) {
 template <int WIDTH = 32> DEVICE float warp_sum(float x) { return warp_reduce<Sum, WIDTH>(x); }
 template <int WIDTH = 32> DEVICE float warp_max(float x) { return warp_reduce<Max, WIDTH>(x); }
 
-/// Reduces `COUNT` values over a block of `WARPS` full warps; every thread gets the results. `shared` holds COUNT·WARPS floats and may be
-/// reused by the next call at once (a barrier before the write and one after).
+/// Reduces `COUNT` values over a block of `WARPS` full warps; every thread gets the results. `shared` holds COUNT·WARPS
+/// floats and may be reused by the next call at once (a barrier before the write and one after).
 template <typename Op, int WARPS, int COUNT> DEVICE void block_reduce(float (&x)[COUNT], float *shared) {
 #pragma unroll
     for (int i = 0; i < COUNT; i++) x[i] = warp_reduce<Op>(x[i]);

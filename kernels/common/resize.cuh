@@ -1,5 +1,6 @@
-// Antialiased resizing of [height, width, 3] u8 with Pillow's bits: weights of 22 fractional bits, 8 bits between the two passes. Rows by one
-// warp each with weights from anywhere; whole pictures by one block with bilinear weights computed here, in double precision.
+// Antialiased resizing of [height, width, 3] u8 with Pillow's bits: weights of 22 fractional bits, 8 bits between the
+// two passes. Rows by one warp each with weights from anywhere; whole pictures by one block with bilinear weights
+// computed here, in double precision.
 #pragma once
 #include "reduce.cuh"
 #include "types.cuh"
@@ -78,8 +79,9 @@ DEVICE void resize_row_along(Rows to, const unsigned char *from, int from_pitch,
     }
 }
 
-/// Row `y` of a picture of another height; one warp, a lane per four bytes of the row's `length`. Rows of `from` are whole words where
-/// FROM_WORDS says so, those of `to` where TO_WORDS does (they are then written up to the last word's end).
+/// Row `y` of a picture of another height; one warp, a lane per four bytes of the row's `length`. Rows of `from` are
+/// whole words where FROM_WORDS says so, those of `to` where TO_WORDS does (they are then written up to the last word's
+/// end).
 template <bool FROM_WORDS, bool TO_WORDS>
 DEVICE void resize_row_across(Rows to, const unsigned char *from, int from_pitch, int length, const Axis &axis, int y) {
     const int *weights = axis.weights();

@@ -2,8 +2,8 @@
 #pragma once
 #include "sm90.cuh"
 
-/// Stages that steps of k go through in turn, in each of the cluster's BLOCKS blocks: full when a step's bytes have landed, empty when all
-/// consumers of all blocks are done with it.
+/// Stages that steps of k go through in turn, in each of the cluster's BLOCKS blocks: full when a step's bytes have
+/// landed, empty when all consumers of all blocks are done with it.
 template <int STAGES, int STAGE, int BLOCKS> struct Ring {
     uint32_t stages, barriers;
 

@@ -1,5 +1,5 @@
-// Hopper's own instructions: mbarriers, clusters, the tensor copy engine (TMA), wgmma, setmaxnreg, stmatrix, dependent launch.
-// For files compiled for sm_90a alone (`x_sm90.cu`): elsewhere ptxas knows none of these.
+// Hopper's own instructions: mbarriers, clusters, the tensor copy engine (TMA), wgmma, setmaxnreg, stmatrix, dependent
+// launch. For files compiled for sm_90a alone (`x_sm90.cu`): elsewhere ptxas knows none of these.
 //
 // Addresses of shared memory are 32-bit numbers (`shared_address`), within the own block unless said otherwise.
 #pragma once
@@ -10,13 +10,15 @@
 #error "sm90.cuh: compile this file for sm_90a only"
 #endif
 
-// ---- mbarrier: phases of `arrivals` arrivals plus any announced bytes -----------------------------------------------------------------
+// ---- mbarrier: phases of `arrivals` arrivals plus any announced bytes
+// -----------------------------------------------------------------
 
 DEVICE void mbarrier_init(uint32_t barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 DEVICE void mbarrier_inval(uint32_t barrier) { asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory"); }
-/// Makes initialised mbarriers visible to the copy engine and to the other blocks of the cluster (then still a block or cluster barrier).
+/// Makes initialised mbarriers visible to the copy engine and to the other blocks of the cluster (then still a block or
+/// cluster barrier).
 DEVICE void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 /// One arrival that also announces `bytes` which copies will deliver in this phase.
 DEVICE void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t bytes) {
@@ -27,9 +29,10 @@ DEVICE void mbarrier_expect_tx(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 DEVICE void mbarrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
-/// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included), in the lanes where `arrives`; the
-/// others do nothing, without leaving the warp. Orders what wgmma and loads have read before it; said to release to the cluster, ptxas would
-/// put a fence of the whole device before it (MEMBAR.ALL.GPU), which the arrival of a reader does not need.
+/// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included), in the lanes where
+/// `arrives`; the others do nothing, without leaving the warp. Orders what wgmma and loads have read before it; said to
+/// release to the cluster, ptxas would put a fence of the whole device before it (MEMBAR.ALL.GPU), which the arrival of
+/// a reader does not need.
 DEVICE void mbarrier_arrive_remote(uint32_t barrier, uint32_t rank, bool arrives = true) {
     asm volatile("{\n\t.reg .pred p;\n\t.reg .b32 remote;\n\t"
                  "setp.ne.b32 p, %2, 0;\n\t"
@@ -76,7 +79,8 @@ DEVICE void mbarrier_wait_cluster(uint32_t barrier, uint32_t parity) {
     }
 }
 
-// ---- clusters ---------------------------------------------------------------------------------------------------------------------------
+// ---- clusters
+// ---------------------------------------------------------------------------------------------------------------------------
 
 DEVICE uint32_t cluster_rank() {
     uint32_t rank;
@@ -121,7 +125,8 @@ DEVICE void store_cluster_f32(uint32_t remote, float x) {
     asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(x) : "memory");
 }
 
-// ---- one lane of a converged warp -------------------------------------------------------------------------------------------------------
+// ---- one lane of a converged warp
+// -------------------------------------------------------------------------------------------------------
 
 /// True in exactly one lane; all 32 lanes must call together.
 DEVICE bool elect_one() {
@@ -135,20 +140,23 @@ DEVICE bool elect_one() {
     return elected != 0;
 }
 
-// ---- fences between ordinary accesses and the copy engine or wgmma ----------------------------------------------------------------------
+// ---- fences between ordinary accesses and the copy engine or wgmma
+// ----------------------------------------------------------------------
 
-/// Ordinary accesses to shared memory before it are seen by the copy engine and by wgmma after it (then still a barrier).
+/// Ordinary accesses to shared memory before it are seen by the copy engine and by wgmma after it (then still a
+/// barrier).
 DEVICE void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 /// The same for global memory and other blocks' shared memory too.
 DEVICE void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
-// ---- TMA loads: a box of a tensor map into shared memory, its bytes counted by an mbarrier ----------------------------------------------
+// ---- TMA loads: a box of a tensor map into shared memory, its bytes counted by an mbarrier
+// ----------------------------------------------
 
 /// Fetches the descriptor ahead of its first use.
 DEVICE void prefetch_tensormap(const TensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
-// Coordinates are in elements, innermost first. `destination` is 128-byte aligned (1024 with the 128-byte swizzle, 512 and 256 with the
-// smaller ones). Elements outside the tensor become zero and count as delivered.
+// Coordinates are in elements, innermost first. `destination` is 128-byte aligned (1024 with the 128-byte swizzle, 512
+// and 256 with the smaller ones). Elements outside the tensor become zero and count as delivered.
 #define TMA_LOAD "cp.async.bulk.tensor"
 #define TMA_LOAD_TAIL "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x) {
@@ -173,7 +181,8 @@ DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrie
                  "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
                  : "memory");
 }
-/// The box lands at the same place in every block of the cluster whose bit is set in `blocks`, and its bytes count at the same barrier in each.
+/// The box lands at the same place in every block of the cluster whose bit is set in `blocks`, and its bytes count at
+/// the same barrier in each.
 DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y) {
     asm volatile(TMA_LOAD ".2" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(destination), "l"(map),
                  "r"(barrier), "h"(blocks), "r"(x), "r"(y)
@@ -189,8 +198,9 @@ DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint3
                  "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
-/// A column of pixels of an NHWC map in im2col mode: channels from `c`, pixels from (w, h, n) on in the order of the map's traversal, each
-/// moved by the offsets. The start lies within the map's pixel box, i.e. is the position of the filter's first tap.
+/// A column of pixels of an NHWC map in im2col mode: channels from `c`, pixels from (w, h, n) on in the order of the
+/// map's traversal, each moved by the offsets. The start lies within the map's pixel box, i.e. is the position of the
+/// filter's first tap.
 DEVICE void tma_load_im2col(uint32_t destination, const TensorMap *map, uint32_t barrier, int c, int w, int h, int n, uint16_t w_offset,
                             uint16_t h_offset) {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], "
@@ -208,10 +218,11 @@ DEVICE void bulk_load(uint32_t destination, const void *source, uint32_t bytes, 
                  : "memory");
 }
 
-// ---- TMA stores: issued, committed as a group and waited for by one thread --------------------------------------------------------------
+// ---- TMA stores: issued, committed as a group and waited for by one thread
+// --------------------------------------------------------------
 
-// The box in shared memory is written by ordinary stores, then fence_async_shared() in each writer, then a barrier, then the store.
-// Elements outside the tensor are dropped.
+// The box in shared memory is written by ordinary stores, then fence_async_shared() in each writer, then a barrier,
+// then the store. Elements outside the tensor are dropped.
 DEVICE void tma_store(const TensorMap *map, uint32_t source, int x, int y) {
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(source), "r"(x), "r"(y)
                  : "memory");
@@ -244,19 +255,22 @@ template <int PENDING> DEVICE void tma_store_wait_read() { asm volatile("cp.asyn
 /// Until at most `PENDING` groups of this thread are not yet written.
 template <int PENDING> DEVICE void tma_store_wait() { asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
-// ---- registers per thread of a warpgroup ------------------------------------------------------------------------------------------------
+// ---- registers per thread of a warpgroup
+// ------------------------------------------------------------------------------------------------
 
 template <int REGISTERS> DEVICE void decrease_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
 template <int REGISTERS> DEVICE void increase_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
 
-// ---- programmatic dependent launch ------------------------------------------------------------------------------------------------------
+// ---- programmatic dependent launch
+// ------------------------------------------------------------------------------------------------------
 
 /// Waits until the kernels this one depends on are complete and their writes visible.
 DEVICE void grid_dependency_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 /// Lets kernels that depend on this one be scheduled.
 DEVICE void grid_dependency_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
-// ---- stmatrix: the reverse of ldmatrix --------------------------------------------------------------------------------------------------
+// ---- stmatrix: the reverse of ldmatrix
+// --------------------------------------------------------------------------------------------------
 
 DEVICE void stmatrix_x4(uint32_t row, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
@@ -270,20 +284,24 @@ DEVICE void stmatrix_x4_trans(uint32_t row, uint32_t r0, uint32_t r1, uint32_t r
                  : "memory");
 }
 
-// ---- wgmma ------------------------------------------------------------------------------------------------------------------------------
+// ---- wgmma
+// ------------------------------------------------------------------------------------------------------------------------------
 //
-// One warpgroup (4 warps from a warp index divisible by 4) computes d[64, N] (+)= a[64, 16]·b[16, N]. Warp w of it holds rows 16w..16w+15:
-// d[4j], d[4j+1] are row g, columns 8j + 2t, 8j + 2t + 1; d[4j+2], d[4j+3] the same of row g + 8 (g = lane / 4, t = lane % 4).
-// Use: wgmma_fence(); wgmma…; wgmma_commit(); … wgmma_wait<n>(); and touch neither d nor a's registers between fence and wait.
+// One warpgroup (4 warps from a warp index divisible by 4) computes d[64, N] (+)= a[64, 16]·b[16, N]. Warp w of it
+// holds rows 16w..16w+15: d[4j], d[4j+1] are row g, columns 8j + 2t, 8j + 2t + 1; d[4j+2], d[4j+3] the same of row g +
+// 8 (g = lane / 4, t = lane % 4). Use: wgmma_fence(); wgmma…; wgmma_commit(); … wgmma_wait<n>(); and touch neither d
+// nor a's registers between fence and wait.
 
-/// How an operand lies in shared memory. K-major: its k index runs along a row of the swizzle; MN-major: its m (or n) index does.
+/// How an operand lies in shared memory. K-major: its k index runs along a row of the swizzle; MN-major: its m (or n)
+/// index does.
 enum Major { K_MAJOR = 0, MN_MAJOR = 1 };
 enum SharedSwizzle : uint32_t { SWIZZLE_NONE = 0, SWIZZLE_128 = 1, SWIZZLE_64 = 2, SWIZZLE_32 = 3 };
 
 /// Matrix descriptor. Units of the swizzle are 8 rows of S bytes (S = 128, 64, 32), 8·S bytes in all, aligned to that.
-///   K-major:  a row holds S/2 consecutive k of one m; `stride` is from 8 rows (m) to the next 8; `leading` is unused (swizzled).
-///             16 k further is 32 bytes further in the address.
-///   MN-major: a row holds S/2 consecutive m of one k; `stride` is from 8 rows (k) to the next 8, `leading` from S/2 m to the next S/2.
+///   K-major:  a row holds S/2 consecutive k of one m; `stride` is from 8 rows (m) to the next 8; `leading` is unused
+///             (swizzled). 16 k further is 32 bytes further in the address.
+///   MN-major: a row holds S/2 consecutive m of one k; `stride` is from 8 rows (k) to the next 8, `leading` from S/2 m
+///   to the next S/2.
 ///             16 k further is 2·`stride` further.
 DEVICE uint64_t wgmma_descriptor(uint32_t address, uint32_t leading, uint32_t stride, SharedSwizzle swizzle) {
     return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |

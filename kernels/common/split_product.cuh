@@ -1,7 +1,8 @@
-// Products of f32 rows on the bf16 tensor cores: every value split as v = hi + lo into two bf16 (what is left is below 2^-17 of it), three
-// products hi·hi + hi·lo + lo·hi with f32 accumulators.
+// Products of f32 rows on the bf16 tensor cores: every value split as v = hi + lo into two bf16 (what is left is below
+// 2^-17 of it), three products hi·hi + hi·lo + lo·hi with f32 accumulators.
 //
-// Operands: [rows][⌈d/32⌉][hi 32 | lo 32] bf16, one 128-byte line per row and piece of 32 values, zeros behind the last value.
+// Operands: [rows][⌈d/32⌉][hi 32 | lo 32] bf16, one 128-byte line per row and piece of 32 values, zeros behind the last
+// value.
 #pragma once
 #include "mma.cuh"
 #include "reduce.cuh"
@@ -10,8 +11,8 @@ constexpr int PIECE = 32;
 constexpr int LINE = 128;
 constexpr int CHUNKS = LINE / 16;
 
-/// Copies one piece of `ROWS` rows, from `row` on, into `tile` of shared memory; rows beyond `rows` become zero. 16-byte chunks are
-/// swizzled by the row so that ldmatrix meets no bank twice. One commit group is left to the caller.
+/// Copies one piece of `ROWS` rows, from `row` on, into `tile` of shared memory; rows beyond `rows` become zero.
+/// 16-byte chunks are swizzled by the row so that ldmatrix meets no bank twice. One commit group is left to the caller.
 template <int ROWS, int THREADS>
 DEVICE void copy_piece(uint32_t tile, const uint4 *operand, int row, int rows, int piece, int pieces) {
     const int chunk = threadIdx.x % CHUNKS, mine = threadIdx.x / CHUNKS;
@@ -25,7 +26,8 @@ DEVICE void copy_piece(uint32_t tile, const uint4 *operand, int row, int rows, i
     }
 }
 
-/// Where this lane's row of an A fragment (or of a transposed B fragment) begins: rows lane % 16, second chunk from lane 16 on.
+/// Where this lane's row of an A fragment (or of a transposed B fragment) begins: rows lane % 16, second chunk from
+/// lane 16 on.
 DEVICE uint32_t lane_row_a() {
     const int lane = lane_id();
     return (lane & 15) * LINE + (((lane >> 4) ^ (lane & 7)) << 4);

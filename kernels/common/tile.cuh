@@ -1,6 +1,6 @@
-// Tiles of bf16 or f16 in shared memory for mma.m16n8k16: rows whose 16-byte pieces are placed so that the eight rows of an 8×8 matrix lie
-// in different banks. Rows of 32 and 64 values are permuted (the pattern of TMA's 64- and 128-byte swizzles), others are padded to an odd
-// number of pieces.
+// Tiles of bf16 or f16 in shared memory for mma.m16n8k16: rows whose 16-byte pieces are placed so that the eight rows
+// of an 8×8 matrix lie in different banks. Rows of 32 and 64 values are permuted (the pattern of TMA's 64- and 128-byte
+// swizzles), others are padded to an odd number of pieces.
 #pragma once
 #include "mma.cuh"
 
@@ -22,8 +22,9 @@ template <int WIDTH, typename T = bf16> struct Tile {
         }
     }
 
-    /// Starts copying rows `first..first + count` (of `source`, `stride` values apart) by the `threads` threads of which this is number
-    /// `thread`; rows at and past `end`, and of each row what follows its first `pieces`, become zeros. Completion is cp.async's.
+    /// Starts copying rows `first..first + count` (of `source`, `stride` values apart) by the `threads` threads of
+    /// which this is number `thread`; rows at and past `end`, and of each row what follows its first `pieces`, become
+    /// zeros. Completion is cp.async's.
     static DEVICE void copy_rows(uint32_t tile, const T *source, int stride, int first, int count, int end, int thread, int threads,
                                  int pieces = PIECES) {
         for (int i = thread; i < count * PIECES; i += threads) {
@@ -34,8 +35,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
         }
     }
 
-    // Below, step s is at the pieces 2s and 2s + 1. Of swizzled rows that is the address of step 0 with s xored in, as tiles start at
-    // multiples of 128 bytes.
+    // Below, step s is at the pieces 2s and 2s + 1. Of swizzled rows that is the address of step 0 with s xored in, as
+    // tiles start at multiples of 128 bytes.
     static DEVICE uint32_t at_step(uint32_t address, int step) { return SWIZZLED ? address ^ (step << 5) : address + (step << 5); }
 
     /// A fragments of rows `row..row + 16` (a multiple of 16), columns `step·16..`.
@@ -43,8 +44,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
         ldmatrix_x4(a, at_step(tile + offset(row + (lane & 15), lane >> 4), step));
     }
 
-    /// B fragments of the transposed tile: the 16 rows from `row` are the columns n, `step` counts 16s of k along a row.
-    /// b[0], b[1] belong to the first 8 columns, b[2], b[3] to the next.
+    /// B fragments of the transposed tile: the 16 rows from `row` are the columns n, `step` counts 16s of k along a
+    /// row. b[0], b[1] belong to the first 8 columns, b[2], b[3] to the next.
     static DEVICE void load_b_transposed(uint32_t (&b)[4], uint32_t tile, int row, int step, int lane) {
         ldmatrix_x4(b, at_step(tile + offset(row + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1), step));
     }
@@ -54,8 +55,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
         ldmatrix_x4_trans(b, at_step(tile + offset(row + (lane & 15), lane >> 4), step));
     }
 
-    // The last 8 columns of a row with a tail, 16 rows from `row`: what m16n8k8 wants of A, of B transposed (one word for each 8 rows), and
-    // what m16n8k16 wants of B as it lies.
+    // The last 8 columns of a row with a tail, 16 rows from `row`: what m16n8k8 wants of A, of B transposed (one word
+    // for each 8 rows), and what m16n8k16 wants of B as it lies.
     static DEVICE void load_tail(uint32_t (&r)[2], uint32_t tile, int row, int lane) {
         ldmatrix_x2(r, tile + offset(row + (lane & 15), PIECES - 1));
     }

@@ -1,7 +1,8 @@
 // Number types and vector accesses shared by all kernels.
 //
-// Storage is bf16 or f16, arithmetic f32. A bf16 is the upper half of an f32, so two of them in one 32-bit word widen with a shift and a
-// mask; narrowing rounds to nearest, ties to even. f16 goes through the converter both ways and overflows to infinity beyond 65,504.
+// Storage is bf16 or f16, arithmetic f32. A bf16 is the upper half of an f32, so two of them in one 32-bit word widen
+// with a shift and a mask; narrowing rounds to nearest, ties to even. f16 goes through the converter both ways and
+// overflows to infinity beyond 65,504.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -12,8 +13,8 @@
 /// Behind the star of a kernel's parameter: it may be null. The build reads this and makes the argument an Option.
 #define OR_NULL
 
-/// Numbers that a launch needs too: the build reads them from the PTX, Rust has them as `kernels::<file>::NAME`, one or an
-/// array of several.
+/// Numbers that a launch needs too: the build reads them from the PTX, Rust has them as `kernels::<file>::NAME`, one or
+/// an array of several.
 #define EXPORT(NAME, ...) extern "C" { __device__ int exported_##NAME[] = {__VA_ARGS__}; }
 
 using bf16 = __nv_bfloat16;

@@ -1,6 +1,6 @@
-// wgmma m64nNk16, bf16 or f16 inputs, f32 accumulators, N = 8 … 256: a from shared memory (`wgmma_ss`) or registers (`wgmma_rs`), b from
-// shared memory, both operands K-major or MN-major. m64nNk32 of e4m3: both from shared memory, K-major, the same bytes as 16 of 16 bits.
-// Included by sm90.cuh, which explains the use.
+// wgmma m64nNk16, bf16 or f16 inputs, f32 accumulators, N = 8 … 256: a from shared memory (`wgmma_ss`) or registers
+// (`wgmma_rs`), b from shared memory, both operands K-major or MN-major. m64nNk32 of e4m3: both from shared memory,
+// K-major, the same bytes as 16 of 16 bits. Included by sm90.cuh, which explains the use.
 #pragma once
 #include <type_traits>
 
@@ -43,7 +43,8 @@ struct e4m3;
 #define WGMMA_REGS_28 WGMMA_REGS_24, WGMMA_SIXTEEN(96)
 #define WGMMA_REGS_32 WGMMA_REGS_28, WGMMA_SIXTEEN(112)
 
-// TYPE of the inputs, COLUMNS of d, EIGHTS = COLUMNS / 8, then the numbers of the operands that follow the 4·EIGHTS accumulators.
+// TYPE of the inputs, COLUMNS of d, EIGHTS = COLUMNS / 8, then the numbers of the operands that follow the 4·EIGHTS
+// accumulators.
 #define WGMMA_SS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                         \
     asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
                  "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, " A ", " B        \

@@ -1,18 +1,18 @@
-//! What the simulated driver counts of a kernel: it appends one JSON line per launch to the file that `CUDA_SIM_STATS` names.
+//! What the simulated driver counts of a kernel: it appends one JSON line per launch to the file that `CUDA_SIM_STATS`
+//! names.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// One launch as the simulated driver writes it; or the sum of several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    #[serde(skip)]
+    #[serde(skip_deserializing)]
     pub launches: u64,
     pub blocks: u64,
     pub warp_instructions: u64,
@@ -32,67 +32,41 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, launch: &Self) {
-        self.launches += 1;
-        self.blocks += launch.blocks;
-        self.warp_instructions += launch.warp_instructions;
-        self.lane_instructions += launch.lane_instructions;
-        self.global_read_bytes += launch.global_read_bytes;
-        self.global_write_bytes += launch.global_write_bytes;
-        self.global_sectors += launch.global_sectors;
-        self.shared_read_bytes += launch.shared_read_bytes;
-        self.shared_write_bytes += launch.shared_write_bytes;
-        self.bank_conflicts += launch.bank_conflicts;
-        self.mma += launch.mma;
-        self.wgmma += launch.wgmma;
-        self.bulk_bytes += launch.bulk_bytes;
+    fn fields(&mut self) -> [&mut u64; 13] {
+        [
+            &mut self.launches,
+            &mut self.blocks,
+            &mut self.warp_instructions,
+            &mut self.lane_instructions,
+            &mut self.global_read_bytes,
+            &mut self.global_write_bytes,
+            &mut self.global_sectors,
+            &mut self.shared_read_bytes,
+            &mut self.shared_write_bytes,
+            &mut self.bank_conflicts,
+            &mut self.mma,
+            &mut self.wgmma,
+            &mut self.bulk_bytes,
+        ]
+    }
+
+    fn with(mut self, mut other: Self, join: fn(u64, u64) -> u64) -> Self {
+        self.fields().into_iter().zip(other.fields()).for_each(|(mine, other)| *mine = join(*mine, *other));
+        self
     }
 
     /// Every field less `other`'s, which counts a part of the same work.
-    pub fn less(&self, other: &Self) -> Self {
-        Self {
-            launches: self.launches - other.launches,
-            blocks: self.blocks - other.blocks,
-            warp_instructions: self.warp_instructions - other.warp_instructions,
-            lane_instructions: self.lane_instructions - other.lane_instructions,
-            global_read_bytes: self.global_read_bytes - other.global_read_bytes,
-            global_write_bytes: self.global_write_bytes - other.global_write_bytes,
-            global_sectors: self.global_sectors - other.global_sectors,
-            shared_read_bytes: self.shared_read_bytes - other.shared_read_bytes,
-            shared_write_bytes: self.shared_write_bytes - other.shared_write_bytes,
-            bank_conflicts: self.bank_conflicts - other.bank_conflicts,
-            mma: self.mma - other.mma,
-            wgmma: self.wgmma - other.wgmma,
-            bulk_bytes: self.bulk_bytes - other.bulk_bytes,
-        }
-    }
-
-    /// For a report.
-    pub fn json(&self) -> Value {
-        json!({
-            "launches": self.launches,
-            "blocks": self.blocks,
-            "warp_instructions": self.warp_instructions,
-            "lane_instructions": self.lane_instructions,
-            "global_read_bytes": self.global_read_bytes,
-            "global_write_bytes": self.global_write_bytes,
-            "global_sectors": self.global_sectors,
-            "shared_read_bytes": self.shared_read_bytes,
-            "shared_write_bytes": self.shared_write_bytes,
-            "bank_conflicts": self.bank_conflicts,
-            "mma": self.mma,
-            "wgmma": self.wgmma,
-            "bulk_bytes": self.bulk_bytes,
-        })
+    pub fn less(self, other: Self) -> Self {
+        self.with(other, |all, part| all - part)
     }
 
     /// The sum over the lines of `text`.
     fn parse(text: &str) -> Result<Self> {
         let mut total = Self::default();
         for line in text.lines() {
-            let launch = serde_json::from_str(line)
+            let launch: Self = serde_json::from_str(line)
                 .map_err(|e| Error::Failed(format!("a line of the simulated driver's counts: {e}: {line}")))?;
-            total.add(&launch);
+            total = total.with(Self { launches: 1, ..launch }, |sum, more| sum + more);
         }
         Ok(total)
     }

@@ -81,8 +81,8 @@ impl Machine {
         Ok(None)
     }
 
-    /// FLOP/s of an 8192³ product on a card, as `bench kernels` measures it: on the first call, which takes a second. On the CPU, and on a
-    /// card whose free memory does not hold it, `None`.
+    /// FLOP/s of an 8192³ product on a card, as `bench kernels` measures it: on the first call, which takes a second.
+    /// On the CPU, and on a card whose free memory does not hold it, `None`.
     pub fn peak(&mut self) -> Result<Option<f64>> {
         #[cfg(cuda_kernels)]
         if let (Some(gpu), None, None) = (&self.gpu, self.peak, &self.counts) {

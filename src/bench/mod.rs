@@ -1,4 +1,5 @@
-//! `stablerep bench`: how fast this machine does the work. On the simulated driver, which knows no time, launches and bytes are counted.
+//! `stablerep bench`: how fast this machine does the work. On the simulated driver, which knows no time, launches and
+//! bytes are counted.
 
 #[cfg_attr(not(cuda_kernels), allow(dead_code))]
 mod counts;

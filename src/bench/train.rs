@@ -191,6 +191,6 @@ fn count(machine: &Machine, rehearsal: &mut Rehearsal, all: &mut Value, print: &
     all["loss"] = json!(rehearsal.loss()?);
     let kernels = |stage: &Stage| json!({ "stage": stage.name, "kernels": stage.kernels });
     all["stages"] = stages.iter().map(kernels).collect();
-    all["counts"] = counts.json();
+    all["counts"] = json!(counts);
     Ok(())
 }

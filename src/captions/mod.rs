@@ -1,9 +1,8 @@
 //! Caption files: one format per file, all giving numbered captions.
 //!
 //! A caption's id is its 0-based line (txt) or data-row (csv, tsv) number, counting blank and bad ones, so that filling
-//! in a blank line or fixing a bad one later renumbers nothing. Stripping and the replacement of tabs and carriage
-//! returns follow the official generator (METHOD: one prompt per line, strip ends, tab/CR/LF to space); nothing else is
-//! changed: no deduplication, no filter.
+//! in a blank line or fixing a bad one later renumbers nothing. Ends are stripped, tabs and carriage returns become
+//! spaces, as the official generator does (`docs/method.md`); nothing else is changed: no deduplication, no filter.
 
 mod columns;
 mod keys;

@@ -12,10 +12,11 @@ use crate::generate::{self, Calibrate, Calibrated, Drawing, Precision};
 
 /// Find the scales that `generate --fp8` needs, and see what fp8 changes.
 ///
-/// Draws the first captions of a file in 16 bits, keeping the largest magnitude of what each layer reads, and writes these ranges to
-/// --output. Then draws the same pictures with the convolutions and linear layers of the UNet in fp8 (e4m3; weights have a scale per
-/// output, inputs one per layer) and says how far they are apart. First and last layers, changes of resolution, shortcuts, attention,
-/// text encoder and decoder stay in 16 bits. Needs a GPU with fp8: Ada, Hopper or newer.
+/// Draws the first captions of a file in 16 bits, keeping the largest magnitude of what each layer reads, and writes
+/// these ranges to --output. Then draws the same pictures with the convolutions and linear layers of the UNet in fp8
+/// (e4m3; weights have a scale per output, inputs one per layer) and says how far they are apart. First and last
+/// layers, changes of resolution, shortcuts, attention, text encoder and decoder stay in 16 bits. Needs a GPU with fp8:
+/// Ada, Hopper or newer.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
     stablerep calibrate --model stable-diffusion-v1-5 --captions captions.txt --output fp8.json --sheet fp8.png\n  \

@@ -15,7 +15,8 @@ use crate::eval::timm;
 #[command(after_long_help = "\
 Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]
 pub struct Args {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
+    /// safetensors
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
     /// Folder for model.safetensors and config.json

@@ -75,7 +75,8 @@ pub struct Args {
     /// JPEG quality, with --format jpg [default: 95]
     #[arg(long, value_name = "Q")]
     quality: Option<u8>,
-    /// Images drawn at once; changes speed and memory, never the images [default: 16 on the CPU, on a GPU what fits, up to 64]
+    /// Images drawn at once; changes speed and memory, never the images [default: 16 on the CPU, on a GPU what fits, up
+    /// to 64]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Images per shard; a shard is also what an interruption can lose
@@ -111,7 +112,8 @@ pub struct Args {
     /// How a GPU stores weights and feature maps [default: f16]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
-    /// Compute convolutions and linear layers of the UNet in fp8 on Ada, Hopper or newer, with the ranges that `calibrate` wrote here
+    /// Compute convolutions and linear layers of the UNet in fp8 on Ada, Hopper or newer, with the ranges that
+    /// `calibrate` wrote here
     #[arg(long, value_name = "FILE")]
     fp8: Option<PathBuf>,
 }

@@ -8,15 +8,16 @@ use crate::bail;
 use crate::error::Result;
 use crate::eval::encoder::ModelSource;
 use crate::eval::knn::KnnConfig;
-use crate::eval::linear_probe::{Augmentation, BASE_LRS, BatchNorm, LinearConfig, Select};
+use crate::eval::linear_probe::LinearConfig;
 use crate::eval::transform::Fit;
 use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings, TestSource};
 use crate::models::vit::VitConfig;
 
 /// Score a frozen encoder on labelled photographs: linear probe, k-NN.
 ///
-/// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the class token after
-/// the last layer norm. The paper reports the best head on the test images; --select val chooses on held-out training images instead.
+/// The linear probe is the paper's: ten learning rates at once, with and without batch norm before the head, on the
+/// class token after the last layer norm. The paper reports the best head on the test images; --select val chooses on
+/// held-out training images instead.
 ///
 /// The probe looks at every photograph before the work begins. A photograph becomes what Pillow's convert("RGB") makes
 /// of it, as in torchvision's and timm's loaders: the EXIF orientation is not followed, alpha is dropped, palettes,
@@ -34,7 +35,8 @@ Classes of --test are matched with those of --train by name.
 
 Example: stablerep probe --checkpoint run --train imagenet/train --test imagenet/val --output scores")]
 pub struct Args {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as safetensors
+    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
+    /// safetensors
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
@@ -114,30 +116,11 @@ struct Linear {
     /// Leave the linear probe out (with --knn)
     #[arg(
         long,
-        conflicts_with_all = ["epochs", "batch", "eval_every", "lrs", "batch_norm", "augmentation", "select"]
+        conflicts_with_all = ["epochs", "batch", "eval_every", "base_lrs", "batch_norm", "augmentation", "select"]
     )]
     no_linear: bool,
-    /// Passes over the training images
-    #[arg(long, default_value_t = 90)]
-    epochs: usize,
-    /// Images per step, at most all; what an epoch's order leaves beyond whole batches waits for the next epoch
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    batch: usize,
-    /// Epochs between evaluations
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    eval_every: usize,
-    /// Base learning rates, one head each (lr = base · batch / 256)
-    #[arg(long, value_name = "LR,…", value_delimiter = ',', default_values_t = BASE_LRS)]
-    lrs: Vec<f64>,
-    /// Batch norm (no affine part) before the heads
-    #[arg(long, value_enum, default_value = "both")]
-    batch_norm: BatchNorm,
-    /// Augmentation of the training images
-    #[arg(long, value_enum, default_value = "crop-flip")]
-    augmentation: Augmentation,
-    /// What chooses the reported head and epoch
-    #[arg(long, value_enum, default_value = "test")]
-    select: Select,
+    #[command(flatten)]
+    config: LinearConfig,
 }
 
 /// Runs the probe and prints its table.
@@ -150,8 +133,7 @@ pub fn run(args: Args) -> Result<()> {
 
 impl Args {
     fn config(self) -> Result<ProbeConfig> {
-        let Linear { no_linear, epochs, batch, eval_every, lrs, batch_norm, augmentation, select } = self.linear;
-        let linear = LinearConfig { base_lrs: lrs, batch, epochs, eval_every, batch_norm, augmentation, select };
+        let Linear { no_linear, config: linear } = self.linear;
         let model = match (self.checkpoint, self.random_init) {
             (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads },
             (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },

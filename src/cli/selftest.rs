@@ -7,8 +7,8 @@ use crate::error::Result;
 
 /// Check every CUDA kernel on this machine's GPU against the CPU.
 ///
-/// Runs each kernel over real and awkward shapes, forward and backward, and compares with the same operation on the CPU.
-/// Run it once on a new machine, after a driver update, or when a result looks wrong.
+/// Runs each kernel over real and awkward shapes, forward and backward, and compares with the same operation on the
+/// CPU. Run it once on a new machine, after a driver update, or when a result looks wrong.
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub struct Args {
@@ -33,7 +33,8 @@ pub struct Args {
 }
 
 /// # Errors
-/// Usage error for a device that is no GPU or a name that no check has; device error if there is no usable GPU; failed if a check is.
+/// Usage error for a device that is no GPU or a name that no check has; device error if there is no usable GPU; failed
+/// if a check is.
 pub fn run(args: Args) -> Result<()> {
     #[cfg(cuda_kernels)]
     if args.kernels {
@@ -48,7 +49,8 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Registers, shared memory and threads of every kernel, and how many blocks of it the registers of a multiprocessor hold.
+/// Registers, shared memory and threads of every kernel, and how many blocks of it the registers of a multiprocessor
+/// hold.
 #[cfg(cuda_kernels)]
 fn list() -> Result<()> {
     use super::table::Table;

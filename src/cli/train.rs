@@ -18,9 +18,9 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 
 /// Train a vision transformer on generated images.
 ///
-/// Reads webdataset shards (made by `stablerep generate`, or any with jpg/png and txt), and writes to --output a checkpoint,
-/// metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run in the same bits; a
-/// finished one is left as it is.
+/// Reads webdataset shards (made by `stablerep generate`, or any with jpg/png and txt), and writes to --output a
+/// checkpoint, metrics.jsonl, TensorBoard events and config.json. Rerunning the same command resumes an interrupted run
+/// in the same bits; a finished one is left as it is.
 ///
 /// Which images belong to one caption: samples with the same caption text (.txt, else "caption" in .json), wherever
 /// they stand; where .json has a caption_id, with the same text and caption_id. In a sample, key.jpg (or .jpeg, .png)
@@ -69,7 +69,8 @@ pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr n·m/2
+    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr
+    /// n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]

@@ -1,4 +1,5 @@
-//! A frozen encoder: its ViT, weights, and the mean and std its images are normalised with, from any file that holds one.
+//! A frozen encoder: its ViT, weights, and the mean and std its images are normalised with, from any file that holds
+//! one.
 
 use std::path::{Path, PathBuf};
 
@@ -181,7 +182,7 @@ fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
     let mut features = Vec::with_capacity(images.len() / each * width);
     for images in images.chunks(AT_ONCE * each) {
         // The last ones may be fewer, at the beginning of the same buffers.
-        let acts = VitActs::in_passing(&mut Layout::default(), vit, images.len() / each);
+        let acts = VitActs::in_passing(&mut Layout::default(), vit.config(), images.len() / each);
         let mut call = Call { images, ..Call::new(&mut memory, params) };
         vit.forward(&mut call, &acts)?;
         features.extend_from_slice(call.memory.read(acts.features()));
@@ -192,7 +193,7 @@ fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
 /// What the features of so many images take.
 pub(super) fn feature_memory(plan: &mut Plan, vit: &Vit, images: usize) -> Memory {
     let mut layout = Layout::default();
-    VitActs::in_passing(&mut layout, vit, images.min(AT_ONCE));
+    VitActs::in_passing(&mut layout, vit.config(), images.min(AT_ONCE));
     Memory::take(plan, &layout)
 }
 

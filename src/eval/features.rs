@@ -23,7 +23,8 @@ pub enum Preparation {
     CropFlip { seed: u64, epoch: usize },
 }
 
-/// Features `[indices.len(), D]` of the images at `indices`, written to `out`; `done` is told after each batch how many are new.
+/// Features `[indices.len(), D]` of the images at `indices`, written to `out`; `done` is told after each batch how many
+/// are new.
 ///
 /// # Errors
 /// `Data` or `Io` naming the image that cannot be read, decoded or resized; `Diverged` naming the image whose features

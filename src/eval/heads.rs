@@ -1,7 +1,7 @@
 //! Linear classifiers trained side by side on the same features, one per learning rate, in one matrix product.
 //!
-//! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product each for all
-//! heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
+//! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product
+//! each for all heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
 
 use super::stop::check_stop;
 use crate::error::Result;
@@ -49,8 +49,8 @@ pub struct Running {
 }
 
 impl Heads {
-    /// One head per entry of `lrs` (peak learning rates). Weights are N(0, 0.01), keyed by `seed`, the head's learning rate and
-    /// `batch_norm`, so that a head starts alike whichever others are trained beside it; biases are 0.
+    /// One head per entry of `lrs` (peak learning rates). Weights are N(0, 0.01), keyed by `seed`, the head's learning
+    /// rate and `batch_norm`, so that a head starts alike whichever others are trained beside it; biases are 0.
     pub fn new(width: usize, classes: usize, lrs: &[f32], batch_norm: bool, seed: u64) -> Self {
         let columns = lrs.len() * classes;
         let mut weight = vec![0.0; width * columns];
@@ -107,9 +107,9 @@ impl Heads {
         self.running.as_ref()
     }
 
-    /// Mean cross-entropy of each head on `x[N, D]` in training mode, and the gradient of their sum. With batch norm, `x` is
-    /// normalised by the mean and biased variance of this batch, and the running statistics take their step (with the unbiased
-    /// variance, as PyTorch).
+    /// Mean cross-entropy of each head on `x[N, D]` in training mode, and the gradient of their sum. With batch norm,
+    /// `x` is normalised by the mean and biased variance of this batch, and the running statistics take their step
+    /// (with the unbiased variance, as PyTorch).
     pub fn loss_and_gradient(&mut self, x: &[f32], labels: &[u32]) -> Vec<f32> {
         let normalised = self.running.as_mut().map(|running| batch_normalise(x, self.width, running));
         let x = normalised.as_deref().unwrap_or(x);
@@ -132,8 +132,8 @@ impl Heads {
         means.iter().map(|sum| (sum / rows as f64) as f32).collect()
     }
 
-    /// One step of SGD with momentum 0.9 and no weight decay (v ← 0.9·v + g, w ← w − lr·v), each head at its learning rate times
-    /// `schedule`. Returns each head's loss before the step.
+    /// One step of SGD with momentum 0.9 and no weight decay (v ← 0.9·v + g, w ← w − lr·v), each head at its learning
+    /// rate times `schedule`. Returns each head's loss before the step.
     pub fn step(&mut self, x: &[f32], labels: &[u32], schedule: f32) -> Vec<f32> {
         let losses = self.loss_and_gradient(x, labels);
         let rates: Vec<f32> = self.lrs.iter().flat_map(|lr| std::iter::repeat_n(lr * schedule, self.classes)).collect();

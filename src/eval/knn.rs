@@ -1,17 +1,19 @@
-//! Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018, as in DINO): the k most similar training images
-//! by cosine vote for their class with weight exp(similarity / temperature).
+//! Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018, as in DINO): the k most similar
+//! training images by cosine vote for their class with weight exp(similarity / temperature).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::evaluator::{Evaluator, Row, Score, Sizes, Task, take};
 use super::features::check_finite;
 use super::stop::check_stop;
 use crate::bail;
+use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::gemm::{self, Threads};
 
 /// Test images of one task.
-pub(super) const QUERIES: usize = 64;
+const QUERIES: usize = 64;
 
 /// Training images compared at once, so that memory does not grow with their number.
 const BLOCK: usize = 8192;
@@ -34,10 +36,12 @@ impl Default for KnnConfig {
     }
 }
 
-impl KnnConfig {
-    /// # Errors
-    /// `Usage` naming the setting that cannot be run.
-    pub fn check(&self) -> Result<()> {
+impl Evaluator for KnnConfig {
+    fn key(&self) -> &'static str {
+        "knn"
+    }
+
+    fn check(&self) -> Result<()> {
         if self.k == 0 {
             bail!(Usage, "--knn 0: expected at least one neighbour");
         }
@@ -45,6 +49,32 @@ impl KnnConfig {
             bail!(Usage, "--knn-temperature {}: expected a positive number", self.temperature);
         }
         Ok(())
+    }
+
+    fn reads_train_features(&self) -> bool {
+        true
+    }
+
+    fn plan(&self, plan: &mut Plan, Sizes { train, test, width, .. }: Sizes) {
+        take(plan, "k-NN", "train features of length 1", &[train, width]);
+        take(plan, "k-NN", "test features of length 1", &[test, width]);
+        // A similarity and a place, each padded to eight bytes.
+        let lists = QUERIES.saturating_mul(rayon::current_num_threads());
+        take(plan, "k-NN", "neighbours", &[lists, self.k.min(train), 4]);
+    }
+
+    fn run(&self, task: &Task<'_>) -> Result<Score> {
+        let (labels, classes) = (task.train.labels(), task.train.classes());
+        let predicted = classify(self, task.train_features, labels, classes, task.test_features, task.width())?;
+        let correct = predicted.iter().zip(task.test.labels()).filter(|(a, b)| a == b).count();
+        let report = KnnReport {
+            k: self.k.min(task.train.len()),
+            temperature: self.temperature,
+            test: 100.0 * correct as f64 / task.test.len() as f64,
+        };
+        let probe = format!("{}-NN, temperature {}", report.k, report.temperature);
+        let row = Row { probe, top1: report.test, ..Row::default() };
+        Score::new(self, report, vec![row], "")
     }
 }
 

@@ -1,4 +1,5 @@
-//! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before the heads.
+//! The linear probe of the paper: ten learning rates at once on frozen features, with and without a batch norm before
+//! the heads.
 //!
 //! lr = base · batch / 256, SGD with momentum 0.9 and no weight decay, per-iteration half-cosine to 0 without warm-up,
 //! weights from N(0, 0.01). Every step takes a whole batch: what an epoch's order leaves over waits for the next epoch,
@@ -9,10 +10,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::dataset::hold_out;
-use super::features::check_finite;
-use super::heads::Heads;
+use super::evaluator::{Evaluator, Row, Score, Sizes, Task, take};
+use super::features::{Preparation, check_finite, extract};
+use super::heads::{EVAL_ROWS, Heads};
 use super::stop::check_stop;
 use crate::bail;
+use crate::device::Plan;
 use crate::error::Result;
 use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
@@ -55,18 +58,31 @@ pub enum Augmentation {
     None,
 }
 
-/// Settings of the probe. [`Default`] is the paper's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Settings of the probe, which are flags too. [`Default`] is the paper's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Linear probe")]
 pub struct LinearConfig {
-    pub base_lrs: Vec<f64>,
-    /// Images per step; at most the number of training images. An epoch is as many whole batches as there are.
-    pub batch: usize,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 90)]
     pub epochs: usize,
-    /// Epochs between evaluations; the last epoch is always evaluated.
+    /// Images per step, at most all; what an epoch's order leaves beyond whole batches waits for the next epoch
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub batch: usize,
+    /// Epochs between evaluations
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub eval_every: usize,
+    /// Base learning rates, one head each (lr = base · batch / 256)
+    #[arg(long = "lrs", value_name = "LR,…", value_delimiter = ',', default_values_t = BASE_LRS)]
+    pub base_lrs: Vec<f64>,
+    /// Batch norm (no affine part) before the heads
+    #[arg(long, value_enum, default_value = "both")]
     pub batch_norm: BatchNorm,
+    /// Augmentation of the training images
+    #[arg(long, value_enum, default_value = "crop-flip")]
     pub augmentation: Augmentation,
+    /// What chooses the reported head and epoch
+    #[arg(long, value_enum, default_value = "test")]
     pub select: Select,
 }
 
@@ -86,7 +102,7 @@ impl Default for LinearConfig {
 
 impl LinearConfig {
     /// Whether a batch norm stands before the heads, for each kind of heads.
-    pub(super) fn kinds(&self) -> &'static [bool] {
+    fn kinds(&self) -> &'static [bool] {
         match self.batch_norm {
             BatchNorm::Both => &[false, true],
             BatchNorm::On => &[true],
@@ -94,9 +110,25 @@ impl LinearConfig {
         }
     }
 
-    /// # Errors
-    /// `Usage` naming the setting that cannot be run.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses a batch that a batch norm would make a row of zeros.
+    fn check_batch(&self, batch: usize, cause: impl Fn() -> String) -> Result<()> {
+        if batch == 1 && self.batch_norm != BatchNorm::Off {
+            bail!(
+                Usage,
+                "{}: a batch norm makes a batch of one image a row of zeros; take more images a batch, or --batch-norm off",
+                cause()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Evaluator for LinearConfig {
+    fn key(&self) -> &'static str {
+        "linear"
+    }
+
+    fn check(&self) -> Result<()> {
         if self.base_lrs.is_empty() || self.base_lrs.iter().any(|lr| !lr.is_finite() || *lr <= 0.0) {
             bail!(Usage, "--lrs {:?}: expected positive numbers", self.base_lrs);
         }
@@ -113,17 +145,82 @@ impl LinearConfig {
         self.check_batch(self.batch, || "--batch 1".into())
     }
 
-    /// Refuses a batch that a batch norm would make a row of zeros.
-    fn check_batch(&self, batch: usize, cause: impl Fn() -> String) -> Result<()> {
-        if batch == 1 && self.batch_norm != BatchNorm::Off {
-            bail!(
-                Usage,
-                "{}: a batch norm makes a batch of one image a row of zeros; take more images a batch, or --batch-norm off",
-                cause()
-            );
-        }
-        Ok(())
+    fn reads_train_features(&self) -> bool {
+        self.augmentation == Augmentation::None
     }
+
+    fn plan(&self, plan: &mut Plan, Sizes { train, classes, width, .. }: Sizes) {
+        let group = "linear probe";
+        let batch = self.batch.min(train);
+        let columns = self.base_lrs.len().saturating_mul(classes);
+        if self.select == Select::Val {
+            take(plan, group, "features of held-out images", &[train.div_ceil(10), width]);
+        }
+        for _ in self.kinds() {
+            for what in ["weights", "gradients", "velocities"] {
+                take(plan, group, what, &[width + 1, columns]);
+            }
+        }
+        take(plan, group, "features of a step, as they are and normalised", &[2, batch, width]);
+        take(plan, group, "logits of a step or an evaluation", &[batch.max(EVAL_ROWS.min(train)), columns]);
+    }
+
+    fn run(&self, task: &Task<'_>) -> Result<Score> {
+        let reports = of_task(self, task)?;
+        let row = |report: &LinearReport| Row {
+            probe: if report.batch_norm { "linear, batch norm".into() } else { "linear".into() },
+            top1: report.best.evaluation.test,
+            base_lr: Some(report.best.base_lr),
+            epoch: Some(report.best.evaluation.epoch),
+            last: Some(report.last.evaluation.test),
+        };
+        let footnote = match self.select {
+            Select::Test => {
+                "Head and epoch selected on the test set as the paper does, which flatters by what the choice fits;\n\
+                 --select val chooses on held-out training images.\n"
+            }
+            Select::Val => {
+                "Head and epoch selected on a tenth of the training images, held out; the rest trained the heads.\n"
+            }
+        };
+        let rows = reports.iter().map(row).collect();
+        Score::new(self, reports, rows, footnote)
+    }
+}
+
+/// Trains on photographs, each epoch anew where they are augmented.
+fn of_task(config: &LinearConfig, task: &Task<'_>) -> Result<Vec<LinearReport>> {
+    let (width, seed) = (task.width(), task.seed);
+    let under_test_transform = |indices: &[usize], out: &mut [f32]| match config.augmentation {
+        Augmentation::None => {
+            for (out, &index) in out.chunks_exact_mut(width).zip(indices) {
+                out.copy_from_slice(&task.train_features[index * width..(index + 1) * width]);
+            }
+            Ok(())
+        }
+        Augmentation::CropFlip => {
+            extract(out, task.encoder, task.train, indices, Preparation::Test(task.transform), |_| ())
+        }
+    };
+    let val_features = |indices: &[usize]| {
+        let mut out = vec![0.0; indices.len() * width];
+        under_test_transform(indices, &mut out).map(|()| out)
+    };
+    let mut source = |epoch: usize, indices: &[usize], out: &mut [f32]| match config.augmentation {
+        Augmentation::None => under_test_transform(indices, out),
+        Augmentation::CropFlip => {
+            extract(out, task.encoder, task.train, indices, Preparation::CropFlip { seed, epoch }, |_| ())
+        }
+    };
+    let data = ProbeData {
+        width,
+        classes: task.train.classes(),
+        train_labels: task.train.labels(),
+        val_features: &val_features,
+        test_features: task.test_features,
+        test_labels: task.test.labels(),
+    };
+    run(config, &data, &mut source, seed)
 }
 
 /// Top-1 of one head after one epoch, in percent.
@@ -183,7 +280,8 @@ pub struct ProbeData<'a> {
     pub width: usize,
     pub classes: usize,
     pub train_labels: &'a [u32],
-    /// Features of held-out images under the test transform, by index into the training images (only for [`Select::Val`]).
+    /// Features of held-out images under the test transform, by index into the training images (only for
+    /// [`Select::Val`]).
     pub val_features: &'a dyn Fn(&[usize]) -> Result<Vec<f32>>,
     /// `[N, D]`.
     pub test_features: &'a [f32],
@@ -193,8 +291,8 @@ pub struct ProbeData<'a> {
 /// Trains all heads and evaluates them; one report per kind of heads (without batch norm first).
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run, `Diverged` when a feature is not finite, `Interrupted` on a signal, and whatever
-/// `train_features` returns.
+/// `Usage` for settings that cannot be run, `Diverged` when a feature is not finite, `Interrupted` on a signal, and
+/// whatever `train_features` returns.
 pub fn run(
     config: &LinearConfig,
     data: &ProbeData,

@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod encoder;
+pub mod evaluator;
 pub mod features;
 pub mod heads;
 pub mod knn;
@@ -18,12 +19,10 @@ use std::fs;
 
 use self::dataset::{Dataset, Split};
 use self::encoder::Encoder;
-use self::features::{Preparation, extract, extract_all};
-use self::knn::{KnnConfig, KnnReport};
-use self::linear_probe::{Augmentation, LinearConfig, LinearReport, ProbeData};
+use self::evaluator::{Sizes, Task};
+use self::features::extract_all;
 use self::report::{DataReport, ModelReport, ProbeReport};
 pub use self::settings::{DataSource, ProbeConfig, ProbeSettings, TestSource};
-use self::transform::Transform;
 use crate::bail;
 use crate::error::Result;
 use crate::say;
@@ -33,8 +32,8 @@ use crate::store;
 /// there is an output folder.
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when features or
-/// losses are not finite, `Interrupted` on a signal.
+/// `Usage` for settings that cannot be run (before anything is read), `Data` or `Io` naming the file, `Diverged` when
+/// features or losses are not finite, `Interrupted` on a signal.
 pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     config.settings.check()?;
     if let TestSource::HeldOut(share) = config.test
@@ -105,88 +104,32 @@ pub fn probe_encoder(
     settings.check()?;
     test.match_classes(train)?;
     let transform = settings.transform(encoder)?;
-    let sizes = memory::Sizes { train: train.len(), test: test.len(), classes: train.classes() };
-    let plan = memory::plan(settings, encoder.vit(), sizes);
+    let (evaluators, width) = (settings.evaluators(), encoder.vit().config().width);
+    let sizes = Sizes { train: train.len(), test: test.len(), classes: train.classes(), width };
+    let plan = memory::plan(&evaluators, encoder.vit(), sizes);
     plan.check(memory::SMALLER)?;
     say!("{plan}");
     let test_features = extract_all(encoder, &test, transform, "test features")?;
-    let frozen = settings.linear.as_ref().is_some_and(|linear| linear.augmentation == Augmentation::None);
-    let train_features = if settings.knn.is_some() || frozen {
+    let train_features = if evaluators.iter().any(|evaluator| evaluator.reads_train_features()) {
         extract_all(encoder, train, transform, "train features")?
     } else {
         Vec::new()
     };
-    let task =
-        Task { encoder, train, train_features: &train_features, test: &test, test_features: &test_features, transform };
+    let task = Task {
+        encoder,
+        train,
+        train_features: &train_features,
+        test: &test,
+        test_features: &test_features,
+        transform,
+        seed: settings.seed,
+    };
     Ok(ProbeReport {
         model: ModelReport::of(encoder),
         train: DataReport::of(train),
         test: DataReport::of(&test),
         transform,
         settings: settings.clone(),
-        linear: match &settings.linear {
-            Some(linear) => task.linear(linear, settings.seed)?,
-            None => Vec::new(),
-        },
-        knn: settings.knn.as_ref().map(|knn| task.knn(knn)).transpose()?,
+        scores: evaluators.into_iter().map(|evaluator| evaluator.run(&task)).collect::<Result<_>>()?,
     })
-}
-
-/// Encoder, photographs and their features.
-struct Task<'a> {
-    encoder: &'a Encoder,
-    train: &'a Dataset,
-    /// Under the test transform; empty when nobody needs them.
-    train_features: &'a [f32],
-    test: &'a Dataset,
-    test_features: &'a [f32],
-    transform: Transform,
-}
-
-impl Task<'_> {
-    fn linear(&self, config: &LinearConfig, seed: u64) -> Result<Vec<LinearReport>> {
-        let width = self.encoder.vit().config().width;
-        let under_test_transform = |indices: &[usize], out: &mut [f32]| match config.augmentation {
-            Augmentation::None => {
-                for (out, &index) in out.chunks_exact_mut(width).zip(indices) {
-                    out.copy_from_slice(&self.train_features[index * width..(index + 1) * width]);
-                }
-                Ok(())
-            }
-            Augmentation::CropFlip => {
-                extract(out, self.encoder, self.train, indices, Preparation::Test(self.transform), |_| ())
-            }
-        };
-        let val_features = |indices: &[usize]| {
-            let mut out = vec![0.0; indices.len() * width];
-            under_test_transform(indices, &mut out).map(|()| out)
-        };
-        let mut source = |epoch: usize, indices: &[usize], out: &mut [f32]| match config.augmentation {
-            Augmentation::None => under_test_transform(indices, out),
-            Augmentation::CropFlip => {
-                extract(out, self.encoder, self.train, indices, Preparation::CropFlip { seed, epoch }, |_| ())
-            }
-        };
-        let data = ProbeData {
-            width,
-            classes: self.train.classes(),
-            train_labels: self.train.labels(),
-            val_features: &val_features,
-            test_features: self.test_features,
-            test_labels: self.test.labels(),
-        };
-        linear_probe::run(config, &data, &mut source, seed)
-    }
-
-    fn knn(&self, config: &KnnConfig) -> Result<KnnReport> {
-        let width = self.encoder.vit().config().width;
-        let (labels, classes) = (self.train.labels(), self.train.classes());
-        let predicted = knn::classify(config, self.train_features, labels, classes, self.test_features, width)?;
-        let correct = predicted.iter().zip(self.test.labels()).filter(|(a, b)| a == b).count();
-        Ok(KnnReport {
-            k: config.k.min(self.train.len()),
-            temperature: config.temperature,
-            test: 100.0 * correct as f64 / self.test.len() as f64,
-        })
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::dataset::Dataset;
 use super::encoder::Encoder;
-use super::knn::KnnReport;
-use super::linear_probe::{LinearReport, Select};
+use super::evaluator::{Row, Score};
 use super::settings::ProbeSettings;
 use super::transform::{Fit, Transform};
 use crate::error::{Error, Result};
@@ -16,17 +16,20 @@ use crate::models::vit::VitConfig;
 use crate::store::write_atomic;
 
 /// Everything a probe found and under which settings. Without times, so that the same run writes the same bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProbeReport {
     pub model: ModelReport,
     pub train: DataReport,
     pub test: DataReport,
     pub transform: Transform,
     pub settings: ProbeSettings,
-    /// Without batch norm first, when both kinds were trained.
-    pub linear: Vec<LinearReport>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub knn: Option<KnnReport>,
+    /// What every evaluator found, under its key.
+    #[serde(flatten, serialize_with = "by_key")]
+    pub scores: Vec<Score>,
+}
+
+fn by_key<S: Serializer>(scores: &[Score], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(scores.iter().map(|score| (score.key, &score.found)))
 }
 
 /// The encoder that was probed.
@@ -72,23 +75,16 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// One row of the table.
-struct Row {
-    probe: String,
-    /// Top-1 in percent of the chosen head at the chosen epoch.
-    top1: f64,
-    base_lr: Option<f64>,
-    epoch: Option<usize>,
-    /// Top-1 of the head chosen after the last epoch.
-    last: Option<f64>,
-}
-
 const COLUMNS: [&str; 5] = ["probe", "top-1 %", "base lr", "epoch", "last epoch %"];
 
 impl ProbeReport {
-    /// The best top-1 of the linear probe in percent, over the kinds of heads that were trained.
-    pub fn linear_top1(&self) -> Option<f64> {
-        self.linear.iter().map(|report| report.best.evaluation.test).reduce(f64::max)
+    /// What the evaluator of this key found, if it ran.
+    ///
+    /// # Errors
+    /// `Failed` when it found something else than a `T`.
+    pub fn found<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(score) = self.scores.iter().find(|score| score.key == key) else { return Ok(None) };
+        T::deserialize(&score.found).map(Some).map_err(|e| Error::Failed(format!("report: {key}: {e}")))
     }
 
     /// Writes the report as JSON, atomically.
@@ -102,8 +98,7 @@ impl ProbeReport {
 
     /// A table in aligned columns under what was probed, on what, and how the figures were chosen.
     pub fn text(&self) -> String {
-        let rows: Vec<[String; 5]> =
-            std::iter::once(COLUMNS.map(String::from)).chain(self.rows().iter().map(Row::cells)).collect();
+        let rows: Vec<[String; 5]> = std::iter::once(COLUMNS.map(String::from)).chain(self.rows().map(cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
         let mut out: String = self.heading().map(|(what, text)| format!("{what:<11}{text}\n")).concat();
@@ -115,7 +110,7 @@ impl ProbeReport {
             out += line.trim_end();
             out.push('\n');
         }
-        out + self.footnote()
+        out + &self.footnotes()
     }
 
     /// The same table in Markdown.
@@ -123,9 +118,9 @@ impl ProbeReport {
         let mut out: String = self.heading().map(|(what, text)| format!("- {what}: {text}\n")).concat();
         out += &format!("\n| {} |\n|---|---:|---:|---:|---:|\n", COLUMNS.join(" | "));
         for row in self.rows() {
-            out += &format!("| {} |\n", row.cells().join(" | "));
+            out += &format!("| {} |\n", cells(row).join(" | "));
         }
-        out + "\n" + self.footnote()
+        out + "\n" + &self.footnotes()
     }
 
     fn heading(&self) -> [(&'static str, String); 4] {
@@ -150,47 +145,22 @@ impl ProbeReport {
         ]
     }
 
-    fn footnote(&self) -> &'static str {
-        match self.linear.first().map(|report| report.selected_on) {
-            Some(Select::Test) => {
-                "Head and epoch selected on the test set as the paper does, which flatters by what the choice fits;\n\
-                 --select val chooses on held-out training images.\n"
-            }
-            Some(Select::Val) => {
-                "Head and epoch selected on a tenth of the training images, held out; the rest trained the heads.\n"
-            }
-            None => "",
-        }
+    fn footnotes(&self) -> String {
+        self.scores.iter().map(|score| score.footnote).collect()
     }
 
-    fn rows(&self) -> Vec<Row> {
-        let linear = self.linear.iter().map(|report| Row {
-            probe: if report.batch_norm { "linear, batch norm".into() } else { "linear".into() },
-            top1: report.best.evaluation.test,
-            base_lr: Some(report.best.base_lr),
-            epoch: Some(report.best.evaluation.epoch),
-            last: Some(report.last.evaluation.test),
-        });
-        let knn = self.knn.iter().map(|report| Row {
-            probe: format!("{}-NN, temperature {}", report.k, report.temperature),
-            top1: report.test,
-            base_lr: None,
-            epoch: None,
-            last: None,
-        });
-        linear.chain(knn).collect()
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.scores.iter().flat_map(|score| &score.rows)
     }
 }
 
-impl Row {
-    fn cells(&self) -> [String; 5] {
-        let optional = |value: Option<String>| value.unwrap_or_default();
-        [
-            self.probe.clone(),
-            format!("{:.2}", self.top1),
-            optional(self.base_lr.map(|lr| lr.to_string())),
-            optional(self.epoch.map(|epoch| epoch.to_string())),
-            optional(self.last.map(|last| format!("{last:.2}"))),
-        ]
-    }
+fn cells(row: &Row) -> [String; 5] {
+    let optional = |value: Option<String>| value.unwrap_or_default();
+    [
+        row.probe.clone(),
+        format!("{:.2}", row.top1),
+        optional(row.base_lr.map(|lr| lr.to_string())),
+        optional(row.epoch.map(|epoch| epoch.to_string())),
+        optional(row.last.map(|last| format!("{last:.2}"))),
+    ]
 }

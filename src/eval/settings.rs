@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::{Encoder, ModelSource};
+use super::evaluator::Evaluator;
 use super::knn::KnnConfig;
 use super::linear_probe::LinearConfig;
 use super::transform::{Fit, Transform};
@@ -25,7 +26,8 @@ pub struct DataSource {
 pub enum TestSource {
     /// Photographs of their own.
     Images(DataSource),
-    /// This share of every class of the training images, which then trains nothing ([`super::dataset::Dataset::divide`]).
+    /// This share of every class of the training images, which then trains nothing
+    /// ([`super::dataset::Dataset::divide`]).
     HeldOut(f64),
 }
 
@@ -56,14 +58,21 @@ pub struct ProbeConfig {
 }
 
 impl ProbeSettings {
+    /// What is to be measured, in the order of the report.
+    pub fn evaluators(&self) -> Vec<&dyn Evaluator> {
+        let Self { linear, knn, .. } = self;
+        let all = [linear.as_ref().map(|it| it as &dyn Evaluator), knn.as_ref().map(|it| it as _)];
+        all.into_iter().flatten().collect()
+    }
+
     /// # Errors
     /// `Usage` naming the setting that cannot be run.
     pub fn check(&self) -> Result<()> {
-        if self.linear.is_none() && self.knn.is_none() {
+        let evaluators = self.evaluators();
+        if evaluators.is_empty() {
             bail!(Usage, "nothing to measure: leave --no-linear out or add --knn 20");
         }
-        self.linear.as_ref().map_or(Ok(()), LinearConfig::check)?;
-        self.knn.as_ref().map_or(Ok(()), KnnConfig::check)
+        evaluators.iter().try_for_each(|evaluator| evaluator.check())
     }
 
     /// What a photograph goes through on its way to `encoder`.

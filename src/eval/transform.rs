@@ -1,5 +1,5 @@
-//! From a photograph of any size to the square the encoder takes: at test time, and the paper's augmentation of the probe's
-//! training images.
+//! From a photograph of any size to the square the encoder takes: at test time, and the paper's augmentation of the
+//! probe's training images.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,8 @@ pub enum Fit {
     Crop,
     /// Both sides to S: everything stays visible, proportions do not.
     Stretch,
-    /// On black, in the middle: photographs smaller than S keep their pixels (28×28 digits in 32×32), larger ones shrink until they fit.
+    /// On black, in the middle: photographs smaller than S keep their pixels (28×28 digits in 32×32), larger ones
+    /// shrink until they fit.
     Pad,
 }
 
@@ -109,8 +110,8 @@ fn stated_fit(told: &Preprocessing, size: usize) -> Result<Fit> {
     }
 }
 
-/// The paper's augmentation of the probe's training images: a random resized crop (area 0.08–1 of the picture, ratio 3/4–4/3,
-/// bilinear) and a flip with odds ½.
+/// The paper's augmentation of the probe's training images: a random resized crop (area 0.08–1 of the picture, ratio
+/// 3/4–4/3, bilinear) and a flip with odds ½.
 ///
 /// # Errors
 /// Whatever the resize refuses.

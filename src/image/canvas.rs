@@ -116,8 +116,8 @@ pub fn measure(text: &str, cap: f32) -> f32 {
     text_width(text) * cap / CAP_HEIGHT
 }
 
-/// Breaks `text` between words (or inside a word longer than a line) into lines of at most `width` pixels; what does not fit in
-/// `max_lines` ends with "...".
+/// Breaks `text` between words (or inside a word longer than a line) into lines of at most `width` pixels; what does
+/// not fit in `max_lines` ends with "...".
 pub fn wrap(text: &str, cap: f32, width: f32, max_lines: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();

@@ -1,7 +1,7 @@
 //! Letters as pen strokes, so that text is drawn smooth at any size without a font file.
 //!
-//! A glyph is a list of strokes; a stroke is a list of points `xy`, one base-36 digit each. Capitals stand from y = 0 to the baseline
-//! y = 8, small letters begin at y = 3, descenders end at y = 10 (`a`).
+//! A glyph is a list of strokes; a stroke is a list of points `xy`, one base-36 digit each. Capitals stand from y = 0
+//! to the baseline y = 8, small letters begin at y = 3, descenders end at y = 10 (`a`).
 
 /// Height of a capital letter in glyph units.
 pub const CAP_HEIGHT: f32 = 8.0;
@@ -12,7 +12,8 @@ const GAP: f32 = 2.2;
 /// Units that a blank takes.
 const SPACE: f32 = 4.6;
 
-/// Strokes of `c` for the printable ASCII characters; others are first [folded](fold) to ASCII or drawn as a hollow box.
+/// Strokes of `c` for the printable ASCII characters; others are first [folded](fold) to ASCII or drawn as a hollow
+/// box.
 fn strokes(c: char) -> &'static str {
     match c {
         'A' => "083068 1555",

@@ -27,7 +27,8 @@ const FAINT: Color = [228, 230, 233];
 const AXIS: Color = [130, 136, 144];
 const WIDTH: usize = 960;
 const HEIGHT: usize = 560;
-// Space around the plot: tick labels and the name of y at the left, the title above, tick labels and the name of x below.
+// Space around the plot: tick labels and the name of y at the left, the title above, tick labels and the name of x
+// below.
 const LEFT: f32 = 84.0;
 const RIGHT: f32 = 28.0;
 const TOP: f32 = 64.0;

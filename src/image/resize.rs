@@ -1,5 +1,5 @@
-//! Antialiased resizing with exactly Pillow's bits: the filter is stretched by the scale when shrinking, weights are rounded to
-//! 22 fractional bits, and the picture is rounded to 8 bits between the horizontal and the vertical pass.
+//! Antialiased resizing with exactly Pillow's bits: the filter is stretched by the scale when shrinking, weights are
+//! rounded to 22 fractional bits, and the picture is rounded to 8 bits between the horizontal and the vertical pass.
 //!
 //! FLOPs: 6·taps per value written by each pass; taps = ⌈2·radius·max(1, scale)⌉ + 1 at most.
 
@@ -62,8 +62,8 @@ pub fn resize(image: &Rgb8, width: usize, height: usize, filter: Filter) -> Resu
     Ok(Rgb8 { width, height, data })
 }
 
-/// The part `[left, top, right, bottom]` (pixels, fractions allowed) at `width`×`height`. The filter also reads pixels beside the part
-/// where the picture has them (Pillow's `resize(box=…)`).
+/// The part `[left, top, right, bottom]` (pixels, fractions allowed) at `width`×`height`. The filter also reads pixels
+/// beside the part where the picture has them (Pillow's `resize(box=…)`).
 pub fn resize_box(image: &Rgb8, part: [f64; 4], width: usize, height: usize, filter: Filter) -> Result<Rgb8> {
     let mut data = Vec::new();
     Resampler::default().part(&mut data, (width, height), image, part, filter)?;
@@ -107,8 +107,8 @@ pub struct Resampler {
 }
 
 impl Resampler {
-    /// The part `[left, top, right, bottom]` (pixels) as `[height, width, 3]` in `out`, as if it were cut out first: the filter
-    /// reads nothing beside it (torchvision's `resized_crop`, Pillow's `crop(…).resize(…)`).
+    /// The part `[left, top, right, bottom]` (pixels) as `[height, width, 3]` in `out`, as if it were cut out first:
+    /// the filter reads nothing beside it (torchvision's `resized_crop`, Pillow's `crop(…).resize(…)`).
     pub fn crop(
         &mut self,
         out: &mut Vec<u8>,
@@ -181,16 +181,17 @@ impl Resampler {
     }
 }
 
-/// Whether the height is changed before the width. Pillow 13 shortens the columns first when that sheds more rows than twice the columns
-/// that the other pass sheds; earlier releases always went along the rows first, which rounds a few values to the neighbouring level.
+/// Whether the height is changed before the width. Pillow 13 shortens the columns first when that sheds more rows than
+/// twice the columns that the other pass sheds; earlier releases always went along the rows first, which rounds a few
+/// values to the neighbouring level.
 pub fn columns_first(from: (usize, usize), to: (usize, usize)) -> bool {
     let shed = |from: usize, to: usize| from as i64 - to as i64;
     let (along, across) = (shed(from.0, to.0), shed(from.1, to.1));
     across > 0 && across > 2 * along
 }
 
-/// The weights that bring a whole axis of `inputs` pixels to `outputs`, for a device: a table `[2 + taps, outputs]` of the first input of
-/// each output, how many it has, and their weights in 22 fractional bits, zeros behind the last.
+/// The weights that bring a whole axis of `inputs` pixels to `outputs`, for a device: a table `[2 + taps, outputs]` of
+/// the first input of each output, how many it has, and their weights in 22 fractional bits, zeros behind the last.
 pub fn weight_table(inputs: usize, outputs: usize, filter: Filter) -> Vec<i32> {
     let mut weights = Weights::default();
     weights.fill(Axis::whole(inputs, outputs), filter);
@@ -305,7 +306,8 @@ impl Weights {
         for i in axis.first..axis.end {
             let center = axis.center(i);
             let (first, end) = axis.inputs(i, filter);
-            // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some roundings.
+            // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some
+            // roundings.
             let shrink = 1.0 / axis.stretch();
             self.real.clear();
             self.real.extend((first..end).map(|x| filter.weight((x as f64 - center + 0.5) * shrink)));

@@ -1,5 +1,5 @@
-//! Layers on CUDA: 16-bit tensors, e4m3 where a layer is so packed; everything is queued and nothing waited for, so that
-//! a call can be recorded.
+//! Layers on CUDA: 16-bit tensors, e4m3 where a layer is so packed; everything is queued and nothing waited for, so
+//! that a call can be recorded.
 
 mod memory;
 mod norm;

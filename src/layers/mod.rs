@@ -1,9 +1,9 @@
 //! What the networks of a diffusion model are made of: fused layers, each of which a device implements.
 //!
 //! A network says *what* is computed, once, in a walk over [`Layers`]; a device says *how*, with its own order of sums:
-//! [`cpu`] in f32, [`cuda`] in 16 bits or e4m3, and [`count`], which computes nothing, so that sizes of memory and FLOPs
-//! fall out of the same walk. Tensors are named by the slot of memory that they lie in, so that a walk can be taken
-//! without any memory.
+//! [`cpu`] in f32, [`cuda`] in 16 bits or e4m3, and [`count`], which computes nothing, so that sizes of memory and
+//! FLOPs fall out of the same walk. Tensors are named by the slot of memory that they lie in, so that a walk can be
+//! taken without any memory.
 
 pub mod count;
 pub mod cpu;
@@ -180,8 +180,8 @@ pub trait Layers<B: Backend> {
     fn side_by_side(&mut self, parts: &[Tensor], rows: usize) -> Result<Vec<Tensor>>;
     /// `y = layer(x)`.
     fn conv(&mut self, y: Tensor, layer: &B::Conv, x: Tensor, resolution: Resolution) -> Result<()>;
-    /// `y = layer(silu(norm(parts side by side)))`; `time` is where the layer's bias begins in a row of the call's table of
-    /// timesteps, which takes the place of its own.
+    /// `y = layer(silu(norm(parts side by side)))`; `time` is where the layer's bias begins in a row of the call's
+    /// table of timesteps, which takes the place of its own.
     fn normed_conv(
         &mut self,
         y: Tensor,

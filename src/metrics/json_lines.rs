@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::say;
 use crate::store::write_atomic;
 
-/// A file of JSON objects, one per line. Every line is handed to the system whole, so a killed run leaves at most one torn line.
+/// A file of JSON objects, one per line. Every line is handed to the system whole, so a killed run leaves at most one
+/// torn line.
 #[derive(Debug)]
 pub struct JsonLines {
     file: File,

@@ -2,7 +2,8 @@
 
 use crate::rng::Stream;
 
-/// Uniform in ±1/√`fan_in`: PyTorch's default for the weights (Kaiming-uniform with a = √5) and biases of linear and convolution layers.
+/// Uniform in ±1/√`fan_in`: PyTorch's default for the weights (Kaiming-uniform with a = √5) and biases of linear and
+/// convolution layers.
 pub fn uniform_fan_in(values: &mut [f32], stream: &mut Stream, fan_in: usize) {
     let bound = 1.0 / (fan_in as f32).sqrt();
     values.iter_mut().for_each(|v| *v = stream.uniform_in(-bound, bound));

@@ -1,5 +1,5 @@
-//! Networks, each written once, as walks over the fused layers of [`crate::layers`] (generation) and as explicit forward and
-//! backward passes over ops (training).
+//! Networks, each written once, as walks over the fused layers of [`crate::layers`] (generation) and as explicit
+//! forward and backward passes over ops (training).
 
 pub mod clip_text;
 pub mod init;

@@ -1,7 +1,9 @@
-//! The projection head of contrastive training: Linear → BatchNorm → ReLU → Linear → BatchNorm → ReLU → Linear, no norm at its end.
+//! The projection head of contrastive training: Linear → BatchNorm → ReLU → Linear → BatchNorm → ReLU → Linear, no norm
+//! at its end.
 //!
-//! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own and the running
-//! statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the linears take all rows at once.
+//! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own
+//! and the running statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the
+//! linears take all rows at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,8 @@ pub struct ProjectorConfig {
     pub output: usize,
 }
 
-/// The places of the head's tensors in the flat parameter buffer, and of its running statistics in a buffer of their own.
+/// The places of the head's tensors in the flat parameter buffer, and of its running statistics in a buffer of their
+/// own.
 #[derive(Clone, Debug)]
 pub struct Projector {
     config: ProjectorConfig,
@@ -47,8 +50,8 @@ enum Place {
 }
 
 impl Projector {
-    /// Appends the parameters (named `prefix` + `layer1.weight`, …, as in the official checkpoints) to `table` and the running
-    /// statistics (`prefix` + `bn1.running_mean`, …) to `statistics`.
+    /// Appends the parameters (named `prefix` + `layer1.weight`, …, as in the official checkpoints) to `table` and the
+    /// running statistics (`prefix` + `bn1.running_mean`, …) to `statistics`.
     ///
     /// # Errors
     /// Usage error if a size is zero or absurd.

@@ -207,7 +207,8 @@ impl Settings {
         }
     }
 
-    /// Refuses every key that was not read, is not in `irrelevant`, does not start with `_`, and says something (not null, not false).
+    /// Refuses every key that was not read, is not in `irrelevant`, does not start with `_`, and says something (not
+    /// null, not false).
     pub fn finish(&self, irrelevant: &[&str]) -> Result<()> {
         let read = self.read.borrow();
         for (key, value) in &self.map {

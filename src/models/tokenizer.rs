@@ -3,8 +3,8 @@
 //! The text pipeline is transformers' CLIPTokenizer: NFC, white space to one blank, lower case, words / single digits /
 //! runs of other signs, byte-level BPE with `</w>` at a word's end. Special and added tokens written inside a text are
 //! recognised as such. As CLIPTokenizer does, it takes vocabulary and merges from the files and nothing else: padding
-//! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that are
-//! not CLIP's are refused.
+//! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that
+//! are not CLIP's are refused.
 
 mod special;
 mod vocabulary;
@@ -16,10 +16,7 @@ use serde_json::json;
 use crate::bail;
 use crate::error::{Error, Result};
 use special::{Added, Special};
-use vocabulary::Vocabulary;
-
-/// Words, single digits, runs of other signs; the special tokens first.
-const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+use vocabulary::{Vocabulary, WORDS};
 
 /// Token ids of one text.
 #[derive(Clone, Debug, PartialEq, Eq)]

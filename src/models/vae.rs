@@ -1,4 +1,5 @@
-//! Decoder of `AutoencoderKL` (Rombach et al. 2022): latent `[N, h, w, 4]` to image `[N, H, W, 3]` in about [-1, 1], NHWC.
+//! Decoder of `AutoencoderKL` (Rombach et al. 2022): latent `[N, h, w, 4]` to image `[N, H, W, 3]` in about [-1, 1],
+//! NHWC.
 
 use std::path::Path;
 
@@ -78,7 +79,8 @@ impl Config {
         Ok(tally)
     }
 
-    /// FLOPs (two per multiply-accumulate) of the products, convolutions and attention that decode one latent of `size`.
+    /// FLOPs (two per multiply-accumulate) of the products, convolutions and attention that decode one latent of
+    /// `size`.
     pub fn flops(&self, size: Size) -> Result<f64> {
         Ok(self.count(Processor::Cpu, 1, size)?.flops)
     }
@@ -170,8 +172,8 @@ impl<B: Backend> Decoder<B> {
         &self.config
     }
 
-    /// The output `[n, factor·h, factor·w, 3]` from the input `[n, h, w, 4]`, latents of `size` that were already divided
-    /// by the scaling factor.
+    /// The output `[n, factor·h, factor·w, 3]` from the input `[n, h, w, 4]`, latents of `size` that were already
+    /// divided by the scaling factor.
     ///
     /// # Errors
     /// As the device's layers.

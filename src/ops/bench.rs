@@ -101,8 +101,8 @@ impl Case {
     }
 }
 
-/// Values drawn once and repeated over buffers of any length: enough to look random to a memory system and to the power meter of a matrix
-/// unit, for which zeros would be cheaper.
+/// Values drawn once and repeated over buffers of any length: enough to look random to a memory system and to the power
+/// meter of a matrix unit, for which zeros would be cheaper.
 const DRAWN: usize = 1 << 20;
 
 /// `kernel` and the type its tensors are stored in.

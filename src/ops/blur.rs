@@ -1,8 +1,9 @@
-//! Gaussian blur as Pillow approximates it: three box blurs of a fractional radius along the rows, then three along the columns, each
-//! rounded to 8 bits (Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering", 2011).
+//! Gaussian blur as Pillow approximates it: three box blurs of a fractional radius along the rows, then three along the
+//! columns, each rounded to 8 bits (Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box
+//! filtering", 2011).
 //!
-//! Integer operations: about 8 per value and pass, 6 passes, whatever the radius. Rows are blurred in the transposed picture, so that
-//! all passes run over adjacent values.
+//! Integer operations: about 8 per value and pass, 6 passes, whatever the radius. Rows are blurred in the transposed
+//! picture, so that all passes run over adjacent values.
 
 use super::simd::vectorize;
 
@@ -20,8 +21,8 @@ pub struct Scratch {
     sums: Vec<u32>,
 }
 
-/// The boxes of a blur: whole radius, and the weights of a value inside and of one at either end, in 24 fractional bits.
-/// `None` where they leave every value as it is.
+/// The boxes of a blur: whole radius, and the weights of a value inside and of one at either end, in 24 fractional
+/// bits. `None` where they leave every value as it is.
 pub fn boxes(sigma: f32) -> Option<(usize, u32, u32)> {
     let Kernel { radius, full, edge } = Kernel::new(box_radius(sigma));
     (radius > 0 || edge > 0).then_some((radius, full, edge))

@@ -1,4 +1,5 @@
-//! What the `check.rs` of an op is made of: a device, inputs that depend on the seed and their name only, and comparisons.
+//! What the `check.rs` of an op is made of: a device, inputs that depend on the seed and their name only, and
+//! comparisons.
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};

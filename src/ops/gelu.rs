@@ -1,4 +1,5 @@
-//! Exact GELU (Hendrycks & Gimpel 2016): `x·Φ(x)` with Φ the distribution function of N(0, 1), and its derivative `Φ(x) + x·φ(x)`.
+//! Exact GELU (Hendrycks & Gimpel 2016): `x·Φ(x)` with Φ the distribution function of N(0, 1), and its derivative `Φ(x)
+//! + x·φ(x)`.
 //!
 //! Per-value functions for use inside [`super::simd::vectorize`]; [`super::linear`] runs them on rows still in cache.
 

@@ -1,4 +1,5 @@
-//! Colour changes with the bits of Pillow's `ImageEnhance` and of torchvision's hue shift. Pictures are `[_, 3]` u8, changed in place.
+//! Colour changes with the bits of Pillow's `ImageEnhance` and of torchvision's hue shift. Pictures are `[_, 3]` u8,
+//! changed in place.
 //!
 //! Bytes: 6 per pixel and op. Bound by arithmetic: the hue shift takes about 10 ns per pixel.
 
@@ -69,7 +70,8 @@ pub fn hue_steps(shift: f32) -> i32 {
     (f64::from(shift) * 255.0) as i32
 }
 
-/// Turns the hue by `shift` of a circle, in steps of 1/255 turn counted in a byte that wraps at 256 (as torchvision does on Pillow's HSV).
+/// Turns the hue by `shift` of a circle, in steps of 1/255 turn counted in a byte that wraps at 256 (as torchvision
+/// does on Pillow's HSV).
 pub fn hue(pixels: &mut [u8], shift: f32) {
     let steps = hue_steps(shift);
     vectorize(
@@ -92,8 +94,8 @@ pub fn hue(pixels: &mut [u8], shift: f32) {
     );
 }
 
-/// Pillow's RGB → HSV (8 bits each), `steps` added to the hue, and back. Without branches, so that it vectorises; sums are in f64 and
-/// rounded to f32 where Pillow's C does so.
+/// Pillow's RGB → HSV (8 bits each), `steps` added to the hue, and back. Without branches, so that it vectorises; sums
+/// are in f64 and rounded to f32 where Pillow's C does so.
 #[inline(always)]
 fn turned(r: i32, g: i32, b: i32, steps: i32) -> (u8, u8, u8) {
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));

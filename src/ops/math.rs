@@ -38,8 +38,8 @@ pub fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { y }
 }
 
-/// e^x within 2 ulp for −87 ≤ x ≤ 0 (rounding above 0 does no harm), e^−87 ≈ 2e-38 below; NaN stays NaN. Half the work of [`exp`]:
-/// with nothing to overflow, 2^n is one addition to the exponent field.
+/// e^x within 2 ulp for −87 ≤ x ≤ 0 (rounding above 0 does no harm), e^−87 ≈ 2e-38 below; NaN stays NaN. Half the work
+/// of [`exp`]: with nothing to overflow, 2^n is one addition to the exponent field.
 #[inline(always)]
 pub fn exp_nonpositive(x: f32) -> f32 {
     let x = if x < -87.0 { -87.0 } else { x };

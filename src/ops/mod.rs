@@ -8,8 +8,10 @@
 //! Conventions of every op:
 //! - destination first, then inputs; a gradient of `x` is `dx`;
 //! - matrices are row-major; images are NHWC, tokens `[N, T, D]`;
-//! - gradients of parameters are *added to* (a head may run several times per step), gradients of activations are overwritten;
-//! - reductions run in an order fixed by the shape alone: chunk sizes are constants, never derived from the thread count.
+//! - gradients of parameters are *added to* (a head may run several times per step), gradients of activations are
+//!   overwritten;
+//! - reductions run in an order fixed by the shape alone: chunk sizes are constants, never derived from the thread
+//!   count.
 
 pub mod activation;
 pub mod attention;

@@ -17,7 +17,8 @@ impl Vit {
     }
 }
 
-/// ViT-B/16, S/16, L/16 on pictures of 224², B first as it is what trains; its width alone and few tokens on the simulated driver.
+/// ViT-B/16, S/16, L/16 on pictures of 224², B first as it is what trains; its width alone and few tokens on the
+/// simulated driver.
 pub fn vits(size: Size) -> Vec<Vit> {
     let vit = |d, heads, images, tokens| Vit { d, heads, images, tokens };
     size.pick(vec![vit(768, 12, 512, 197), vit(384, 6, 1024, 197), vit(1024, 16, 256, 197)], vec![vit(384, 6, 1, 197)])

@@ -1,8 +1,9 @@
 //! Runs a loop compiled for the widest vectors this processor has (AVX-512, AVX2 or the baseline).
 
-/// Calls `f`, compiled once per instruction set, through run-time detection. Write the closure as `#[inline(always)] || …`: a large
-/// one is otherwise compiled on its own, for the baseline, where also every fused multiply-add is a call. Keep the loop inside
-/// plain, so that the compiler vectorises it; reductions must be written with explicit lanes (see [`sum`]).
+/// Calls `f`, compiled once per instruction set, through run-time detection. Write the closure as `#[inline(always)] ||
+/// …`: a large one is otherwise compiled on its own, for the baseline, where also every fused multiply-add is a call.
+/// Keep the loop inside plain, so that the compiler vectorises it; reductions must be written with explicit lanes (see
+/// [`sum`]).
 #[inline(always)]
 pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)

@@ -48,7 +48,8 @@ pub struct Outcome {
     pub result: Result<()>,
 }
 
-/// Runs the chosen checks in order, telling `each` as they end. Goes on after a wrong result; a lost device fails what follows too.
+/// Runs the chosen checks in order, telling `each` as they end. Goes on after a wrong result; a lost device fails what
+/// follows too.
 pub fn run(gpu: &Gpu, options: &Options, mut each: impl FnMut(&Outcome)) -> usize {
     let wanted = |op: &str, name: &str| options.filter.as_deref().is_none_or(|f| op.contains(f) || name.contains(f));
     let (quick, full_size) = (options.extent != Extent::FullSize, options.extent != Extent::Quick);

@@ -28,7 +28,8 @@ pub fn image_key(caption_id: u64, image_index: usize) -> String {
     named_key(&caption_name(caption_id), image_index)
 }
 
-/// A tar being written under a temporary name. The same samples always give the same bytes: no times, owners or host names.
+/// A tar being written under a temporary name. The same samples always give the same bytes: no times, owners or host
+/// names.
 pub struct ShardWriter {
     tar: Builder<AtomicFile>,
     samples: usize,
@@ -40,8 +41,8 @@ impl ShardWriter {
         Ok(Self { tar: Builder::new(AtomicFile::create(path)?), samples: 0 })
     }
 
-    /// Appends one sample; `members` are (extension, bytes) in the order to be written. The key holds no dot: readers cut a member's
-    /// name at its first one.
+    /// Appends one sample; `members` are (extension, bytes) in the order to be written. The key holds no dot: readers
+    /// cut a member's name at its first one.
     pub fn add(&mut self, key: &str, members: &[(&str, &[u8])]) -> Result<()> {
         let name = self.tar.get_ref().path().to_path_buf();
         if key.is_empty() || key.contains(['.', '\0']) || key.starts_with('/') || members.is_empty() {

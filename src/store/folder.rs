@@ -1,4 +1,5 @@
-//! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the difference.
+//! An output folder belongs to one configuration: rerunning the same one resumes, another one is refused with the
+//! difference.
 
 use std::io;
 use std::path::Path;

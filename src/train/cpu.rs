@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::checkpoint;
-use super::engine::Engine;
+use super::engine::{Engine, Stage};
+use super::job::SMALLER;
 use super::loader::Batch;
 use super::method::Network;
 use super::recipe::Recipe;
-use super::rehearsal::Stage;
 use super::state::{ADAM_EPS, Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
@@ -44,8 +44,8 @@ impl Trainer {
     /// view-major.
     ///
     /// # Errors
-    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those before
-    /// the step.
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
+    /// before the step.
     pub fn step(&mut self, state: &mut State, images: &[f32], labels: &[u32], lr: f64) -> Result<Outcome> {
         self.step_in_stages(state, (images, labels), lr, None)
     }
@@ -87,8 +87,8 @@ impl Cpu {
     /// # Errors
     /// Device error if the plan does not fit.
     pub fn new(recipe: &Recipe, plan: Plan) -> Result<Self> {
-        let (mut this, plan) = plan.fit(super::SMALLER, |plan| {
-            let network = recipe.method.method().network(recipe)?;
+        let (mut this, plan) = plan.fit(SMALLER, |plan| {
+            let network = recipe.network()?;
             let state = State::new(plan, &*network);
             let trainer = Trainer::new(plan, network, recipe);
             let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());

@@ -1,8 +1,8 @@
 //! Training on a GPU: the whole update in device memory, captured as one graph and replayed; the host only feeds it.
 //!
-//! The device runs behind the host. While update k runs, the host draws batch k + 1, packs its pictures into pinned memory and reads
-//! the numbers of update k − 1. Loss and gradient norm decide on the device whether parameters change, so that an update that is not
-//! finite changes nothing although the host learns of it late.
+//! The device runs behind the host. While update k runs, the host draws batch k + 1, packs its pictures into pinned
+//! memory and reads the numbers of update k − 1. Loss and gradient norm decide on the device whether parameters change,
+//! so that an update that is not finite changes nothing although the host learns of it late.
 
 mod feed;
 mod rehearsal;
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::checkpoint;
 use super::engine::Engine;
+use super::job::SMALLER;
 use super::loader::{Batch, Pictures};
 use super::method::Network;
 use super::recipe::Recipe;
@@ -60,13 +61,13 @@ impl Cuda {
     pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         check(&recipe.model)?;
-        let network = recipe.method.method().network(recipe)?;
+        let network = recipe.network()?;
         let mut dry = Arena::dry();
         Update::new(&mut dry, &*network, recipe)?;
         let feed = feed::Memory::new(&mut dry, &gpu, recipe, pictures);
         plan.record("feed", "pinned pictures", feed.host_bytes());
-        dry.check(&gpu, "the plan needs", super::SMALLER)?;
-        let (state, plan) = plan.fit(super::SMALLER, |plan| Ok(State::new(plan, &*network)))?;
+        dry.check(&gpu, "the plan needs", SMALLER)?;
+        let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &*network, recipe)?;
         let feed = feed::Memory::new(&mut arena, &gpu, recipe, pictures);

@@ -24,11 +24,13 @@ pub trait Engine {
     /// Updates done, queued ones included.
     fn step_count(&self) -> u64;
 
-    /// Begins one update at learning rate `lr`; `labels` are those of `batch`'s rows after the method changed them. Returns the numbers of
-    /// the last update that has ended and has not been returned: a device that runs behind the host is one update late.
+    /// Begins one update at learning rate `lr`; `labels` are those of `batch`'s rows after the method changed them.
+    /// Returns the numbers of the last update that has ended and has not been returned: a device that runs behind the
+    /// host is one update late.
     ///
     /// # Errors
-    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those before that update.
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
+    /// before that update.
     fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>>;
 
     /// Waits, and returns the numbers of an update that [`Engine::step`] has not returned.
@@ -39,4 +41,13 @@ pub trait Engine {
 
     /// Everything a checkpoint keeps, on the host; call [`Engine::settle`] first.
     fn state(&mut self) -> Result<&State>;
+}
+
+/// A part of an update and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    pub name: &'static str,
+    pub milliseconds: f64,
+    /// Kernels queued; 0 on the CPU.
+    pub kernels: u64,
 }

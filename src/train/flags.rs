@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use toml::{Table, Value as Toml};
 
-use super::Config;
+use super::job::{CONFIG_TOML, Config};
 use crate::config::{FlagNames, flag_of};
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
@@ -34,7 +34,7 @@ pub const FLAGS: &FlagNames = &[
 /// # Errors
 /// If a value cannot be expressed in TOML.
 pub fn toml(config: &Config) -> Result<String> {
-    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: {e}", super::CONFIG_TOML));
+    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: {e}", CONFIG_TOML));
     let mut flags = Table::new();
     let recipe = serde_json::to_value(&config.recipe).map_err(|e| failed(&e))?;
     let Value::Object(settings) = recipe else { return Err(failed(&"the settings are no table")) };

@@ -1,5 +1,5 @@
-//! Which parameters decay: not those with fewer than two dimensions, and none whose name contains `bias`, `ln` or `bn`, as in
-//! the official code. Position embedding and class token therefore do decay.
+//! Which parameters decay: not those with fewer than two dimensions, and none whose name contains `bias`, `ln` or `bn`,
+//! as in the official code. Position embedding and class token therefore do decay.
 
 use crate::ops::optimizer::Group;
 use crate::weights::ParamTable;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::METRICS;
+use super::job::METRICS;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};
@@ -37,7 +37,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on before step `step` of `steps`: what was written of later steps (by a run that was killed after its checkpoint) is cut off.
+    /// Goes on before step `step` of `steps`: what was written of later steps (by a run that was killed after its
+    /// checkpoint) is cut off.
     pub fn open(folder: &Path, step: u64, steps: u64, recipe: &Recipe) -> Result<Self> {
         let lines = JsonLines::resume(folder.join(METRICS), step)?;
         let mut board = TensorBoard::open(folder, step)?;

@@ -15,186 +15,22 @@ mod data;
 mod engine;
 mod flags;
 mod groups;
+mod job;
 pub mod loader;
 mod log;
 pub mod method;
 mod recipe;
 pub mod rehearsal;
+mod run;
 pub mod schedule;
 mod state;
 pub mod views;
-
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
-
-use crate::device::{Device, Plan};
-use crate::error::{Error, Result};
-use crate::say;
-use crate::store;
 
 pub use cadence::SaveEvery;
 pub use cpu::Trainer;
 pub use data::DataRecord;
 pub use groups::decay_groups;
+pub use job::{CHECKPOINT, Config, METRICS};
 pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
+pub use run::{Summary, run};
 pub use state::{Outcome, State};
-
-use cadence::Cadence;
-use cpu::Cpu;
-use engine::Engine;
-use loader::{Loader, Pictures};
-use log::{Entry, Log};
-
-/// File names inside the folder of a run.
-pub const CHECKPOINT: &str = "checkpoint.safetensors";
-pub const METRICS: &str = "metrics.jsonl";
-/// What to change when a run does not fit into memory.
-const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
-    --width and --depth)";
-const CONFIG: &str = "config.json";
-const CONFIG_TOML: &str = "config.toml";
-const DONE: &str = "done.json";
-
-/// A training job.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub recipe: Recipe,
-    /// Folder of the run.
-    pub output: PathBuf,
-    pub save_every: SaveEvery,
-    pub device: Device,
-    /// Whether a folder that `generate` has not finished may be trained on.
-    pub allow_partial: bool,
-}
-
-/// What a finished run says of itself (`done.json`).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    pub steps: u64,
-    pub images_per_step: usize,
-    pub parameters: usize,
-    /// Where the trained network is.
-    pub checkpoint: PathBuf,
-    /// Loss of the last step, if this process ran any.
-    #[serde(skip)]
-    pub loss: Option<f64>,
-}
-
-/// Trains until the schedule ends, resuming what is in the output folder. A finished run is left as it is.
-///
-/// # Errors
-/// Usage (2) for settings that cannot be run or that differ from those of the folder; data (3) for shards, checkpoint or initial weights
-/// that cannot be used; device (4) when the memory plan does not fit; diverged (5); interrupted (75) with the state saved.
-pub fn run(config: &Config) -> Result<Summary> {
-    let Config { recipe, output, device, .. } = config;
-    recipe.validate()?;
-    claim::check_finished(&recipe.data, config.allow_partial)?;
-    let mut loader = Loader::new(&recipe.loader())?;
-    for note in loader.notes() {
-        say!("note: {note}");
-    }
-    let steps_per_epoch = loader.steps_per_epoch();
-    let schedule = recipe.schedule(steps_per_epoch)?;
-
-    let method = recipe.method.method();
-    let network = method.network(recipe)?;
-    let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
-    let summary = Summary {
-        steps: schedule.steps,
-        images_per_step: recipe.images_per_step(),
-        parameters: network.parameters().len(),
-        checkpoint: path.clone(),
-        loss: None,
-    };
-    let mut plan = Plan::new();
-    plan.record("loader", "decoded images (at most)", loader.cache_bytes());
-    plan.record_held("loader", "index of the shards", loader.index_bytes());
-    let mut engine = engine(*device, recipe, loader.pictures(), plan)?;
-    if !path.exists() {
-        engine.init(recipe)?;
-    }
-    // Only now that nothing is left to refuse: a folder remembers its first settings.
-    let claim = claim::claim(config, &mut loader, schedule.steps)?;
-    if claim.began.is_some() {
-        // All of it is read before a run is called finished.
-        engine.resume(&path, recipe)?;
-    }
-    if claim::finished(output, claim.began, schedule.steps)? {
-        say!("{} is finished already ({} steps)", output.display(), schedule.steps);
-        return Ok(summary);
-    }
-    describe(recipe, &loader, &summary, engine.step_count());
-
-    let mut log = Log::open(output, engine.step_count(), schedule.steps, recipe)?;
-    let record = |log: &mut Log, outcome: Option<Outcome>| -> Result<()> {
-        let Some(Outcome { step, loss, grad_norm }) = outcome else { return Ok(()) };
-        let (epoch, lr) = (step / steps_per_epoch, schedule.lr(step));
-        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 })
-    };
-    let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
-    while engine.step_count() < schedule.steps {
-        let step = engine.step_count();
-        let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
-        let mut labels = batch.labels();
-        method.label(&mut labels, recipe.batch);
-        record(&mut log, engine.step(&batch, &labels, schedule.lr(step))?)?;
-        let last = engine.step_count() == schedule.steps;
-        if last || store::interrupted() || cadence.due(engine.step_count()) {
-            record(&mut log, engine.settle()?)?;
-            log.sync()?;
-            checkpoint::save(
-                &path,
-                &*network,
-                engine.state()?,
-                recipe,
-                steps_per_epoch,
-                (&claim.data, &loader.bad_pictures()),
-            )?;
-        }
-        if !last {
-            store::check_interrupt("the state is saved; run the same command again to go on")?;
-        }
-    }
-    let loss = log.finish();
-    write_summary(&done, &summary)?;
-    Ok(Summary { loss, ..summary })
-}
-
-/// The engine of `device` for steps of `pictures`; `plan` already counts what the host holds beside it.
-#[cfg_attr(not(cuda_kernels), allow(unused_variables))]
-fn engine(device: Device, recipe: &Recipe, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
-    match device {
-        Device::Cpu => Ok(Box::new(Cpu::new(recipe, plan)?)),
-        #[cfg(cuda_kernels)]
-        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, pictures, plan)?)),
-    }
-}
-
-fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
-    let views = recipe.views();
-    say!(
-        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {} crops{}",
-        summary.parameters,
-        loader.captions(),
-        loader.images(),
-        summary.steps,
-        recipe.batch,
-        views.images,
-        views.crops,
-        if step > 0 { format!(", going on after step {step}") } else { String::new() }
-    );
-    // Cross-entropy is at least the entropy of its targets, which are equal on all other views of a caption.
-    let (others, positives) = (summary.images_per_step - 1, views.slots() - 1);
-    say!(
-        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, where all views of a \
-         caption are alike",
-        (others as f64).ln(),
-        (positives as f64).ln()
-    );
-}
-
-fn write_summary(path: &Path, summary: &Summary) -> Result<()> {
-    let text = serde_json::to_string_pretty(summary).map_err(|e| Error::Failed(e.to_string()))?;
-    store::write_atomic(path, (text + "\n").as_bytes())
-}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::loader::LoaderConfig;
-use super::method::{Name, Views};
+use super::method::{Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
@@ -113,6 +113,20 @@ pub(super) fn settled(mut recorded: Value) -> Value {
 }
 
 impl Recipe {
+    /// What the method trains.
+    ///
+    /// # Errors
+    /// Usage error if sizes do not fit.
+    pub fn network(&self) -> Result<Box<dyn Network>> {
+        self.method.method().network(&Sizes {
+            model: self.model.clone(),
+            head_dims: self.head_dims,
+            images: self.images_per_step(),
+            norm_slots: self.norm_slots(),
+            temperature: self.temperature as f32,
+        })
+    }
+
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
         self.method.method().views(self.images_per_caption)

@@ -1,5 +1,5 @@
-//! One update over synthetic pictures, again and again: what `stablerep bench train` measures. No shards, no decoding, and on a GPU no
-//! pictures on their way either: they lie there already.
+//! One update over synthetic pictures, again and again: what `stablerep bench train` measures. No shards, no decoding,
+//! and on a GPU no pictures on their way either: they lie there already.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::engine::Engine;
+pub use super::engine::Stage;
 use super::loader::{Batch, Pictures, Row};
 use super::method::{ENCODER, HEAD, LOSS};
 use super::recipe::Recipe;
@@ -22,15 +23,6 @@ use crate::rng::{Domain, Stream};
 
 /// So low that parameters hardly move, however often the update is repeated.
 const LR: f64 = 1e-7;
-
-/// A part of an update and what it takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stage {
-    pub name: &'static str,
-    pub milliseconds: f64,
-    /// Kernels queued; 0 on the CPU.
-    pub kernels: u64,
-}
 
 /// FLOPs (two per multiply-accumulate) of an update: forward, and twice as many backward.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +42,7 @@ impl Flops {
     /// Counted by the walk of an update.
     pub fn of(recipe: &Recipe) -> Result<Self> {
         let mut tally = Tally::default();
-        recipe.method.method().network(recipe)?.gradient(&mut tally)?;
+        recipe.network()?.gradient(&mut tally)?;
         let images = recipe.images_per_step();
         let each = |stage: &str| tally.of_stage(stage) / images as f64;
         Ok(Self {
@@ -90,7 +82,8 @@ enum Which {
 }
 
 impl Rehearsal {
-    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is replayed.
+    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is
+    /// replayed.
     ///
     /// # Errors
     /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
@@ -121,7 +114,7 @@ impl Rehearsal {
                 cuda.rehearse(&batch, &labels, LR)?;
             }
         }
-        Ok(Self { engine, batch, labels, parameters: method.network(recipe)?.parameters().len() })
+        Ok(Self { engine, batch, labels, parameters: recipe.network()?.parameters().len() })
     }
 
     pub fn parameters(&self) -> usize {
@@ -188,7 +181,8 @@ fn picture_side(recipe: &Recipe) -> usize {
     recipe.model.image_size * 8 / 7
 }
 
-/// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views drawn as in a run.
+/// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views
+/// drawn as in a run.
 fn synthetic(recipe: &Recipe) -> Batch {
     let (loader, views, n) = (recipe.loader(), recipe.views(), recipe.batch);
     let side = picture_side(recipe);

@@ -1,4 +1,5 @@
-//! The folder of things that can be made again: `STABLEREP_CACHE`, else `stablerep` under `XDG_CACHE_HOME` or `~/.cache`.
+//! The folder of things that can be made again: `STABLEREP_CACHE`, else `stablerep` under `XDG_CACHE_HOME` or
+//! `~/.cache`.
 
 use std::env;
 use std::io::Write;
@@ -13,7 +14,8 @@ use crate::store::{AtomicFile, create_dir};
 /// Bytes of the checksum (CRC-32C) at the end of a file.
 const SUM: usize = 4;
 
-/// Files by name. Nothing depends on them but time, so what cannot be read is absent and what cannot be written is left out.
+/// Files by name. Nothing depends on them but time, so what cannot be read is absent and what cannot be written is left
+/// out.
 #[derive(Clone, Debug)]
 pub struct Cache(Option<PathBuf>);
 

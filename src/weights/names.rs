@@ -13,7 +13,8 @@ const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
 /// Prefixes of copies that an optimizer keeps of every tensor.
 const MOMENTS: &str = "adam.";
 
-/// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head, moments.
+/// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head,
+/// moments.
 const BESIDE: [&str; 4] = ["head.", "image_mlp.", MOMENTS, "head_dist."];
 
 /// Names under which other libraries keep a ViT: a tensor's ending, and whose it is.
@@ -54,8 +55,8 @@ impl BackboneNames {
     /// Finds the backbone among the tensor names of `file`.
     ///
     /// # Errors
-    /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that a plain ViT (class token,
-    /// learned positions, pre-norm blocks without layer scale) does not.
+    /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that a plain ViT
+    /// (class token, learned positions, pre-norm blocks without layer scale) does not.
     pub fn find(names: &[&str], file: &str) -> Result<Self> {
         let known: HashSet<&str> = names.iter().copied().collect();
         let has = |wanted: &str| known.contains(wanted);
@@ -100,7 +101,8 @@ impl BackboneNames {
         format!("{}{timm}", self.prefix)
     }
 
-    /// timm's name of the file's tensor `name`; `None` when it is no part of the backbone (`image_mlp.…`, classifier, moments).
+    /// timm's name of the file's tensor `name`; `None` when it is no part of the backbone (`image_mlp.…`, classifier,
+    /// moments).
     pub fn timm<'a>(&self, name: &'a str) -> Option<&'a str> {
         let name = name.strip_prefix(self.prefix.as_str())?;
         match part_of(name) {

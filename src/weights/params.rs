@@ -1,4 +1,5 @@
-//! All parameters of a model in one flat buffer, so that the optimizer, the gradient norm and the checkpoint are one pass each.
+//! All parameters of a model in one flat buffer, so that the optimizer, the gradient norm and the checkpoint are one
+//! pass each.
 
 /// Where one tensor lies in the flat buffer (and in those of its gradients and moments).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Safetensors files (header of names, dtypes, shapes and byte ranges, then raw little-endian data): read through a memory map,
-//! everything checked before use; written atomically.
+//! Safetensors files (header of names, dtypes, shapes and byte ranges, then raw little-endian data): read through a
+//! memory map, everything checked before use; written atomically.
 
 mod open;
 mod write;

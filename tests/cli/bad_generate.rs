@@ -1,4 +1,5 @@
-//! What `generate` refuses: each with its exit code, a message that names the file and the fix, and nothing written over.
+//! What `generate` refuses: each with its exit code, a message that names the file and the fix, and nothing written
+//! over.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -209,7 +210,8 @@ fn folders_that_cannot_be_written() {
     case.refuses(&["--output", "/proc/nowhere"], 1, &["/proc/nowhere"]);
 }
 
-/// Writes fail from 64 KiB on, as on a full disk: the run says so, no partial shard is left, and with room again it goes on.
+/// Writes fail from 64 KiB on, as on a full disk: the run says so, no partial shard is left, and with room again it
+/// goes on.
 #[test]
 fn full_disk() {
     let case = Case::new();

@@ -115,7 +115,8 @@ fn shards_hold_captions_whole_and_described() {
     assert_eq!(keys, want, "ids are line numbers, images of a caption adjacent and in order");
 }
 
-/// Fixture `ddim…` of diffusers: same noise in, same 8-bit images out but for at most one value in a thousand off by one.
+/// Fixture `ddim…` of diffusers: same noise in, same 8-bit images out but for at most one value in a thousand off by
+/// one.
 #[test]
 fn images_equal_those_of_diffusers() {
     let bytes = fs::read(fixture("tiny_sd.safetensors")).unwrap();
@@ -269,8 +270,8 @@ fn degenerate_images_are_flagged_and_counted() {
     }
 }
 
-/// Noise that lies beyond what the networks can compute with spoils its own picture: the others are as ever, and the run
-/// says which it was, as soon as it sees it and at its end.
+/// Noise that lies beyond what the networks can compute with spoils its own picture: the others are as ever, and the
+/// run says which it was, as soon as it sees it and at its end.
 #[test]
 fn a_picture_that_is_no_picture_is_warned_of() {
     let folder = TempDir::new().unwrap();

@@ -54,7 +54,8 @@ fn every_command_is_listed_and_every_flag_explained() {
     for name in COMMANDS {
         assert!(name.contains(' ') || overview.contains(&format!("  {name} ")), "{name} is not in --help");
         let long = help(name);
-        // A flag stands at column 6 (or 2 with its short form); its explanation follows on its line or on the next, deeper one.
+        // A flag stands at column 6 (or 2 with its short form); its explanation follows on its line or on the next,
+        // deeper one.
         let lines: Vec<&str> = long.lines().collect();
         let mut flags = 0;
         for (i, line) in lines.iter().enumerate() {

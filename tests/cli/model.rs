@@ -270,7 +270,8 @@ fn pipes_in_place_of_files_are_named() {
     }
 }
 
-/// Where there is a cache nothing is left beside it, whenever the program is killed; without one, nothing after the run.
+/// Where there is a cache nothing is left beside it, whenever the program is killed; without one, nothing after the
+/// run.
 #[test]
 fn the_bundled_model_is_unpacked_where_it_is_found_again() {
     let folder = scratch();

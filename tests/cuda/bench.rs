@@ -159,7 +159,8 @@ fn training() {
     );
     assert!(stages.iter().all(|stage| number(&stage["kernels"]) > 0), "{report}");
     assert_eq!(stages.iter().map(|stage| number(&stage["kernels"])).sum::<u64>(), kernels);
-    // Twelve images in four groups of three: the loss of rows that do not differ yet is the logarithm of the others, about.
+    // Twelve images in four groups of three: the loss of rows that do not differ yet is the logarithm of the others,
+    // about.
     let loss = report["loss"].as_f64().unwrap();
     assert!((loss - 11f64.ln()).abs() < 1.5, "{loss}");
     let flops = |what: &str| report["flops"][what].as_f64().unwrap();

@@ -1,4 +1,5 @@
-//! What the user reads when there is no usable GPU, or a GPU fails: one clear line, exit code 4, and the state that was saved.
+//! What the user reads when there is no usable GPU, or a GPU fails: one clear line, exit code 4, and the state that was
+//! saved.
 
 use std::fs;
 use std::path::Path;
@@ -116,7 +117,8 @@ fn broken_kernels(folder: &Path) {
     fs::write(folder.join("optimizer.sm_80.ptx"), broken).unwrap();
 }
 
-/// A kernel fails in the middle of a run: the run stops, what was saved before is there, and goes on with kernels that work.
+/// A kernel fails in the middle of a run: the run stops, what was saved before is there, and goes on with kernels that
+/// work.
 #[test]
 fn a_kernel_that_fails_leaves_the_last_checkpoint() {
     if !has_kernels() {

@@ -5,7 +5,8 @@ use std::path::Path;
 use stablerep::device::cuda::E4m3;
 use stablerep::weights::SafeTensors;
 
-/// Every pattern means what it means there, and values (ties, their neighbours, what saturates, what vanishes) round to the same patterns.
+/// Every pattern means what it means there, and values (ties, their neighbours, what saturates, what vanishes) round to
+/// the same patterns.
 #[test]
 fn e4m3_is_pytorchs() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/e4m3.safetensors");

@@ -17,8 +17,8 @@ fn calibrate(run: &Run, model: Model, options: &str) -> (String, String) {
     (file.display().to_string(), text(&output))
 }
 
-/// Calibrated pictures stay near the CPU's, which 16 bits hardly change (e4m3 emulated in PyTorch takes them as far), have
-/// the same bits in every batch, and are remade from their records.
+/// Calibrated pictures stay near the CPU's, which 16 bits hardly change (e4m3 emulated in PyTorch takes them as far),
+/// have the same bits in every batch, and are remade from their records.
 fn draws(model: Model, batches: &[usize]) {
     if !has_kernels() {
         return;

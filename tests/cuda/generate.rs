@@ -8,7 +8,8 @@ use stablerep::image;
 use crate::run::Run;
 use crate::support::{Model, has_kernels, text};
 
-/// Rounding of 16-bit storage: a mean difference of 8-bit values up to 1, and at most one in a hundred off by more than 2.
+/// Rounding of 16-bit storage: a mean difference of 8-bit values up to 1, and at most one in a hundred off by more than
+/// 2.
 fn assert_close(got: &BTreeMap<String, image::Rgb8>, want: &BTreeMap<String, image::Rgb8>, what: &str) {
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "{what}");
     for (key, want) in want {

@@ -1,7 +1,8 @@
-//! The CUDA kernels on a simulated driver: the unmodified binary, loading `libcuda.so.1` of the crate in `tests/cuda-sim`.
+//! The CUDA kernels on a simulated driver: the unmodified binary, loading `libcuda.so.1` of the crate in
+//! `tests/cuda-sim`.
 //!
-//! Every check of `stablerep selftest` runs on a simulated Hopper and a simulated Ampere device, with different seeds for inputs and
-//! for the simulator's order of warps and copies. `CUDA_SIM_SEED` in the environment replays one order.
+//! Every check of `stablerep selftest` runs on a simulated Hopper and a simulated Ampere device, with different seeds
+//! for inputs and for the simulator's order of warps and copies. `CUDA_SIM_SEED` in the environment replays one order.
 //! Without NVRTC the binary has no kernels, and these tests say so and do nothing.
 
 mod bench;

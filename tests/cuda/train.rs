@@ -53,15 +53,16 @@ fn finish(model: Model, words: &[String]) {
     assert!(output.status.success(), "{words:?}\n{}", text(&output));
 }
 
-/// Initial weights that tell the images apart. Those of a new network do not: its features differ in their last bits, which the batch norms
-/// of the head blow up, so that bf16 and f32 part ways at once.
+/// Initial weights that tell the images apart. Those of a new network do not: its features differ in their last bits,
+/// which the batch norms of the head blow up, so that bf16 and f32 part ways at once.
 fn pretrained(folder: &Path) -> [String; 2] {
     let output = folder.join("pretrained");
     finish(Model::H200, &words_at(["1e-3", "10"], &output, "cpu", "200", "1000steps"));
     ["--init-from".into(), output.join("checkpoint.safetensors").display().to_string()]
 }
 
-/// Losses and gradient norms of every step, what they added to the weights `init`, and the optimizer's moments, as close as storage in bf16 leaves them.
+/// Losses and gradient norms of every step, what they added to the weights `init`, and the optimizer's moments, as
+/// close as storage in bf16 leaves them.
 fn assert_follows(init: &Path, cpu: &Path, cuda: &Path, steps: usize) {
     let (want, got) = (metrics(cpu), metrics(cuda));
     assert_eq!((want.len(), got.len()), (steps, steps));
@@ -82,7 +83,8 @@ fn assert_follows(init: &Path, cpu: &Path, cuda: &Path, steps: usize) {
     }
     let open = |path: &Path| SafeTensors::open(path).unwrap();
     let [init, want, got] = [init, &cpu.join("checkpoint.safetensors"), &cuda.join("checkpoint.safetensors")].map(open);
-    // What training added to the parameters and to the running statistics, and both moments of the gradients, each as one vector.
+    // What training added to the parameters and to the running statistics, and both moments of the gradients, each as
+    // one vector.
     let [mut updates, mut statistics, mut first, mut second] = [Difference::default(); 4];
     for name in want.names() {
         let shape = want.shape(name).unwrap();
@@ -184,7 +186,8 @@ fn ada_trains_a_head_of_the_usual_width() {
     }
 }
 
-/// Pictures of the second batch are larger than those of the first, so buffers move after the graph was recorded with their addresses.
+/// Pictures of the second batch are larger than those of the first, so buffers move after the graph was recorded with
+/// their addresses.
 #[test]
 fn pictures_of_several_sizes() {
     if !has_kernels() {

@@ -342,7 +342,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         max_bad: 0,
         init_from: None,
     };
-    let network = recipe.method.method().network(&recipe).unwrap();
+    let network = recipe.network().unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);
     state.init(&*network, &recipe).unwrap();
     let data = DataRecord::of(&Shards::open(&[]).unwrap(), None);

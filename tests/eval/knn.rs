@@ -52,7 +52,8 @@ fn matches_brute_force_in_f64() {
 
 #[test]
 fn length_does_not_count_and_nearer_neighbours_weigh_more() {
-    // One training image exactly along the query, two at 60 degrees: the one wins at a low temperature, the two at a high one.
+    // One training image exactly along the query, two at 60 degrees: the one wins at a low temperature, the two at a
+    // high one.
     let half = 3.0f32.sqrt() / 2.0;
     let x = [100.0, 0.0, 0.5, half, 0.5, -half];
     let labels = [0, 1, 1];

@@ -1,4 +1,5 @@
 use stablerep::error::Error;
+use stablerep::eval::evaluator::Evaluator;
 use stablerep::eval::heads::Heads;
 use stablerep::eval::linear_probe::{
     Augmentation, BASE_LRS, BatchNorm, LinearConfig, LinearReport, ProbeData, Select, cosine, run,

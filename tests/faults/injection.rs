@@ -146,8 +146,8 @@ pub fn every_call_fails(scenario: &Scenario) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
 
-/// The numbers of the first and the last call of this kind on every file, and how many calls there are: what lies between
-/// them is the same code again.
+/// The numbers of the first and the last call of this kind on every file, and how many calls there are: what lies
+/// between them is the same code again.
 fn first_and_last(bench: &Bench, scenario: &Scenario, call: Call) -> (Vec<u64>, usize) {
     const LOGGED: Failure = Failure { error: "none", repeat: Repeat::All };
     bench.prepare();
@@ -213,8 +213,8 @@ fn names(text: &str, path: &Path) -> bool {
     text.lines().any(|line| line.contains("error:") && line.contains(name))
 }
 
-/// Every read and write moves half of what it was asked for, and in another run every second one is interrupted: neither
-/// is an error.
+/// Every read and write moves half of what it was asked for, and in another run every second one is interrupted:
+/// neither is an error.
 pub fn parts_and_interruptions_are_no_errors(scenario: &Scenario) {
     let bench = Bench::new(scenario);
     assert!(bench.run(scenario, &[]).status.success());

@@ -1,5 +1,5 @@
-//! Valid bytes made wrong: what is done to any file, and to one whose structure is known, so that the change reaches what
-//! lies behind lengths, checksums and brackets.
+//! Valid bytes made wrong: what is done to any file, and to one whose structure is known, so that the change reaches
+//! what lies behind lengths, checksums and brackets.
 
 mod binary;
 mod text;

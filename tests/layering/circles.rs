@@ -8,16 +8,13 @@ use crate::modules::Modules;
 use crate::sources;
 
 /// Circles that are there still: the files below which they are, and what they are made of.
-const KNOWN: [(&str, &str); 9] = [
+const KNOWN: [(&str, &str); 6] = [
     ("bench/kernels/", "the clock of a measurement knows the rate of the library's product, which it measures"),
     ("cli/", "the demo runs commands as a shell does, and the file of `--config` has the commands' flags as its keys"),
     ("device/cuda/", "launches, views and allocations are methods of the GPU, which queues them"),
     ("eval/dataset/", "a data set opens the formats, and each of them makes one"),
-    ("models/tokenizer", "special tokens and vocabulary are read in terms of what the tokenizer gives out"),
-    ("models/vit/", "configuration, blocks and what they remember name each other"),
     ("ops/", "checks and families of kernels share what the file above them defines, which calls them"),
     ("shards/", "a sample is a view into the index that lists it"),
-    ("train/", "run, loader and methods are called by the `mod.rs` that defines what they are made of"),
 ];
 
 type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;

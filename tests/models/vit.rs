@@ -43,7 +43,7 @@ fn features_and_every_gradient_match_timm() {
         let (n, side, d) = (2, config.image_size, config.width);
         let images = nhwc(&file.f32("images", &[n, 3, side, side]).unwrap(), n, 3, side, side);
         let mut layout = Layout::default();
-        let (acts, back) = (VitActs::new(&mut layout, &vit, n), VitGradients::new(&mut layout, &vit, n));
+        let (acts, back) = (VitActs::new(&mut layout, &config, n), VitGradients::new(&mut layout, &config, n));
         let dfeatures = layout.take("test", "d features", n * d, Kind::Rounded);
         let mut memory = Memory::take(&mut Plan::new(), &layout);
         memory.of_mut(dfeatures).copy_from_slice(&file.f32("upstream", &[n, d]).unwrap());
@@ -73,7 +73,7 @@ fn features_of_many_images() {
         let n = 70;
         let images: Vec<f32> = (0..n * 48).map(|i| ((i * 31) % 17) as f32 * 0.1 - 0.8).collect();
         let mut layout = Layout::default();
-        let acts = VitActs::new(&mut layout, &vit, n);
+        let acts = VitActs::new(&mut layout, &config, n);
         let mut memory = Memory::take(&mut Plan::new(), &layout);
         let mut call = Call { images: &images, ..Call::new(&mut memory, &params) };
         vit.forward(&mut call, &acts).unwrap();

@@ -107,7 +107,7 @@ fn divergence_is_named_and_the_checkpoint_kept() {
 fn the_first_tensor_that_is_not_finite_is_named() {
     let recipe = recipe();
     let step = |poison: &dyn Fn(&dyn Network, &mut State, &mut [f32])| {
-        let network = recipe.method.method().network(&recipe).unwrap();
+        let network = recipe.network().unwrap();
         let mut plan = Plan::new();
         let mut state = State::new(&mut plan, &*network);
         state.init(&*network, &recipe).unwrap();

@@ -81,6 +81,6 @@ fn count(machine: &Machine, drawing: &mut Trial<'_>) -> Result<Counted> {
     // The same captions again: they are there already.
     let (drawn, _) = count(&request)?;
     let (calls, queued) = count(&latents)?;
-    let (text, decoder) = (all.less(&drawn), drawn.less(&calls));
+    let (text, decoder) = (all.less(drawn), drawn.less(calls));
     Ok(Counted { text, calls, decoder, queued, launches: first.launches() + queued.launches() })
 }

@@ -87,6 +87,25 @@ impl Stages {
     }
 }
 
+/// Names of the table's columns, and how they are aligned.
+fn columns(simulated: bool, gpu: bool) -> (&'static str, &'static str) {
+    if simulated {
+        ("batch | stage | launches | warp instr. | read | written | bulk copies", "--:|---|--:|--:|--:|--:|--:")
+    } else if gpu {
+        (
+            "batch | images/s | s per image | latency s | text ms | UNet call ms | decode ms | copies ms | idle | TFLOP/s | MFU | \
+             prepare ms | encode ms | write ms | memory: plan | used",
+            "--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:",
+        )
+    } else {
+        (
+            "batch | images/s | s per image | latency s | UNet call ms | decode ms | GFLOP/s | prepare ms | encode ms | write ms | \
+             memory plan",
+            "--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:",
+        )
+    }
+}
+
 impl<'a> Report<'a> {
     pub fn new(print: &'a mut dyn FnMut(String)) -> Self {
         let (head, flops) = (Value::Null, Flops::default());
@@ -143,21 +162,7 @@ impl<'a> Report<'a> {
             peak.map_or(String::new(), |peak| format!(" MFU is of {:.0} TFLOP/s, a product 8192³ in bf16.", peak / 1e12)),
         ));
         self.say("");
-        let (names, align) = if simulated {
-            ("batch | stage | launches | warp instr. | read | written | bulk copies", "--:|---|--:|--:|--:|--:|--:")
-        } else if self.gpu {
-            (
-                "batch | images/s | s per image | latency s | text ms | UNet call ms | decode ms | copies ms | idle | TFLOP/s | MFU | \
-                 prepare ms | encode ms | write ms | memory: plan | used",
-                "--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:",
-            )
-        } else {
-            (
-                "batch | images/s | s per image | latency s | UNet call ms | decode ms | GFLOP/s | prepare ms | encode ms | write ms | \
-                 memory plan",
-                "--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:",
-            )
-        };
+        let (names, align) = columns(simulated, self.gpu);
         self.say(format!("| {names} |"));
         self.say(format!("|{align}|"));
         self.head = json!({
@@ -268,7 +273,7 @@ impl<'a> Report<'a> {
             "kernels_beside_replays": queued.kernels,
             "kernels": launches,
             "traced_calls": traces.iter().map(|trace| trace.calls.len()).collect::<Vec<_>>(),
-            "counts": { "text": text.json(), "unet_calls": calls.json(), "decode": decoder.json() },
+            "counts": { "text": text, "unet_calls": calls, "decode": decoder },
         }));
     }
 

@@ -7,7 +7,8 @@ use crate::device::cuda::{DType, Half, Library};
 use crate::error::Result;
 use crate::ops::bench::{Inputs, Number, Product};
 
-/// The time of the library's fastest algorithm; `None` if it has none for this product or the product does not fit the device.
+/// The time of the library's fastest algorithm; `None` if it has none for this product or the product does not fit the
+/// device.
 pub fn best(library: &Library, inputs: &Inputs, clock: &Clock, product: Product) -> Result<Option<Timing>> {
     match product.dtype {
         DType::F16 => best_of::<f16>(library, inputs, clock, product),

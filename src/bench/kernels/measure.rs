@@ -63,8 +63,8 @@ impl Clock {
         Ok(Timing::of(self.once(gpu, queue, calls(self.measure_ms))?))
     }
 
-    /// Microseconds of each of `calls` calls. All are queued before the first is waited for: the host stays ahead of the device behind the
-    /// overwriting of L2, so that no launch is waited for between the marks.
+    /// Microseconds of each of `calls` calls. All are queued before the first is waited for: the host stays ahead of
+    /// the device behind the overwriting of L2, so that no launch is waited for between the marks.
     fn once(&self, gpu: &Gpu, queue: &dyn Fn(&Gpu) -> Result<()>, calls: usize) -> Result<Vec<f64>> {
         let mut marks: Vec<(Mark, Mark)> = Vec::with_capacity(calls);
         for _ in 0..calls {
@@ -77,7 +77,8 @@ impl Clock {
     }
 }
 
-/// What this card reaches at best, measured in this run (special functions: 16 per clock and multiprocessor at the highest clock).
+/// What this card reaches at best, measured in this run (special functions: 16 per clock and multiprocessor at the
+/// highest clock).
 #[derive(Clone, Copy, Debug)]
 pub struct Ceilings {
     /// FLOP/s of an 8192³ product, the better of ours and cuBLASLt's.
@@ -115,7 +116,8 @@ pub fn product_rates(inputs: &Inputs, clock: &Clock, rival: Option<&Library>) ->
 }
 
 impl Ceilings {
-    /// An H200 as it was measured: a bf16 product of random numbers, a copy; 16 special functions per clock of 1.83 GHz on 132 multiprocessors.
+    /// An H200 as it was measured: a bf16 product of random numbers, a copy; 16 special functions per clock of 1.83 GHz
+    /// on 132 multiprocessors.
     pub const H200: Self =
         Self { matrix: 790e12, memory: 4.1e12, exps: 3.87e12, ours: 790e12, cublaslt: None, empty_us: 0.0 };
 

@@ -1,8 +1,8 @@
 //! `stablerep bench kernels`: every kernel over the models' real shapes.
 //!
-//! On a card each case is timed cold (its data is not in L2) and set beside its own roofline, made of ceilings measured in the same run,
-//! and beside cuBLASLt where that library is installed. On the simulated driver, which knows no time, the same cases run at reduced
-//! shapes and are counted instead: instructions, bytes, bank conflicts.
+//! On a card each case is timed cold (its data is not in L2) and set beside its own roofline, made of ceilings measured
+//! in the same run, and beside cuBLASLt where that library is installed. On the simulated driver, which knows no time,
+//! the same cases run at reduced shapes and are counted instead: instructions, bytes, bank conflicts.
 //!
 //! The cases are what the ops list in their `bench.rs`.
 

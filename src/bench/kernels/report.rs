@@ -174,7 +174,7 @@ impl Report {
             large(counts.wgmma),
         ]));
         let mut row = self.row(case);
-        row["counts"] = counts.json();
+        row["counts"] = json!(counts);
         self.rows.push(row);
     }
 

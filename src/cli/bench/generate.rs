@@ -13,9 +13,10 @@ use crate::generate::{CalibrationFile, Drawing, Encoding, ImageFormat, Precision
 
 /// Drawing images: images per second, latency, where the time goes, how much of the device is used.
 ///
-/// Captions made up here go through what `stablerep generate` runs: two batches under way, encoded and written (to a folder that is removed)
-/// while the next is drawn. A row per batch; the first lines say how long the start took and how many FLOPs an image has. On the simulated
-/// driver, which has no times, launches and bytes of one batch are counted; it is told where to by CUDA_SIM_STATS=FILE.
+/// Captions made up here go through what `stablerep generate` runs: two batches under way, encoded and written (to a
+/// folder that is removed) while the next is drawn. A row per batch; the first lines say how long the start took and
+/// how many FLOPs an image has. On the simulated driver, which has no times, launches and bytes of one batch are
+/// counted; it is told where to by CUDA_SIM_STATS=FILE.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Diffusers folder, as for `stablerep generate`
@@ -56,7 +57,8 @@ pub struct Args {
 }
 
 /// # Errors
-/// Usage error for settings that cannot be run, data error for a folder that is no model, device error if there is no usable GPU.
+/// Usage error for settings that cannot be run, data error for a folder that is no model, device error if there is no
+/// usable GPU.
 pub fn run(args: Args, age: Age) -> Result<()> {
     if let Some(batch) = args.batches.iter().find(|batch| !(1..=4096).contains(*batch)) {
         bail!(Usage, "--batches {batch}: expected 1 to 4096 images at once");

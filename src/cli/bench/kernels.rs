@@ -10,11 +10,12 @@ use crate::bench::kernels::{Options, Report};
 use crate::device::Device;
 use crate::error::Result;
 
-/// Every CUDA kernel over the models' real shapes: microseconds, TFLOP/s, GB/s, share of its roofline, and cuBLASLt beside it.
+/// Every CUDA kernel over the models' real shapes: microseconds, TFLOP/s, GB/s, share of its roofline, and cuBLASLt
+/// beside it.
 ///
-/// Kernels run with a cold L2 on random data; ceilings (a product, a copy) are measured in the same run. cuBLASLt is compared with
-/// where the library is found; nothing else needs it. On the simulated driver, which has no times, instructions, bytes and bank
-/// conflicts are counted at reduced shapes; it is told where to by CUDA_SIM_STATS=FILE.
+/// Kernels run with a cold L2 on random data; ceilings (a product, a copy) are measured in the same run. cuBLASLt is
+/// compared with where the library is found; nothing else needs it. On the simulated driver, which has no times,
+/// instructions, bytes and bank conflicts are counted at reduced shapes; it is told where to by CUDA_SIM_STATS=FILE.
 #[derive(Debug, clap::Args)]
 #[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub struct Args {
@@ -24,8 +25,8 @@ pub struct Args {
     /// One shape per kernel, fewer repetitions
     #[arg(long)]
     quick: bool,
-    /// Run nothing and need no GPU: what bounds every kernel on an H200 (790 TFLOP/s, 4.1 TB/s, 3.87 T exponentials per second), and the least
-    /// time that leaves it
+    /// Run nothing and need no GPU: what bounds every kernel on an H200 (790 TFLOP/s, 4.1 TB/s, 3.87 T exponentials per
+    /// second), and the least time that leaves it
     #[arg(long)]
     predict: bool,
     /// GPU to measure: `cuda`, or `cuda:N`

@@ -12,10 +12,11 @@ use crate::error::Result;
 
 /// Training steps: images per second, where the time goes, how much of the device is used.
 ///
-/// The whole update (augmentation, forward, loss, backward, AdamW) that `stablerep train` runs, as the graph it replays, over pictures of
-/// noise that lie on the device: no shards, no decoding. Flags are those of `stablerep train`; --steps is how many updates to measure, and
-/// what concerns data and schedule changes nothing. On the simulated driver, which has no times, launches and bytes of one update are
-/// counted; it is told where to by CUDA_SIM_STATS=FILE.
+/// The whole update (augmentation, forward, loss, backward, AdamW) that `stablerep train` runs, as the graph it
+/// replays, over pictures of noise that lie on the device: no shards, no decoding. Flags are those of `stablerep
+/// train`; --steps is how many updates to measure, and what concerns data and schedule changes nothing. On the
+/// simulated driver, which has no times, launches and bytes of one update are counted; it is told where to by
+/// CUDA_SIM_STATS=FILE.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A recipe that travels in the binary, as for `stablerep train`

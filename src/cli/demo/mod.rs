@@ -1,7 +1,8 @@
 //! `stablerep demo`: the paper in miniature, as the very commands a reader could type.
 //!
-//! The demo owns no maths: it unpacks its assets, runs a list of command lines through the same parser as the shell would,
-//! reads the reports those commands wrote, and prints one table. What it shows is therefore what `commands.sh` reproduces.
+//! The demo owns no maths: it unpacks its assets, runs a list of command lines through the same parser as the shell
+//! would, reads the reports those commands wrote, and prints one table. What it shows is therefore what `commands.sh`
+//! reproduces.
 
 pub(super) mod assets;
 mod report;
@@ -20,11 +21,11 @@ use stages::Stage;
 
 /// The paper in miniature, with what travels in the binary: under three minutes.
 ///
-/// A tiny Stable Diffusion that travels in the binary draws images for 320 captions such as "a photo of a dark patterned slim dress".
-/// Two small ViTs learn from those images alone: one with SimCLR (two crops of one image attract), one with StableRep (the images of
-/// one caption attract), same images, same number of crops. Each is then scored, beside a ViT that learnt nothing, by a linear probe
-/// on real photographs none of them ever saw. The output folder holds every intermediate file, pictures to look at, and
-/// commands.sh with the exact commands.
+/// A tiny Stable Diffusion that travels in the binary draws images for 320 captions such as "a photo of a dark
+/// patterned slim dress". Two small ViTs learn from those images alone: one with SimCLR (two crops of one image
+/// attract), one with StableRep (the images of one caption attract), same images, same number of crops. Each is then
+/// scored, beside a ViT that learnt nothing, by a linear probe on real photographs none of them ever saw. The output
+/// folder holds every intermediate file, pictures to look at, and commands.sh with the exact commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Folder to write; rerunning in the same folder resumes what is unfinished

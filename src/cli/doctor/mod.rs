@@ -141,7 +141,8 @@ fn disk(folder: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The bundled weights must parse and the photographs must unpack: a binary cut short by a copy fails here, not in the demo.
+/// The bundled weights must parse and the photographs must unpack: a binary cut short by a copy fails here, not in the
+/// demo.
 fn assets() -> Finding {
     let broken: Vec<&str> = ASSETS.iter().filter(|(name, bytes)| !intact(name, bytes)).map(|(name, _)| *name).collect();
     let bytes: usize = ASSETS.iter().map(|(_, bytes)| bytes.len()).sum();

@@ -14,8 +14,8 @@ use crate::shards::{is_compressed_name, of_folder};
 
 /// Show what is in shards, checkpoints and other weights.
 ///
-/// Shards: samples, captions, images per caption, sizes, flags, damage. Weights: every tensor with shape, dtype, mean, spread, and how many
-/// values are not numbers.
+/// Shards: samples, captions, images per caption, sizes, flags, damage. Weights: every tensor with shape, dtype, mean,
+/// spread, and how many values are not numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -24,8 +24,8 @@ Examples:
   stablerep inspect run/checkpoint.safetensors
   stablerep inspect images/ --regenerate 00000017_003 --model stable-diffusion-v1-5 --output again.png")]
 pub struct Args {
-    /// Shards (a folder of *.tar, a tar, or a pattern such as dir/{00000..00012}.tar), or weights (a .safetensors file or a
-    /// folder of them)
+    /// Shards (a folder of *.tar, a tar, or a pattern such as dir/{00000..00012}.tar), or weights (a .safetensors file
+    /// or a folder of them)
     path: PathBuf,
     /// Shards: draw a contact sheet (rows = captions, columns = their images) into this PNG
     #[arg(long, value_name = "PNG")]

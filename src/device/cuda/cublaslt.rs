@@ -54,7 +54,8 @@ impl Library {
         Ok(Some(Self { gpu: gpu.clone(), handle, workspace }))
     }
 
-    /// What the heuristic proposes for values of `dtype` and f32 sums, the likeliest first; none where the library cannot compute the product.
+    /// What the heuristic proposes for values of `dtype` and f32 sums, the likeliest first; none where the library
+    /// cannot compute the product.
     pub fn proposals(&self, (m, n, k): (usize, usize, usize), dtype: DType) -> Result<Proposals<'_>> {
         let dtype = match dtype {
             DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
@@ -84,7 +85,8 @@ impl Proposals<'_> {
         let Self { library, problem, algorithms, .. } = self;
         let address = |view: View<T>| view.address() as *mut c_void;
         let (one, zero) = (1.0f32, 0.0f32);
-        // SAFETY: descriptors of this problem, buffers of its sizes, a workspace of the size that the algorithm was chosen for.
+        // SAFETY: descriptors of this problem, buffers of its sizes, a workspace of the size that the algorithm was
+        // chosen for.
         let status = unsafe {
             sys::cublasLtMatmul(
                 library.handle,

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// A floating-point number of 8 bits: sign, 4 bits of exponent (bias 7), 3 of mantissa; ±448 at most, steps of 2⁻⁹ below 2⁻⁶, no infinities,
-/// one NaN of each sign (OCP 8-bit floating point, "e4m3fn").
+/// A floating-point number of 8 bits: sign, 4 bits of exponent (bias 7), 3 of mantissa; ±448 at most, steps of 2⁻⁹
+/// below 2⁻⁶, no infinities, one NaN of each sign (OCP 8-bit floating point, "e4m3fn").
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct E4m3(u8);
@@ -23,7 +23,8 @@ impl E4m3 {
         self.0
     }
 
-    /// To nearest, ties to even; beyond ±448, infinities too, ±448. A NaN becomes the positive one, as in the hardware's conversion.
+    /// To nearest, ties to even; beyond ±448, infinities too, ±448. A NaN becomes the positive one, as in the
+    /// hardware's conversion.
     pub fn round(value: f32) -> Self {
         let (sign, size) = ((value.to_bits() >> 24) as u8 & 0x80, value.abs());
         if value.is_nan() {

@@ -245,7 +245,8 @@ impl Gpu {
         check(unsafe { sys::cuCtxSetCurrent(self.0.context) }, "use the GPU's context")
     }
 
-    /// Queues one kernel. Called by the generated launches of [`super::kernels`], which match the arguments to its parameters.
+    /// Queues one kernel. Called by the generated launches of [`super::kernels`], which match the arguments to its
+    /// parameters.
     pub(super) fn launch(
         &self,
         images: &'static Images,

@@ -40,8 +40,8 @@ impl Drop for Graph {
 }
 
 impl Gpu {
-    /// Records what `work` queues, which does not run now. Kernels must have been loaded before (run it once first): loading is
-    /// refused while recording.
+    /// Records what `work` queues, which does not run now. Kernels must have been loaded before (run it once first):
+    /// loading is refused while recording.
     ///
     /// # Errors
     /// That of `work`, or device error if something in it cannot be recorded.

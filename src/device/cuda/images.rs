@@ -36,7 +36,8 @@ impl Images {
             (9, 0) => "sm_90a.cubin",
             _ => "",
         };
-        // A file has PTX for all cards or for those from 8.9 on, and for Hopper its own; cards newer than that compile the older forms.
+        // A file has PTX for all cards or for those from 8.9 on, and for Hopper its own; cards newer than that compile
+        // the older forms.
         let forms = [
             ("sm_90a.ptx", capability == (9, 0)),
             ("sm_89.ptx", capability >= (8, 9)),

@@ -74,7 +74,8 @@ impl Launch {
             attrs: &mut cluster,
             numAttrs: u32::from(self.blocks_per_cluster() > 1),
         };
-        // SAFETY: the generated launch matched `arguments` to the kernel's parameters; the driver copies them before it returns.
+        // SAFETY: the generated launch matched `arguments` to the kernel's parameters; the driver copies them before it
+        // returns.
         let queued = unsafe { sys::cuLaunchKernelEx(&config, function, arguments.as_mut_ptr(), std::ptr::null_mut()) };
         if queued == CUresult::CUDA_SUCCESS { Ok(()) } else { Err(queued) }
     }

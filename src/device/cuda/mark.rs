@@ -27,7 +27,8 @@ impl Mark {
         check(unsafe { sys::cuEventSynchronize(self.event) }, "finish the work on the GPU")
     }
 
-    /// Milliseconds of device time from `earlier` to this mark; both must have been made by [`Gpu::timed_mark`] and be reached.
+    /// Milliseconds of device time from `earlier` to this mark; both must have been made by [`Gpu::timed_mark`] and be
+    /// reached.
     pub fn milliseconds_since(&self, earlier: &Self) -> Result<f32> {
         self.wait()?;
         let mut milliseconds = 0.0;

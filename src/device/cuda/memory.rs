@@ -14,15 +14,16 @@ use crate::bail;
 use crate::device::{Plan, human_bytes};
 use crate::error::Result;
 
-/// Buffers begin at multiples of this: what the driver's own allocations do, and more than any vector load or tensor map needs.
+/// Buffers begin at multiples of this: what the driver's own allocations do, and more than any vector load or tensor
+/// map needs.
 const ALIGN: u64 = 256;
 
 /// What device memory can hold: plain values whose every bit pattern is one.
 pub trait Element: Pod + Send + Sync + fmt::Debug {}
 impl<T: Pod + Send + Sync + fmt::Debug> Element for T {}
 
-/// An address on the device with a length in elements. Copies freely like a pointer: which op may write where is said by the ops'
-/// argument order (destination first), not by borrows.
+/// An address on the device with a length in elements. Copies freely like a pointer: which op may write where is said
+/// by the ops' argument order (destination first), not by borrows.
 pub struct View<T> {
     address: u64,
     len: usize,
@@ -113,8 +114,9 @@ impl<T: Element> Drop for Owned<T> {
 
 /// All device memory of a run in one allocation, cut in the order of the plan.
 ///
-/// A run is laid out twice by the same code: with [`Arena::dry`], which only measures (its views must not be used), then with
-/// [`Arena::allocate`] of the measured size. So what is printed is what is allocated, and nothing is allocated before it is known to fit.
+/// A run is laid out twice by the same code: with [`Arena::dry`], which only measures (its views must not be used),
+/// then with [`Arena::allocate`] of the measured size. So what is printed is what is allocated, and nothing is
+/// allocated before it is known to fit.
 #[derive(Debug, Default)]
 pub struct Arena {
     memory: Option<Owned<u8>>,

@@ -1,7 +1,8 @@
-//! NVIDIA devices: one opened [`Gpu`], memory on it, kernel launches, tensor maps and graphs, over the driver API alone.
+//! NVIDIA devices: one opened [`Gpu`], memory on it, kernel launches, tensor maps and graphs, over the driver API
+//! alone.
 //!
-//! Everything is queued on one stream and runs behind the host; [`Gpu::synchronize`] and reads wait. A kernel's failure therefore
-//! appears at a later call; after it the device is lost to this process, and every call says so.
+//! Everything is queued on one stream and runs behind the host; [`Gpu::synchronize`] and reads wait. A kernel's failure
+//! therefore appears at a later call; after it the device is lost to this process, and every call says so.
 
 pub mod compiler;
 mod cublaslt;

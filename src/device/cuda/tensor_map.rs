@@ -57,11 +57,12 @@ pub struct Filter {
 pub struct TensorMap(sys::CUtensorMap);
 
 impl TensorMap {
-    /// A tensor of `dims` elements (innermost first), whose outer axes are `strides` bytes apart (one fewer than dims), copied in
-    /// `boxes`; what lies outside reads as zero and is not written.
+    /// A tensor of `dims` elements (innermost first), whose outer axes are `strides` bytes apart (one fewer than dims),
+    /// copied in `boxes`; what lies outside reads as zero and is not written.
     ///
     /// # Errors
-    /// Device error with the arguments if the driver refuses them (16-byte alignment of address and strides, boxes of at most 256).
+    /// Device error with the arguments if the driver refuses them (16-byte alignment of address and strides, boxes of
+    /// at most 256).
     pub fn tiled<T: Element>(
         view: View<T>,
         dims: &[u64],
@@ -102,13 +103,14 @@ impl TensorMap {
         Ok(Self(unsafe { map.assume_init() }))
     }
 
-    /// NHWC images `[n, height, width, channels]`, read as columns of `pixels` places of a filter's tap, `channels_per_pixel` channels each
-    /// ("im2col"). A column begins at the coordinates of the filter's first tap at some place, the tap is the copy's offsets, and places
-    /// follow each other along rows, columns and images; padding reads as zero.
+    /// NHWC images `[n, height, width, channels]`, read as columns of `pixels` places of a filter's tap,
+    /// `channels_per_pixel` channels each ("im2col"). A column begins at the coordinates of the filter's first tap at
+    /// some place, the tap is the copy's offsets, and places follow each other along rows, columns and images; padding
+    /// reads as zero.
     ///
     /// # Errors
-    /// Device error with the arguments if the driver refuses them (16-byte alignment of address and strides; at most 256 channels and 1024
-    /// pixels).
+    /// Device error with the arguments if the driver refuses them (16-byte alignment of address and strides; at most
+    /// 256 channels and 1024 pixels).
     pub fn im2col<T: Element>(
         view: View<T>,
         [n, height, width, channels]: [usize; 4],
@@ -130,7 +132,8 @@ impl TensorMap {
         let upper = [padding as i32 + 1 - taps as i32; 2];
         let steps = [1, stride as u32, stride as u32, 1];
         let mut map = MaybeUninit::<sys::CUtensorMap>::uninit();
-        // SAFETY: the arrays hold one entry per axis (one fewer for strides, two for corners); the map is written whole on success.
+        // SAFETY: the arrays hold one entry per axis (one fewer for strides, two for corners); the map is written whole
+        // on success.
         let encoded = unsafe {
             sys::cuTensorMapEncodeIm2col(
                 map.as_mut_ptr(),

@@ -1,5 +1,5 @@
-//! The IDX files of MNIST and its relatives: two zero bytes, element type (0x08: unsigned byte), number of dimensions, the
-//! dimensions as big-endian u32, then the values. Gzipped files are recognised by their content, not their name.
+//! The IDX files of MNIST and its relatives: two zero bytes, element type (0x08: unsigned byte), number of dimensions,
+//! the dimensions as big-endian u32, then the values. Gzipped files are recognised by their content, not their name.
 
 use std::fs;
 use std::io::Read;
@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 /// Opens the images at `path` with `labels`, or with the labels file beside it (see `labels_beside`).
 ///
 /// # Errors
-/// `Data` for a file that is no IDX file of the expected kind, is truncated or too long, or holds another number of labels
-/// than images; `Io` when the system refuses.
+/// `Data` for a file that is no IDX file of the expected kind, is truncated or too long, or holds another number of
+/// labels than images; `Io` when the system refuses.
 pub fn open(path: &Path, labels: Option<&Path>) -> Result<Dataset> {
     let images = fs::read(path).map_err(Error::io("read", path))?;
     let name = path.display().to_string();
@@ -33,7 +33,8 @@ pub fn from_bytes(images: &[u8], labels: &[u8], name: &str) -> Result<Dataset> {
     build(parse(images, 3, &format!("{name} (images)"))?, labels, name, &format!("{name} (labels)"))
 }
 
-/// The labels file that belongs to an images file: `images-idx3` becomes `labels-idx1` in its name, with or without `.gz`.
+/// The labels file that belongs to an images file: `images-idx3` becomes `labels-idx1` in its name, with or without
+/// `.gz`.
 fn labels_beside(images: &Path) -> Result<PathBuf> {
     let name = images.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let wanted = name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1");

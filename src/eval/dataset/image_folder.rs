@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 /// Names that the parts of a data set have. A folder of nothing but these holds data sets, not classes.
 const SPLITS: [&str; 7] = ["train", "training", "val", "valid", "validation", "test", "testing"];
 
-/// Opens `root`. Classes are its subfolders in the order of their names (bytes); images are `.jpg`, `.jpeg` and `.png` files in the
-/// order of their paths. What is left out is counted in [`Dataset::notes`]: images beside the class folders, hidden
-/// ones (by a dot before the name), and files of other names in class folders.
+/// Opens `root`. Classes are its subfolders in the order of their names (bytes); images are `.jpg`, `.jpeg` and `.png`
+/// files in the order of their paths. What is left out is counted in [`Dataset::notes`]: images beside the class
+/// folders, hidden ones (by a dot before the name), and files of other names in class folders.
 ///
 /// # Errors
 /// `Data` when there is no class folder, one holds no image, a link leads back up, or the folders are the splits of a

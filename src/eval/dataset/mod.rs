@@ -1,4 +1,5 @@
-//! Labelled photographs for probes, decoded when asked for: IDX files, folders of classes, webdataset shards with `.cls`.
+//! Labelled photographs for probes, decoded when asked for: IDX files, folders of classes, webdataset shards with
+//! `.cls`.
 
 pub mod idx;
 pub mod image_folder;
@@ -67,8 +68,8 @@ pub type Fingerprint = [u8; 16];
 
 impl Dataset {
     /// Opens `path`, whatever it is:
-    /// - an IDX file of images (`*-images-idx3-ubyte`, gzipped or not); its labels are in `labels`, or in the file beside it with
-    ///   `labels-idx1` for `images-idx3` in its name;
+    /// - an IDX file of images (`*-images-idx3-ubyte`, gzipped or not); its labels are in `labels`, or in the file
+    ///   beside it with `labels-idx1` for `images-idx3` in its name;
     /// - a folder with the four MNIST-named IDX files: `split` picks `train-…` or `t10k-…`;
     /// - a `.tar` file, a folder of them or a pattern `{00000..00012}.tar`: webdataset shards with `.cls` members;
     /// - any other folder: one subfolder per class.
@@ -236,7 +237,8 @@ impl Dataset {
         Ok((train, test))
     }
 
-    /// Renumbers the labels of this set (the test images) so that equal class names have the numbers they have in `train`.
+    /// Renumbers the labels of this set (the test images) so that equal class names have the numbers they have in
+    /// `train`.
     ///
     /// # Errors
     /// `Data` when it holds a class that `train` does not.

@@ -1,4 +1,5 @@
-//! Device memory of a network's calls: slots, and feature maps that carry what the next group norm wants to know of them.
+//! Device memory of a network's calls: slots, and feature maps that carry what the next group norm wants to know of
+//! them.
 
 use std::collections::BTreeMap;
 

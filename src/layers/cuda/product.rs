@@ -96,7 +96,8 @@ impl<T: Half> Layer<T> {
         }
     }
 
-    /// `y = x·w + bias (+ residual)` over `rows` images of `tokens`; images of x and of the residual repeat when they are fewer.
+    /// `y = x·w + bias (+ residual)` over `rows` images of `tokens`; images of x and of the residual repeat when they
+    /// are fewer.
     pub fn linear(
         &self,
         gpu: &Gpu,

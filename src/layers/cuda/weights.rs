@@ -35,7 +35,8 @@ pub enum Quantization<'a> {
 
 /// Takes device memory for one tensor after the other and, if asked to, packs what goes there.
 ///
-/// The same code lays a network out in a dry arena, in a real one whose bytes come from a cache, and in a real one while packing.
+/// The same code lays a network out in a dry arena, in a real one whose bytes come from a cache, and in a real one
+/// while packing.
 #[derive(Debug)]
 pub struct Weights<'a> {
     arena: &'a mut Arena,
@@ -213,8 +214,8 @@ impl<'a> Weights<'a> {
         Some(places.slice(at..at + 1))
     }
 
-    /// The second convolution of a residual block, to which the 1×1 convolution `shortcut` of the block's input, which is tensors of `parts`
-    /// channels side by side, is added.
+    /// The second convolution of a residual block, to which the 1×1 convolution `shortcut` of the block's input, which
+    /// is tensors of `parts` channels side by side, is added.
     fn conv_and_shortcut<T: Half>(
         &mut self,
         name: &str,

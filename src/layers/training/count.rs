@@ -8,7 +8,8 @@ use crate::ops::linear::Shape;
 use crate::ops::{batchnorm, layernorm, linear};
 use crate::ops::{patch_embed, self_attention};
 
-/// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not counted.
+/// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
+/// counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Of what belongs to no stage yet.

@@ -1,8 +1,8 @@
 //! What a trained network is made of: layers with their gradients, each of which a device implements.
 //!
-//! A network and a method are written once over [`Layers`]; [`cpu`] computes them in f32, [`cuda`] with bf16 activations,
-//! and [`count`] computes nothing. Their tensors are [`Buffer`]s of a [`Layout`], which a walk can ask for without any
-//! memory; gradients of parameters are added to, all other results overwrite.
+//! A network and a method are written once over [`Layers`]; [`cpu`] computes them in f32, [`cuda`] with bf16
+//! activations, and [`count`] computes nothing. Their tensors are [`Buffer`]s of a [`Layout`], which a walk can ask for
+//! without any memory; gradients of parameters are added to, all other results overwrite.
 
 pub mod count;
 pub mod cpu;

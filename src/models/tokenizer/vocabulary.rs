@@ -12,8 +12,12 @@ use crate::models::settings::Settings;
 use crate::store;
 use crate::weights;
 
+/// Words, single digits, runs of other signs; the special tokens first.
+pub(super) const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
 /// How words are told apart in a `tokenizer.json`: as we do, or as OpenAI's file says it, which comes to the same.
-const PATTERNS: [&str; 2] = [super::WORDS, r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"];
+const PATTERNS: [&str; 2] = [WORDS, r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"];
 
 /// Largest id that is believed.
 const LARGEST: u32 = 1 << 24;

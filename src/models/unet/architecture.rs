@@ -6,9 +6,10 @@ use super::Config;
 use super::config::Mid;
 
 impl Config {
-    /// The layers that can be computed in e4m3, by diffusers' names (the first of several that read the same): those that read what a norm or
-    /// a gated activation has just written, 272 of the 339 GMAC of Stable Diffusion 1.5's products beside attention. Wide stay the first and
-    /// last convolutions, those that change the resolution, shortcuts, projections of attention's results, and all that runs once per caption.
+    /// The layers that can be computed in e4m3, by diffusers' names (the first of several that read the same): those
+    /// that read what a norm or a gated activation has just written, 272 of the 339 GMAC of Stable Diffusion 1.5's
+    /// products beside attention. Wide stay the first and last convolutions, those that change the resolution,
+    /// shortcuts, projections of attention's results, and all that runs once per caption.
     pub fn quantizable(&self) -> BTreeSet<String> {
         let architecture = Architecture::new(self);
         let residual = |at: &BlockAt| ["conv1", "conv2"].map(|layer| format!("{}.{layer}", at.name));

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::layers::Size;
 use crate::layers::count::{Count, Processor, Rooms, Tally};
 
-/// FLOPs (two per multiply-accumulate) of products, convolutions and attention for one row, an image of one guidance branch. Elementwise
-/// work is not counted, nor is the timestep's embedding, a table made before the first call.
+/// FLOPs (two per multiply-accumulate) of products, convolutions and attention for one row, an image of one guidance
+/// branch. Elementwise work is not counted, nor is the timestep's embedding, a table made before the first call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Flops {
     /// A call, but for `context`.
@@ -42,7 +42,8 @@ impl Config {
         Ok(Flops { call, shared: 2.0 * call - branches, context: count(&|net, on| net.tell(on))? })
     }
 
-    /// The memory of calls of up to `images` images in `rows` rows (images times guidance branches) of latents of `size`.
+    /// The memory of calls of up to `images` images in `rows` rows (images times guidance branches) of latents of
+    /// `size`.
     pub fn rooms(&self, processor: Processor, images: usize, rows: usize, size: Size) -> Result<Rooms> {
         Ok(self.count(Tally::new(processor, 1), |net, on| net.forward(on, (images, rows), size))?.rooms)
     }
@@ -59,8 +60,9 @@ mod tests {
     use super::*;
     use crate::models::unet::Mid;
 
-    /// Stable Diffusion 1.5: 401.6 billion multiply-accumulates per sample of 512², 1.5 of them keys and values of the caption; 20.4 come
-    /// before it is looked at, of which diffusers' `conv_in`, first residual block and first self-attention are the largest.
+    /// Stable Diffusion 1.5: 401.6 billion multiply-accumulates per sample of 512², 1.5 of them keys and values of the
+    /// caption; 20.4 come before it is looked at, of which diffusers' `conv_in`, first residual block and first
+    /// self-attention are the largest.
     #[test]
     fn stable_diffusion_1_5() {
         let config = Config {

@@ -14,8 +14,8 @@ impl Config {
 
 impl<B: Backend> UNet<B> {
     /// The output `[rows, H, W, out_channels]` from the input, latents `[images, H, W, in_channels]`, at the call's
-    /// timestep; row n sees the call's caption n. `rows` is `images`, or twice that with the second guidance branch behind
-    /// the first.
+    /// timestep; row n sees the call's caption n. `rows` is `images`, or twice that with the second guidance branch
+    /// behind the first.
     ///
     /// # Errors
     /// As the device's layers.
@@ -23,7 +23,8 @@ impl<B: Backend> UNet<B> {
         assert!(rows == images || rows == 2 * images, "unet: {rows} rows for {images} images");
         let Config { channels, in_channels, out_channels, .. } = &self.config;
         let sizes = self.config.sizes(size);
-        // Until a caption is first looked at, both guidance branches of an image are the same: only the first is computed.
+        // Until a caption is first looked at, both guidance branches of an image are the same: only the first is
+        // computed.
         let mut valid = images;
         let skip = |i: usize, rows, size, channels| Tensor { slot: Slot::Skip(i), rows, size, channels };
         let mut x = skip(0, valid, size, channels[0]);

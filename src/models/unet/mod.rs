@@ -1,8 +1,8 @@
 //! `UNet2DConditionModel` of the SD 1.x family (Rombach et al. 2022; Ronneberger et al. 2015), NHWC.
 //!
 //! What a caption or a timestep fixes is computed before the steps begin: keys and values of the cross-attentions per
-//! caption ([`UNet::tell`]), biases of the residual blocks per timestep ([`Time`]). Both guidance branches go through in
-//! one call, and what precedes the first cross-attention is computed for one of them only.
+//! caption ([`UNet::tell`]), biases of the residual blocks per timestep ([`Time`]). Both guidance branches go through
+//! in one call, and what precedes the first cross-attention is computed for one of them only.
 
 mod architecture;
 mod config;

@@ -1,5 +1,5 @@
-//! Timesteps into biases: the sinusoidal embedding, its two layers, and its projection into every residual block. The host
-//! makes the table, once, for every device.
+//! Timesteps into biases: the sinusoidal embedding, its two layers, and its projection into every residual block. The
+//! host makes the table, once, for every device.
 
 use super::Config;
 use super::architecture::{Architecture, BlockAt};

@@ -1,7 +1,7 @@
 //! What a ViT remembers between forward and backward, and the scratch of its backward.
 
-use super::block::BlockShape;
-use super::{Vit, VitConfig};
+use super::config::VitConfig;
+use super::shape::BlockShape;
 use crate::layers::training::{Buffer, Kind, Layout};
 
 /// Activations of one block.
@@ -52,7 +52,7 @@ impl BlockActs {
     }
 }
 
-/// Activations of one batch of a [`Vit`].
+/// Activations of one batch of a [`super::Vit`].
 #[derive(Clone, Debug)]
 pub struct VitActs {
     pub(super) n: usize,
@@ -66,25 +66,25 @@ pub struct VitActs {
 
 impl VitActs {
     /// Of `n` images, every block with buffers of its own.
-    pub fn new(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
-        let depth = vit.config().depth;
-        Self::shared(layout, "activations", vit, n, (depth, depth))
+    pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
+        let depth = config.depth;
+        Self::shared(layout, "activations", config, n, (depth, depth))
     }
 
     /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
-    pub fn in_passing(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
-        Self::shared(layout, "encoder", vit, n, (2, 1))
+    pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
+        Self::shared(layout, "encoder", config, n, (2, 1))
     }
 
     /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
     fn shared(
         layout: &mut Layout,
         group: &'static str,
-        vit: &Vit,
+        config: &VitConfig,
         n: usize,
         (streams, blocks): (usize, usize),
     ) -> Self {
-        let config @ VitConfig { width, depth, .. } = vit.config();
+        let VitConfig { width, depth, .. } = config;
         let (patch, stream) = (config.patch_shape(n), n * config.tokens() * width);
         let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
         let inputs: Vec<Buffer> = (0..streams.min(*depth))
@@ -92,10 +92,10 @@ impl VitActs {
             .collect();
         let last = layout.take(group, "norm.input", n * width, Kind::Rounded);
         let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
-            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), vit.shape(n, i)))
+            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(n, i)))
             .collect();
         let at = depth - 1;
-        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), vit.shape(n, at));
+        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(n, at));
         Self {
             n,
             patches,
@@ -125,7 +125,7 @@ impl VitActs {
     }
 }
 
-/// Gradients on their way back through a [`Vit`], shared by all blocks.
+/// Gradients on their way back through a [`super::Vit`], shared by all blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct VitGradients {
     /// Gradient of the stream `[N, T, D]`.
@@ -144,8 +144,8 @@ pub struct VitGradients {
 
 impl VitGradients {
     /// Of `n` images.
-    pub fn new(layout: &mut Layout, vit: &Vit, n: usize) -> Self {
-        let config @ VitConfig { width, depth, .. } = vit.config();
+    pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
+        let VitConfig { width, depth, .. } = config;
         let rows = n * config.tokens();
         // What leaves a block is its class tokens alone in the last one.
         let full = if *depth > 1 { rows } else { n };

@@ -1,46 +1,11 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
-use super::VitConfig;
 use super::acts::{BlockActs, VitGradients};
+use super::config::VitConfig;
+use super::shape::BlockShape;
 use crate::error::Result;
 use crate::layers::training::{Affine, Branch, Buffer, Layers};
-use crate::ops::{linear, self_attention};
 use crate::weights::Param;
-
-/// Sizes of one block: `n` images of `tokens`, of which the first `queries` leave the block.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BlockShape {
-    pub n: usize,
-    pub tokens: usize,
-    pub queries: usize,
-    pub width: usize,
-    pub heads: usize,
-    pub hidden: usize,
-}
-
-impl BlockShape {
-    /// Rows that enter and rows that leave.
-    pub fn rows(self) -> (usize, usize) {
-        (self.n * self.tokens, self.n * self.queries)
-    }
-
-    pub fn attention(self) -> self_attention::Shape {
-        let Self { n, tokens, queries, heads, .. } = self;
-        self_attention::Shape { n, tokens, queries, heads, head_dim: self.width / heads, causal: false }
-    }
-
-    /// Row i of what leaves the attention continues row i of the stream, or its image's first row when only class tokens ask.
-    pub fn residual_stride(self) -> usize {
-        self.tokens / self.queries * self.width
-    }
-
-    /// qkv, proj, fc1, fc2.
-    pub fn linears(self) -> [linear::Shape; 4] {
-        let ((all, out), d) = (self.rows(), self.width);
-        [(all, d, 3 * d), (out, d, d), (out, d, self.hidden), (out, self.hidden, d)]
-            .map(|(rows, inputs, outputs)| linear::Shape { rows, inputs, outputs })
-    }
-}
 
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
@@ -88,8 +53,8 @@ impl Block {
         on.linear_residual(y, (acts.middle, shape.width), acts.gelu, self.fc2, fc2)
     }
 
-    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the input
-    /// (`back.dx`).
+    /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the
+    /// input (`back.dx`).
     pub fn backward(
         &self,
         on: &mut dyn Layers,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::block::BlockShape;
+use super::shape::BlockShape;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::patch_embed;
@@ -43,7 +43,8 @@ impl VitConfig {
         Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3 })
     }
 
-    /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch size.
+    /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch
+    /// size.
     pub fn timm_name(&self) -> Option<String> {
         Self::NAMES.into_iter().find_map(|name| {
             let standard = Self::named(name)?;
@@ -97,8 +98,8 @@ impl VitConfig {
         self.image_size * self.image_size * self.channels
     }
 
-    /// FLOPs (two per multiply-accumulate) of the products and attention of one image's forward; its backward has twice as many.
-    /// The network as published: every token leaves every block.
+    /// FLOPs (two per multiply-accumulate) of the products and attention of one image's forward; its backward has twice
+    /// as many. The network as published: every token leaves every block.
     pub fn flops(&self) -> f64 {
         self.patch_shape(1).flops().0 + self.depth as f64 * self.block_flops()
     }
@@ -107,6 +108,13 @@ impl VitConfig {
         let (&Self { width, heads, .. }, tokens) = (self, self.tokens());
         let shape = BlockShape { n: 1, tokens, queries: tokens, width, heads, hidden: self.hidden() };
         shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
+    }
+
+    /// Of block number `block` over `n` images: from the last one only the class token leaves.
+    pub(super) fn block_shape(&self, n: usize, block: usize) -> BlockShape {
+        let (&Self { width, heads, depth, .. }, tokens) = (self, self.tokens());
+        let queries = if block + 1 == depth { 1 } else { tokens };
+        BlockShape { n, tokens, queries, width, heads, hidden: self.hidden() }
     }
 
     pub(super) fn hidden(&self) -> usize {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{Preprocessing, Vit, VitConfig, timm};
+use super::stated::Stated;
+use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
@@ -23,23 +24,6 @@ const TIMM: &str = "model";
 
 /// Endings of pickled weights.
 const PICKLES: [&str; 6] = ["pth", "pt", "bin", "ckpt", "pkl", "tar"];
-
-/// What a file says of its ViT beside the tensors: the header of this program's checkpoints, or the `config.json` of a
-/// timm folder.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stated {
-    /// Who says it, for messages.
-    pub by: String,
-    pub image_size: Option<usize>,
-    pub patch_size: Option<usize>,
-    pub width: Option<usize>,
-    pub depth: Option<usize>,
-    pub heads: Option<usize>,
-    /// Of the pixels (0 to 1) that its images are normalised with, per channel.
-    pub mean: Option<[f32; 3]>,
-    pub std: Option<[f32; 3]>,
-    pub preprocessing: Option<Preprocessing>,
-}
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
 #[derive(Debug)]

@@ -1,20 +1,24 @@
-//! Vision transformer for training (Dosovitskiy et al. 2021), identical to timm 0.5.4's `vit_*_patch16_224` without a classifier:
-//! pre-norm blocks (eps 1e-6), one qkv linear with bias, exact GELU, learned positions, class token; its feature is the class token
-//! after the last norm. As nothing else of the last block is read, that block computes the class token alone after its keys and values.
+//! Vision transformer for training (Dosovitskiy et al. 2021), identical to timm 0.5.4's `vit_*_patch16_224` without a
+//! classifier: pre-norm blocks (eps 1e-6), one qkv linear with bias, exact GELU, learned positions, class token; its
+//! feature is the class token after the last norm. As nothing else of the last block is read, that block computes the
+//! class token alone after its keys and values.
 
 mod acts;
 mod block;
 mod config;
 mod file;
 mod preprocessing;
+mod shape;
+mod stated;
 mod timm;
 
 pub use acts::{VitActs, VitGradients};
 pub use config::VitConfig;
-pub use file::{Stated, VitFile};
+pub use file::VitFile;
 pub use preprocessing::{CropMode, Preprocessing};
+pub use stated::Stated;
 
-use self::block::{Block, BlockShape};
+use self::block::Block;
 use crate::error::Result;
 use crate::layers::training::count::Tally;
 use crate::layers::training::{Branch, Buffer, Layers, Layout, PatchEmbed};
@@ -59,8 +63,9 @@ impl Vit {
         &self.config
     }
 
-    /// timm's initial values: truncated normal of std 0.02 for linear weights, class token and positions, zero biases, unit norms;
-    /// PyTorch's default for the patch convolution. Tensor number i of the buffer draws from its own stream.
+    /// timm's initial values: truncated normal of std 0.02 for linear weights, class token and positions, zero biases,
+    /// unit norms; PyTorch's default for the patch convolution. Tensor number i of the buffer draws from its own
+    /// stream.
     pub fn init(&self, params: &mut [f32], seed: u64) {
         for (i, info) in self.tensors.iter().enumerate() {
             let values = info.param.of_mut(params);
@@ -83,13 +88,6 @@ impl Vit {
         self.tensors.iter().map(|info| (&info.name[self.prefix.len()..], info.shape.as_slice(), info.param))
     }
 
-    fn shape(&self, n: usize, block: usize) -> BlockShape {
-        let tokens = self.config.tokens();
-        let queries = if block + 1 == self.config.depth { 1 } else { tokens };
-        let (width, heads, hidden) = (self.config.width, self.config.heads, self.config.hidden());
-        BlockShape { n, tokens, queries, width, heads, hidden }
-    }
-
     /// The features `[N, D]` (in `acts`) of the call's images.
     ///
     /// # Errors
@@ -100,13 +98,13 @@ impl Vit {
         // The first block computes its norm only then.
         on.embed(acts.streams[0], acts.patches, acts.blocks[0].norm1, self.embedding, shape)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], self.shape(n, i))?;
+            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], self.config.block_shape(n, i))?;
         }
         on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
     }
 
-    /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`], every
-    /// block's its own ([`VitActs::new`]).
+    /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`],
+    /// every block's its own ([`VitActs::new`]).
     ///
     /// # Errors
     /// As the device's layers.
@@ -114,7 +112,7 @@ impl Vit {
         let last = (acts.streams[self.blocks.len()], acts.norm_stats);
         on.layer_norm_backward(back.dlast, Branch::None, dfeatures, last, self.norm)?;
         for (i, block) in self.blocks.iter().enumerate().rev() {
-            block.backward(on, back, acts.streams[i], &acts.blocks[i], self.shape(acts.n, i))?;
+            block.backward(on, back, acts.streams[i], &acts.blocks[i], self.config.block_shape(acts.n, i))?;
         }
         on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, self.config.patch_shape(acts.n))
     }
@@ -126,7 +124,7 @@ impl Vit {
     /// None: nothing is computed.
     pub fn flops(&self) -> Result<f64> {
         let mut tally = Tally::default();
-        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), self, 1))?;
+        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), &self.config, 1))?;
         Ok(tally.flops())
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::VitConfig;
-use super::file::Stated;
 use super::preprocessing::Preprocessing;
+use super::stated::Stated;
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};

@@ -9,9 +9,10 @@ use crate::ops::attention::{self, Context, Shape, Tokens};
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::gemm::Threads;
 
+mod full_size;
 mod values;
 
-pub const CHECKS: Checks = Checks { quick: QUICK, full_size: FULL_SIZE };
+pub const CHECKS: Checks = Checks { quick: QUICK, full_size: full_size::CHECKS };
 
 const QUICK: &[Check] = &[
     Check { name: "attention, heads of the UNet, f16", run: |case| every_shape::<f16>(case, &unet()) },
@@ -31,26 +32,6 @@ const QUICK: &[Check] = &[
     Check { name: "cross-attention, scores far below zero and far apart", run: far_contexts },
     Check { name: "cross-attention, an image's bits in any batch", run: cross_batch_independent },
     Check { name: "attention at full size", run: full_size },
-];
-
-/// Layers of Stable Diffusion 1.5 at 512², one image; by the variant that the model would take.
-const FULL_SIZE: &[Check] = &[
-    Check { name: "attention of 4096 tokens, heads of 40", run: |case| as_chosen(case, shape(1, 4096, 2, 40)) },
-    Check { name: "attention of 1024 tokens, heads of 80", run: |case| as_chosen(case, shape(1, 1024, 2, 80)) },
-    Check { name: "attention of 256 tokens, heads of 160", run: |case| as_chosen(case, shape(1, 256, 8, 160)) },
-    Check { name: "attention of 64 tokens, heads of 160", run: |case| as_chosen(case, shape(1, 64, 8, 160)) },
-    Check {
-        name: "attention of the decoder, 32 of its 4096 queries",
-        run: |case| as_chosen(case, Shape { queries: 32, ..shape(1, 4096, 1, 512) }),
-    },
-    Check {
-        name: "attention of the text encoder, causal",
-        run: |case| as_chosen(case, Shape { causal: true, ..shape(1, 77, 12, 64) }),
-    },
-    Check {
-        name: "cross-attention of 4096 tokens to 77, both branches",
-        run: |case| compare_cross::<f16>(case, &rows(shape(2, 4096, 8, 40), 77, 1, &[1, 0]), 1.0, 0.0),
-    },
 ];
 
 /// Multiprocessors for kernels whose blocks take several heads: so few that rings of slots go round more than once.

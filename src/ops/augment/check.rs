@@ -145,7 +145,8 @@ fn orders(case: &Case) -> Result<()> {
     check(case, "jitter", &wanted, 20)
 }
 
-/// Pictures that hold many colours as they are: with the side of the view, nothing is resized. On a real card all 2²⁴ colours.
+/// Pictures that hold many colours as they are: with the side of the view, nothing is resized. On a real card all 2²⁴
+/// colours.
 fn hues(case: &Case) -> Result<()> {
     let side = if case.full() { 4096 } else { 64 };
     let step = (1usize << 24) / (side * side);

@@ -35,7 +35,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// View number `row` of the output, of the picture of `width`×`height` whose `[height, width, 3]` bytes begin at `offset`.
+    /// View number `row` of the output, of the picture of `width`×`height` whose `[height, width, 3]` bytes begin at
+    /// `offset`.
     ///
     /// # Errors
     /// Usage error for a crop outside the picture or a side too long, as on the CPU.
@@ -84,7 +85,8 @@ impl Job {
     }
 }
 
-/// Scratch memory of one block: bytes of each of its parts. The memory of several jobs is the largest of each part ([`Slot::join`]).
+/// Scratch memory of one block: bytes of each of its parts. The memory of several jobs is the largest of each part
+/// ([`Slot::join`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     /// The filters' weights of both axes.
@@ -154,7 +156,8 @@ fn view_pitch(side: usize) -> usize {
     4 * ((3 * side).div_ceil(4) | 1)
 }
 
-/// Shared memory that the kernel has beside the view, bytes: the tables of the hue, one job, and what the driver keeps per block.
+/// Shared memory that the kernel has beside the view, bytes: the tables of the hue, one job, and what the driver keeps
+/// per block.
 const STATIC_SHARED: usize = 4096;
 const DRIVER_SHARED: usize = 1024;
 /// Registers per thread that the kernel was compiled with, and those of a multiprocessor.
@@ -178,7 +181,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For views of `side` of jobs that fit `slot`, on a device of `sms` multiprocessors with `shared_per_block` bytes of shared memory.
+    /// For views of `side` of jobs that fit `slot`, on a device of `sms` multiprocessors with `shared_per_block` bytes
+    /// of shared memory.
     ///
     /// # Panics
     /// If the side is 0 or more than 4096.
@@ -213,7 +217,8 @@ impl Plan {
         (starts, at)
     }
 
-    /// Bytes of scratch memory with which the whole device works; a smaller number of whole [`Self::slot_len`]s does, more slowly.
+    /// Bytes of scratch memory with which the whole device works; a smaller number of whole [`Self::slot_len`]s does,
+    /// more slowly.
     pub fn scratch_len(&self) -> usize {
         self.blocks * self.slot_len()
     }
@@ -231,8 +236,8 @@ impl Plan {
     }
 }
 
-/// Makes the views of `jobs` into `out` `[rows, side, side, 3]`, each in its row; rows that no job names stay as they are.
-/// The jobs must have been made for pictures that lie in `images`, and fit the plan's slot.
+/// Makes the views of `jobs` into `out` `[rows, side, side, 3]`, each in its row; rows that no job names stay as they
+/// are. The jobs must have been made for pictures that lie in `images`, and fit the plan's slot.
 pub fn views(
     gpu: &Gpu,
     out: View<u8>,

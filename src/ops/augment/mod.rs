@@ -1,5 +1,6 @@
-//! SimCLR's augmentation as the official code composes it (METHOD: optional downsample, random resized crop, colour jitter, grayscale,
-//! blur, flip): the random parameters of a view, apart from applying them, and the last step to f32.
+//! SimCLR's augmentation as the official code composes it (optional downsample, random resized crop, colour jitter,
+//! grayscale, blur, flip; `docs/method.md`): the random parameters of a view, apart from applying them, and the last
+//! step to f32.
 
 use super::{blur, jitter};
 use crate::rng::Stream;
@@ -73,7 +74,8 @@ pub struct Jitter {
 }
 
 impl AugmentParams {
-    /// The parameters of a view of an image of `width`×`height`. Every decision takes its numbers from `stream` in a fixed order.
+    /// The parameters of a view of an image of `width`×`height`. Every decision takes its numbers from `stream` in a
+    /// fixed order.
     pub fn draw(stream: &mut Stream, augment: &Augment, width: usize, height: usize) -> Self {
         let downsample = augment.downsample && chance(stream, 0.05);
         let low = downsample.then(|| if chance(stream, 0.5) { 64 } else { 128 });
@@ -143,7 +145,8 @@ fn chance(stream: &mut Stream, p: f32) -> bool {
     stream.uniform() < p
 }
 
-/// torchvision's `RandomResizedCrop`: ten tries of area and aspect that must fit, else the largest centred box of an allowed aspect.
+/// torchvision's `RandomResizedCrop`: ten tries of area and aspect that must fit, else the largest centred box of an
+/// allowed aspect.
 fn draw_crop(stream: &mut Stream, scale: [f64; 2], (width, height): (usize, usize)) -> [usize; 4] {
     let (w, h) = (width as f64, height as f64);
     let uniform = |stream: &mut Stream, [low, high]: [f64; 2]| low + (high - low) * f64::from(stream.uniform());
@@ -167,7 +170,8 @@ fn draw_crop(stream: &mut Stream, scale: [f64; 2], (width, height): (usize, usiz
     [left, top, left + crop_width, top + crop_height]
 }
 
-/// Size after the short side is resized to `side`, the long one in proportion and truncated (torchvision's `Resize(side)`).
+/// Size after the short side is resized to `side`, the long one in proportion and truncated (torchvision's
+/// `Resize(side)`).
 pub fn short_side((width, height): (usize, usize), side: usize) -> (usize, usize) {
     if width <= height { (side, side * height / width) } else { (side * width / height, side) }
 }

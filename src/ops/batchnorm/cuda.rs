@@ -1,7 +1,7 @@
 //! Launches of `kernels/batchnorm.cu`: every slot of rows normalised on its own, with the ReLU behind it.
 //!
-//! Forward: [`moments`] → (ranks gather them) → [`statistics`] → [`apply`]. Backward: [`backward_sums`] → (ranks add them) →
-//! [`backward_apply`].
+//! Forward: [`moments`] → (ranks gather them) → [`statistics`] → [`apply`]. Backward: [`backward_sums`] → (ranks add
+//! them) → [`backward_apply`].
 
 use half::bf16;
 
@@ -74,8 +74,8 @@ fn address(parameter: Option<View<f32>>) -> u64 {
     parameter.map_or(0, View::address)
 }
 
-/// `moments [slots, 2, cols]`: mean and sum of squared deviations of this rank's rows. They go to [`statistics`], those of several
-/// ranks one after another.
+/// `moments [slots, 2, cols]`: mean and sum of squared deviations of this rank's rows. They go to [`statistics`], those
+/// of several ranks one after another.
 pub fn moments<T: Activation>(
     gpu: &Gpu,
     moments: View<f32>,
@@ -110,8 +110,8 @@ impl Default for Settings {
     }
 }
 
-/// `stats [slots, 2, cols]`, mean and 1/√(variance + eps), from `moments [ranks, slots, 2, cols]` of ranks with equally many rows. The
-/// running mean and variance move once per slot, in order.
+/// `stats [slots, 2, cols]`, mean and 1/√(variance + eps), from `moments [ranks, slots, 2, cols]` of ranks with equally
+/// many rows. The running mean and variance move once per slot, in order.
 pub fn statistics(
     gpu: &Gpu,
     stats: View<f32>,
@@ -163,8 +163,8 @@ pub fn apply<T: Activation>(
     kernels::BatchnormApply { y, x, stats, gamma, beta, rows, cols, relu }.launch(gpu, shape.plan(vector), vector)
 }
 
-/// `sums [slots, 2, cols]`: Σ dy and Σ dy·x̂ over this rank's rows, dy behind the ReLU where there is one. They are also added to
-/// `gradients`, dgamma and dbeta.
+/// `sums [slots, 2, cols]`: Σ dy and Σ dy·x̂ over this rank's rows, dy behind the ReLU where there is one. They are
+/// also added to `gradients`, dgamma and dbeta.
 #[allow(clippy::too_many_arguments)]
 pub fn backward_sums<T: Activation>(
     gpu: &Gpu,
@@ -197,8 +197,8 @@ pub fn backward_sums<T: Activation>(
     kernels::BatchnormAdd { sums, dgamma, dbeta, partials: scratch, chunks, slots, cols }.launch(gpu, at)
 }
 
-/// `dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))`, means over the rows of a slot on all `ranks`, whose sums `sums` holds. `dx` may
-/// be `dy`.
+/// `dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))`, means over the rows of a slot on all `ranks`, whose sums `sums`
+/// holds. `dx` may be `dy`.
 #[allow(clippy::too_many_arguments)]
 pub fn backward_apply<T: Activation>(
     gpu: &Gpu,

@@ -1,5 +1,5 @@
-//! Batch normalisation over rows (Ioffe & Szegedy 2015), as `torch.nn.BatchNorm1d`: biased variance to normalise, unbiased for
-//! the running estimate, momentum 0.1, eps 1e-5.
+//! Batch normalisation over rows (Ioffe & Szegedy 2015), as `torch.nn.BatchNorm1d`: biased variance to normalise,
+//! unbiased for the running estimate, momentum 0.1, eps 1e-5.
 //!
 //! Column sums are accumulated in f64, mean first and squares around it second; both are plain sums over rows
 //! (`column_sums`), so that ranks can add theirs before going on.
@@ -69,7 +69,8 @@ pub struct Running<'a> {
 }
 
 /// Training mode. `x`, `y`: `[rows, cols]`; `stats`: `[2, cols]`, mean and 1/√(variance + eps), kept for [`backward`].
-/// `running` moves by [`MOMENTUM`] towards this batch. A batch of one row has no unbiased variance: its running variance is left alone.
+/// `running` moves by [`MOMENTUM`] towards this batch. A batch of one row has no unbiased variance: its running
+/// variance is left alone.
 pub fn forward(y: &mut [f32], stats: &mut [f32], running: Running, x: &[f32], gamma: &[f32], beta: &[f32]) {
     let cols = gamma.len();
     let rows = check(x, stats, cols);

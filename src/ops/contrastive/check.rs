@@ -1,4 +1,5 @@
-//! The multi-positive contrastive loss against the CPU's, and against f64 where the CPU's own rounding would hide the kernels'.
+//! The multi-positive contrastive loss against the CPU's, and against f64 where the CPU's own rounding would hide the
+//! kernels'.
 
 use crate::bail;
 use crate::error::Result;
@@ -103,8 +104,8 @@ fn compare(case: &Case, what: &str, rows: &Rows, temperature: f32) -> Result<()>
 }
 
 fn whole(case: &Case) -> Result<()> {
-    // Captions, views, values per row, temperature. From 129 rows on a block goes over several column tiles, from 257 on several blocks
-    // share them; 128 and 256 values fill all slots of the backward.
+    // Captions, views, values per row, temperature. From 129 rows on a block goes over several column tiles, from 257
+    // on several blocks share them; 128 and 256 values fill all slots of the backward.
     let shapes = [
         (1, 1, 8, 0.1),
         (2, 1, 64, 0.1),
@@ -159,7 +160,8 @@ fn precision(case: &Case) -> Result<()> {
         (0..count).map(|i| (0..count).filter(|&j| j != i).map(|j| s(i, j).exp()).sum::<f64>().ln() as f32).collect();
     let got = on_device(case, &rows, temperature)?;
     for (i, (&got, &want)) in got.lse.iter().zip(&want).enumerate() {
-        // Logits up to 14.3: 1.6e-4 at the very worst, 1e-5 as a rule (plain f32: 4e-6); two bf16 products instead of three: 1e-3.
+        // Logits up to 14.3: 1.6e-4 at the very worst, 1e-5 as a rule (plain f32: 4e-6); two bf16 products instead of
+        // three: 1e-3.
         let within = (got - want).abs() < 5e-5;
         if !within {
             bail!(Failed, "log-sum-exp[{i}]: got {got}, in f64 {want}");

@@ -1,9 +1,9 @@
 //! The multi-positive contrastive loss on CUDA: `kernels/contrastive.cu`, on every card.
 //!
 //! Every row of `z` is a candidate, rows `first..first + anchors` are anchors. What a rank of a data-parallel run does,
-//! with everybody's features and labels gathered: [`forward`] for its own rows, their part of the mean over all rows and
-//! their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient of its
-//! own rows, in one pass and with no reduction.
+//! with everybody's features and labels gathered: [`forward`] for its own rows, their part of the mean over all rows
+//! and their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient
+//! of its own rows, in one pass and with no reduction.
 
 use crate::device::cuda::kernels::contrastive::{
     BACKWARD_THREADS, BACKWARD_TILE, FORWARD_SHARED, FORWARD_THREADS, FORWARD_TILE, LINE, PIECE, X_SLOTS,
@@ -82,7 +82,8 @@ pub struct Plan {
     own: usize,
 }
 
-/// What `own` pieces take of a block's shared memory, bytes: slots of lines for the rows, and `own` + 2 for the columns.
+/// What `own` pieces take of a block's shared memory, bytes: slots of lines for the rows, and `own` + 2 for the
+/// columns.
 fn backward_shared(own: usize) -> usize {
     let [rows, columns] = BACKWARD_TILE;
     (X_SLOTS * rows + (own + 2) * columns) * LINE
@@ -91,7 +92,8 @@ fn backward_shared(own: usize) -> usize {
 /// Of the backward kernels, beside that.
 const BACKWARD_STATIC: usize = 2048;
 
-/// Splits of `columns` tiles, none of them empty, so that `rows` tiles make about `blocks` blocks; and tiles per split, at least `least`.
+/// Splits of `columns` tiles, none of them empty, so that `rows` tiles make about `blocks` blocks; and tiles per split,
+/// at least `least`.
 fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least: usize) -> (usize, usize) {
     let tiles = columns.div_ceil(blocks.div_ceil(rows).min(most)).max(least);
     (columns.div_ceil(tiles), tiles)
@@ -190,7 +192,8 @@ impl Batch {
     }
 }
 
-/// The anchors' share of the mean loss, `loss [1]`; for the backward, the log-sum-exp and 1/P (0 without positives) of each, `[R]`.
+/// The anchors' share of the mean loss, `loss [1]`; for the backward, the log-sum-exp and 1/P (0 without positives) of
+/// each, `[R]`.
 pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
     let Shape { anchors, candidates, first, total, .. } = batch.shape;
@@ -226,8 +229,8 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
         .launch(gpu, Launch::new(1, 256))
 }
 
-/// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those of
-/// all K rows, as [`forward`] gave them on the ranks that have them.
+/// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those
+/// of all K rows, as [`forward`] gave them on the ranks that have them.
 pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
     let Shape { anchors, candidates, dim, first, total } = batch.shape;

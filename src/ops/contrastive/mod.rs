@@ -1,10 +1,10 @@
 //! Multi-positive contrastive loss (StableRep, arXiv 2306.00984, eq. 1–3; the "out" form of SupCon, arXiv 2004.11362).
 //!
-//! With unit rows `z [K, d]`, logits `s_ij = z_i·z_j/τ` and self excluded: `q_ij = softmax_{j≠i}(s_ij)`, `p_ij = 1/P_i` on the `P_i`
-//! other rows of the same label, `L = mean_i −Σ_j p_ij·log q_ij`. A row without positives contributes 0.
+//! With unit rows `z [K, d]`, logits `s_ij = z_i·z_j/τ` and self excluded: `q_ij = softmax_{j≠i}(s_ij)`, `p_ij = 1/P_i`
+//! on the `P_i` other rows of the same label, `L = mean_i −Σ_j p_ij·log q_ij`. A row without positives contributes 0.
 //!
-//! Logits exist one block of `ROWS`·`COLS` at a time: the forward keeps one log-sum-exp per row, the backward recomputes.
-//! As `s` is symmetric, the gradient of row i as anchor and as candidate is one sum over its own logits:
+//! Logits exist one block of `ROWS`·`COLS` at a time: the forward keeps one log-sum-exp per row, the backward
+//! recomputes. As `s` is symmetric, the gradient of row i as anchor and as candidate is one sum over its own logits:
 //! `dz_i = 1/(K·τ)·Σ_{j≠i} (a_i·q_ij − p_ij + a_j·q_ji − p_ji)·z_j` with `a_i = 1` if `P_i > 0`, else 0.
 //!
 //! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each. Bytes: z is read K/`ROWS` times from cache.

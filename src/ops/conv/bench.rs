@@ -1,7 +1,8 @@
-//! Convolutions and linear layers of SD 1.5's UNet, decoder and text encoder, with the epilogues they have there: f16, and the first of each in
-//! bf16.
+//! Convolutions and linear layers of SD 1.5's UNet, decoder and text encoder, with the epilogues they have there: f16,
+//! and the first of each in bf16.
 //!
-//! Beside a case stands cuBLASLt's plain product of the same sizes: for a convolution, one whose patches somebody else has laid out.
+//! Beside a case stands cuBLASLt's plain product of the same sizes: for a convolution, one whose patches somebody else
+//! has laid out.
 
 use half::{bf16, f16};
 

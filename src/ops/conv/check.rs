@@ -1,5 +1,5 @@
-//! Convolutions and linear layers of the generator: every variant the device can run against the CPU ops on the same rounded inputs, moments
-//! against sums of what was stored, and bits against each other's over tiles and batches.
+//! Convolutions and linear layers of the generator: every variant the device can run against the CPU ops on the same
+//! rounded inputs, moments against sums of what was stored, and bits against each other's over tiles and batches.
 
 use half::{bf16, f16};
 
@@ -372,7 +372,8 @@ fn to_f32<T: Half>(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The images of a batch have the bits of the same images in batches of one and three, with every variant and the chosen one.
+/// The images of a batch have the bits of the same images in batches of one and three, with every variant and the
+/// chosen one.
 fn batches<T: Half>(case: &Case) -> Result<()> {
     const MOST: usize = 8;
     let layers = [

@@ -1,15 +1,16 @@
-//! Every matrix product of the generator on CUDA: convolutions 3×3 and 1×1 and linear layers over f16 or bf16, f32 accumulators, the
-//! layer's elementwise work and the next group norm's sums in the epilogue.
+//! Every matrix product of the generator on CUDA: convolutions 3×3 and 1×1 and linear layers over f16 or bf16, f32
+//! accumulators, the layer's elementwise work and the next group norm's sums in the epilogue.
 //!
-//! A product's K is a chain of [`Segment`]s, each read from a tensor of its own, so that neither a skip connection is concatenated nor a
-//! residual block's shortcut computed apart. `kernels/conv.cu` runs on every card; `kernels/conv_sm90.cu` (TMA, wgmma) runs on Hopper and
-//! takes channels in eights, without enlargement but the twofold, into 16 bits.
+//! A product's K is a chain of [`Segment`]s, each read from a tensor of its own, so that neither a skip connection is
+//! concatenated nor a residual block's shortcut computed apart. `kernels/conv.cu` runs on every card;
+//! `kernels/conv_sm90.cu` (TMA, wgmma) runs on Hopper and takes channels in eights, without enlargement but the
+//! twofold, into 16 bits.
 //!
-//! A 3×3 convolution after a twofold enlargement whose weights come from [`pack_doubling`] runs as four of 2×2 taps, one per parity of row and
-//! column of the output: 4 of 9 products. Its moments are a kernel of their own.
+//! A 3×3 convolution after a twofold enlargement whose weights come from [`pack_doubling`] runs as four of 2×2 taps,
+//! one per parity of row and column of the output: 4 of 9 products. Its moments are a kernel of their own.
 //!
-//! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's size: every tile adds k in
-//! the same steps, and the family of kernels is chosen without looking at the batch.
+//! An image's bits depend on its own inputs and on the per-image problem, not on the batch, the tile or the card's
+//! size: every tile adds k in the same steps, and the family of kernels is chosen without looking at the batch.
 
 mod e4m3;
 mod hopper;
@@ -56,7 +57,8 @@ pub enum Bias {
     },
 }
 
-/// What happens to the sums before they are stored: bias, activation, residual, rounding, moments of the rounded values.
+/// What happens to the sums before they are stored: bias, activation, residual, rounding, moments of the rounded
+/// values.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<T> {
     pub bias: Bias,
@@ -83,8 +85,8 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Those that can compute `shape` into 16 bits on this device, its weights packed for doubling or not; the wgmma kernels on few
-    /// multiprocessors, so that small shapes too make a block take several tiles.
+    /// Those that can compute `shape` into 16 bits on this device, its weights packed for doubling or not; the wgmma
+    /// kernels on few multiprocessors, so that small shapes too make a block take several tiles.
     pub fn all(gpu: &Gpu, shape: &Shape, doubling: bool) -> Vec<Self> {
         let fits = hopper::fits::<u16>(shape) || doubling && shape.doubles() && shape.by(8);
         Self::both(gpu, Tile::all(shape.by(8)), fits)
@@ -253,7 +255,8 @@ impl<X: Element, T: Half> Product<X, T> {
         if self.phases == 1 { 0 } else { self.shape.width }
     }
 
-    /// Where no pixel looks at another and no image repeats, images are one long image, whose subtiles are all full but the last.
+    /// Where no pixel looks at another and no image repeats, images are one long image, whose subtiles are all full but
+    /// the last.
     fn flattened(mut self) -> Self {
         let Shape { n, ref segments, .. } = self.shape;
         let plain = segments.iter().all(|segment| segment.taps == Taps::One)

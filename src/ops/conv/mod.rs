@@ -1,7 +1,9 @@
-//! 3×3 convolution with padding 1, stride 1 or 2, of NHWC images, optionally of their nearest-neighbour enlargement: implicit GEMM.
+//! 3×3 convolution with padding 1, stride 1 or 2, of NHWC images, optionally of their nearest-neighbour enlargement:
+//! implicit GEMM.
 //!
-//! The matrix of shifted pixels `[N·H·W, 9·C]` never exists: a tile of it (at most `ROWS` rows by `DEPTH` columns, half a megabyte, one per
-//! thread) is gathered while the matrix product consumes it. Enlargement is folded into the gather: an index map, no enlarged image.
+//! The matrix of shifted pixels `[N·H·W, 9·C]` never exists: a tile of it (at most `ROWS` rows by `DEPTH` columns, half
+//! a megabyte, one per thread) is gathered while the matrix product consumes it. Enlargement is folded into the gather:
+//! an index map, no enlarged image.
 //!
 //! FLOPs: 2·N·H·W·9·C·Cout. Bytes: x, y and the weights once.
 
@@ -21,7 +23,8 @@ use super::packed::{Packed, Start};
 
 /// Rows (output pixels) of a tile.
 const ROWS: usize = 256;
-/// Columns (input values) of a tile: the block length of the reduction in [`super::gemm`], so sums are cut at the same places.
+/// Columns (input values) of a tile: the block length of the reduction in [`super::gemm`], so sums are cut at the same
+/// places.
 const DEPTH: usize = 512;
 
 /// Sizes of the input, and what is done to it.

@@ -52,7 +52,8 @@ fn compare(case: &Case, shape: Shape, std: f32) -> Result<()> {
         let x = case.f32(&values)?;
         gradient_in_place(gpu, found.view(), x.view(), copy, labels.view(), scale, shape)?;
         let got = gpu.read(x.view())?;
-        // One class: probability 1 and nothing to learn; a share of the scale instead of the gradient's size, which is 0.
+        // One class: probability 1 and nothing to learn; a share of the scale instead of the gradient's size, which is
+        // 0.
         let tolerance = Tolerance { relative: 1e-4, ..Tolerance::f32() };
         let shifted = |values: &[f32]| values.iter().map(|v| v + scale).collect::<Vec<f32>>();
         case.close(&format!("gradient of {shape:?}"), &shifted(&got), &shifted(&want), tolerance)?;

@@ -19,8 +19,9 @@ fn plan(shape: Shape) -> Launch {
     Launch::new((shape.rows * shape.heads).div_ceil(PAIRS), 32 * PAIRS as u32)
 }
 
-/// `losses [N, G]`, and the logits `x [N, G·C]` become their gradient `scale·(softmax − one-hot)`, written to `rounded` as well.
-/// The same as [`super::forward_in_place`] and [`super::backward_in_place`]. Labels must be below C: only the host can tell.
+/// `losses [N, G]`, and the logits `x [N, G·C]` become their gradient `scale·(softmax − one-hot)`, written to `rounded`
+/// as well. The same as [`super::forward_in_place`] and [`super::backward_in_place`]. Labels must be below C: only the
+/// host can tell.
 pub fn gradient_in_place(
     gpu: &Gpu,
     losses: View<f32>,
@@ -53,8 +54,8 @@ pub fn means(gpu: &Gpu, means: View<f32>, losses: View<f32>) -> Result<()> {
     kernels::CrossEntropyMeans { means, losses, rows: rows as u32, heads: heads as u32 }.launch(gpu, at)
 }
 
-/// Adds to `correct [G]` how many rows of the logits `x [N, G·C]` have their largest value at the label; equal values go to the lower
-/// class, and NaN is never correct.
+/// Adds to `correct [G]` how many rows of the logits `x [N, G·C]` have their largest value at the label; equal values
+/// go to the lower class, and NaN is never correct.
 pub fn count_correct(gpu: &Gpu, correct: View<u32>, x: View<f32>, labels: View<u32>, shape: Shape) -> Result<()> {
     let [rows, heads, classes] = check(x, labels, shape);
     assert!(correct.len() == shape.heads, "cross-entropy: counts of {shape:?}");

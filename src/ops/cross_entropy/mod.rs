@@ -1,7 +1,8 @@
-//! Softmax cross-entropy of many classifiers at once: N rows, G heads, C classes; logits `[N, G·C]`, a head's C values adjacent.
+//! Softmax cross-entropy of many classifiers at once: N rows, G heads, C classes; logits `[N, G·C]`, a head's C values
+//! adjacent.
 //!
-//! loss(n, g) = ln Σ_c exp(x(n, g, c)) − x(n, g, label(n)), so the heads do not see each other's gradient and a linear probe
-//! trains all its learning rates in one matrix product.
+//! loss(n, g) = ln Σ_c exp(x(n, g, c)) − x(n, g, label(n)), so the heads do not see each other's gradient and a linear
+//! probe trains all its learning rates in one matrix product.
 //!
 //! FLOPs and bytes: [`Shape::flops`], [`Shape::bytes`].
 
@@ -49,7 +50,8 @@ impl Shape {
     }
 }
 
-/// `losses[N, G]`, stable for logits of any size; turns the logits `x[N, G·C]` into the probabilities that [`backward_in_place`] wants.
+/// `losses[N, G]`, stable for logits of any size; turns the logits `x[N, G·C]` into the probabilities that
+/// [`backward_in_place`] wants.
 ///
 /// # Panics
 /// When a slice has another length than `shape` says or a label is not below `shape.classes`.
@@ -71,8 +73,8 @@ pub fn forward_in_place(losses: &mut [f32], x: &mut [f32], labels: &[u32], shape
     });
 }
 
-/// Turns the probabilities `x[N, G·C]` of [`forward_in_place`] into the gradient of the logits: `scale`·(softmax − one-hot of the
-/// label). `scale` is 1/N for a mean over rows.
+/// Turns the probabilities `x[N, G·C]` of [`forward_in_place`] into the gradient of the logits: `scale`·(softmax −
+/// one-hot of the label). `scale` is 1/N for a mean over rows.
 ///
 /// # Panics
 /// As [`forward_in_place`].

@@ -1,5 +1,6 @@
-//! Products over e4m3: every variant against the CPU ops on the same decoded operands, e4m3 results against those of 16 bits rounded once more
-//! (bit for bit), moments against sums of what was stored, and bits against each other's over tiles and batches.
+//! Products over e4m3: every variant against the CPU ops on the same decoded operands, e4m3 results against those of 16
+//! bits rounded once more (bit for bit), moments against sums of what was stored, and bits against each other's over
+//! tiles and batches.
 
 use half::{bf16, f16};
 
@@ -60,8 +61,9 @@ impl Sums {
     }
 }
 
-/// Pieces of 16 bytes and of 8, a pixel, images that are no whole subtiles, steps of k that are a half, a half and more, a half at the end of
-/// several; outputs about the tiles'; all that an epilogue does. On a card Stable Diffusion 1.5's own.
+/// Pieces of 16 bytes and of 8, a pixel, images that are no whole subtiles, steps of k that are a half, a half and
+/// more, a half at the end of several; outputs about the tiles'; all that an epilogue does. On a card Stable Diffusion
+/// 1.5's own.
 fn all<T: Half>(case: &Case) -> Vec<Layer> {
     use Activation::{Geglu, Gelu, QuickGelu, Silu};
     let mut all = vec![
@@ -101,7 +103,8 @@ fn all<T: Half>(case: &Case) -> Vec<Layer> {
     all
 }
 
-/// Inputs on the device, what the CPU makes of them before rounding, and a factor for e4m3 beyond which some of it saturates.
+/// Inputs on the device, what the CPU makes of them before rounding, and a factor for e4m3 beyond which some of it
+/// saturates.
 struct Inputs<T: Half> {
     x: Owned<E4m3>,
     w: Owned<E4m3>,
@@ -267,7 +270,8 @@ fn in_place<T: Half>(case: &Case, layer: &Layer, inputs: &Inputs<T>, want: &[T])
     case.same(&format!("in place {layer:?}"), &case.gpu().read(residual.view())?, want)
 }
 
-/// The images of a batch have the bits of the same images in batches of one and three, with every variant and the chosen one.
+/// The images of a batch have the bits of the same images in batches of one and three, with every variant and the
+/// chosen one.
 fn batches<T: Half>(case: &Case) -> Result<()> {
     const MOST: usize = 8;
     if !case.has_e4m3() {

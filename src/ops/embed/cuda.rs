@@ -9,8 +9,8 @@ fn plan(texts: usize, tokens: usize, d: usize) -> Launch {
     Launch::new((texts * tokens * d / 8).div_ceil(THREADS), THREADS as u32)
 }
 
-/// `y [texts, tokens, d] = token[ids] + position`: rows of `token [vocabulary, d]` by `ids [texts, tokens]`, all below the vocabulary, and
-/// of `position [tokens, d]` by place.
+/// `y [texts, tokens, d] = token[ids] + position`: rows of `token [vocabulary, d]` by `ids [texts, tokens]`, all below
+/// the vocabulary, and of `position [tokens, d]` by place.
 ///
 /// # Panics
 /// If the lengths do not fit or `d` is no multiple of 8.

@@ -1,4 +1,5 @@
-//! Embeddings: sinusoids of a diffusion timestep (Vaswani et al. 2017; Ho et al. 2020), and tokens of a text on the device.
+//! Embeddings: sinusoids of a diffusion timestep (Vaswani et al. 2017; Ho et al. 2020), and tokens of a text on the
+//! device.
 
 #[cfg(cuda_kernels)]
 pub mod bench;
@@ -7,8 +8,9 @@ pub mod check;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 
-/// `dim` values: `sin(t·f_i)` and `cos(t·f_i)` with `f_i = 10000^(−i/(dim/2 − shift))`, sines first or, when `flip`, cosines first; an odd
-/// `dim` ends in 0. The angles are rounded to f32 as PyTorch computes them: at t = 981 that is what the weights were trained with.
+/// `dim` values: `sin(t·f_i)` and `cos(t·f_i)` with `f_i = 10000^(−i/(dim/2 − shift))`, sines first or, when `flip`,
+/// cosines first; an odd `dim` ends in 0. The angles are rounded to f32 as PyTorch computes them: at t = 981 that is
+/// what the weights were trained with.
 pub fn timestep(t: f32, dim: usize, flip: bool, shift: f32) -> Vec<f32> {
     let half = dim / 2;
     let frequency = |i: usize| {

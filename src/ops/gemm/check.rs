@@ -1,7 +1,7 @@
 //! Matrix products: every layout and epilogue of every variant the device can run, against the CPU's f32 products.
 //!
-//! Inputs lie in rows with gaps of NaN between them, so that a value taken from outside a matrix shows; outputs lie in rows with gaps
-//! that must stay as they were.
+//! Inputs lie in rows with gaps of NaN between them, so that a value taken from outside a matrix shows; outputs lie in
+//! rows with gaps that must stay as they were.
 
 use half::bf16;
 
@@ -57,7 +57,8 @@ struct Input {
     values: Vec<f32>,
 }
 
-/// N(0, std²) in rows `pad` elements longer than they need to be, the surplus NaN; an odd pad also moves the first row off alignment.
+/// N(0, std²) in rows `pad` elements longer than they need to be, the surplus NaN; an odd pad also moves the first row
+/// off alignment.
 fn input(case: &Case, name: &str, (rows, columns, pad): (usize, usize, usize), std: f32) -> Result<Input> {
     let stride = columns + pad;
     let first = pad % 2;
@@ -295,7 +296,8 @@ fn tn_on_cards(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The first rows of a large product have the bits of a product of those rows alone, and every tile of a family gives the same bits.
+/// The first rows of a large product have the bits of a product of those rows alone, and every tile of a family gives
+/// the same bits.
 fn rows_alone(case: &Case) -> Result<()> {
     let (m, n, k) = (300, 88, 200);
     let a = input(case, "a", (m, k, 0), 1.0)?;

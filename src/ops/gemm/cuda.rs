@@ -1,10 +1,11 @@
 //! Matrix products on CUDA: bf16 operands, f32 accumulators, the layer's elementwise work in the kernel's epilogue.
 //!
-//! Two families of kernels: `kernels/gemm.cu` runs on every card and takes any shape and stride; `kernels/gemm_sm90.cu` (TMA, wgmma)
-//! runs on Hopper and takes rows that begin at multiples of 16 bytes. [`product`] and [`tn`] choose; tests name each of [`Variant::all`].
+//! Two families of kernels: `kernels/gemm.cu` runs on every card and takes any shape and stride; `kernels/gemm_sm90.cu`
+//! (TMA, wgmma) runs on Hopper and takes rows that begin at multiples of 16 bytes. [`product`] and [`tn`] choose; tests
+//! name each of [`Variant::all`].
 //!
-//! An output's bits depend on its own row of `a`, on `b` and on K, not on the number of rows, the tile or the card's size: within a
-//! family every tile adds k in the same steps, and K is split over blocks in [`tn`] alone, by the shape.
+//! An output's bits depend on its own row of `a`, on `b` and on K, not on the number of rows, the tile or the card's
+//! size: within a family every tile adds k in the same steps, and K is split over blocks in [`tn`] alone, by the shape.
 
 mod hopper;
 mod partition;
@@ -103,8 +104,8 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Those a device can run; the wgmma kernels on few multiprocessors, so that small shapes too make a block take several tiles. Where
-    /// they cannot take a matrix (rows off 16 bytes), the portable kernel runs.
+    /// Those a device can run; the wgmma kernels on few multiprocessors, so that small shapes too make a block take
+    /// several tiles. Where they cannot take a matrix (rows off 16 bytes), the portable kernel runs.
     pub fn all(gpu: &Gpu) -> &'static [Self] {
         const FEW: u32 = 4;
         match gpu.arch() {

@@ -2,8 +2,8 @@
 //!
 //! The crate cuts K into blocks whose length may depend on M and N; two batch sizes would then round differently.
 //! Here K is cut into blocks of `KC` before the crate sees it, so every output is `((block 0) + block 1) + …`,
-//! each block one fused-multiply-add chain in index order. With a row-major `b` ([`nn`], [`tn`]) this holds for every M, so the
-//! generator stores its weights `[K, N]`. ([`nt`] may take an inner-product kernel when M·N ≤ 256.)
+//! each block one fused-multiply-add chain in index order. With a row-major `b` ([`nn`], [`tn`]) this holds for every
+//! M, so the generator stores its weights `[K, N]`. ([`nt`] may take an inner-product kernel when M·N ≤ 256.)
 //!
 //! FLOPs: 2·M·N·K. Bytes: 4·(M·K + K·N + M·N).
 

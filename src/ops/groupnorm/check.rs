@@ -22,8 +22,8 @@ const QUICK: &[Check] = &[
     Check { name: "groupnorm at full size", run: full_size },
 ];
 
-/// Layers of Stable Diffusion 1.5 at 512², one image (of both guidance branches, the first still one): the UNet's widest norms of joined tensors and
-/// its longest groups, and a strip of the decoder's.
+/// Layers of Stable Diffusion 1.5 at 512², one image (of both guidance branches, the first still one): the UNet's
+/// widest norms of joined tensors and its longest groups, and a strip of the decoder's.
 const FULL_SIZE: &[Check] = &[
     Check {
         name: "groupnorm of 64², 640 and 320 channels joined",
@@ -67,8 +67,8 @@ fn problem(n: usize, pixels: usize, groups: usize, parts: &[(usize, usize)]) -> 
     Problem { n, pixels, groups, parts: parts.iter().map(|&(rows, channels)| Part { rows, channels }).collect() }
 }
 
-/// One pixel, a run less one, exactly, plus one, several runs; one vector of channels to several blocks of them; a group wider than a
-/// block; tensors that repeat; and groups over the border of two tensors.
+/// One pixel, a run less one, exactly, plus one, several runs; one vector of channels to several blocks of them; a
+/// group wider than a block; tensors that repeat; and groups over the border of two tensors.
 fn problems() -> Vec<Problem> {
     vec![
         problem(1, 1, 1, &[(1, 8)]),

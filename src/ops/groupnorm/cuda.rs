@@ -1,7 +1,8 @@
 //! Launches of `kernels/groupnorm.cu` and `kernels/groupnorm_sm89.cu`.
 //!
-//! Statistics travel as *moments*, `[N, runs, C, 2]` f32: sum and sum of squares of every channel over runs of [`RUN`] pixels of one
-//! image. A convolution writes them with its output; [`moments`] makes them of a tensor that nothing wrote them for.
+//! Statistics travel as *moments*, `[N, runs, C, 2]` f32: sum and sum of squares of every channel over runs of [`RUN`]
+//! pixels of one image. A convolution writes them with its output; [`moments`] makes them of a tensor that nothing
+//! wrote them for.
 
 use crate::device::cuda::kernels::groupnorm::{ROWS, WIDEST};
 use crate::device::cuda::{E4m3, Element, Gpu, Half, Launch, View, kernels};
@@ -69,8 +70,8 @@ pub fn moments<T: Half>(
     kernels::GroupnormMoments { moment: moments, x, pixels, channels }.launch(gpu, at)
 }
 
-/// `table [n, C, 2]` such that the norm is `x·table[0] + table[1]`: `gamma·rstd` and `beta − mean·gamma·rstd`, from the moments of one tensor
-/// or of two whose channels lie side by side; groups may reach over the border between them.
+/// `table [n, C, 2]` such that the norm is `x·table[0] + table[1]`: `gamma·rstd` and `beta − mean·gamma·rstd`, from the
+/// moments of one tensor or of two whose channels lie side by side; groups may reach over the border between them.
 #[allow(clippy::too_many_arguments)]
 pub fn scale_shift(
     gpu: &Gpu,
@@ -101,7 +102,8 @@ pub fn scale_shift(
         .launch(gpu, at)
 }
 
-/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if `silu`, of one tensor or of two side by side, which are joined here.
+/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if `silu`, of one tensor or of two side by side, which are
+/// joined here.
 pub fn apply<T: Half>(
     gpu: &Gpu,
     y: View<T>,

@@ -1,8 +1,9 @@
 //! Group normalisation of NHWC images (Wu & He 2018), optionally followed by SiLU:
 //! `y = (x − mean)·rstd·gamma + beta` with mean and biased variance over the pixels and channels of a group.
 //!
-//! Statistics: every `PIXELS` pixels, the mean and the sum of squared deviations of each group in two passes over cached values; these are merged
-//! in pixel order in f64 (Chan et al. 1979). Nothing depends on the batch or the thread count.
+//! Statistics: every `PIXELS` pixels, the mean and the sum of squared deviations of each group in two passes over
+//! cached values; these are merged in pixel order in f64 (Chan et al. 1979). Nothing depends on the batch or the thread
+//! count.
 //!
 //! FLOPs per value: 8 (with SiLU about 30). Memory-bound: two reads of x, one write of y.
 
@@ -136,7 +137,8 @@ fn chunk_statistics(x: &[f32], groups: usize, scratch: &mut [f32]) -> Vec<Moment
     for ((moments, sums), means) in moments.iter_mut().zip(sums.chunks_exact(width)).zip(means.chunks_exact_mut(width))
     {
         let mean = sums.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
-        // Deviations are from the mean rounded to f32: that adds count·(rounding)² to the squares, below their own rounding.
+        // Deviations are from the mean rounded to f32: that adds count·(rounding)² to the squares, below their own
+        // rounding.
         *moments = Moments { count, mean, squares: 0.0 };
         means.fill(mean as f32);
     }

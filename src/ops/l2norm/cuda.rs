@@ -6,7 +6,8 @@ use crate::device::cuda::kernels::l2norm::ROWS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
-/// Where a result goes: as f32, as bf16, or both. The loss compares bf16 rows; the products behind a gradient take bf16.
+/// Where a result goes: as f32, as bf16, or both. The loss compares bf16 rows; the products behind a gradient take
+/// bf16.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outputs {
     pub f32: Option<View<f32>>,

@@ -1,4 +1,5 @@
-//! Layer norms: of ViTs in training (bf16), of the UNet's transformers and the text encoder (f16, the first also in bf16).
+//! Layer norms: of ViTs in training (bf16), of the UNet's transformers and the text encoder (f16, the first also in
+//! bf16).
 
 use half::{bf16, f16};
 

@@ -26,8 +26,8 @@ fn shape(rows: usize, d: usize, stride: usize) -> Shape {
     Shape { rows, d, stride }
 }
 
-/// Widths of a vector, a warp, ViT-T/S/B/L, past the registers and odd ones; rows about a warp's and a block's; class tokens; more
-/// rows than the backward has blocks of sixteen.
+/// Widths of a vector, a warp, ViT-T/S/B/L, past the registers and odd ones; rows about a warp's and a block's; class
+/// tokens; more rows than the backward has blocks of sixteen.
 fn shapes() -> Vec<Shape> {
     let dense =
         [(1, 3), (3, 5), (17, 8), (16, 64), (33, 96), (70, 192), (5, 384), (9, 512), (7, 768), (3, 1024), (2, 1032)];
@@ -130,7 +130,8 @@ fn check_forward(
     Ok(())
 }
 
-/// Widths and offsets of rows: every number of vectors per lane, with the last one whole and not; past the registers; odd; an odd address.
+/// Widths and offsets of rows: every number of vectors per lane, with the last one whole and not; past the registers;
+/// odd; an odd address.
 fn inference_rows() -> impl Iterator<Item = (usize, usize)> {
     let widths = (1..=10).flat_map(|vectors| [128 * vectors - 64, 128 * vectors]).chain([8, 1288, 37]);
     widths.map(|d| (d, 0)).chain([(64, 1)])

@@ -11,14 +11,15 @@ use crate::ops::reduce;
 const PIECES: usize = 1024;
 /// Least rows of a block of the backward: four per warp.
 const PIECE_ROWS: usize = 16;
-/// Values of a row that a warp takes at once, forward and backward, and the widest row that stays in registers: in training, in inference.
+/// Values of a row that a warp takes at once, forward and backward, and the widest row that stays in registers: in
+/// training, in inference.
 const FORWARD_VALUES: usize = 128;
 const BACKWARD_VALUES: usize = 256;
 const WIDEST: usize = 1024;
 const WIDEST_INFERENCE: usize = 1280;
 
-/// `rows` of `d` values. Rows of `x` and of its gradient lie `stride` values apart (all tokens: `d`; class tokens alone: T·D), those
-/// of everything else `d`.
+/// `rows` of `d` values. Rows of `x` and of its gradient lie `stride` values apart (all tokens: `d`; class tokens
+/// alone: T·D), those of everything else `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub rows: usize,
@@ -52,8 +53,8 @@ impl Shape {
         self.rows.div_ceil(self.piece())
     }
 
-    /// Vectors per lane of the kernels that keep a row of up to `widest` values in registers, `values` of which fill a warp; `None` when
-    /// the width or an address does not allow it.
+    /// Vectors per lane of the kernels that keep a row of up to `widest` values in registers, `values` of which fill a
+    /// warp; `None` when the width or an address does not allow it.
     fn vectors(self, values: usize, widest: usize, addresses: &[u64]) -> Option<usize> {
         let aligned = self.d.is_multiple_of(8) && self.stride.is_multiple_of(8);
         let fits = aligned && self.d <= widest && addresses.iter().all(|a| a.is_multiple_of(16));
@@ -112,7 +113,8 @@ pub fn scratch_len(shape: Shape) -> usize {
     2 * shape.pieces() * shape.d
 }
 
-/// `dx`, laid out as `x`, is overwritten by `branch` plus the gradient through the norm; `dgamma` and `dbeta` are added to.
+/// `dx`, laid out as `x`, is overwritten by `branch` plus the gradient through the norm; `dgamma` and `dbeta` are added
+/// to.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     gpu: &Gpu,

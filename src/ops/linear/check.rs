@@ -1,4 +1,5 @@
-//! Layers against the CPU's: shapes of the ViTs and of the tests' models, parameters without a bias, residuals of class tokens.
+//! Layers against the CPU's: shapes of the ViTs and of the tests' models, parameters without a bias, residuals of class
+//! tokens.
 
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};

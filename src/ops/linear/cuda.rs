@@ -1,8 +1,10 @@
-//! Fully connected layers on CUDA: the functions of the CPU op over bf16 activations and weights, f32 gradients of parameters.
+//! Fully connected layers on CUDA: the functions of the CPU op over bf16 activations and weights, f32 gradients of
+//! parameters.
 //!
-//! `w [out, in]` as PyTorch stores it, so the forward multiplies by its transpose (NT), the input gradient by itself (NN), and the weight
-//! gradient is dyᵀ·x (TN): each layout has its kernels, nothing is transposed in memory. Bias, GELU and residual happen in the epilogue,
-//! the bias gradient in the weight gradient's kernel, which has every dy in shared memory anyway.
+//! `w [out, in]` as PyTorch stores it, so the forward multiplies by its transpose (NT), the input gradient by itself
+//! (NN), and the weight gradient is dyᵀ·x (TN): each layout has its kernels, nothing is transposed in memory. Bias,
+//! GELU and residual happen in the epilogue, the bias gradient in the weight gradient's kernel, which has every dy in
+//! shared memory anyway.
 //!
 //! FLOPs as on the CPU; bytes are half.
 
@@ -53,7 +55,8 @@ pub fn forward_f32(
     product(gpu, None, Layout::Nt, y, (shape.inputs_of(x), shape.weight(w)), Epilogue::Bias(b.into()))
 }
 
-/// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride of `(residual, stride)`. `y` may be the residual itself.
+/// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride of `(residual, stride)`. `y` may be the residual
+/// itself.
 pub fn forward_residual(
     gpu: &Gpu,
     y: View<bf16>,
@@ -101,7 +104,8 @@ pub fn backward_input_gelu(
     product(gpu, None, Layout::Nn, dh, (shape.outputs_of(dy), shape.weight(w)), Epilogue::GeluBackward(h))
 }
 
-/// `dw += dyᵀ·x` and `db += Σ_rows dy`, the latter where there is a bias. `scratch` holds [`backward_weight_scratch_len`] values.
+/// `dw += dyᵀ·x` and `db += Σ_rows dy`, the latter where there is a bias. `scratch` holds
+/// [`backward_weight_scratch_len`] values.
 pub fn backward_weight(
     gpu: &Gpu,
     dw: View<f32>,

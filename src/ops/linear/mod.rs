@@ -1,8 +1,8 @@
 //! Fully connected layer for training: `y = x·Wᵀ + b` with `W [out, in]` as PyTorch stores it, and its three gradients.
 //!
-//! Rows are cut into blocks; each block is multiplied on one thread and finished (bias, GELU, its derivative) while it is in that
-//! core's cache. A product with too few rows for that is shared by all threads. How rows are cut changes no bit: an output is the
-//! same chain of additions in every block ([`super::gemm`]).
+//! Rows are cut into blocks; each block is multiplied on one thread and finished (bias, GELU, its derivative) while it
+//! is in that core's cache. A product with too few rows for that is shared by all threads. How rows are cut changes no
+//! bit: an output is the same chain of additions in every block ([`super::gemm`]).
 //!
 //! FLOPs: 2·rows·in·out for the forward and for each of the input and weight gradients.
 
@@ -182,7 +182,8 @@ fn block(
         },
     );
     let (rows, y) = (y.len() / outputs, y.as_mut_ptr());
-    // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively borrowed.
+    // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively
+    // borrowed.
     unsafe {
         raw(y, outputs, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), 1.0, 1.0, threads)
     }

@@ -1,4 +1,5 @@
-//! One update of ViT-B/16's parameters by AdamW: f32 parameters and moments, bf16 copy, gradient cleared in the same pass.
+//! One update of ViT-B/16's parameters by AdamW: f32 parameters and moments, bf16 copy, gradient cleared in the same
+//! pass.
 
 use half::bf16;
 

@@ -80,8 +80,8 @@ pub fn adamw(
     kernels::OptimizerAdamw { p, m, v, g, rounded, decay, settings, sum_of_squares, loss, len, clear }.launch(gpu, at)
 }
 
-/// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head and a factor
-/// `schedule [1]` for all of them; v ← momentum·v + g, w ← w − lr·schedule·v.
+/// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head
+/// and a factor `schedule [1]` for all of them; v ← momentum·v + g, w ← w − lr·schedule·v.
 ///
 /// # Panics
 /// If lengths do not fit.

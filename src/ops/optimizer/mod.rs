@@ -62,7 +62,8 @@ impl AdamW {
         }
     }
 
-    /// `p ← p·(1 − lr·wd)`, `m ← m + (1−β1)(g − m)`, `v ← β2·v + (1−β2)g²`, `p ← p − lr/(1−β1ᵗ)·m / (√v/√(1−β2ᵗ) + eps)`.
+    /// `p ← p·(1 − lr·wd)`, `m ← m + (1−β1)(g − m)`, `v ← β2·v + (1−β2)g²`, `p ← p − lr/(1−β1ᵗ)·m / (√v/√(1−β2ᵗ) +
+    /// eps)`.
     pub fn update(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], groups: &[Group]) {
         assert!(m.len() == p.len() && v.len() == p.len() && g.len() == p.len(), "adamw: p, m, v, g");
         let Coefficients { step_size, shrink, lerp, beta2, rest2, correction, eps } = self.coefficients();

@@ -1,7 +1,7 @@
 //! Launches of `kernels/patch_embed.cu`: what surrounds the matrix product of the embedding.
 //!
-//! Forward: [`unfold`] → product with the weights, without bias → [`tokens`]. Backward: [`backward`] → weight gradient from
-//! `dembedded` and the patches.
+//! Forward: [`unfold`] → product with the weights, without bias → [`tokens`]. Backward: [`backward`] → weight gradient
+//! from `dembedded` and the patches.
 
 use half::bf16;
 
@@ -83,7 +83,8 @@ impl Weights {
     }
 }
 
-/// `tokens [N, T, D]` from `embedded [N·patches, D]`, the product of patches and weights: class token first, positions and bias added.
+/// `tokens [N, T, D]` from `embedded [N·patches, D]`, the product of patches and weights: class token first, positions
+/// and bias added.
 pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weights, shape: Shape) -> Result<()> {
     check(shape);
     weights.check(shape);
@@ -106,7 +107,8 @@ pub fn scratch_len(shape: Shape) -> usize {
     shape.n.div_ceil(GATHER_IMAGES) * shape.tokens() * shape.dim
 }
 
-/// Adds to the gradients of bias, class token and positions, and writes `dembedded [N·patches, D]`: `dtokens` without the class tokens.
+/// Adds to the gradients of bias, class token and positions, and writes `dembedded [N·patches, D]`: `dtokens` without
+/// the class tokens.
 pub fn backward(
     gpu: &Gpu,
     gradients: Weights,

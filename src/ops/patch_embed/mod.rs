@@ -1,7 +1,8 @@
-//! Images to tokens: a convolution whose stride is its kernel, i.e. one linear layer over cut-out patches, then the class token in
-//! front and the position embedding on top (Dosovitskiy et al. 2021, arXiv 2010.11929).
+//! Images to tokens: a convolution whose stride is its kernel, i.e. one linear layer over cut-out patches, then the
+//! class token in front and the position embedding on top (Dosovitskiy et al. 2021, arXiv 2010.11929).
 //!
-//! [`unfold`] only reorders the image (a patch becomes a row, in the order of the weight `[D, C, p, p]`); nothing is duplicated.
+//! [`unfold`] only reorders the image (a patch becomes a row, in the order of the weight `[D, C, p, p]`); nothing is
+//! duplicated.
 //!
 //! FLOPs: 2·N·patches·C·p²·D forward, the same for the weight gradient; images need no gradient.
 
@@ -98,7 +99,8 @@ pub struct Gradients<'a> {
     pub pos: &'a mut [f32],
 }
 
-/// `patches [N·patches, C·p·p]` from `images [N, H, W, C]`; patches in reading order, values of a patch in the order (C, row, column).
+/// `patches [N·patches, C·p·p]` from `images [N, H, W, C]`; patches in reading order, values of a patch in the order
+/// (C, row, column).
 pub fn unfold(patches: &mut [f32], images: &[f32], shape: Shape) {
     let Shape { height, width, channels, patch, .. } = shape;
     let per_image = shape.patches() * shape.patch_len();
@@ -136,7 +138,8 @@ pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Sha
             let rows = patches.len() / inputs;
             let (a, b) = (Mat::rows(patches, inputs), Mat::rows(weights.w, inputs).t());
             assert!(embedded.len() >= rows * dim);
-            // SAFETY: `embedded` holds rows·dim values and belongs to this task; `check` proved the sizes of patches and w.
+            // SAFETY: `embedded` holds rows·dim values and belongs to this task; `check` proved the sizes of patches
+            // and w.
             unsafe { raw(embedded.as_mut_ptr(), dim, a, b, (rows, dim, inputs), 0.0, 1.0, Threads::One) }
             let embedded = embedded.chunks_exact(shape.patches() * dim);
             for (tokens, embedded) in tokens.chunks_exact_mut(shape.tokens() * dim).zip(embedded) {

@@ -23,7 +23,8 @@ fn convert(case: &Case, values: &[f32], n: usize, offset: usize) -> Result<(Vec<
     Ok((gpu.read(y.view())?, gpu.read(flags.view())?))
 }
 
-/// Every border between two levels and its neighbours, values beyond, and random ones; whole vectors, odd sizes, odd addresses.
+/// Every border between two levels and its neighbours, values beyond, and random ones; whole vectors, odd sizes, odd
+/// addresses.
 fn levels(case: &Case) -> Result<()> {
     let mut edges: Vec<f32> = (0..=255).map(|level| level as f32 / 255.0 * 2.0 - 1.0).collect();
     edges.extend(edges.clone().iter().flat_map(|v| [v.next_up(), v.next_down()]));

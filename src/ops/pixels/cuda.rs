@@ -17,7 +17,8 @@ fn plan_rgb8(n: usize, pixels: usize, each: usize) -> Launch {
     Launch::grid([pixels.div_ceil(THREADS * each), n, 1], THREADS as u32)
 }
 
-/// `y [n, pixels, 3]` from `x`, as [`super::to_u8`]; `flags [n]`, which start at zero, collect [`NOT_FINITE`] and [`NOT_CONSTANT`].
+/// `y [n, pixels, 3]` from `x`, as [`super::to_u8`]; `flags [n]`, which start at zero, collect [`NOT_FINITE`] and
+/// [`NOT_CONSTANT`].
 ///
 /// # Panics
 /// If the lengths do not fit.

@@ -103,8 +103,8 @@ fn expect_flag<T: Number>(case: &Case, x: View<T>, want: bool) -> Result<()> {
     case.same(&format!("flag of {} values", x.len()), &case.gpu().read(flag.view())?, &[u32::from(want)])
 }
 
-/// The one largest value at the beginning, in the middle and at the very end, of either sign; slots that hold more, less and −0; two tensors
-/// in one slot; what is no finite number.
+/// The one largest value at the beginning, in the middle and at the very end, of either sign; slots that hold more,
+/// less and −0; two tensors in one slot; what is no finite number.
 fn largest<T: Half>(case: &Case) -> Result<()> {
     let gpu = case.gpu();
     let of = |x: View<T>, start: f32| -> Result<f32> {

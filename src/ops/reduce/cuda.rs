@@ -6,7 +6,8 @@ use crate::device::cuda::kernels::reduce::PIECE;
 use crate::device::cuda::{Element, Gpu, Half, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs, cols]`.
+/// `out0 += Σ partials[k][0]` and, with a second output, `out1 += Σ partials[k][1]`; `partials` is `[K, outputs,
+/// cols]`.
 ///
 /// # Panics
 /// If the lengths do not fit.

@@ -54,8 +54,9 @@ fn plan(images: usize, values: usize) -> Launch {
     Launch::grid([values.div_ceil(THREADS * VALUES), images, 1], THREADS as u32)
 }
 
-/// As [`super::advance`] with the bits of the CPU (noise: but for the last place), at the call that the counter tells; then counts on.
-/// `eps [N, V]`, or `[2N, V]` with the branch without caption behind; `keys` of N images, needed where the table has noise.
+/// As [`super::advance`] with the bits of the CPU (noise: but for the last place), at the call that the counter tells;
+/// then counts on. `eps [N, V]`, or `[2N, V]` with the branch without caption behind; `keys` of N images, needed where
+/// the table has noise.
 ///
 /// # Panics
 /// If lengths do not fit, V is no multiple of 4, or an address is not aligned to 16 bytes (input: 8).

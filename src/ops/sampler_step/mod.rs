@@ -1,18 +1,20 @@
-//! One step of a sampler with classifier-free guidance, fused: guided output, multistep update, noise, the next call's input.
+//! One step of a sampler with classifier-free guidance, fused: guided output, multistep update, noise, the next call's
+//! input.
 //!
 //! Every sampler here is linear in what it has seen, but for the bound that DDIM may put on the predicted image:
 //!
 //! ```text
-//! e  = u + w·(c − u)                                  guided model output
-//! d  = d.0·x + d.1·e, within ±limit                   what a multistep sampler remembers (eps, or the predicted clean image)
-//! x' = x·x + e·e + now·d + Σ_k kept_k·history_k + noise·z
-//! history_keep = d
-//! input = input·x'                                    what the network is given next
+//! e  = u + w·(c − u)                      guided model output
+//! d  = within ±limit: α·x + β·e           what a multistep sampler remembers (e, or the predicted clean image)
+//! x' = a·x + b·e + f·d + Σ_k g_k·h_k + s·z
+//! h_keep = d                              one of the slots of the history
+//! y  = r·x'                               what the network is given next
 //! ```
 //!
-//! so a sampler is a table of [`Step`]s, one per call of the network, and the history never moves: the table says which slot is written.
+//! so a sampler is a table of [`Step`]s, one per call of the network, and the history never moves: the table says which
+//! slot is written.
 //!
-//! FLOPs per value: about 8, and 2 per slot. Bytes: reads x, c, u and the slots in use; writes x, input and perhaps a slot.
+//! FLOPs per value: 9, and 2 per slot. Bytes: reads x, c, u and the slots in use; writes x, input and perhaps a slot.
 
 use super::simd::vectorize;
 use crate::rng::{Domain, Stream};
@@ -30,21 +32,23 @@ pub const SLOTS: usize = 3;
 /// Coefficients of one step; see the formula above. A coefficient of 0 leaves its operand unread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Of x and e in d.
+    /// α and β: what of the latent x and of the output e is remembered as d.
     pub d: (f32, f32),
     /// Bound of |d|; infinite where nothing is clipped.
     pub limit: f32,
+    /// a: what of the latent stays.
     pub x: f32,
+    /// b: what of the output is added.
     pub e: f32,
-    /// Of d.
+    /// f: what of d is added.
     pub now: f32,
-    /// Of each slot of the history, before d is put into one.
+    /// g: what of each slot h of the history is added, before d is put into one.
     pub kept: [f32; SLOTS],
     /// The slot that d is put into.
     pub keep: Option<usize>,
-    /// Of standard normal noise.
+    /// s: the standard deviation of the noise z that is added.
     pub noise: f32,
-    /// Of x' in the network's next input.
+    /// r: the factor from the new latent to the network's next input y.
     pub input: f32,
 }
 
@@ -98,7 +102,8 @@ pub struct State<'a> {
 /// Values worked on at once: all operands of a block stay in the L1 cache.
 const BLOCK: usize = 1024;
 
-/// Advances `state`. `unconditional` is the model output without the caption and the guidance scale w; without it e = c.
+/// Advances `state`. `unconditional` is the model output without the caption and the guidance scale w; without it e =
+/// c.
 ///
 /// # Panics
 /// If lengths differ, or the step uses a slot or noise that `state` has not.

@@ -22,7 +22,8 @@ pub const CHECKS: Checks = Checks::quick(&[
 /// Multiprocessors for kernels whose blocks take several heads: so few that rings of stages go round more than once.
 const FEW: u32 = 2;
 
-/// P and dS are rounded to bf16 before the last products: an element is as exact as its row is large, and rows of causal attention differ.
+/// P and dS are rounded to bf16 before the last products: an element is as exact as its row is large, and rows of
+/// causal attention differ.
 const GRADIENT: Tolerance = Tolerance { difference: 1e-5, relative: 1.0 / 64.0, of_rms: 0.1 };
 
 const fn shape(n: usize, tokens: usize, queries: usize, heads: usize, head_dim: usize) -> Shape {
@@ -90,7 +91,8 @@ fn far_apart(case: &Case) -> Result<()> {
     [shape(1, 77, 77, 1, 64), shape(1, 300, 300, 1, 32)].iter().try_for_each(|&shape| compare(case, shape, 12.0))
 }
 
-/// Scores of about −200 for every key there is: one past the end, whose score is 0, would have a probability of infinity.
+/// Scores of about −200 for every key there is: one past the end, whose score is 0, would have a probability of
+/// infinity.
 fn far_below(case: &Case) -> Result<()> {
     for shape in [shape(1, 77, 77, 1, 64), shape(1, 197, 197, 1, 64), shape(1, 65, 3, 1, 64), shape(1, 300, 300, 1, 64)]
     {
@@ -100,7 +102,8 @@ fn far_below(case: &Case) -> Result<()> {
             q.iter_mut().for_each(|q| *q = bf16::from_f32(*q + 5.0).to_f32());
             rest[..shape.head_dim].iter_mut().for_each(|k| *k = bf16::from_f32(*k - 5.0).to_f32());
         }
-        // Keys have a large component in common, so dq is a small difference of large terms: bf16 leaves more of an error in it.
+        // Keys have a large component in common, so dq is a small difference of large terms: bf16 leaves more of an
+        // error in it.
         compare_on(case, &problem, Some(Tolerance { difference: 1e-4, ..GRADIENT }))?;
     }
     Ok(())
@@ -156,7 +159,8 @@ fn compare(case: &Case, shape: Shape, spread: f32) -> Result<()> {
     compare_on(case, &problem(case, shape, spread), (shape.tokens == 1 || spread > 1.0).then_some(GRADIENT))
 }
 
-/// Each variant's output, log-sum-exp and gradients against the CPU's; those of q, k and v apart, or `together` within a tolerance of their own.
+/// Each variant's output, log-sum-exp and gradients against the CPU's; those of q, k and v apart, or `together` within
+/// a tolerance of their own.
 fn compare_on(case: &Case, problem: &Problem, together: Option<Tolerance>) -> Result<()> {
     let &Problem { shape, ref qkv, ref dout } = problem;
     let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);

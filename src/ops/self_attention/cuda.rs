@@ -16,8 +16,8 @@ pub const HEAD_DIMS: [usize; 2] = [32, 64];
 /// The kernels that compute self-attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 tokens or 128 queries. On at most so many
-    /// multiprocessors.
+    /// A head whole in shared memory: forward up to 256 tokens, backward up to 208 tokens or 128 queries. On at most so
+    /// many multiprocessors.
     Hopper { sms: u32 },
     /// One side of a head streamed: any length.
     HopperLong { sms: u32 },
@@ -26,8 +26,8 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// All variants of the forward pass that the GPU can run on this shape, the best one first, on at most `sms` multiprocessors (few make a
-    /// block of small shapes too take several heads).
+    /// All variants of the forward pass that the GPU can run on this shape, the best one first, on at most `sms`
+    /// multiprocessors (few make a block of small shapes too take several heads).
     pub fn forward(gpu: &Gpu, shape: Shape, sms: u32) -> Vec<Self> {
         Self::all(gpu.arch(), hopper::has_forward(shape), sms)
     }

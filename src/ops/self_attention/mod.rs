@@ -1,9 +1,9 @@
 //! Multi-head self-attention for training: `O = softmax(Q·Kᵀ/√d)·V` per image and head (Vaswani et al. 2017).
 //!
-//! `qkv` is `[N, T, 3, G, d]`, as timm's one linear layer leaves it; the products read it through strides. Only the row maximum and
-//! sum (as one log-sum-exp per query) are kept; [`backward`] recomputes the probabilities (Dao et al. 2022, arXiv 2205.14135, §3.1)
-//! of one image and head at a time in a scratch of its thread. The first `queries` tokens ask; the rest only answer
-//! (the last block of a ViT needs its class token alone).
+//! `qkv` is `[N, T, 3, G, d]`, as timm's one linear layer leaves it; the products read it through strides. Only the row
+//! maximum and sum (as one log-sum-exp per query) are kept; [`backward`] recomputes the probabilities (Dao et al. 2022,
+//! arXiv 2205.14135, §3.1) of one image and head at a time in a scratch of its thread. The first `queries` tokens ask;
+//! the rest only answer (the last block of a ViT needs its class token alone).
 //!
 //! FLOPs: see [`Shape::flops`]. Bytes: qkv and O once each way; the probabilities stay in cache.
 
@@ -163,8 +163,8 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
                 },
             );
             let probabilities = Mat::rows(p, tokens);
-            // SAFETY: in each product below, the rows (3·width apart) and columns written are those of this image and head, which no
-            // other task touches; `ds` is this task's own.
+            // SAFETY: in each product below, the rows (3·width apart) and columns written are those of this image and
+            // head, which no other task touches; `ds` is this task's own.
             unsafe {
                 let dv = target.at(from + 2 * width);
                 raw(dv, 3 * width, probabilities.t(), dy, (tokens, head_dim, queries), 0.0, 1.0, Threads::One);

@@ -1,5 +1,6 @@
-//! What an update reads from the host: pictures, how to make views of them, labels, the optimizer's settings. One pinned copy per
-//! update, of two that take turns, so that the host packs the next batch while the device still reads this one.
+//! What an update reads from the host: pictures, how to make views of them, labels, the optimizer's settings. One
+//! pinned copy per update, of two that take turns, so that the host packs the next batch while the device still reads
+//! this one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -140,8 +141,8 @@ impl Feed {
         })
     }
 
-    /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are larger than any
-    /// before.
+    /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are
+    /// larger than any before.
     pub fn fill(
         &mut self,
         gpu: &Gpu,

@@ -4,8 +4,8 @@ use super::{Cuda, Pending};
 use crate::device::Queued;
 use crate::device::cuda::Mark;
 use crate::error::Result;
+use crate::train::engine::Stage;
 use crate::train::loader::Batch;
-use crate::train::rehearsal::Stage;
 
 impl Cuda {
     /// Brings the batch to the device, runs its update once and records it.

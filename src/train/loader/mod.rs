@@ -11,80 +11,29 @@
 //! ([`Loader::restore_bad`]); more than `max_bad` stop the run. Captions with too few pictures are left out and said.
 
 mod batch;
+mod config;
 mod decode;
 mod source;
 mod usable;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::bail;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::ops::augment::{Augment, AugmentParams, Policy};
+use crate::ops::augment::{Augment, AugmentParams};
 use crate::rng::{Domain, Stream};
 use crate::say;
 use crate::shards::Shards;
 
 pub use batch::{Batch, Pictures, Row};
+pub use config::LoaderConfig;
 
+use config::over_limit;
 use decode::Images;
 use source::Source;
-
-/// What a loader draws batches from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoaderConfig {
-    /// Folders of shards, tars, or patterns of tars.
-    pub data: Vec<PathBuf>,
-    /// Captions per batch, n.
-    pub captions_per_batch: usize,
-    /// Different images drawn of each caption, m.
-    pub images_per_caption: usize,
-    /// Views made of each drawn image (2 for SimCLR).
-    pub crops: usize,
-    /// Side of a view, pixels.
-    pub image_size: usize,
-    pub augmentation: Policy,
-    /// Share of the area that a crop takes, smallest and largest.
-    pub crop_scale: [f64; 2],
-    /// Captions with fewer images are left out; m where absent.
-    pub min_images: Option<usize>,
-    /// Otherwise captions come in order, and of each its first m images.
-    pub shuffle: bool,
-    pub seed: u64,
-    /// Bad samples tolerated; each is named on stderr.
-    pub max_bad: usize,
-    /// Whether one image in twenty is shrunk and enlarged first.
-    pub downsample: bool,
-}
-
-impl LoaderConfig {
-    /// Views of one caption: images × crops.
-    pub fn views(&self) -> usize {
-        self.images_per_caption * self.crops
-    }
-
-    /// Images that a caption must have, m at least.
-    fn least_images(&self) -> usize {
-        self.min_images.unwrap_or(0).max(self.images_per_caption)
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.captions_per_batch == 0 || self.images_per_caption == 0 || self.crops == 0 {
-            bail!(Usage, "captions per batch, images per caption and crops must be at least 1");
-        }
-        if self.image_size == 0 || self.image_size > 4096 {
-            bail!(Usage, "image size {}: expected 1 to 4096", self.image_size);
-        }
-        let [low, high] = self.crop_scale;
-        if !(0.0 < low && low <= high && high <= 1.0) {
-            bail!(Usage, "crop scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1");
-        }
-        Ok(())
-    }
-}
 
 /// Makes the batches of a training run.
 #[derive(Debug)]
@@ -226,13 +175,6 @@ impl Loader {
         say!("warning: bad sample {} of {} allowed: {message}", self.bad, self.config.max_bad);
         Ok(())
     }
-}
-
-fn over_limit(bad: usize, allowed: usize) -> String {
-    format!(
-        "{bad} bad sample(s), --max-bad allows {allowed}: repair or regenerate the shard, or raise --max-bad to \
-         train without them"
-    )
 }
 
 /// What no step of an epoch, or of any epoch, takes.

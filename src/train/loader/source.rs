@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::batch::Pictures;
+use super::config::LoaderConfig;
 use super::decode::Images;
 use super::usable::{Usable, usable};
-use super::{LoaderConfig, Pictures};
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
 use crate::rng::{Domain, Stream};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::LoaderConfig;
+use super::config::{LoaderConfig, over_limit};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::shards::{CaptionGroups, Shards};
@@ -72,7 +72,7 @@ fn too_many(bad: &[String], allowed: usize) -> Error {
     if bad.len() > NAMED {
         text += &format!("\n… and {} more", bad.len() - NAMED);
     }
-    Error::Data(format!("{text}\n{}", super::over_limit(bad.len(), allowed)))
+    Error::Data(format!("{text}\n{}", over_limit(bad.len(), allowed)))
 }
 
 /// Captions with fewer pictures than are drawn of each.

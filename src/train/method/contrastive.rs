@@ -1,11 +1,11 @@
-//! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR train.
+//! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR
+//! train.
 
-use super::{ENCODER, HEAD, LOSS, Network};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
-use crate::train::recipe::Recipe;
 use crate::weights::ParamTable;
 
 /// Backbone (`visual.…`) and head (`image_mlp.…`), and the tensors of a step.
@@ -30,23 +30,23 @@ pub(super) struct Contrastive {
 }
 
 impl Contrastive {
-    pub(super) fn new(recipe: &Recipe) -> Result<Self> {
+    pub(super) fn new(sizes: &Sizes) -> Result<Self> {
         let (mut parameters, mut kept) = (ParamTable::new(), ParamTable::new());
-        let vit = Vit::new(&recipe.model, "visual.", &mut parameters)?;
-        let ([hidden, output], width) = (recipe.head_dims, recipe.model.width);
+        let vit = Vit::new(&sizes.model, "visual.", &mut parameters)?;
+        let ([hidden, output], width) = (sizes.head_dims, sizes.model.width);
         let config = ProjectorConfig { input: width, hidden, output };
         let head = Projector::new(&config, "image_mlp.", &mut parameters, &mut kept)?;
-        let (n, mut layout) = (recipe.images_per_step(), Layout::default());
-        let vit_acts = VitActs::new(&mut layout, &vit, n);
-        let vit_back = VitGradients::new(&mut layout, &vit, n);
-        let head_acts = ProjectorActs::new(&mut layout, &head, n, recipe.norm_slots());
+        let (n, mut layout) = (sizes.images, Layout::default());
+        let vit_acts = VitActs::new(&mut layout, vit.config(), n);
+        let vit_back = VitGradients::new(&mut layout, vit.config(), n);
+        let head_acts = ProjectorActs::new(&mut layout, &head, n, sizes.norm_slots);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         Ok(Self {
             rows: Contrast {
                 z: take("z", n * output, Kind::Exact),
                 lse: take("log-sum-exp", n, Kind::Exact),
                 weight: take("positives", n, Kind::Exact),
-                temperature: recipe.temperature as f32,
+                temperature: sizes.temperature,
             },
             norms: take("norms", n, Kind::Exact),
             dz: take("d z", n * output, Kind::Exact),

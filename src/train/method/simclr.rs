@@ -2,9 +2,8 @@
 //! multi-positive loss is NT-Xent.
 
 use super::contrastive::Contrastive;
-use super::{Method, Network, Views};
+use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
-use crate::train::recipe::Recipe;
 
 pub(super) struct SimClr;
 
@@ -18,7 +17,7 @@ impl Method for SimClr {
         labels.iter_mut().enumerate().for_each(|(row, label)| *label = (row % captions) as u32);
     }
 
-    fn network(&self, recipe: &Recipe) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(recipe)?))
+    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(sizes)?))
     }
 }

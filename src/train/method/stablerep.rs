@@ -1,9 +1,8 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
 use super::contrastive::Contrastive;
-use super::{Method, Network, Views};
+use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
-use crate::train::recipe::Recipe;
 
 pub(super) struct StableRep;
 
@@ -12,10 +11,11 @@ impl Method for StableRep {
         Views { images: images_per_caption, crops: 1 }
     }
 
-    /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false negative.
+    /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false
+    /// negative.
     fn label(&self, _: &mut [u32], _: usize) {}
 
-    fn network(&self, recipe: &Recipe) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(recipe)?))
+    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(sizes)?))
     }
 }

@@ -20,11 +20,12 @@ use crate::store;
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pt", "pth", "pkl"];
 
 impl SafeTensors {
-    /// Opens one file. Header length, JSON, names, dtypes, shapes and byte ranges (in the file, adjacent, without overlap,
-    /// covering it to its end) are checked here.
+    /// Opens one file. Header length, JSON, names, dtypes, shapes and byte ranges (in the file, adjacent, without
+    /// overlap, covering it to its end) are checked here.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file and what is wrong with it; pickles (`.bin`, `.ckpt`, `.pt`, …) with how to convert them.
+    /// [`Error::Data`] naming the file and what is wrong with it; pickles (`.bin`, `.ckpt`, `.pt`, …) with how to
+    /// convert them.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         refuse_pickle(path)?;
@@ -38,7 +39,8 @@ impl SafeTensors {
     /// variants fp16, bf16 and fp32: `dir/stem.fp16.safetensors`, `dir/stem.safetensors.index.fp16.json`.
     ///
     /// # Errors
-    /// [`Error::Data`] if none is there (with how to convert, when there are only pickles), or if a listed file or tensor is absent.
+    /// [`Error::Data`] if none is there (with how to convert, when there are only pickles), or if a listed file or
+    /// tensor is absent.
     pub fn open_folder(dir: impl AsRef<Path>, stem: &str) -> Result<Self> {
         let dir = dir.as_ref();
         for variant in ["", ".fp16", ".bf16", ".fp32"] {

@@ -16,7 +16,8 @@ pub type NamedTensor<'a> = (String, Vec<usize>, &'a [f32]);
 /// Writes `tensors` as F32 and `metadata` as the header's free text, atomically (temporary name, fsync, rename).
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written, [`Error::Failed`] if a shape does not fit its values or a name comes twice.
+/// [`Error::Io`] if the file cannot be written, [`Error::Failed`] if a shape does not fit its values or a name comes
+/// twice.
 pub fn write_safetensors(
     path: impl AsRef<Path>,
     tensors: &[NamedTensor<'_>],

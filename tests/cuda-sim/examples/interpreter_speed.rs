@@ -1,6 +1,8 @@
-//! Lane instructions per second of one core on scalar code: `cargo run --release -p cuda-sim --example interpreter_speed`.
+//! Lane instructions per second of one core on scalar code: `cargo run --release -p cuda-sim --example
+//! interpreter_speed`.
 //!
-//! A strided reduction: each thread sums `x[i]²` over a grid-stride loop, eight instructions a turn, one of them a load.
+//! A strided reduction: each thread sums `x[i]²` over a grid-stride loop, eight instructions a turn, one of them a
+//! load.
 
 use std::time::Instant;
 

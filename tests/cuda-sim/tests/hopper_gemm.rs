@@ -1,4 +1,5 @@
-//! A Hopper matrix product as nvcc compiles it: right over many seeds without a finding, and every planted mistake found.
+//! A Hopper matrix product as nvcc compiles it: right over many seeds without a finding, and every planted mistake
+//! found.
 
 mod common;
 

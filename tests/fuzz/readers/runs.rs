@@ -35,7 +35,7 @@ fn data() -> DataRecord {
 
 fn saved(folder: &Path) -> Vec<u8> {
     let (recipe, mut plan) = (recipe(), Plan::new());
-    let network = recipe.method.method().network(&recipe).unwrap();
+    let network = recipe.network().unwrap();
     let mut state = State::new(&mut plan, &*network);
     state.init(&*network, &recipe).unwrap();
     state.step = 20;
@@ -49,7 +49,7 @@ fn saved(folder: &Path) -> Vec<u8> {
 /// A checkpoint as a resumed run takes it.
 fn resume(folder: &Path) -> Result<()> {
     let (path, recipe, mut plan) = (folder.join("checkpoint.safetensors"), recipe(), Plan::new());
-    let network = recipe.method.method().network(&recipe)?;
+    let network = recipe.network()?;
     let mut state = State::new(&mut plan, &*network);
     let step = checkpoint::check(&path, &recipe, STEPS.0, STEPS.1)?;
     checkpoint::bad_pictures(&path, &data(), 4)?;
@@ -168,7 +168,7 @@ readers! {
     31 saved_checkpoint: "checkpoint.safetensors", Safetensors, |folder| vec![saved(folder)], alone, resume;
     47 start: "init.safetensors", Safetensors, |folder| vec![saved(folder)], alone, |folder| {
         let recipe = Recipe { init_from: Some(folder.join("init.safetensors")), ..recipe() };
-        let network = recipe.method.method().network(&recipe)?;
+        let network = recipe.network()?;
         State::new(&mut Plan::new(), &*network).init(&*network, &recipe)
     };
     32 data_record: "data.json", Json, |_| vec![serde_json::to_vec(&data()).unwrap()], alone,

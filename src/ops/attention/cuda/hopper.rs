@@ -46,7 +46,7 @@ pub struct Kernel {
 pub const KERNELS: [Kernel; PLANS.len() / 6] = {
     let (mut all, mut i) =
         ([Kernel { width: 0, values: 0, groups: 0, keys: 0, threads: 0, shared: 0 }; PLANS.len() / 6], 0);
-    while i < PLANS.len() / 6 {
+    while i < all.len() {
         let [width, values, groups, keys, threads, shared] = PLANS.as_chunks().0[i];
         all[i] = Kernel { width, values, groups, keys, threads, shared };
         i += 1;

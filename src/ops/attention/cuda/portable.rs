@@ -1,7 +1,7 @@
 //! `kernels/attention.cu`: cp.async and mma.sync, every shape, every card.
 
 use super::{CONTEXT, Heads, Shape, WIDTH, scale};
-use crate::device::cuda::kernels::attention::{MAX_WARPS, WIDE_ROWS};
+use crate::device::cuda::kernels::attention::{FORWARDS, MAX_WARPS, WIDE_ROWS};
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
 
@@ -24,12 +24,15 @@ pub struct Kernel {
 }
 
 /// By width.
-pub const KERNELS: [Kernel; 4] = [
-    Kernel { width: 40, rows: 32, keys: 64 },
-    Kernel { width: 64, rows: 32, keys: 64 },
-    Kernel { width: 80, rows: 32, keys: 32 },
-    Kernel { width: WIDTH, rows: 16, keys: 32 },
-];
+pub const KERNELS: [Kernel; FORWARDS.len() / 3] = {
+    let (mut all, mut i) = ([Kernel { width: 0, rows: 0, keys: 0 }; FORWARDS.len() / 3], 0);
+    while i < all.len() {
+        let [width, rows, keys] = FORWARDS.as_chunks().0[i];
+        all[i] = Kernel { width, rows, keys };
+        i += 1;
+    }
+    all
+};
 
 /// Values that the kernel for heads of more than 160 computes.
 const WIDE_WIDTH: usize = super::WIDE;

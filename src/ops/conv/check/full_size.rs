@@ -1,4 +1,5 @@
-//! Layers of Stable Diffusion 1.5 at 512² with their own channels and sizes, one of each kind, one image; by the variant that the model would take.
+//! Layers of Stable Diffusion 1.5 at 512² with their own channels and sizes, one of each kind, one image; by the
+//! variant that the model would take.
 
 use half::f16;
 
@@ -34,8 +35,8 @@ fn resampled() -> Vec<Layer> {
     ]
 }
 
-/// Of a transformer at 64² (queries, keys and values; gate; its way back; projection out) and at 16², of a caption's keys and values, of the text
-/// encoder's MLP.
+/// Of a transformer at 64² (queries, keys and values; gate; its way back; projection out) and at 16², of a caption's
+/// keys and values, of the text encoder's MLP.
 fn linears() -> Vec<Layer> {
     vec![
         Layer { bias: false, ..Layer::new(Shape::linear(1, 4096, 320, 960)) },

@@ -1,9 +1,9 @@
-//! Products over e4m3 (`kernels/conv_sm89.cu`, `kernels/conv_e4m3_sm90.cu`): 3×3 convolutions of stride 1 and linear layers of one source, on Ada,
-//! Hopper and newer.
+//! Products over e4m3 (`kernels/conv_sm89.cu`, `kernels/conv_e4m3_sm90.cu`): 3×3 convolutions of stride 1 and linear
+//! layers of one source, on Ada, Hopper and newer.
 //!
-//! A source's values are e4m3(x / s_x) with one scale per tensor, weights e4m3(w / s_w) with one per output; f32 sums of their products are
-//! multiplied by s_x·s_w, and everything after is what [`forward`](super::forward) does. So results differ from it by the operands' rounding
-//! (2⁻⁴ of each at most) alone.
+//! A source's values are e4m3(x / s_x) with one scale per tensor, weights e4m3(w / s_w) with one per output; f32 sums
+//! of their products are multiplied by s_x·s_w, and everything after is what [`forward`](super::forward) does. So
+//! results differ from it by the operands' rounding (2⁻⁴ of each at most) alone.
 
 use super::{Epilogue, Output, Product, Shape, Source, Taps, Tile, Variant, hopper, portable};
 use crate::device::cuda::{E4m3, Gpu, Half, View};
@@ -21,8 +21,8 @@ pub struct Quantized {
 #[derive(Clone, Copy, Debug)]
 pub enum Stored<T> {
     Half(View<T>),
-    /// Rounded to T as ever, times `inverse` in f32 (one over the scale of the layer that reads it), rounded to e4m3, ±448 at most. Without
-    /// moments.
+    /// Rounded to T as ever, times `inverse` in f32 (one over the scale of the layer that reads it), rounded to e4m3,
+    /// ±448 at most. Without moments.
     E4m3 {
         y: View<E4m3>,
         inverse: f32,
@@ -41,8 +41,8 @@ impl<T> From<View<T>> for Stored<T> {
 /// Device error on cards without e4m3 ([`Gpu::has_e4m3`]).
 ///
 /// # Panics
-/// If `shape` is no 3×3 convolution of stride 1 without enlargement and no linear layer of one segment, its channels no multiple of 8, or
-/// lengths or alignments (16 bytes; 8 of x for channels that are no multiple of 16) do not fit.
+/// If `shape` is no 3×3 convolution of stride 1 without enlargement and no linear layer of one segment, its channels no
+/// multiple of 8, or lengths or alignments (16 bytes; 8 of x for channels that are no multiple of 16) do not fit.
 pub fn forward_e4m3_by<T: Half>(
     gpu: &Gpu,
     variant: Option<Variant>,

@@ -43,10 +43,10 @@ impl Schedule {
         Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared(scaled))
     }
 
-    /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that of 8), for comparison
-    /// with each other. Cooperative
-    /// tiles wait for their epilogue (about 3,000 cycles), ping-pong tiles hide all but the last but move more bytes: what exceeds 32 per
-    /// cycle from L2 is taken to cost a 128th each.
+    /// Clock cycles by the tensor cores' rate (2,048 multiply-adds of 16 bits per cycle and multiprocessor, twice that
+    /// of 8), for comparison with each other. Cooperative tiles wait for their epilogue (about 3,000 cycles), ping-pong
+    /// tiles hide all but the last but move more bytes: what exceeds 32 per cycle from L2 is taken to cost a 128th
+    /// each.
     fn cycles(self, grid: Grid, steps: usize, sms: u32) -> usize {
         const EPILOGUE: usize = 3000;
         let rounds = self.tiles(grid).div_ceil((sms as usize / BLOCKS).max(1));
@@ -222,7 +222,8 @@ mod tests {
         (schedule, multiply_adds / 2048.0 / f64::from(SMS) / schedule.cycles(grid, steps, SMS) as f64)
     }
 
-    /// Layers of Stable Diffusion 1.5 at 32 images with both guidance branches: the plan leaves the tensor cores little idle.
+    /// Layers of Stable Diffusion 1.5 at 32 images with both guidance branches: the plan leaves the tensor cores little
+    /// idle.
     #[test]
     fn tiles_fit_the_layers() {
         for (size, c) in [(64, 320), (32, 640), (16, 1280), (8, 1280)] {

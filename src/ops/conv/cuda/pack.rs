@@ -1,5 +1,6 @@
-//! Weights as the kernels read them: `[outputs, K]` row-major in the storage type, K = segments in order, taps row-major within a segment,
-//! channels within a tap. Layers of the same input stand side by side as their rows do one after the other.
+//! Weights as the kernels read them: `[outputs, K]` row-major in the storage type, K = segments in order, taps
+//! row-major within a segment, channels within a tap. Layers of the same input stand side by side as their rows do one
+//! after the other.
 
 use std::ops::Range;
 
@@ -41,7 +42,8 @@ impl<'a> SegmentWeights<'a> {
     }
 }
 
-/// Row of the source that row `row` of gated weights holds: the first half of the source's rows are values, the second gates.
+/// Row of the source that row `row` of gated weights holds: the first half of the source's rows are values, the second
+/// gates.
 fn gated_row(row: usize, rows: usize) -> usize {
     let (pair, within) = (row / (2 * BLOCK), row % (2 * BLOCK));
     pair * BLOCK + within % BLOCK + within / BLOCK * (rows / 2)
@@ -55,8 +57,8 @@ pub fn pack<T: Half>(segments: &[SegmentWeights<'_>], outputs: usize, gated: boo
     arrange(segments, outputs, gated, T::round)
 }
 
-/// Weights of one product in e4m3, laid out as by [`pack`], and a scale per row of them, `max|row| / 448`, by which they are divided (1 for a
-/// row of zeros).
+/// Weights of one product in e4m3, laid out as by [`pack`], and a scale per row of them, `max|row| / 448`, by which
+/// they are divided (1 for a row of zeros).
 ///
 /// # Panics
 /// As [`pack`].
@@ -111,12 +113,12 @@ fn arrange<P: Element>(
     packed
 }
 
-/// Rows and columns of the filter that fall on each of a phase's two: at parity 0 the pixel before and the pixel itself (taps 1 and 2), at
-/// parity 1 the pixel itself (taps 0 and 1) and the one after.
+/// Rows and columns of the filter that fall on each of a phase's two: at parity 0 the pixel before and the pixel itself
+/// (taps 1 and 2), at parity 1 the pixel itself (taps 0 and 1) and the one after.
 const PHASE: [[Range<usize>; 2]; 2] = [[0..1, 1..3], [0..2, 2..3]];
 
-/// Weights `[outputs, inputs, 3, 3]` of a convolution after an enlargement: as [`pack`], and after them the four phases of a twofold one
-/// (parities of row and column of the output, row-major), `[outputs, 2, 2, inputs]` each.
+/// Weights `[outputs, inputs, 3, 3]` of a convolution after an enlargement: as [`pack`], and after them the four phases
+/// of a twofold one (parities of row and column of the output, row-major), `[outputs, 2, 2, inputs]` each.
 pub fn pack_doubling<T: Half>(w: &[f32], inputs: usize, outputs: usize) -> Vec<T> {
     let mut packed = pack(&[SegmentWeights::conv(w, inputs)], outputs, false);
     let rows = (0..4 * outputs).into_par_iter().flat_map_iter(|row| {

@@ -45,7 +45,8 @@ impl Tile {
         grid.tiles(pixels / RUN, outputs)
     }
 
-    /// Time in units of multiply-adds per multiprocessor, for comparison with each other: smaller tiles read more of shared memory per FLOP.
+    /// Time in units of multiply-adds per multiprocessor, for comparison with each other: smaller tiles read more of
+    /// shared memory per FLOP.
     fn cost(self, grid: Grid, sms: usize) -> usize {
         let (pixels, outputs) = self.size();
         let percent = match self {

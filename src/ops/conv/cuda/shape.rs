@@ -30,8 +30,8 @@ pub struct Segment {
     pub taps: Taps,
 }
 
-/// Sizes of a product. Segments of three by three taps share height, width, stride and enlargement; segments of one tap have the output's
-/// height and width.
+/// Sizes of a product. Segments of three by three taps share height, width, stride and enlargement; segments of one tap
+/// have the output's height and width.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub n: usize,

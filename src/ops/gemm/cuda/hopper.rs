@@ -47,8 +47,9 @@ impl Schedule {
         Launch::new(clusters * BLOCKS, THREADS as u32).cluster([BLOCKS as u32, 1, 1]).shared(self.shared())
     }
 
-    /// Clock cycles by the tensor cores' rate, for comparison with each other: a step of 64 takes 512 cycles per 128 columns. Cooperative
-    /// tiles wait for their epilogue (about 1,200 cycles); ping-pong tiles hide it, but move a third more bytes (a tenth of the time).
+    /// Clock cycles by the tensor cores' rate, for comparison with each other: a step of 64 takes 512 cycles per 128
+    /// columns. Cooperative tiles wait for their epilogue (about 1,200 cycles); ping-pong tiles hide it, but move a
+    /// third more bytes (a tenth of the time).
     fn cycles(self, m: usize, n: usize, k: usize, sms: u32) -> usize {
         let rounds = self.tiles(m, n).div_ceil((sms as usize / BLOCKS).max(1));
         let steps = rounds * k.div_ceil(DEPTH);

@@ -7,8 +7,8 @@ use crate::device::cuda::kernels::gemm::{DEPTH, STAGES, THREADS};
 use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
-/// Blocks that fill a card, and the least depth for which splitting K pays (8 stages). Constants: the bits of a weight gradient must
-/// not depend on the card.
+/// Blocks that fill a card, and the least depth for which splitting K pays (8 stages). Constants: the bits of a weight
+/// gradient must not depend on the card.
 const FULL: usize = 264;
 const LEAST_DEPTH: usize = 256;
 /// Values per block of gemm_split_sum_f32.

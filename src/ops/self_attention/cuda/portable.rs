@@ -88,7 +88,8 @@ pub(super) fn backward(
 mod tests {
     use super::*;
 
-    /// Every row has a warp, no block is empty, and shared memory fits two blocks of an A100's or one of a 4090's multiprocessor.
+    /// Every row has a warp, no block is empty, and shared memory fits two blocks of an A100's or one of a 4090's
+    /// multiprocessor.
     #[test]
     fn plans_cover_every_row() {
         for tokens in (1..400usize).chain([1024, 4097]) {

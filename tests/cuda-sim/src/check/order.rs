@@ -1,12 +1,13 @@
 //! What happens before what: vector clocks of a cluster's agents.
 //!
-//! An agent is a warp, or one asynchronous operation (a copy, a group of copies, a group of wgmma) between its issue and
-//! the wait that makes it complete for somebody. A warp's clock moves on whenever it releases, so an access is named by
-//! (agent, clock), and it happens before what a warp does now if that warp knows the agent's clock as far as that.
+//! An agent is a warp, or one asynchronous operation (a copy, a group of copies, a group of wgmma) between its issue
+//! and the wait that makes it complete for somebody. A warp's clock moves on whenever it releases, so an access is
+//! named by (agent, clock), and it happens before what a warp does now if that warp knows the agent's clock as far as
+//! that.
 //!
 //! Each warp keeps three rows: what happens before its accesses, how much of that is behind a `fence.proxy.async`, so
-//! that the asynchronous proxy sees it too, and how much of it holds for every lane of the other warp. All travel through
-//! barriers and mbarriers.
+//! that the asynchronous proxy sees it too, and how much of it holds for every lane of the other warp. All travel
+//! through barriers and mbarriers.
 //!
 //! Lanes of a warp are ordered only by what synchronises them: `bar.warp.sync` and the other warp instructions with
 //! `.sync`, barriers, mbarriers. An access is therefore known by its lanes too (see [`super::shadow`]).
@@ -58,8 +59,8 @@ impl Carried {
     }
 }
 
-/// How far an agent's accesses are ordered whichever of its lanes made them, and lanes whose accesses are ordered as far
-/// as the agent's clock is known at all. A lane that arrives at an mbarrier speaks for itself only, until its warp
+/// How far an agent's accesses are ordered whichever of its lanes made them, and lanes whose accesses are ordered as
+/// far as the agent's clock is known at all. A lane that arrives at an mbarrier speaks for itself only, until its warp
 /// synchronises: clock (upper half) of the last warp-wide synchronisation before, and mask of the lanes that arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Synced(u64);

@@ -42,8 +42,8 @@ struct Cell {
     read: Record,
 }
 
-/// Lanes that made the write, its [`tag`], lanes of the agent that read last, its tag. It speaks of a cell's record only
-/// if the tag is the record's, so whoever has no lanes leaves it alone. (An array: zeroed pages cost nothing.)
+/// Lanes that made the write, its [`tag`], lanes of the agent that read last, its tag. It speaks of a cell's record
+/// only if the tag is the record's, so whoever has no lanes leaves it alone. (An array: zeroed pages cost nothing.)
 type Trace = [u32; 4];
 
 /// Lanes of a cell's write; none if they do not matter.

@@ -344,7 +344,8 @@ pub fn cluster_of(config: &CUlaunchConfig) -> Outcome<[u32; 3]> {
             }
             attribute::PREFERRED_CLUSTER_DIMENSION => return not_modelled("preferred cluster dimensions"),
             attribute::DEVICE_UPDATABLE_NODE if given.value[0] != 0 => return not_modelled("device-updatable nodes"),
-            // Programmatic serialisation lets a kernel start before the one ahead of it ends; starting after is allowed.
+            // Programmatic serialisation lets a kernel start before the one ahead of it ends; starting after is
+            // allowed.
             attribute::PROGRAMMATIC_STREAM_SERIALIZATION | attribute::CLUSTER_SCHEDULING => {}
             0..=16 => {} // hints
             id => return fail(CUresult::INVALID_VALUE, format!("launch attribute {id}")),

@@ -1,7 +1,7 @@
 //! `ldmatrix`, `stmatrix` and `movmatrix`: 8×8 matrices of 16-bit elements between rows of 16 bytes and a register.
 //!
-//! Lane l holds elements 2t and 2t+1 of row g (g = l / 4, t = l % 4), or of column g with `.trans`. Row r of matrix i is
-//! addressed by lane 8i + r.
+//! Lane l holds elements 2t and 2t+1 of row g (g = l / 4, t = l % 4), or of column g with `.trans`. Row r of matrix i
+//! is addressed by lane 8i + r.
 
 use crate::num::warp::Lanes;
 

@@ -131,8 +131,8 @@ pub type Values = [u64; 32];
 
 impl Tlb<'_> {
     /// `operands.len()` consecutive elements per lane of `mask` (1, or 2, 4, 8 for the vector forms), each atomic by
-    /// itself; lanes in order. `swap` is read by [`AtomicOp::Cas`] alone. `old` receives the values before; it is as long as
-    /// `operands`, or empty where nobody wants them (`red`).
+    /// itself; lanes in order. `swap` is read by [`AtomicOp::Cas`] alone. `old` receives the values before; it is as
+    /// long as `operands`, or empty where nobody wants them (`red`).
     ///
     /// # Errors
     /// The mistake of the lowest lane that makes one, or an operation that the type does not have.

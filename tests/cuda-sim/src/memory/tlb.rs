@@ -74,9 +74,9 @@ impl<'m> Tlb<'m> {
         Ok(way)
     }
 
-    /// Loads `out.len()` consecutive elements for each lane of `mask`: element `e` of lane `l` goes to `out[e][l]`; other
-    /// lanes keep theirs. The number of elements is a power of two, the access at most 32 bytes. `used` has a bit for
-    /// each byte of a lane's access; those without may be unwritten.
+    /// Loads `out.len()` consecutive elements for each lane of `mask`: element `e` of lane `l` goes to `out[e][l]`;
+    /// other lanes keep theirs. The number of elements is a power of two, the access at most 32 bytes. `used` has a bit
+    /// for each byte of a lane's access; those without may be unwritten.
     ///
     /// # Errors
     /// The mistake of the lowest lane that makes one.
@@ -140,8 +140,8 @@ impl<'m> Tlb<'m> {
         Ok(())
     }
 
-    /// Stores `from[e][l]` as element `e` of lane `l`, for the lanes of `mask`; of several lanes at one address the highest
-    /// wins. Shapes as in [`Tlb::load`].
+    /// Stores `from[e][l]` as element `e` of lane `l`, for the lanes of `mask`; of several lanes at one address the
+    /// highest wins. Shapes as in [`Tlb::load`].
     ///
     /// # Errors
     /// The mistake of the lowest lane that makes one; lanes below it have stored.
@@ -176,8 +176,8 @@ impl<'m> Tlb<'m> {
         })
     }
 
-    /// Calls `each(window, offset, lane)` for the lanes of `mask`, after the checks of bounds, alignment and protection:
-    /// `bytes` bytes from `offset` are inside the window.
+    /// Calls `each(window, offset, lane)` for the lanes of `mask`, after the checks of bounds, alignment and
+    /// protection: `bytes` bytes from `offset` are inside the window.
     #[inline(always)]
     pub(super) fn each_lane(
         &mut self,
@@ -221,8 +221,8 @@ impl<'m> Tlb<'m> {
         Ok(())
     }
 
-    /// Reads a range, written or not, and sets bit `i % 64` of `written[i / 64]` to whether byte `i` is: for copies that
-    /// carry the shadow along. `written` has at least a bit for each byte; bits past the range become 0.
+    /// Reads a range, written or not, and sets bit `i % 64` of `written[i / 64]` to whether byte `i` is: for copies
+    /// that carry the shadow along. `written` has at least a bit for each byte; bits past the range become 0.
     ///
     /// # Errors
     /// The range leaves its allocation.

@@ -59,7 +59,8 @@ impl Cast {
         self.f64(format, x as f64) as u32
     }
 
-    /// `cvt…x2`: `high` in the upper half of the result, `low` in the lower; 16-bit formats fill 32 bits, fp8 formats 16.
+    /// `cvt…x2`: `high` in the upper half of the result, `low` in the lower; 16-bit formats fill 32 bits, fp8 formats
+    /// 16.
     pub fn pair(&self, format: Format, high: f32, low: f32) -> u32 {
         debug_assert!(matches!(format.width(), 8 | 16));
         self.f32(format, high) << format.width() | self.f32(format, low)

@@ -62,8 +62,8 @@ struct Rows {
 }
 
 impl Rows {
-    /// A row once wide stays wide: lane l of a wide register lies where lanes 2l and 2l + 1 of narrow ones would, so lanes at other places
-    /// would write each other's.
+    /// A row once wide stays wide: lane l of a wide register lies where lanes 2l and 2l + 1 of narrow ones would, so
+    /// lanes at other places would write each other's.
     fn take(&mut self, wide: bool) -> Reg {
         if let Some(row) = if wide { self.pairs.pop() } else { self.singles.pop() } {
             return row;

@@ -113,7 +113,8 @@ pub struct Global {
 }
 
 impl Module {
-    /// Gives the globals their addresses, in order; the driver then writes each `init` there and protects the constants.
+    /// Gives the globals their addresses, in order; the driver then writes each `init` there and protects the
+    /// constants.
     ///
     /// # Panics
     /// If there are not as many addresses as globals.

@@ -14,8 +14,8 @@ pub struct Piece {
 }
 
 impl TensorMap {
-    /// Bytes of shared memory that one copy fills: what it adds to an mbarrier's transaction count, whether in bounds or
-    /// not.
+    /// Bytes of shared memory that one copy fills: what it adds to an mbarrier's transaction count, whether in bounds
+    /// or not.
     pub fn box_bytes(&self) -> u32 {
         let elements = match self.mode {
             Mode::Tiled { .. } => self.counts().into_iter().product(),

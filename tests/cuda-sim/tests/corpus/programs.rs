@@ -1,5 +1,5 @@
-//! Small whole kernels with known answers: control flow, warps, shared memory, barriers, atomics, asynchronous copies of
-//! the Ampere kind, memory spaces. Each runs over several seeds: none may be flagged.
+//! Small whole kernels with known answers: control flow, warps, shared memory, barriers, atomics, asynchronous copies
+//! of the Ampere kind, memory spaces. Each runs over several seeds: none may be flagged.
 
 use crate::machine::{Arg, HEADER, Machine, Plain, REGISTERS, kernel, load};
 

@@ -13,8 +13,8 @@ fn tables_of_branches() {
     assert!((0..32).all(|l| lanes[l] == [1, 2, 3, 3][l % 4]), "{lanes:?}");
 }
 
-/// The upper lanes hold a 32-bit value behind the loop while the lower ones still do 64-bit work in it: a row of the one
-/// must not be half of a row pair of the other.
+/// The upper lanes hold a 32-bit value behind the loop while the lower ones still do 64-bit work in it: a row of the
+/// one must not be half of a row pair of the other.
 #[test]
 fn widths_do_not_mix_between_lanes() {
     let lanes = lanes_of(

@@ -1,6 +1,6 @@
-//! What cards computed, replayed: `*.txt` here were recorded by `dev/golden/card.py`, one probe of `probes.ptx` in three lines: its name, the words
-//! it read, the words it wrote. `nvidia-h200-simulated.txt` is the simulator's own, and must be met to the bit; a card's is met within what PTX
-//! promises, and how near it came is printed.
+//! What cards computed, replayed: `*.txt` here were recorded by `dev/golden/card.py`, one probe of `probes.ptx` in
+//! three lines: its name, the words it read, the words it wrote. `nvidia-h200-simulated.txt` is the simulator's own,
+//! and must be met to the bit; a card's is met within what PTX promises, and how near it came is printed.
 
 #[path = "../common/mod.rs"]
 mod common;

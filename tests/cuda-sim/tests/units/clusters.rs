@@ -137,7 +137,8 @@ fn multicast_reaches_every_block_of_its_mask() {
 
 #[test]
 fn a_block_sends_to_another_and_arrives_there() {
-    // Block 0 fills its memory, copies it into block 1's and lets block 1's mbarrier count it; a plain remote arrival too.
+    // Block 0 fills its memory, copies it into block 1's and lets block 1's mbarrier count it; a plain remote arrival
+    // too.
     let mut program = kernel(&format!(
         "add.u32 %r90, %s, 8000;
          setp.eq.u32 %p15, %r0, 0;
@@ -175,8 +176,8 @@ fn a_block_sends_to_another_and_arrives_there() {
     assert!(program.download::<u32>(out, 32).iter().enumerate().all(|(i, x)| *x == i as u32 + 500));
 }
 
-/// Both blocks prepare an mbarrier and zeros; each runs `send` with the other's memory at `%r13` and mbarrier at `%r14`,
-/// its own thread's word being `%r4` bytes in; each waits for `bytes` and stores its words.
+/// Both blocks prepare an mbarrier and zeros; each runs `send` with the other's memory at `%r13` and mbarrier at
+/// `%r14`, its own thread's word being `%r4` bytes in; each waits for `bytes` and stores its words.
 fn exchange(send: &str, bytes: u32) -> String {
     format!(
         "{MBARRIER}

@@ -14,8 +14,8 @@ use common::{Arg, Program, Shape};
 use cuda_sim::check::Finding;
 use cuda_sim::tensor::{TensorMap, TiledArgs};
 
-/// A kernel `k` with three pointers in `%rd0` to `%rd2` (global) and 8 KB of shared memory `s`, whose address is in `%s`.
-/// `%r0` is the thread, `%r1` its lane, `%r2` its warp. Two tensor maps may follow: `map_a` and `map_b`.
+/// A kernel `k` with three pointers in `%rd0` to `%rd2` (global) and 8 KB of shared memory `s`, whose address is in
+/// `%s`. `%r0` is the thread, `%r1` its lane, `%r2` its warp. Two tensor maps may follow: `map_a` and `map_b`.
 pub fn kernel(body: &str) -> Program {
     Program::new(&format!(
         ".visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .align 64 .b8 map_a[128], \

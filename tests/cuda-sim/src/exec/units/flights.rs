@@ -1,8 +1,8 @@
 //! Copies in flight: issued and checked at once, landing later, in any order.
 //!
 //! A copy's accesses to shared memory are noted when it is issued. Its data move when it lands: at random between turns
-//! of the warps, when somebody waits for its group, or when nothing else can move. Loads read global memory then; stores
-//! read shared memory when they land, or when a `.read` wait asks for that much.
+//! of the warps, when somebody waits for its group, or when nothing else can move. Loads read global memory then;
+//! stores read shared memory when they land, or when a `.read` wait asks for that much.
 
 use std::collections::VecDeque;
 
@@ -219,8 +219,8 @@ impl Flights {
         Ok(())
     }
 
-    /// `st.async` by one lane, or with an update `red.async`: `data` to address `to` of block `target`, whose mbarrier at
-    /// `signal` counts the bytes.
+    /// `st.async` by one lane, or with an update `red.async`: `data` to address `to` of block `target`, whose mbarrier
+    /// at `signal` counts the bytes.
     ///
     /// # Errors
     /// As [`Flights::load`].

@@ -1,7 +1,7 @@
 //! Asynchronous units: `cp.async` groups, mbarriers, bulk and tensor copies, wgmma, cluster barriers, proxy fences.
 //!
-//! [`mbarrier`], [`flights`], [`wgmma`], [`cluster`] and [`registers`] are the units; [`barriers`], [`copies`] and [`warpgroups`]
-//! execute the instructions that drive them.
+//! [`mbarrier`], [`flights`], [`wgmma`], [`cluster`] and [`registers`] are the units; [`barriers`], [`copies`] and
+//! [`warpgroups`] execute the instructions that drive them.
 
 mod barriers;
 mod cluster;

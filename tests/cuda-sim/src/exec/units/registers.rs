@@ -16,8 +16,8 @@ pub(super) struct RegisterPool {
 }
 
 impl RegisterPool {
-    /// What the compiler takes for a kernel that uses `setmaxnreg`: all that its launch bounds leave to a thread. Without
-    /// bounds the number is the compiler's own, and nothing can be checked.
+    /// What the compiler takes for a kernel that uses `setmaxnreg`: all that its launch bounds leave to a thread.
+    /// Without bounds the number is the compiler's own, and nothing can be checked.
     fn of(m: &Machine, block: usize) -> Option<RegisterPool> {
         let kernel = m.launch.kernel;
         let threads = kernel.required_threads.or(kernel.max_threads)?.iter().product::<u32>();

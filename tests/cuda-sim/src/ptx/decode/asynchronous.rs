@@ -134,7 +134,8 @@ impl<'a> Decoder<'_, '_, 'a> {
         Ok(())
     }
 
-    /// `st.async` and `red.async`: a store or a reduction in another block's shared memory that an mbarrier there counts.
+    /// `st.async` and `red.async`: a store or a reduction in another block's shared memory that an mbarrier there
+    /// counts.
     pub(super) fn remote(&mut self, reduce: bool, st: &mut Decode<'_, '_, 'a>) -> Result<(), Refusal> {
         st.m.ignore(&["weak", "relaxed", "cluster", "shared::cluster"]);
         if !st.m.flag("mbarrier::complete_tx::bytes") {

@@ -1,0 +1,29 @@
+//! A training job, and the files of its folder.
+
+use std::path::PathBuf;
+
+use super::cadence::SaveEvery;
+use super::recipe::Recipe;
+use crate::device::Device;
+
+/// File names inside the folder of a run.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+pub const METRICS: &str = "metrics.jsonl";
+/// What to change when a run does not fit into memory.
+pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
+    --width and --depth)";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const CONFIG_TOML: &str = "config.toml";
+pub(super) const DONE: &str = "done.json";
+
+/// A training job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub recipe: Recipe,
+    /// Folder of the run.
+    pub output: PathBuf,
+    pub save_every: SaveEvery,
+    pub device: Device,
+    /// Whether a folder that `generate` has not finished may be trained on.
+    pub allow_partial: bool,
+}
