@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stablerep::device::{Device, Plan};
 use stablerep::generate::sampler::SamplerKind;
-use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Text, Wanted};
+use stablerep::generate::{Drawing, Drawn, Fp8, Line, Pipeline, Request, Settings, Text, Wanted};
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -210,6 +210,40 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
     let whole = run(8, 8);
     for (batch, size) in [(1, 1), (3, 3), (8, 5), (16, 1)] {
         assert!(run(batch, size) == whole, "{sampler} --batch {batch}, {size} at once");
+    }
+}
+
+/// Batches come back in their order, each with what it was begun for, as when they are drawn alone; what is not wanted
+/// stays away. A line may be left with batches under way.
+#[test]
+fn a_line_gives_what_was_begun() {
+    let (golden, model) = (Golden::open(), root().join("assets/tiny-sd"));
+    let (mut pipeline, w) = open(settings(&model));
+    let request = |pipeline: &Pipeline, i: usize| {
+        pipeline.request(&[&golden.captions[i][..]; 2], keys(2 * i..2 * i + 2), w).unwrap()
+    };
+    let images = |drawn: Drawn| drawn.pictures.into_iter().map(|picture| picture.image).collect::<Vec<_>>();
+    let mut alone = Vec::new();
+    for i in 0..3 {
+        let request = request(&pipeline, i);
+        alone.push(images(pipeline.draw(request, &mut |_| ()).unwrap()));
+    }
+    let mut line = Line::new(&mut pipeline, |_| ());
+    let mut all = Vec::new();
+    for i in 0..3 {
+        let request = request(line.pipeline(), i);
+        all.extend(line.push(i, request).unwrap());
+    }
+    assert_eq!(all.len(), 1);
+    while let Some(batch) = line.pop().unwrap() {
+        all.push(batch);
+    }
+    for (i, (of, drawn)) in all.into_iter().enumerate() {
+        assert!(of == i && drawn.latents.is_empty() && images(drawn) == alone[i], "batch {i}");
+    }
+    for i in 0..2 {
+        let request = request(line.pipeline(), i);
+        assert!(line.push(i, request).unwrap().is_none());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Ranges for e4m3 layers: a few captions drawn in 16 bits while the layers' inputs are observed, then again in e4m3 to see what it costs.
+//! Ranges for e4m3 layers: a few captions drawn in 16 bits while the layers' inputs are observed, then again in e4m3 to
+//! see what it costs.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The file that `calibrate` writes and `generate --fp8` reads: how large the inputs of the layers get that e4m3 is for.
+//! The file that `calibrate` writes and `generate --fp8` reads: how large the inputs of the layers get that e4m3 is
+//! for.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -29,8 +29,8 @@ const OTHERS: [&str; 10] = [
 /// Bytes that are hashed between two looks for a signal.
 const CHUNK: usize = 64 << 20;
 
-/// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to hash, so the result is
-/// kept, by what the file system knows of the files' states.
+/// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to
+/// hash, so the result is kept, by what the file system knows of the files' states.
 pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cache) -> Result<String> {
     let mut files: Vec<PathBuf> = weights.iter().flat_map(|w| w.files().map(Path::to_path_buf)).collect();
     files.extend(OTHERS.iter().map(|name| model.join(name)).filter(|path| path.exists()));

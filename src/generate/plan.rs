@@ -24,7 +24,8 @@ pub struct Unit {
     pub captions: Range<usize>,
 }
 
-/// Counts of one shard or of a whole run. No clock time is in it: a resumed run ends in the same bytes as an uninterrupted one.
+/// Counts of one shard or of a whole run. No clock time is in it: a resumed run ends in the same bytes as an
+/// uninterrupted one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     pub captions: usize,

@@ -27,7 +27,7 @@ pub enum Precision {
 pub enum Fp8<'a> {
     #[default]
     Off,
-    /// Not yet: how large the inputs get of the layers that could be is kept for [`Pipeline::ranges`].
+    /// Not yet: how large the inputs get of the layers that could be is kept for [`super::Pipeline::ranges`].
     Observe,
     /// Those with a range.
     On(&'a Calibration),

@@ -1,4 +1,5 @@
-//! What measuring wants to know of a pipeline: where a batch's time went on the device, what was queued, what the model asks for.
+//! What measuring wants to know of a pipeline: where a batch's time went on the device, what was queued, what the model
+//! asks for.
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,7 @@ const KNOWN: [(&str, &str); 6] = [
     ("cli/", "the demo runs commands as a shell does, and the file of `--config` has the commands' flags as its keys"),
     ("device/cuda/", "launches, views and allocations are methods of the GPU, which queues them"),
     ("eval/dataset/", "a data set opens the formats, and each of them makes one"),
-    ("ops/", "the two families of kernels of an operation share what its `cuda.rs` defines"),
+    ("ops/", "checks and families of kernels share what the file above them defines, which calls them"),
     ("shards/", "a sample is a view into the index that lists it"),
 ];
 

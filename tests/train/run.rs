@@ -103,10 +103,13 @@ fn divergence_is_named_and_the_checkpoint_kept() {
     assert!(kept == fs::read(folder.path().join(CHECKPOINT)).unwrap());
 }
 
+/// Spoils parameters or images.
+type Poison<'a> = &'a dyn Fn(&dyn Network, &mut State, &mut [f32]);
+
 #[test]
 fn the_first_tensor_that_is_not_finite_is_named() {
     let recipe = recipe();
-    let step = |poison: &dyn Fn(&dyn Network, &mut State, &mut [f32])| {
+    let step = |poison: Poison<'_>| {
         let network = recipe.network().unwrap();
         let mut plan = Plan::new();
         let mut state = State::new(&mut plan, &*network);

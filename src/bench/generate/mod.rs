@@ -16,7 +16,8 @@ use trial::Trial;
 /// each size is counted.
 ///
 /// # Errors
-/// Those of [`Pipeline::open`] for the first batch, and of drawing. A later batch that does not fit ends a search.
+/// Those of [`crate::generate::Pipeline::open`] for the first batch, and of drawing. A later batch that does not fit
+/// ends a search.
 pub fn generate(options: &Options, age: Age, print: &mut dyn FnMut(String)) -> Result<serde_json::Value> {
     let mut machine = Machine::open(options.device, options.counts.clone())?;
     let mut report = Report::new(print);

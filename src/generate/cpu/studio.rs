@@ -1,8 +1,8 @@
 //! A model on the CPU: weights, contexts, lanes.
 //!
 //! A batch is dealt to lanes, one per thread; a lane takes its images through all steps on its own, so that no thread
-//! ever waits for another one. A batch too small for that runs in one lane whose every product is shared by all threads.
-//! The bits are the same either way.
+//! ever waits for another one. A batch too small for that runs in one lane whose every product is shared by all
+//! threads. The bits are the same either way.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

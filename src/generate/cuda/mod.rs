@@ -1,9 +1,9 @@
 //! Drawing on a GPU: text encoder, UNet, sampler, decoder, 8-bit pictures, all queued ahead of the device.
 //!
 //! A batch is begun ([`Painter::start`]) while the one before is still being drawn, and its pictures are collected
-//! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is captured
-//! as a graph for each number of images, and replayed for all steps: what changes from step to step lies behind a counter
-//! on the device.
+//! ([`Painter::finish`]) while the next one is: the device never waits for the host. One step of the sampler is
+//! captured as a graph for each number of images, and replayed for all steps: what changes from step to step lies
+//! behind a counter on the device.
 
 mod memory;
 mod nets;
@@ -70,7 +70,8 @@ impl<T: Half> Cuda<T> {
     /// Opens the GPU and brings the model there, with memory for the batch asked for, or for the largest that fits.
     ///
     /// # Errors
-    /// Device error if there is no usable GPU or too little memory, usage error for a model that the kernels do not serve.
+    /// Device error if there is no usable GPU or too little memory, usage error for a model that the kernels do not
+    /// serve.
     pub(super) fn open(ordinal: usize, parts: &Parts<'_>) -> Result<Self> {
         nets::check(parts)?;
         let gpu = Gpu::open(ordinal)?;

@@ -58,7 +58,8 @@ pub(super) struct Nets<T: Half> {
 }
 
 impl<T: Half> Nets<T> {
-    /// Lays them out in an arena and, with a GPU, brings the weights there: from the cache, or packed now and kept for the next time.
+    /// Lays them out in an arena and, with a GPU, brings the weights there: from the cache, or packed now and kept for
+    /// the next time.
     pub(super) fn new(arena: &mut Arena, gpu: Option<&Gpu>, parts: &Parts<'_>) -> Result<Self> {
         let prefixed = clip_text::is_prefixed(&parts.text.1);
         let old = vae::has_old_names(&parts.decoder.1);

@@ -131,8 +131,8 @@ impl Slot {
         self.done.as_ref().map_or(Ok(()), Mark::wait)
     }
 
-    /// Where the time went, if it was taken of a batch with pictures, which is over; `before` is the end of the one before it and
-    /// becomes its own.
+    /// Where the time went, if it was taken of a batch with pictures, which is over; `before` is the end of the one
+    /// before it and becomes its own.
     pub(super) fn trace(&mut self, before: &mut Option<Mark>) -> Result<Option<Trace>> {
         let ([begun, known, sent, painted], Some(done)) = (&self.stages[..], self.done.take()) else {
             *before = None;

@@ -1,7 +1,9 @@
-//! DPM-Solver++ of order 2, multistep with the midpoint rule (Lu et al. 2022, arXiv 2211.01095, algorithm 2), over the schedule's own steps
-//! or over Karras' noise levels (arXiv 2206.00364, eq. 5, rho = 7). The last step goes to noise zero, and is of order 1, as the first is.
+//! DPM-Solver++ of order 2, multistep with the midpoint rule (Lu et al. 2022, arXiv 2211.01095, algorithm 2), over the
+//! schedule's own steps or over Karras' noise levels (arXiv 2206.00364, eq. 5, rho = 7). The last step goes to noise
+//! zero, and is of order 1, as the first is.
 //!
-//! With signal² + noise² = 1 and lambda = ln(signal/noise), exp(−h) is a ratio of noise levels: no logarithm meets the last level, 0.
+//! With signal² + noise² = 1 and lambda = ln(signal/noise), exp(−h) is a ratio of noise levels: no logarithm meets the
+//! last level, 0.
 
 use super::kind::{SamplerKind, TimestepSpacing};
 use super::schedule::SchedulerConfig;

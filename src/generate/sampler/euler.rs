@@ -1,7 +1,9 @@
-//! Euler's method over noise levels sigma (Karras et al. 2022, arXiv 2206.00364, algorithm 1 without churn), and its ancestral form, which
-//! steps further down and adds noise (after Song et al. 2021, arXiv 2011.13456, as in k-diffusion).
+//! Euler's method over noise levels sigma (Karras et al. 2022, arXiv 2206.00364, algorithm 1 without churn), and its
+//! ancestral form, which steps further down and adds noise (after Song et al. 2021, arXiv 2011.13456, as in
+//! k-diffusion).
 //!
-//! The latent is x = x0 + sigma·eps; the network sees it scaled to variance one, and dx/dsigma is eps, the noise it predicts.
+//! The latent is x = x0 + sigma·eps; the network sees it scaled to variance one, and dx/dsigma is eps, the noise it
+//! predicts.
 
 use super::kind::{SamplerKind, TimestepSpacing};
 use super::schedule::SchedulerConfig;

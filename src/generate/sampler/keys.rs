@@ -40,8 +40,8 @@ const OTHER_MODELS: [(&str, &str); 6] = [
     ("CMStochastic", "it is a consistency model"),
 ];
 
-/// The keys of the schedule, which [`SchedulerConfig`] reads, and those that say nothing about it nor about a picture:
-/// parts of settings that are off, and what Latent Consistency leaves behind.
+/// The keys of the schedule, which [`super::SchedulerConfig`] reads, and those that say nothing about it nor about a
+/// picture: parts of settings that are off, and what Latent Consistency leaves behind.
 const HARMLESS: [&str; 24] = [
     "num_train_timesteps",
     "beta_start",

@@ -1,6 +1,6 @@
-//! Pseudo linear multistep (Liu et al. 2022, arXiv 2202.09778, eq. 9 and 12), as the Stable Diffusion release runs it: no Runge–Kutta
-//! steps at the start (diffusers' `skip_prk_steps`, whatever the config says), but the first step taken twice, the second time with the
-//! mean of the outputs at its two ends.
+//! Pseudo linear multistep (Liu et al. 2022, arXiv 2202.09778, eq. 9 and 12), as the Stable Diffusion release runs it:
+//! no Runge–Kutta steps at the start (diffusers' `skip_prk_steps`, whatever the config says), but the first step taken
+//! twice, the second time with the mean of the outputs at its two ends.
 
 use super::kind::SamplerKind;
 use super::schedule::{PredictionType, SchedulerConfig};
@@ -53,7 +53,8 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
     Ok(sampler)
 }
 
-/// The step at `t` with `kept` outputs before it: x' = a·x + b·(their Adams–Bashforth sum). Output i lies in slot i % 3.
+/// The step at `t` with `kept` outputs before it: x' = a·x + b·(their Adams–Bashforth sum). Output i lies in slot
+/// i % 3.
 fn multistep(t: usize, (a, b): (f64, f64), kept: usize) -> Row {
     let adams = ADAMS[kept.min(SLOTS)];
     let mut row = Row { now: b * adams[0], keep: Some(kept % SLOTS), ..Row::linear(t as f64, (a, 0.0)) };

@@ -36,7 +36,8 @@ pub enum PredictionType {
 }
 
 impl PredictionType {
-    /// The clean image and the noise as products of (x, prediction), where x = signal·image + noise·(unit noise) and the squares add to 1.
+    /// The clean image and the noise as products of (x, prediction), where x = signal·image + noise·(unit noise) and
+    /// the squares add to 1.
     pub(super) fn parts(self, signal: f64, noise: f64) -> ((f64, f64), (f64, f64)) {
         match self {
             Self::Epsilon => ((1.0 / signal, -noise / signal), (0.0, 1.0)),
@@ -167,9 +168,9 @@ impl SchedulerConfig {
         Ok(config)
     }
 
-    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, whether the file leaves it open
-    /// or says otherwise: nothing is clipped in the space of latents, and `steps_offset` is 1. Also whether a run of
-    /// `kind` feels it, and what it should know.
+    /// With what diffusers' `StableDiffusionPipeline` puts right when it opens a folder, whether the file leaves it
+    /// open or says otherwise: nothing is clipped in the space of latents, and `steps_offset` is 1. Also whether a run
+    /// of `kind` feels it, and what it should know.
     pub fn corrected(mut self, kind: SamplerKind) -> (Self, bool, Vec<String>) {
         let name = self.settings.path().display().to_string();
         let (mut felt, mut said) = (false, Vec::new());
