@@ -1,4 +1,5 @@
-//! Full-size Stable Diffusion 1.5 with random weights against diffusers: text encoder, one UNet call of batch 2, one VAE decode.
+//! Full-size Stable Diffusion 1.5 with random weights against diffusers: text encoder, one UNet call of batch 2, one VAE
+//! decode.
 //!
 //!     python dev/golden/full_sd15.py FOLDER        # once: 2.1 GB of weights and diffusers' outputs
 //!     cargo run --release --example compare_full_sd15 -- FOLDER
@@ -12,8 +13,10 @@ use std::time::Instant;
 use stablerep::bail;
 use stablerep::device::Plan;
 use stablerep::error::Result;
+use stablerep::layers::count::{Processor, Rooms};
+use stablerep::layers::cpu::{Call, Caption, Memory, Reader};
 use stablerep::models::clip_text::{self, ClipText};
-use stablerep::models::unet::{self, Batch, UNet};
+use stablerep::models::unet::{self, Time, UNet};
 use stablerep::models::vae::{self, Decoder};
 use stablerep::ops::gemm::Threads;
 use stablerep::weights::SafeTensors;
@@ -39,43 +42,60 @@ fn run(folder: &Path) -> Result<()> {
     unet_call(&model, &reference)
 }
 
+fn memory(rooms: &Rooms) -> Memory {
+    Memory::take(&mut Plan::new(), "network", rooms)
+}
+
 fn text_encoder(model: &Path, reference: &SafeTensors) -> Result<()> {
     let weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
-    let encoder = ClipText::load(clip_text::Config::open(&model.join("text_encoder/config.json"))?, &weights)?;
+    let config = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
+    let mut memory = memory(&config.rooms(Processor::Cpu, 2)?);
+    let encoder = ClipText::load(config, clip_text::is_prefixed(&weights), &mut Reader::new(&weights))?;
     let ids = reference.i64("text.ids", &[2, 77])?;
     let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
     let start = Instant::now();
-    let hidden = encoder.encode(&[&ids[..77], &ids[77..]])?.concat();
-    report("text encoder, 2 captions", &hidden, &reference.f32("text.hidden", &[2, 77, 768])?, start)
+    let mut call = Call { ids: &ids, ..Call::new(&mut memory, Threads::All) };
+    let hidden = encoder.encode(&mut call, 2)?;
+    report("text encoder, 2 captions", call.read(hidden), &reference.f32("text.hidden", &[2, 77, 768])?, start)
 }
 
 fn decoder(model: &Path, reference: &SafeTensors) -> Result<()> {
     let weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
-    let decoder = Decoder::load(vae::Config::open(&model.join("vae/config.json"))?, &weights)?;
+    let config = vae::Config::open(&model.join("vae/config.json"))?;
+    let mut memory = memory(&config.rooms(Processor::Cpu, 1, (64, 64))?);
+    let decoder = Decoder::load(config, vae::has_old_names(&weights), &mut Reader::new(&weights))?;
     let latents = nhwc(&reference.f32("vae.latents", &[1, 4, 64, 64])?, 1, 4);
-    let mut memory = decoder.memory(&mut Plan::new(), "decoder", 1, (64, 64));
     let mut image = vec![0.0; 512 * 512 * 3];
     let start = Instant::now();
-    decoder.decode(&mut image, &latents, (1, (64, 64)), &mut memory, Threads::All);
+    let mut call = Call { input: &latents, output: &mut image, ..Call::new(&mut memory, Threads::All) };
+    decoder.decode(&mut call, 1, (64, 64))?;
     report("VAE decode, 512×512", &image, &nhwc(&reference.f32("vae.image", &[1, 3, 512, 512])?, 1, 3), start)
 }
 
 fn unet_call(model: &Path, reference: &SafeTensors) -> Result<()> {
     let start = Instant::now();
     let weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
-    let unet = UNet::load(unet::Config::open(&model.join("unet/config.json"))?, &weights)?;
-    println!("UNet of {:.1} M parameters read in {:.1} s", unet.values() as f64 / 1e6, start.elapsed().as_secs_f64());
+    let config = unet::Config::open(&model.join("unet/config.json"))?;
+    let mut memory = memory(&config.rooms(Processor::Cpu, 2, 2, (64, 64))?);
+    let mut from = Reader::new(&weights);
+    let time = Time::load(&config, &mut from)?.table(&[981.0]);
+    let unet = UNet::load(config, &mut from)?;
+    println!("UNet of {:.1} M values read in {:.1} s", from.values() as f64 / 1e6, start.elapsed().as_secs_f64());
     let text = reference.f32("unet.context", &[2, 77, 768])?;
-    let contexts: Vec<_> = text.chunks_exact(77 * 768).map(|text| unet.context(text)).collect();
-    let time = unet.time_table(&[981.0]);
+    let mut captions: Vec<Caption> = Vec::new();
+    for states in text.chunks_exact(77 * 768) {
+        let mut call = Call { input: states, ..Call::new(&mut memory, Threads::All) };
+        unet.tell(&mut call)?;
+        captions.push(call.made);
+    }
+    let captions: Vec<_> = captions.iter().map(|caption| (1, caption)).collect();
     let shape = [2, 4, 64, 64];
     let x = nhwc(&reference.f32("unet.x", &shape)?, 2, 4);
-    let mut memory = unet.memory(&mut Plan::new(), "unet", 2, (64, 64));
-    let runs = contexts.iter().map(|context| (1, context)).collect();
-    let batch = Batch { images: 2, size: (64, 64), runs };
     let mut out = vec![0.0; x.len()];
     let start = Instant::now();
-    unet.forward(&mut out, &x, &batch, &time[0], &mut memory, Threads::All);
+    let call = Call::new(&mut memory, Threads::All);
+    let mut call = Call { input: &x, output: &mut out, time: &time[0], captions: &captions, ..call };
+    unet.forward(&mut call, (2, 2), (64, 64))?;
     report("UNet call, batch 2, 64×64", &out, &nhwc(&reference.f32("unet.eps_t981", &shape)?, 2, 4), start)
 }
 

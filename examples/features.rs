@@ -37,6 +37,6 @@ fn run() -> Result<()> {
         .chunks_exact(size * size * 3)
         .map(|data| Rgb8 { width: size, height: size, data: data.to_vec() })
         .collect();
-    let features = encoder.features(&images);
+    let features = encoder.features(&images)?;
     write_safetensors(output, &[("features".into(), vec![n, encoder.vit().config().width], &features[..])], &[])
 }
