@@ -81,7 +81,10 @@ impl Score {
         footnote: &'static str,
     ) -> Result<Self> {
         let key = evaluator.key();
-        let found = serde_json::to_value(found).map_err(|e| Error::Failed(format!("report: {key}: {e}")))?;
+        // By way of text: a `Value` made of an f32 of 0.07 is 0.07000000029802322.
+        let text = serde_json::to_string(&found);
+        let found = text.and_then(|text| serde_json::from_str(&text));
+        let found = found.map_err(|e| Error::Failed(format!("report: {key}: {e}")))?;
         Ok(Self { key, found, rows, footnote })
     }
 }
