@@ -141,9 +141,4 @@ impl Config {
         s.finish(&IRRELEVANT)?;
         Ok(this)
     }
-
-    /// Factor between the latent's size and that of the deepest level.
-    pub fn reduction(&self) -> usize {
-        1 << (self.channels.len() - 1)
-    }
 }
