@@ -38,14 +38,7 @@ pub enum SamplerKind {
 
 impl fmt::Display for SamplerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ddim => "ddim",
-            Self::Pndm => "pndm",
-            Self::Euler => "euler",
-            Self::EulerA => "euler_a",
-            Self::Dpmpp2m => "dpmpp_2m",
-            Self::Dpmpp2mKarras => "dpmpp_2m_karras",
-        })
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 
@@ -55,6 +48,42 @@ impl SamplerKind {
         match self {
             Self::Ddim | Self::Pndm => TimestepSpacing::Leading,
             Self::Euler | Self::EulerA | Self::Dpmpp2m | Self::Dpmpp2mKarras => TimestepSpacing::Linspace,
+        }
+    }
+
+    /// Diffusers' class that draws the same, and its solver keys that would change what it draws.
+    pub(super) fn own_class(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Ddim => ("DDIMScheduler", &["thresholding"]),
+            Self::Pndm => ("PNDMScheduler", &[]),
+            Self::Euler => (
+                "EulerDiscreteScheduler",
+                &[
+                    "interpolation_type",
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "timestep_type",
+                    "final_sigmas_type",
+                ],
+            ),
+            Self::EulerA => ("EulerAncestralDiscreteScheduler", &[]),
+            Self::Dpmpp2m | Self::Dpmpp2mKarras => (
+                "DPMSolverMultistepScheduler",
+                &[
+                    "algorithm_type",
+                    "solver_order",
+                    "solver_type",
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "use_lu_lambdas",
+                    "final_sigmas_type",
+                    "lambda_min_clipped",
+                    "variance_type",
+                    "thresholding",
+                ],
+            ),
         }
     }
 }

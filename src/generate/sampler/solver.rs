@@ -13,44 +13,6 @@ use super::schedule::SchedulerConfig;
 use crate::config::json;
 use crate::error::Result;
 
-impl SamplerKind {
-    /// Diffusers' class that draws the same, and its solver keys that would change what it draws.
-    fn own_class(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Self::Ddim => ("DDIMScheduler", &["thresholding"]),
-            Self::Pndm => ("PNDMScheduler", &[]),
-            Self::Euler => (
-                "EulerDiscreteScheduler",
-                &[
-                    "interpolation_type",
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "timestep_type",
-                    "final_sigmas_type",
-                ],
-            ),
-            Self::EulerA => ("EulerAncestralDiscreteScheduler", &[]),
-            Self::Dpmpp2m | Self::Dpmpp2mKarras => (
-                "DPMSolverMultistepScheduler",
-                &[
-                    "algorithm_type",
-                    "solver_order",
-                    "solver_type",
-                    "use_karras_sigmas",
-                    "use_exponential_sigmas",
-                    "use_beta_sigmas",
-                    "use_lu_lambdas",
-                    "final_sigmas_type",
-                    "lambda_min_clipped",
-                    "variance_type",
-                    "thresholding",
-                ],
-            ),
-        }
-    }
-}
-
 /// Refuses what the file asks of `kind` by being of its own class, and says what of another class's settings is not
 /// used.
 pub(super) fn check(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<String>> {
