@@ -4,7 +4,6 @@ mod cache;
 #[cfg(cuda_kernels)]
 mod device;
 mod foreign;
-mod names;
 mod params;
 mod safetensors;
 
@@ -12,6 +11,5 @@ pub use cache::Cache;
 #[cfg(cuda_kernels)]
 pub use device::DeviceParams;
 pub use foreign::{is_lfs_pointer, lfs_pointer};
-pub use names::BackboneNames;
 pub use params::{Param, ParamInfo, ParamTable, pair_mut};
 pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

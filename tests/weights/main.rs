@@ -1,4 +1,3 @@
 //! Weight files: what is written is read back, and every way a file can be wrong is named.
 
-mod names;
 mod safetensors;

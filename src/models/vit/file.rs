@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::names::BackboneNames;
 use super::stated::Stated;
 use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
 use crate::say;
-use crate::weights::{BackboneNames, SafeTensors};
+use crate::weights::SafeTensors;
 
 /// The checkpoint in the folder of a training run.
 const TRAINED: &str = "checkpoint.safetensors";

@@ -7,6 +7,7 @@ mod acts;
 mod block;
 mod config;
 mod file;
+mod names;
 mod preprocessing;
 mod shape;
 mod stated;
@@ -15,6 +16,7 @@ mod timm;
 pub use acts::{VitActs, VitGradients};
 pub use config::VitConfig;
 pub use file::VitFile;
+pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};
 pub use stated::Stated;
 

@@ -1,4 +1,4 @@
-use stablerep::weights::BackboneNames;
+use stablerep::models::vit::BackboneNames;
 
 /// timm's names of a plain ViT with two blocks.
 fn timm() -> Vec<String> {

@@ -3,9 +3,12 @@
 //! saved from several GPUs), other trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::OnceLock;
 
+use super::{Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
+use crate::weights::ParamTable;
 
 /// Tensors that tell where the backbone is.
 const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
@@ -24,25 +27,29 @@ const FOREIGN: [(&str, &str); 3] = [
     ("encoder.pos_embedding", "torchvision's VisionTransformer"),
 ];
 
-/// timm's names of a plain ViT outside its blocks.
-const TRUNK: [&str; 6] =
-    ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm.weight", "norm.bias"];
+/// timm's names of a plain ViT: outside its blocks, and inside `blocks.N.`.
+#[derive(Debug, Default)]
+struct Parts {
+    trunk: Vec<String>,
+    block: Vec<String>,
+}
 
-/// timm's names inside `blocks.N.`.
-const BLOCK: [&str; 12] = [
-    "norm1.weight",
-    "norm1.bias",
-    "attn.qkv.weight",
-    "attn.qkv.bias",
-    "attn.proj.weight",
-    "attn.proj.bias",
-    "norm2.weight",
-    "norm2.bias",
-    "mlp.fc1.weight",
-    "mlp.fc1.bias",
-    "mlp.fc2.weight",
-    "mlp.fc2.bias",
-];
+/// As the network itself names its tensors.
+fn parts() -> &'static Parts {
+    static PARTS: OnceLock<Parts> = OnceLock::new();
+    PARTS.get_or_init(|| {
+        let config =
+            VitConfig { image_size: 1, patch_size: 1, width: 1, depth: 1, heads: 1, mlp_ratio: 1, channels: 1 };
+        let mut parts = Parts::default();
+        for (name, ..) in Vit::new(&config, "", &mut ParamTable::new()).iter().flat_map(Vit::tensors) {
+            match name.strip_prefix("blocks.0.") {
+                Some(inside) => parts.block.push(inside.to_owned()),
+                None => parts.trunk.push(name.to_owned()),
+            }
+        }
+        parts
+    })
+}
 
 /// Where the backbone of a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,8 +137,9 @@ impl BackboneNames {
     /// Every tensor of the backbone by timm's name.
     pub fn timm_names(&self) -> impl Iterator<Item = String> + use<> {
         let depth = self.depth;
-        let blocks = (0..depth).flat_map(|block| BLOCK.iter().map(move |name| format!("blocks.{block}.{name}")));
-        TRUNK.iter().map(|name| (*name).to_string()).chain(blocks)
+        let Parts { trunk, block } = parts();
+        let blocks = (0..depth).flat_map(move |i| block.iter().map(move |name| format!("blocks.{i}.{name}")));
+        trunk.iter().cloned().chain(blocks)
     }
 }
 
@@ -198,13 +206,16 @@ enum Part {
 }
 
 fn part_of(name: &str) -> Part {
-    if TRUNK.contains(&name) {
+    let Parts { trunk, block: inside } = parts();
+    if trunk.iter().any(|part| part == name) {
         return Part::Trunk;
     }
     let block = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
     match block.map(|(number, rest)| (number, number.parse::<usize>(), rest)) {
         // Above any real depth it is damage; the limit keeps the search for missing names short.
-        Some((text, Ok(number), rest)) if number < 1000 && number.to_string() == text && BLOCK.contains(&rest) => {
+        Some((text, Ok(number), rest))
+            if number < 1000 && number.to_string() == text && inside.iter().any(|part| part == rest) =>
+        {
             Part::Block(number)
         }
         _ => Part::Other,
