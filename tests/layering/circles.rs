@@ -8,11 +8,10 @@ use crate::modules::Modules;
 use crate::sources;
 
 /// Circles that are there still: the files below which they are, and what they are made of.
-const KNOWN: [(&str, &str); 6] = [
+const KNOWN: [(&str, &str); 5] = [
     ("bench/kernels/", "the clock of a measurement knows the rate of the library's product, which it measures"),
     ("cli/", "the demo runs commands as a shell does, and the file of `--config` has the commands' flags as its keys"),
     ("device/cuda/", "launches, views and allocations are methods of the GPU, which queues them"),
-    ("eval/dataset/", "a data set opens the formats, and each of them makes one"),
     ("ops/", "checks and families of kernels share what the file above them defines, which calls them"),
     ("shards/", "a sample is a view into the index that lists it"),
 ];

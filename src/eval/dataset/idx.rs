@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Dataset, Images, Split, numbered_classes};
+use super::labelled::{Dataset, Images, Split, numbered_classes};
 use crate::bail;
 use crate::error::{Error, Result};
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Images};
+use super::labelled::{Dataset, Images};
 use crate::bail;
 use crate::error::{Error, Result};
 
@@ -54,8 +54,9 @@ pub fn open(root: &Path) -> Result<Dataset> {
             classes[0].display()
         );
     }
-    let set = Dataset::new(root.display().to_string(), labels, class_names, Images::Files(paths));
-    Ok(Dataset { notes: left_out.notes(root), ..set })
+    let mut set = Dataset::new(root.display().to_string(), labels, class_names, Images::Files(paths));
+    set.notes = left_out.notes(root);
+    Ok(set)
 }
 
 /// Files that are no images of a class.

@@ -3,33 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, Images, numbered_classes};
+use super::labelled::{Dataset, Images, numbered_classes};
+use super::samples::Samples;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::shards::Shards;
 
 /// Class numbers at and above this are taken for damage, not for a data set.
 const MAX_CLASSES: u32 = 1_000_000;
-
-/// Mapped shards, and which of their samples are used.
-#[derive(Debug)]
-pub(super) struct Samples {
-    shards: Shards,
-    /// Numbers of the pictures.
-    pictures: Vec<u32>,
-}
-
-impl Samples {
-    /// The file of image `index`.
-    pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>> {
-        self.shards.picture(self.pictures[index])?.read()
-    }
-
-    /// Shard and key of image `index`.
-    pub(super) fn describe(&self, index: usize) -> String {
-        self.shards.picture(self.pictures[index]).map(|picture| picture.name()).unwrap_or_default()
-    }
-}
 
 /// The first `.tar` file directly in `folder`, by name.
 pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
@@ -85,8 +66,9 @@ pub fn open(path: &Path) -> Result<Dataset> {
     let (labels, class_names) = numbered_classes(&numbers);
     let notes = shards.notes().to_vec();
     let images = Images::Samples(Samples { shards, pictures });
-    let set = Dataset::new(path.display().to_string(), labels, class_names, images);
-    Ok(Dataset { defects, notes, ..set })
+    let mut set = Dataset::new(path.display().to_string(), labels, class_names, images);
+    (set.defects, set.notes) = (defects, notes);
+    Ok(set)
 }
 
 fn class_number(text: &[u8]) -> Option<u32> {

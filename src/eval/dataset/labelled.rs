@@ -1,0 +1,228 @@
+//! A data set in memory or in files: labels beside images that are read when asked for.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::samples::Samples;
+use super::split::hold_out;
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::image::Rgb8;
+use crate::rng::{Domain, Stream};
+
+/// Which part of a data set a folder that holds several is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    Train,
+    Test,
+}
+
+/// Images with one class label each.
+#[derive(Debug)]
+pub struct Dataset {
+    name: String,
+    /// Where each image stands among `images`.
+    index: Vec<u32>,
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+    images: Arc<Images>,
+    pub(super) notes: Vec<String>,
+    pub(super) defects: Vec<String>,
+}
+
+/// Where the images are.
+#[derive(Debug)]
+pub(super) enum Images {
+    /// Gray `[N, H, W]` in memory.
+    Gray { height: usize, width: usize, pixels: Vec<u8> },
+    /// One file per image.
+    Files(Vec<PathBuf>),
+    /// Samples of tar files.
+    Samples(Samples),
+}
+
+/// A picture that cannot be read; one that is not there, such as a link to nothing, is as bad as a damaged one.
+fn not_read(path: &Path, error: std::io::Error) -> Error {
+    match (error.kind(), std::fs::read_link(path)) {
+        (std::io::ErrorKind::NotFound, Ok(target)) => {
+            Error::Data(format!("{}: is a link to {}, which does not exist", path.display(), target.display()))
+        }
+        (std::io::ErrorKind::NotFound, Err(_)) => Error::Data(format!("{}: is gone", path.display())),
+        _ => Error::io("read", path)(error),
+    }
+}
+
+/// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its
+/// own.
+pub type Fingerprint = [u8; 16];
+
+impl Dataset {
+    pub(super) fn new(name: String, labels: Vec<u32>, class_names: Vec<String>, images: Images) -> Self {
+        let index = (0..labels.len() as u32).collect();
+        Self { name, index, labels, class_names, images: Arc::new(images), notes: Vec::new(), defects: Vec::new() }
+    }
+
+    /// Where it came from, as the user wrote it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The class of each image, below [`Dataset::classes`].
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Names of the classes: folder names, or the numbers of `.cls` and IDX labels. Numbers that no image has take no
+    /// place.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// What the user should know about how it was read: files left out, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What was found damaged while it was opened and is not among the images, one message each.
+    pub fn defects(&self) -> &[String] {
+        &self.defects
+    }
+
+    /// Image `index`, decoded.
+    ///
+    /// # Errors
+    /// `Data` or `Io` naming the file, when it cannot be read or decoded.
+    pub fn image(&self, index: usize) -> Result<Rgb8> {
+        let stored = self.stored(index)?;
+        match &*self.images {
+            Images::Gray { height, width, .. } => {
+                let data = stored.iter().flat_map(|&v| [v, v, v]).collect();
+                Ok(Rgb8 { width: *width, height: *height, data })
+            }
+            Images::Files(_) | Images::Samples(_) => crate::image::decode(&stored, &self.describe(index)),
+        }
+    }
+
+    /// Decodes image `index` for nothing but to know that it is whole, and tells what it is known by.
+    ///
+    /// # Errors
+    /// As [`Dataset::image`].
+    pub fn examine(&self, index: usize) -> Result<Fingerprint> {
+        let stored = self.stored(index)?;
+        if !matches!(&*self.images, Images::Gray { .. }) {
+            crate::image::decode(&stored, &self.describe(index))?;
+        }
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(&Sha256::digest(&stored)[..16]);
+        Ok(fingerprint)
+    }
+
+    /// The bytes of image `index` as they are stored: a file's, a member's, or gray pixels.
+    fn stored(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let at = self.index[index] as usize;
+        match &*self.images {
+            Images::Gray { height, width, pixels } => {
+                Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
+            }
+            Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(|e| not_read(&paths[at], e)),
+            Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
+        }
+    }
+
+    /// Which image `index` is, for messages.
+    pub fn describe(&self, index: usize) -> String {
+        let at = self.index[index] as usize;
+        match &*self.images {
+            Images::Gray { .. } => format!("{}: image {at}", self.name),
+            Images::Files(paths) => paths[at].display().to_string(),
+            Images::Samples(samples) => samples.describe(at),
+        }
+    }
+
+    /// The images at `indices`, in that order, under the same classes and another name.
+    pub fn part(&self, indices: &[usize], name: String) -> Self {
+        Self {
+            name,
+            index: indices.iter().map(|&i| self.index[i]).collect(),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            class_names: self.class_names.clone(),
+            images: Arc::clone(&self.images),
+            notes: Vec::new(),
+            defects: Vec::new(),
+        }
+    }
+
+    /// Positions of (training images, test images): `share` of every class, chosen by `seed` ([`hold_out`]), is for the
+    /// test.
+    ///
+    /// # Errors
+    /// `Usage` when no class has two images.
+    pub fn divide(&self, share: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+        let stream = Stream::new(seed, Domain::Probe, [0, 0, 4]);
+        let (mut train, test) = hold_out(&self.labels, self.classes(), share, stream);
+        if test.is_empty() {
+            bail!(
+                Usage,
+                "--holdout {share}: no class of {} has two images, so none can be held out; give --test",
+                self.name
+            );
+        }
+        train.sort_unstable();
+        Ok((train, test))
+    }
+
+    /// Renumbers the labels of this set (the test images) so that equal class names have the numbers they have in
+    /// `train`.
+    ///
+    /// # Errors
+    /// `Data` when it holds a class that `train` does not.
+    pub fn match_classes(&mut self, train: &Dataset) -> Result<()> {
+        let names = train.class_names.iter().enumerate();
+        let numbers: HashMap<&str, u32> = names.map(|(number, name)| (name.as_str(), number as u32)).collect();
+        let mut used = vec![false; self.classes()];
+        self.labels.iter().for_each(|&label| used[label as usize] = true);
+        let mut renumbered = Vec::with_capacity(self.classes());
+        for (name, used) in self.class_names.iter().zip(used) {
+            match numbers.get(name.as_str()) {
+                Some(&number) => renumbered.push(number),
+                // All its pictures were damaged.
+                None if !used => renumbered.push(0),
+                None => bail!(
+                    Data,
+                    "{}: class {name:?} is not among the {} classes of the training images {}; give both sets the same classes",
+                    self.name,
+                    train.classes(),
+                    train.name
+                ),
+            }
+        }
+        self.labels.iter_mut().for_each(|label| *label = renumbered[*label as usize]);
+        self.class_names = train.class_names.clone();
+        Ok(())
+    }
+}
+
+/// Classes of labels that are plain numbers, in their order: the labels counted from 0 without gaps, and the numbers as
+/// names.
+pub(super) fn numbered_classes(numbers: &[u32]) -> (Vec<u32>, Vec<String>) {
+    let known: Vec<u32> = numbers.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect();
+    let labels = numbers.iter().map(|number| known.partition_point(|other| other < number) as u32).collect();
+    (labels, known.iter().map(u32::to_string).collect())
+}
