@@ -31,6 +31,11 @@ extern \"C\" __global__ void __launch_bounds__(128) serial(float *y, unsigned lo
 }\n";
 
 fn compile(text: &str, target: &str) -> Option<Result<Compiled, String>> {
+    compile_beside(&[], text, target)
+}
+
+/// With headers by name and text in its folder.
+fn compile_beside(headers: &[(&str, &str)], text: &str, target: &str) -> Option<Result<Compiled, String>> {
     let found = Compiler::find(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".cuda")).unwrap();
     let Some(compiler) = found else {
         eprintln!("left out: no NVRTC (dev/cuda-toolchain.sh fetches it)");
@@ -39,6 +44,11 @@ fn compile(text: &str, target: &str) -> Option<Result<Compiled, String>> {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.cu");
     fs::write(&file, text).unwrap();
+    for (name, text) in headers {
+        let header = folder.path().join(name);
+        fs::create_dir_all(header.parent().unwrap()).unwrap();
+        fs::write(header, text).unwrap();
+    }
     Some(compiler.compile(&file, target))
 }
 
@@ -53,6 +63,15 @@ fn a_virtual_target_gives_ptx_and_a_real_one_machine_code() {
     let kernels = resources(&real.log);
     assert_eq!(kernels.iter().map(|kernel| (&kernel.name[..], kernel.shared)).collect::<Vec<_>>(), [("sum", 256)]);
     assert!((1..=255).contains(&kernels[0].registers), "{kernels:?}");
+}
+
+/// The working directory, this package's, has a header of the same name, which is not meant.
+#[test]
+fn headers_are_those_of_the_files_folder() {
+    let header = [("common/types.cuh", "#error from its own folder")];
+    let Some(compiled) = compile_beside(&header, "#include \"common/types.cuh\"", "compute_80") else { return };
+    let said = compiled.err().unwrap();
+    assert!(said.contains("from its own folder"), "{said}");
 }
 
 #[test]

@@ -49,17 +49,18 @@ fn all_layouts_match_f64_and_accumulate() {
 #[test]
 fn rows_have_the_same_bits_for_every_batch() {
     for (n, k) in [(4, 36), (4, 1440), (80, 720), (160, 2880), (1280, 77)] {
-        let b = random(k * n, 2);
-        let a = random(300 * k, 1);
-        let run = |m: usize, threads| {
-            let mut y = vec![0.0; m * n];
-            nn(&mut y, &a[..m * k], &b, (m, n, k), false, threads);
-            y
-        };
-        let whole = run(300, Threads::All);
-        for m in [1, 2, 3, 16, 17, 63, 64, 65, 128, 299] {
-            for threads in [Threads::All, Threads::One] {
-                assert_eq!(run(m, threads), whole[..m * n], "M {m} N {n} K {k}");
+        let (a, b, start) = (random(300 * k, 1), random(k * n, 2), random(300 * n, 3));
+        for accumulate in [false, true] {
+            let run = |m: usize, threads| {
+                let mut y = start[..m * n].to_vec();
+                nn(&mut y, &a[..m * k], &b, (m, n, k), accumulate, threads);
+                y
+            };
+            let whole = run(300, Threads::All);
+            for m in [1, 2, 3, 16, 17, 63, 64, 65, 128, 299] {
+                for threads in [Threads::All, Threads::One] {
+                    assert_eq!(run(m, threads), whole[..m * n], "M {m} N {n} K {k}, accumulate {accumulate}");
+                }
             }
         }
     }

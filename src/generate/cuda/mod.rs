@@ -248,6 +248,7 @@ impl<T: Half> Cuda<T> {
         gpu.zero(memory.step)?;
         self.slots[at].stage(&gpu)?;
         for _ in 0..self.steps.len() {
+            store::check_interrupt("run the same command again to go on")?;
             match self.graphs.get(&(n, rows)) {
                 Some(graph) => graph.launch()?,
                 None => {

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::layers::cpu::Reader;
 use crate::ops::activation::silu;
 use crate::ops::embed;
-use crate::ops::gemm::Threads;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::ops::gemm::{Threads, nn};
+use crate::ops::packed::Packed;
 
 /// The layers between a timestep and the residual blocks.
 #[derive(Debug)]
@@ -54,19 +54,26 @@ impl Time {
         let [time1, time2] = &self.layers;
         let row = |&t: &f32| {
             let sines = embed::timestep(t, time1.k, self.flip_sin_to_cos, self.freq_shift);
-            let (mut hidden, mut embedding) = (vec![0.0; time1.n], vec![0.0; time2.n]);
-            linear(&mut hidden, &sines, time1, Start::Bias, Threads::All);
+            let mut hidden = layer(time1, &sines);
             silu(&mut hidden);
-            linear(&mut embedding, &hidden, time2, Start::Bias, Threads::All);
+            let mut embedding = layer(time2, &hidden);
             silu(&mut embedding);
             let mut row = vec![0.0; self.width];
             for (projection, convolution, offset) in &self.blocks {
                 let bias = &mut row[*offset..offset + projection.n];
-                linear(bias, &embedding, projection, Start::Bias, Threads::All);
+                bias.copy_from_slice(&layer(projection, &embedding));
                 bias.iter_mut().zip(convolution).for_each(|(b, c)| *b += c);
             }
             row
         };
         timesteps.iter().map(row).collect()
     }
+}
+
+/// `x·w + bias`, the bias added last: the bits of every picture depend on it.
+fn layer(w: &Packed, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; w.n];
+    nn(&mut y, x, &w.w, (1, w.n, w.k), false, Threads::All);
+    y.iter_mut().zip(w.bias.iter().flatten()).for_each(|(y, bias)| *y += bias);
+    y
 }

@@ -100,18 +100,15 @@ pub unsafe fn raw(
 ) {
     if m == 1 && n > 1 {
         // One row would take the crate's matrix–vector path, which sums in another order than the matrix path:
-        // compute the row twice instead (row stride 0) into a scratch of two rows.
-        let mut two = vec![0.0f32; 2 * n];
+        // compute the row twice instead (row stride 0) into a scratch of two rows. Both begin as the row does, so that
+        // blocks of K are added to it one after the other, as to any row.
+        // SAFETY: the row of `y`, which the caller vouched for.
+        let row = unsafe { std::slice::from_raw_parts_mut(y, n) };
+        let mut two = if keep == 0.0 { vec![0.0f32; 2 * n] } else { [&*row, &*row].concat() };
         let twice = Mat { row_stride: 0, ..a };
         // SAFETY: `two` holds 2 rows of n; reads are those the caller vouched for.
-        unsafe { raw(two.as_mut_ptr(), n, twice, b, (2, n, k), 0.0, alpha, threads) };
-        for (j, &value) in two[..n].iter().enumerate() {
-            // SAFETY: element (0, j) of `y`, which the caller vouched for.
-            unsafe {
-                let slot = y.add(j);
-                *slot = if keep == 0.0 { value } else { keep * *slot + value };
-            }
-        }
+        unsafe { raw(two.as_mut_ptr(), n, twice, b, (2, n, k), keep, alpha, threads) };
+        row.copy_from_slice(&two[..n]);
         return;
     }
     let parallelism = match threads {
