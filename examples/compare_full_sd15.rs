@@ -1,5 +1,5 @@
-//! Full-size Stable Diffusion 1.5 with random weights against diffusers: text encoder, one UNet call of batch 2, one VAE
-//! decode.
+//! Full-size Stable Diffusion 1.5 with random weights against diffusers: text encoder, one UNet call of batch 2, one
+//! VAE decode.
 //!
 //!     python dev/golden/full_sd15.py FOLDER        # once: 2.1 GB of weights and diffusers' outputs
 //!     cargo run --release --example compare_full_sd15 -- FOLDER

@@ -52,7 +52,7 @@ constexpr uint32_t CONTRAST = 1;
 extern __shared__ __align__(16) unsigned char shared[];
 
 // ---- colours
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 struct Color {
     uint32_t red, green, blue;
@@ -177,7 +177,7 @@ DEVICE void recolor(Rows view, int side, const Job &job, const HueTables &tables
 }
 
 // ---- blur
-// -------------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 /// Three boxes along every row, then three along every column; a thread per line. `between` holds a picture like the
 /// view.
@@ -213,7 +213,7 @@ DEVICE void blur(Rows view, int side, const Job &job, unsigned char *between) {
 }
 
 // ---- the whole
-// --------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
 /// Writes the view; a warp per row, a word per lane where rows are whole words.
 DEVICE void write(unsigned char *out, Rows view, int side, bool flip) {

@@ -3,7 +3,7 @@
 //! | tensors | |
 //! |---|---|
 //! | `visual.NAME` | backbone, timm's names (as in the official checkpoints) |
-//! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head of StableRep and SimCLR, with what it keeps: running statistics of its batch norms |
+//! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head, with the running statistics that it keeps |
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that

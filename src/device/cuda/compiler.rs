@@ -99,8 +99,8 @@ impl Compiler {
         if target.starts_with("sm_") {
             options.push("--ptxas-options=-v".into());
         }
-        // NVRTC looks for headers beside the file of this name first, were it below the working directory: the name is of
-        // a file that is nowhere.
+        // NVRTC looks for headers beside the file of this name first, were it below the working directory: the name is
+        // of a file that is nowhere.
         let program = Program::new(&text, &format!("/{name}"))?;
         let (done, log) = program.compile(&options)?;
         if done.is_err() || log.contains("warning") {
