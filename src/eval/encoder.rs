@@ -184,7 +184,7 @@ fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
         // The last ones may be fewer, at the beginning of the same buffers.
         let acts = VitActs::in_passing(&mut Layout::default(), vit.config(), images.len() / each);
         let mut call = Call { images, ..Call::new(&mut memory, params) };
-        vit.forward(&mut call, &acts)?;
+        vit.forward(&mut call, &acts, 0)?;
         features.extend_from_slice(call.memory.read(acts.features()));
     }
     Ok(features)

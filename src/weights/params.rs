@@ -40,6 +40,19 @@ pub fn pair_mut(flat: &mut [f32], a: Param, b: Param) -> (&mut [f32], &mut [f32]
     }
 }
 
+/// Different tensors of `flat` at once, in the order they lie there.
+///
+/// # Panics
+/// If they overlap or are not in order.
+pub fn several_mut<const N: usize>(flat: &mut [f32], params: [Param; N]) -> [&mut [f32]; N] {
+    let (mut rest, mut at) = (flat, 0);
+    params.map(|param| {
+        let (tensor, behind) = std::mem::take(&mut rest)[param.offset - at..].split_at_mut(param.len);
+        (rest, at) = (behind, param.offset + param.len);
+        tensor
+    })
+}
+
 /// Name and shape of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamInfo {

@@ -49,7 +49,7 @@ fn features_and_every_gradient_match_timm() {
         memory.of_mut(dfeatures).copy_from_slice(&file.f32("upstream", &[n, d]).unwrap());
         let mut grads = vec![0.0; params.len()];
         let mut call = Call { images: &images, grads: &mut grads, ..Call::new(&mut memory, &params) };
-        vit.forward(&mut call, &acts).unwrap();
+        vit.forward(&mut call, &acts, 0).unwrap();
         let want = file.f32("features", &[n, d]).unwrap();
         assert_near("features", call.memory.read(acts.features()), &want, 1e-5);
         vit.backward(&mut call, &acts, &back, dfeatures).unwrap();
@@ -76,7 +76,7 @@ fn features_of_many_images() {
         let acts = VitActs::new(&mut layout, &config, n);
         let mut memory = Memory::take(&mut Plan::new(), &layout);
         let mut call = Call { images: &images, ..Call::new(&mut memory, &params) };
-        vit.forward(&mut call, &acts).unwrap();
+        vit.forward(&mut call, &acts, 0).unwrap();
         let want = call.memory.read(acts.features());
         assert_near("features", &features(&config, &params, &images), want, 1e-5);
     }

@@ -1,6 +1,6 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{Affine, BatchNorm, Branch, Buffer, Contrast, Layers, PatchEmbed, Place};
+use super::{Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, PatchEmbed, Place};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
@@ -70,7 +70,7 @@ pub(super) fn patch_product(shape: patch_embed::Shape) -> Shape {
 }
 
 impl Layers for Tally {
-    fn unfold(&mut self, _: Buffer, _: patch_embed::Shape) -> Result<()> {
+    fn unfold(&mut self, _: Buffer, _: usize, _: patch_embed::Shape) -> Result<()> {
         Ok(())
     }
 
@@ -94,14 +94,24 @@ impl Layers for Tally {
         self.product(patch_product(shape))
     }
 
-    fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine) -> Result<()> {
+    fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: LayerNorm) -> Result<()> {
         Ok(())
     }
 
     #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
-    fn layer_norm_backward(&mut self, dx: Buffer, _: Branch, _: Buffer, _: (Buffer, Buffer), at: Affine) -> Result<()> {
+    fn layer_norm_backward(
+        &mut self,
+        dx: Buffer,
+        _: Branch,
+        _: Buffer,
+        _: (Buffer, Buffer),
+        at: LayerNorm,
+    ) -> Result<()> {
         #[cfg(cuda_kernels)]
-        self.need(layernorm::cuda::scratch_len(layernorm::cuda::Shape::dense(dx.len() / at[0].len, at[0].len)));
+        self.need(layernorm::cuda::scratch_len(layernorm::cuda::Shape::dense(
+            dx.len() / at.affine[0].len,
+            at.affine[0].len,
+        )));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Training on the CPU, in f32.
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LAYER_NORM_EPS, Layers, Layout, PatchEmbed, Place, Stages, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, PatchEmbed, Place, Stages, UNIT_EPS,
 };
 use crate::device::Plan;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{l2norm, layernorm, patch_embed, reduce, relu, self_attention};
-use crate::weights::{Param, pair_mut};
+use crate::weights::{pair_mut, several_mut};
 
 /// The tensors of a layout.
 #[derive(Debug, Default)]
@@ -21,19 +21,19 @@ impl Memory {
     }
 
     pub fn read(&self, x: Buffer) -> &[f32] {
-        &self.0[x.id][..x.len]
+        &self.0[x.id][x.range()]
     }
 
     /// To write.
     pub fn of_mut(&mut self, x: Buffer) -> &mut [f32] {
-        &mut self.0[x.id][..x.len]
+        &mut self.0[x.id][x.range()]
     }
 
     /// Lends some values to `op`, which may read all others.
     fn write<const N: usize>(&mut self, to: [Buffer; N], op: impl FnOnce([&mut [f32]; N], &Self)) {
         let mut lent = to.map(|buffer| std::mem::take(&mut self.0[buffer.id]));
         let mut places = to.iter();
-        let slices = lent.each_mut().map(|values| &mut values[..places.next().map_or(0, |buffer| buffer.len)]);
+        let slices = lent.each_mut().map(|values| &mut values[places.next().map_or(0..0, |buffer| buffer.range())]);
         op(slices, self);
         to.iter().zip(lent).for_each(|(buffer, values)| self.0[buffer.id] = values);
     }
@@ -66,8 +66,8 @@ impl<'a> Call<'a, '_> {
 }
 
 impl Layers for Call<'_, '_> {
-    fn unfold(&mut self, patches: Buffer, shape: patch_embed::Shape) -> Result<()> {
-        let images = self.images;
+    fn unfold(&mut self, patches: Buffer, start: usize, shape: patch_embed::Shape) -> Result<()> {
+        let images = &self.images[start..start + patches.len];
         self.memory.write([patches], |[y], _| patch_embed::unfold(y, images, shape));
         Ok(())
     }
@@ -104,10 +104,10 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: Affine) -> Result<()> {
-        let [gamma, beta] = self.weights(at);
+    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
+        let [gamma, beta] = self.weights(at.affine);
         self.memory.write([y, stats], |[y, stats], memory| {
-            layernorm::forward(y, stats, memory.read(x), gamma, beta, LAYER_NORM_EPS);
+            layernorm::forward(y, stats, memory.read(x), gamma, beta, at.eps);
         });
         Ok(())
     }
@@ -118,10 +118,10 @@ impl Layers for Call<'_, '_> {
         branch: Branch,
         dy: Buffer,
         (x, stats): (Buffer, Buffer),
-        at: Affine,
+        at: LayerNorm,
     ) -> Result<()> {
-        let [gamma, _] = self.weights(at);
-        let (dgamma, dbeta) = pair_mut(self.grads, at[0], at[1]);
+        let [gamma, _] = self.weights(at.affine);
+        let (dgamma, dbeta) = pair_mut(self.grads, at.affine[0], at.affine[1]);
         self.memory.write([dx], |[dx], memory| {
             match branch {
                 Branch::Kept => {}
@@ -295,17 +295,4 @@ impl Layers for Call<'_, '_> {
             Place::Gradient(param) => param.of(self.grads),
         }))
     }
-}
-
-/// Different tensors of `flat` at once, in the order they lie there.
-///
-/// # Panics
-/// If they overlap or are not in order.
-fn several_mut<const N: usize>(flat: &mut [f32], params: [Param; N]) -> [&mut [f32]; N] {
-    let (mut rest, mut at) = (flat, 0);
-    params.map(|param| {
-        let (tensor, behind) = std::mem::take(&mut rest)[param.offset - at..].split_at_mut(param.len);
-        (rest, at) = (behind, param.offset + param.len);
-        tensor
-    })
 }

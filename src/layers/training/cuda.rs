@@ -4,8 +4,7 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LAYER_NORM_EPS, Layers, Layout, PatchEmbed, Place, Stages,
-    UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, PatchEmbed, Place, Stages, UNIT_EPS,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -72,14 +71,14 @@ pub struct Call<'a, 's> {
 impl Call<'_, '_> {
     fn bf16(&self, x: Buffer) -> View<bf16> {
         match self.memory.tensors[x.id] {
-            Tensor::Rounded(view) => view.slice(0..x.len),
+            Tensor::Rounded(view) => view.slice(x.range()),
             Tensor::Exact(_) => panic!("{x:?} in bf16"),
         }
     }
 
     fn f32(&self, x: Buffer) -> View<f32> {
         match self.memory.tensors[x.id] {
-            Tensor::Exact(view) => view.slice(0..x.len),
+            Tensor::Exact(view) => view.slice(x.range()),
             Tensor::Rounded(_) => panic!("{x:?} in f32"),
         }
     }
@@ -118,13 +117,15 @@ impl Call<'_, '_> {
 }
 
 /// Rows of `x` as a norm of `at` sees them.
-fn norm_shape(x: Buffer, at: Affine) -> layernorm::Shape {
-    layernorm::Shape::dense(x.len() / at[0].len, at[0].len)
+fn norm_shape(x: Buffer, at: LayerNorm) -> layernorm::Shape {
+    let d = at.affine[0].len;
+    layernorm::Shape::dense(x.len() / d, d)
 }
 
 impl Layers for Call<'_, '_> {
-    fn unfold(&mut self, patches: Buffer, shape: patches_of::Shape) -> Result<()> {
-        patch_embed::unfold(self.gpu, self.bf16(patches), self.images, shape)
+    fn unfold(&mut self, patches: Buffer, start: usize, shape: patches_of::Shape) -> Result<()> {
+        let images = self.images.slice(start..start + patches.len);
+        patch_embed::unfold(self.gpu, self.bf16(patches), images, shape)
     }
 
     fn embed(
@@ -158,10 +159,10 @@ impl Layers for Call<'_, '_> {
         linear::backward_weight(self.gpu, dw, None, dembedded, self.bf16(patches), scratch, product)
     }
 
-    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: Affine) -> Result<()> {
-        let ([gamma, beta], shape) = (self.exact(at), norm_shape(y, at));
+    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
+        let ([gamma, beta], shape) = (self.exact(at.affine), norm_shape(y, at));
         let (y, x, stats) = (self.bf16(y), self.bf16(x), self.f32(stats));
-        layernorm::forward(self.gpu, y, stats, x, gamma, beta, LAYER_NORM_EPS, shape)
+        layernorm::forward(self.gpu, y, stats, x, gamma, beta, at.eps, shape)
     }
 
     fn layer_norm_backward(
@@ -170,10 +171,10 @@ impl Layers for Call<'_, '_> {
         branch: Branch,
         dy: Buffer,
         (x, stats): (Buffer, Buffer),
-        at: Affine,
+        at: LayerNorm,
     ) -> Result<()> {
         let (shape, scratch) = (norm_shape(dx, at), self.memory.scratch);
-        let ([dgamma, dbeta], [gamma, _]) = (self.gradients(at), self.exact(at));
+        let ([dgamma, dbeta], [gamma, _]) = (self.gradients(at.affine), self.exact(at.affine));
         let (dx, dy, x, stats) = (self.bf16(dx), self.bf16(dy), self.bf16(x), self.f32(stats));
         let branch = match branch {
             Branch::None => layernorm::Branch::None,

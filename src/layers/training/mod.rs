@@ -9,13 +9,13 @@ pub mod cpu;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::ops::linear::Shape;
 use crate::ops::{patch_embed, self_attention};
 use crate::weights::Param;
 
-/// Epsilon of every layer norm of a ViT.
-pub const LAYER_NORM_EPS: f32 = 1e-6;
 /// Rows shorter than this are not scaled to unit length.
 pub const UNIT_EPS: f32 = 1e-12;
 
@@ -28,10 +28,11 @@ pub enum Kind {
     Exact,
 }
 
-/// The beginning of one tensor of a [`Layout`].
+/// A run of one tensor of a [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
     id: usize,
+    start: usize,
     len: usize,
     kind: Kind,
 }
@@ -51,8 +52,17 @@ impl Buffer {
 
     /// Its first `len` values.
     pub fn first(self, len: usize) -> Self {
-        assert!(len <= self.len, "{len} values of {self:?}");
-        Self { len, ..self }
+        self.slice(0..len)
+    }
+
+    /// Its values in `range`.
+    pub fn slice(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "values {range:?} of {self:?}");
+        Self { start: self.start + range.start, len: range.len(), ..self }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start..self.start + self.len
     }
 }
 
@@ -65,7 +75,7 @@ pub struct Layout {
 impl Layout {
     pub fn take(&mut self, group: &'static str, name: impl Into<String>, len: usize, kind: Kind) -> Buffer {
         self.tensors.push((group, name.into(), len, kind));
-        Buffer { id: self.tensors.len() - 1, len, kind }
+        Buffer { id: self.tensors.len() - 1, start: 0, len, kind }
     }
 
     /// Group, name, length and kind of every tensor, in the order of the buffers.
@@ -76,6 +86,13 @@ impl Layout {
 
 /// The places of weight and bias.
 pub type Affine = [Param; 2];
+
+/// A layer norm: its gain and shift, and what is added to the variance.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerNorm {
+    pub affine: Affine,
+    pub eps: f32,
+}
 
 /// What is added to the gradient through a norm.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +152,8 @@ pub type Stages<'a, 's> = Option<&'a mut (dyn FnMut(&'static str) -> Result<()> 
 /// # Errors
 /// All fail when the device does.
 pub trait Layers {
-    /// `patches [N·patches, channels·P²]` of the call's images.
-    fn unfold(&mut self, patches: Buffer, shape: patch_embed::Shape) -> Result<()>;
+    /// `patches [N·patches, channels·P²]` of the call's images, the first of which begins at value `start`.
+    fn unfold(&mut self, patches: Buffer, start: usize, shape: patch_embed::Shape) -> Result<()>;
     /// `tokens [N, T, D]`: class token and embedded patches plus positions. `spare` has room for `[N·patches, D]`.
     fn embed(
         &mut self,
@@ -157,7 +174,7 @@ pub trait Layers {
     ) -> Result<()>;
 
     /// `y [rows, D]` from as many rows of x, and their `stats [rows, 2]`.
-    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: Affine) -> Result<()>;
+    fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()>;
     /// `dx`: `branch` plus the gradient through the norm of x.
     fn layer_norm_backward(
         &mut self,
@@ -165,7 +182,7 @@ pub trait Layers {
         branch: Branch,
         dy: Buffer,
         x: (Buffer, Buffer),
-        at: Affine,
+        at: LayerNorm,
     ) -> Result<()>;
 
     /// `y = x·Wᵀ + b`; y is of either kind.

@@ -1,19 +1,20 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
+use super::LAYER_NORM_EPS;
 use super::acts::{BlockActs, VitGradients};
 use super::config::VitConfig;
 use super::shape::BlockShape;
 use crate::error::Result;
-use crate::layers::training::{Affine, Branch, Buffer, Layers};
+use crate::layers::training::{Affine, Branch, Buffer, LayerNorm, Layers};
 use crate::weights::Param;
 
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    norm1: Affine,
+    norm1: LayerNorm,
     qkv: Affine,
     proj: Affine,
-    norm2: Affine,
+    norm2: LayerNorm,
     fc1: Affine,
     fc2: Affine,
 }
@@ -25,10 +26,10 @@ impl Block {
             [add(&format!("{name}.weight"), shape), add(&format!("{name}.bias"), &shape[..1])]
         };
         Self {
-            norm1: pair("norm1", &[d]),
+            norm1: LayerNorm { affine: pair("norm1", &[d]), eps: LAYER_NORM_EPS },
             qkv: pair("attn.qkv", &[3 * d, d]),
             proj: pair("attn.proj", &[d, d]),
-            norm2: pair("norm2", &[d]),
+            norm2: LayerNorm { affine: pair("norm2", &[d]), eps: LAYER_NORM_EPS },
             fc1: pair("mlp.fc1", &[hidden, d]),
             fc2: pair("mlp.fc2", &[d, hidden]),
         }

@@ -23,10 +23,13 @@ pub use stated::Stated;
 use self::block::Block;
 use crate::error::Result;
 use crate::layers::training::count::Tally;
-use crate::layers::training::{Branch, Buffer, Layers, Layout, PatchEmbed};
+use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Layout, PatchEmbed};
 use crate::models::init;
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
+
+/// Added to the variance of every layer norm.
+const LAYER_NORM_EPS: f32 = 1e-6;
 
 /// The places of a ViT's tensors in a flat parameter buffer.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct Vit {
     prefix: String,
     embedding: PatchEmbed,
     blocks: Vec<Block>,
-    norm: [Param; 2],
+    norm: LayerNorm,
 }
 
 impl Vit {
@@ -55,7 +58,7 @@ impl Vit {
         let b = add("patch_embed.proj.bias", &[d]);
         let blocks = (0..config.depth).map(|i| Block::new(config, &mut |n, s| add(&format!("blocks.{i}.{n}"), s)));
         let blocks = blocks.collect();
-        let norm = [add("norm.weight", &[d]), add("norm.bias", &[d])];
+        let norm = LayerNorm { affine: [add("norm.weight", &[d]), add("norm.bias", &[d])], eps: LAYER_NORM_EPS };
         let tensors = table.iter().skip(first).cloned().collect();
         let (config, prefix) = (config.clone(), prefix.to_owned());
         Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos }, blocks, norm })
@@ -90,13 +93,13 @@ impl Vit {
         self.tensors.iter().map(|info| (&info.name[self.prefix.len()..], info.shape.as_slice(), info.param))
     }
 
-    /// The features `[N, D]` (in `acts`) of the call's images.
+    /// The features `[N, D]` (in `acts`) of as many of the call's images, the first of which begins at value `start`.
     ///
     /// # Errors
     /// As the device's layers.
-    pub fn forward(&self, on: &mut dyn Layers, acts: &VitActs) -> Result<()> {
+    pub fn forward(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
         let (n, shape) = (acts.n, self.config.patch_shape(acts.n));
-        on.unfold(acts.patches, shape)?;
+        on.unfold(acts.patches, start, shape)?;
         // The first block computes its norm only then.
         on.embed(acts.streams[0], acts.patches, acts.blocks[0].norm1, self.embedding, shape)?;
         for (i, block) in self.blocks.iter().enumerate() {
@@ -126,7 +129,7 @@ impl Vit {
     /// None: nothing is computed.
     pub fn flops(&self) -> Result<f64> {
         let mut tally = Tally::default();
-        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), &self.config, 1))?;
+        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), &self.config, 1), 0)?;
         Ok(tally.flops())
     }
 }

@@ -94,7 +94,7 @@ impl Network for Contrastive {
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
         let (Self { rows, norms, dz, dout, dfeatures, .. }, features) = (self, self.vit_acts.features());
-        self.vit.forward(on, &self.vit_acts)?;
+        self.vit.forward(on, &self.vit_acts, 0)?;
         on.stage(ENCODER)?;
         self.head.forward(on, &self.head_acts, features)?;
         on.stage(HEAD)?;
