@@ -40,27 +40,27 @@ impl Trainer {
         }
     }
 
-    /// One update of `state` at learning rate `lr` from normalised images `[N, H, W, 3]` and their labels `[N]`,
+    /// One update of `state` at learning rate `lr` from normalised images `[N, H, W, 3]` and the numbers beside them,
     /// view-major.
     ///
     /// # Errors
     /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
     /// before the step.
-    pub fn step(&mut self, state: &mut State, images: &[f32], labels: &[u32], lr: f64) -> Result<Outcome> {
-        self.step_in_stages(state, (images, labels), lr, None)
+    pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], lr: f64) -> Result<Outcome> {
+        self.step_in_stages(state, (images, numbers), lr, None)
     }
 
     fn step_in_stages(
         &mut self,
         state: &mut State,
-        (images, labels): (&[f32], &[u32]),
+        (images, numbers): (&[f32], &[u32]),
         lr: f64,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
         let Self { network, groups, adamw, grads, memory } = self;
         grads.fill(0.0);
         let statistics = &mut state.kept[..];
-        let mut call = Call { grads, statistics, images, labels, stages, ..Call::new(memory, &state.params) };
+        let mut call = Call { grads, statistics, images, numbers, stages, ..Call::new(memory, &state.params) };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
         let outcome = Outcome { step: state.step, loss: call.loss, grad_norm }.check(&**network, &mut call)?;
@@ -105,7 +105,7 @@ impl Cpu {
     }
 
     /// The parts of one update, for `bench train`.
-    pub(super) fn stages(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Vec<Stage>> {
+    pub(super) fn stages(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Vec<Stage>> {
         let mut begin = Instant::now();
         let mut stages = Vec::new();
         let mut ended = |name| {
@@ -116,7 +116,7 @@ impl Cpu {
         };
         batch.render(&mut self.images)?;
         ended("augmentation")?;
-        self.trainer.step_in_stages(&mut self.state, (&self.images, labels), lr, Some(&mut ended))?;
+        self.trainer.step_in_stages(&mut self.state, (&self.images, numbers), lr, Some(&mut ended))?;
         ended("optimizer")?;
         Ok(stages)
     }
@@ -135,9 +135,9 @@ impl Engine for Cpu {
         self.state.step
     }
 
-    fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>> {
+    fn step(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Option<Outcome>> {
         batch.render(&mut self.images)?;
-        self.trainer.step(&mut self.state, &self.images, labels, lr).map(Some)
+        self.trainer.step(&mut self.state, &self.images, numbers, lr).map(Some)
     }
 
     fn settle(&mut self) -> Result<Option<Outcome>> {

@@ -64,13 +64,13 @@ impl Cuda {
         let network = recipe.network()?;
         let mut dry = Arena::dry();
         Update::new(&mut dry, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut dry, &gpu, recipe, pictures);
+        let feed = feed::Memory::new(&mut dry, &gpu, recipe, network.numbers(), pictures);
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
         let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let update = Update::new(&mut arena, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut arena, &gpu, recipe, pictures);
+        let feed = feed::Memory::new(&mut arena, &gpu, recipe, network.numbers(), pictures);
         update.prepare(&gpu, &*network)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
@@ -139,10 +139,10 @@ impl Engine for Cuda {
         self.steps
     }
 
-    fn step(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<Option<Outcome>> {
+    fn step(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Option<Outcome>> {
         let step = self.steps;
         let gpu = self.gpu.clone();
-        if self.feed.fill(&gpu, step, batch, labels, &self.update.settings(lr, step))? {
+        if self.feed.fill(&gpu, step, batch, numbers, &self.update.settings(lr, step))? {
             // The pictures moved to a larger buffer, whose address the graph does not know.
             self.graph = None;
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::loader::LoaderConfig;
+use super::loader::{Batch, LoaderConfig};
 use super::method::{Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
@@ -125,6 +125,17 @@ impl Recipe {
             norm_slots: self.norm_slots(),
             temperature: self.temperature as f32,
         })
+    }
+
+    /// What `network` is given beside the images of `batch`, update `step` of the run: labels first.
+    ///
+    /// # Errors
+    /// Data error for a batch that it cannot be given.
+    pub fn numbers(&self, network: &dyn Network, batch: &Batch, step: u64) -> Result<Vec<u32>> {
+        let mut numbers = batch.labels();
+        self.method.method().label(&mut numbers, self.batch);
+        network.number(batch, step, &mut numbers)?;
+        Ok(numbers)
     }
 
     /// What one caption contributes to a step.

@@ -70,7 +70,7 @@ impl Flops {
 pub struct Rehearsal {
     engine: Which,
     batch: Batch,
-    labels: Vec<u32>,
+    numbers: Vec<u32>,
     parameters: usize,
 }
 
@@ -100,21 +100,20 @@ impl Rehearsal {
         };
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);
-        let mut labels = batch.labels();
-        let method = recipe.method.method();
-        method.label(&mut labels, recipe.batch);
+        let network = recipe.network()?;
+        let numbers = recipe.numbers(&*network, &batch, 0)?;
         match &mut engine {
             Which::Cpu(cpu) => {
                 cpu.init(recipe)?;
-                cpu.step(&batch, &labels, LR)?;
+                cpu.step(&batch, &numbers, LR)?;
             }
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => {
                 cuda.init(recipe)?;
-                cuda.rehearse(&batch, &labels, LR)?;
+                cuda.rehearse(&batch, &numbers, LR)?;
             }
         }
-        Ok(Self { engine, batch, labels, parameters: recipe.network()?.parameters().len() })
+        Ok(Self { engine, batch, numbers, parameters: network.parameters().len() })
     }
 
     pub fn parameters(&self) -> usize {
@@ -130,7 +129,7 @@ impl Rehearsal {
             Which::Cpu(cpu) => (0..count)
                 .map(|_| {
                     let begin = Instant::now();
-                    cpu.step(&self.batch, &self.labels, LR)?;
+                    cpu.step(&self.batch, &self.numbers, LR)?;
                     Ok(1e3 * begin.elapsed().as_secs_f64())
                 })
                 .collect(),
@@ -142,7 +141,7 @@ impl Rehearsal {
     /// The parts of one update, which on a GPU is queued kernel by kernel with marks between the parts.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
         match &mut self.engine {
-            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.labels, LR),
+            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, LR),
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.stages(),
         }
@@ -151,7 +150,7 @@ impl Rehearsal {
     /// Loss of the last update.
     pub fn loss(&mut self) -> Result<f64> {
         match &mut self.engine {
-            Which::Cpu(cpu) => cpu.step(&self.batch, &self.labels, LR).map(|o| o.map_or(f64::NAN, |o| o.loss)),
+            Which::Cpu(cpu) => cpu.step(&self.batch, &self.numbers, LR).map(|o| o.map_or(f64::NAN, |o| o.loss)),
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.last_loss(),
         }

@@ -50,7 +50,6 @@ pub fn run(config: &Config) -> Result<Summary> {
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = recipe.schedule(steps_per_epoch)?;
 
-    let method = recipe.method.method();
     let network = recipe.network()?;
     let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
     let summary = Summary {
@@ -89,9 +88,8 @@ pub fn run(config: &Config) -> Result<Summary> {
     while engine.step_count() < schedule.steps {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
-        let mut labels = batch.labels();
-        method.label(&mut labels, recipe.batch);
-        record(&mut log, engine.step(&batch, &labels, schedule.lr(step))?)?;
+        let numbers = recipe.numbers(&*network, &batch, step)?;
+        record(&mut log, engine.step(&batch, &numbers, schedule.lr(step))?)?;
         let last = engine.step_count() == schedule.steps;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;

@@ -49,7 +49,8 @@ pub struct Call<'a, 's> {
     pub statistics: &'a mut [f32],
     /// Normalised images `[N, H, W, 3]`.
     pub images: &'a [f32],
-    pub labels: &'a [u32],
+    /// What [`Numbers`] are runs of.
+    pub numbers: &'a [u32],
     /// What [`Layers::contrastive`] gave.
     pub loss: f64,
     pub stages: Stages<'a, 's>,
@@ -57,7 +58,7 @@ pub struct Call<'a, 's> {
 
 impl<'a> Call<'a, '_> {
     pub fn new(memory: &'a mut Memory, params: &'a [f32]) -> Self {
-        Self { memory, params, grads: &mut [], statistics: &mut [], images: &[], labels: &[], loss: 0.0, stages: None }
+        Self { memory, params, grads: &mut [], statistics: &mut [], images: &[], numbers: &[], loss: 0.0, stages: None }
     }
 
     fn weights(&self, at: Affine) -> [&'a [f32]; 2] {
@@ -266,16 +267,17 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn contrastive(&mut self, Contrast { z, lse, weight, temperature }: Contrast) -> Result<()> {
-        let (labels, loss) = (self.labels, &mut self.loss);
+    fn contrastive(&mut self, Contrast { z, labels, lse, weight, temperature }: Contrast) -> Result<()> {
+        let (labels, loss) = (&self.numbers[labels.range()], &mut self.loss);
         self.memory.write([lse, weight], |[lse, weight], memory| {
             *loss = contrastive::forward(lse, weight, Batch { z: memory.read(z), labels, temperature });
         });
         Ok(())
     }
 
-    fn contrastive_backward(&mut self, dz: Buffer, Contrast { z, lse, weight, temperature }: Contrast) -> Result<()> {
-        let labels = self.labels;
+    fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
+        let Contrast { z, labels, lse, weight, temperature } = rows;
+        let labels = &self.numbers[labels.range()];
         self.memory.write([dz], |[dz], memory| {
             let batch = Batch { z: memory.read(z), labels, temperature };
             contrastive::backward(dz, memory.read(lse), memory.read(weight), batch);

@@ -62,7 +62,8 @@ pub struct Call<'a, 's> {
     pub statistics: View<f32>,
     /// `[N, H, W, 3]`.
     pub images: View<u8>,
-    pub labels: View<u32>,
+    /// What [`Numbers`] are runs of.
+    pub numbers: View<u32>,
     /// Where the loss goes.
     pub loss: View<f32>,
     pub stages: Stages<'a, 's>,
@@ -105,8 +106,8 @@ impl Call<'_, '_> {
     /// Rows that a contrastive loss compares.
     fn rows(&self, rows: Contrast) -> contrastive::Batch {
         let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        let (z, temperature) = (self.f32(rows.z), rows.temperature);
-        contrastive::Batch { shape, z, labels: self.labels, temperature, scratch: self.memory.scratch }
+        let (z, labels) = (self.f32(rows.z), self.numbers.slice(rows.labels.range()));
+        contrastive::Batch { shape, z, labels, temperature: rows.temperature, scratch: self.memory.scratch }
     }
 
     fn find<T: Element + reduce::Number>(&self, values: View<T>) -> Result<bool> {

@@ -84,6 +84,19 @@ impl Layout {
     }
 }
 
+/// A run of the whole numbers that a call is given beside its images: labels, token ids, places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    pub start: usize,
+    pub len: usize,
+}
+
+impl Numbers {
+    fn range(self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
 /// The places of weight and bias.
 pub type Affine = [Param; 2];
 
@@ -128,6 +141,8 @@ pub struct BatchNorm {
 pub struct Contrast {
     /// Unit rows `[K, d]`.
     pub z: Buffer,
+    /// `[K]`: rows of equal labels are positives of each other.
+    pub labels: Numbers,
     /// Log-sum-exp of each row, and one over the number of its positives: `[K]`.
     pub lse: Buffer,
     pub weight: Buffer,
@@ -147,7 +162,7 @@ pub enum Place {
 /// What hears of the parts of a call as they end (on a device that runs behind the host: as they are queued).
 pub type Stages<'a, 's> = Option<&'a mut (dyn FnMut(&'static str) -> Result<()> + 's)>;
 
-/// A call of networks and their gradients on a device. Images and labels are the call's.
+/// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
 ///
 /// # Errors
 /// All fail when the device does.
@@ -240,7 +255,7 @@ pub trait Layers {
     fn unit_rows(&mut self, y: Buffer, norms: Buffer, x: Buffer) -> Result<()>;
     /// `dx` from the gradient `dy` of `y`.
     fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()>;
-    /// The multi-positive contrastive loss of the rows by the call's labels, which the device keeps.
+    /// The multi-positive contrastive loss of the rows, which the device keeps.
     fn contrastive(&mut self, rows: Contrast) -> Result<()>;
     /// `dz`, its gradient.
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;

@@ -1,4 +1,4 @@
-//! What an update reads from the host: pictures, how to make views of them, labels, the optimizer's settings. One
+//! What an update reads from the host: pictures, how to make views of them, labels and other numbers, the optimizer's settings. One
 //! pinned copy per update, of two that take turns, so that the host packs the next batch while the device still reads
 //! this one.
 
@@ -22,17 +22,19 @@ const ALIGN: usize = 256;
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     rows: usize,
-    labels: usize,
+    /// How many numbers, and where.
+    count: usize,
+    numbers: usize,
     jobs: usize,
     pictures: usize,
 }
 
 impl Layout {
-    fn new(rows: usize) -> Self {
+    fn new(rows: usize, count: usize) -> Self {
         let after = |start: usize, bytes: usize| (start + bytes).next_multiple_of(ALIGN);
-        let labels = after(0, SETTINGS * size_of::<f32>());
-        let jobs = after(labels, rows * size_of::<u32>());
-        Self { rows, labels, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
+        let numbers = after(0, SETTINGS * size_of::<f32>());
+        let jobs = after(numbers, count * size_of::<u32>());
+        Self { rows, count, numbers, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
     }
 }
 
@@ -83,10 +85,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Taken from the arena, for steps of `pictures`.
-    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, pictures: Pictures) -> Self {
+    /// Taken from the arena, for steps of `pictures` and so many numbers.
+    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, numbers: usize, pictures: Pictures) -> Self {
         let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
-        let layout = Layout::new(rows);
+        let layout = Layout::new(rows, numbers);
         let Pictures { count, width, height } = pictures;
         let need = Scratch::for_pictures(width, height, recipe.downsample, side);
         let plan = Plan::on(gpu, side, need);
@@ -148,11 +150,11 @@ impl Feed {
         gpu: &Gpu,
         step: u64,
         batch: &Batch,
-        labels: &[u32],
+        numbers: &[u32],
         settings: &[f32; SETTINGS],
     ) -> Result<bool> {
-        let Layout { rows, .. } = self.layout;
-        assert!(batch.rows.len() == rows && labels.len() == rows, "feed: {} rows for {rows}", batch.rows.len());
+        let Layout { rows, count, .. } = self.layout;
+        assert!(batch.rows.len() == rows && numbers.len() == count, "feed: {} rows for {rows}", batch.rows.len());
         let (offsets, bytes) = self.place(batch);
         let mut moved = false;
         if bytes > self.input.view.len() {
@@ -185,7 +187,7 @@ impl Feed {
             slot.staged = gpu.pinned(bytes + bytes / 8)?;
         }
         put(&mut slot.staged, 0, settings);
-        put(&mut slot.staged, self.layout.labels, labels);
+        put(&mut slot.staged, self.layout.numbers, numbers);
         put(&mut slot.staged, self.layout.jobs, &jobs);
         for (row, &offset) in batch.rows.iter().zip(&offsets) {
             put(&mut slot.staged, offset, &row.image.data);
@@ -229,8 +231,8 @@ impl Feed {
         self.views
     }
 
-    pub fn labels(&self) -> View<u32> {
-        self.section(self.layout.labels, self.layout.rows)
+    pub fn numbers(&self) -> View<u32> {
+        self.section(self.layout.numbers, self.layout.count)
     }
 
     pub fn settings(&self) -> View<f32> {

@@ -9,9 +9,9 @@ use crate::train::loader::Batch;
 
 impl Cuda {
     /// Brings the batch to the device, runs its update once and records it.
-    pub fn rehearse(&mut self, batch: &Batch, labels: &[u32], lr: f64) -> Result<()> {
+    pub fn rehearse(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<()> {
         let gpu = self.gpu.clone();
-        self.feed.fill(&gpu, 0, batch, labels, &self.update.settings(lr, 0))?;
+        self.feed.fill(&gpu, 0, batch, numbers, &self.update.settings(lr, 0))?;
         self.record()?;
         self.last_loss().map(drop)
     }

@@ -68,7 +68,7 @@ impl Update {
             params: self.params,
             statistics: self.kept,
             images: feed.views(),
-            labels: feed.labels(),
+            numbers: feed.numbers(),
             loss: self.loss(),
             stages,
         }

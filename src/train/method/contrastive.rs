@@ -3,7 +3,7 @@
 
 use super::network::{ENCODER, HEAD, LOSS, Network, Sizes};
 use crate::error::Result;
-use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout};
+use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
 use crate::weights::ParamTable;
@@ -44,6 +44,7 @@ impl Contrastive {
         Ok(Self {
             rows: Contrast {
                 z: take("z", n * output, Kind::Exact),
+                labels: Numbers { start: 0, len: n },
                 lse: take("log-sum-exp", n, Kind::Exact),
                 weight: take("positives", n, Kind::Exact),
                 temperature: sizes.temperature,
@@ -86,6 +87,10 @@ impl Network for Contrastive {
         }
         self.head.load(parameters, kept, tensors, before)?;
         Ok("encoder and projection head")
+    }
+
+    fn numbers(&self) -> usize {
+        self.rows.labels.len
     }
 
     fn layout(&self) -> &Layout {

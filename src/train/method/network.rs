@@ -7,6 +7,7 @@ use crate::layers::training::{Buffer, Layers, Layout};
 use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
+use crate::train::loader::Batch;
 use crate::weights::ParamTable;
 
 /// The parts of an update whose work is reported: the encoder's and the head's forward, and the loss with its gradient.
@@ -80,10 +81,22 @@ pub trait Network: Debug + Send + Sync {
     /// Bad data if the file cannot be used.
     fn load(&self, parameters: &mut [f32], kept: &mut [f32], file: &VitFile) -> Result<&'static str>;
 
+    /// Adds to `numbers`, the labels of a step's images, what else the step is given: for `batch`, update `step` of the
+    /// run. As many at every step.
+    ///
+    /// # Errors
+    /// Data error for a batch that the network cannot be given.
+    fn number(&self, _batch: &Batch, _step: u64, _numbers: &mut Vec<u32>) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many numbers a step is given, labels among them.
+    fn numbers(&self) -> usize;
+
     /// The tensors of a step.
     fn layout(&self) -> &Layout;
 
-    /// Computes the loss of the call's images and labels, and adds its gradient.
+    /// Computes the loss of the call's images and numbers, and adds its gradient.
     ///
     /// # Errors
     /// As the device's layers.
