@@ -41,6 +41,7 @@ pub mod optimizer;
 pub mod packed;
 pub mod patch_embed;
 pub mod pixels;
+pub mod quick_gelu;
 pub mod reduce;
 pub mod relu;
 pub mod sampler_step;
