@@ -161,6 +161,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         seed: 0,
         max_bad: 0,
         init_from: None,
+        language: None,
     };
     let mut plan = Plan::new();
     let network = recipe.network()?;

@@ -37,6 +37,11 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "stablerep-redcaps-3x",
     "simclr-cc12m-1x",
     "simclr-redcaps-1x",
+    "stablerep-plus-cc12m-1x",
+    "stablerep-plus-redcaps-1x",
+    "stablerep-plus-laion",
+    "clip-cc12m",
+    "slip-cc12m",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.

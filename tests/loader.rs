@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use stablerep::image::{Rgb8, encode_jpeg, encode_png};
+use stablerep::models::tokenizer::Tokenizer;
 use stablerep::ops::augment::{Normalize, Policy};
 use stablerep::shards::{ShardWriter, image_key};
 use stablerep::train::loader::{Loader, LoaderConfig};
@@ -42,6 +44,11 @@ fn data() -> tempfile::TempDir {
     folder
 }
 
+fn tokenizer() -> Arc<Tokenizer> {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_tokenizer");
+    Arc::new(Tokenizer::open(&fixture, 16).unwrap())
+}
+
 fn config(folder: &Path) -> LoaderConfig {
     LoaderConfig {
         data: vec![folder.to_path_buf()],
@@ -55,6 +62,7 @@ fn config(folder: &Path) -> LoaderConfig {
         shuffle: true,
         seed: 11,
         max_bad: 0,
+        tokenizer: Some(tokenizer()),
         downsample: false,
     }
 }
@@ -390,4 +398,21 @@ fn allowed_damage_is_named_when_too_little_is_left() {
     fs::write(folder.path().join("00000.tar"), vec![0x41; 5000]).unwrap();
     let error = Loader::new(&LoaderConfig { max_bad: 9, ..config(folder.path()) }).unwrap_err().to_string();
     assert!(error.contains("0 usable caption(s)") && error.contains("00000.tar at byte 0"), "{error}");
+}
+
+/// The caption of every place comes as tokens, with the place of its end.
+#[test]
+fn batches_hold_the_texts_of_their_captions() {
+    let folder = data();
+    let config = config(folder.path());
+    let mut loader = Loader::new(&config).unwrap();
+    let captions: Vec<u64> = rows(&mut loader, &config, 1, 1).iter().take(6).map(|row| row.0).collect();
+    let texts = loader.batch(1, 1).unwrap().texts;
+    assert_eq!(texts.len(), 6);
+    for (caption, found) in captions.into_iter().zip(texts) {
+        let want = tokenizer().encode(&text(caption)).unwrap();
+        assert_eq!((found.ids, found.end), (want.ids, want.end));
+    }
+    let mut silent = Loader::new(&LoaderConfig { tokenizer: None, ..config }).unwrap();
+    assert!(silent.batch(1, 1).unwrap().texts.is_empty());
 }

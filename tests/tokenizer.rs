@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -58,6 +59,16 @@ fn the_real_clip_vocabulary() {
     let folder = TempDir::new().unwrap();
     write_vocab(folder.path(), &fs::read_to_string(fixture("clip_tokenizer/merges.txt")).unwrap());
     let tokenizer = Tokenizer::open(folder.path(), 77).unwrap();
+    // OpenAI's file holds these merges, packed.
+    let packed = folder.path().join("bpe_simple_vocab_16e6.txt.gz");
+    let mut to = flate2::write::GzEncoder::new(fs::File::create(&packed).unwrap(), flate2::Compression::fast());
+    to.write_all(&fs::read(fixture("clip_tokenizer/merges.txt")).unwrap()).unwrap();
+    to.finish().unwrap();
+    for alone in [&packed, &fixture("clip_tokenizer/merges.txt")] {
+        let alone = Tokenizer::open(alone, 77).unwrap();
+        check(&alone, "tokenizer_real.json");
+        assert_eq!((alone.vocab_size(), alone.sha256()), (49_408, tokenizer.sha256()));
+    }
     assert_eq!(tokenizer.vocab_size(), 49_408);
     check(&tokenizer, "tokenizer_real.json");
 }

@@ -1,5 +1,7 @@
 //! `stablerep train`.
 
+mod language;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::models::vit::VitConfig;
 use crate::say;
 use crate::train::method::Name;
-use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery, Summary};
+use crate::train::{self, Augmentation, BatchNorm, Config, Language, Length, Projection, Rate, Recipe, SaveEvery, Summary};
 
 /// Train a vision transformer on generated images.
 ///
@@ -82,6 +84,32 @@ pub(super) struct Settings {
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
+
+    /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json
+    /// and merges.txt, or `bundled`, a small vocabulary that spells most words
+    #[arg(long, value_name = "PATH", help_heading = "Language")]
+    tokenizer: Option<String>,
+    /// Tokens of a text, start and end among them; longer ones are cut [default: 77]
+    #[arg(long, value_name = "N", help_heading = "Language")]
+    context_length: Option<usize>,
+    /// Width of the text tower [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Language")]
+    text_width: Option<usize>,
+    /// Blocks of the text tower [default: 12]
+    #[arg(long, value_name = "BLOCKS", help_heading = "Language")]
+    text_depth: Option<usize>,
+    /// Attention heads of the text tower [default: 8]
+    #[arg(long, value_name = "G", help_heading = "Language")]
+    text_heads: Option<usize>,
+    /// Values in which pictures and texts are compared [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Language")]
+    embed_dim: Option<usize>,
+    /// How features become those values [default: linear]
+    #[arg(long, value_enum, help_heading = "Language")]
+    projection: Option<Projection>,
+    /// What the loss of pictures against texts is multiplied by beside another one [default: 1]
+    #[arg(long, value_name = "W", help_heading = "Language")]
+    text_weight: Option<f64>,
 
     /// vit_tiny, vit_small, vit_base, vit_large, or custom with the five sizes below [default: vit_base]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
@@ -208,7 +236,11 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Lays defaults, preset and flags (those of a --config file among them) over each other.
 fn config(args: Args) -> Result<Config> {
-    let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
+    let settings = args.settings.over(args.preset.as_deref())?;
+    let reads_texts = set(settings.method, "method")?.method().reads_texts();
+    let tokenizer = reads_texts.then(|| settings.open_tokenizer()).transpose()?;
+    let language = reads_texts.then(|| settings.language(tokenizer.as_deref())).transpose()?;
+    let recipe = recipe(args.data, settings, language)?;
     recipe.validate()?;
     let named = recipe.data.iter().map(|path| ("--data", path)).chain([("--output", &args.output)]);
     for (flag, path) in named.chain(recipe.init_from.iter().map(|path| ("--init-from", path))) {
@@ -224,7 +256,8 @@ fn config(args: Args) -> Result<Config> {
         bail!(Usage, "--init-from {}: {what}", path.display());
     }
     let device = Device::parse(&args.device)?;
-    Ok(Config { recipe, output: args.output, save_every: args.save_every, device, allow_partial: args.allow_partial })
+    let Args { output, save_every, allow_partial, .. } = args;
+    Ok(Config { recipe, output, save_every, device, allow_partial, tokenizer })
 }
 
 impl Settings {
@@ -261,6 +294,11 @@ impl Settings {
                  caption; leave it out"
             );
         }
+        if let (Some(method), Some((flag, _))) = (all.method, self.of_texts().into_iter().find(|(_, given)| *given))
+            && !method.method().reads_texts()
+        {
+            bail!(Usage, "{flag} does not go with a --method that reads no texts; take clip, slip or stablerep+, or leave it out");
+        }
         Ok(())
     }
 
@@ -276,13 +314,15 @@ impl Settings {
             init_from: None,
             ..settings
         };
-        let recipe = recipe(vec!["(synthetic)".into()], settings)?;
+        let reads_texts = set(settings.method, "method")?.method().reads_texts();
+        let language = reads_texts.then(|| settings.language(None)).transpose()?;
+        let recipe = recipe(vec!["(synthetic)".into()], settings, language)?;
         recipe.validate()?;
         Ok((recipe, wanted))
     }
 }
 
-fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
+fn recipe(data: Vec<PathBuf>, settings: Settings, language: Option<Language>) -> Result<Recipe> {
     let model = model(&settings)?;
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
     let Some(length) = epochs.map(Length::Epochs).or(steps.map(Length::Steps)) else {
@@ -321,6 +361,7 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         seed: set(settings.seed, "seed")?,
         max_bad: set(settings.max_bad, "max-bad")?,
         init_from: settings.init_from,
+        language,
     })
 }
 

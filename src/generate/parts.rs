@@ -123,7 +123,7 @@ impl<'a> Parts<'a> {
 
 /// Token ids of the negative prompt; says what of it is not read.
 fn negative(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let Encoding { ids, truncated } = tokenizer.encode(text)?;
+    let Encoding { ids, truncated, .. } = tokenizer.encode(text)?;
     if truncated > 0 {
         say!(
             "--negative-prompt: its last {truncated} tokens are cut, as the text encoder reads {}; put what matters first",

@@ -5,6 +5,7 @@ pub mod clip_text;
 pub mod init;
 pub mod projector;
 pub mod settings;
+pub mod text_tower;
 pub mod tokenizer;
 pub mod unet;
 pub mod vae;

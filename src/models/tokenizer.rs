@@ -6,12 +6,14 @@
 //! and truncation that a `tokenizer.json` remembers of an earlier use have no effect, and steps of its pipeline that
 //! are not CLIP's are refused.
 
+mod openai;
 mod special;
 mod vocabulary;
 
 use std::path::Path;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::bail;
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ use vocabulary::{Vocabulary, WORDS};
 pub struct Encoding {
     /// Start, text, end, padding: exactly the tokenizer's length.
     pub ids: Vec<u32>,
+    /// Place of the end token.
+    pub end: usize,
     /// How many ids of the text did not fit.
     pub truncated: usize,
 }
@@ -36,17 +40,36 @@ pub struct Tokenizer {
     pad: u32,
     length: usize,
     size: usize,
+    sha256: String,
+}
+
+/// The same ids for every text.
+impl PartialEq for Tokenizer {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.sha256, self.length) == (&other.sha256, other.length)
+    }
 }
 
 impl Tokenizer {
-    /// Opens the `tokenizer` folder of a diffusers model; encodings get `length` ids (77 for CLIP).
+    /// Opens the `tokenizer` folder of a diffusers model, or the file of OpenAI's merges; encodings get `length` ids (77
+    /// for CLIP).
     ///
     /// # Errors
     /// Data error naming file, key or line for anything but a CLIP tokenizer, and for settings that would change its
     /// ids.
-    pub fn open(folder: &Path, length: usize) -> Result<Self> {
-        let mut vocabulary = Vocabulary::open(folder)?;
-        let special = Special::open(folder, &mut vocabulary, length)?;
+    pub fn open(path: &Path, length: usize) -> Result<Self> {
+        let (vocabulary, special) = match path.is_file() {
+            true => {
+                let vocabulary = Vocabulary::of_merges(path)?;
+                let special = Special::of_clip(&vocabulary)?;
+                (vocabulary, special)
+            }
+            false => {
+                let mut vocabulary = Vocabulary::open(path)?;
+                let special = Special::open(path, &mut vocabulary, length)?;
+                (vocabulary, special)
+            }
+        };
         let source = vocabulary.source.display();
         let id = |token: &str| vocabulary.id(token);
         let (start, end, pad) = (id(&special.start)?, id(&special.end)?, id(&special.pad)?);
@@ -87,9 +110,14 @@ impl Tokenizer {
                 "merges": vocabulary.merges
             }
         });
+        // Whatever else the files say, this decides the ids.
+        let mut ids: Vec<(&String, &u32)> = vocabulary.ids.iter().collect();
+        ids.sort();
+        let decisive = json!([ids, vocabulary.merges, pipeline["added_tokens"], start, end]).to_string();
+        let sha256 = format!("{:x}", Sha256::digest(decisive));
         let inner = tokenizers::Tokenizer::from_bytes(pipeline.to_string())
             .map_err(|e| Error::Data(format!("{source}: not a CLIP tokenizer: {e}")))?;
-        Ok(Self { inner, start, end, pad, length, size })
+        Ok(Self { inner, start, end, pad, length, size, sha256 })
     }
 
     /// Ids of `text` between start and end, cut to fit, padded.
@@ -103,7 +131,17 @@ impl Tokenizer {
         ids.extend_from_slice(&words[..kept]);
         ids.push(self.end);
         ids.resize(self.length, self.pad);
-        Ok(Encoding { ids, truncated: words.len() - kept })
+        Ok(Encoding { ids, end: kept + 1, truncated: words.len() - kept })
+    }
+
+    /// Ids of every text.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Hash of what decides the ids of a text.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// One more than the largest id: entries of the vocabulary, special and added tokens included.

@@ -14,6 +14,7 @@
 //!   count.
 
 pub mod activation;
+pub mod add;
 pub mod attention;
 pub mod augment;
 pub mod batchnorm;
@@ -36,6 +37,7 @@ pub mod jitter;
 pub mod l2norm;
 pub mod layernorm;
 pub mod linear;
+pub mod logit_scale;
 pub mod math;
 pub mod optimizer;
 pub mod packed;

@@ -23,6 +23,16 @@ pub const FLAGS: &FlagNames = &[
     ("rate.base", "--blr"),
     ("rate.peak", "--lr"),
     ("shuffle", "shuffle (--no-shuffle)"),
+    ("language.tokenizer", ""),
+    ("language.words", "what --tokenizer names"),
+    ("language.vocabulary", "the vocabulary of --tokenizer"),
+    ("language.context", "--context-length"),
+    ("language.width", "--text-width"),
+    ("language.depth", "--text-depth"),
+    ("language.heads", "--text-heads"),
+    ("language.embed_dim", "--embed-dim"),
+    ("language.projection", "--projection"),
+    ("language.weight", "--text-weight"),
     ("max_bad", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
@@ -45,6 +55,12 @@ pub fn toml(config: &Config) -> Result<String> {
         match (key.as_str(), &value) {
             ("model", _) => model(&config.recipe.model, &mut flags),
             ("shuffle", Value::Bool(shuffle)) => drop(flags.insert("no-shuffle".into(), Toml::Boolean(!shuffle))),
+            ("language", Value::Object(language)) => {
+                insert(&mut flags, "tokenizer", &language["tokenizer"]);
+                for (name, value) in language {
+                    insert(&mut flags, &format!("{key}.{name}"), value);
+                }
+            }
             // `{"epochs": 15.0}`: which of two flags it is.
             (_, Value::Object(choice)) => {
                 for (name, value) in choice {

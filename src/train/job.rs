@@ -1,10 +1,12 @@
 //! A training job, and the files of its folder.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::cadence::SaveEvery;
 use super::recipe::Recipe;
 use crate::device::Device;
+use crate::models::tokenizer::Tokenizer;
 
 /// File names inside the folder of a run.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -26,4 +28,6 @@ pub struct Config {
     pub device: Device,
     /// Whether a folder that `generate` has not finished may be trained on.
     pub allow_partial: bool,
+    /// What makes tokens of captions, for a method with texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
 }

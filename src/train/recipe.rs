@@ -1,15 +1,18 @@
 //! What determines a run's numbers: two runs of one recipe over the same shards end in the same bits.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::language::Language;
 use super::loader::{Batch, LoaderConfig};
 use super::method::{Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
+use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::VitConfig;
 use crate::ops::augment::Policy;
 
@@ -99,6 +102,9 @@ pub struct Recipe {
     /// Unreadable images after which the run stops.
     pub max_bad: usize,
     pub init_from: Option<PathBuf>,
+    /// Texts, of a method that has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
 }
 
 /// Recorded settings without those that say no more than is so anyway.
@@ -157,8 +163,8 @@ impl Recipe {
         self.batch * self.views().slots()
     }
 
-    /// What the batches of this recipe are drawn from.
-    pub fn loader(&self) -> LoaderConfig {
+    /// What the batches of this recipe are drawn from; `tokenizer` makes tokens of texts where the method has them.
+    pub fn loader(&self, tokenizer: Option<Arc<Tokenizer>>) -> LoaderConfig {
         let views = self.views();
         LoaderConfig {
             data: self.data.clone(),
@@ -173,6 +179,7 @@ impl Recipe {
             seed: self.seed,
             max_bad: self.max_bad,
             downsample: self.downsample,
+            tokenizer,
         }
     }
 

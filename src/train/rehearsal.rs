@@ -10,6 +10,7 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::Cuda;
 use super::engine::Engine;
+use super::language::Language;
 pub use super::engine::Stage;
 use super::loader::{Batch, Pictures, Row};
 use super::method::{ENCODER, HEAD, LOSS};
@@ -17,6 +18,7 @@ use super::recipe::Recipe;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
+use crate::models::text_tower::Text;
 use crate::layers::training::count::Tally;
 use crate::ops::augment::{Augment, AugmentParams};
 use crate::rng::{Domain, Stream};
@@ -180,10 +182,17 @@ fn picture_side(recipe: &Recipe) -> usize {
     recipe.model.image_size * 8 / 7
 }
 
+/// A text of ids without meaning, of about the length that captions have.
+fn noise_text(language: &Language, number: usize) -> Text {
+    let Language { vocabulary, context, .. } = *language;
+    let end = (9 + number % 12).min(context - 1);
+    Text { ids: (0..context).map(|i| ((number * 7919 + i * 31) % vocabulary) as u32).collect(), end }
+}
+
 /// Pictures of noise, an eighth larger than the model's (256² for 224²), each image of each caption its own, with views
 /// drawn as in a run.
 fn synthetic(recipe: &Recipe) -> Batch {
-    let (loader, views, n) = (recipe.loader(), recipe.views(), recipe.batch);
+    let (loader, views, n) = (recipe.loader(None), recipe.views(), recipe.batch);
     let side = picture_side(recipe);
     let picture = |number: usize| {
         let mut stream = Stream::new(recipe.seed, Domain::SelfTest, [number as u32, 0, 0]);
@@ -201,5 +210,6 @@ fn synthetic(recipe: &Recipe) -> Batch {
         let params = AugmentParams::draw(&mut stream, &augment, side, side);
         Row { image, params, label: caption as u32 }
     };
-    Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size }
+    let texts = recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());
+    Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size, texts }
 }

@@ -43,7 +43,7 @@ pub fn run(config: &Config) -> Result<Summary> {
     let Config { recipe, output, device, .. } = config;
     recipe.validate()?;
     claim::check_finished(&recipe.data, config.allow_partial)?;
-    let mut loader = Loader::new(&recipe.loader())?;
+    let mut loader = Loader::new(&recipe.loader(config.tokenizer.clone()))?;
     for note in loader.notes() {
         say!("note: {note}");
     }

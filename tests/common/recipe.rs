@@ -28,5 +28,6 @@ pub fn smallest() -> Recipe {
         seed: 0,
         max_bad: 0,
         init_from: None,
+        language: None,
     }
 }

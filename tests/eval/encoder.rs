@@ -341,6 +341,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         seed: 5,
         max_bad: 0,
         init_from: None,
+        language: None,
     };
     let network = recipe.network().unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);

@@ -18,6 +18,7 @@ pub fn recipe() -> Recipe {
         batch: 8,
         images_per_caption: 4,
         init_from: Some(fixture_path("train_run/init.safetensors")),
+        language: None,
         ..smallest()
     }
 }

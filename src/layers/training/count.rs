@@ -1,11 +1,11 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, PatchEmbed, Place};
+use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, TextEmbed, Texts};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
-use crate::ops::{batchnorm, layernorm, linear};
+use crate::ops::{batchnorm, layernorm, linear, logit_scale};
 use crate::ops::{patch_embed, self_attention};
 use crate::weights::Param;
 
@@ -99,6 +99,30 @@ impl Layers for Tally {
         Ok(())
     }
 
+    fn embed_text(&mut self, _: Buffer, _: TextEmbed, _: Texts) -> Result<()> {
+        Ok(())
+    }
+
+    fn embed_text_backward(&mut self, _: Buffer, _: TextEmbed, _: Texts) -> Result<()> {
+        Ok(())
+    }
+
+    fn pick(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
+        Ok(())
+    }
+
+    fn pick_backward(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
+        Ok(())
+    }
+
+    fn quick_gelu(&mut self, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn quick_gelu_backward(&mut self, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
     #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
     fn layer_norm_backward(
         &mut self,
@@ -183,6 +207,21 @@ impl Layers for Tally {
     }
 
     fn unit_rows_backward(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn scale_rows(&mut self, _: Buffer, _: Buffer, _: Param) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn scale_rows_backward(&mut self, _: Buffer, dy: Buffer, _: Buffer, _: Param) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(logit_scale::cuda::scratch_len(dy.len()));
+        Ok(())
+    }
+
+    fn add(&mut self, _: Buffer, _: Buffer) -> Result<()> {
         Ok(())
     }
 

@@ -1,14 +1,14 @@
 //! Training on the CPU, in f32.
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, PatchEmbed, Place, Stages, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages, TextEmbed, Texts, UNIT_EPS,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{l2norm, layernorm, patch_embed, reduce, relu, self_attention};
+use crate::ops::{add, embed, l2norm, layernorm, logit_scale, patch_embed, quick_gelu, reduce, relu, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -106,6 +106,42 @@ impl Layers for Call<'_, '_> {
         self.memory.write([spare], |[spare], memory| {
             patch_embed::backward(gradients, spare, memory.read(dtokens), memory.read(patches), shape);
         });
+        Ok(())
+    }
+
+    fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
+        let [token, position] = [at.token, at.position].map(|param| param.of(self.params));
+        let (ids, d) = (&self.numbers[texts.ids.range()], y.len / texts.ids.len);
+        self.memory.write([y], |[y], _| embed::text(y, ids, token, position, d));
+        Ok(())
+    }
+
+    fn embed_text_backward(&mut self, dy: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
+        let [ids, order, ends] = [texts.ids, texts.order, texts.ends].map(|run| &self.numbers[run.range()]);
+        let (token, position) = pair_mut(self.grads, at.token, at.position);
+        embed::text_backward(token, position, self.memory.read(dy), ids, (order, ends), dy.len / ids.len());
+        Ok(())
+    }
+
+    fn pick(&mut self, y: Buffer, x: Buffer, places: Numbers) -> Result<()> {
+        let places = &self.numbers[places.range()];
+        self.memory.write([y], |[y], memory| embed::pick(y, memory.read(x), places));
+        Ok(())
+    }
+
+    fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
+        let places = &self.numbers[places.range()];
+        self.memory.write([dx], |[dx], memory| embed::pick_backward(dx, memory.read(dy), places));
+        Ok(())
+    }
+
+    fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| quick_gelu::forward(y, memory.read(x)));
+        Ok(())
+    }
+
+    fn quick_gelu_backward(&mut self, d: Buffer, x: Buffer) -> Result<()> {
+        self.memory.write([d], |[d], memory| quick_gelu::backward_in_place(d, memory.read(x)));
         Ok(())
     }
 
@@ -274,6 +310,23 @@ impl Layers for Call<'_, '_> {
             let [dy, y, norms] = [dy, y, norms].map(|buffer| memory.read(buffer));
             l2norm::backward(dx, dy, y, norms, UNIT_EPS);
         });
+        Ok(())
+    }
+
+    fn scale_rows(&mut self, y: Buffer, x: Buffer, s: Param) -> Result<()> {
+        let s = s.of(self.params)[0];
+        self.memory.write([y], |[y], memory| logit_scale::forward(y, memory.read(x), s));
+        Ok(())
+    }
+
+    fn scale_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, s: Param) -> Result<()> {
+        let (ds, value) = (&mut s.of_mut(self.grads)[0], s.of(self.params)[0]);
+        self.memory.write([dx], |[dx], memory| logit_scale::backward(dx, ds, memory.read(dy), memory.read(y), value));
+        Ok(())
+    }
+
+    fn add(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| add::forward(y, memory.read(x)));
         Ok(())
     }
 

@@ -4,17 +4,21 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, PatchEmbed, Place, Stages,
-    UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages,
+    TextEmbed, Texts, UNIT_EPS,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
+use crate::ops::add::cuda as add;
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
+use crate::ops::embed::cuda as embed;
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
+use crate::ops::logit_scale::cuda as logit_scale;
 use crate::ops::patch_embed::cuda as patch_embed;
+use crate::ops::quick_gelu::cuda as quick_gelu;
 use crate::ops::reduce::cuda as reduce;
 use crate::ops::self_attention::cuda as self_attention;
 use crate::ops::{patch_embed as patches_of, self_attention as attention_of};
@@ -95,6 +99,10 @@ impl Call<'_, '_> {
         at.map(|param| self.params.f32(param))
     }
 
+    fn given(&self, run: Numbers) -> View<u32> {
+        self.numbers.slice(run.range())
+    }
+
     fn gradients(&self, at: Affine) -> [View<f32>; 2] {
         at.map(|param| self.params.grad(param))
     }
@@ -107,7 +115,7 @@ impl Call<'_, '_> {
     /// Rows that a contrastive loss compares.
     fn rows(&self, rows: Contrast) -> contrastive::Batch {
         let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        let (z, labels) = (self.f32(rows.z), self.numbers.slice(rows.labels.range()));
+        let (z, labels) = (self.f32(rows.z), self.given(rows.labels));
         contrastive::Batch { shape, z, labels, temperature: rows.temperature, scratch: self.memory.scratch }
     }
 
@@ -159,6 +167,35 @@ impl Layers for Call<'_, '_> {
         patch_embed::backward(self.gpu, gradients, dembedded, self.bf16(dtokens), scratch, shape)?;
         let dw = self.params.grad(at.w);
         linear::backward_weight(self.gpu, dw, None, dembedded, self.bf16(patches), scratch, product)
+    }
+
+    fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
+        let [token, position] = [at.token, at.position].map(|param| self.params.bf16(param));
+        let d = y.len / texts.ids.len;
+        let tokens = position.len() / d;
+        embed::text(self.gpu, self.bf16(y), self.given(texts.ids), token, position, (y.len / d / tokens, tokens, d))
+    }
+
+    fn embed_text_backward(&mut self, dy: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
+        let (tables, d) = ((self.params.grad(at.token), self.params.grad(at.position)), dy.len / texts.ids.len);
+        let [ids, order, ends] = [texts.ids, texts.order, texts.ends].map(|run| self.given(run));
+        embed::text_backward(self.gpu, tables, self.bf16(dy), ids, (order, ends), d)
+    }
+
+    fn pick(&mut self, y: Buffer, x: Buffer, places: Numbers) -> Result<()> {
+        embed::pick(self.gpu, self.bf16(y), self.bf16(x), self.given(places))
+    }
+
+    fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
+        embed::pick_backward(self.gpu, self.bf16(dx), self.bf16(dy), self.given(places))
+    }
+
+    fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        quick_gelu::forward(self.gpu, self.bf16(y), self.bf16(x))
+    }
+
+    fn quick_gelu_backward(&mut self, d: Buffer, x: Buffer) -> Result<()> {
+        quick_gelu::backward_in_place(self.gpu, self.bf16(d), self.bf16(x))
     }
 
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
@@ -283,6 +320,19 @@ impl Layers for Call<'_, '_> {
     fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()> {
         let dx = Outputs { f32: None, bf16: Some(self.bf16(dx)) };
         l2norm::backward(self.gpu, dx, self.f32(dy), self.f32(y), self.f32(norms), UNIT_EPS)
+    }
+
+    fn scale_rows(&mut self, y: Buffer, x: Buffer, s: Param) -> Result<()> {
+        logit_scale::forward(self.gpu, self.f32(y), self.f32(x), self.params.f32(s))
+    }
+
+    fn scale_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, s: Param) -> Result<()> {
+        let (to, scratch) = ((self.f32(dx), self.params.grad(s)), self.memory.scratch);
+        logit_scale::backward(self.gpu, to, self.f32(dy), self.f32(y), self.params.f32(s), scratch)
+    }
+
+    fn add(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        add::forward(self.gpu, self.bf16(y), self.bf16(x))
     }
 
     fn contrastive(&mut self, rows: Contrast) -> Result<()> {

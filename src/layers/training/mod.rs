@@ -140,6 +140,23 @@ pub struct PatchEmbed {
     pub pos: Param,
 }
 
+/// The places of a text embedding's tables `[vocabulary, D]` and `[T, D]`.
+#[derive(Clone, Copy, Debug)]
+pub struct TextEmbed {
+    pub token: Param,
+    pub position: Param,
+}
+
+/// The texts of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// Token ids `[texts, T]`.
+    pub ids: Numbers,
+    /// Their places by id, as [`crate::ops::embed::Places`] orders them.
+    pub order: Numbers,
+    pub ends: Numbers,
+}
+
 /// A batch norm: its affine parameters, and where its running mean and variance lie among the statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
@@ -201,6 +218,15 @@ pub trait Layers {
         shape: patch_embed::Shape,
     ) -> Result<()>;
 
+    /// `y [texts, T, D]`: of the tables, rows by the ids plus those of the places.
+    fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()>;
+    /// Adds the gradients of `at`.
+    fn embed_text_backward(&mut self, dy: Buffer, at: TextEmbed, texts: Texts) -> Result<()>;
+    /// `y [n, D]`: of `x [n, T, D]` the row of each that `places [n]` names, counted over all.
+    fn pick(&mut self, y: Buffer, x: Buffer, places: Numbers) -> Result<()>;
+    /// `dx`: `dy` in those rows, 0 in the others.
+    fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()>;
+
     /// `y [rows, D]` from as many rows of x, and their `stats [rows, 2]`.
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()>;
     /// `dx`: `branch` plus the gradient through the norm of x.
@@ -226,6 +252,10 @@ pub trait Layers {
     ) -> Result<()>;
     /// `hidden = x·Wᵀ + b` and `y = gelu(hidden)`.
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
+    /// `y = x·sigmoid(1.702·x)`.
+    fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()>;
+    /// Turns the gradient `d` of its result into that of `x`.
+    fn quick_gelu_backward(&mut self, d: Buffer, x: Buffer) -> Result<()>;
     /// Adds the gradients of weight and bias (where there is one) of `y = x·Wᵀ + b`.
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `dx = dy·W`.
@@ -268,6 +298,12 @@ pub trait Layers {
     fn unit_rows(&mut self, y: Buffer, norms: Buffer, x: Buffer) -> Result<()>;
     /// `dx` from the gradient `dy` of `y`.
     fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()>;
+    /// `y = e^s·x` for the one value s.
+    fn scale_rows(&mut self, y: Buffer, x: Buffer, s: Param) -> Result<()>;
+    /// `dx` from the gradient `dy` of `y`; adds that of s.
+    fn scale_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, s: Param) -> Result<()>;
+    /// `y += x`.
+    fn add(&mut self, y: Buffer, x: Buffer) -> Result<()>;
     /// The multi-positive contrastive loss of the rows, which the device keeps.
     fn contrastive(&mut self, rows: Contrast) -> Result<()>;
     /// `dz`, its gradient.

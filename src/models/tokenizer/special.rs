@@ -13,8 +13,8 @@ use crate::bail;
 use crate::error::Result;
 use crate::models::settings::Settings;
 
-const START: &str = "<|startoftext|>";
-const END: &str = "<|endoftext|>";
+pub(super) const START: &str = "<|startoftext|>";
+pub(super) const END: &str = "<|endoftext|>";
 
 /// Named tokens beside start, end, unknown and padding, and lists of more.
 const MORE: [&str; 5] = ["sep_token", "cls_token", "mask_token", "additional_special_tokens", "extra_special_tokens"];
@@ -109,6 +109,16 @@ pub(super) struct Special {
 }
 
 impl Special {
+    /// CLIP's own, of a vocabulary that comes without any settings.
+    pub(super) fn of_clip(vocabulary: &Vocabulary) -> Result<Self> {
+        let [start, end] = [START, END].map(str::to_owned);
+        let mut added = AllAdded::default();
+        for token in [&start, &end] {
+            add_special(&mut added, vocabulary, (None, ""), &Value::from(token.as_str()))?;
+        }
+        Ok(Self { start, unknown: end.clone(), pad: end.clone(), end, added })
+    }
+
     /// Of `folder`; added tokens join the vocabulary.
     pub(super) fn open(folder: &Path, vocabulary: &mut Vocabulary, length: usize) -> Result<Self> {
         let config = Settings::open_if_there(folder.join("tokenizer_config.json"))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::openai;
 use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
@@ -72,6 +73,18 @@ impl Vocabulary {
             bail!(Data, "{}: token {token:?} has id {id}; expected ids up to {LARGEST}", this.source.display());
         }
         Ok(this)
+    }
+
+    /// From the file of OpenAI's merges.
+    pub(super) fn of_merges(path: &Path) -> Result<Self> {
+        let (tokens, merges) = openai::read(path)?;
+        let ids: HashMap<String, u32> = tokens.into_iter().zip(0..).collect();
+        for (number, (left, right)) in merges.iter().enumerate() {
+            let place = format!("{}:{}", path.display(), number + 2);
+            merge(&ids, left, right, &place, "made by an earlier line, nor the sign of a byte")?;
+        }
+        let (source, merges_source) = (path.to_path_buf(), path.to_path_buf());
+        Ok(Self { ids, tokens: None, merges, source, merges_source, around: None, added: HashSet::new() })
     }
 
     /// A token that has this id.

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::super::views::Augmenter;
 use crate::error::Result;
 use crate::image::Rgb8;
+use crate::models::text_tower::Text;
 use crate::ops::augment::AugmentParams;
 
 /// Different pictures of a batch: how many at most, and the largest width and height, in pixels, of those looked at.
@@ -32,6 +33,8 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Side of a view, pixels.
     pub side: usize,
+    /// The captions' texts, one for each row of a slot; none where they were not asked for.
+    pub texts: Vec<Text>,
 }
 
 impl Batch {

@@ -1,9 +1,11 @@
 //! What a loader is asked for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::bail;
 use crate::error::Result;
+use crate::models::tokenizer::Tokenizer;
 use crate::ops::augment::Policy;
 
 /// What a loader draws batches from.
@@ -31,6 +33,8 @@ pub struct LoaderConfig {
     pub max_bad: usize,
     /// Whether one image in twenty is shrunk and enlarged first.
     pub downsample: bool,
+    /// What makes tokens of the captions, where batches hold their texts.
+    pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
 impl LoaderConfig {

@@ -140,7 +140,7 @@ impl Loader {
         let LoaderConfig { captions_per_batch: n, crops, image_size: side, seed, .. } = self.config;
         assert!(step < self.steps_per_epoch(), "batch: step {step} of {}", self.steps_per_epoch());
         self.ahead.finish();
-        let (found, mut bad) = self.source.find(epoch, step)?;
+        let (mut found, mut bad) = self.source.find(epoch, step)?;
         bad.sort_unstable();
         for (picture, message) in bad {
             if self.counted.insert(picture) {
@@ -164,7 +164,8 @@ impl Loader {
             let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
             Row { image: Arc::clone(image), params, label: one.label }
         };
-        Ok(Batch { rows: (0..self.config.views() * n).map(row).collect(), side })
+        let rows = (0..self.config.views() * n).map(row).collect();
+        Ok(Batch { rows, side, texts: found.iter_mut().filter_map(|found| found.text.take()).collect() })
     }
 
     fn count(&mut self, message: &str) -> Result<()> {

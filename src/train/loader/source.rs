@@ -10,6 +10,8 @@ use super::decode::Images;
 use super::usable::{Usable, usable};
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
+use crate::models::text_tower::Text;
+use crate::models::tokenizer::{Encoding, Tokenizer};
 use crate::rng::{Domain, Stream};
 use crate::shards::{CaptionGroup, CaptionGroups, Shards};
 
@@ -24,6 +26,7 @@ pub(super) struct Source {
     shuffle: bool,
     seed: u64,
     max_bad: usize,
+    tokenizer: Option<Arc<Tokenizer>>,
     /// The order of the epoch that was asked for last.
     order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
@@ -32,6 +35,8 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Found {
     pub label: u32,
+    /// The caption, where texts were asked for.
+    pub text: Option<Text>,
     /// (number of the picture, image), m of them.
     pub images: Vec<(u32, Arc<Rgb8>)>,
 }
@@ -53,6 +58,7 @@ impl Source {
             shuffle: config.shuffle,
             seed: config.seed,
             max_bad: config.max_bad,
+            tokenizer: config.tokenizer.clone(),
             order: Mutex::new(None),
         };
         Ok((source, bad, notes))
@@ -179,10 +185,19 @@ impl Source {
                 Err(message) => bad.push((picture, message.clone())),
             }
             if images.len() == self.m {
-                return Ok((Some(Found { label: group.label, images }), bad));
+                let text = self.tokenizer.as_ref().map(|tokenizer| self.text(images[0].0, tokenizer)).transpose()?;
+                return Ok((Some(Found { label: group.label, text, images }), bad));
             }
         }
         Ok((None, bad))
+    }
+
+    /// The caption of a picture.
+    fn text(&self, picture: u32, tokenizer: &Tokenizer) -> Result<Text> {
+        let sample = self.shards.picture(picture)?.sample();
+        let caption = sample.record()?.caption.map_err(|what| Error::Data(format!("{}: {what}", sample.name())))?;
+        let Encoding { ids, end, .. } = tokenizer.encode(&caption)?;
+        Ok(Text { ids, end })
     }
 
     /// All pictures of a caption in the order they are tried; the first m that decode are taken.

@@ -48,6 +48,11 @@ pub trait Method: Sync {
     /// The views of a caption when `images_per_caption` images were asked for.
     fn views(&self, images_per_caption: usize) -> Views;
 
+    /// Whether it reads the captions' texts.
+    fn reads_texts(&self) -> bool {
+        false
+    }
+
     /// Turns the caption identities of a view-major batch of `captions` captions into the labels whose equals belong
     /// together.
     fn label(&self, labels: &mut [u32], captions: usize);
