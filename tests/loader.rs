@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stablerep::image::{Rgb8, encode_jpeg, encode_png};
+use stablerep::image::{Filter, Rgb8, encode_jpeg, encode_png};
 use stablerep::models::tokenizer::Tokenizer;
 use stablerep::ops::augment::{Normalize, Policy};
 use stablerep::shards::{ShardWriter, image_key};
@@ -59,6 +59,7 @@ fn config(folder: &Path) -> LoaderConfig {
         image_size: SIDE,
         augmentation: Policy::None,
         crop_scale: [1.0, 1.0],
+        crop_filter: Filter::Bilinear,
         shuffle: true,
         seed: 11,
         max_bad: 0,

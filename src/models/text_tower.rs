@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::init;
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, Numbers, TextEmbed, Texts};
-use crate::models::vit::{Span, Style, Trunk, TrunkActs, TrunkSizes, VitGradients};
+use crate::models::vit::{Span, Style, Trunk, TrunkActs, VitConfig, VitGradients};
 use crate::ops::embed::Places;
 use crate::rng::{Domain, Stream};
 use crate::weights::{ParamInfo, ParamTable};
@@ -25,9 +25,10 @@ pub struct TextConfig {
 }
 
 impl TextConfig {
-    fn trunk(&self) -> TrunkSizes {
+    /// Its blocks, as if they were a ViT's.
+    fn trunk(&self) -> VitConfig {
         let Self { width, depth, heads, .. } = *self;
-        TrunkSizes { width, depth, heads, hidden: 4 * width }
+        VitConfig { image_size: 1, patch_size: 1, width, depth, heads, mlp_ratio: 4, channels: 1 }
     }
 
     fn span(&self, n: usize) -> Span {
@@ -61,7 +62,7 @@ impl TextTower {
         let width = config.width;
         let token = table.add("token_embedding.weight", &[config.vocabulary, width]);
         let position = table.add("positional_embedding", &[config.context, width]);
-        let trunk = Trunk::new(config.trunk(), &Style::TEXT, &mut |name, shape| table.add(name, shape));
+        let trunk = Trunk::new(&config.trunk(), Style::TEXT, &mut |name, shape| table.add(name, shape));
         let tensors = table.iter().skip(first).cloned().collect();
         Self { config: config.clone(), tensors, embed: TextEmbed { token, position }, trunk }
     }

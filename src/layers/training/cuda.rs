@@ -4,8 +4,7 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages,
-    TextEmbed, Texts, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages, TextEmbed, Texts, UNIT_EPS, Places,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -18,10 +17,12 @@ use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
 use crate::ops::logit_scale::cuda as logit_scale;
 use crate::ops::patch_embed::cuda as patch_embed;
+use crate::ops::patch_loss::cuda as patch_loss;
 use crate::ops::quick_gelu::cuda as quick_gelu;
 use crate::ops::reduce::cuda as reduce;
+use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
-use crate::ops::{patch_embed as patches_of, self_attention as attention_of};
+use crate::ops::{patch_embed as patches_of, patch_loss as loss_of, rows as rows_of, self_attention as attention_of};
 use crate::weights::{DeviceParams, Param};
 
 /// The tensors of a layout, and what kernels keep between each other.
@@ -54,6 +55,19 @@ impl Memory {
             scratch: arena.take(group, "partial sums", tally.scratch),
             moments: arena.take(group, "moments", tally.moments),
             flag: arena.take(group, "flag", 1),
+        }
+    }
+}
+
+impl Memory {
+    /// Waits, and reads `x`, widened.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(&self, gpu: &Gpu, x: Buffer) -> Result<Vec<f32>> {
+        match self.tensors[x.id] {
+            Tensor::Rounded(view) => Ok(gpu.read(view.slice(x.range()))?.into_iter().map(bf16::to_f32).collect()),
+            Tensor::Exact(view) => gpu.read(view.slice(x.range())),
         }
     }
 }
@@ -99,10 +113,6 @@ impl Call<'_, '_> {
         at.map(|param| self.params.f32(param))
     }
 
-    fn given(&self, run: Numbers) -> View<u32> {
-        self.numbers.slice(run.range())
-    }
-
     fn gradients(&self, at: Affine) -> [View<f32>; 2] {
         at.map(|param| self.params.grad(param))
     }
@@ -112,10 +122,14 @@ impl Call<'_, '_> {
         patch_embed::Weights { b, cls, pos }
     }
 
+    fn run(&self, numbers: Numbers) -> View<u32> {
+        self.numbers.slice(numbers.range())
+    }
+
     /// Rows that a contrastive loss compares.
     fn rows(&self, rows: Contrast) -> contrastive::Batch {
         let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        let (z, labels) = (self.f32(rows.z), self.given(rows.labels));
+        let (z, labels) = (self.f32(rows.z), self.run(rows.labels));
         contrastive::Batch { shape, z, labels, temperature: rows.temperature, scratch: self.memory.scratch }
     }
 
@@ -173,21 +187,21 @@ impl Layers for Call<'_, '_> {
         let [token, position] = [at.token, at.position].map(|param| self.params.bf16(param));
         let d = y.len / texts.ids.len;
         let tokens = position.len() / d;
-        embed::text(self.gpu, self.bf16(y), self.given(texts.ids), token, position, (y.len / d / tokens, tokens, d))
+        embed::text(self.gpu, self.bf16(y), self.run(texts.ids), token, position, (y.len / d / tokens, tokens, d))
     }
 
     fn embed_text_backward(&mut self, dy: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
         let (tables, d) = ((self.params.grad(at.token), self.params.grad(at.position)), dy.len / texts.ids.len);
-        let [ids, order, ends] = [texts.ids, texts.order, texts.ends].map(|run| self.given(run));
+        let [ids, order, ends] = [texts.ids, texts.order, texts.ends].map(|run| self.run(run));
         embed::text_backward(self.gpu, tables, self.bf16(dy), ids, (order, ends), d)
     }
 
     fn pick(&mut self, y: Buffer, x: Buffer, places: Numbers) -> Result<()> {
-        embed::pick(self.gpu, self.bf16(y), self.bf16(x), self.given(places))
+        embed::pick(self.gpu, self.bf16(y), self.bf16(x), self.run(places))
     }
 
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
-        embed::pick_backward(self.gpu, self.bf16(dx), self.bf16(dy), self.given(places))
+        embed::pick_backward(self.gpu, self.bf16(dx), self.bf16(dy), self.run(places))
     }
 
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
@@ -342,6 +356,34 @@ impl Layers for Call<'_, '_> {
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
         let (lse, weight) = (self.f32(rows.lse), self.f32(rows.weight));
         contrastive::backward(self.gpu, self.f32(dz), lse, weight, self.rows(rows))
+    }
+
+    fn take_rows(&mut self, y: Buffer, x: Buffer, at: Numbers, shape: rows_of::Shape) -> Result<()> {
+        rows::take(self.gpu, self.bf16(y), self.bf16(x), self.run(at), shape)
+    }
+
+    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows_of::Shape) -> Result<()> {
+        let constants = [places.fill, places.pos].map(|param| self.params.f32(param));
+        let places = rows::Places { rows: self.run(places.rows), at: places.at.map(|at| self.run(at)) };
+        rows::place(self.gpu, self.bf16(y), self.bf16(x), constants, places, shape)
+    }
+
+    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows_of::Shape) -> Result<()> {
+        let (dfill, scratch) = (self.params.grad(places.fill), self.memory.scratch);
+        rows::fill_backward(self.gpu, dfill, self.bf16(dy), self.run(places.rows), scratch, shape)?;
+        rows::take(self.gpu, self.bf16(dx), self.bf16(dy), self.run(places.back), shape.backward())
+    }
+
+    fn patch_loss(
+        &mut self,
+        d: Buffer,
+        losses: Buffer,
+        predictions: Buffer,
+        rows: Numbers,
+        shape: loss_of::Shape,
+    ) -> Result<()> {
+        let (d, losses, predictions) = (self.bf16(d), self.f32(losses), self.bf16(predictions));
+        patch_loss::loss(self.gpu, self.loss, d, losses, predictions, self.images, self.run(rows), shape)
     }
 
     fn stage(&mut self, name: &'static str) -> Result<()> {

@@ -1,9 +1,9 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
-use super::LAYER_NORM_EPS;
 use super::acts::{BlockActs, VitGradients};
 use super::config::VitConfig;
 use super::shape::BlockShape;
+use super::style::Style;
 use crate::error::Result;
 use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Linear};
 use crate::weights::Param;
@@ -17,21 +17,22 @@ pub(super) struct Block {
     norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
+    quick_gelu: bool,
 }
 
 impl Block {
-    pub fn new(config: &VitConfig, add: &mut dyn FnMut(&str, &[usize]) -> Param) -> Self {
+    pub fn new(config: &VitConfig, style: &Style, add: &mut dyn FnMut(&str, &[usize]) -> Param) -> Self {
         let (d, hidden) = (config.width, config.hidden());
-        let mut pair = |name: &str, shape: &[usize]| {
-            [add(&format!("{name}.weight"), shape), add(&format!("{name}.bias"), &shape[..1])]
-        };
+        let mut pair = |[weight, bias]: [String; 2], shape: &[usize]| [add(&weight, shape), add(&bias, &shape[..1])];
+        let of = |name: &str| ["weight", "bias"].map(|what| format!("{name}.{what}"));
         Self {
-            norm1: LayerNorm { affine: pair("norm1", &[d]), eps: LAYER_NORM_EPS },
-            qkv: pair("attn.qkv", &[3 * d, d]).into(),
-            proj: pair("attn.proj", &[d, d]).into(),
-            norm2: LayerNorm { affine: pair("norm2", &[d]), eps: LAYER_NORM_EPS },
-            fc1: pair("mlp.fc1", &[hidden, d]).into(),
-            fc2: pair("mlp.fc2", &[d, hidden]).into(),
+            norm1: LayerNorm { affine: pair(of(style.norm1), &[d]), eps: style.eps },
+            qkv: pair(style.qkv.map(str::to_owned), &[3 * d, d]).into(),
+            proj: pair(of(style.proj), &[d, d]).into(),
+            norm2: LayerNorm { affine: pair(of(style.norm2), &[d]), eps: style.eps },
+            fc1: pair(of(style.fc1), &[hidden, d]).into(),
+            fc2: pair(of(style.fc2), &[d, hidden]).into(),
+            quick_gelu: style.quick_gelu,
         }
     }
 
@@ -50,7 +51,12 @@ impl Block {
         on.attention(acts.attention, acts.lse, acts.qkv, shape.attention())?;
         on.linear_residual(acts.middle, (x, shape.residual_stride()), acts.attention, self.proj, proj)?;
         on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
-        on.linear_gelu(acts.gelu, acts.hidden, acts.norm2, self.fc1, fc1)?;
+        if self.quick_gelu {
+            on.linear(acts.hidden, acts.norm2, self.fc1, fc1)?;
+            on.quick_gelu(acts.gelu, acts.hidden)?;
+        } else {
+            on.linear_gelu(acts.gelu, acts.hidden, acts.norm2, self.fc1, fc1)?;
+        }
         on.linear_residual(y, (acts.middle, shape.width), acts.gelu, self.fc2, fc2)
     }
 
@@ -72,7 +78,12 @@ impl Block {
         let (dhidden, datt) = (back.dhidden.first(out * shape.hidden), back.datt.first(out * shape.width));
 
         on.weight_gradient(dy, acts.gelu, self.fc2, fc2)?;
-        on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2.w, fc2)?;
+        if self.quick_gelu {
+            on.input_gradient(dhidden, dy, self.fc2.w, fc2)?;
+            on.quick_gelu_backward(dhidden, acts.hidden)?;
+        } else {
+            on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2.w, fc2)?;
+        }
         on.weight_gradient(dhidden, acts.norm2, self.fc1, fc1)?;
         let dnorm2 = dnorm.first(out * shape.width);
         on.input_gradient(dnorm2, dhidden, self.fc1.w, fc1)?;

@@ -2,6 +2,15 @@
 
 use crate::ops::{linear, self_attention};
 
+/// What goes through the blocks of a transformer: `n` images of `tokens`, of which the first `leaving` leave the last
+/// block: 1 (the class token) or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub n: usize,
+    pub tokens: usize,
+    pub leaving: usize,
+}
+
 /// Sizes of one block: `n` images of `tokens`, of which the first `queries` leave the block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockShape {
@@ -11,6 +20,8 @@ pub(super) struct BlockShape {
     pub width: usize,
     pub heads: usize,
     pub hidden: usize,
+    /// Whether a token sees none behind it.
+    pub causal: bool,
 }
 
 impl BlockShape {
@@ -20,8 +31,8 @@ impl BlockShape {
     }
 
     pub fn attention(self) -> self_attention::Shape {
-        let Self { n, tokens, queries, heads, .. } = self;
-        self_attention::Shape { n, tokens, queries, heads, head_dim: self.width / heads, causal: false }
+        let Self { n, tokens, queries, heads, causal, .. } = self;
+        self_attention::Shape { n, tokens, queries, heads, head_dim: self.width / heads, causal }
     }
 
     /// Row i of what leaves the attention continues row i of the stream, or its image's first row when only class
