@@ -140,6 +140,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
     let views = 4;
     let recipe = Recipe {
         data: Vec::new(),
+        weights: Vec::new(),
         method: Name::StableRep,
         model,
         head_dims,

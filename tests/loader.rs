@@ -52,6 +52,7 @@ fn tokenizer() -> Arc<Tokenizer> {
 fn config(folder: &Path) -> LoaderConfig {
     LoaderConfig {
         data: vec![folder.to_path_buf()],
+        weights: Vec::new(),
         captions_per_batch: 6,
         images_per_caption: 3,
         min_images: None,
@@ -416,4 +417,32 @@ fn batches_hold_the_texts_of_their_captions() {
     }
     let mut silent = Loader::new(&LoaderConfig { tokenizer: None, ..config }).unwrap();
     assert!(silent.batch(1, 1).unwrap().texts.is_empty());
+}
+
+/// Two sets by weights: whole batches, each in its own passes, the same caption twice in a run with other images, and a
+/// run that begins in the middle.
+#[test]
+fn sets_are_mixed_by_their_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+    write_shard(&first, 0..20, 3, &|_, _, _| {});
+    write_shard(&second, 100..115, 3, &|_, _, _| {});
+    let config = LoaderConfig { data: vec![first, second], weights: vec![1.0, 2.0], ..config(folder.path()) };
+    let mut loader = Loader::new(&config).unwrap();
+    assert_eq!((loader.captions(), loader.steps_per_epoch()), (35, 5));
+    let mut seen = [BTreeMap::new(), BTreeMap::new()];
+    for step in 0..10 {
+        let rows = rows(&mut loader, &config, step / 5, step % 5);
+        let captions: Vec<u64> = rows.iter().take(6).map(|row| row.0).collect();
+        assert_eq!(captions.iter().filter(|&&caption| caption < 100).count(), 2);
+        for caption in captions {
+            *seen[usize::from(caption >= 100)].entry(caption).or_insert(0) += 1;
+        }
+        let mut again = Loader::new(&config).unwrap();
+        assert_eq!(rows, self::rows(&mut again, &config, step / 5, step % 5));
+    }
+    assert_eq!(loader.drawn(2, 0), [20, 40]);
+    // One pass over the first set, two and more over the second.
+    assert!(seen[0].len() == 20 && seen[0].values().all(|&count| count == 1));
+    assert!(seen[1].len() == 15 && seen[1].values().all(|&count| (2..=3).contains(&count)));
 }

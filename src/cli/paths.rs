@@ -17,10 +17,9 @@ use crate::error::Result;
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
 /// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 10] = [
+const INPUTS: [(&str, &str); 9] = [
     ("captions", "a caption file: .txt, .csv or .tsv"),
     ("checkpoint", ENCODER),
-    ("data", SHARDS),
     ("fp8", "the file of ranges that `stablerep calibrate` writes for a model"),
     ("initial_noise", "a .safetensors file with a tensor `noise`"),
     ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
@@ -95,6 +94,9 @@ fn is_path(arg: &Arg) -> bool {
 /// Whether `path` can be what `arg` takes.
 fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
     let id = arg.get_id().as_str();
+    if id == "data" {
+        return there(&split_weight(path.to_owned()).0, SHARDS);
+    }
     if let Some((_, expected)) = INPUTS.iter().find(|(name, _)| *name == id) {
         return there(path, expected);
     }
@@ -105,6 +107,15 @@ fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
         true if takes("IMAGE") => file_can_be_written(path, &IMAGE),
         true => file_can_be_written(path, &JSON),
         false => Ok(()),
+    }
+}
+
+/// `PATH=0.7` is a path and its weight, unless there is something of that whole name.
+pub fn split_weight(path: PathBuf) -> (PathBuf, Option<f64>) {
+    let found = path.to_str().filter(|_| !path.exists()).and_then(|text| text.rsplit_once('='));
+    match found.and_then(|(name, weight)| Some((PathBuf::from(name), weight.parse().ok()?))) {
+        Some((name, weight)) => (name, Some(weight)),
+        None => (path, None),
     }
 }
 

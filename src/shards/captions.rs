@@ -78,11 +78,24 @@ impl CaptionGroups {
     /// # Errors
     /// If a shard cannot be read; `Interrupted` after a signal.
     pub fn new(shards: &Shards) -> Result<Self> {
+        Self::group(shards, |_| 0)
+    }
+
+    /// The same, but samples of files that different paths named are never one group. Groups of a path follow each
+    /// other.
+    ///
+    /// # Errors
+    /// As [`CaptionGroups::new`].
+    pub fn apart(shards: &Shards) -> Result<Self> {
+        Self::group(shards, |file| shards.named_by(file))
+    }
+
+    fn group(shards: &Shards, set: impl Fn(usize) -> usize) -> Result<Self> {
         let files: Vec<Described> =
             (0..shards.files().len()).into_par_iter().map(|file| describe_file(shards, file)).collect::<Result<_>>()?;
         let mut all = Self::default();
         let mut labels: HashMap<TextHash, u32> = HashMap::new();
-        let mut places: HashMap<(Option<u64>, u32), u32> = HashMap::new();
+        let mut places: HashMap<(usize, Option<u64>, u32), u32> = HashMap::new();
         let mut remarks = BTreeMap::<Remark, (usize, String)>::new();
         let mut members: Vec<Placed> = Vec::new();
         // Label of every group, and how many pictures it has.
@@ -95,7 +108,7 @@ impl CaptionGroups {
             for Sample { first, count, id, text, drawn } in file.samples {
                 let next = labels.len() as u32;
                 let label = *labels.entry(text).or_insert(next);
-                let group = *places.entry((id, label)).or_insert_with(|| {
+                let group = *places.entry((set(number), id, label)).or_insert_with(|| {
                     counts.push((label, 0));
                     counts.len() as u32 - 1
                 });

@@ -25,6 +25,8 @@ pub struct Shards {
     pub(super) extensions: Vec<String>,
     /// Number of the first sample, and of the first picture, of every file; their totals last.
     pub(super) firsts: Vec<(u32, u32)>,
+    /// Which of the paths named each file.
+    named_by: Vec<usize>,
     damage: Vec<Damage>,
     notes: Vec<String>,
 }
@@ -49,7 +51,8 @@ impl Shards {
     /// `Data` for what is not there or holds no shards; an I/O error for a file that cannot be read; `Interrupted`
     /// after a signal.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let Located { files, mut expected, mut notes } = locate_all(paths)?;
+        let Located { files, named_by, mut expected, mut notes } = locate_all(paths)?;
+        let named_by: HashMap<PathBuf, usize> = files.iter().cloned().zip(named_by).collect();
         let scanned = scan_all(&files)?;
         let mut damage = Vec::new();
         let mut copies: Vec<(PathBuf, PathBuf)> = Vec::new();
@@ -81,7 +84,9 @@ impl Shards {
         }
         let Join { files, extensions, firsts, total, .. } = joined;
         let firsts = firsts.into_iter().chain([total]).collect();
-        Ok(Self { files, open: OpenFiles::default(), recent: Recent::default(), extensions, firsts, damage, notes })
+        let named_by = files.iter().map(|file| named_by.get(&file.path).copied().unwrap_or(0)).collect();
+        let (open, recent) = (OpenFiles::default(), Recent::default());
+        Ok(Self { files, open, recent, extensions, firsts, named_by, damage, notes })
     }
 
     /// Number of samples.
@@ -96,6 +101,11 @@ impl Shards {
     /// How many numbers [`Shards::picture`] knows; one of a sample without a picture is among them.
     pub fn pictures(&self) -> u32 {
         self.firsts.last().map_or(0, |total| total.1)
+    }
+
+    /// Which of the paths that were opened named file `file`.
+    pub fn named_by(&self, file: usize) -> usize {
+        self.named_by[file]
     }
 
     /// The tar files, in order.

@@ -18,6 +18,8 @@ const MOST: u64 = 10_000_000;
 pub(super) struct Located {
     /// Every tar once.
     pub files: Vec<PathBuf>,
+    /// Which of the paths named each.
+    pub named_by: Vec<usize>,
     /// Samples of each file by the `sizes.json` of its folder.
     pub expected: BTreeMap<PathBuf, usize>,
     /// What a user should know of the choice.
@@ -29,10 +31,10 @@ pub(super) struct Located {
 /// # Errors
 /// As [`locate`].
 pub(super) fn locate_all(paths: &[PathBuf]) -> Result<Located> {
-    let mut all = Located { files: Vec::new(), expected: BTreeMap::new(), notes: Vec::new() };
+    let mut all = Located { files: Vec::new(), named_by: Vec::new(), expected: BTreeMap::new(), notes: Vec::new() };
     let mut known: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut twice: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for path in paths {
+    for (number, path) in paths.iter().enumerate() {
         for file in locate(path)? {
             let info = fs::metadata(&file).map_err(Error::io("read", &file))?;
             match known.get(&(info.dev(), info.ino())) {
@@ -40,6 +42,7 @@ pub(super) fn locate_all(paths: &[PathBuf]) -> Result<Located> {
                 None => {
                     known.insert((info.dev(), info.ino()), file.clone());
                     all.files.push(file);
+                    all.named_by.push(number);
                 }
             }
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use toml::{Table, Value as Toml};
 
 use super::job::{CONFIG_TOML, Config};
+use super::recipe::Recipe;
 use crate::config::{FlagNames, flag_of};
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
@@ -40,6 +41,7 @@ pub const FLAGS: &FlagNames = &[
     ("mae.mask_ratio", "--mask-ratio"),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
+    ("weights", "the weights of --data"),
     ("init_from", ""),
 ];
 
@@ -57,6 +59,8 @@ pub fn toml(config: &Config) -> Result<String> {
             continue;
         }
         match (key.as_str(), &value) {
+            ("data", _) => drop(flags.insert("data".into(), data(&config.recipe))),
+            ("weights", _) => {}
             ("model", _) => model(&config.recipe.model, &mut flags),
             ("shuffle", Value::Bool(shuffle)) => drop(flags.insert("no-shuffle".into(), Toml::Boolean(!shuffle))),
             ("language", Value::Object(language)) => {
@@ -86,6 +90,13 @@ pub fn toml(config: &Config) -> Result<String> {
         "# Written by `stablerep train`, version {}. The same run: stablerep train --config FILE (with --output it begins elsewhere).\n{text}",
         env!("CARGO_PKG_VERSION")
     ))
+}
+
+/// `--data` with the weights that it was given.
+fn data(recipe: &Recipe) -> Toml {
+    let weights = recipe.weights.iter().map(|weight| format!("={weight}")).chain(std::iter::repeat(String::new()));
+    let paths = recipe.data.iter().map(|path| path.display().to_string());
+    Toml::Array(paths.zip(weights).map(|(path, weight)| Toml::String(path + &weight)).collect())
 }
 
 fn insert(flags: &mut Table, key: &str, value: &Value) {

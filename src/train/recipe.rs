@@ -85,6 +85,9 @@ pub enum Rate {
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     pub data: Vec<PathBuf>,
+    /// How much of a batch each of `data` is given, in proportion; absent where all is one set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f64>,
     pub method: Name,
     pub model: VitConfig,
     /// Hidden and output width of the projection head.
@@ -190,6 +193,7 @@ impl Recipe {
         let views = self.views();
         LoaderConfig {
             data: self.data.clone(),
+            weights: self.weights.clone(),
             captions_per_batch: self.batch,
             images_per_caption: views.images,
             min_images: self.min_images,
@@ -221,6 +225,9 @@ impl Recipe {
     /// Usage error naming the flag, what it was, and what is expected.
     pub fn validate(&self) -> Result<()> {
         self.model.validate()?;
+        if let Some(weight) = self.weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
+            bail!(Usage, "--data …={weight}: expected a weight above 0");
+        }
         if self.data.is_empty() {
             bail!(Usage, "--data: expected at least one folder of shards or one shard (.tar)");
         }

@@ -320,6 +320,7 @@ fn a_checkpoint_that_training_saved_is_read() {
     let root = TempDir::new().unwrap();
     let recipe = Recipe {
         data: vec!["shards".into()],
+        weights: Vec::new(),
         method: Name::StableRep,
         model: small(),
         head_dims: [8, 4],

@@ -13,6 +13,7 @@ pub fn fixture_path(name: &str) -> PathBuf {
 pub fn recipe() -> Recipe {
     Recipe {
         data: vec![fixture_path("train_run/stablerep")],
+        weights: Vec::new(),
         model: VitConfig { image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, mlp_ratio: 4, channels: 3 },
         head_dims: [32, 16],
         batch: 8,

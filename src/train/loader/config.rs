@@ -14,6 +14,8 @@ use crate::ops::augment::{Augment, Policy};
 pub struct LoaderConfig {
     /// Folders of shards, tars, or patterns of tars.
     pub data: Vec<PathBuf>,
+    /// How much of a batch each of `data` is given, in proportion; none where all is one set.
+    pub weights: Vec<f64>,
     /// Captions per batch, n.
     pub captions_per_batch: usize,
     /// Different images drawn of each caption, m.

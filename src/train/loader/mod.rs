@@ -13,6 +13,7 @@
 mod batch;
 mod config;
 mod decode;
+mod mixture;
 mod source;
 mod usable;
 
@@ -117,6 +118,11 @@ impl Loader {
         Ok(())
     }
 
+    /// Captions drawn of each of `data` in the steps before step `step` of `epoch`; empty where all is one set.
+    pub fn drawn(&self, epoch: u64, step: u64) -> Vec<u64> {
+        self.source.drawn(epoch, step)
+    }
+
     /// Memory that the index of the shards takes, bytes.
     pub fn index_bytes(&self) -> u64 {
         self.source.index_bytes()
@@ -155,7 +161,7 @@ impl Loader {
         let row = |row: usize| {
             let (slot, one) = (row / n, &found[row % n]);
             let (picture, image) = &one.images[slot / crops];
-            let key = [epoch as u32, *picture, (slot % crops) as u32];
+            let key = [one.pass as u32, *picture, (slot % crops) as u32];
             let mut stream = Stream::new(seed, Domain::Augmentation, key);
             let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
             Row { image: Arc::clone(image), params, label: one.label, key }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::batch::Pictures;
 use super::config::LoaderConfig;
 use super::decode::Images;
+use super::mixture::{Mixture, Place};
 use super::usable::{Usable, usable};
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
@@ -27,6 +28,8 @@ pub(super) struct Source {
     seed: u64,
     max_bad: usize,
     tokenizer: Option<Arc<Tokenizer>>,
+    /// Where batches are mixed of several sets.
+    mixture: Option<Mixture>,
     /// The order of the epoch that was asked for last.
     order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
@@ -35,10 +38,30 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Found {
     pub label: u32,
+    /// The pass over its set that takes it: the epoch, where there is one set.
+    pub pass: u64,
     /// The caption, where texts were asked for.
     pub text: Option<Text>,
     /// (number of the picture, image), m of them.
     pub images: Vec<(u32, Arc<Rgb8>)>,
+}
+
+/// Captions that stand in for those of a set.
+type Others<'a> = Box<dyn Iterator<Item = Place> + 'a>;
+
+/// The sets of the captions that `config` weighs.
+fn mixture(config: &LoaderConfig, shards: &Shards, groups: &CaptionGroups) -> Result<Mixture> {
+    // Groups of a path follow each other.
+    let mut ends = vec![0; config.data.len()];
+    for (number, group) in groups.iter().enumerate() {
+        ends[shards.named_by(shards.picture(group.pictures[0])?.sample().file())] = number as u32 + 1;
+    }
+    for set in 1..ends.len() {
+        ends[set] = ends[set].max(ends[set - 1]);
+    }
+    let names: Vec<String> = config.data.iter().map(|path| path.display().to_string()).collect();
+    let seed = config.shuffle.then_some(config.seed);
+    Mixture::new(&ends, &config.weights, config.captions_per_batch, seed, &names)
 }
 
 /// (number of the picture, message) of pictures that did not decode.
@@ -49,7 +72,12 @@ impl Source {
     pub fn open(config: &LoaderConfig, images: Images) -> Result<(Self, Vec<String>, Vec<String>)> {
         let shards = Shards::open(&config.data)?;
         let Usable { groups, bad, notes } = usable(&shards, config)?;
+        let mixture = match config.weights.is_empty() {
+            true => None,
+            false => Some(mixture(config, &shards, &groups)?),
+        };
         let source = Self {
+            mixture,
             shards,
             groups,
             images,
@@ -102,6 +130,17 @@ impl Source {
         (self.images() as u64 * (mean + Images::ENTRY)).min(self.images.limit())
     }
 
+    /// The number of step `step` of `epoch` in the run.
+    fn run_step(&self, epoch: u64, step: u64) -> u64 {
+        epoch * (self.captions() / self.n) as u64 + step
+    }
+
+    /// Captions drawn of each set, by the names of `data`, in the steps before (`epoch`, `step`); empty where all is one
+    /// set.
+    pub fn drawn(&self, epoch: u64, step: u64) -> Vec<u64> {
+        self.mixture.as_ref().map_or_else(Vec::new, |mixture| mixture.drawn(self.run_step(epoch, step)))
+    }
+
     /// The captions of an epoch in the order they are taken.
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
         let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,25 +165,37 @@ impl Source {
     /// step. Once more pictures did not decode than the run tolerates, no more are tried and places are missing.
     pub fn find(&self, epoch: u64, step: u64) -> Result<(Vec<Found>, Bad)> {
         let order = self.order(epoch);
-        let first = step as usize * self.n;
-        let own = &order[first..first + self.n];
+        let own: Vec<Place> = match &self.mixture {
+            Some(mixture) => mixture.own(self.run_step(epoch, step)),
+            None => order[step as usize * self.n..][..self.n].iter().map(|&caption| (caption, epoch)).collect(),
+        };
         let drawn: Vec<(Option<Found>, Bad)> =
-            own.par_iter().map(|&caption| self.take(epoch, caption)).collect::<Result<_>>()?;
+            own.par_iter().map(|&(caption, pass)| self.take(pass, caption)).collect::<Result<_>>()?;
         let mut bad = Bad::new();
         let mut places = Vec::with_capacity(self.n);
         for (found, mut unreadable) in drawn {
             places.push(found);
             bad.append(&mut unreadable);
         }
-        let mut others = self.stand_ins(&order, step as usize);
+        // One iterator for each set, begun where it is first asked for.
+        let mut others: Vec<(usize, Others)> = Vec::new();
         let mut filled = Vec::with_capacity(self.n);
-        for mut place in places {
+        for (mut place, &(wanted, _)) in places.into_iter().zip(&own) {
             while place.is_none() {
                 if bad.len() > self.max_bad {
                     return Ok((filled, bad));
                 }
-                let Some(caption) = others.next() else { return Err(self.nothing_left(&bad)) };
-                let (found, mut unreadable) = self.take(epoch, caption)?;
+                let set = self.mixture.as_ref().map_or(0, |mixture| mixture.set_of(wanted));
+                let at = others.iter().position(|known| known.0 == set).unwrap_or(others.len());
+                if at == others.len() {
+                    let others_of: Others = match &self.mixture {
+                        Some(mixture) => Box::new(mixture.stand_ins(&own, self.run_step(epoch, step), set)),
+                        None => Box::new(self.stand_ins(&order, step as usize).map(|caption| (caption, epoch))),
+                    };
+                    others.push((set, others_of));
+                }
+                let Some((caption, pass)) = others[at].1.next() else { return Err(self.nothing_left(&bad)) };
+                let (found, mut unreadable) = self.take(pass, caption)?;
                 bad.append(&mut unreadable);
                 place = found;
             }
@@ -174,7 +225,7 @@ impl Source {
         ))
     }
 
-    /// m pictures of a caption, or `None` if too few of them decode.
+    /// m pictures of a caption in a pass over its set, or `None` if too few of them decode.
     fn take(&self, epoch: u64, caption: u32) -> Result<(Option<Found>, Bad)> {
         let group = self.groups.get(caption as usize);
         let mut bad = Bad::new();
@@ -186,7 +237,7 @@ impl Source {
             }
             if images.len() == self.m {
                 let text = self.tokenizer.as_ref().map(|tokenizer| self.text(images[0].0, tokenizer)).transpose()?;
-                return Ok((Some(Found { label: group.label, text, images }), bad));
+                return Ok((Some(Found { label: group.label, pass: epoch, text, images }), bad));
             }
         }
         Ok((None, bad))
