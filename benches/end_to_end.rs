@@ -141,6 +141,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
     let recipe = Recipe {
         data: Vec::new(),
         weights: Vec::new(),
+        positives: Default::default(),
         method: Name::StableRep,
         model,
         head_dims,

@@ -9,7 +9,7 @@ use stablerep::image::{Filter, Rgb8, encode_jpeg, encode_png};
 use stablerep::models::tokenizer::Tokenizer;
 use stablerep::ops::augment::{Normalize, Policy};
 use stablerep::shards::{ShardWriter, image_key};
-use stablerep::train::loader::{Loader, LoaderConfig};
+use stablerep::train::loader::{Loader, LoaderConfig, Positives};
 
 const SIDE: usize = 8;
 
@@ -53,6 +53,7 @@ fn config(folder: &Path) -> LoaderConfig {
     LoaderConfig {
         data: vec![folder.to_path_buf()],
         weights: Vec::new(),
+        positives: Positives::Text,
         captions_per_batch: 6,
         images_per_caption: 3,
         min_images: None,
@@ -445,4 +446,34 @@ fn sets_are_mixed_by_their_weights() {
     // One pass over the first set, two and more over the second.
     assert!(seen[0].len() == 20 && seen[0].values().all(|&count| count == 1));
     assert!(seen[1].len() == 15 && seen[1].values().all(|&count| (2..=3).contains(&count)));
+}
+
+/// Labels by text, by caption, and by class, which a sample without one has not.
+#[test]
+fn labels_are_of_what_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = ShardWriter::create(folder.path().join("00000.tar")).unwrap();
+    for caption in 0..14 {
+        let png = encode_png(&Rgb8::filled(SIDE, SIDE, color(caption, 0))).unwrap();
+        let (text, json, class) = (text(caption), format!("{{\"caption_id\":{caption}}}"), (caption % 3).to_string());
+        let mut members = vec![("png", &png[..]), ("txt", text.as_bytes()), ("json", json.as_bytes())];
+        if caption < 13 {
+            members.push(("cls", class.as_bytes()));
+        }
+        shard.add(&image_key(caption, 0), &members).unwrap();
+    }
+    shard.finish().unwrap();
+    let config = LoaderConfig { captions_per_batch: 13, images_per_caption: 1, shuffle: false, ..config(folder.path()) };
+    for (positives, label) in [(Positives::Text, |c: u64| c % 7), (Positives::Caption, |c| c), (Positives::Class, |c| c % 3)]
+        as [(Positives, fn(u64) -> u64); 3]
+    {
+        let config = LoaderConfig { positives, ..config.clone() };
+        let mut loader = Loader::new(&config).unwrap();
+        for (caption, _, found) in rows(&mut loader, &config, 0, 0) {
+            assert_eq!(u64::from(found), label(caption), "{positives:?} of {caption}");
+        }
+    }
+    let config = LoaderConfig { captions_per_batch: 14, positives: Positives::Class, ..config };
+    let error = Loader::new(&config).unwrap().batch(0, 0).unwrap_err().to_string();
+    assert!(error.contains("00000013_000: no .cls") && error.contains("--positives text"), "{error}");
 }

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::say;
+use crate::train::loader::Positives;
 use crate::train::method::Name;
 use crate::train::{Augmentation, BatchNorm, Config, CropFilter, Language, Length, Projection, Rate, Recipe, SaveEvery, Summary, self};
 
@@ -87,6 +88,9 @@ pub(super) struct Settings {
     /// Share of an image's patches that mae removes and has drawn from the rest [default: 0.75]
     #[arg(long, value_name = "SHARE", help_heading = "Method")]
     mask_ratio: Option<f64>,
+    /// Which images are positives of each other, of stablerep and stablerep+ [default: text]
+    #[arg(long, value_enum, help_heading = "Method")]
+    positives: Option<Positives>,
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
@@ -342,6 +346,15 @@ impl Settings {
                  caption; leave it out"
             );
         }
+        if let (Some(method), Some(positives)) = (all.method, self.positives)
+            && !matches!(method, Name::StableRep | Name::StableRepPlus)
+        {
+            bail!(
+                Usage,
+                "--positives {} goes with --method stablerep and stablerep+ alone; leave it out",
+                positives.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+            );
+        }
         if let (Some(method), Some((flag, _))) = (all.method, self.of_texts().into_iter().find(|(_, given)| *given))
             && !method.method().reads_texts()
         {
@@ -406,6 +419,7 @@ fn recipe(
     Ok(Recipe {
         data,
         weights,
+        positives: settings.positives.unwrap_or_default(),
         method,
         model,
         head_dims: pair(set(settings.head_dims, "head-dims")?, "--head-dims", "4096,256")?,

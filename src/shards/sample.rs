@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// Members of a sample in which its pictures are found as fast as they are remembered.
 const FEW: usize = 16;
 
+/// Class numbers at and above this are taken for damage, not for a data set.
+const MAX_CLASSES: u32 = 1_000_000;
+
 /// One sample of [`Shards`].
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRef<'a> {
@@ -72,6 +75,23 @@ impl<'a> SampleRef<'a> {
     pub fn read(&self, extension: &str) -> Result<Option<Vec<u8>>> {
         let place = self.members().position(|(name, _)| name == extension);
         place.map(|place| self.read_member(self.places()[place], u64::MAX)).transpose()
+    }
+
+    /// The class number in its `.cls`; what is wrong with it in words.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn class(&self) -> Result<Option<Result<u32, String>>> {
+        let Some(text) = self.read("cls")? else { return Ok(None) };
+        let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+        Ok(Some(number.filter(|number| *number < MAX_CLASSES).ok_or_else(|| {
+            format!(
+                "{}.cls holds {:?}; expected a class number from 0 to {}",
+                self.name(),
+                String::from_utf8_lossy(&text[..text.len().min(64)]),
+                MAX_CLASSES - 1
+            )
+        })))
     }
 
     fn read_member(&self, member: Member, most: u64) -> Result<Vec<u8>> {

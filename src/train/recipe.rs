@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::language::Language;
-use super::loader::{Batch, LoaderConfig};
+use super::loader::{Batch, LoaderConfig, Positives};
 use super::method::{Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
@@ -88,6 +88,9 @@ pub struct Recipe {
     /// How much of a batch each of `data` is given, in proportion; absent where all is one set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<f64>,
+    /// Which images belong together, where a method has positives.
+    #[serde(default, skip_serializing_if = "is_text")]
+    pub positives: Positives,
     pub method: Name,
     pub model: VitConfig,
     /// Hidden and output width of the projection head.
@@ -126,6 +129,10 @@ pub struct Recipe {
     /// What `mae` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mae: Option<MaeConfig>,
+}
+
+fn is_text(positives: &Positives) -> bool {
+    *positives == Positives::Text
 }
 
 /// Recorded settings without those that say no more than is so anyway.
@@ -194,6 +201,7 @@ impl Recipe {
         LoaderConfig {
             data: self.data.clone(),
             weights: self.weights.clone(),
+            positives: self.positives,
             captions_per_batch: self.batch,
             images_per_caption: views.images,
             min_images: self.min_images,
@@ -255,7 +263,7 @@ impl Recipe {
                 1 << 20
             );
         }
-        if self.method == Name::StableRep && m < 2 {
+        if self.method == Name::StableRep && m < 2 && self.positives != Positives::Class {
             bail!(
                 Usage,
                 "--images-per-caption 1 with --method stablerep leaves no positives and a loss of 0; use 2 or more, or --method simclr"

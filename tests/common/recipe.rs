@@ -8,6 +8,7 @@ pub fn smallest() -> Recipe {
     Recipe {
         data: vec!["shards".into()],
         weights: Vec::new(),
+        positives: Default::default(),
         method: Name::StableRep,
         model: VitConfig { image_size: 8, patch_size: 8, width: 2, depth: 1, heads: 1, mlp_ratio: 1, channels: 3 },
         head_dims: [2, 2],

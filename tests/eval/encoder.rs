@@ -321,6 +321,7 @@ fn a_checkpoint_that_training_saved_is_read() {
     let recipe = Recipe {
         data: vec!["shards".into()],
         weights: Vec::new(),
+        positives: Default::default(),
         method: Name::StableRep,
         model: small(),
         head_dims: [8, 4],

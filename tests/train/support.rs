@@ -14,6 +14,7 @@ pub fn recipe() -> Recipe {
     Recipe {
         data: vec![fixture_path("train_run/stablerep")],
         weights: Vec::new(),
+        positives: Default::default(),
         model: VitConfig { image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, mlp_ratio: 4, channels: 3 },
         head_dims: [32, 16],
         batch: 8,

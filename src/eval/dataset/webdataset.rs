@@ -9,9 +9,6 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::shards::Shards;
 
-/// Class numbers at and above this are taken for damage, not for a data set.
-const MAX_CLASSES: u32 = 1_000_000;
-
 /// The first `.tar` file directly in `folder`, by name.
 pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
     let mut shards = Vec::new();
@@ -38,19 +35,12 @@ pub fn open(path: &Path) -> Result<Dataset> {
         shards.damage().iter().map(|damage| format!("{damage}; fetch the shard again")).collect();
     let (mut pictures, mut numbers) = (Vec::new(), Vec::new());
     for sample in shards.iter() {
-        match (sample.pictures(), sample.read("cls")?) {
-            (Ok(found), Some(text)) => match class_number(&text) {
-                Some(number) => {
-                    numbers.resize(numbers.len() + found.len(), number);
-                    pictures.extend(found.iter().map(|picture| picture.number()));
-                }
-                None => defects.push(format!(
-                    "{}.cls holds {:?}; expected a class number from 0 to {}",
-                    sample.name(),
-                    String::from_utf8_lossy(&text[..text.len().min(64)]),
-                    MAX_CLASSES - 1
-                )),
-            },
+        match (sample.pictures(), sample.class()?) {
+            (Ok(found), Some(Ok(number))) => {
+                numbers.resize(numbers.len() + found.len(), number);
+                pictures.extend(found.iter().map(|picture| picture.number()));
+            }
+            (Ok(_), Some(Err(what))) => defects.push(what),
             (Ok(_), None) => defects.push(format!("{}: has an image but no .cls beside it", sample.name())),
             (Err(Error::Data(message)), Some(_)) => defects.push(message),
             (Err(other), Some(_)) => return Err(other),
@@ -69,9 +59,4 @@ pub fn open(path: &Path) -> Result<Dataset> {
     let mut set = Dataset::new(path.display().to_string(), labels, class_names, images);
     (set.defects, set.notes) = (defects, notes);
     Ok(set)
-}
-
-fn class_number(text: &[u8]) -> Option<u32> {
-    let number = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
-    (number < MAX_CLASSES).then_some(number)
 }

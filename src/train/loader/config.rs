@@ -3,11 +3,26 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
 use crate::models::tokenizer::Tokenizer;
 use crate::ops::augment::{Augment, Policy};
+
+/// Which images belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Positives {
+    /// Those of captions of the same text
+    #[default]
+    Text,
+    /// Those of the same caption: one text under two caption ids is two
+    Caption,
+    /// Those of the same class number (.cls)
+    Class,
+}
 
 /// What a loader draws batches from.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +31,8 @@ pub struct LoaderConfig {
     pub data: Vec<PathBuf>,
     /// How much of a batch each of `data` is given, in proportion; none where all is one set.
     pub weights: Vec<f64>,
+    /// Which images have one label.
+    pub positives: Positives,
     /// Captions per batch, n.
     pub captions_per_batch: usize,
     /// Different images drawn of each caption, m.

@@ -30,7 +30,7 @@ use crate::say;
 use crate::shards::Shards;
 
 pub use batch::{Batch, Pictures, Row};
-pub use config::LoaderConfig;
+pub use config::{LoaderConfig, Positives};
 
 use config::over_limit;
 use decode::Images;

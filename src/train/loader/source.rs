@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::batch::Pictures;
-use super::config::LoaderConfig;
+use super::config::{LoaderConfig, Positives};
 use super::decode::Images;
 use super::mixture::{Mixture, Place};
 use super::usable::{Usable, usable};
+use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::{Rgb8, dimensions};
 use crate::models::text_tower::Text;
@@ -27,6 +28,7 @@ pub(super) struct Source {
     shuffle: bool,
     seed: u64,
     max_bad: usize,
+    positives: Positives,
     tokenizer: Option<Arc<Tokenizer>>,
     /// Where batches are mixed of several sets.
     mixture: Option<Mixture>,
@@ -86,6 +88,7 @@ impl Source {
             shuffle: config.shuffle,
             seed: config.seed,
             max_bad: config.max_bad,
+            positives: config.positives,
             tokenizer: config.tokenizer.clone(),
             order: Mutex::new(None),
         };
@@ -237,10 +240,28 @@ impl Source {
             }
             if images.len() == self.m {
                 let text = self.tokenizer.as_ref().map(|tokenizer| self.text(images[0].0, tokenizer)).transpose()?;
-                return Ok((Some(Found { label: group.label, pass: epoch, text, images }), bad));
+                let label = match self.positives {
+                    Positives::Text => group.label,
+                    Positives::Caption => caption,
+                    Positives::Class => self.class(images[0].0)?,
+                };
+                return Ok((Some(Found { label, pass: epoch, text, images }), bad));
             }
         }
         Ok((None, bad))
+    }
+
+    /// The class of a picture.
+    fn class(&self, picture: u32) -> Result<u32> {
+        let sample = self.shards.picture(picture)?.sample();
+        match sample.class()? {
+            Some(class) => class.map_err(Error::Data),
+            None => bail!(
+                Data,
+                "{}: no .cls beside the image, which --positives class reads; add it, or take --positives text",
+                sample.name()
+            ),
+        }
     }
 
     /// The caption of a picture.
