@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::cadence::SaveEvery;
+use super::chunk::Activations;
 use super::recipe::Recipe;
 use crate::device::Device;
 
@@ -10,7 +11,7 @@ use crate::device::Device;
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const METRICS: &str = "metrics.jsonl";
 /// What to change when a run does not fit into memory.
-pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
+pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size, --head-dims or --chunk, or take a smaller --model (of a custom one, \
     --width and --depth)";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const CONFIG_TOML: &str = "config.toml";
@@ -20,6 +21,8 @@ pub(super) const DONE: &str = "done.json";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub recipe: Recipe,
+    /// What of `recipe` is held at once is set by these when the run begins.
+    pub activations: Activations,
     /// Folder of the run.
     pub output: PathBuf,
     pub save_every: SaveEvery,

@@ -1,5 +1,6 @@
-//! Training against PyTorch's run of the same steps, schedules, groups, bad settings.
+//! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
+mod chunk;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

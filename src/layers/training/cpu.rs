@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{l2norm, layernorm, patch_embed, reduce, relu, self_attention};
+use crate::ops::{activation, l2norm, layernorm, patch_embed, reduce, relu, self_attention};
 use crate::weights::{pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -166,6 +166,11 @@ impl Layers for Call<'_, '_> {
         self.memory.write([y, hidden], |[y, hidden], memory| {
             linear::forward_gelu(y, hidden, memory.read(x), w, b, shape);
         });
+        Ok(())
+    }
+
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| activation::gelu_of(y, memory.read(hidden)));
         Ok(())
     }
 

@@ -213,6 +213,8 @@ pub trait Layers {
     ) -> Result<()>;
     /// `hidden = x·Wᵀ + b` and `y = gelu(hidden)`.
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()>;
+    /// `y = gelu(hidden)`, for a backward that does not have it.
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
     /// Adds the gradients of weight and bias of `y = x·Wᵀ + b`.
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()>;
     /// `dx = dy·W`.

@@ -17,30 +17,65 @@ pub(super) struct BlockActs {
     pub stats2: Buffer,
     pub hidden: Buffer,
     pub gelu: Buffer,
+    /// Whether norms and GELU are not held: their places are scratch of the backward, where they are computed again.
+    pub again: bool,
 }
 
 impl BlockActs {
-    fn new(layout: &mut Layout, group: &'static str, name: &str, shape: BlockShape) -> Self {
+    /// `again` where norms and GELU are not held.
+    fn new(
+        layout: &mut Layout,
+        group: &'static str,
+        name: &str,
+        shape: BlockShape,
+        again: Option<&VitGradients>,
+    ) -> Self {
         let ((all, out), d) = (shape.rows(), shape.width);
+        // Each is read before a gradient takes its place: a norm by the weights behind it, GELU by those of fc2.
+        let places = again
+            .map(|back| [back.dnorm.first(all * d), back.dnorm.first(out * d), back.dhidden.first(out * shape.hidden)]);
         let mut take = |what: &str, len, kind| layout.take(group, format!("{name}.{what}"), len, kind);
         let (rounded, exact) = (Kind::Rounded, Kind::Exact);
+        let [norm1, norm2, gelu] = places.unwrap_or_else(|| {
+            [("norm1", all * d), ("norm2", out * d), ("mlp.act", out * shape.hidden)]
+                .map(|(name, len)| take(name, len, rounded))
+        });
         Self {
-            norm1: take("norm1", all * d, rounded),
+            norm1,
             stats1: take("norm1.stats", all * 2, exact),
             qkv: take("attn.qkv", all * 3 * d, rounded),
             lse: take("attn.lse", shape.attention().lse_len(), exact),
             attention: take("attn", out * d, rounded),
             middle: take("attn.proj", out * d, rounded),
-            norm2: take("norm2", out * d, rounded),
+            norm2,
             stats2: take("norm2.stats", out * 2, exact),
             hidden: take("mlp.fc1", out * shape.hidden, rounded),
-            gelu: take("mlp.act", out * shape.hidden, rounded),
+            gelu,
+            again: again.is_some(),
         }
     }
 
-    /// By timm's module names, in the order they are computed.
-    fn named(&self) -> [(&'static str, Buffer); 7] {
-        [
+    /// With `cut` to each of its buffers.
+    fn map(self, cut: impl Fn(Buffer) -> Buffer) -> Self {
+        let Self { norm1, stats1, qkv, lse, attention, middle, norm2, stats2, hidden, gelu, again } = self;
+        Self {
+            norm1: cut(norm1),
+            stats1: cut(stats1),
+            qkv: cut(qkv),
+            lse: cut(lse),
+            attention: cut(attention),
+            middle: cut(middle),
+            norm2: cut(norm2),
+            stats2: cut(stats2),
+            hidden: cut(hidden),
+            gelu: cut(gelu),
+            again,
+        }
+    }
+
+    /// What is held, by timm's module names, in the order it is computed.
+    fn named(&self) -> impl Iterator<Item = (&'static str, Buffer)> {
+        let all = [
             ("norm1", self.norm1),
             ("attn.qkv", self.qkv),
             ("attn.softmax", self.attention),
@@ -48,7 +83,9 @@ impl BlockActs {
             ("norm2", self.norm2),
             ("mlp.fc1", self.hidden),
             ("mlp.act", self.gelu),
-        ]
+        ];
+        let again = self.again;
+        all.into_iter().filter(move |(name, _)| !(again && ["norm1", "norm2", "mlp.act"].contains(name)))
     }
 }
 
@@ -67,13 +104,45 @@ pub struct VitActs {
 impl VitActs {
     /// Of `n` images, every block with buffers of its own.
     pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
+        let features = layout.take("activations", "features", n * config.width, Kind::Rounded);
+        Self::with_features(layout, config, n, features, None)
+    }
+
+    /// [`VitActs::new`] with `features [N, D]` taken before. With `again`, the scratch of the backward, neither norms
+    /// nor GELUs are held: the backward computes them there once more, GELU from its rounded input.
+    pub fn with_features(
+        layout: &mut Layout,
+        config: &VitConfig,
+        n: usize,
+        features: Buffer,
+        again: Option<&VitGradients>,
+    ) -> Self {
         let depth = config.depth;
-        Self::shared(layout, "activations", config, n, (depth, depth))
+        Self::shared(layout, "activations", config, (n, features), (depth, depth), again)
     }
 
     /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        Self::shared(layout, "encoder", config, n, (2, 1))
+        let features = layout.take("encoder", "features", n * config.width, Kind::Rounded);
+        Self::shared(layout, "encoder", config, (n, features), (2, 1), None)
+    }
+
+    /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.
+    pub fn first(&self, n: usize, features: Buffer) -> Self {
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.n * n);
+        Self {
+            n,
+            patches: first(self.patches),
+            streams: self.streams.iter().copied().map(first).collect(),
+            blocks: self.blocks.iter().map(|block| block.map(first)).collect(),
+            norm_stats: first(self.norm_stats),
+            features,
+        }
+    }
+
+    /// How many images.
+    pub fn images(&self) -> usize {
+        self.n
     }
 
     /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
@@ -81,8 +150,9 @@ impl VitActs {
         layout: &mut Layout,
         group: &'static str,
         config: &VitConfig,
-        n: usize,
+        (n, features): (usize, Buffer),
         (streams, blocks): (usize, usize),
+        again: Option<&VitGradients>,
     ) -> Self {
         let VitConfig { width, depth, .. } = config;
         let (patch, stream) = (config.patch_shape(n), n * config.tokens() * width);
@@ -92,17 +162,17 @@ impl VitActs {
             .collect();
         let last = layout.take(group, "norm.input", n * width, Kind::Rounded);
         let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
-            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(n, i)))
+            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(n, i), again))
             .collect();
         let at = depth - 1;
-        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(n, at));
+        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(n, at), again);
         Self {
             n,
             patches,
             streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
             blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([class]).collect(),
             norm_stats: layout.take(group, "norm.stats", 2 * n, Kind::Exact),
-            features: layout.take(group, "features", n * width, Kind::Rounded),
+            features,
         }
     }
 
@@ -128,6 +198,7 @@ impl VitActs {
 /// Gradients on their way back through a [`super::Vit`], shared by all blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct VitGradients {
+    n: usize,
     /// Gradient of the stream `[N, T, D]`.
     pub(super) dx: Buffer,
     /// Gradient of the class tokens after (and inside) the last block `[N, D]`.
@@ -151,12 +222,28 @@ impl VitGradients {
         let full = if *depth > 1 { rows } else { n };
         let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
         Self {
+            n,
             dx: take("d stream", rows * width),
             dlast: take("d class tokens", n * width),
             dnorm: take("d norm", rows * width),
             datt: take("d attention", full * width),
             dqkv: take("d qkv", rows * 3 * width),
             dhidden: take("d hidden", full * config.hidden()),
+        }
+    }
+
+    /// The same buffers for `n` images, no more than these are of.
+    pub fn first(&self, n: usize) -> Self {
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.n * n);
+        let Self { dx, dlast, dnorm, datt, dqkv, dhidden, .. } = *self;
+        Self {
+            n,
+            dx: first(dx),
+            dlast: first(dlast),
+            dnorm: first(dnorm),
+            datt: first(datt),
+            dqkv: first(dqkv),
+            dhidden: first(dhidden),
         }
     }
 }
