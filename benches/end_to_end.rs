@@ -149,6 +149,8 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         batch,
         images_per_caption: views,
         min_images: None,
+        chunk: None,
+        recompute: false,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),

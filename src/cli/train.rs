@@ -20,7 +20,7 @@ use crate::models::vit::VitConfig;
 use crate::say;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
-use crate::train::{Augmentation, BatchNorm, Config, CropFilter, Language, Length, Projection, Rate, Recipe, SaveEvery, Summary, self};
+use crate::train::{Activations, Augmentation, BatchNorm, Chunk, Config, CropFilter, Language, Length, Projection, Rate, Recipe, SaveEvery, Summary, self};
 
 /// Train a vision transformer on generated images.
 ///
@@ -211,6 +211,15 @@ pub(super) struct Settings {
     /// Seed of initial weights, order, choice of images and augmentation [default: 0]
     #[arg(long, value_name = "S", help_heading = "Optimization")]
     seed: Option<u64>,
+
+    /// Images whose activations are held at once, or all of a step: the others run forward a second time, for the same
+    /// gradient but for rounding [default: as many as fit]
+    #[arg(long, value_name = "N", help_heading = "Memory")]
+    chunk: Option<Chunk>,
+    /// Compute layer norms and GELUs again in the backward rather than hold them: five eighths of the activations
+    /// [default: where all do not fit]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Memory")]
+    recompute: Option<bool>,
 }
 
 /// What `--preset` says of itself, with every name there is.
@@ -260,6 +269,7 @@ pub fn run(args: Args) -> Result<()> {
 /// Lays defaults, preset and flags (those of a --config file among them) over each other.
 fn config(args: Args) -> Result<Config> {
     let settings = args.settings.over(args.preset.as_deref())?;
+    let activations = settings.activations();
     let reads_texts = set(settings.method, "method")?.method().reads_texts();
     let tokenizer = reads_texts.then(|| settings.open_tokenizer()).transpose()?;
     let language = reads_texts.then(|| settings.language(tokenizer.as_deref())).transpose()?;
@@ -280,7 +290,7 @@ fn config(args: Args) -> Result<Config> {
     }
     let device = Device::parse(&args.device)?;
     let Args { output, save_every, allow_partial, .. } = args;
-    Ok(Config { recipe, output, save_every, device, allow_partial, tokenizer })
+    Ok(Config { recipe, activations, output, save_every, device, allow_partial, tokenizer })
 }
 
 impl Settings {
@@ -363,10 +373,15 @@ impl Settings {
         Ok(())
     }
 
-    /// A recipe for updates over synthetic pictures, and how many were asked for.
-    pub(super) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Option<u64>)> {
+    /// What is held at once, where it is given.
+    fn activations(&self) -> Activations {
+        Activations { chunk: self.chunk, recompute: self.recompute }
+    }
+
+    /// A recipe for updates over synthetic pictures, what of it is held at once, and how many updates were asked for.
+    pub(super) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Activations, Option<u64>)> {
         let settings = self.over(preset)?;
-        let wanted = settings.steps;
+        let (wanted, activations) = (settings.steps, settings.activations());
         let settings = Self {
             steps: Some(1),
             epochs: None,
@@ -379,7 +394,7 @@ impl Settings {
         let language = reads_texts.then(|| settings.language(None)).transpose()?;
         let recipe = recipe((vec!["(synthetic)".into()], Vec::new()), settings, language)?;
         recipe.validate()?;
-        Ok((recipe, wanted))
+        Ok((recipe, activations, wanted))
     }
 }
 
@@ -426,6 +441,9 @@ fn recipe(
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
         images_per_caption,
+        // Set when it is known what fits.
+        chunk: None,
+        recompute: false,
         // As many as are drawn of each are wanted anyway.
         min_images: settings.min_images.filter(|&least| least != method.method().views(images_per_caption).images),
         length,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use crate::error::Result;
-use crate::layers::training::{Buffer, Kind, Layers, Layout, Numbers, TextEmbed, Texts};
+use crate::layers::training::{Buffer, Layers, Layout, Numbers, TextEmbed, Texts};
 use crate::models::vit::{Span, Style, Trunk, TrunkActs, VitConfig, VitGradients};
 use crate::ops::embed::Places;
 use crate::rng::{Domain, Stream};
@@ -69,6 +69,11 @@ impl TextTower {
 
     pub fn config(&self) -> &TextConfig {
         &self.config
+    }
+
+    /// The scratch of a backward over `n` texts.
+    pub fn gradients(layout: &mut Layout, config: &TextConfig, n: usize) -> VitGradients {
+        VitGradients::of(layout, &config.trunk(), config.span(n))
     }
 
     /// OpenAI's initial values: normal weights of a spread for each kind, zero biases of the attention, PyTorch's own of
@@ -138,15 +143,27 @@ pub struct TextActs {
 }
 
 impl TextActs {
-    /// Of `n` texts, whose numbers ([`TextActs::numbers`]) begin at `start` in the call's; and the scratch of a backward.
-    pub fn new(layout: &mut Layout, config: &TextConfig, n: usize, start: usize) -> (Self, VitGradients) {
-        let places = n * config.context;
-        let run = |i: usize, len| Numbers { start: start + i * places, len };
-        let trunk = TrunkActs::new(layout, "text activations", &config.trunk(), config.span(n));
-        let features = layout.take("text activations", "text features", n * config.width, Kind::Rounded);
-        let texts = Texts { ids: run(0, places), order: run(1, places), ends: run(2, places) };
-        let back = VitGradients::of(layout, &config.trunk(), config.span(n));
-        (Self { trunk, texts, ends: run(3, n), features }, back)
+    /// Of `n` texts, whose numbers ([`TextActs::numbers`]) begin at `start` in the call's, with `features [N, D]` taken
+    /// before; `again` as of [`TrunkActs::new`].
+    pub fn new(
+        layout: &mut Layout,
+        config: &TextConfig,
+        (n, start): (usize, usize),
+        features: Buffer,
+        again: Option<&VitGradients>,
+    ) -> Self {
+        let trunk = TrunkActs::new(layout, "text activations", &config.trunk(), config.span(n), again);
+        let (texts, ends) = runs(config, n, start);
+        Self { trunk, texts, ends, features }
+    }
+
+    /// The same buffers for `n` texts, no more than these are of, whose numbers begin at `start` and whose features go
+    /// to `features [N, D]`.
+    pub fn first(&self, config: &TextConfig, n: usize, start: usize, features: Buffer) -> Self {
+        let tokens = self.trunk.features();
+        let trunk = self.trunk.first(n, tokens.first(n * config.context * config.width));
+        let (texts, ends) = runs(config, n, start);
+        Self { trunk, texts, ends, features }
     }
 
     /// How many numbers `n` texts take.
@@ -174,8 +191,15 @@ impl TextActs {
 
     /// Every activation in the order it was computed, by name.
     pub fn named(&self) -> Vec<(String, Buffer)> {
-        let mut all = self.trunk.named("token_embedding", "");
+        let mut all = self.trunk.named("token_embedding", "text.");
         all.push(("the end tokens".to_owned(), self.features));
         all
     }
+}
+
+/// Where the numbers of `n` texts lie from `start` on.
+fn runs(config: &TextConfig, n: usize, start: usize) -> (Texts, Numbers) {
+    let places = n * config.context;
+    let run = |i: usize, len| Numbers { start: start + i * places, len };
+    (Texts { ids: run(0, places), order: run(1, places), ends: run(2, places) }, run(3, n))
 }

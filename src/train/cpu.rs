@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::checkpoint;
+use super::chunk::Activations;
 use super::engine::{Engine, Stage};
 use super::job::SMALLER;
 use super::loader::Batch;
@@ -82,21 +83,24 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Takes all buffers from `plan` and refuses what does not fit.
+    /// Settles what of `recipe` is held at once, takes all buffers from `plan`, and refuses what does not fit.
     ///
     /// # Errors
-    /// Device error if the plan does not fit.
-    pub fn new(recipe: &Recipe, plan: Plan) -> Result<Self> {
-        let (mut this, plan) = plan.fit(SMALLER, |plan| {
-            let network = recipe.network()?;
-            let state = State::new(plan, &*network);
-            let trainer = Trainer::new(plan, network, recipe);
-            let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
-            Ok(Self { trainer, state, images, planned: 0 })
-        })?;
+    /// Device error if the plan does not fit; those of [`Activations::settle`].
+    pub fn new(recipe: &mut Recipe, activations: Activations, plan: Plan) -> Result<Self> {
+        activations.settle(recipe, |recipe| plan.fits(|plan| Self::lay_out(recipe, plan)))?;
+        let (mut this, plan) = plan.fit(SMALLER, |plan| Self::lay_out(recipe, plan))?;
         this.planned = plan.total_bytes();
         say!("{plan}");
         Ok(this)
+    }
+
+    fn lay_out(recipe: &Recipe, plan: &mut Plan) -> Result<Self> {
+        let network = recipe.network()?;
+        let state = State::new(plan, &*network);
+        let trainer = Trainer::new(plan, network, recipe);
+        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+        Ok(Self { trainer, state, images, planned: 0 })
     }
 
     /// Bytes of all buffers.

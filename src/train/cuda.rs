@@ -11,6 +11,7 @@ mod update;
 use std::path::Path;
 
 use super::checkpoint;
+use super::chunk::Activations;
 use super::engine::Engine;
 use super::job::SMALLER;
 use super::loader::{Batch, Pictures};
@@ -25,6 +26,7 @@ use crate::layers::training::Buffer;
 use crate::models::vit::VitConfig;
 use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
+pub(super) use feed::Card;
 use feed::Feed;
 use update::Update;
 
@@ -54,24 +56,31 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// Opens the GPU, lays the run out in its memory for steps of `pictures`, and refuses what does not fit. `plan`
-    /// counts what the host holds.
+    /// Opens the GPU, settles what of `recipe` is held at once, lays the run out in its memory for steps of `pictures`,
+    /// and refuses what does not fit. `plan` counts what the host holds.
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
-    pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
+    pub fn new(
+        ordinal: usize,
+        recipe: &mut Recipe,
+        activations: Activations,
+        pictures: Pictures,
+        mut plan: Plan,
+    ) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         check(recipe)?;
+        let card = Card::of(&gpu);
+        let (room, _) = gpu.room()?;
+        activations.settle(recipe, |recipe| Ok(measure(recipe, card, pictures)?.bytes() <= room))?;
         let network = recipe.network()?;
         let mut dry = Arena::dry();
-        Update::new(&mut dry, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut dry, &gpu, recipe, network.numbers(), pictures);
+        let (_, feed) = lay_out(&mut dry, &*network, recipe, card, pictures)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
         let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
-        let update = Update::new(&mut arena, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut arena, &gpu, recipe, network.numbers(), pictures);
+        let (update, feed) = lay_out(&mut arena, &*network, recipe, card, pictures)?;
         update.prepare(&gpu, &*network)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
@@ -105,6 +114,29 @@ impl Cuda {
         self.graph = Some(self.gpu.capture(|| self.queue(&mut |_| Ok(())))?);
         Ok(())
     }
+}
+
+/// All that a run takes of a card.
+fn lay_out(
+    arena: &mut Arena,
+    network: &dyn Network,
+    recipe: &Recipe,
+    card: Card,
+    pictures: Pictures,
+) -> Result<(Update, feed::Memory)> {
+    let update = Update::new(arena, network, recipe)?;
+    Ok((update, feed::Memory::new(arena, card, recipe, network.numbers(), pictures)))
+}
+
+/// The same without a card.
+///
+/// # Errors
+/// Usage error for sizes that do not fit, or have no kernels.
+pub(super) fn measure(recipe: &Recipe, card: Card, pictures: Pictures) -> Result<Arena> {
+    check(recipe)?;
+    let mut dry = Arena::dry();
+    lay_out(&mut dry, &*recipe.network()?, recipe, card, pictures)?;
+    Ok(dry)
 }
 
 /// Refuses sizes without kernels.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::language::Language;
 use super::loader::{Batch, LoaderConfig, Positives};
-use super::method::{Name, Network, Sizes, Views};
+use super::method::{Held, Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
@@ -103,6 +103,12 @@ pub struct Recipe {
     /// Captions with fewer images are left out; with fewer than are drawn of each where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_images: Option<usize>,
+    /// Images whose activations are held at once; all of a step where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<usize>,
+    /// Whether layer norms and GELUs are computed again in the backward rather than held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     pub length: Length,
     pub warmup: Length,
     pub rate: Rate,
@@ -157,6 +163,7 @@ impl Recipe {
             head_dims: self.head_dims,
             images: self.images_per_step(),
             norm_slots: self.norm_slots(),
+            held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
@@ -275,6 +282,13 @@ impl Recipe {
                 Usage,
                 "--min-images {least}: {drawn} different images are drawn of each caption, so it must have {drawn} at least; \
                  give more, or leave it out"
+            );
+        }
+        if let Some(chunk) = self.chunk.filter(|&chunk| chunk == 0 || chunk >= self.images_per_step()) {
+            bail!(
+                Usage,
+                "--chunk {chunk}: expected fewer images than the {} of a step, or all",
+                self.images_per_step()
             );
         }
         let [low, high] = self.crop_scale;

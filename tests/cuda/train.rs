@@ -160,6 +160,49 @@ fn hopper_follows_the_cpu() {
     follows_the_cpu(Model::H200);
 }
 
+/// Chunks of 12 of the 32 images, the first of 8, with norms and GELUs computed again, against all at once on the CPU.
+#[test]
+fn chunks_follow_the_cpu() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let init = pretrained(folder.path());
+    let words = |output: &Path, device: &str, more: &[&str]| {
+        let more = more.iter().map(|&word| word.to_owned()).collect();
+        [words(output, device, "6", "1000steps"), init.to_vec(), more].concat()
+    };
+    let (cpu, cuda) = (folder.path().join("cpu"), folder.path().join("cuda"));
+    finish(Model::H200, &words(&cpu, "cpu", &[]));
+    finish(Model::H200, &words(&cuda, "cuda", &["--chunk", "12", "--recompute"]));
+    assert_follows(Path::new(&init[1]), &cpu, &cuda, 6);
+}
+
+/// On a card with less memory than a whole step takes, a run chooses what it holds at once, and goes on with that where
+/// there is more.
+#[test]
+fn a_small_card_trains_in_chunks() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let words = words(&output, "cuda", "3", "1steps").join(" ").replace("--width 64", "--width 256");
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let run = |memory: &str| {
+        let output = command(Model::H200, &words).env("CUDA_SIM_MEMORY", memory).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let config = fs::read_to_string(folder.path().join("run/config.json")).unwrap();
+        serde_json::from_str::<Value>(&config).unwrap()
+    };
+    let chosen = run("MEMORY");
+    assert!(chosen["chunk"].as_u64().is_some_and(|chunk| chunk < 32) && chosen["recompute"] == true, "{chosen}");
+    let kept = fs::read(output.join("checkpoint.safetensors")).unwrap();
+    fs::remove_file(output.join("done.json")).unwrap();
+    assert_eq!(run("2147483648"), chosen);
+    assert!(kept == fs::read(output.join("checkpoint.safetensors")).unwrap());
+}
+
 #[test]
 fn ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100);

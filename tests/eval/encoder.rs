@@ -329,6 +329,8 @@ fn a_checkpoint_that_training_saved_is_read() {
         batch: 2,
         images_per_caption: 2,
         min_images: None,
+        chunk: None,
+        recompute: false,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),

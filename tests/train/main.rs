@@ -1,6 +1,7 @@
-//! Training against PyTorch's run of the same steps, schedules, groups, bad settings.
+//! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
 mod mae;
+mod chunk;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

@@ -7,7 +7,9 @@ use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::error::Error;
 use stablerep::train::method::{Name, Network};
-use stablerep::train::{Augmentation, BatchNorm, CHECKPOINT, Config, Length, METRICS, Rate, Recipe};
+use stablerep::train::{
+    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Rate, Recipe,
+};
 use stablerep::train::{SaveEvery, State, Trainer, run};
 use tempfile::TempDir;
 
@@ -18,6 +20,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         recipe,
         output: output.to_owned(),
         save_every: SaveEvery::Steps(1000),
+        activations: Activations::default(),
         device: Device::Cpu,
         allow_partial: false,
     }
@@ -83,6 +86,33 @@ fn the_number_of_threads_changes_no_bit() {
         fs::read(folder.path().join(CHECKPOINT)).unwrap()
     });
     assert!(results[0] == results[1] && results[0] == results[2]);
+}
+
+/// The folder remembers what was held at once; a run that goes on is not asked again.
+#[test]
+fn a_folder_keeps_its_chunk() {
+    let folder = TempDir::new().unwrap();
+    let with = |chunk, recompute| {
+        let mut job = job(larger(), folder.path());
+        job.activations = Activations { chunk, recompute };
+        job
+    };
+    run(&with(Some(Chunk::Images(12)), None)).unwrap();
+    let record: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!((&record["chunk"], record.get("recompute")), (&Value::from(12), None));
+    let text = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert!(["chunk = 12\n", "recompute = false\n"].iter().all(|line| text.contains(line)), "{text}");
+    let kept = fs::read(folder.path().join(CHECKPOINT)).unwrap();
+    for again in [with(None, None), with(Some(Chunk::Images(12)), Some(false))] {
+        run(&again).unwrap();
+        assert!(kept == fs::read(folder.path().join(CHECKPOINT)).unwrap());
+    }
+    for (other, flag) in [(with(Some(Chunk::All), None), "--chunk"), (with(None, Some(true)), "--recompute")] {
+        let error = run(&other).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(flag), "{error}");
+    }
+    let error = run(&with(Some(Chunk::Images(33)), None)).unwrap_err().to_string();
+    assert!(error.starts_with("--chunk 33: a step has 32 images"), "{error}");
 }
 
 /// A run whose loss leaves the numbers stops there, names step and layer, and keeps the last checkpoint.

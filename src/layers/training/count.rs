@@ -151,6 +151,10 @@ impl Layers for Tally {
         self.product(shape)
     }
 
+    fn gelu(&mut self, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
     fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         #[cfg(cuda_kernels)]
         self.need(linear::cuda::backward_weight_scratch_len(shape));

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{add, embed, l2norm, layernorm, logit_scale, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
+use crate::ops::{activation, add, embed, l2norm, layernorm, logit_scale, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -206,6 +206,11 @@ impl Layers for Call<'_, '_> {
         self.memory.write([y, hidden], |[y, hidden], memory| {
             linear::forward_gelu(y, hidden, memory.read(x), w, b, shape);
         });
+        Ok(())
+    }
+
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| activation::gelu_of(y, memory.read(hidden)));
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
+use crate::ops::activation::cuda as activation;
 use crate::ops::add::cuda as add;
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
@@ -260,6 +261,10 @@ impl Layers for Call<'_, '_> {
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
         let (w, b) = self.rounded(at);
         linear::forward_gelu(self.gpu, self.bf16(y), self.bf16(hidden), self.bf16(x), w, b, shape)
+    }
+
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()> {
+        activation::gelu(self.gpu, self.bf16(y), self.bf16(hidden))
     }
 
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {

@@ -265,6 +265,8 @@ pub trait Layers {
     ) -> Result<()>;
     /// `hidden = x·Wᵀ + b` and `y = gelu(hidden)`.
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
+    /// `y = gelu(hidden)`, for a backward that does not have it.
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
     /// `y = x·sigmoid(1.702·x)`.
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()>;
     /// Turns the gradient `d` of its result into that of `x`.

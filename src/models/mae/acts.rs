@@ -36,8 +36,8 @@ impl MaeActs {
             predictions: take("predictions", rows * len, Kind::Rounded),
             dpredictions: take("d predictions", rows * len, Kind::Rounded),
             losses: take("losses", rows, Kind::Exact),
-            encoder: TrunkActs::new(layout, "activations", encoder, seen),
-            decoder: TrunkActs::new(layout, "decoder activations", decoder, every),
+            encoder: TrunkActs::new(layout, "activations", encoder, seen, None),
+            decoder: TrunkActs::new(layout, "decoder activations", decoder, every, None),
             encoder_back: VitGradients::of(layout, encoder, seen),
             decoder_back: VitGradients::of(layout, decoder, every),
         }

@@ -6,11 +6,12 @@ use std::ops::Range;
 use super::encoder::Encoder;
 use super::network::{ENCODER, HEAD, LOSS, Network, Sizes};
 use super::projections::Projection;
+use super::text_encoder::TextEncoder;
 use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers, Pairs};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
-use crate::models::text_tower::{TextActs, TextTower};
-use crate::models::vit::{Vit, VitFile, VitGradients};
+use crate::models::text_tower::TextTower;
+use crate::models::vit::{Vit, VitFile};
 use crate::ops::linear::Shape;
 use crate::ops::logit_scale;
 use crate::train::language::{Language, Projection as Kinds};
@@ -40,8 +41,7 @@ pub(super) struct ImageText {
     scale: Param,
     layout: Layout,
     encoder: Encoder,
-    text: TextActs,
-    text_back: VitGradients,
+    text: TextEncoder,
     own: Option<Own>,
     /// Pictures, texts.
     sides: [Side; 2],
@@ -96,7 +96,8 @@ impl ImageText {
         let dfeatures = layout.take("loss", "d features", sizes.images * width, Kind::Rounded);
         let start = sizes.images;
         let labels = |rows: Range<usize>| Numbers { start: rows.start, len: rows.len() };
-        let (text, text_back) = TextActs::new(&mut layout, &language.tower(), captions, start);
+        let sizes_of_text = (sizes.held, sizes.images);
+        let text = TextEncoder::new(&mut layout, &language.tower(), (captions, start), sizes_of_text);
         let own = match &roles.views {
             None => None,
             Some(slots) => {
@@ -106,7 +107,7 @@ impl ImageText {
                 let slots_of_norm = if sizes.norm_slots == 1 { 1 } else { slots.len() };
                 let acts = ProjectorActs::new(&mut layout, &head, n, slots_of_norm);
                 let shared = roles.texts.start < slots.end && slots.start < roles.texts.end;
-                let pictures = start + TextActs::numbers_len(&language.tower(), captions);
+                let pictures = start + text.numbers_len();
                 let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
                 Some(Own {
                     features: encoder.features().slice(values(slots)),
@@ -192,7 +193,6 @@ impl ImageText {
             layout,
             encoder,
             text,
-            text_back,
             own,
             sides,
             scaled,
@@ -276,7 +276,7 @@ impl Network for ImageText {
     }
 
     fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
-        TextActs::numbers(self.tower.config(), &batch.texts, numbers);
+        self.text.numbers(&batch.texts, numbers);
         if let Some(own) = self.own.as_ref().filter(|own| own.by_picture) {
             numbers.extend((0..own.rows.labels.len).map(|row| (row % self.captions) as u32));
         }
@@ -286,7 +286,7 @@ impl Network for ImageText {
     fn numbers(&self) -> usize {
         let texts = self.encoder.features().len() / self.vit.config().width;
         let pictures = self.own.as_ref().filter(|own| own.by_picture).map_or(0, |own| own.rows.labels.len);
-        texts + TextActs::numbers_len(self.tower.config(), self.captions) + pictures
+        texts + self.text.numbers_len() + pictures
     }
 
     fn bounded(&self) -> Option<Param> {
@@ -300,7 +300,7 @@ impl Network for ImageText {
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
         self.encoder.forward(on, &self.vit)?;
         on.stage(ENCODER)?;
-        self.tower.forward(on, &self.text)?;
+        self.text.forward(on, &self.tower)?;
         on.stage(TEXTS)?;
         if let Some(Own { head, acts, features, rows, norms, dz, dout, .. }) = &self.own {
             head.forward(on, acts, *features)?;
@@ -320,8 +320,7 @@ impl Network for ImageText {
             }
             on.stage("head, backward")?;
         }
-        self.tower.backward(on, &self.text, &self.text_back, self.sides[1].dfeatures)?;
-        on.stage("text tower, backward")?;
+        self.text.backward(on, &self.tower, self.sides[1].dfeatures)?;
         self.encoder.backward(on, &self.vit, self.dfeatures)
     }
 
