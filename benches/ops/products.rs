@@ -43,14 +43,14 @@ fn linears(bench: &mut Bench) {
         let work = Work::new(shape.flops(), shape.bytes(4));
         let with_hidden = Work::new(shape.flops(), shape.bytes(4) + 4.0 * (rows * outputs) as f64);
         let size = format!("{name} {rows}x{inputs}->{outputs}");
-        bench.measure(&format!("linear forward/{size}"), work, || linear::forward(&mut y, &x, &w, &b, shape));
+        bench.measure(&format!("linear forward/{size}"), work, || linear::forward(&mut y, &x, &w, Some(&b), shape));
         bench.measure(&format!("linear forward_gelu/{size}"), with_hidden, || {
-            linear::forward_gelu(&mut y, &mut h, &x, &w, &b, shape)
+            linear::forward_gelu(&mut y, &mut h, &x, &w, Some(&b), shape)
         });
         bench
             .measure(&format!("linear backward_input/{size}"), work, || linear::backward_input(&mut dx, &y, &w, shape));
         bench.measure(&format!("linear backward_weight/{size}"), work, || {
-            linear::backward_weight(&mut dw, &mut db, &y, &x, shape)
+            linear::backward_weight(&mut dw, Some(&mut db), &y, &x, shape)
         });
         let back = linear::Shape { rows, inputs: outputs, outputs: inputs };
         bench.measure(&format!("linear backward_input_gelu/{name} {rows}x{outputs}->{inputs}"), with_hidden, || {

@@ -181,11 +181,11 @@ impl Projector {
         let shapes = self.shapes(acts.rows);
         let mut x = features;
         for (i, layer) in acts.layers.iter().enumerate() {
-            on.linear(layer.linear, x, self.layers[i], shapes[i])?;
+            on.linear(layer.linear, x, self.layers[i].into(), shapes[i])?;
             on.batch_norm_relu(layer.relu, layer.stats, layer.linear, self.norm(i, acts.slots))?;
             x = layer.relu;
         }
-        on.linear(acts.out, x, self.layers[2], shapes[2])
+        on.linear(acts.out, x, self.layers[2].into(), shapes[2])
     }
 
     /// Overwrites `dfeatures [R, D]` and adds the gradients of the parameters, given `dout [R, output]`.
@@ -202,15 +202,15 @@ impl Projector {
     ) -> Result<()> {
         let shapes = self.shapes(acts.rows);
         let inputs = [features, acts.layers[0].relu, acts.layers[1].relu];
-        on.weight_gradient(dout, inputs[2], self.layers[2], shapes[2])?;
-        on.input_gradient(acts.back[1], dout, self.layers[2], shapes[2])?;
+        on.weight_gradient(dout, inputs[2], self.layers[2].into(), shapes[2])?;
+        on.input_gradient(acts.back[1], dout, self.layers[2][0], shapes[2])?;
         for i in [1, 0] {
             let Hidden { linear, relu, stats } = acts.layers[i];
             let (dy, spare) = (acts.back[i], acts.back[1 - i]);
             on.batch_norm_relu_backward(dy, spare, (linear, stats), relu, self.norm(i, acts.slots))?;
-            on.weight_gradient(dy, inputs[i], self.layers[i], shapes[i])?;
+            on.weight_gradient(dy, inputs[i], self.layers[i].into(), shapes[i])?;
             let target = if i == 0 { dfeatures } else { spare };
-            on.input_gradient(target, dy, self.layers[i], shapes[i])?;
+            on.input_gradient(target, dy, self.layers[i][0], shapes[i])?;
         }
         Ok(())
     }

@@ -39,16 +39,22 @@ fn forward_and_gradients_match_f64() {
         let (x64, w64, b64, dy64) = (wide(&x), wide(&w), wide(&b), wide(&dy));
         let want = reference(&x64, &w64, &b64, shape);
         let mut y = vec![f32::NAN; rows * outputs];
-        forward(&mut y, &x, &w, &b, shape);
+        forward(&mut y, &x, &w, Some(&b), shape);
         assert_close("y", &y, &want, 2e-6);
         // Every row of the residual, and every third.
         let sparse: Vec<f32> =
             residual.chunks_exact(outputs).flat_map(|row| [row, &[f32::NAN].repeat(2 * outputs)].concat()).collect();
         let sum: Vec<f64> = want.iter().zip(wide(&residual)).map(|(a, b)| a + b).collect();
         for (residual, stride) in [(&residual, outputs), (&sparse, 3 * outputs)] {
-            forward_residual(&mut y, (residual, stride), &x, &w, &b, shape);
+            forward_residual(&mut y, (residual, stride), &x, &w, Some(&b), shape);
             assert_close("y with residual", &y, &sum, 2e-6);
         }
+        let unbiased = reference(&x64, &w64, &vec![0.0; outputs], shape);
+        forward(&mut y, &x, &w, None, shape);
+        assert_close("y without bias", &y, &unbiased, 2e-6);
+        forward_residual(&mut y, (&sparse, 3 * outputs), &x, &w, None, shape);
+        let sum: Vec<f64> = unbiased.iter().zip(wide(&residual)).map(|(a, b)| a + b).collect();
+        assert_close("y with residual without bias", &y, &sum, 2e-6);
 
         let mut dx = vec![f32::NAN; rows * inputs];
         backward_input(&mut dx, &dy, &w, shape);
@@ -57,10 +63,13 @@ fn forward_and_gradients_match_f64() {
             assert_close("dx", &dx, &differences(&x, |x| loss(x, &w64, &b64)), 1e-5);
         }
         let (mut dw, mut db) = (vec![1.0; w.len()], vec![2.0; b.len()]);
-        backward_weight(&mut dw, &mut db, &dy, &x, shape);
+        backward_weight(&mut dw, Some(&mut db), &dy, &x, shape);
         let plus = |v: Vec<f64>, c: f64| v.into_iter().map(|v| v + c).collect::<Vec<_>>();
         assert_close("dw", &dw, &plus(differences(&w, |w| loss(&x64, w, &b64)), 1.0), 1e-5);
         assert_close("db", &db, &plus(differences(&b, |b| loss(&x64, &w64, b)), 2.0), 1e-5);
+        let mut alone = vec![1.0; w.len()];
+        backward_weight(&mut alone, None, &dy, &x, shape);
+        assert_eq!(alone, dw);
     }
 }
 
@@ -71,7 +80,7 @@ fn gelu_epilogues_match_f64() {
         let shape = Shape { rows, inputs, outputs };
         let (x, w, b) = (random(rows * inputs, 1), random(outputs * inputs, 2), random(outputs, 3));
         let (mut a, mut h) = (vec![f32::NAN; rows * outputs], vec![f32::NAN; rows * outputs]);
-        forward_gelu(&mut a, &mut h, &x, &w, &b, shape);
+        forward_gelu(&mut a, &mut h, &x, &w, Some(&b), shape);
         let h64 = reference(&wide(&x), &wide(&w), &wide(&b), shape);
         assert_close("h", &h, &h64, 2e-6);
         assert_close("a", &a, &h64.iter().map(|&h| gelu(h)).collect::<Vec<_>>(), 2e-6);

@@ -1,12 +1,13 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Numbers, PatchEmbed, Place, Places};
+use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, Places};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, layernorm, linear};
 use crate::ops::{patch_embed, patch_loss, rows, self_attention};
+use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
 /// counted.
@@ -115,29 +116,29 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn linear(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn linear(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         self.product(shape)
     }
 
-    fn linear_residual(&mut self, _: Buffer, _: (Buffer, usize), _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn linear_residual(&mut self, _: Buffer, _: (Buffer, usize), _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         self.product(shape)
     }
 
-    fn linear_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn linear_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         self.product(shape)
     }
 
-    fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         #[cfg(cuda_kernels)]
         self.need(linear::cuda::backward_weight_scratch_len(shape));
         self.product(shape)
     }
 
-    fn input_gradient(&mut self, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn input_gradient(&mut self, _: Buffer, _: Buffer, _: Param, shape: Shape) -> Result<()> {
         self.product(shape)
     }
 
-    fn input_gradient_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Affine, shape: Shape) -> Result<()> {
+    fn input_gradient_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Param, shape: Shape) -> Result<()> {
         self.product(shape)
     }
 

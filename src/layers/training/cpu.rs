@@ -1,8 +1,8 @@
 //! Training on the CPU, in f32.
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Numbers, PatchEmbed, Place, Places, Stages,
-    UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Places,
+    Stages, UNIT_EPS,
 };
 use crate::device::Plan;
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{l2norm, layernorm, patch_embed, patch_loss, reduce, relu, rows, self_attention};
-use crate::weights::{pair_mut, several_mut};
+use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
 #[derive(Debug, Default)]
@@ -64,6 +64,10 @@ impl<'a> Call<'a, '_> {
 
     fn weights(&self, at: Affine) -> [&'a [f32]; 2] {
         at.map(|param| param.of(self.params))
+    }
+
+    fn linear_weights(&self, at: Linear) -> (&'a [f32], Option<&'a [f32]>) {
+        (at.w.of(self.params), at.b.map(|b| b.of(self.params)))
     }
 }
 
@@ -141,8 +145,8 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn linear(&mut self, y: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let [w, b] = self.weights(at);
+    fn linear(&mut self, y: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (w, b) = self.linear_weights(at);
         self.memory.write([y], |[y], memory| linear::forward(y, memory.read(x), w, b, shape));
         Ok(())
     }
@@ -152,32 +156,38 @@ impl Layers for Call<'_, '_> {
         y: Buffer,
         (residual, stride): (Buffer, usize),
         x: Buffer,
-        at: Affine,
+        at: Linear,
         shape: Shape,
     ) -> Result<()> {
-        let [w, b] = self.weights(at);
+        let (w, b) = self.linear_weights(at);
         self.memory.write([y], |[y], memory| {
             linear::forward_residual(y, (memory.read(residual), stride), memory.read(x), w, b, shape);
         });
         Ok(())
     }
 
-    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let [w, b] = self.weights(at);
+    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (w, b) = self.linear_weights(at);
         self.memory.write([y, hidden], |[y, hidden], memory| {
             linear::forward_gelu(y, hidden, memory.read(x), w, b, shape);
         });
         Ok(())
     }
 
-    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let (dw, db) = pair_mut(self.grads, at[0], at[1]);
+    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (dw, db) = match at.b {
+            Some(b) => {
+                let (dw, db) = pair_mut(self.grads, at.w, b);
+                (dw, Some(db))
+            }
+            None => (at.w.of_mut(self.grads), None),
+        };
         linear::backward_weight(dw, db, self.memory.read(dy), self.memory.read(x), shape);
         Ok(())
     }
 
-    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let [w, _] = self.weights(at);
+    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
+        let w = w.of(self.params);
         self.memory.write([dx], |[dx], memory| linear::backward_input(dx, memory.read(dy), w, shape));
         Ok(())
     }
@@ -187,10 +197,10 @@ impl Layers for Call<'_, '_> {
         dhidden: Buffer,
         dy: Buffer,
         hidden: Buffer,
-        at: Affine,
+        w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let [w, _] = self.weights(at);
+        let w = w.of(self.params);
         self.memory.write([dhidden], |[dhidden], memory| {
             linear::backward_input_gelu(dhidden, memory.read(dy), w, memory.read(hidden), shape);
         });

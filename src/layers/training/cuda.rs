@@ -4,8 +4,8 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Numbers, PatchEmbed, Place, Places,
-    Stages, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place,
+    Places, Stages, UNIT_EPS,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -101,8 +101,8 @@ impl Call<'_, '_> {
     }
 
     /// Weight and bias as products read them.
-    fn rounded(&self, at: Affine) -> [View<bf16>; 2] {
-        at.map(|param| self.params.bf16(param))
+    fn rounded(&self, at: Linear) -> (View<bf16>, Option<View<bf16>>) {
+        (self.params.bf16(at.w), at.b.map(|b| self.params.bf16(b)))
     }
 
     /// Gain and shift as norms read them.
@@ -205,8 +205,8 @@ impl Layers for Call<'_, '_> {
         layernorm::backward(self.gpu, dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch, shape)
     }
 
-    fn linear(&mut self, y: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let (x, [w, b]) = (self.bf16(x), self.rounded(at));
+    fn linear(&mut self, y: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (x, (w, b)) = (self.bf16(x), self.rounded(at));
         match y.kind {
             Kind::Rounded => linear::forward(self.gpu, self.bf16(y), x, w, b, shape),
             Kind::Exact => linear::forward_f32(self.gpu, self.f32(y), x, w, b, shape),
@@ -218,25 +218,26 @@ impl Layers for Call<'_, '_> {
         y: Buffer,
         (residual, stride): (Buffer, usize),
         x: Buffer,
-        at: Affine,
+        at: Linear,
         shape: Shape,
     ) -> Result<()> {
-        let ([w, b], residual) = (self.rounded(at), (self.bf16(residual), stride));
+        let ((w, b), residual) = (self.rounded(at), (self.bf16(residual), stride));
         linear::forward_residual(self.gpu, self.bf16(y), residual, self.bf16(x), w, b, shape)
     }
 
-    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let [w, b] = self.rounded(at);
+    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (w, b) = self.rounded(at);
         linear::forward_gelu(self.gpu, self.bf16(y), self.bf16(hidden), self.bf16(x), w, b, shape)
     }
 
-    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        let ([dw, db], scratch) = (self.gradients(at), self.memory.scratch);
+    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
+        let (dw, db) = (self.params.grad(at.w), at.b.map(|b| self.params.grad(b)));
+        let scratch = self.memory.scratch;
         linear::backward_weight(self.gpu, dw, db, self.bf16(dy), self.bf16(x), scratch, shape)
     }
 
-    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, at: Affine, shape: Shape) -> Result<()> {
-        linear::backward_input(self.gpu, self.bf16(dx), self.bf16(dy), self.params.bf16(at[0]), shape)
+    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
+        linear::backward_input(self.gpu, self.bf16(dx), self.bf16(dy), self.params.bf16(w), shape)
     }
 
     fn input_gradient_gelu(
@@ -244,10 +245,10 @@ impl Layers for Call<'_, '_> {
         dhidden: Buffer,
         dy: Buffer,
         hidden: Buffer,
-        at: Affine,
+        w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let (w, hidden) = (self.params.bf16(at[0]), self.bf16(hidden));
+        let (w, hidden) = (self.params.bf16(w), self.bf16(hidden));
         linear::backward_input_gelu(self.gpu, self.bf16(dhidden), self.bf16(dy), w, hidden, shape)
     }
 

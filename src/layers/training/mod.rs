@@ -97,8 +97,21 @@ impl Numbers {
     }
 }
 
-/// The places of weight and bias.
+/// The places of weight and bias, or of a norm's gain and shift.
 pub type Affine = [Param; 2];
+
+/// The places of a linear layer's weight `[out, in]` and, where it has one, bias.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    pub w: Param,
+    pub b: Option<Param>,
+}
+
+impl From<Affine> for Linear {
+    fn from([w, b]: Affine) -> Self {
+        Self { w, b: Some(b) }
+    }
+}
 
 /// A layer norm: its gain and shift, and what is added to the variance.
 #[derive(Clone, Copy, Debug)]
@@ -214,29 +227,29 @@ pub trait Layers {
     ) -> Result<()>;
 
     /// `y = x·Wᵀ + b`; y is of either kind.
-    fn linear(&mut self, y: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()>;
+    fn linear(&mut self, y: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride.
     fn linear_residual(
         &mut self,
         y: Buffer,
         residual: (Buffer, usize),
         x: Buffer,
-        at: Affine,
+        at: Linear,
         shape: Shape,
     ) -> Result<()>;
     /// `hidden = x·Wᵀ + b` and `y = gelu(hidden)`.
-    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()>;
-    /// Adds the gradients of weight and bias of `y = x·Wᵀ + b`.
-    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Affine, shape: Shape) -> Result<()>;
+    fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
+    /// Adds the gradients of weight and bias (where there is one) of `y = x·Wᵀ + b`.
+    fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `dx = dy·W`.
-    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, at: Affine, shape: Shape) -> Result<()>;
+    fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()>;
     /// `dhidden = (dy·W)·gelu′(hidden)`: before the GELU whose result this layer reads.
     fn input_gradient_gelu(
         &mut self,
         dhidden: Buffer,
         dy: Buffer,
         hidden: Buffer,
-        at: Affine,
+        w: Param,
         shape: Shape,
     ) -> Result<()>;
 

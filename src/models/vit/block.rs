@@ -1,22 +1,24 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
-use super::LAYER_NORM_EPS;
 use super::acts::{BlockActs, VitGradients};
 use super::config::VitConfig;
 use super::shape::BlockShape;
 use crate::error::Result;
-use crate::layers::training::{Affine, Branch, Buffer, LayerNorm, Layers};
+use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Linear};
 use crate::weights::Param;
+
+/// Added to the variance of every layer norm.
+pub(super) const LAYER_NORM_EPS: f32 = 1e-6;
 
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     norm1: LayerNorm,
-    qkv: Affine,
-    proj: Affine,
+    qkv: Linear,
+    proj: Linear,
     norm2: LayerNorm,
-    fc1: Affine,
-    fc2: Affine,
+    fc1: Linear,
+    fc2: Linear,
 }
 
 impl Block {
@@ -27,11 +29,11 @@ impl Block {
         };
         Self {
             norm1: LayerNorm { affine: pair("norm1", &[d]), eps: LAYER_NORM_EPS },
-            qkv: pair("attn.qkv", &[3 * d, d]),
-            proj: pair("attn.proj", &[d, d]),
+            qkv: pair("attn.qkv", &[3 * d, d]).into(),
+            proj: pair("attn.proj", &[d, d]).into(),
             norm2: LayerNorm { affine: pair("norm2", &[d]), eps: LAYER_NORM_EPS },
-            fc1: pair("mlp.fc1", &[hidden, d]),
-            fc2: pair("mlp.fc2", &[d, hidden]),
+            fc1: pair("mlp.fc1", &[hidden, d]).into(),
+            fc2: pair("mlp.fc2", &[d, hidden]).into(),
         }
     }
 
@@ -72,17 +74,17 @@ impl Block {
         let (dhidden, datt) = (back.dhidden.first(out * shape.hidden), back.datt.first(out * shape.width));
 
         on.weight_gradient(dy, acts.gelu, self.fc2, fc2)?;
-        on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2, fc2)?;
+        on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2.w, fc2)?;
         on.weight_gradient(dhidden, acts.norm2, self.fc1, fc1)?;
         let dnorm2 = dnorm.first(out * shape.width);
-        on.input_gradient(dnorm2, dhidden, self.fc1, fc1)?;
+        on.input_gradient(dnorm2, dhidden, self.fc1.w, fc1)?;
         on.layer_norm_backward(dy, Branch::Kept, dnorm2, (acts.middle, acts.stats2), self.norm2)?;
 
         on.weight_gradient(dy, acts.attention, self.proj, proj)?;
-        on.input_gradient(datt, dy, self.proj, proj)?;
+        on.input_gradient(datt, dy, self.proj.w, proj)?;
         on.attention_backward(dqkv, datt, acts.qkv, (acts.attention, acts.lse), shape.attention())?;
         on.weight_gradient(dqkv, acts.norm1, self.qkv, qkv)?;
-        on.input_gradient(dnorm, dqkv, self.qkv, qkv)?;
+        on.input_gradient(dnorm, dqkv, self.qkv.w, qkv)?;
         let branch = if only_class { Branch::OneIn(shape.tokens, dlast) } else { Branch::Kept };
         on.layer_norm_backward(dx, branch, dnorm, (x, acts.stats1), self.norm1)
     }

@@ -30,9 +30,6 @@ use crate::models::init;
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
 
-/// Added to the variance of every layer norm.
-const LAYER_NORM_EPS: f32 = 1e-6;
-
 /// The places of a ViT's tensors in a flat parameter buffer.
 #[derive(Clone, Debug)]
 pub struct Vit {

@@ -1,8 +1,7 @@
 //! The blocks of a transformer and the norm behind them.
 
-use super::LAYER_NORM_EPS;
 use super::acts::{TrunkActs, VitGradients};
-use super::block::Block;
+use super::block::{Block, LAYER_NORM_EPS};
 use super::config::VitConfig;
 use crate::error::Result;
 use crate::layers::training::{Branch, Buffer, LayerNorm, Layers};

@@ -46,7 +46,7 @@ impl Layer {
     /// The CPU's forward.
     fn forward(&self) -> Vec<f32> {
         let mut y = vec![0.0; self.shape.rows * self.shape.outputs];
-        linear::forward(&mut y, &self.x.1, &self.w.1, &self.b.1, self.shape);
+        linear::forward(&mut y, &self.x.1, &self.w.1, Some(&self.b.1), self.shape);
         y
     }
 }
@@ -60,7 +60,7 @@ fn forward(case: &Case) -> Result<()> {
         case.close(&format!("y {shape:?}"), &case.read_bf16(y.view())?, &layer.forward(), Tolerance::bf16())?;
         cuda::forward(case.gpu(), y.view(), x, w, None, shape)?;
         let mut want = vec![0.0; y.view().len()];
-        linear::forward(&mut want, &layer.x.1, &layer.w.1, &vec![0.0; shape.outputs], shape);
+        linear::forward(&mut want, &layer.x.1, &layer.w.1, None, shape);
         case.close(&format!("y without bias {shape:?}"), &case.read_bf16(y.view())?, &want, Tolerance::bf16())?;
     }
     Ok(())
@@ -83,7 +83,7 @@ fn forward_gelu(case: &Case) -> Result<()> {
         let (a, h) = (case.gpu().alloc(len)?, case.gpu().alloc(len)?);
         cuda::forward_gelu(case.gpu(), a.view(), h.view(), x.0.view(), w.0.view(), b.0.view(), shape)?;
         let (mut want_a, mut want_h) = (vec![0.0; len], vec![0.0; len]);
-        linear::forward_gelu(&mut want_a, &mut want_h, &x.1, &w.1, &b.1, shape);
+        linear::forward_gelu(&mut want_a, &mut want_h, &x.1, &w.1, Some(&b.1), shape);
         case.close(&format!("h {shape:?}"), &case.read_bf16(h.view())?, &want_h, Tolerance::bf16())?;
         case.close(&format!("a {shape:?}"), &case.read_bf16(a.view())?, &want_a, Tolerance::bf16())?;
     }
@@ -100,7 +100,7 @@ fn forward_residual(case: &Case) -> Result<()> {
             let from = (residual.view(), stride);
             cuda::forward_residual(case.gpu(), y.view(), from, x.0.view(), w.0.view(), b.0.view(), shape)?;
             let mut want = vec![0.0; y.view().len()];
-            linear::forward_residual(&mut want, (&values, stride), &x.1, &w.1, &b.1, shape);
+            linear::forward_residual(&mut want, (&values, stride), &x.1, &w.1, Some(&b.1), shape);
             let what = format!("y {shape:?} stride {stride}");
             case.close(&what, &case.read_bf16(y.view())?, &want, Tolerance::bf16())?;
             if tokens == 1 {
@@ -149,7 +149,7 @@ fn backward_weight(case: &Case) -> Result<()> {
         let (w, b) = (case.f32(&dw)?, case.f32(&db)?);
         let scratch = case.gpu().alloc(cuda::backward_weight_scratch_len(shape))?;
         cuda::backward_weight(case.gpu(), w.view(), b.view(), dy.view(), x.0.view(), scratch.view(), shape)?;
-        linear::backward_weight(&mut dw, &mut db, &dy_values, &x.1, shape);
+        linear::backward_weight(&mut dw, Some(&mut db), &dy_values, &x.1, shape);
         case.close(&format!("dw {shape:?}"), &case.gpu().read(w.view())?, &dw, Tolerance::f32())?;
         case.close(&format!("db {shape:?}"), &case.gpu().read(b.view())?, &db, Tolerance::f32())?;
     }

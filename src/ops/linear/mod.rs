@@ -65,20 +65,27 @@ impl Shape {
     }
 }
 
-/// `y = x·Wᵀ + b`.
-pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
+/// `y = x·Wᵀ + b`; no bias where `b` is `None`.
+pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, shape: Shape) {
     product(y, x, w, b, None, shape);
 }
 
 /// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride of `(residual, stride)`.
-pub fn forward_residual(y: &mut [f32], residual: (&[f32], usize), x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
+pub fn forward_residual(
+    y: &mut [f32],
+    residual: (&[f32], usize),
+    x: &[f32],
+    w: &[f32],
+    b: Option<&[f32]>,
+    shape: Shape,
+) {
     let enough = shape.rows.saturating_sub(1) * residual.1 + shape.outputs;
     assert!(residual.1 >= shape.outputs && residual.0.len() >= enough, "linear: residual");
     product(y, x, w, b, Some(residual), shape);
 }
 
 /// `h = x·Wᵀ + b` and `a = gelu(h)`; `h` is kept for [`backward_input_gelu`].
-pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: &[f32], shape: Shape) {
+pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, shape: Shape) {
     shape.check(x, h, w);
     assert_eq!(a.len(), h.len(), "linear: a and h");
     let Some(rows) = block_rows(shape.rows) else {
@@ -138,15 +145,17 @@ pub fn backward_input_gelu(dh: &mut [f32], dy: &[f32], w: &[f32], h: &[f32], sha
     });
 }
 
-/// `dw += dyᵀ·x` and `db += Σ_rows dy`.
-pub fn backward_weight(dw: &mut [f32], db: &mut [f32], dy: &[f32], x: &[f32], shape: Shape) {
+/// `dw += dyᵀ·x` and, where there is a bias, `db += Σ_rows dy`.
+pub fn backward_weight(dw: &mut [f32], db: Option<&mut [f32]>, dy: &[f32], x: &[f32], shape: Shape) {
     shape.check(x, dy, dw);
-    assert_eq!(db.len(), shape.outputs, "linear: db");
+    assert!(db.as_ref().is_none_or(|db| db.len() == shape.outputs), "linear: db");
     tn(dw, dy, x, (shape.outputs, shape.inputs, shape.rows), true, Threads::All);
-    add_column_sums(db, dy);
+    if let Some(db) = db {
+        add_column_sums(db, dy);
+    }
 }
 
-fn product(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], residual: Option<(&[f32], usize)>, shape: Shape) {
+fn product(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, residual: Option<(&[f32], usize)>, shape: Shape) {
     shape.check(x, y, w);
     let Some(rows) = block_rows(shape.rows) else {
         return block(y, x, w, b, residual, shape, Threads::All);
@@ -163,22 +172,26 @@ fn block(
     y: &mut [f32],
     x: &[f32],
     w: &[f32],
-    b: &[f32],
+    b: Option<&[f32]>,
     residual: Option<(&[f32], usize)>,
     shape: Shape,
     threads: Threads,
 ) {
     let Shape { inputs, outputs, .. } = shape;
-    assert_eq!(b.len(), outputs, "linear: bias");
+    assert!(b.is_none_or(|b| b.len() == outputs), "linear: bias");
     vectorize(
         #[inline(always)]
-        || match residual {
-            Some((residual, stride)) => {
+        || match (residual, b) {
+            (Some((residual, stride)), b) => {
                 for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks(stride)) {
-                    y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b);
+                    match b {
+                        Some(b) => y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b),
+                        None => y.copy_from_slice(&residual[..outputs]),
+                    }
                 }
             }
-            None => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
+            (None, Some(b)) => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
+            (None, None) => y.fill(0.0),
         },
     );
     let (rows, y) = (y.len() / outputs, y.as_mut_ptr());
