@@ -33,13 +33,12 @@ struct Axis {
             auto weight = [&](int x) {
                 const double distance = __dmul_rn(__dadd_rn(__dsub_rn(x, center), 0.5), shrink);
                 const double a = fabs(distance);
-                if (!cubic) return fmax(__dsub_rn(1.0, a), 0.0);
-                if (a >= 2.0) return 0.0;
-                if (a >= 1.0) {
-                    const double square = __dmul_rn(__dadd_rn(__dmul_rn(-0.5, a), 2.5), a);
-                    return __dadd_rn(__dmul_rn(__dsub_rn(square, 4.0), a), 2.0);
-                }
-                return __dadd_rn(__dmul_rn(__dmul_rn(__dsub_rn(__dmul_rn(1.5, a), 2.5), a), a), 1.0);
+                // One polynomial for all three, operation by operation what the CPU computes: what is 0 adds nothing.
+                const bool near = a < 1.0;
+                const double c3 = !cubic ? 0.0 : near ? 1.5 : -0.5, c2 = !cubic ? 0.0 : near ? -2.5 : 2.5;
+                const double c1 = !cubic ? -1.0 : near ? 0.0 : -4.0, c0 = cubic && !near ? 2.0 : 1.0;
+                const double high = __dmul_rn(__dadd_rn(__dmul_rn(c3, a), c2), a);
+                return a < radius() ? __dadd_rn(__dmul_rn(__dadd_rn(high, c1), a), c0) : 0.0;
             };
             double sum = 0.0;
 #pragma unroll 1

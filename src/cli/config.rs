@@ -297,6 +297,7 @@ mod tests {
         assert_eq!(train("--augmentation none"), [all[0], all[2], all[3], all[4]]);
         assert_eq!(train("--augmentation weak"), all);
         assert_eq!(train("--method simclr"), [all[0], all[1], all[3], all[4]]);
+        assert_eq!(train("--method mae"), [all[0], all[1], all[3], all[4]]);
         assert_eq!(train("--model vit_tiny"), all[..3]);
         // To generate, the model is a folder and the width a picture's.
         assert_eq!(

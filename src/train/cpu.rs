@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Buffer, Stages};
 use crate::ops::optimizer::{AdamW, Group};
-use crate::ops::reduce;
+use crate::ops::{logit_scale, reduce};
 use crate::say;
 
 /// The buffers of a step.
@@ -69,6 +69,9 @@ impl Trainer {
         state.step += 1;
         let adamw = AdamW { lr, step: state.step, ..*adamw };
         adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
+        if let Some(scale) = network.bounded() {
+            logit_scale::clamp(&mut scale.of_mut(&mut state.params)[0]);
+        }
         Ok(outcome)
     }
 }

@@ -162,11 +162,13 @@ impl Recipe {
             model: self.model.clone(),
             head_dims: self.head_dims,
             images: self.images_per_step(),
+            captions: self.batch,
             norm_slots: self.norm_slots(),
             held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
+            language: self.language.clone(),
         })
     }
 

@@ -56,7 +56,7 @@ fn predictions_loss_and_every_gradient_match_transformers() {
     let kept = file.f32("kept", &[10, n, config.kept(&encoder)]).unwrap();
 
     let mut layout = Layout::default();
-    let acts = MaeActs::new(&mut layout, &mae, n, 0);
+    let acts = MaeActs::new(&mut layout, &encoder, &config, n, 0);
     let mut numbers = Vec::new();
     let first: Vec<u32> = kept[..kept.len() / 10].iter().map(|&patch| patch as u32).collect();
     acts.masks().write(&first, &mut numbers);

@@ -6,16 +6,15 @@ use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::image::decode;
 use stablerep::layers::training::Layout;
-use stablerep::models::mae::{Mae, MaeActs, MaeConfig};
+use stablerep::models::mae::{MaeActs, MaeConfig};
 use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::ops::augment::Normalize;
 use stablerep::train::method::Name;
 use stablerep::train::schedule::Schedule;
 use stablerep::train::{
-    Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Rate, Recipe, SaveEvery, State, Trainer,
-    run,
+    Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Recipe, SaveEvery, State, Trainer, run,
 };
-use stablerep::weights::{ParamTable, SafeTensors};
+use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
 use crate::support::{fixture_path, recipe};
@@ -53,11 +52,7 @@ fn ten_steps_follow_pytorch() {
     let mut images = vec![0.0; pixels.len()];
     Normalize::default().apply(&mut images, &pixels);
     let kept = file.f32("kept", &[10, n, 4]).unwrap();
-    let masks = {
-        let (mut table, mut layout) = (ParamTable::new(), Layout::default());
-        let mae = Mae::new(&recipe.model, recipe.mae.as_ref().unwrap(), "visual.", &mut table).unwrap();
-        MaeActs::new(&mut layout, &mae, n, n).masks()
-    };
+    let masks = MaeActs::new(&mut Layout::default(), &recipe.model, recipe.mae.as_ref().unwrap(), n, n).masks();
     let position = network.parameters().get("visual.pos_embed").unwrap().param;
     let before = position.of(&state.params).to_vec();
     let mut trainer = Trainer::new(&mut plan, network, &recipe);
@@ -103,7 +98,7 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&losses[50..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
-    let sheet = decode(&fs::read(folder.path().join(PICTURES)).unwrap()).unwrap();
+    let sheet = decode(&fs::read(folder.path().join(PICTURES)).unwrap(), "sheet").unwrap();
     assert!(sheet.width > 3 * 96 && sheet.height > 8 * 96, "{}×{}", sheet.width, sheet.height);
     let file = VitFile::open(folder.path()).unwrap();
     assert_eq!(file.config(None).unwrap(), recipe.model);

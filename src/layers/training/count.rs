@@ -1,11 +1,12 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, Places, TextEmbed, Texts};
+use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, Places, TextEmbed, Texts};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
-use crate::ops::{batchnorm, layernorm, linear, logit_scale, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{batchnorm, layernorm, linear, logit_scale};
+use crate::ops::{patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not

@@ -1,8 +1,9 @@
 //! What a masked autoencoder remembers between forward and backward, and the scratch of its backward.
 
-use super::{Mae, Masks};
+use super::config::MaeConfig;
+use super::masks::Masks;
 use crate::layers::training::{Buffer, Kind, Layout};
-use crate::models::vit::{Span, TrunkActs, VitGradients};
+use crate::models::vit::{Span, TrunkActs, VitConfig, VitGradients};
 
 /// Activations and gradients of a step.
 #[derive(Clone, Debug)]
@@ -22,9 +23,9 @@ pub struct MaeActs {
 
 impl MaeActs {
     /// Of `n` images; the masks lie behind `start` of the call's numbers.
-    pub fn new(layout: &mut Layout, mae: &Mae, n: usize, start: usize) -> Self {
-        let (encoder, decoder) = (mae.encoder.config(), &mae.sizes);
-        let masks = Masks { start, n, patches: encoder.tokens() - 1, kept: mae.kept };
+    pub fn new(layout: &mut Layout, encoder: &VitConfig, config: &MaeConfig, n: usize, start: usize) -> Self {
+        let decoder = &config.decoder(encoder);
+        let masks = Masks { start, n, patches: encoder.tokens() - 1, kept: config.kept(encoder) };
         let (len, rows) = (encoder.patch_shape(1).patch_len(), n * (1 + masks.patches));
         let all = |tokens: usize| Span { n, tokens, leaving: tokens };
         let (seen, every) = (all(1 + masks.kept), all(1 + masks.patches));

@@ -14,10 +14,10 @@ pub use config::MaeConfig;
 pub use masks::Masks;
 
 use super::init;
-use super::vit::{Trunk, Vit, VitConfig};
+use super::vit::{Style, Trunk, Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
-use crate::layers::training::{Affine, Layers};
+use crate::layers::training::{Layers, Linear};
 use crate::ops::linear::Shape;
 use crate::ops::{patch_loss, rows};
 use crate::rng::{Domain, Stream};
@@ -33,10 +33,10 @@ pub struct Mae {
     decoder: Trunk,
     sizes: VitConfig,
     kept: usize,
-    embed: Affine,
+    embed: Linear,
     mask: Param,
     pos: Param,
-    pred: Affine,
+    pred: Linear,
     tensors: Vec<ParamInfo>,
     prefix: String,
 }
@@ -52,11 +52,14 @@ impl Mae {
         let (sizes, first) = (config.decoder(encoder), table.iter().count());
         let vit = Vit::new(encoder, prefix, table)?;
         let (d, p) = (sizes.width, encoder.patch_shape(1).patch_len());
-        let embed = [table.add("decoder_embed.weight", &[d, encoder.width]), table.add("decoder_embed.bias", &[d])];
+        let linear = |table: &mut ParamTable, name: &str, shape: [usize; 2]| -> Linear {
+            [table.add(format!("{name}.weight"), &shape), table.add(format!("{name}.bias"), &shape[..1])].into()
+        };
+        let embed = linear(table, "decoder_embed", [d, encoder.width]);
         let mask = table.add("mask_token", &[1, 1, d]);
         let pos = table.add(POSITIONS[1], &[1, sizes.tokens(), d]);
         let decoder = Trunk::new(&sizes, Style::VIT, &mut |name, shape| table.add(format!("decoder_{name}"), shape));
-        let pred = [table.add("decoder_pred.weight", &[p, d]), table.add("decoder_pred.bias", &[p])];
+        let pred = linear(table, "decoder_pred", [p, d]);
         let tensors = table.iter().skip(first).cloned().collect();
         let (kept, prefix) = (config.kept(encoder), prefix.to_owned());
         Ok(Self { encoder: vit, decoder, sizes, kept, embed, mask, pos, pred, tensors, prefix })
@@ -130,7 +133,7 @@ impl Mae {
         let taken = rows::Shape { n: masks.n, from: masks.patches, to: masks.kept, d: product.inputs };
         on.take_rows(acts.kept, acts.patches, masks.kept(), taken)?;
         let embedded = embedded.first(product.rows * product.outputs);
-        on.linear(embedded, acts.kept, [at.w, at.b], product)?;
+        on.linear(embedded, acts.kept, [at.w, at.b].into(), product)?;
         let places = masks.in_encoder(at.cls, at.pos);
         on.place_rows(acts.encoder.input(), embedded, places, masks.encoder_shape(product.outputs))?;
         self.encoder.trunk().forward(on, &acts.encoder)
@@ -166,13 +169,13 @@ impl Mae {
     pub fn decode_backward(&self, on: &mut dyn Layers, acts: &MaeActs) -> Result<()> {
         let ((between, end), back) = (self.decoder_products(acts), &acts.decoder_back);
         on.weight_gradient(acts.dpredictions, acts.decoder.features(), self.pred, end)?;
-        on.input_gradient(back.spare(), acts.dpredictions, self.pred, end)?;
+        on.input_gradient(back.spare(), acts.dpredictions, self.pred.w, end)?;
         self.decoder.backward(on, &acts.decoder, back, back.spare())?;
         let embedded = back.spare().first(between.rows * between.outputs);
         let places = acts.masks.in_decoder(self.mask, self.pos);
         on.place_rows_backward(embedded, back.of_input(), places, acts.masks.decoder_shape(between.outputs))?;
         on.weight_gradient(embedded, acts.encoder.features(), self.embed, between)?;
-        on.input_gradient(acts.encoder_back.spare(), embedded, self.embed, between)
+        on.input_gradient(acts.encoder_back.spare(), embedded, self.embed.w, between)
     }
 
     /// Adds the gradients of the encoder after [`Mae::decode_backward`].
@@ -185,7 +188,7 @@ impl Mae {
         let embedded = back.spare().first(product.rows * product.outputs);
         let places = acts.masks.in_encoder(at.cls, at.pos);
         on.place_rows_backward(embedded, back.of_input(), places, acts.masks.encoder_shape(product.outputs))?;
-        on.weight_gradient(embedded, acts.kept, [at.w, at.b], product)
+        on.weight_gradient(embedded, acts.kept, [at.w, at.b].into(), product)
     }
 
     /// What the loss of `n` images is made of.

@@ -8,7 +8,7 @@ use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, Stages};
 use crate::ops::optimizer::AdamW;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
-use crate::ops::{convert, reduce};
+use crate::ops::{convert, logit_scale, reduce};
 use crate::train::method::Network;
 use crate::train::recipe::Recipe;
 use crate::train::state::{ADAM_EPS, State};
@@ -90,6 +90,9 @@ impl Update {
         let buffers = Buffers { p: params.master, m: self.m, v: self.v, rounded: Some(params.rounded) };
         let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
         optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
+        if let Some(scale) = network.bounded() {
+            logit_scale::cuda::clamp(gpu, params.f32(scale), params.bf16(scale))?;
+        }
         queued("optimizer")
     }
 

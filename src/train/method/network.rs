@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::bail;
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::{Buffer, Layers, Layout};
@@ -9,8 +10,9 @@ use crate::models::mae::MaeConfig;
 use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
+use crate::train::language::Language;
 use crate::train::loader::Batch;
-use crate::weights::ParamTable;
+use crate::weights::{Param, ParamTable};
 
 /// The parts of an update whose work is reported: the encoder's and the head's forward, and the loss with its gradient.
 pub const ENCODER: &str = "encoder, forward";
@@ -25,6 +27,8 @@ pub struct Sizes {
     pub head_dims: [usize; 2],
     /// Rows of a step, in so many runs that the head's batch norms see each on its own.
     pub images: usize,
+    /// Captions of a step.
+    pub captions: usize,
     pub norm_slots: usize,
     pub held: Held,
     pub temperature: f32,
@@ -32,6 +36,19 @@ pub struct Sizes {
     pub seed: u64,
     /// What a masked autoencoder has beside its encoder.
     pub mae: Option<MaeConfig>,
+    /// Texts, of a method that reads them.
+    pub language: Option<Language>,
+}
+
+impl Sizes {
+    /// # Errors
+    /// Usage error if there are none.
+    pub(super) fn language(&self) -> Result<&Language> {
+        match &self.language {
+            Some(language) => Ok(language),
+            None => bail!(Usage, "this method reads texts: give --tokenizer"),
+        }
+    }
 }
 
 /// How much of what an encoder computes is held for its backward ([`super::encoder::Encoder`]).
@@ -90,6 +107,11 @@ pub trait Network: Debug + Send + Sync {
 
     /// What a step changes beside the parameters and a checkpoint keeps, such as running statistics.
     fn kept(&self) -> &ParamTable;
+
+    /// A learned scale of logits, which every update leaves in its bounds.
+    fn bounded(&self) -> Option<Param> {
+        None
+    }
 
     /// Which parameters decay.
     fn groups(&self) -> Vec<Group> {

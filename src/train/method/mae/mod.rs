@@ -61,7 +61,7 @@ impl Masked {
         let (mut parameters, mut layout, images) = (ParamTable::new(), Layout::default(), sizes.images);
         let mae = Mae::new(&sizes.model, config, ENCODER_PREFIX, &mut parameters)?;
         // Labels come first.
-        let acts = MaeActs::new(&mut layout, &mae, images, images);
+        let acts = MaeActs::new(&mut layout, &sizes.model, config, images, images);
         Ok(Self { parameters, kept: ParamTable::new(), mae, layout, acts, images, seed: sizes.seed })
     }
 }
