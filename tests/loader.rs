@@ -463,9 +463,11 @@ fn labels_are_of_what_is_asked_for() {
         shard.add(&image_key(caption, 0), &members).unwrap();
     }
     shard.finish().unwrap();
-    let config = LoaderConfig { captions_per_batch: 13, images_per_caption: 1, shuffle: false, ..config(folder.path()) };
-    for (positives, label) in [(Positives::Text, |c: u64| c % 7), (Positives::Caption, |c| c), (Positives::Class, |c| c % 3)]
-        as [(Positives, fn(u64) -> u64); 3]
+    let config =
+        LoaderConfig { captions_per_batch: 13, images_per_caption: 1, shuffle: false, ..config(folder.path()) };
+    for (positives, label) in
+        [(Positives::Text, |c: u64| c % 7), (Positives::Caption, |c| c), (Positives::Class, |c| c % 3)]
+            as [(Positives, fn(u64) -> u64); 3]
     {
         let config = LoaderConfig { positives, ..config.clone() };
         let mut loader = Loader::new(&config).unwrap();

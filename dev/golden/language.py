@@ -1,4 +1,4 @@
-"""A text tower with its gradients, and ten training steps of CLIP and StableRep+ in PyTorch.
+"""A text tower with its gradients, and ten training steps of CLIP, StableRep+ and SLIP in PyTorch.
 
     python dev/golden/language.py
 
@@ -33,7 +33,8 @@ TEXT = dict(context=16, vocabulary=588, width=16, depth=2, heads=2)
 EMBED = 24
 OPTIMIZER = dict(beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.1)
 TEMPERATURE, PEAK_LR, TEXT_WEIGHT = 0.1, 2e-3, 0.7
-METHODS = {"clip": 1, "stablerep+": 4}
+# Views of a caption: images of it, but for SLIP three times the same.
+METHODS = {"clip": 1, "stablerep+": 4, "slip": 3}
 
 
 def text_transformer(context: int, vocabulary: int, width: int, depth: int, heads: int, out: int) -> TextTransformer:
@@ -99,13 +100,17 @@ def train(model: Model, method: str, dtype) -> dict:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        features = model.visual(torch.cat([x[chosen, v] for v in range(views)]))
+        features = model.visual(torch.cat([x[chosen, 0 if method == "slip" else v] for v in range(views)]))
         labels = identity[chosen]
-        same = (labels.repeat(views)[:, None] == labels[None, :]).to(dtype)
-        image, text = features @ model.image_projection, model.text(ids[chosen])
+        beside_texts = 1 if method == "slip" else views
+        same = (labels.repeat(beside_texts)[:, None] == labels[None, :]).to(dtype)
+        image, text = features[: beside_texts * CAPTIONS] @ model.image_projection, model.text(ids[chosen])
         loss = image_text_loss(image, text, model.logit_scale, same)
-        if method == "stablerep+":
-            own = multi_positive_loss(model.image_mlp(features, views), labels.repeat(views), TEMPERATURE).mean()
+        if method != "clip":
+            compared = features[CAPTIONS:] if method == "slip" else features
+            slots = len(compared) // CAPTIONS
+            alike = torch.arange(CAPTIONS) if method == "slip" else labels
+            own = multi_positive_loss(model.image_mlp(compared, slots), alike.repeat(slots), TEMPERATURE).mean()
             loss = own + TEXT_WEIGHT * loss
         loss.backward()
         norm = torch.stack([p.grad.double().pow(2).sum() for _, p in used]).sum().sqrt()
@@ -128,7 +133,7 @@ def tower() -> None:
     features = model(ids)
     gradient = torch.randn_like(features)
     features.backward(gradient)
-    tensors = {"features": features, "d features": gradient, "ids": ids.to(torch.int32)}
+    tensors = {"features": features, "d features": gradient, "ids": ids.float()}
     for name, parameter in model.named_parameters():
         tensors[name], tensors[f"d {name}"] = parameter, parameter.grad
     save_tensors("text_tower.safetensors", tensors, TEXT)

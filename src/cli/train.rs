@@ -20,7 +20,10 @@ use crate::models::vit::VitConfig;
 use crate::say;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
-use crate::train::{Activations, Augmentation, BatchNorm, Chunk, Config, CropFilter, Language, Length, Projection, Rate, Recipe, SaveEvery, Summary, self};
+use crate::train::{
+    self, Activations, Augmentation, BatchNorm, Chunk, Config, CropFilter, Language, Length, Projection, Rate, Recipe,
+    SaveEvery, Summary,
+};
 
 /// Train a vision transformer on generated images.
 ///
@@ -368,7 +371,10 @@ impl Settings {
         if let (Some(method), Some((flag, _))) = (all.method, self.of_texts().into_iter().find(|(_, given)| *given))
             && !method.method().reads_texts()
         {
-            bail!(Usage, "{flag} does not go with a --method that reads no texts; take clip, slip or stablerep+, or leave it out");
+            bail!(
+                Usage,
+                "{flag} does not go with a --method that reads no texts; take clip, slip or stablerep+, or leave it out"
+            );
         }
         Ok(())
     }
@@ -403,11 +409,7 @@ fn method_name(method: Option<Name>) -> String {
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-fn recipe(
-    (data, weights): (Vec<PathBuf>, Vec<f64>),
-    settings: Settings,
-    language: Option<Language>,
-) -> Result<Recipe> {
+fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, language: Option<Language>) -> Result<Recipe> {
     let model = model(&settings)?;
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
     let Some(length) = epochs.map(Length::Epochs).or(steps.map(Length::Steps)) else {
@@ -461,7 +463,8 @@ fn recipe(
         seed: set(settings.seed, "seed")?,
         max_bad: set(settings.max_bad, "max-bad")?,
         init_from: settings.init_from,
-    language, mae,
+        language,
+        mae,
     })
 }
 

@@ -41,6 +41,7 @@ pub mod logit_scale;
 pub mod math;
 pub mod optimizer;
 pub mod packed;
+pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
 pub mod pixels;

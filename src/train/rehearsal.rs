@@ -11,16 +11,16 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda::{self, Cuda};
 use super::engine::Engine;
-use super::language::Language;
 pub use super::engine::Stage;
+use super::language::Language;
 use super::loader::{Batch, Pictures, Row};
 use super::method::{AGAIN, ENCODER, HEAD, LOSS};
 use super::recipe::Recipe;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::models::text_tower::Text;
 use crate::layers::training::count::Tally;
+use crate::models::text_tower::Text;
 use crate::ops::augment::AugmentParams;
 use crate::rng::{Domain, Stream};
 
@@ -256,6 +256,7 @@ fn synthetic(recipe: &Recipe) -> Batch {
         let params = AugmentParams::draw(&mut stream, &augment, side, side);
         Row { image, params, label: caption as u32, key }
     };
-    let texts = recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());
+    let texts =
+        recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());
     Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size, texts }
 }

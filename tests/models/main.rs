@@ -5,4 +5,5 @@ mod mae;
 mod names;
 mod projector;
 mod support;
+mod text_tower;
 mod vit;

@@ -1,7 +1,8 @@
 //! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
-mod mae;
 mod chunk;
+mod language;
+mod mae;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

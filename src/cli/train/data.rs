@@ -14,7 +14,8 @@ pub(super) fn weighted(data: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<f64>)> {
     let (names, weights): (Vec<PathBuf>, Vec<Option<f64>>) = data.into_iter().map(paths::split_weight).unzip();
     let given: Vec<f64> = weights.iter().flatten().copied().collect();
     if !given.is_empty() && given.len() < names.len() {
-        let without = weights.iter().position(Option::is_none).map_or(String::new(), |i| names[i].display().to_string());
+        let without =
+            weights.iter().position(Option::is_none).map_or(String::new(), |i| names[i].display().to_string());
         bail!(Usage, "--data {without}: give every one a weight (PATH=0.7), or none");
     }
     Ok((names, given))

@@ -1,12 +1,15 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, Places, TextEmbed, Texts};
+use super::{
+    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
+    TextEmbed, Texts,
+};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, layernorm, linear, logit_scale};
-use crate::ops::{patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{pairs, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -68,6 +71,12 @@ pub(super) fn batch_norm_shape(x: Buffer, norm: BatchNorm) -> batchnorm::cuda::S
 /// The product of a patch embedding.
 pub(super) fn patch_product(shape: patch_embed::Shape) -> Shape {
     Shape { rows: shape.n * shape.patches(), inputs: shape.patch_len(), outputs: shape.dim }
+}
+
+/// Rows, keys, and values of each.
+pub(super) fn pair_sizes(Pairs { rows, keys, lse, .. }: Pairs) -> (usize, usize, usize) {
+    let dim = rows.len() / lse.len();
+    (lse.len(), keys.len() / dim, dim)
 }
 
 impl Layers for Tally {
@@ -258,6 +267,28 @@ impl Layers for Tally {
     }
 
     fn patch_loss(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Numbers, _: patch_loss::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn pairs(&mut self, all: &[Pairs], _: bool) -> Result<()> {
+        for &of in all {
+            let (rows, keys, dim) = pair_sizes(of);
+            #[cfg(cuda_kernels)]
+            self.need(pairs::cuda::scratch_len(pairs::cuda::Shape { rows, keys, dim }));
+            self.flops += pairs::flops(rows, keys, dim).0;
+        }
+        Ok(())
+    }
+
+    fn pairs_backward(&mut self, _: Buffer, of: Pairs) -> Result<()> {
+        let (rows, keys, dim) = pair_sizes(of);
+        self.flops += pairs::flops(rows, keys, dim).1;
+        Ok(())
+    }
+
+    fn pairs_both_backward(&mut self, _: Buffer, there: Pairs, _: Pairs) -> Result<()> {
+        let (rows, keys, d) = pair_sizes(there);
+        self.flops += pairs::flops(rows, keys, d).1;
         Ok(())
     }
 

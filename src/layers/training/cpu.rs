@@ -1,14 +1,18 @@
 //! Training on the CPU, in f32.
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages, TextEmbed, Texts, UNIT_EPS, Places,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place,
+    Places, Stages, TextEmbed, Texts, UNIT_EPS,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{activation, add, embed, l2norm, layernorm, logit_scale, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
+use crate::ops::{
+    activation, add, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce, relu,
+    rows, self_attention,
+};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -68,6 +72,12 @@ impl<'a> Call<'a, '_> {
     fn linear_weights(&self, at: Linear) -> (&'a [f32], Option<&'a [f32]>) {
         (at.w.of(self.params), at.b.map(|b| b.of(self.params)))
     }
+}
+
+/// What the loss of `of` looks at.
+fn pair_batch<'a>(of: Pairs, memory: &'a Memory, numbers: &'a [u32]) -> pairs::Batch<'a> {
+    let labels = of.labels.map(|labels| &numbers[labels.range()]);
+    pairs::Batch { rows: memory.read(of.rows), keys: memory.read(of.keys), labels, temperature: of.temperature }
 }
 
 impl Layers for Call<'_, '_> {
@@ -385,6 +395,37 @@ impl Layers for Call<'_, '_> {
         let (images, rows, loss) = (self.images, &self.numbers[rows.range()], &mut self.loss);
         self.memory.write([d, losses], |[d, losses], memory| {
             *loss = patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
+        });
+        Ok(())
+    }
+
+    fn pairs(&mut self, all: &[Pairs], add: bool) -> Result<()> {
+        let (numbers, loss) = (self.numbers, &mut self.loss);
+        if !add {
+            *loss = 0.0;
+        }
+        for &of in all {
+            self.memory.write([of.lse, of.weight], |[lse, weight], memory| {
+                *loss += f64::from(of.factor) * pairs::forward(lse, weight, pair_batch(of, memory, numbers));
+            });
+        }
+        Ok(())
+    }
+
+    fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
+        let numbers = self.numbers;
+        self.memory.write([drows], |[drows], memory| {
+            let (lse, weight) = (memory.read(of.lse), memory.read(of.weight));
+            pairs::backward_rows(drows, lse, weight, of.factor, pair_batch(of, memory, numbers));
+        });
+        Ok(())
+    }
+
+    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()> {
+        let numbers = self.numbers;
+        self.memory.write([drows], |[drows], memory| {
+            let known = [there, back].map(|of| (memory.read(of.lse), memory.read(of.weight)));
+            pairs::both::backward(drows, known, [there.factor, back.factor], pair_batch(there, memory, numbers));
         });
         Ok(())
     }

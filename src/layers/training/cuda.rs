@@ -2,9 +2,10 @@
 
 use half::bf16;
 
-use super::count::{Tally, batch_norm_shape, patch_product};
+use super::count::{Tally, batch_norm_shape, pair_sizes, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Stages, TextEmbed, Texts, UNIT_EPS, Places,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, Stages, TextEmbed, Texts, UNIT_EPS,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -17,6 +18,7 @@ use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
 use crate::ops::logit_scale::cuda as logit_scale;
+use crate::ops::pairs::cuda as pairs;
 use crate::ops::patch_embed::cuda as patch_embed;
 use crate::ops::patch_loss::cuda as patch_loss;
 use crate::ops::quick_gelu::cuda as quick_gelu;
@@ -116,6 +118,19 @@ impl Call<'_, '_> {
 
     fn gradients(&self, at: Affine) -> [View<f32>; 2] {
         at.map(|param| self.params.grad(param))
+    }
+
+    /// What the loss of `of` looks at.
+    fn pair_batch(&self, of: Pairs) -> pairs::Batch {
+        let (rows, keys, dim) = pair_sizes(of);
+        pairs::Batch {
+            shape: pairs::Shape { rows, keys, dim },
+            rows: self.f32(of.rows),
+            keys: self.f32(of.keys),
+            labels: of.labels.map(|labels| self.run(labels)),
+            temperature: of.temperature,
+            scratch: self.memory.scratch,
+        }
     }
 
     fn embedding(&self, at: PatchEmbed, of: impl Fn(Param) -> View<f32>) -> patch_embed::Weights {
@@ -389,6 +404,26 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let (d, losses, predictions) = (self.bf16(d), self.f32(losses), self.bf16(predictions));
         patch_loss::loss(self.gpu, self.loss, d, losses, predictions, self.images, self.run(rows), shape)
+    }
+
+    fn pairs(&mut self, all: &[Pairs], add: bool) -> Result<()> {
+        for (i, &of) in all.iter().enumerate() {
+            let (lse, weight, loss) =
+                (self.f32(of.lse), self.f32(of.weight), pairs::Loss::new(self.loss, of.factor, add || i > 0));
+            pairs::forward(self.gpu, loss, lse, weight, self.pair_batch(of))?;
+        }
+        Ok(())
+    }
+
+    fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
+        let (drows, lse, weight) = (self.f32(drows), self.f32(of.lse), self.f32(of.weight));
+        pairs::backward_rows(self.gpu, drows, lse, weight, of.factor, self.pair_batch(of))
+    }
+
+    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()> {
+        let known = [there, back].map(|of| (self.f32(of.lse), self.f32(of.weight)));
+        let (batch, factors) = (self.pair_batch(there), [there.factor, back.factor]);
+        pairs::backward_both(self.gpu, self.f32(drows), known, factors, batch)
     }
 
     fn stage(&mut self, name: &'static str) -> Result<()> {

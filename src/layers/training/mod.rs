@@ -179,6 +179,23 @@ pub struct BatchNorm {
     pub slots: usize,
 }
 
+/// Rows that are to tell their own keys from the others: the cross-entropy of `rows·keysᵀ/τ` against the keys of the
+/// same label.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs {
+    /// Unit rows `[R, d]` and unit keys `[K, d]`.
+    pub rows: Buffer,
+    pub keys: Buffer,
+    /// Of the rows and of the keys. A row of no key's label adds nothing to the loss.
+    pub labels: [Numbers; 2],
+    /// Log-sum-exp of each row, and one over the number of its keys: `[R]`.
+    pub lse: Buffer,
+    pub weight: Buffer,
+    pub temperature: f32,
+    /// What the mean over rows is multiplied by in the loss.
+    pub factor: f32,
+}
+
 /// The rows that a contrastive loss compares, and what its gradient needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Contrast {
@@ -323,6 +340,13 @@ pub trait Layers {
     fn contrastive(&mut self, rows: Contrast) -> Result<()>;
     /// `dz`, its gradient.
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;
+    /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
+    /// what it keeps where `add`.
+    fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;
+    /// `drows [R, d]`, the gradient of the rows of one of them.
+    fn pairs_backward(&mut self, drows: Buffer, pairs: Pairs) -> Result<()>;
+    /// `drows [R, d]`, the gradient of the rows of `there`, which are the keys of `back`.
+    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()>;
 
     /// `y [N, to, D]`: rows `rows [N, to]` of `x [N, from, D]`.
     fn take_rows(&mut self, y: Buffer, x: Buffer, rows: Numbers, shape: rows::Shape) -> Result<()>;

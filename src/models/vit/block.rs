@@ -8,9 +8,6 @@ use crate::error::Result;
 use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Linear};
 use crate::weights::Param;
 
-/// Added to the variance of every layer norm.
-pub(super) const LAYER_NORM_EPS: f32 = 1e-6;
-
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {

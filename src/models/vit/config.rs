@@ -106,7 +106,7 @@ impl VitConfig {
 
     fn block_flops(&self) -> f64 {
         let (&Self { width, heads, .. }, tokens) = (self, self.tokens());
-        let shape = BlockShape { n: 1, tokens, queries: tokens, width, heads, hidden: self.hidden() };
+        let shape = BlockShape { n: 1, tokens, queries: tokens, width, heads, hidden: self.hidden(), causal: false };
         shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
     }
 

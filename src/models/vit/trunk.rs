@@ -1,7 +1,7 @@
 //! The blocks of a transformer and the norm behind them.
 
 use super::acts::{TrunkActs, VitGradients};
-use super::block::{Block, LAYER_NORM_EPS};
+use super::block::Block;
 use super::config::VitConfig;
 use super::shape::{BlockShape, Span};
 use super::style::Style;

@@ -11,7 +11,8 @@ pub const CHECKS: Checks = Checks::quick(&[Check { name: "add", run: every_lengt
 fn every_length(case: &Case) -> Result<()> {
     let gpu = case.gpu();
     for len in [8, 2040, 2048, 4104] {
-        let ((y, mut want), (x, xs)) = (case.bf16(&case.normal("y", len, 1.0))?, case.bf16(&case.normal("x", len, 1.0))?);
+        let ((y, mut want), (x, xs)) =
+            (case.bf16(&case.normal("y", len, 1.0))?, case.bf16(&case.normal("x", len, 1.0))?);
         forward(&mut want, &xs);
         let want: Vec<bf16> = want.into_iter().map(bf16::from_f32).collect();
         cuda::forward(gpu, y.view(), x.view())?;

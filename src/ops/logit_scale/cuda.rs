@@ -22,7 +22,8 @@ pub fn scratch_len(len: usize) -> usize {
 /// If the lengths differ.
 pub fn forward(gpu: &Gpu, y: View<f32>, x: View<f32>, s: View<f32>) -> Result<()> {
     assert!(y.len() == x.len() && s.len() == 1 && !x.is_empty(), "logit scale: {} values", x.len());
-    kernels::LogitScaleForward { y, x, s, len: x.len() as u64 }.launch(gpu, Launch::new(blocks(x.len()), THREADS as u32))
+    kernels::LogitScaleForward { y, x, s, len: x.len() as u64 }
+        .launch(gpu, Launch::new(blocks(x.len()), THREADS as u32))
 }
 
 /// `dx` (overwritten), and adds to `ds [1]`, given the gradient `dy` of [`forward`]'s `y`; `scratch` holds

@@ -1,7 +1,7 @@
 //! CLIP (arXiv 2103.00020): one image of each caption, one crop; image and text of one caption find each other among
 //! those of the batch. Texts that come twice are positives of all their images.
 
-use super::image_text::{ImageText, Roles};
+use super::image_text::{self, ImageText, Roles};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -21,5 +21,9 @@ impl Method for Clip {
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
         let roles = Roles { texts: 0..1, views: None, by_picture: false };
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
+    }
+
+    fn expect(&self, images: usize, views: Views) -> String {
+        image_text::expect(images / views.slots())
     }
 }

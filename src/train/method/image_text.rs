@@ -30,6 +30,14 @@ pub(super) struct Roles {
     pub by_picture: bool,
 }
 
+/// [`super::Method::expect`] of the loss of images against the texts of as many `captions`.
+pub(super) fn expect(captions: usize) -> String {
+    format!(
+        "it begins near ln({captions}) = {:.2}, where nothing is told apart, and can reach 0",
+        (captions as f64).ln()
+    )
+}
+
 /// Backbone (`visual.…`), head (`image_mlp.…`), text tower (by OpenAI's names), projections and the scale of logits,
 /// and the tensors of a step.
 #[derive(Debug)]
@@ -209,7 +217,7 @@ impl ImageText {
             on.unit_rows(side.z, side.norms, side.projection.out())?;
         }
         on.scale_rows(self.scaled, self.sides[0].z, self.scale)?;
-        on.pairs(&self.pairs)
+        on.pairs(&self.pairs, self.own.is_some())
     }
 
     fn sides_backward(&self, on: &mut dyn Layers) -> Result<()> {
@@ -331,7 +339,9 @@ impl Network for ImageText {
         let sides = self.sides.iter().zip(["pictures", "texts"]).flat_map(|(side, what)| side.projection.named(what));
         let all = all.chain(sides).map(|(name, values)| (format!("the output of {name}"), values));
         let unit = self.sides.iter().map(|side| ("the unit vectors of the loss".to_owned(), side.z));
-        all.chain(unit).chain(self.own.iter().map(|own| ("the unit vectors of the loss".to_owned(), own.rows.z))).collect()
+        all.chain(unit)
+            .chain(self.own.iter().map(|own| ("the unit vectors of the loss".to_owned(), own.rows.z)))
+            .collect()
     }
 }
 

@@ -4,12 +4,18 @@
 //! `--batch` is the number of captions n of a step for every method. Runs of equal compute have equal images per step:
 //! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.
 
+mod clip;
 mod contrastive;
 pub mod encoder;
+mod image_text;
 mod mae;
 mod network;
+mod projections;
 mod simclr;
+mod slip;
 mod stablerep;
+mod stablerep_plus;
+mod text_encoder;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +32,16 @@ pub enum Name {
     /// Two crops of one image are positives of each other
     #[value(name = "simclr")]
     SimClr,
+    /// StableRep, and each image of a caption finds its text, each text its images
+    #[value(name = "stablerep+", alias = "stablerep-plus")]
+    #[serde(rename = "stablerep+")]
+    StableRepPlus,
+    /// Image and text of a caption find each other
+    #[value(name = "clip")]
+    Clip,
+    /// CLIP, and SimCLR on two more crops
+    #[value(name = "slip")]
+    Slip,
     /// Most patches of an image are removed and drawn from the rest (a masked autoencoder)
     #[value(name = "mae")]
     Mae,
@@ -41,6 +57,9 @@ impl Name {
         match self {
             Self::StableRep => &stablerep::StableRep,
             Self::SimClr => &simclr::SimClr,
+            Self::StableRepPlus => &stablerep_plus::StableRepPlus,
+            Self::Clip => &clip::Clip,
+            Self::Slip => &slip::Slip,
             Self::Mae => &mae::MaskedAutoencoder,
         }
     }

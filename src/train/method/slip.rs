@@ -1,6 +1,7 @@
 //! SLIP (Mu et al. 2022, arXiv 2112.12750): CLIP on a weak crop of each image, and SimCLR on two strong ones.
 
-use super::image_text::{ImageText, Roles};
+use super::contrastive;
+use super::image_text::{self, ImageText, Roles};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -20,5 +21,14 @@ impl Method for Slip {
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
         let roles = Roles { texts: 0..1, views: Some(1..3), by_picture: true };
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
+    }
+
+    fn expect(&self, images: usize, views: Views) -> String {
+        let captions = images / views.slots();
+        let of_views = contrastive::expect(2 * captions, Views { images: 1, crops: 2 });
+        format!(
+            "the loss is a sum of two. Of images and texts, {}. Of strong crops, {of_views}",
+            image_text::expect(captions)
+        )
     }
 }

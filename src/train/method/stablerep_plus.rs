@@ -1,7 +1,8 @@
 //! StableRep+ (arXiv 2306.00984): StableRep's loss, and that of images against texts over the same views: each image
 //! finds its caption's text, each text all images of it.
 
-use super::image_text::{ImageText, Roles};
+use super::contrastive;
+use super::image_text::{self, ImageText, Roles};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -22,5 +23,13 @@ impl Method for StableRepPlus {
         let slots = 0..sizes.images / sizes.captions;
         let roles = Roles { texts: slots.clone(), views: Some(slots), by_picture: false };
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
+    }
+
+    fn expect(&self, images: usize, views: Views) -> String {
+        let of_texts = image_text::expect(images / views.slots());
+        format!(
+            "the loss is a sum of two. Of images, {}. Of images and texts, {of_texts}",
+            contrastive::expect(images, views)
+        )
     }
 }
