@@ -143,7 +143,8 @@ pub(super) fn measure(recipe: &Recipe, card: Card, pictures: Pictures) -> Result
 fn check(recipe: &Recipe) -> Result<()> {
     let VitConfig { width, heads, channels, .. } = recipe.model;
     let decoder = recipe.mae.as_ref().map(|mae| ("decoder-", mae.decoder_width, mae.decoder_heads));
-    for (of, width, heads) in [("", width, heads)].into_iter().chain(decoder) {
+    let tower = recipe.language.as_ref().map(|language| ("text-", language.width, language.heads));
+    for (of, width, heads) in [("", width, heads)].into_iter().chain(decoder).chain(tower) {
         let head_dim = width / heads;
         if !HEAD_DIMS.contains(&head_dim) {
             bail!(
