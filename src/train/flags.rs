@@ -25,6 +25,7 @@ pub const FLAGS: &FlagNames = &[
     ("rate.peak", "--lr"),
     ("shuffle", "shuffle (--no-shuffle)"),
     ("max_bad", ""),
+    ("max_bad_updates", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
     ("init_from", ""),

@@ -13,6 +13,8 @@ mod errors;
 mod formats;
 mod fp8;
 mod generate;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;

@@ -342,6 +342,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         shuffle: false,
         seed: 5,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
     };
     let network = recipe.network().unwrap();

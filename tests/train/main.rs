@@ -1,6 +1,8 @@
 //! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
 mod chunk;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;
