@@ -164,6 +164,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         shuffle: true,
         seed: 0,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         language: None,
     };

@@ -202,6 +202,9 @@ pub(super) struct Settings {
     /// Peak learning rate itself, in place of --blr
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     lr: Option<f64>,
+    /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    max_bad_updates: Option<u64>,
     /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     weight_decay: Option<f64>,
@@ -462,6 +465,7 @@ fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, languag
         shuffle: !settings.no_shuffle.unwrap_or(false),
         seed: set(settings.seed, "seed")?,
         max_bad: set(settings.max_bad, "max-bad")?,
+        max_bad_updates: settings.max_bad_updates.unwrap_or(0),
         init_from: settings.init_from,
         language,
         mae,

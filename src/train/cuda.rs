@@ -52,6 +52,8 @@ pub struct Cuda {
     /// The host's copy: what a checkpoint keeps.
     state: State,
     steps: u64,
+    /// Updates that may be left out.
+    most: u64,
     gpu: Gpu,
 }
 
@@ -85,7 +87,8 @@ impl Cuda {
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe, feed)?;
-        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })
+        let most = recipe.max_bad_updates;
+        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, most, gpu })
     }
 
     /// Copies the host's state to the device.
@@ -99,8 +102,14 @@ impl Cuda {
         pending.mark.wait()?;
         let [loss, squares] = update::numbers(&self.numbers[(pending.step % 2) as usize]);
         let outcome = Outcome { step: pending.step, loss, grad_norm: squares.sqrt() };
-        // Later updates may have run over the activations, but changed no parameter.
-        outcome.check(&*self.network, &mut self.update.call(&self.gpu, &self.feed, None))
+        let Self { network, update, gpu, feed, state, most, .. } = self;
+        // Where updates may be left out this is the last one queued; else later ones may have run over the activations,
+        // but changed no parameter.
+        outcome.check(&**network, &mut update.call(gpu, feed, None), &mut state.bad_updates, *most)?;
+        if !outcome.is_finite() {
+            update.restore(gpu)?;
+        }
+        Ok(outcome)
     }
 
     /// Queues one whole update.
@@ -183,6 +192,11 @@ impl Engine for Cuda {
             // The pictures moved to a larger buffer, whose address the graph does not know.
             self.graph = None;
         }
+        // An update that is left out takes back what it changed before the next one begins.
+        let before = match self.pending.take_if(|_| self.most > 0) {
+            Some(before) => Some(self.outcome(&before)?),
+            None => None,
+        };
         match &self.graph {
             Some(graph) => graph.launch()?,
             None => self.record()?,
@@ -192,7 +206,7 @@ impl Engine for Cuda {
         self.steps += 1;
         match self.pending.replace(queued) {
             Some(before) => self.outcome(&before).map(Some),
-            None => Ok(None),
+            None => Ok(before),
         }
     }
 

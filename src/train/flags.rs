@@ -40,6 +40,7 @@ pub const FLAGS: &FlagNames = &[
     ("mae.decoder_depth", "--decoder-depth"),
     ("mae.decoder_heads", "--decoder-heads"),
     ("mae.mask_ratio", "--mask-ratio"),
+    ("max_bad_updates", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
     ("weights", "the weights of --data"),

@@ -128,6 +128,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Unreadable images after which the run stops.
     pub max_bad: usize,
+    /// Updates whose loss or gradient norm is not finite after which the run stops; those before change nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_bad_updates: u64,
     pub init_from: Option<PathBuf>,
     /// Texts, of a method that has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,10 @@ pub struct Recipe {
 
 fn is_text(positives: &Positives) -> bool {
     *positives == Positives::Text
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Recorded settings without those that say no more than is so anyway.

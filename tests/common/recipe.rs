@@ -32,6 +32,7 @@ pub fn smallest() -> Recipe {
         shuffle: false,
         seed: 0,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         language: None,
         mae: None,

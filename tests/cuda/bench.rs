@@ -167,9 +167,9 @@ fn training() {
     let flops = |what: &str| report["flops"][what].as_f64().unwrap();
     let update = 3.0 * images as f64 * (flops("encoder_forward_per_image") + flops("head_forward_per_image"));
     assert!((flops("update") / (update + flops("loss_per_update")) - 1.0).abs() < 1e-12);
-    // The plan is all that is taken of the card.
-    assert!(number(&report["planned_bytes"]) > 1 << 20, "{report}");
-    assert_eq!(report["used_bytes"], report["planned_bytes"]);
+    // The plan is all that is taken of the card, but for the constants that loaded kernels bring.
+    let [planned, used] = ["planned_bytes", "used_bytes"].map(|key| number(&report[key]));
+    assert!(planned > 1 << 20 && (planned..planned + 4096).contains(&used), "{report}");
 }
 
 /// The paper's 8,256 images a step, planned without a card: ViT-B/16 takes 40 MB an image, and ViT-L/16 fits too.

@@ -13,7 +13,10 @@ mod errors;
 mod formats;
 mod fp8;
 mod generate;
+mod language;
 mod mae;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;

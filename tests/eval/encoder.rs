@@ -345,6 +345,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         shuffle: false,
         seed: 5,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         language: None,
         mae: None,

@@ -3,6 +3,8 @@
 mod chunk;
 mod language;
 mod mae;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

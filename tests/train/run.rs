@@ -11,8 +11,10 @@ use stablerep::train::{
     Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Rate, Recipe,
 };
 use stablerep::train::{SaveEvery, State, Trainer, run};
+use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
+use crate::overflow::overflowing;
 use crate::support::{fixture_path, recipe};
 
 fn job(recipe: Recipe, output: &Path) -> Config {
@@ -167,4 +169,50 @@ fn the_first_tensor_that_is_not_finite_is_named() {
     // Finite weights whose product overflows.
     let text = step(&fill("visual.blocks.1.mlp.fc1.weight", 3e38));
     assert!(text.contains("step 0") && text.contains("the output of visual.blocks.1.mlp.fc1"), "{text}");
+}
+
+/// It changes nothing but the count of updates, and those behind it go on; one too many ends the run.
+#[test]
+fn a_bad_update_is_left_out() {
+    let recipe = Recipe { max_bad_updates: 1, ..recipe() };
+    let network = recipe.network().unwrap();
+    let mut plan = Plan::new();
+    let mut state = State::new(&mut plan, &*network);
+    state.init(&*network, &recipe).unwrap();
+    let mut trainer = Trainer::new(&mut plan, network, &recipe);
+    let good: Vec<f32> = (0..32 * 32 * 32 * 3).map(|i| ((i * 37) % 101) as f32 * 0.01).collect();
+    let bad: Vec<f32> = good.iter().map(|x| if *x == 0.5 { f32::INFINITY } else { *x }).collect();
+    let labels: Vec<u32> = (0..32).map(|i| i % 8).collect();
+    let bits = |state: &State| {
+        let all = [&state.params, &state.m, &state.v, &state.kept];
+        all.map(|values| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+    };
+    trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    let before = bits(&state);
+    let outcome = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap();
+    assert!(!outcome.loss.is_finite() && before == bits(&state));
+    assert_eq!((state.step, state.bad_updates), (2, 1));
+    let outcome = trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    assert!(outcome.loss.is_finite() && before != bits(&state));
+    let error = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap_err();
+    assert!(error.exit_code() == 5 && error.to_string().starts_with("step 3: "), "{error}");
+}
+
+/// The count goes on with the run.
+#[test]
+fn a_checkpoint_counts_bad_updates() {
+    let folder = TempDir::new().unwrap();
+    let init = folder.path().join("init.safetensors");
+    overflowing(&fixture_path("train_run/init.safetensors"), &init);
+    let output = folder.path().join("run");
+    let mut job = job(Recipe { init_from: Some(init), ..recipe() }, &output);
+    job.save_every = SaveEvery::Steps(1);
+    for most in [2, 3] {
+        job.recipe.max_bad_updates = most;
+        let error = run(&job).unwrap_err();
+        assert!(error.exit_code() == 5 && error.to_string().starts_with(&format!("step {most}: ")), "{error}");
+        let file = SafeTensors::open(output.join(CHECKPOINT)).unwrap();
+        let found = ["step", "bad_updates"].map(|key| file.metadata(key).unwrap_or("none").to_owned());
+        assert_eq!(found, [most.to_string(), most.to_string()]);
+    }
 }
