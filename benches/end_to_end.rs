@@ -160,6 +160,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         temperature: 0.1,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
+        crop_filter: None,
         downsample: false,
         shuffle: true,
         seed: 0,
@@ -167,6 +168,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         max_bad_updates: 0,
         init_from: None,
         language: None,
+        mae: None,
     };
     let mut plan = Plan::new();
     let network = recipe.network()?;

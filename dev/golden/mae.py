@@ -4,6 +4,7 @@
 
 Pixels / 255 with ImageNet's mean and standard deviation; norm_pix_loss; biases and one-dimensional tensors do not decay.
 """
+import numpy as np
 import torch
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -33,6 +34,19 @@ def model() -> ViTMAEForPreTraining:
         attn_implementation="eager",
     )
     return ViTMAEForPreTraining(config).train()
+
+
+def positions(width: int, grid: int) -> np.ndarray:
+    """As util/pos_embed.py of the official code: np.meshgrid gives the column first."""
+
+    def along(places: np.ndarray) -> np.ndarray:
+        omega = 1.0 / 10000 ** (np.arange(width // 4, dtype=float) / (width / 4.0))
+        out = np.einsum("m,d->md", places.reshape(-1), omega)
+        return np.concatenate([np.sin(out), np.cos(out)], axis=1)
+
+    column, row = np.meshgrid(np.arange(grid, dtype=np.float32), np.arange(grid, dtype=np.float32))
+    table = np.concatenate([along(column), along(row)], axis=1)
+    return np.concatenate([np.zeros([1, width]), table], axis=0)
 
 
 def block(source: str, target: str, tensors: dict) -> dict:
@@ -77,11 +91,11 @@ def main() -> None:
     setup(21)
     net = model()
     roughen(net, 0.1)
-    # Positions are fixed: back to what they were.
-    fresh = model()
+    # Positions are fixed; transformers 5 leaves them at 0 unless weights are loaded.
     for name, parameter in net.named_parameters():
         if "pos_embed" in name or "position_embeddings" in name:
-            parameter.data.copy_(fresh.get_parameter(name))
+            table = positions(parameter.shape[2], SIZES["image"] // SIZES["patch"])
+            parameter.data.copy_(torch.from_numpy(table).float()[None])
     pixels = torch.randint(0, 256, (BATCH, 3, SIZES["image"], SIZES["image"]), dtype=torch.uint8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     images = (pixels / 255 - mean) / std
@@ -92,7 +106,7 @@ def main() -> None:
         "pixels": pixels.permute(0, 2, 3, 1).float(),
         "kept": torch.argsort(noise, dim=2)[:, :, :kept].float(),
     }
-    tensors |= {f"param.{name}": value for name, value in named(dict(net.named_parameters())).items()}
+    tensors |= {f"param.{name}": value.detach().clone() for name, value in named(dict(net.named_parameters())).items()}
     decayed = [p for n, p in net.named_parameters() if p.ndim >= 2 and p.requires_grad]
     free = [p for n, p in net.named_parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": OPTIMIZER["weight_decay"]}, {"params": free, "weight_decay": 0.0}]
@@ -109,7 +123,7 @@ def main() -> None:
         if step == 0:
             tensors["predictions"] = out.logits
             tensors["mask"] = out.mask
-            grads = {n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in net.named_parameters()}
+            grads = {n: p.grad.clone() if p.grad is not None else torch.zeros_like(p) for n, p in net.named_parameters()}
             tensors |= {f"grad.{name}": value for name, value in named(grads).items() if "pos_embed" not in name}
         norms.append(torch.stack([p.grad.double().pow(2).sum() for p in net.parameters() if p.grad is not None]).sum().sqrt().item())
         optimizer.step()

@@ -21,7 +21,7 @@ impl Masks {
     }
 
     /// How many numbers there are.
-    pub fn len(self) -> usize {
+    pub fn count(self) -> usize {
         self.n * self.lengths().iter().sum::<usize>()
     }
 
@@ -91,7 +91,7 @@ mod tests {
         let masks = Masks { start: 1, n: 2, patches: 4, kept: 2 };
         let mut numbers = vec![77];
         masks.write(&[1, 3, 0, 2], &mut numbers);
-        assert_eq!(numbers.len(), 1 + masks.len());
+        assert_eq!(numbers.len(), 1 + masks.count());
         let table = |run: Numbers| numbers[run.start..run.start + run.len].to_vec();
         let param = Param { offset: 0, len: 1 };
         let (encoder, decoder) = (masks.in_encoder(param, param), masks.in_decoder(param, param));

@@ -10,6 +10,7 @@ use crate::ops::augment::Normalize;
 use crate::ops::cross_entropy;
 
 /// [`super::loss`] of bytes, which are normalised by ImageNet's mean and standard deviation; `total [1]` is the loss.
+#[allow(clippy::too_many_arguments)]
 pub fn loss(
     gpu: &Gpu,
     total: View<f32>,

@@ -106,7 +106,7 @@ impl Network for Masked {
     }
 
     fn numbers(&self) -> usize {
-        self.images + self.acts.masks().len()
+        self.images + self.acts.masks().count()
     }
 
     fn layout(&self) -> &Layout {

@@ -54,8 +54,8 @@ fn of_image(whole: &Rgb8, seen: &[bool], predictions: &[f32], shape: Shape) -> (
             let (x, y) = (index % across * patch + i % patch, index / across * patch + i / patch);
             let at = 3 * (y * whole.width + x);
             masked.data[at..at + 3].copy_from_slice(&GRAY);
-            for c in 0..3 {
-                let value = (pixel[c] * std + mean) * Normalize::IMAGENET_STD[c] + Normalize::IMAGENET_MEAN[c];
+            for (c, value) in pixel.iter().enumerate() {
+                let value = (value * std + mean) * Normalize::IMAGENET_STD[c] + Normalize::IMAGENET_MEAN[c];
                 drawn.data[at + c] = (255.0 * value).round().clamp(0.0, 255.0) as u8;
             }
         }
