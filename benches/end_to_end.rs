@@ -156,11 +156,13 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         temperature: 0.1,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
+        crop_filter: None,
         downsample: false,
         shuffle: true,
         seed: 0,
         max_bad: 0,
         init_from: None,
+        mae: None,
     };
     let mut plan = Plan::new();
     let network = recipe.network()?;

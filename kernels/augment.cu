@@ -1,4 +1,4 @@
-// Views of images: antialiased bilinear crop-resize, colour jitter, grayscale, blur, flip; u8 in, u8 out, with the
+// Views of images: antialiased bilinear or bicubic crop-resize, colour jitter, grayscale, blur, flip; u8 in, u8 out, with the
 // CPU's (Pillow's) bits.
 //
 //   out [·, S, S, 3] u8, image i of `jobs` from packed [height, width, 3] u8 pictures of any sizes.
@@ -44,7 +44,8 @@ struct Job {
     uint32_t flip;
     /// Which picture of `out` the view is.
     uint32_t row;
-    uint32_t unused;
+    /// Whether the crop is resized by the bicubic filter, not the bilinear one.
+    uint32_t cubic;
 };
 constexpr uint32_t NOTHING = 0xff;
 constexpr uint32_t CONTRAST = 1;
@@ -259,7 +260,7 @@ DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned cha
             const int to_width = stage == 0 ? job.low_width : stage == 1 ? job.high_width : side;
             const int to_height = stage == 0 ? job.low_height : stage == 1 ? job.high_height : side;
             const Rows to = stage == 2 ? view : Rows{slot + (stage == 0 ? low_at : high_at), word_pitch(to_width)};
-            resize(to, picture, pitch, width, height, to_width, to_height, weights, between);
+            resize(to, picture, pitch, width, height, to_width, to_height, stage == 2 && job.cubic, weights, between);
             picture = to.data, pitch = to.pitch, width = to_width, height = to_height;
         }
         recolor(view, side, job, tables);

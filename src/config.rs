@@ -37,11 +37,16 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "stablerep-redcaps-3x",
     "simclr-cc12m-1x",
     "simclr-redcaps-1x",
+    "mae-cc12m",
+    "demo-mae",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.
 pub const TRAIN_DEFAULTS: Preset =
     Preset { name: "train-defaults", text: include_str!("../configs/train-defaults.toml") };
+
+/// What `--method mae` uses in the place of some of them.
+pub const MAE_DEFAULTS: Preset = Preset { name: "mae-defaults", text: include_str!("../configs/mae-defaults.toml") };
 
 /// Lays settings over each other: a later layer's keys replace an earlier one's.
 /// A key of one of the `exclusive` pairs also removes its partner, e.g. `--steps` the preset's `epochs`.

@@ -22,6 +22,8 @@ pub enum Domain {
     Init = 6,
     /// Linear probe: order and augmentation of its training set; ids: epoch, sample, 0.
     Probe = 7,
+    /// Patches that a masked autoencoder keeps; ids: epoch, sample, view.
+    Mask = 9,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

@@ -92,6 +92,7 @@ fn chain(case: &Value) -> AugmentParams {
     AugmentParams {
         downsample: list(&case["down"]).map(|d| (d[0] as usize, d[1] as usize)),
         crop: [left, top, left + w, top + h],
+        filter: Filter::Bilinear,
         jitter,
         grayscale: case["gray"].as_bool().unwrap(),
         blur: case["sigma"].as_f64().map(|s| s as f32),
@@ -138,7 +139,8 @@ fn fixed_parameters_give_the_bits_of_torchvision_on_pillow() {
     assert_eq!(seen.len(), 13, "{seen:?}");
 }
 
-const STRONG: Augment = Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], downsample: true };
+const STRONG: Augment =
+    Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], filter: Filter::Bilinear, downsample: true };
 
 fn draws(augment: Augment, width: usize, height: usize) -> Vec<AugmentParams> {
     let draw = |sample| {
@@ -190,19 +192,31 @@ fn drawn_parameters_follow_the_recipe() {
         assert!((got - want).abs() < 0.012, "quartile {quarter}: {got}, not {want}");
     }
 
-    let weak =
-        draws(Augment { policy: Policy::Weak, crop_scale: Policy::Weak.crop_scale(), downsample: false }, 100, 100);
+    let weak = draws(
+        Augment {
+            policy: Policy::Weak,
+            crop_scale: Policy::Weak.crop_scale(),
+            filter: Filter::Bilinear,
+            downsample: false,
+        },
+        100,
+        100,
+    );
     assert!(weak.iter().all(|p| p.jitter.is_none() && !p.grayscale && p.blur.is_none() && p.downsample.is_none()));
     let least = weak.iter().map(|p| (p.crop[2] - p.crop[0]) * (p.crop[3] - p.crop[1])).min().unwrap();
     assert!((4900..5200).contains(&least), "{least}");
-    let none = draws(Augment { policy: Policy::None, crop_scale: [1.0, 1.0], downsample: false }, 9, 7);
+    let none = draws(
+        Augment { policy: Policy::None, crop_scale: [1.0, 1.0], filter: Filter::Bilinear, downsample: false },
+        9,
+        7,
+    );
     assert!(none.iter().all(|p| p.crop == [0, 0, 9, 7] && !p.flip));
 }
 
 /// When nothing fits in ten tries, torchvision takes the largest centred box of an allowed aspect.
 #[test]
 fn slivers_are_cropped_in_the_middle() {
-    let whole = Augment { policy: Policy::Weak, crop_scale: [1.0, 1.0], downsample: false };
+    let whole = Augment { policy: Policy::Weak, crop_scale: [1.0, 1.0], filter: Filter::Bilinear, downsample: false };
     for (size, want) in [((100, 10), [43, 0, 56, 10]), ((10, 100), [0, 43, 10, 56]), ((1, 1), [0, 0, 1, 1])] {
         for params in draws(whole, size.0, size.1).iter().take(50) {
             assert_eq!(params.crop, want);
@@ -224,7 +238,8 @@ fn normalisation_is_torchvisions() {
 /// and stays as it is.
 #[test]
 fn pictures_of_any_shape_give_views() {
-    let augment = Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], downsample: true };
+    let augment =
+        Augment { policy: Policy::Strong, crop_scale: [0.08, 1.0], filter: Filter::Bilinear, downsample: true };
     let mut augmenter = Augmenter::default();
     for (width, height) in [(1, 1), (1, 64), (1, 65), (1, 300), (4096, 1), (3, 2), (1, 65_535)] {
         let image = Rgb8::filled(width, height, [9, 8, 7]);

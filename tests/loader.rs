@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stablerep::image::{Rgb8, encode_jpeg, encode_png};
+use stablerep::image::{Filter, Rgb8, encode_jpeg, encode_png};
 use stablerep::ops::augment::{Normalize, Policy};
 use stablerep::shards::{ShardWriter, image_key};
 use stablerep::train::loader::{Loader, LoaderConfig};
@@ -52,6 +52,7 @@ fn config(folder: &Path) -> LoaderConfig {
         image_size: SIDE,
         augmentation: Policy::None,
         crop_scale: [1.0, 1.0],
+        crop_filter: Filter::Bilinear,
         shuffle: true,
         seed: 11,
         max_bad: 0,

@@ -93,7 +93,12 @@ fn augmentation(bench: &mut Bench) {
     bench.measure(&format!("augment normalize/{side}²"), Work::new(0.0, 5.0 * len), || {
         normalize.apply(&mut out, &start)
     });
-    let recipe = Augment { policy: Policy::Strong, crop_scale: Policy::Strong.crop_scale(), downsample: false };
+    let recipe = Augment {
+        policy: Policy::Strong,
+        crop_scale: Policy::Strong.crop_scale(),
+        filter: Filter::Bilinear,
+        downsample: false,
+    };
     let (mut view, mut resampler, mut scratch) = (Vec::new(), Resampler::default(), blur::Scratch::default());
     let mut id = 0;
     bench.measure("augment strong view/256² to 224²", Work::new(0.0, 5.0 * len + source.data.len() as f64), || {

@@ -5,7 +5,7 @@
 
 `mutations.toml` lists them: file, what to find (exactly once) and put in its place, and the tests that must fail: names of `selftest`
 groups, run on the simulated Hopper, Ampere and Ada devices, of tests in tests/cuda (`train::…`), or of tests in another binary
-(`sampler/…`). A mistake in a kernel is compiled by the unchanged binary (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
+(`sampler/…`, unit tests `lib/…`). A mistake in a kernel is compiled by the unchanged binary (STABLEREP_KERNELS); one in Rust is built in a copy of the sources. The result goes to
 `results.md`. A mutation that survives fails the run, and so do one that does not compile and a test that fails without any. Needs NVRTC (dev/cuda-toolchain.sh), and
 `cargo test --no-run` done; the first mistake in Rust builds the crate once more, under target/mutation.
 """
@@ -96,7 +96,8 @@ class Built:
 
     def test_fails(self, name, environment):
         binary, _, name = name.rpartition("/")
-        command = ["cargo", "test", *self.flags, "--test", binary or "cuda", "--", "--exact", name]
+        target = ["--lib"] if binary == "lib" else ["--test", binary or "cuda"]
+        command = ["cargo", "test", *self.flags, *target, "--", "--exact", name]
         return self.why(command, {**environment, "CARGO_TARGET_DIR": str(self.target)}, f"test {name} ... ok")
 
     def why(self, command, environment, proof=""):

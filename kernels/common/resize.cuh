@@ -1,6 +1,6 @@
 // Antialiased resizing of [height, width, 3] u8 with Pillow's bits: weights of 22 fractional bits, 8 bits between the
-// two passes. Rows by one warp each with weights from anywhere; whole pictures by one block with bilinear weights
-// computed here, in double precision.
+// two passes. Rows by one warp each with weights from anywhere; whole pictures by one block with bilinear or bicubic
+// weights computed here, in double precision.
 #pragma once
 #include "reduce.cuh"
 #include "types.cuh"
@@ -11,9 +11,12 @@ constexpr int FRACTION = 22;
 struct Axis {
     int input, output;
     int *table;
+    /// Keys' cubic with a = -0.5, not the triangle.
+    bool cubic = false;
 
+    DEVICE int radius() const { return cubic ? 2 : 1; }
     /// The most inputs of one output.
-    DEVICE int taps() const { return (2 * max(input, output) + output - 1) / output + 1; }
+    DEVICE int taps() const { return (2 * radius() * max(input, output) + output - 1) / output + 1; }
     DEVICE int *first() const { return table; }
     DEVICE int *count() const { return table + output; }
     DEVICE int *weights() const { return table + 2 * output; }
@@ -22,13 +25,20 @@ struct Axis {
     /// In double precision, operation by operation as on the CPU.
     DEVICE void fill() const {
         const double scale = __ddiv_rn(input, output), stretch = fmax(scale, 1.0), shrink = __ddiv_rn(1.0, stretch);
+        const double reach = __dmul_rn(radius(), stretch);
         for (int i = threadIdx.x; i < output; i += blockDim.x) {
             const double center = __dmul_rn(__dadd_rn(i, 0.5), scale);
-            const int low = __double2int_rz(fmax(__dadd_rn(__dsub_rn(center, stretch), 0.5), 0.0));
-            const int high = min(__double2int_rz(__dadd_rn(__dadd_rn(center, stretch), 0.5)), input);
+            const int low = __double2int_rz(fmax(__dadd_rn(__dsub_rn(center, reach), 0.5), 0.0));
+            const int high = min(__double2int_rz(__dadd_rn(__dadd_rn(center, reach), 0.5)), input);
             auto weight = [&](int x) {
                 const double distance = __dmul_rn(__dadd_rn(__dsub_rn(x, center), 0.5), shrink);
-                return fmax(__dsub_rn(1.0, fabs(distance)), 0.0);
+                const double a = fabs(distance);
+                // One polynomial for all three, operation by operation what the CPU computes: what is 0 adds nothing.
+                const bool near = a < 1.0;
+                const double c3 = !cubic ? 0.0 : near ? 1.5 : -0.5, c2 = !cubic ? 0.0 : near ? -2.5 : 2.5;
+                const double c1 = !cubic ? -1.0 : near ? 0.0 : -4.0, c0 = cubic && !near ? 2.0 : 1.0;
+                const double high = __dmul_rn(__dadd_rn(__dmul_rn(c3, a), c2), a);
+                return a < radius() ? __dadd_rn(__dmul_rn(__dadd_rn(high, c1), a), c0) : 0.0;
             };
             double sum = 0.0;
 #pragma unroll 1
@@ -40,7 +50,7 @@ struct Axis {
                 const double w = sum == 0.0 ? weight(x) : __ddiv_rn(weight(x), sum);
                 const double exact = __dmul_rn(w, 1 << FRACTION);
                 const int whole = __double2int_rz(exact);
-                weights()[(x - low) * output + i] = whole + (__dsub_rn(exact, whole) >= 0.5 ? 1 : 0);
+                weights()[(x - low) * output + i] = whole + __double2int_rz(__dmul_rn(__dsub_rn(exact, whole), 2.0));
             }
         }
     }
@@ -137,9 +147,9 @@ template <bool WORDS> DEVICE void resize_across(Rows to, const unsigned char *fr
 }
 
 /// The two passes, in Pillow's order and each only where it changes something.
-DEVICE void resize(Rows to, const unsigned char *from, int from_pitch, int width, int height, int to_width, int to_height, int *tables,
-                   unsigned char *between) {
-    const Axis along = {width, to_width, tables}, across = {height, to_height, along.end()};
+DEVICE void resize(Rows to, const unsigned char *from, int from_pitch, int width, int height, int to_width, int to_height, bool cubic,
+                   int *tables, unsigned char *between) {
+    const Axis along = {width, to_width, tables, cubic}, across = {height, to_height, along.end(), cubic};
     along.fill();
     across.fill();
     __syncthreads();

@@ -94,8 +94,12 @@ pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
 /// Keys that mean nothing beside a flag that was typed. (The file that a run writes holds all its settings.)
 fn voids(command: &Command, flag: &str, value: &str) -> &'static [&'static str] {
     match (command.get_name(), flag, value) {
-        ("train", "augmentation", "none") => &["crop-scale"],
-        ("train", "method", "simclr") => &["images-per-caption"],
+        ("train", "augmentation", "none") => &["crop-scale", "crop-filter"],
+        ("train", "method", "simclr") => {
+            &["images-per-caption", "mask-ratio", "decoder-width", "decoder-depth", "decoder-heads"]
+        }
+        ("train", "method", "stablerep") => &["mask-ratio", "decoder-width", "decoder-depth", "decoder-heads"],
+        ("train", "method", "mae") => &["images-per-caption", "head-dims", "bn", "temperature"],
         ("train", "model", model) if model != "custom" => &["image-size", "patch-size", "width", "depth", "heads"],
         _ => &[],
     }
@@ -293,6 +297,7 @@ mod tests {
         assert_eq!(train("--augmentation none"), [all[0], all[2], all[3], all[4]]);
         assert_eq!(train("--augmentation weak"), all);
         assert_eq!(train("--method simclr"), [all[0], all[1], all[3], all[4]]);
+        assert_eq!(train("--method mae"), [all[0], all[1], all[3], all[4]]);
         assert_eq!(train("--model vit_tiny"), all[..3]);
         // To generate, the model is a folder and the width a picture's.
         assert_eq!(

@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::bail;
 use crate::cli::paths;
-use crate::config::{Layers, TRAIN_DEFAULTS, TRAIN_PRESETS};
+use crate::config::{Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
+use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::say;
 use crate::train::method::Name;
-use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, SaveEvery, Summary};
+use crate::train::{self, Augmentation, BatchNorm, Config, CropFilter, Length, Rate, Recipe, SaveEvery, Summary};
 
 /// Train a vision transformer on generated images.
 ///
@@ -36,8 +38,7 @@ use crate::train::{self, Augmentation, BatchNorm, Config, Length, Rate, Recipe, 
 /// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
-/// size), --preset,
-/// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
+/// size; for --method mae then configs/mae-defaults.toml), --preset, --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -69,8 +70,8 @@ pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr
-    /// n·m/2
+    /// Captions per step, n. Images per step are n·m for stablerep, n·2 for simclr (for equal compute give it n·m/2) and
+    /// n for mae
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
@@ -79,6 +80,9 @@ pub(super) struct Settings {
     /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
     #[arg(long, value_name = "N", help_heading = "Method")]
     min_images: Option<usize>,
+    /// Share of an image's patches that mae removes and has drawn from the rest [default: 0.75]
+    #[arg(long, value_name = "SHARE", help_heading = "Method")]
+    mask_ratio: Option<f64>,
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
@@ -107,17 +111,29 @@ pub(super) struct Settings {
     /// Rows over which the head's batch norm takes its statistics [default: per-slot]
     #[arg(long, value_enum, help_heading = "Model")]
     bn: Option<BatchNorm>,
+    /// Values per token of mae's decoder [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Model")]
+    decoder_width: Option<usize>,
+    /// Blocks of mae's decoder [default: 8]
+    #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
+    decoder_depth: Option<usize>,
+    /// Attention heads of mae's decoder [default: 16]
+    #[arg(long, value_name = "G", help_heading = "Model")]
+    decoder_heads: Option<usize>,
     /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors;
-    /// with the projection head (image_mlp.…) if it is there
+    /// with the projection head (image_mlp.…) or mae's decoder if it is there
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     init_from: Option<PathBuf>,
 
-    /// Random changes of the images [default: strong]
+    /// Random changes of the images [default: strong; weak for mae]
     #[arg(long, value_enum, help_heading = "Images")]
     augmentation: Option<Augmentation>,
-    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak]
+    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     crop_scale: Option<Vec<f64>>,
+    /// What a random crop is resized by [default: bilinear; bicubic for mae]
+    #[arg(long, value_enum, help_heading = "Images")]
+    crop_filter: Option<CropFilter>,
     /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as
     /// wide)
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
@@ -142,19 +158,20 @@ pub(super) struct Settings {
     /// Iterations of linear warm-up, in place of --warmup-epochs
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     warmup_steps: Option<u64>,
-    /// Learning rate per 512 images of a step: peak = blr · images / 512 [default: 2e-4]
+    /// Learning rate per 512 images of a step: peak = blr · images / 512 [default: 2e-4; 3e-4 for mae,
+    /// whose authors say 1.5e-4 per 256]
     #[arg(long, value_name = "RATE", conflicts_with = "lr", help_heading = "Optimization")]
     blr: Option<f64>,
     /// Peak learning rate itself, in place of --blr
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     lr: Option<f64>,
-    /// AdamW's decay of weight matrices and embeddings [default: 0.1]
+    /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     weight_decay: Option<f64>,
     /// Decay rate of AdamW's first moment [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     beta1: Option<f64>,
-    /// Decay rate of AdamW's second moment [default: 0.98]
+    /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     beta2: Option<f64>,
     /// Seed of initial weights, order, choice of images and augmentation [default: 0]
@@ -233,13 +250,21 @@ impl Settings {
     /// # Errors
     /// Usage error for what cannot be laid over each other, and for a flag of these that the result does not use.
     fn over(&self, preset: Option<&str>) -> Result<Self> {
-        let mut layers = Layers::new(EXCLUSIVE);
-        layers.text::<Self>(TRAIN_DEFAULTS.name, TRAIN_DEFAULTS.text)?;
-        if let Some(name) = preset {
-            layers.preset::<Self>(TRAIN_PRESETS, name)?;
-        }
-        layers.flags(self)?;
-        let all: Self = layers.finish()?;
+        let lay = |own: Option<Preset>| -> Result<Self> {
+            let mut layers = Layers::new(EXCLUSIVE);
+            for defaults in [TRAIN_DEFAULTS].into_iter().chain(own) {
+                layers.text::<Self>(defaults.name, defaults.text)?;
+            }
+            if let Some(name) = preset {
+                layers.preset::<Self>(TRAIN_PRESETS, name)?;
+            }
+            layers.flags(self)?;
+            layers.finish()
+        };
+        let all = match lay(None)? {
+            all if all.method == Some(Name::Mae) => lay(Some(MAE_DEFAULTS))?,
+            all => all,
+        };
         self.applies_to(&all)?;
         Ok(all)
     }
@@ -253,6 +278,27 @@ impl Settings {
                 "--crop-scale {} does not go with --augmentation none, which takes no crops; use --augmentation weak",
                 scale.join(",")
             );
+        }
+        if let (Some(Augmentation::None), Some(_)) = (all.augmentation, self.crop_filter) {
+            bail!(
+                Usage,
+                "--crop-filter does not go with --augmentation none, which takes no crops; use --augmentation weak"
+            );
+        }
+        let mae = all.method == Some(Name::Mae);
+        let given = [
+            ("mask-ratio", self.mask_ratio.is_some(), true),
+            ("decoder-width", self.decoder_width.is_some(), true),
+            ("decoder-depth", self.decoder_depth.is_some(), true),
+            ("decoder-heads", self.decoder_heads.is_some(), true),
+            ("head-dims", self.head_dims.is_some(), false),
+            ("bn", self.bn.is_some(), false),
+            ("temperature", self.temperature.is_some(), false),
+            ("images-per-caption", self.images_per_caption.is_some_and(|m| m > 1), false),
+        ];
+        if let Some((flag, ..)) = given.iter().find(|(_, given, of_mae)| *given && *of_mae != mae) {
+            let why = if mae { "compares no images and takes one of each caption" } else { "has no decoder" };
+            bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", method_name(all.method));
         }
         if let (Some(Name::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
             bail!(
@@ -282,6 +328,11 @@ impl Settings {
     }
 }
 
+fn method_name(method: Option<Name>) -> String {
+    let value = method.and_then(|method| method.to_possible_value());
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
     let model = model(&settings)?;
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
@@ -296,6 +347,15 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
     let augmentation = set(settings.augmentation, "augmentation")?;
     let method = set(settings.method, "method")?;
     let images_per_caption = set(settings.images_per_caption, "images-per-caption")?;
+    let mae = match method {
+        Name::Mae => Some(MaeConfig {
+            decoder_width: set(settings.decoder_width, "decoder-width")?,
+            decoder_depth: set(settings.decoder_depth, "decoder-depth")?,
+            decoder_heads: set(settings.decoder_heads, "decoder-heads")?,
+            mask_ratio: set(settings.mask_ratio, "mask-ratio")?,
+        }),
+        _ => None,
+    };
     let widest = if augmentation == Augmentation::Weak { 0.5 } else { 0.08 };
     Ok(Recipe {
         data,
@@ -316,11 +376,13 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         temperature: set(settings.temperature, "temperature")?,
         augmentation,
         crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
+        crop_filter: settings.crop_filter.filter(|&filter| filter != CropFilter::Bilinear),
         downsample: settings.downsample.unwrap_or(false),
         shuffle: !settings.no_shuffle.unwrap_or(false),
         seed: set(settings.seed, "seed")?,
         max_bad: set(settings.max_bad, "max-bad")?,
         init_from: settings.init_from,
+        mae,
     })
 }
 

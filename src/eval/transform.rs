@@ -116,7 +116,12 @@ fn stated_fit(told: &Preprocessing, size: usize) -> Result<Fit> {
 /// # Errors
 /// Whatever the resize refuses.
 pub fn crop_flip(image: &Rgb8, size: usize, stream: &mut Stream) -> Result<Rgb8> {
-    let augment = Augment { policy: Policy::Weak, crop_scale: Policy::Strong.crop_scale(), downsample: false };
+    let augment = Augment {
+        policy: Policy::Weak,
+        crop_scale: Policy::Strong.crop_scale(),
+        filter: Filter::Bilinear,
+        downsample: false,
+    };
     let params = AugmentParams::draw(stream, &augment, image.width, image.height);
     let mut data = vec![0; 3 * size * size];
     Resampler::default().crop(&mut data, (size, size), image, params.crop, Filter::Bilinear)?;

@@ -8,3 +8,9 @@ pub fn uniform_fan_in(values: &mut [f32], stream: &mut Stream, fan_in: usize) {
     let bound = 1.0 / (fan_in as f32).sqrt();
     values.iter_mut().for_each(|v| *v = stream.uniform_in(-bound, bound));
 }
+
+/// Uniform in ±√(6/(`fan_in` + `fan_out`)) (Glorot & Bengio 2010).
+pub fn xavier_uniform(values: &mut [f32], stream: &mut Stream, fan_in: usize, fan_out: usize) {
+    let bound = (6.0 / (fan_in + fan_out) as f32).sqrt();
+    values.iter_mut().for_each(|v| *v = stream.uniform_in(-bound, bound));
+}

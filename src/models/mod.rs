@@ -3,6 +3,7 @@
 
 pub mod clip_text;
 pub mod init;
+pub mod mae;
 pub mod projector;
 pub mod settings;
 pub mod tokenizer;

@@ -40,10 +40,12 @@ pub mod math;
 pub mod optimizer;
 pub mod packed;
 pub mod patch_embed;
+pub mod patch_loss;
 pub mod pixels;
 pub mod quick_gelu;
 pub mod reduce;
 pub mod relu;
+pub mod rows;
 pub mod sampler_step;
 pub mod self_attention;
 #[cfg(cuda_kernels)]

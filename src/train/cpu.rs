@@ -12,8 +12,8 @@ use super::recipe::Recipe;
 use super::state::{ADAM_EPS, Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
-use crate::layers::training::Stages;
 use crate::layers::training::cpu::{Call, Memory};
+use crate::layers::training::{Buffer, Stages};
 use crate::ops::optimizer::{AdamW, Group};
 use crate::ops::reduce;
 use crate::say;
@@ -142,6 +142,10 @@ impl Engine for Cpu {
 
     fn settle(&mut self) -> Result<Option<Outcome>> {
         Ok(None)
+    }
+
+    fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
+        Ok(self.trainer.memory.read(buffer).to_vec())
     }
 
     fn state(&mut self) -> Result<&State> {

@@ -21,6 +21,7 @@ use crate::bail;
 use crate::device::Plan;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
 use crate::error::Result;
+use crate::layers::training::Buffer;
 use crate::models::vit::VitConfig;
 use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
@@ -60,7 +61,7 @@ impl Cuda {
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
     pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
-        check(&recipe.model)?;
+        check(recipe)?;
         let network = recipe.network()?;
         let mut dry = Arena::dry();
         Update::new(&mut dry, &*network, recipe)?;
@@ -107,16 +108,19 @@ impl Cuda {
 }
 
 /// Refuses sizes without kernels.
-fn check(model: &VitConfig) -> Result<()> {
-    let VitConfig { width, heads, channels, .. } = *model;
-    let head_dim = width / heads;
-    if !HEAD_DIMS.contains(&head_dim) {
-        bail!(
-            Usage,
-            "--width {width} with --heads {heads} gives heads of {head_dim}; the CUDA kernels take heads of 32 or 64: choose --heads {} or \
-             --device cpu",
-            (width / 64).max(1)
-        );
+fn check(recipe: &Recipe) -> Result<()> {
+    let VitConfig { width, heads, channels, .. } = recipe.model;
+    let decoder = recipe.mae.as_ref().map(|mae| ("decoder-", mae.decoder_width, mae.decoder_heads));
+    for (of, width, heads) in [("", width, heads)].into_iter().chain(decoder) {
+        let head_dim = width / heads;
+        if !HEAD_DIMS.contains(&head_dim) {
+            bail!(
+                Usage,
+                "--{of}width {width} with --{of}heads {heads} gives heads of {head_dim}; the CUDA kernels take heads of 32 or 64: \
+                 choose --{of}heads {} or --device cpu",
+                (width / 64).max(1)
+            );
+        }
     }
     if channels != 3 {
         bail!(Usage, "images of {channels} channels: the CUDA kernels take 3; use --device cpu");
@@ -164,6 +168,10 @@ impl Engine for Cuda {
             Some(pending) => self.outcome(&pending).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
+        self.update.read(&self.gpu, buffer)
     }
 
     fn state(&mut self) -> Result<&State> {

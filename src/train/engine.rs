@@ -6,6 +6,7 @@ use super::loader::Batch;
 use super::recipe::Recipe;
 use super::state::{Outcome, State};
 use crate::error::Result;
+use crate::layers::training::Buffer;
 
 /// What the loop of a run needs of a device.
 pub trait Engine {
@@ -38,6 +39,9 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::step`].
     fn settle(&mut self) -> Result<Option<Outcome>>;
+
+    /// What the last update left in `buffer`; call [`Engine::settle`] first.
+    fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
 
     /// Everything a checkpoint keeps, on the host; call [`Engine::settle`] first.
     fn state(&mut self) -> Result<&State>;

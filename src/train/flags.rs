@@ -24,6 +24,10 @@ pub const FLAGS: &FlagNames = &[
     ("rate.peak", "--lr"),
     ("shuffle", "shuffle (--no-shuffle)"),
     ("max_bad", ""),
+    ("mae.decoder_width", "--decoder-width"),
+    ("mae.decoder_depth", "--decoder-depth"),
+    ("mae.decoder_heads", "--decoder-heads"),
+    ("mae.mask_ratio", "--mask-ratio"),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
     ("init_from", ""),

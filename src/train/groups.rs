@@ -6,9 +6,15 @@ use crate::weights::ParamTable;
 
 /// The groups of the flat buffer, neighbours of one kind merged.
 pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
+    decay_groups_but(table, &[])
+}
+
+/// The same, where the tensors called `fixed` do not decay either.
+pub fn decay_groups_but(table: &ParamTable, fixed: &[&str]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for info in table.iter() {
         let decay = info.shape.len() >= 2 && !["bias", "ln", "bn"].iter().any(|part| info.name.contains(part));
+        let decay = decay && !fixed.contains(&info.name.as_str());
         let end = info.param.offset + info.param.len;
         match groups.last_mut() {
             Some(last) if last.decay == decay && last.range.end == info.param.offset => last.range.end = end,

@@ -9,6 +9,8 @@ use crate::device::Device;
 /// File names inside the folder of a run.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 pub const METRICS: &str = "metrics.jsonl";
+/// Of methods that draw: what they last made.
+pub const PICTURES: &str = "reconstructions.png";
 /// What to change when a run does not fit into memory.
 pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
     --width and --depth)";

@@ -2,7 +2,8 @@
 //!
 //! Files of a run: `config.json` (the recipe it belongs to), `config.toml` (the same as flags, for `--config`),
 //! `data.json` (what its shards and initial weights hold, [`DataRecord`]), `checkpoint.safetensors` ([`checkpoint`]),
-//! `metrics.jsonl` and TensorBoard events (one entry per step), `done.json` written last. A rerun goes on from the
+//! `metrics.jsonl` and TensorBoard events (one entry per step), for MAE
+//! `reconstructions.png` (what the last saved step drew), `done.json` written last. A rerun goes on from the
 //! checkpoint and ends in the same bits.
 
 mod cadence;
@@ -30,7 +31,7 @@ pub use cadence::SaveEvery;
 pub use cpu::Trainer;
 pub use data::DataRecord;
 pub use groups::decay_groups;
-pub use job::{CHECKPOINT, Config, METRICS};
-pub use recipe::{Augmentation, BatchNorm, Length, Rate, Recipe};
+pub use job::{CHECKPOINT, Config, METRICS, PICTURES};
+pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Rate, Recipe};
 pub use run::{Summary, run};
 pub use state::{Outcome, State};

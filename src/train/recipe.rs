@@ -10,6 +10,8 @@ use super::method::{Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
+use crate::image::Filter;
+use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::ops::augment::Policy;
 
@@ -43,6 +45,16 @@ impl Augmentation {
             Self::None => Policy::None,
         }
     }
+}
+
+/// What a random crop is resized by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CropFilter {
+    /// The triangle, torchvision's default
+    Bilinear,
+    /// Keys' cubic
+    Bicubic,
 }
 
 /// A length of training.
@@ -92,6 +104,9 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
+    /// Bilinear where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_filter: Option<CropFilter>,
     /// Whether some images are shrunk and enlarged again first.
     pub downsample: bool,
     pub shuffle: bool,
@@ -99,6 +114,9 @@ pub struct Recipe {
     /// Unreadable images after which the run stops.
     pub max_bad: usize,
     pub init_from: Option<PathBuf>,
+    /// What `mae` has beside its encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mae: Option<MaeConfig>,
 }
 
 /// Recorded settings without those that say no more than is so anyway.
@@ -124,6 +142,8 @@ impl Recipe {
             images: self.images_per_step(),
             norm_slots: self.norm_slots(),
             temperature: self.temperature as f32,
+            seed: self.seed,
+            mae: self.mae.clone(),
         })
     }
 
@@ -147,7 +167,9 @@ impl Recipe {
     pub(super) fn without(&self, key: &str) -> bool {
         match key {
             "crop_scale" => self.augmentation == Augmentation::None,
-            "images_per_caption" => self.method == Name::SimClr,
+            "crop_filter" => self.augmentation == Augmentation::None,
+            "images_per_caption" => self.method != Name::StableRep,
+            "head_dims" | "batch_norm" | "temperature" => !self.method.is_contrastive(),
             _ => false,
         }
     }
@@ -169,6 +191,10 @@ impl Recipe {
             image_size: self.model.image_size,
             augmentation: self.augmentation.policy(),
             crop_scale: self.crop_scale,
+            crop_filter: match self.crop_filter {
+                Some(CropFilter::Bicubic) => Filter::Bicubic,
+                Some(CropFilter::Bilinear) | None => Filter::Bilinear,
+            },
             shuffle: self.shuffle,
             seed: self.seed,
             max_bad: self.max_bad,
@@ -191,13 +217,15 @@ impl Recipe {
         if self.data.is_empty() {
             bail!(Usage, "--data: expected at least one folder of shards or one shard (.tar)");
         }
-        if self.batch < 2 || self.batch > 1 << 20 {
-            bail!(
-                Usage,
-                "--batch {}: expected 2 to {} captions per step (a contrastive loss needs others to contrast with)",
-                self.batch,
-                1 << 20
-            );
+        let (least, why) = match self.method.is_contrastive() {
+            true => (2, " (a contrastive loss needs others to contrast with)"),
+            false => (1, ""),
+        };
+        if self.batch < least || self.batch > 1 << 20 {
+            bail!(Usage, "--batch {}: expected {least} to {} captions per step{why}", self.batch, 1 << 20);
+        }
+        if let Some(mae) = &self.mae {
+            mae.validate(&self.model)?;
         }
         let m = self.images_per_caption;
         if m == 0 || m > 1000 {

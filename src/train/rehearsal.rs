@@ -18,7 +18,7 @@ use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::count::Tally;
-use crate::ops::augment::{Augment, AugmentParams};
+use crate::ops::augment::AugmentParams;
 use crate::rng::{Domain, Stream};
 
 /// So low that parameters hardly move, however often the update is repeated.
@@ -45,13 +45,9 @@ impl Flops {
         recipe.network()?.gradient(&mut tally)?;
         let images = recipe.images_per_step();
         let each = |stage: &str| tally.of_stage(stage) / images as f64;
-        Ok(Self {
-            encoder: recipe.model.flops(),
-            computed: each(ENCODER),
-            head: each(HEAD),
-            loss: tally.of_stage(LOSS),
-            images,
-        })
+        // Of the few patches that it sees, a masked autoencoder's computes every token.
+        let encoder = if recipe.mae.is_some() { each(ENCODER) } else { recipe.model.flops() };
+        Ok(Self { encoder, computed: each(ENCODER), head: each(HEAD), loss: tally.of_stage(LOSS), images })
     }
 
     /// Of an update: what MFU is measured by.
@@ -193,13 +189,14 @@ fn synthetic(recipe: &Recipe) -> Batch {
         Arc::new(Rgb8 { width: side, height: side, data })
     };
     let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
-    let augment = Augment { policy: loader.augmentation, crop_scale: loader.crop_scale, downsample: loader.downsample };
+    let augment = loader.augment();
     let row = |row: usize| {
         let (slot, caption) = (row / n, row % n);
         let image = Arc::clone(&pictures[slot / views.crops * n + caption]);
-        let mut stream = Stream::new(recipe.seed, Domain::Augmentation, [0, row as u32, 0]);
+        let key = [0, row as u32, 0];
+        let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
         let params = AugmentParams::draw(&mut stream, &augment, side, side);
-        Row { image, params, label: caption as u32 }
+        Row { image, params, label: caption as u32, key }
     };
     Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size }
 }

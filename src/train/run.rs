@@ -9,7 +9,7 @@ use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
 use super::cuda;
 use super::engine::Engine;
-use super::job::{CHECKPOINT, Config, DONE};
+use super::job::{CHECKPOINT, Config, DONE, PICTURES};
 use super::loader::{Loader, Pictures};
 use super::log::{Entry, Log};
 use super::recipe::Recipe;
@@ -17,6 +17,7 @@ use super::state::Outcome;
 use super::{checkpoint, claim};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
+use crate::image::encode_png;
 use crate::say;
 use crate::store;
 
@@ -94,6 +95,9 @@ pub fn run(config: &Config) -> Result<Summary> {
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;
             log.sync()?;
+            if let Some(sheet) = network.pictures(&batch, &numbers, &mut |buffer| engine.read(buffer))? {
+                store::write_atomic(output.join(PICTURES), &encode_png(&sheet)?)?;
+            }
             checkpoint::save(
                 &path,
                 &*network,
@@ -135,14 +139,7 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         views.crops,
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
-    // Cross-entropy is at least the entropy of its targets, which are equal on all other views of a caption.
-    let (others, positives) = (summary.images_per_step - 1, views.slots() - 1);
-    say!(
-        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, where all views of a \
-         caption are alike",
-        (others as f64).ln(),
-        (positives as f64).ln()
-    );
+    say!("{}", recipe.method.method().expect(summary.images_per_step, views));
 }
 
 fn write_summary(path: &Path, summary: &Summary) -> Result<()> {

@@ -22,7 +22,7 @@ impl Augmenter {
             None => None,
         };
         let image = downsampled.as_ref().unwrap_or(image);
-        self.resampler.crop(&mut self.pixels, (side, side), image, params.crop, Filter::Bilinear)?;
+        self.resampler.crop(&mut self.pixels, (side, side), image, params.crop, params.filter)?;
         params.apply(&mut self.pixels, side, &mut self.blur);
         Ok(&self.pixels)
     }

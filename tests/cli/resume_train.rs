@@ -45,6 +45,8 @@ fn assert_same_run(a: &Path, b: &Path, what: &str) {
     for name in ["checkpoint.safetensors", "config.json"] {
         assert!(fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(), "{what}: {name} differs");
     }
+    let pictures = |folder: &Path| fs::read(folder.join("reconstructions.png")).ok();
+    assert!(pictures(a) == pictures(b), "{what}: reconstructions.png differs");
     assert_eq!(metrics(a), metrics(b), "{what}");
     assert!(b.join("done.json").exists());
 }
@@ -56,6 +58,26 @@ fn steps_done(folder: &Path) -> usize {
 
 #[test]
 fn train_survives_kills() {
+    survives_kills(&words, 20);
+}
+
+/// With masks drawn for every step, and pictures beside the checkpoint.
+#[test]
+fn a_masked_autoencoder_survives_kills() {
+    let mae = |output: &Path, steps: &str, save_every: &str| {
+        let (data, output) = (text(&fixture("train_run/simclr")), text(output));
+        let line = format!(
+            "train --method mae --data {data} --output {output} --model custom --image-size 32 --patch-size 8 --width 24 --depth 2 \
+             --heads 3 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --batch 8 --steps {steps} --lr 1e-3 \
+             --save-every {save_every} --threads 1"
+        );
+        line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    survives_kills(&mae, 6);
+}
+
+/// Runs of `words` (of a folder, steps, and how often they save) until so many kills have met one.
+fn survives_kills(words: &dyn Fn(&Path, &str, &str) -> Vec<String>, kills: usize) {
     const STEPS: usize = 240;
     let folder = TempDir::new().unwrap();
     let reference = folder.path().join("reference");
@@ -79,7 +101,7 @@ fn train_survives_kills() {
         went_on += usize::from(output.join("checkpoint.safetensors").exists());
         finish(&words(&output, &steps, save_every));
         assert_same_run(&reference, &output, &format!("round {round}"));
-        if landed >= 20 && went_on >= 3 {
+        if landed >= kills && went_on >= 3 {
             return;
         }
         assert!(round < 100, "only {landed} kills of 400 met a running process, {went_on} runs had saved something");

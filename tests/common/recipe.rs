@@ -23,10 +23,12 @@ pub fn smallest() -> Recipe {
         temperature: 0.1,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
+        crop_filter: None,
         downsample: false,
         shuffle: false,
         seed: 0,
         max_bad: 0,
         init_from: None,
+        mae: None,
     }
 }

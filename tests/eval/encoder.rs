@@ -336,11 +336,13 @@ fn a_checkpoint_that_training_saved_is_read() {
         temperature: 0.1,
         augmentation: Augmentation::None,
         crop_scale: [1.0, 1.0],
+        crop_filter: None,
         downsample: false,
         shuffle: false,
         seed: 5,
         max_bad: 0,
         init_from: None,
+        mae: None,
     };
     let network = recipe.network().unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);

@@ -1,12 +1,12 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, PatchEmbed, Place};
+use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, PatchEmbed, Place, Places};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, layernorm, linear};
-use crate::ops::{patch_embed, self_attention};
+use crate::ops::{patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -196,6 +196,25 @@ impl Layers for Tally {
 
     fn contrastive_backward(&mut self, _: Buffer, Contrast { z, lse, .. }: Contrast) -> Result<()> {
         self.flops += contrastive::flops(lse.len(), z.len() / lse.len()).1;
+        Ok(())
+    }
+
+    fn take_rows(&mut self, _: Buffer, _: Buffer, _: Numbers, _: rows::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn place_rows(&mut self, _: Buffer, _: Buffer, _: Places, _: rows::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn place_rows_backward(&mut self, _: Buffer, _: Buffer, _: Places, shape: rows::Shape) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(rows::cuda::scratch_len(shape));
+        Ok(())
+    }
+
+    fn patch_loss(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Numbers, _: patch_loss::Shape) -> Result<()> {
         Ok(())
     }
 

@@ -1,14 +1,15 @@
 //! Training on the CPU, in f32.
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, PatchEmbed, Place, Stages, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place, Places,
+    Stages, UNIT_EPS,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{l2norm, layernorm, patch_embed, reduce, relu, self_attention};
+use crate::ops::{l2norm, layernorm, patch_embed, patch_loss, reduce, relu, rows, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -291,6 +292,42 @@ impl Layers for Call<'_, '_> {
         self.memory.write([dz], |[dz], memory| {
             let batch = Batch { z: memory.read(z), labels, temperature };
             contrastive::backward(dz, memory.read(lse), memory.read(weight), batch);
+        });
+        Ok(())
+    }
+
+    fn take_rows(&mut self, y: Buffer, x: Buffer, at: Numbers, shape: rows::Shape) -> Result<()> {
+        let at = &self.numbers[at.range()];
+        self.memory.write([y], |[y], memory| rows::take(y, memory.read(x), at, shape));
+        Ok(())
+    }
+
+    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()> {
+        let [fill, pos] = self.weights([places.fill, places.pos]);
+        let rows = &self.numbers[places.rows.range()];
+        let places = rows::Places { rows, at: places.at.map(|at| &self.numbers[at.range()]) };
+        self.memory.write([y], |[y], memory| rows::place(y, memory.read(x), fill, pos, places, shape));
+        Ok(())
+    }
+
+    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()> {
+        let [rows, back] = [places.rows, places.back].map(|run| &self.numbers[run.range()]);
+        rows::fill_backward(places.fill.of_mut(self.grads), self.memory.read(dy), rows, shape);
+        self.memory.write([dx], |[dx], memory| rows::take(dx, memory.read(dy), back, shape.backward()));
+        Ok(())
+    }
+
+    fn patch_loss(
+        &mut self,
+        d: Buffer,
+        losses: Buffer,
+        predictions: Buffer,
+        rows: Numbers,
+        shape: patch_loss::Shape,
+    ) -> Result<()> {
+        let (images, rows, loss) = (self.images, &self.numbers[rows.range()], &mut self.loss);
+        self.memory.write([d, losses], |[d, losses], memory| {
+            *loss = patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
         });
         Ok(())
     }

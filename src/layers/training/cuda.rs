@@ -4,8 +4,8 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, PatchEmbed, Place, Stages,
-    UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, PatchEmbed, Place,
+    Places, Stages, UNIT_EPS,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -15,9 +15,11 @@ use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
 use crate::ops::patch_embed::cuda as patch_embed;
+use crate::ops::patch_loss::cuda as patch_loss;
 use crate::ops::reduce::cuda as reduce;
+use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
-use crate::ops::{patch_embed as patches_of, self_attention as attention_of};
+use crate::ops::{patch_embed as patches_of, patch_loss as loss_of, rows as rows_of, self_attention as attention_of};
 use crate::weights::{DeviceParams, Param};
 
 /// The tensors of a layout, and what kernels keep between each other.
@@ -50,6 +52,19 @@ impl Memory {
             scratch: arena.take(group, "partial sums", tally.scratch),
             moments: arena.take(group, "moments", tally.moments),
             flag: arena.take(group, "flag", 1),
+        }
+    }
+}
+
+impl Memory {
+    /// Waits, and reads `x`, widened.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(&self, gpu: &Gpu, x: Buffer) -> Result<Vec<f32>> {
+        match self.tensors[x.id] {
+            Tensor::Rounded(view) => Ok(gpu.read(view.slice(x.range()))?.into_iter().map(bf16::to_f32).collect()),
+            Tensor::Exact(view) => gpu.read(view.slice(x.range())),
         }
     }
 }
@@ -104,10 +119,14 @@ impl Call<'_, '_> {
         patch_embed::Weights { b, cls, pos }
     }
 
+    fn run(&self, numbers: Numbers) -> View<u32> {
+        self.numbers.slice(numbers.range())
+    }
+
     /// Rows that a contrastive loss compares.
     fn rows(&self, rows: Contrast) -> contrastive::Batch {
         let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        let (z, labels) = (self.f32(rows.z), self.numbers.slice(rows.labels.range()));
+        let (z, labels) = (self.f32(rows.z), self.run(rows.labels));
         contrastive::Batch { shape, z, labels, temperature: rows.temperature, scratch: self.memory.scratch }
     }
 
@@ -292,6 +311,34 @@ impl Layers for Call<'_, '_> {
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
         let (lse, weight) = (self.f32(rows.lse), self.f32(rows.weight));
         contrastive::backward(self.gpu, self.f32(dz), lse, weight, self.rows(rows))
+    }
+
+    fn take_rows(&mut self, y: Buffer, x: Buffer, at: Numbers, shape: rows_of::Shape) -> Result<()> {
+        rows::take(self.gpu, self.bf16(y), self.bf16(x), self.run(at), shape)
+    }
+
+    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows_of::Shape) -> Result<()> {
+        let constants = [places.fill, places.pos].map(|param| self.params.f32(param));
+        let places = rows::Places { rows: self.run(places.rows), at: places.at.map(|at| self.run(at)) };
+        rows::place(self.gpu, self.bf16(y), self.bf16(x), constants, places, shape)
+    }
+
+    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows_of::Shape) -> Result<()> {
+        let (dfill, scratch) = (self.params.grad(places.fill), self.memory.scratch);
+        rows::fill_backward(self.gpu, dfill, self.bf16(dy), self.run(places.rows), scratch, shape)?;
+        rows::take(self.gpu, self.bf16(dx), self.bf16(dy), self.run(places.back), shape.backward())
+    }
+
+    fn patch_loss(
+        &mut self,
+        d: Buffer,
+        losses: Buffer,
+        predictions: Buffer,
+        rows: Numbers,
+        shape: loss_of::Shape,
+    ) -> Result<()> {
+        let (d, losses, predictions) = (self.bf16(d), self.f32(losses), self.bf16(predictions));
+        patch_loss::loss(self.gpu, self.loss, d, losses, predictions, self.images, self.run(rows), shape)
     }
 
     fn stage(&mut self, name: &'static str) -> Result<()> {

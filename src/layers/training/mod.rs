@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{patch_embed, self_attention};
+use crate::ops::{patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -137,6 +137,19 @@ pub struct PatchEmbed {
     pub w: Param,
     pub b: Param,
     pub cls: Param,
+    pub pos: Param,
+}
+
+/// Where rows of tokens go, in [`Numbers`]: `rows [N, to]` names the row of each place, and what is not among them is
+/// `fill [D]`; `at [N, to]` the position of each place, its own number where absent; `back [N, from]` the place of each
+/// row.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    pub rows: Numbers,
+    pub at: Option<Numbers>,
+    pub back: Numbers,
+    pub fill: Param,
+    /// Read only.
     pub pos: Param,
 }
 
@@ -272,6 +285,23 @@ pub trait Layers {
     fn contrastive(&mut self, rows: Contrast) -> Result<()>;
     /// `dz`, its gradient.
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;
+
+    /// `y [N, to, D]`: rows `rows [N, to]` of `x [N, from, D]`.
+    fn take_rows(&mut self, y: Buffer, x: Buffer, rows: Numbers, shape: rows::Shape) -> Result<()>;
+    /// `y [N, to, D]`: rows of `x [N, from, D]`, or the filler, at `places`, plus positions.
+    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
+    /// `dx` from the gradient `dy` of `y`; adds that of the filler.
+    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
+    /// The mean square of `predictions [N, 1 + patches, P]` of the removed patches of the call's images (those that
+    /// `rows` puts above `shape.kept`), which the device keeps, and its gradient `d`. `losses [N, 1 + patches]` is f32.
+    fn patch_loss(
+        &mut self,
+        d: Buffer,
+        losses: Buffer,
+        predictions: Buffer,
+        rows: Numbers,
+        shape: patch_loss::Shape,
+    ) -> Result<()>;
 
     /// A part of the call ends here: what measures hears of it.
     fn stage(&mut self, name: &'static str) -> Result<()>;

@@ -1,7 +1,7 @@
 //! What a ViT remembers between forward and backward, and the scratch of its backward.
 
 use super::config::VitConfig;
-use super::shape::BlockShape;
+use super::shape::{BlockShape, Span};
 use crate::layers::training::{Buffer, Kind, Layout};
 
 /// Activations of one block.
@@ -52,16 +52,86 @@ impl BlockActs {
     }
 }
 
-/// Activations of one batch of a [`super::Vit`].
+/// What a [`super::Trunk`] remembers of one batch.
 #[derive(Clone, Debug)]
-pub struct VitActs {
-    pub(super) n: usize,
-    pub(super) patches: Buffer,
-    /// The residual stream: the input of every block `[N, T, D]`, and the class tokens after the last one `[N, D]`.
+pub struct TrunkActs {
+    pub(super) span: Span,
+    /// The residual stream: the input of every block `[N, T, D]`, and what leaves the last one `[N, leaving, D]`.
     pub(super) streams: Vec<Buffer>,
     pub(super) blocks: Vec<BlockActs>,
     pub(super) norm_stats: Buffer,
     pub(super) features: Buffer,
+}
+
+impl TrunkActs {
+    /// Every block with buffers of its own.
+    pub fn new(layout: &mut Layout, group: &'static str, config: &VitConfig, span: Span) -> Self {
+        Self::shared(layout, group, config, span, (config.depth, config.depth))
+    }
+
+    /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
+    fn shared(
+        layout: &mut Layout,
+        group: &'static str,
+        config: &VitConfig,
+        span: Span,
+        (streams, blocks): (usize, usize),
+    ) -> Self {
+        let (VitConfig { width, depth, .. }, Span { n, tokens, leaving }) = (config, span);
+        let inputs: Vec<Buffer> = (0..streams.min(*depth))
+            .map(|i| layout.take(group, format!("blocks.{i}.input"), n * tokens * width, Kind::Rounded))
+            .collect();
+        let last = layout.take(group, "norm.input", n * leaving * width, Kind::Rounded);
+        let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
+            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(span, i)))
+            .collect();
+        let at = depth - 1;
+        let end = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(span, at));
+        Self {
+            span,
+            streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
+            blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([end]).collect(),
+            norm_stats: layout.take(group, "norm.stats", 2 * n * leaving, Kind::Exact),
+            features: layout.take(group, "features", n * leaving * width, Kind::Rounded),
+        }
+    }
+
+    /// Where the input `[N, T, D]` goes.
+    pub fn input(&self) -> Buffer {
+        self.streams[0]
+    }
+
+    /// The output `[N, leaving, D]` of the last forward.
+    pub fn features(&self) -> Buffer {
+        self.features
+    }
+
+    /// Room for `[N, T, D]` until the forward begins.
+    pub fn spare(&self) -> Buffer {
+        self.blocks[0].norm1
+    }
+
+    /// Every activation in the order it was computed, by name; the input is called `input`, and blocks and norm have
+    /// `prefix` before their names.
+    pub fn named(&self, input: &str, prefix: &str) -> Vec<(String, Buffer)> {
+        let mut all = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let name = if i == 0 { input.to_owned() } else { format!("{prefix}blocks.{}.mlp.fc2", i - 1) };
+            all.push((name, self.streams[i]));
+            all.extend(block.named().map(|(name, values)| (format!("{prefix}blocks.{i}.{name}"), values)));
+        }
+        let last = self.blocks.len();
+        all.push((format!("{prefix}blocks.{}.mlp.fc2", last - 1), self.streams[last]));
+        all.push((format!("{prefix}norm"), self.features));
+        all
+    }
+}
+
+/// Activations of one batch of a [`super::Vit`].
+#[derive(Clone, Debug)]
+pub struct VitActs {
+    pub(super) patches: Buffer,
+    pub(super) trunk: TrunkActs,
 }
 
 impl VitActs {
@@ -76,61 +146,30 @@ impl VitActs {
         Self::shared(layout, "encoder", config, n, (2, 1))
     }
 
-    /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
-    fn shared(
-        layout: &mut Layout,
-        group: &'static str,
-        config: &VitConfig,
-        n: usize,
-        (streams, blocks): (usize, usize),
-    ) -> Self {
-        let VitConfig { width, depth, .. } = config;
-        let (patch, stream) = (config.patch_shape(n), n * config.tokens() * width);
+    fn shared(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize, counts: (usize, usize)) -> Self {
+        let patch = config.patch_shape(n);
         let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
-        let inputs: Vec<Buffer> = (0..streams.min(*depth))
-            .map(|i| layout.take(group, format!("blocks.{i}.input"), stream, Kind::Rounded))
-            .collect();
-        let last = layout.take(group, "norm.input", n * width, Kind::Rounded);
-        let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
-            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(n, i)))
-            .collect();
-        let at = depth - 1;
-        let class = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(n, at));
-        Self {
-            n,
-            patches,
-            streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
-            blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([class]).collect(),
-            norm_stats: layout.take(group, "norm.stats", 2 * n, Kind::Exact),
-            features: layout.take(group, "features", n * width, Kind::Rounded),
-        }
+        Self { patches, trunk: TrunkActs::shared(layout, group, config, config.class_span(n), counts) }
     }
 
     /// The features `[N, D]` of the last forward.
     pub fn features(&self) -> Buffer {
-        self.features
+        self.trunk.features
     }
 
     /// Every activation in the order it was computed, by name: to find the first that is not finite.
     pub fn named(&self) -> Vec<(String, Buffer)> {
-        let mut all = vec![("patch_embed.unfold".to_owned(), self.patches)];
-        for (i, block) in self.blocks.iter().enumerate() {
-            let name = if i == 0 { "patch_embed".into() } else { format!("blocks.{}.mlp.fc2", i - 1) };
-            all.push((name, self.streams[i]));
-            all.extend(block.named().map(|(name, values)| (format!("blocks.{i}.{name}"), values)));
-        }
-        all.push((format!("blocks.{}.mlp.fc2", self.blocks.len() - 1), self.streams[self.blocks.len()]));
-        all.push(("norm".into(), self.features));
-        all
+        let patches = [("patch_embed.unfold".to_owned(), self.patches)];
+        patches.into_iter().chain(self.trunk.named("patch_embed", "")).collect()
     }
 }
 
-/// Gradients on their way back through a [`super::Vit`], shared by all blocks.
+/// Gradients on their way back through a [`super::Trunk`], shared by all blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct VitGradients {
     /// Gradient of the stream `[N, T, D]`.
     pub(super) dx: Buffer,
-    /// Gradient of the class tokens after (and inside) the last block `[N, D]`.
+    /// Gradient of the class tokens after (and inside) a last block that only they leave `[N, D]`.
     pub(super) dlast: Buffer,
     /// Of a norm's output `[N, T, D]`.
     pub(super) dnorm: Buffer,
@@ -143,20 +182,35 @@ pub struct VitGradients {
 }
 
 impl VitGradients {
-    /// Of `n` images.
+    /// Of `n` images whose class tokens leave.
     pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        let VitConfig { width, depth, .. } = config;
-        let rows = n * config.tokens();
-        // What leaves a block is its class tokens alone in the last one.
-        let full = if *depth > 1 { rows } else { n };
+        Self::of(layout, config, config.class_span(n))
+    }
+
+    /// Of what goes through a trunk.
+    pub fn of(layout: &mut Layout, config: &VitConfig, span: Span) -> Self {
+        let (VitConfig { width, depth, .. }, Span { n, tokens, leaving }) = (config, span);
+        let (rows, out) = (n * tokens, n * leaving);
+        // What leaves the last block may be its class tokens alone.
+        let full = if *depth > 1 { rows } else { out };
         let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
         Self {
             dx: take("d stream", rows * width),
-            dlast: take("d class tokens", n * width),
+            dlast: take("d class tokens", if leaving < tokens { out * width } else { 0 }),
             dnorm: take("d norm", rows * width),
             datt: take("d attention", full * width),
             dqkv: take("d qkv", rows * 3 * width),
             dhidden: take("d hidden", full * config.hidden()),
         }
+    }
+
+    /// The gradient of the input `[N, T, D]` after a backward.
+    pub fn of_input(&self) -> Buffer {
+        self.dx
+    }
+
+    /// Room for `[N, T, D]` after a backward.
+    pub fn spare(&self) -> Buffer {
+        self.dnorm
     }
 }

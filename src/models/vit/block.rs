@@ -1,12 +1,14 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
 
-use super::LAYER_NORM_EPS;
 use super::acts::{BlockActs, VitGradients};
 use super::config::VitConfig;
 use super::shape::BlockShape;
 use crate::error::Result;
 use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Linear};
 use crate::weights::Param;
+
+/// Added to the variance of every layer norm.
+pub(super) const LAYER_NORM_EPS: f32 = 1e-6;
 
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shape::BlockShape;
+use super::shape::{BlockShape, Span};
 use crate::bail;
 use crate::error::Result;
 use crate::ops::patch_embed;
@@ -110,10 +110,15 @@ impl VitConfig {
         shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
     }
 
-    /// Of block number `block` over `n` images: from the last one only the class token leaves.
-    pub(super) fn block_shape(&self, n: usize, block: usize) -> BlockShape {
-        let (&Self { width, heads, depth, .. }, tokens) = (self, self.tokens());
-        let queries = if block + 1 == depth { 1 } else { tokens };
+    /// All tokens of `n` images, of which the class token leaves the last block.
+    pub(super) fn class_span(&self, n: usize) -> Span {
+        Span { n, tokens: self.tokens(), leaving: 1 }
+    }
+
+    /// Of block number `block` over `span`.
+    pub(super) fn block_shape(&self, Span { n, tokens, leaving }: Span, block: usize) -> BlockShape {
+        let &Self { width, heads, depth, .. } = self;
+        let queries = if block + 1 == depth { leaving } else { tokens };
         BlockShape { n, tokens, queries, width, heads, hidden: self.hidden() }
     }
 
@@ -121,7 +126,8 @@ impl VitConfig {
         self.width * self.mlp_ratio
     }
 
-    pub(super) fn patch_shape(&self, n: usize) -> patch_embed::Shape {
+    /// How `n` images become patches.
+    pub fn patch_shape(&self, n: usize) -> patch_embed::Shape {
         let Self { image_size, patch_size: patch, width: dim, channels, .. } = *self;
         patch_embed::Shape { n, height: image_size, width: image_size, channels, patch, dim }
     }

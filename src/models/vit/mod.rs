@@ -12,24 +12,23 @@ mod preprocessing;
 mod shape;
 mod stated;
 mod timm;
+mod trunk;
 
-pub use acts::{VitActs, VitGradients};
+pub use acts::{TrunkActs, VitActs, VitGradients};
 pub use config::VitConfig;
 pub use file::VitFile;
 pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};
+pub use shape::Span;
 pub use stated::Stated;
+pub use trunk::Trunk;
 
-use self::block::Block;
 use crate::error::Result;
 use crate::layers::training::count::Tally;
-use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Layout, PatchEmbed};
+use crate::layers::training::{Buffer, Layers, Layout, PatchEmbed};
 use crate::models::init;
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
-
-/// Added to the variance of every layer norm.
-const LAYER_NORM_EPS: f32 = 1e-6;
 
 /// The places of a ViT's tensors in a flat parameter buffer.
 #[derive(Clone, Debug)]
@@ -38,8 +37,7 @@ pub struct Vit {
     tensors: Vec<ParamInfo>,
     prefix: String,
     embedding: PatchEmbed,
-    blocks: Vec<Block>,
-    norm: LayerNorm,
+    trunk: Trunk,
 }
 
 impl Vit {
@@ -56,16 +54,24 @@ impl Vit {
         let pos = add("pos_embed", &[1, config.tokens(), d]);
         let w = add("patch_embed.proj.weight", &[d, config.channels, p, p]);
         let b = add("patch_embed.proj.bias", &[d]);
-        let blocks = (0..config.depth).map(|i| Block::new(config, &mut |n, s| add(&format!("blocks.{i}.{n}"), s)));
-        let blocks = blocks.collect();
-        let norm = LayerNorm { affine: [add("norm.weight", &[d]), add("norm.bias", &[d])], eps: LAYER_NORM_EPS };
+        let trunk = Trunk::new(config, &mut add);
         let tensors = table.iter().skip(first).cloned().collect();
         let (config, prefix) = (config.clone(), prefix.to_owned());
-        Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos }, blocks, norm })
+        Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos }, trunk })
     }
 
     pub fn config(&self) -> &VitConfig {
         &self.config
+    }
+
+    /// The places of what makes tokens of images.
+    pub fn embedding(&self) -> PatchEmbed {
+        self.embedding
+    }
+
+    /// What is behind the embedding.
+    pub fn trunk(&self) -> &Trunk {
+        &self.trunk
     }
 
     /// timm's initial values: truncated normal of std 0.02 for linear weights, class token and positions, zero biases,
@@ -98,14 +104,10 @@ impl Vit {
     /// # Errors
     /// As the device's layers.
     pub fn forward(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
-        let (n, shape) = (acts.n, self.config.patch_shape(acts.n));
+        let (trunk, shape) = (&acts.trunk, self.config.patch_shape(acts.trunk.span.n));
         on.unfold(acts.patches, start, shape)?;
-        // The first block computes its norm only then.
-        on.embed(acts.streams[0], acts.patches, acts.blocks[0].norm1, self.embedding, shape)?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], self.config.block_shape(n, i))?;
-        }
-        on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
+        on.embed(trunk.input(), acts.patches, trunk.spare(), self.embedding, shape)?;
+        self.trunk.forward(on, trunk)
     }
 
     /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`],
@@ -114,12 +116,9 @@ impl Vit {
     /// # Errors
     /// As the device's layers.
     pub fn backward(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients, dfeatures: Buffer) -> Result<()> {
-        let last = (acts.streams[self.blocks.len()], acts.norm_stats);
-        on.layer_norm_backward(back.dlast, Branch::None, dfeatures, last, self.norm)?;
-        for (i, block) in self.blocks.iter().enumerate().rev() {
-            block.backward(on, back, acts.streams[i], &acts.blocks[i], self.config.block_shape(acts.n, i))?;
-        }
-        on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, self.config.patch_shape(acts.n))
+        self.trunk.backward(on, &acts.trunk, back, dfeatures)?;
+        let shape = self.config.patch_shape(acts.trunk.span.n);
+        on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, shape)
     }
 
     /// FLOPs (two per multiply-accumulate) of the products and attention of one image as computed here, where the last

@@ -2,6 +2,15 @@
 
 use crate::ops::{linear, self_attention};
 
+/// What goes through the blocks of a transformer: `n` images of `tokens`, of which the first `leaving` leave the last
+/// block: 1 (the class token) or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub n: usize,
+    pub tokens: usize,
+    pub leaving: usize,
+}
+
 /// Sizes of one block: `n` images of `tokens`, of which the first `queries` leave the block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockShape {

@@ -54,7 +54,7 @@ fn on_cpu(wanted: &[Wanted], side: usize) -> Result<Vec<u8>> {
                 image = resize(&image, width, height, Filter::Bilinear)?;
             }
         }
-        resampler.crop(&mut view, (side, side), &image, params.crop, Filter::Bilinear)?;
+        resampler.crop(&mut view, (side, side), &image, params.crop, params.filter)?;
         params.apply(&mut view, side, &mut scratch);
         all.extend_from_slice(&view);
     }
@@ -101,7 +101,8 @@ fn check(case: &Case, what: &str, wanted: &[Wanted], side: usize) -> Result<()> 
 /// The whole picture and nothing else.
 fn plain(image: &Rgb8) -> AugmentParams {
     let crop = [0, 0, image.width, image.height];
-    AugmentParams { downsample: None, crop, jitter: None, grayscale: false, blur: None, flip: false }
+    let filter = Filter::Bilinear;
+    AugmentParams { downsample: None, crop, filter, jitter: None, grayscale: false, blur: None, flip: false }
 }
 
 /// Parameters as training draws them, by every policy, from pictures of several sizes.
@@ -114,7 +115,8 @@ fn drawn(case: &Case) -> Result<()> {
         for (i, image) in images.iter().enumerate() {
             for policy in [Policy::Strong, Policy::Strong, Policy::Strong, Policy::Weak, Policy::None] {
                 let mut stream = case.stream(&format!("view {side} {i} {}", wanted.len()));
-                let augment = Augment { policy, crop_scale: policy.crop_scale(), downsample: false };
+                let filter = if wanted.len() % 2 == 0 { Filter::Bilinear } else { Filter::Bicubic };
+                let augment = Augment { policy, crop_scale: policy.crop_scale(), filter, downsample: false };
                 wanted.push((image, AugmentParams::draw(&mut stream, &augment, image.width, image.height)));
             }
         }
@@ -177,6 +179,8 @@ fn resizes(case: &Case) -> Result<()> {
         wanted.push((&images[7], AugmentParams { crop: [5, 11, 6, 150], ..plain(&images[7]) }));
         wanted.push((&images[8], AugmentParams { crop: [1, 3, 128, 4], flip: true, ..plain(&images[8]) }));
         check(case, "resize", &wanted, side)?;
+        wanted.iter_mut().for_each(|(_, params)| params.filter = Filter::Bicubic);
+        check(case, "bicubic resize", &wanted, side)?;
     }
     let images = [picture(case, "down", 50, 37), picture(case, "down", 24, 61)];
     let mut wanted: Vec<Wanted> = Vec::new();
@@ -206,7 +210,7 @@ fn blurs(case: &Case) -> Result<()> {
 fn in_global_memory(case: &Case) -> Result<()> {
     let image = picture(case, "global", 60, 45);
     let policy = Policy::Strong;
-    let augment = Augment { policy, crop_scale: policy.crop_scale(), downsample: false };
+    let augment = Augment { policy, crop_scale: policy.crop_scale(), filter: Filter::Bicubic, downsample: false };
     let draw = |i| AugmentParams::draw(&mut case.stream(&format!("global {i}")), &augment, image.width, image.height);
     let mut wanted: Vec<Wanted> = (0..6).map(|i| (&image, draw(i))).collect();
     wanted[0].1.blur = Some(3.0);
@@ -220,7 +224,7 @@ fn few_blocks(case: &Case) -> Result<()> {
     let gpu = case.gpu();
     let images = [picture(case, "few", 40, 30), picture(case, "few", 21, 44)];
     let policy = Policy::Strong;
-    let augment = Augment { policy, crop_scale: policy.crop_scale(), downsample: false };
+    let augment = Augment { policy, crop_scale: policy.crop_scale(), filter: Filter::Bicubic, downsample: false };
     let (count, side) = (9, 21);
     let wanted: Vec<Wanted> = (0..count)
         .map(|i| {
@@ -246,9 +250,12 @@ fn few_blocks(case: &Case) -> Result<()> {
 
 /// What is planned before a run, from the pictures' size alone, is enough for whatever is drawn then.
 fn planned(case: &Case) -> Result<()> {
-    for (width, height, side) in [(512, 512, 224), (256, 256, 224), (300, 70, 96), (32, 32, 32), (40, 800, 33)] {
-        let slot = Slot::for_pictures(width, height, true, side);
-        let augment = Augment { policy: Policy::Strong, crop_scale: Policy::Strong.crop_scale(), downsample: true };
+    let sizes = [(512, 512, 224), (256, 256, 224), (300, 70, 96), (32, 32, 32), (40, 800, 33)];
+    let filters = [Filter::Bilinear, Filter::Bicubic];
+    for ((width, height, side), filter) in sizes.into_iter().flat_map(|size| filters.map(|filter| (size, filter))) {
+        let (policy, crop_scale) = (Policy::Strong, Policy::Strong.crop_scale());
+        let augment = Augment { policy, crop_scale, filter, downsample: true };
+        let slot = Slot::for_pictures(width, height, &augment, side);
         let mut stream = case.stream(&format!("{width} {height}"));
         for _ in 0..500 {
             let params = AugmentParams::draw(&mut stream, &augment, width, height);

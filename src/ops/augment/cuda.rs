@@ -3,10 +3,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{AugmentParams, downsampled, short_side};
+use super::{Augment, AugmentParams, downsampled, short_side};
 use crate::bail;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::image::Filter;
 use crate::ops::{blur, jitter};
 
 /// Longest side of a picture; decoders give none longer (a JPEG holds no longer one).
@@ -31,7 +32,8 @@ pub struct Job {
     boxes: [u32; 3],
     flip: u32,
     row: u32,
-    unused: u32,
+    /// Whether the crop is resized by the bicubic filter, not the bilinear one.
+    cubic: u32,
 }
 
 impl Job {
@@ -39,7 +41,7 @@ impl Job {
     /// `offset`.
     ///
     /// # Errors
-    /// Usage error for a crop outside the picture or a side too long, as on the CPU.
+    /// Usage error for a crop outside the picture or a side too long, as on the CPU, and for a filter without kernels.
     pub fn new(params: &AugmentParams, (width, height): (usize, usize), offset: usize, row: usize) -> Result<Self> {
         let (low, high) = match params.downsample {
             Some((low, high)) => {
@@ -55,6 +57,9 @@ impl Job {
                 Usage,
                 "cannot crop ({left}, {top}, {right}, {bottom}) out of a picture of {within_width}×{within_height}"
             );
+        }
+        if !matches!(params.filter, Filter::Bilinear | Filter::Bicubic) {
+            bail!(Usage, "views are resized by the bilinear or the bicubic filter, not by {:?}", params.filter);
         }
         let longest = [width, height, low.0, low.1, high.0, high.1].into_iter().max().unwrap_or(0);
         if longest > LONGEST {
@@ -80,7 +85,7 @@ impl Job {
             boxes: [radius as u32, full, edge],
             flip: u32::from(params.flip),
             row: row as u32,
-            unused: 0,
+            cubic: u32::from(params.filter == Filter::Bicubic),
         })
     }
 }
@@ -105,8 +110,9 @@ fn word_pitch(width: usize) -> usize {
 
 impl Slot {
     /// What a resize takes in weights and between its passes, whichever comes first.
-    fn resize(from: [usize; 2], to: [usize; 2]) -> Self {
-        let taps = |from: usize, to: usize| (2 * from.max(to)).div_ceil(to) + 1;
+    fn resize(from: [usize; 2], to: [usize; 2], cubic: bool) -> Self {
+        let reach = if cubic { 4 } else { 2 };
+        let taps = |from: usize, to: usize| (reach * from.max(to)).div_ceil(to) + 1;
         let table = |axis: usize| 4 * to[axis] * (2 + taps(from[axis], to[axis]));
         let between = (word_pitch(to[0]) * from[1]).max(word_pitch(from[0]) * to[1]);
         Self { weights: table(0) + table(1), between, low: 0, high: 0 }
@@ -115,21 +121,28 @@ impl Slot {
     /// What `job` takes for a view of `side`.
     pub fn of(job: &Job, side: usize) -> Self {
         let pair = |[width, height]: [u32; 2]| [width as usize, height as usize];
-        Self::chain(pair(job.size), pair(job.low), pair(job.high), pair(job.crop), side)
+        Self::chain(pair(job.size), pair(job.low), pair(job.high), pair(job.crop), (side, job.cubic != 0))
     }
 
-    /// What any view of pictures of `width`×`height` takes.
-    pub fn for_pictures(width: usize, height: usize, downsample: bool, side: usize) -> Self {
-        let whole = Self::chain([width, height], [0, 0], [0, 0], [width, height], side);
+    /// What any view of `side`, as `augment` has it, of pictures of `width`×`height` takes.
+    pub fn for_pictures(width: usize, height: usize, augment: &Augment, side: usize) -> Self {
+        let (to, downsample) = ((side, augment.filter == Filter::Bicubic), augment.downsample);
+        let whole = Self::chain([width, height], [0, 0], [0, 0], [width, height], to);
         // The two ways that `AugmentParams::draw` chooses from.
         let ways = [64, 128].into_iter().filter(|_| downsample).filter_map(|low| downsampled((width, height), low));
         ways.fold(whole, |slot, [low, high]| {
-            slot.join(Self::chain([width, height], low.into(), high.into(), high.into(), side))
+            slot.join(Self::chain([width, height], low.into(), high.into(), high.into(), to))
         })
     }
 
-    fn chain(size: [usize; 2], low: [usize; 2], high: [usize; 2], crop: [usize; 2], side: usize) -> Self {
-        let last = Self::resize(crop, [side, side]);
+    fn chain(
+        size: [usize; 2],
+        low: [usize; 2],
+        high: [usize; 2],
+        crop: [usize; 2],
+        (side, cubic): (usize, bool),
+    ) -> Self {
+        let last = Self::resize(crop, [side, side], cubic);
         // A wide blur goes by way of a picture like the view.
         let last = Self { between: last.between.max(word_pitch(side) * side), ..last };
         if low[0] == 0 {
@@ -137,7 +150,7 @@ impl Slot {
         }
         let pictures =
             Self { low: word_pitch(low[0]) * low[1], high: word_pitch(high[0]) * high[1], ..Self::default() };
-        last.join(pictures).join(Self::resize(size, low)).join(Self::resize(low, high))
+        last.join(pictures).join(Self::resize(size, low, false)).join(Self::resize(low, high, false))
     }
 
     /// What either takes.

@@ -3,6 +3,7 @@
 //! step to f32.
 
 use super::{blur, jitter};
+use crate::image::Filter;
 use crate::rng::Stream;
 
 #[cfg(cuda_kernels)]
@@ -40,6 +41,8 @@ pub struct Augment {
     pub policy: Policy,
     /// Share of the area a crop takes, smallest and largest; [`Policy::crop_scale`] is the recipe's.
     pub crop_scale: [f64; 2],
+    /// What a crop is resized by: bilinear or bicubic.
+    pub filter: Filter,
     /// Whether one image in twenty is first shrunk to 64 or 128 pixels and enlarged to 256 ([`downsampled`]).
     pub downsample: bool,
 }
@@ -52,8 +55,10 @@ const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 pub struct AugmentParams {
     /// First resize the short side to `.0`, then to `.1`, bilinear.
     pub downsample: Option<(usize, usize)>,
-    /// `[left, top, right, bottom]` of the (downsampled) image, resized to the model's size, bilinear.
+    /// `[left, top, right, bottom]` of the (downsampled) image, resized to the model's size.
     pub crop: [usize; 4],
+    /// What by: bilinear or bicubic.
+    pub filter: Filter,
     pub jitter: Option<Jitter>,
     pub grayscale: bool,
     /// Radius σ of the blur.
@@ -83,14 +88,15 @@ impl AugmentParams {
         let downsample = low.filter(|_| sizes.is_some()).map(|low| (low, HIGH));
         let (width, height) = sizes.map_or((width, height), |[_, high]| high);
         if augment.policy == Policy::None {
-            let crop = [0, 0, width, height];
-            return Self { downsample, crop, jitter: None, grayscale: false, blur: None, flip: false };
+            let (crop, filter) = ([0, 0, width, height], augment.filter);
+            return Self { downsample, crop, filter, jitter: None, grayscale: false, blur: None, flip: false };
         }
         let crop = draw_crop(stream, augment.crop_scale, (width, height));
         let strong = augment.policy == Policy::Strong;
         Self {
             downsample,
             crop,
+            filter: augment.filter,
             jitter: (strong && chance(stream, 0.8)).then(|| Jitter::draw(stream)),
             grayscale: strong && chance(stream, 0.2),
             blur: (strong && chance(stream, 0.5)).then(|| stream.uniform_in(0.1, 2.0)),
@@ -214,6 +220,12 @@ impl Normalize {
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
         let channel = |c: usize| std::array::from_fn(|v| (v as f32 / 255.0 - mean[c]) / std[c]);
         Self { table: std::array::from_fn(channel) }
+    }
+
+    /// Factor and offset of each channel of ImageNet's for kernels: `v·scale + shift = (v/255 − mean)/std`.
+    pub fn imagenet_scales() -> ([f32; 3], [f32; 3]) {
+        let (mean, std) = (Self::IMAGENET_MEAN.map(f64::from), Self::IMAGENET_STD.map(f64::from));
+        (std.map(|std| (1.0 / (255.0 * std)) as f32), std::array::from_fn(|c| (-mean[c] / std[c]) as f32))
     }
 
     /// `out` and `pixels` are `[_, 3]`.

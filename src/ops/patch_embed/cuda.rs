@@ -12,12 +12,6 @@ use crate::error::Result;
 use crate::ops::augment::Normalize;
 use crate::ops::reduce;
 
-/// Factor and offset of each channel: `v·scale + shift = (v/255 − mean)/std`.
-fn scales() -> ([f32; 3], [f32; 3]) {
-    let (mean, std) = (Normalize::IMAGENET_MEAN.map(f64::from), Normalize::IMAGENET_STD.map(f64::from));
-    (std.map(|std| (1.0 / (255.0 * std)) as f32), std::array::from_fn(|c| (-mean[c] / std[c]) as f32))
-}
-
 /// Values per thread.
 fn width_of(wide: bool) -> usize {
     if wide { 8 } else { 1 }
@@ -57,7 +51,7 @@ pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, shape: Shape) ->
     );
     let wide = patch.is_multiple_of(8) && images.is_aligned(8) && patches.is_aligned(16);
     let at = unfold_plan(shape, wide);
-    let ([scale0, scale1, scale2], [shift0, shift1, shift2]) = scales();
+    let ([scale0, scale1, scale2], [shift0, shift1, shift2]) = Normalize::imagenet_scales();
     let (height, width, patch) = (height as u32, width as u32, patch as u32);
     kernels::PatchEmbedUnfold { patches, images, height, width, patch, scale0, scale1, scale2, shift0, shift1, shift2 }
         .launch(gpu, at, width_of(wide))
@@ -147,7 +141,7 @@ mod tests {
 
     #[test]
     fn normalisation_rounds_as_the_cpus_for_every_pixel() {
-        let (scale, shift) = scales();
+        let (scale, shift) = Normalize::imagenet_scales();
         let normalize = Normalize::default();
         for v in 0..=255u8 {
             let mut want = [0.0; 3];

@@ -10,6 +10,7 @@ use bytemuck::Pod;
 use crate::device::cuda::{Arena, Gpu, Mark, Owned, Pinned, View};
 use crate::device::human_bytes;
 use crate::error::{Error, Result};
+use crate::ops::augment::Augment;
 use crate::ops::augment::cuda::{self as augment, Job, Plan, Slot as Scratch};
 use crate::ops::optimizer::cuda::SETTINGS;
 use crate::train::loader::{Batch, Pictures, Row};
@@ -90,7 +91,7 @@ impl Memory {
         let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
         let layout = Layout::new(rows, numbers);
         let Pictures { count, width, height } = pictures;
-        let need = Scratch::for_pictures(width, height, recipe.downsample, side);
+        let need = Scratch::for_pictures(width, height, &recipe.loader().augment(), side);
         let plan = Plan::on(gpu, side, need);
         let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
         Self {
@@ -115,7 +116,7 @@ impl Memory {
 pub struct Feed {
     layout: Layout,
     side: usize,
-    downsample: bool,
+    augment: Augment,
     slots: [Slot; 2],
     input: Buffer,
     /// What the pictures so far take while views are made of them.
@@ -133,7 +134,7 @@ impl Feed {
         Ok(Self {
             layout,
             side,
-            downsample: recipe.downsample,
+            augment: recipe.loader().augment(),
             slots: [slot()?, slot()?],
             input: Buffer::planned(input),
             need,
@@ -169,7 +170,7 @@ impl Feed {
         let jobs = batch.rows.iter().zip(&offsets).enumerate().map(job).collect::<Result<Vec<Job>>>()?;
         let pictures = batch.rows.iter().map(|row| (row.image.width, row.image.height));
         let need = pictures.fold(self.need, |need, (width, height)| {
-            need.join(Scratch::for_pictures(width, height, self.downsample, self.side))
+            need.join(Scratch::for_pictures(width, height, &self.augment, self.side))
         });
         if need != self.need {
             (self.need, self.plan) = (need, Plan::on(gpu, self.side, need));

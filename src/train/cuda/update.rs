@@ -3,9 +3,9 @@
 use super::feed::Feed;
 use crate::device::cuda::{Arena, Gpu, Pinned, View};
 use crate::error::Result;
-use crate::layers::training::Stages;
 use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
+use crate::layers::training::{Buffer, Stages};
 use crate::ops::optimizer::AdamW;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::{convert, reduce};
@@ -104,6 +104,11 @@ impl Update {
     /// Queues bringing the numbers of the update queued last.
     pub fn read_numbers(&self, gpu: &Gpu, to: &mut Pinned<u8>) -> Result<()> {
         gpu.read_pinned(to, self.numbers)
+    }
+
+    /// Waits, and reads what an update left in `buffer`.
+    pub fn read(&self, gpu: &Gpu, buffer: Buffer) -> Result<Vec<f32>> {
+        self.memory.read(gpu, buffer)
     }
 
     /// Copies parameters, moments and statistics to the device.

@@ -24,6 +24,8 @@ pub struct Row {
     pub params: AugmentParams,
     /// Number of the caption's text.
     pub label: u32,
+    /// Epoch, picture and crop: what keys its randomness.
+    pub key: [u32; 3],
 }
 
 /// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop.

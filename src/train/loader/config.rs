@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::bail;
 use crate::error::Result;
-use crate::ops::augment::Policy;
+use crate::image::Filter;
+use crate::ops::augment::{Augment, Policy};
 
 /// What a loader draws batches from.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct LoaderConfig {
     pub augmentation: Policy,
     /// Share of the area that a crop takes, smallest and largest.
     pub crop_scale: [f64; 2],
+    /// What a crop is resized by.
+    pub crop_filter: Filter,
     /// Captions with fewer images are left out; m where absent.
     pub min_images: Option<usize>,
     /// Otherwise captions come in order, and of each its first m images.
@@ -42,6 +45,12 @@ impl LoaderConfig {
     /// Images that a caption must have, m at least.
     pub(super) fn least_images(&self) -> usize {
         self.min_images.unwrap_or(0).max(self.images_per_caption)
+    }
+
+    /// What views are drawn from.
+    pub fn augment(&self) -> Augment {
+        let Self { augmentation: policy, crop_scale, crop_filter: filter, downsample, .. } = *self;
+        Augment { policy, crop_scale, filter, downsample }
     }
 
     pub(super) fn check(&self) -> Result<()> {

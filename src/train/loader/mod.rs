@@ -23,7 +23,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use crate::bail;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::ops::augment::{Augment, AugmentParams};
+use crate::ops::augment::AugmentParams;
 use crate::rng::{Domain, Stream};
 use crate::say;
 use crate::shards::Shards;
@@ -151,18 +151,14 @@ impl Loader {
         self.source.images.forget_ahead();
         self.ahead.request(next);
 
-        let augment = Augment {
-            policy: self.config.augmentation,
-            crop_scale: self.config.crop_scale,
-            downsample: self.config.downsample,
-        };
+        let augment = self.config.augment();
         let row = |row: usize| {
             let (slot, one) = (row / n, &found[row % n]);
             let (picture, image) = &one.images[slot / crops];
-            let ids = [epoch as u32, *picture, (slot % crops) as u32];
-            let mut stream = Stream::new(seed, Domain::Augmentation, ids);
+            let key = [epoch as u32, *picture, (slot % crops) as u32];
+            let mut stream = Stream::new(seed, Domain::Augmentation, key);
             let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
-            Row { image: Arc::clone(image), params, label: one.label }
+            Row { image: Arc::clone(image), params, label: one.label, key }
         };
         Ok(Batch { rows: (0..self.config.views() * n).map(row).collect(), side })
     }

@@ -5,6 +5,7 @@
 //! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.
 
 mod contrastive;
+mod mae;
 mod network;
 mod simclr;
 mod stablerep;
@@ -23,13 +24,22 @@ pub enum Name {
     /// Two crops of one image are positives of each other
     #[value(name = "simclr")]
     SimClr,
+    /// Most patches of an image are removed and drawn from the rest (a masked autoencoder)
+    #[value(name = "mae")]
+    Mae,
 }
 
 impl Name {
+    /// Whether images of a step are compared with each other.
+    pub fn is_contrastive(self) -> bool {
+        !matches!(self, Self::Mae)
+    }
+
     pub fn method(self) -> &'static dyn Method {
         match self {
             Self::StableRep => &stablerep::StableRep,
             Self::SimClr => &simclr::SimClr,
+            Self::Mae => &mae::MaskedAutoencoder,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 
 use crate::error::Result;
+use crate::image::Rgb8;
 use crate::layers::training::{Buffer, Layers, Layout};
+use crate::models::mae::MaeConfig;
 use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
@@ -25,6 +27,10 @@ pub struct Sizes {
     pub images: usize,
     pub norm_slots: usize,
     pub temperature: f32,
+    /// Of what is drawn for a network beside its images.
+    pub seed: u64,
+    /// What a masked autoencoder has beside its encoder.
+    pub mae: Option<MaeConfig>,
 }
 
 /// What one caption contributes to a batch.
@@ -57,6 +63,9 @@ pub trait Method: Sync {
     /// # Errors
     /// Usage error if sizes do not fit.
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>>;
+
+    /// What to expect of the loss of a step of `images`, for people.
+    fn expect(&self, images: usize, views: Views) -> String;
 }
 
 /// The networks of a method over one buffer of parameters, and what one step computes of them.
@@ -104,4 +113,17 @@ pub trait Network: Debug + Send + Sync {
 
     /// What a step stores, in the order it is computed, in words.
     fn activations(&self) -> Vec<(String, Buffer)>;
+
+    /// A picture of what the last step made of `batch` and `numbers`; `read` gives what it left in a buffer.
+    ///
+    /// # Errors
+    /// Whatever `read`, or making the views, refuses.
+    fn pictures(
+        &self,
+        _batch: &Batch,
+        _numbers: &[u32],
+        _read: &mut dyn FnMut(Buffer) -> Result<Vec<f32>>,
+    ) -> Result<Option<Rgb8>> {
+        Ok(None)
+    }
 }

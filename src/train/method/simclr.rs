@@ -1,7 +1,7 @@
 //! SimCLR (arXiv 2002.05709): one image of each caption, two crops; only the two crops are positives, so that the
 //! multi-positive loss is NT-Xent.
 
-use super::contrastive::Contrastive;
+use super::contrastive::{self, Contrastive};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -19,5 +19,9 @@ impl Method for SimClr {
 
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
         Ok(Box::new(Contrastive::new(sizes)?))
+    }
+
+    fn expect(&self, images: usize, views: Views) -> String {
+        contrastive::expect(images, views)
     }
 }

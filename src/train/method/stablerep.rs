@@ -1,6 +1,6 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
-use super::contrastive::Contrastive;
+use super::contrastive::{self, Contrastive};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -17,5 +17,9 @@ impl Method for StableRep {
 
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
         Ok(Box::new(Contrastive::new(sizes)?))
+    }
+
+    fn expect(&self, images: usize, views: Views) -> String {
+        contrastive::expect(images, views)
     }
 }

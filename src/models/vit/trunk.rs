@@ -1,0 +1,60 @@
+//! The blocks of a transformer and the norm behind them.
+
+use super::acts::{TrunkActs, VitGradients};
+use super::block::{Block, LAYER_NORM_EPS};
+use super::config::VitConfig;
+use crate::error::Result;
+use crate::layers::training::{Branch, Buffer, LayerNorm, Layers};
+use crate::weights::Param;
+
+/// The places of the tensors of all blocks and of the last norm.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    config: VitConfig,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Trunk {
+    /// Has `add` append `blocks.0.…`, and after all blocks `norm.…`.
+    pub fn new(config: &VitConfig, add: &mut dyn FnMut(&str, &[usize]) -> Param) -> Self {
+        let blocks = (0..config.depth).map(|i| Block::new(config, &mut |n, s| add(&format!("blocks.{i}.{n}"), s)));
+        let blocks = blocks.collect();
+        let affine = [add("norm.weight", &[config.width]), add("norm.bias", &[config.width])];
+        Self { config: config.clone(), blocks, norm: LayerNorm { affine, eps: LAYER_NORM_EPS } }
+    }
+
+    /// `acts.features()` from `acts.input()`.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward(&self, on: &mut dyn Layers, acts: &TrunkActs) -> Result<()> {
+        for (i, block) in self.blocks.iter().enumerate() {
+            let shape = self.config.block_shape(acts.span, i);
+            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], shape)?;
+        }
+        on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
+    }
+
+    /// Adds the gradients of the parameters, given `dfeatures` of what [`Trunk::forward`] made last, and leaves that of
+    /// the input in `back.of_input()`.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn backward(
+        &self,
+        on: &mut dyn Layers,
+        acts: &TrunkActs,
+        back: &VitGradients,
+        dfeatures: Buffer,
+    ) -> Result<()> {
+        let last = (acts.streams[self.blocks.len()], acts.norm_stats);
+        let dlast = if acts.span.leaving < acts.span.tokens { back.dlast } else { back.dx };
+        on.layer_norm_backward(dlast, Branch::None, dfeatures, last, self.norm)?;
+        for (i, block) in self.blocks.iter().enumerate().rev() {
+            let shape = self.config.block_shape(acts.span, i);
+            block.backward(on, back, acts.streams[i], &acts.blocks[i], shape)?;
+        }
+        Ok(())
+    }
+}
