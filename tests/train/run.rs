@@ -25,6 +25,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         activations: Activations::default(),
         device: Device::Cpu,
         allow_partial: false,
+        tokenizer: None,
     }
 }
 
