@@ -37,6 +37,8 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "stablerep-redcaps-3x",
     "simclr-cc12m-1x",
     "simclr-redcaps-1x",
+    "mocov3-cc12m",
+    "byol-cc12m",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.

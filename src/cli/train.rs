@@ -69,7 +69,7 @@ pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for simclr: for equal compute give simclr
+    /// Captions per step, n. Images per step are n·m for stablerep and n·2 for the others: for equal compute give them
     /// n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
@@ -82,6 +82,10 @@ pub(super) struct Settings {
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
+    /// Momentum of the momentum copy at the beginning of the run, on its way to 1 in half a cosine [default: 0.99 for
+    /// mocov3, 0.996 for byol]
+    #[arg(long, value_name = "M", help_heading = "Method")]
+    momentum: Option<f64>,
 
     /// vit_tiny, vit_small, vit_base, vit_large, or custom with the five sizes below [default: vit_base]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
@@ -98,7 +102,7 @@ pub(super) struct Settings {
     /// Blocks of a custom model
     #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
     depth: Option<usize>,
-    /// Attention heads of a custom model
+    /// Attention heads of a custom model, or in place of a standard one's (MoCo v3's vit_small has 12)
     #[arg(long, value_name = "G", help_heading = "Model")]
     heads: Option<usize>,
     /// Hidden and output width of the projection head [default: 4096,256]
@@ -254,11 +258,27 @@ impl Settings {
                 scale.join(",")
             );
         }
-        if let (Some(Name::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
+        let Some(name) = all.method else { return Ok(()) };
+        if let (true, Some(m @ 2..)) = (name != Name::StableRep, self.images_per_caption) {
             bail!(
                 Usage,
-                "--images-per-caption {m} does not go with --method simclr, which takes two crops of one image of each \
-                 caption; leave it out"
+                "--images-per-caption {m} does not go with --method {}, which takes two crops of one image of each \
+                 caption; leave it out",
+                name.name()
+            );
+        }
+        if let (None, Some(momentum)) = (name.method().momentum(), self.momentum) {
+            bail!(
+                Usage,
+                "--momentum {momentum} does not go with --method {}, which has no momentum copy; leave it out",
+                name.name()
+            );
+        }
+        if let (false, Some(temperature)) = (name.method().has_temperature(), self.temperature) {
+            bail!(
+                Usage,
+                "--temperature {temperature} does not go with --method {}, whose loss has none; leave it out",
+                name.name()
             );
         }
         Ok(())
@@ -314,6 +334,7 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,
         temperature: set(settings.temperature, "temperature")?,
+        momentum: settings.momentum.or(method.method().momentum()),
         augmentation,
         crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
         downsample: settings.downsample.unwrap_or(false),
@@ -326,14 +347,15 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
 
 fn model(settings: &Settings) -> Result<VitConfig> {
     let name = settings.model.as_deref().unwrap_or("vit_base");
-    let sizes = [("--width", settings.width), ("--depth", settings.depth), ("--heads", settings.heads)];
+    let sizes = [("--width", settings.width), ("--depth", settings.depth)];
     if let Some(standard) = VitConfig::named(name) {
         if let Some((flag, Some(value))) = sizes.iter().find(|(_, value)| value.is_some()) {
             bail!(Usage, "{flag} {value} does not go with --model {name}, whose size is fixed; use --model custom");
         }
         let image_size = settings.image_size.unwrap_or(standard.image_size);
         let patch_size = settings.patch_size.unwrap_or(standard.patch_size);
-        return Ok(VitConfig { image_size, patch_size, ..standard });
+        let heads = settings.heads.unwrap_or(standard.heads);
+        return Ok(VitConfig { image_size, patch_size, heads, ..standard });
     }
     if name != "custom" {
         bail!(Usage, "--model {name}: expected vit_tiny, vit_small, vit_base, vit_large or custom");

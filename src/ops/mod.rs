@@ -25,6 +25,7 @@ pub mod check;
 pub mod contrastive;
 pub mod conv;
 pub mod convert;
+pub mod cosine;
 pub mod cross_entropy;
 #[cfg(cuda_kernels)]
 pub mod e4m3;
@@ -39,6 +40,7 @@ pub mod linear;
 pub mod math;
 pub mod optimizer;
 pub mod packed;
+pub mod pairs;
 pub mod patch_embed;
 pub mod pixels;
 pub mod quick_gelu;

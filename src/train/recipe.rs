@@ -11,7 +11,7 @@ use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
 use crate::models::vit::VitConfig;
-use crate::ops::augment::Policy;
+use crate::ops::augment::{Policy, Turn};
 
 /// Over which rows the head's batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -29,6 +29,8 @@ pub enum BatchNorm {
 pub enum Augmentation {
     /// Crop (scale 0.08–1), colour jitter, grayscale, blur, flip: SimCLR's
     Strong,
+    /// As strong, but two unlike views in turn, one always blurred, one sometimes solarised: BYOL's and MoCo v3's
+    Byol,
     /// Crop (scale 0.5–1) only
     Weak,
     /// None: images are resized to the model's size
@@ -39,6 +41,7 @@ impl Augmentation {
     fn policy(self) -> Policy {
         match self {
             Self::Strong => Policy::Strong,
+            Self::Byol => Policy::Byol(Turn::First),
             Self::Weak => Policy::Weak,
             Self::None => Policy::None,
         }
@@ -89,6 +92,9 @@ pub struct Recipe {
     pub beta1: f64,
     pub beta2: f64,
     pub temperature: f64,
+    /// Of a momentum copy, at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
@@ -124,6 +130,7 @@ impl Recipe {
             images: self.images_per_step(),
             norm_slots: self.norm_slots(),
             temperature: self.temperature as f32,
+            momentum: self.momentum.or(self.method.method().momentum()).unwrap_or(0.0),
         })
     }
 
@@ -147,7 +154,8 @@ impl Recipe {
     pub(super) fn without(&self, key: &str) -> bool {
         match key {
             "crop_scale" => self.augmentation == Augmentation::None,
-            "images_per_caption" => self.method == Name::SimClr,
+            "images_per_caption" => self.method != Name::StableRep,
+            "temperature" => !self.method.method().has_temperature(),
             _ => false,
         }
     }
@@ -227,6 +235,14 @@ impl Recipe {
                  give more, or leave it out"
             );
         }
+        if self.method.method().momentum().is_some() && !self.model.width.is_multiple_of(4) {
+            bail!(
+                Usage,
+                "--width {}: the fixed positions of --method {} take a multiple of 4",
+                self.model.width,
+                self.method.name()
+            );
+        }
         let [low, high] = self.crop_scale;
         if !(low > 0.0 && low <= high && high <= 1.0) {
             bail!(Usage, "--crop-scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1, e.g. 0.08,1");
@@ -239,6 +255,7 @@ impl Recipe {
             ("--beta1", self.beta1, 0.0, 0.999_999),
             ("--beta2", self.beta2, 0.0, 0.999_999),
             ("--temperature", self.temperature, 0.001, 100.0),
+            ("--momentum", self.momentum.unwrap_or(0.0), 0.0, 1.0),
         ] {
             if !finite(value, low, high) {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");

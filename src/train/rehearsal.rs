@@ -12,8 +12,9 @@ use super::cuda::Cuda;
 use super::engine::Engine;
 pub use super::engine::Stage;
 use super::loader::{Batch, Pictures, Row};
-use super::method::{ENCODER, HEAD, LOSS};
+use super::method::{ENCODER, HEAD, LOSS, MOMENTUM};
 use super::recipe::Recipe;
+use super::schedule::Position;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
@@ -33,7 +34,7 @@ pub struct Flops {
     pub computed: f64,
     /// Of the projection head, for one image's forward.
     pub head: f64,
-    /// Of the loss of a whole update, forward and backward.
+    /// Of the loss of a whole update, forward and backward, and of the forward of a momentum copy before it.
     pub loss: f64,
     pub images: usize,
 }
@@ -49,7 +50,7 @@ impl Flops {
             encoder: recipe.model.flops(),
             computed: each(ENCODER),
             head: each(HEAD),
-            loss: tally.of_stage(LOSS),
+            loss: tally.of_stage(LOSS) + tally.of_stage(MOMENTUM),
             images,
         })
     }
@@ -105,12 +106,12 @@ impl Rehearsal {
         match &mut engine {
             Which::Cpu(cpu) => {
                 cpu.init(recipe)?;
-                cpu.step(&batch, &numbers, LR)?;
+                cpu.step(&batch, &numbers, Position::first(LR))?;
             }
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => {
                 cuda.init(recipe)?;
-                cuda.rehearse(&batch, &numbers, LR)?;
+                cuda.rehearse(&batch, &numbers, Position::first(LR))?;
             }
         }
         Ok(Self { engine, batch, numbers, parameters: network.parameters().len() })
@@ -129,7 +130,7 @@ impl Rehearsal {
             Which::Cpu(cpu) => (0..count)
                 .map(|_| {
                     let begin = Instant::now();
-                    cpu.step(&self.batch, &self.numbers, LR)?;
+                    cpu.step(&self.batch, &self.numbers, Position::first(LR))?;
                     Ok(1e3 * begin.elapsed().as_secs_f64())
                 })
                 .collect(),
@@ -141,7 +142,7 @@ impl Rehearsal {
     /// The parts of one update, which on a GPU is queued kernel by kernel with marks between the parts.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
         match &mut self.engine {
-            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, LR),
+            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, Position::first(LR)),
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.stages(),
         }
@@ -150,7 +151,9 @@ impl Rehearsal {
     /// Loss of the last update.
     pub fn loss(&mut self) -> Result<f64> {
         match &mut self.engine {
-            Which::Cpu(cpu) => cpu.step(&self.batch, &self.numbers, LR).map(|o| o.map_or(f64::NAN, |o| o.loss)),
+            Which::Cpu(cpu) => {
+                cpu.step(&self.batch, &self.numbers, Position::first(LR)).map(|o| o.map_or(f64::NAN, |o| o.loss))
+            }
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.last_loss(),
         }
@@ -193,9 +196,10 @@ fn synthetic(recipe: &Recipe) -> Batch {
         Arc::new(Rgb8 { width: side, height: side, data })
     };
     let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
-    let augment = Augment { policy: loader.augmentation, crop_scale: loader.crop_scale, downsample: loader.downsample };
     let row = |row: usize| {
         let (slot, caption) = (row / n, row % n);
+        let policy = loader.augmentation.of_slot(slot);
+        let augment = Augment { policy, crop_scale: loader.crop_scale, downsample: loader.downsample };
         let image = Arc::clone(&pictures[slot / views.crops * n + caption]);
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, [0, row as u32, 0]);
         let params = AugmentParams::draw(&mut stream, &augment, side, side);

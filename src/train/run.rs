@@ -89,7 +89,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
-        record(&mut log, engine.step(&batch, &numbers, schedule.lr(step))?)?;
+        record(&mut log, engine.step(&batch, &numbers, schedule.position(step))?)?;
         let last = engine.step_count() == schedule.steps;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;
@@ -135,14 +135,7 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         views.crops,
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
-    // Cross-entropy is at least the entropy of its targets, which are equal on all other views of a caption.
-    let (others, positives) = (summary.images_per_step - 1, views.slots() - 1);
-    say!(
-        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, where all views of a \
-         caption are alike",
-        (others as f64).ln(),
-        (positives as f64).ln()
-    );
+    say!("{}", recipe.method.method().expectation(recipe.batch, views, recipe.temperature));
 }
 
 fn write_summary(path: &Path, summary: &Summary) -> Result<()> {

@@ -87,6 +87,17 @@ fn settings_that_cannot_be_run() {
         (&["--augmentation", "weak", "--crop-scale", "0.5,0.2"], &["--crop-scale 0.5,0.2", "low ≤ high"]),
         (&["--crop-scale", "0.5,1"], &["--crop-scale 0.5,1 does not go with --augmentation none"]),
         (&["--method", "simclr"], &["--images-per-caption 3 does not go with --method simclr", "leave it out"]),
+        (&["--method", "mocov3"], &["--images-per-caption 3 does not go with --method mocov3", "leave it out"]),
+        (&["--momentum", "0.9"], &["--momentum 0.9 does not go with --method stablerep", "leave it out"]),
+        (
+            &["--method", "byol", "--images-per-caption", "UNSET", "--temperature", "0.2"],
+            &["--temperature 0.2 does not go with --method byol", "leave it out"],
+        ),
+        (&["--method", "byol", "--images-per-caption", "UNSET", "--momentum", "1.5"], &["--momentum 1.5", "0 to 1"]),
+        (
+            &["--method", "mocov3", "--images-per-caption", "UNSET", "--width", "6"],
+            &["--width 6", "--method mocov3", "multiple of 4"],
+        ),
         (&["--preset", "nope"], &["--preset nope", "stablerep-cc12m-1x"]),
         (&["--save-every", "5"], &["--save-every", "500steps"]),
         (&["--save-every", "0s"], &["--save-every"]),

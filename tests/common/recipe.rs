@@ -21,6 +21,7 @@ pub fn smallest() -> Recipe {
         beta1: 0.9,
         beta2: 0.98,
         temperature: 0.1,
+        momentum: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
         downsample: false,

@@ -1,14 +1,17 @@
 //! Training on the CPU, in f32.
 
+use std::borrow::Cow;
+
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, PatchEmbed, Place, Stages, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Pairs, PatchEmbed, Place, Stages,
+    UNIT_EPS, Weights,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{l2norm, layernorm, patch_embed, reduce, relu, self_attention};
+use crate::ops::{cosine, l2norm, layernorm, pairs, patch_embed, reduce, relu, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -45,8 +48,12 @@ pub struct Call<'a, 's> {
     pub params: &'a [f32],
     /// Of the same layout as `params`.
     pub grads: &'a mut [f32],
-    /// Running statistics of the batch norms.
+    /// Running statistics of the batch norms, and whatever else a network keeps but the parameters of a momentum copy.
     pub statistics: &'a mut [f32],
+    /// These, and how far the copy's running statistics lie behind the online ones.
+    pub momentum: (&'a [f32], usize),
+    /// Whose are read.
+    pub weights: Weights,
     /// Normalised images `[N, H, W, 3]`.
     pub images: &'a [f32],
     /// What [`Numbers`] are runs of.
@@ -58,16 +65,57 @@ pub struct Call<'a, 's> {
 
 impl<'a> Call<'a, '_> {
     pub fn new(memory: &'a mut Memory, params: &'a [f32]) -> Self {
-        Self { memory, params, grads: &mut [], statistics: &mut [], images: &[], numbers: &[], loss: 0.0, stages: None }
+        Self {
+            memory,
+            params,
+            grads: &mut [],
+            statistics: &mut [],
+            momentum: (&[], 0),
+            weights: Weights::Online,
+            images: &[],
+            numbers: &[],
+            loss: 0.0,
+            stages: None,
+        }
     }
 
-    fn weights(&self, at: Affine) -> [&'a [f32]; 2] {
-        at.map(|param| param.of(self.params))
+    /// The parameters that are read.
+    fn read(&self) -> &'a [f32] {
+        match self.weights {
+            Weights::Online => self.params,
+            Weights::Momentum => self.momentum.0,
+        }
+    }
+
+    fn affine(&self, at: Affine) -> [&'a [f32]; 2] {
+        at.map(|param| param.of(self.read()))
     }
 
     fn linear_weights(&self, at: Linear) -> (&'a [f32], Option<&'a [f32]>) {
-        (at.w.of(self.params), at.b.map(|b| b.of(self.params)))
+        (at.w.of(self.read()), at.b.map(|b| b.of(self.read())))
     }
+
+    /// Gain and shift of a batch norm; those that change nothing where it has none.
+    fn norm_weights(&self, norm: BatchNorm) -> [Cow<'a, [f32]>; 2] {
+        match norm.affine {
+            Some(affine) => self.affine(affine).map(Cow::Borrowed),
+            None => [1.0, 0.0].map(|value| vec![value; norm.cols()].into()),
+        }
+    }
+
+    /// The places of a batch norm's running mean and variance.
+    fn running(&self, norm: BatchNorm) -> [Param; 2] {
+        norm.running.map(|param| match self.weights {
+            Weights::Online => param,
+            Weights::Momentum => Param { offset: param.offset + self.momentum.1, ..param },
+        })
+    }
+}
+
+/// What the loss of `of` looks at.
+fn pair_batch<'a>(of: Pairs, memory: &'a Memory, numbers: &'a [u32]) -> pairs::Batch<'a> {
+    let labels = of.labels.map(|labels| &numbers[labels.range()]);
+    pairs::Batch { rows: memory.read(of.rows), keys: memory.read(of.keys), labels, temperature: of.temperature }
 }
 
 impl Layers for Call<'_, '_> {
@@ -85,7 +133,7 @@ impl Layers for Call<'_, '_> {
         at: PatchEmbed,
         shape: patch_embed::Shape,
     ) -> Result<()> {
-        let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.params));
+        let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.read()));
         let weights = patch_embed::Weights { w, b, cls, pos };
         self.memory.write([tokens], |[y], memory| patch_embed::forward(y, memory.read(patches), weights, shape));
         Ok(())
@@ -110,7 +158,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
-        let [gamma, beta] = self.weights(at.affine);
+        let [gamma, beta] = self.affine(at.affine);
         self.memory.write([y, stats], |[y, stats], memory| {
             layernorm::forward(y, stats, memory.read(x), gamma, beta, at.eps);
         });
@@ -125,7 +173,7 @@ impl Layers for Call<'_, '_> {
         (x, stats): (Buffer, Buffer),
         at: LayerNorm,
     ) -> Result<()> {
-        let [gamma, _] = self.weights(at.affine);
+        let [gamma, _] = self.affine(at.affine);
         let (dgamma, dbeta) = pair_mut(self.grads, at.affine[0], at.affine[1]);
         self.memory.write([dx], |[dx], memory| {
             match branch {
@@ -186,7 +234,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
-        let w = w.of(self.params);
+        let w = w.of(self.read());
         self.memory.write([dx], |[dx], memory| linear::backward_input(dx, memory.read(dy), w, shape));
         Ok(())
     }
@@ -199,7 +247,7 @@ impl Layers for Call<'_, '_> {
         w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let w = w.of(self.params);
+        let w = w.of(self.read());
         self.memory.write([dhidden], |[dhidden], memory| {
             linear::backward_input_gelu(dhidden, memory.read(dy), w, memory.read(hidden), shape);
         });
@@ -226,23 +274,25 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn batch_norm_relu(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
-        let [gamma, beta] = self.weights(norm.affine);
-        let cols = gamma.len();
+    fn batch_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
+        let ([gamma, beta], running) = (self.norm_weights(norm), self.running(norm));
+        let cols = norm.cols();
         let statistics = &mut *self.statistics;
         self.memory.write([y, stats], |[y, stats], memory| {
             let slot = y.len() / norm.slots;
             let slots = y.chunks_exact_mut(slot).zip(memory.read(x).chunks_exact(slot));
             for ((y, x), stats) in slots.zip(stats.chunks_exact_mut(2 * cols)) {
-                let (mean, var) = pair_mut(statistics, norm.running[0], norm.running[1]);
-                batchnorm::forward(y, stats, Running { mean, var }, x, gamma, beta);
+                let (mean, var) = pair_mut(statistics, running[0], running[1]);
+                batchnorm::forward(y, stats, Running { mean, var }, x, &gamma, &beta);
             }
-            relu::forward_in_place(y);
+            if norm.relu {
+                relu::forward_in_place(y);
+            }
         });
         Ok(())
     }
 
-    fn batch_norm_relu_backward(
+    fn batch_norm_backward(
         &mut self,
         d: Buffer,
         spare: Buffer,
@@ -250,14 +300,20 @@ impl Layers for Call<'_, '_> {
         y: Buffer,
         norm: BatchNorm,
     ) -> Result<()> {
-        let [gamma, _] = self.weights(norm.affine);
-        let (dgamma, dbeta) = pair_mut(self.grads, norm.affine[0], norm.affine[1]);
+        let [gamma, _] = self.norm_weights(norm);
+        let mut unused = vec![0.0; if norm.affine.is_none() { 2 * gamma.len() } else { 0 }];
+        let (dgamma, dbeta) = match norm.affine {
+            Some([gamma, beta]) => pair_mut(self.grads, gamma, beta),
+            None => unused.split_at_mut(gamma.len()),
+        };
         self.memory.write([d, spare], |[d, spare], memory| {
-            relu::backward_in_place(d, memory.read(y));
+            if norm.relu {
+                relu::backward_in_place(d, memory.read(y));
+            }
             let slot = d.len() / norm.slots;
             let slots = spare.chunks_exact_mut(slot).zip(d.chunks_exact(slot)).zip(memory.read(x).chunks_exact(slot));
             for (((dx, dy), x), stats) in slots.zip(memory.read(stats).chunks_exact(2 * gamma.len())) {
-                batchnorm::backward(dx, dgamma, dbeta, dy, x, stats, gamma);
+                batchnorm::backward(dx, dgamma, dbeta, dy, x, stats, &gamma);
             }
         });
         self.memory.0.swap(d.id, spare.id);
@@ -292,6 +348,49 @@ impl Layers for Call<'_, '_> {
             let batch = Batch { z: memory.read(z), labels, temperature };
             contrastive::backward(dz, memory.read(lse), memory.read(weight), batch);
         });
+        Ok(())
+    }
+
+    fn pairs(&mut self, all: &[Pairs]) -> Result<()> {
+        let (numbers, loss) = (self.numbers, &mut self.loss);
+        *loss = 0.0;
+        for &of in all {
+            self.memory.write([of.lse, of.weight], |[lse, weight], memory| {
+                *loss += f64::from(of.factor) * pairs::forward(lse, weight, pair_batch(of, memory, numbers));
+            });
+        }
+        Ok(())
+    }
+
+    fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
+        let numbers = self.numbers;
+        self.memory.write([drows], |[drows], memory| {
+            let (lse, weight) = (memory.read(of.lse), memory.read(of.weight));
+            pairs::backward_rows(drows, lse, weight, of.factor, pair_batch(of, memory, numbers));
+        });
+        Ok(())
+    }
+
+    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()> {
+        let loss = &mut self.loss;
+        self.memory.write([drows], |[drows], memory| {
+            *loss = cosine::forward(drows, memory.read(rows), memory.read(keys), shape);
+        });
+        Ok(())
+    }
+
+    fn round(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| y.copy_from_slice(memory.read(x)));
+        Ok(())
+    }
+
+    fn switch(&mut self, weights: Weights) -> Result<()> {
+        self.weights = weights;
+        Ok(())
+    }
+
+    fn freeze(&mut self, param: Param) -> Result<()> {
+        param.of_mut(self.grads).fill(0.0);
         Ok(())
     }
 

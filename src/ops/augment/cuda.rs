@@ -31,7 +31,7 @@ pub struct Job {
     boxes: [u32; 3],
     flip: u32,
     row: u32,
-    unused: u32,
+    solarize: u32,
 }
 
 impl Job {
@@ -80,7 +80,7 @@ impl Job {
             boxes: [radius as u32, full, edge],
             flip: u32::from(params.flip),
             row: row as u32,
-            unused: 0,
+            solarize: u32::from(params.solarize),
         })
     }
 }

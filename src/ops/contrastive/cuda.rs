@@ -56,7 +56,7 @@ impl Shape {
     }
 
     /// Length of `rows` split rows, counted in f32.
-    fn operand_len(self, rows: usize) -> usize {
+    pub(in crate::ops) fn operand_len(self, rows: usize) -> usize {
         rows * self.pieces() * PIECE
     }
 }
@@ -100,6 +100,11 @@ fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least:
 }
 
 impl Plan {
+    /// The dimensions of a gradient that one block adds up: which of the backward's kernels it is.
+    pub(in crate::ops) fn kernel(self) -> usize {
+        self.own * PIECE
+    }
+
     /// The forward.
     pub fn forward(shape: Shape) -> Self {
         let [rows, columns] = FORWARD_TILE;
@@ -263,7 +268,7 @@ pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, bat
         scale: batch.scale(),
         factor: inner,
     }
-    .launch(gpu, plan.launch, plan.own * PIECE)?;
+    .launch(gpu, plan.launch, plan.kernel())?;
     if plan.splits > 1 {
         let at = Launch::new(dz.len().div_ceil(256), 256);
         let (count, splits) = (dz.len() as u32, plan.splits as u32);

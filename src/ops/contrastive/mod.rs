@@ -35,18 +35,40 @@ pub struct Batch<'a> {
     pub temperature: f32,
 }
 
-impl Batch<'_> {
+/// Anchors and candidates, a label for each row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sides<'a> {
+    pub anchors: &'a [f32],
+    pub candidates: &'a [f32],
+    /// Of the anchors, of the candidates.
+    pub labels: [&'a [u32]; 2],
+    /// Whether candidate i is anchor i itself, which is left out.
+    pub same: bool,
+    pub temperature: f32,
+}
+
+impl<'a> Batch<'a> {
+    fn sides(self) -> Sides<'a> {
+        let Self { z, labels, temperature } = self;
+        Sides { anchors: z, candidates: z, labels: [labels; 2], same: true, temperature }
+    }
+}
+
+impl Sides<'_> {
     fn dim(&self) -> usize {
-        let rows = self.labels.len();
-        assert!(rows > 0 && self.z.len().is_multiple_of(rows), "contrastive: z {} for {rows} labels", self.z.len());
-        self.z.len() / rows
+        let rows = self.labels[0].len();
+        let fits = |z: &[f32]| rows > 0 && z.len().is_multiple_of(rows);
+        assert!(fits(self.anchors), "contrastive: {} values for {rows} labels", self.anchors.len());
+        let d = self.anchors.len() / rows;
+        assert_eq!(self.candidates.len(), self.labels[1].len() * d, "contrastive: candidates of {d} values");
+        d
     }
 
-    /// `s [rows, cols] = z[row..]·z[col..]ᵀ/τ`.
+    /// `s [rows, cols] = anchors[row..]·candidates[col..]ᵀ/τ`.
     fn logits(&self, s: &mut [f32], (row, rows): (usize, usize), (col, cols): (usize, usize)) {
         let d = self.dim();
-        let (a, b) =
-            (Mat::rows(&self.z[row * d..(row + rows) * d], d), Mat::rows(&self.z[col * d..(col + cols) * d], d));
+        let (a, b) = (&self.anchors[row * d..(row + rows) * d], &self.candidates[col * d..(col + cols) * d]);
+        let (a, b) = (Mat::rows(a, d), Mat::rows(b, d));
         assert!(s.len() >= rows * cols, "contrastive: block");
         let scale = 1.0 / self.temperature;
         // SAFETY: the slices above hold rows·d and cols·d values, `s` rows·cols.
@@ -61,34 +83,40 @@ fn blocks(total: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// The loss, in f64. Keeps for [`backward`] the log-sum-exp of each row and `1/P_i` (0 without positives), `[K]` each.
 pub fn forward(lse: &mut [f32], weight: &mut [f32], batch: Batch) -> f64 {
-    let total = batch.labels.len();
+    losses(lse, weight, batch.sides()) / batch.labels.len() as f64
+}
+
+/// Sum of the losses of all anchors; keeps of each its log-sum-exp and one over the number of its positives (0 without).
+pub(super) fn losses(lse: &mut [f32], weight: &mut [f32], sides: Sides) -> f64 {
+    let total = sides.labels[0].len();
     assert!(lse.len() == total && weight.len() == total, "contrastive: lse and weight");
     let partials: Vec<f64> = lse
         .par_chunks_mut(ROWS)
         .zip(weight.par_chunks_mut(ROWS))
         .enumerate()
-        .map(|(block, (lse, weight))| forward_rows(lse, weight, block * ROWS, batch))
+        .map(|(block, (lse, weight))| forward_rows(lse, weight, block * ROWS, sides))
         .collect();
-    partials.iter().sum::<f64>() / total as f64
+    partials.iter().sum()
 }
 
 /// Sum of the losses of some rows, by an online log-sum-exp over the column blocks.
-fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, batch: Batch) -> f64 {
+fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, sides: Sides) -> f64 {
     let rows = lse.len();
     let mut s = vec![0.0f32; ROWS * COLS];
     let mut top = [f32::NEG_INFINITY; ROWS];
     let mut total = [0.0f64; ROWS];
     let mut positive_sum = [0.0f64; ROWS];
     let mut positives = [0usize; ROWS];
-    for (col, cols) in blocks(batch.labels.len()) {
-        batch.logits(&mut s, (first, rows), (col, cols));
-        let labels = &batch.labels[col..col + cols];
+    for (col, cols) in blocks(sides.labels[1].len()) {
+        sides.logits(&mut s, (first, rows), (col, cols));
+        let labels = &sides.labels[1][col..col + cols];
         vectorize(
             #[inline(always)]
             || {
                 for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
-                    let anchor = first + r;
-                    let label = batch.labels[anchor];
+                    let label = sides.labels[0][first + r];
+                    // Where it is none of the candidates it has a place behind them.
+                    let anchor = if sides.same { first + r } else { usize::MAX };
                     for (c, (&s, &other)) in s.iter().zip(labels).enumerate() {
                         if other == label && col + c != anchor {
                             positive_sum[r] += f64::from(s);
@@ -125,24 +153,33 @@ fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, batch: Batch)
 
 /// `dz [K, d]` (overwritten): the gradient of the loss for both roles of every row.
 pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
-    let (total, d) = (batch.labels.len(), batch.dim());
-    assert!(dz.len() == batch.z.len() && lse.len() == total && weight.len() == total, "contrastive: dz, lse, weight");
-    let scale = 1.0 / (total as f32 * batch.temperature);
+    let scale = 1.0 / (batch.labels.len() as f32 * batch.temperature);
+    gradient(dz, [(lse, weight); 2], batch.sides(), scale);
+}
+
+/// `dz` of the anchors (overwritten): `scale`·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j over the candidates j. `known` are what
+/// [`losses`] kept of the anchors and of the candidates where these are compared with the anchors too; a side whose
+/// weights are 0 asks for nothing, and its log-sum-exps are infinite.
+pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Sides, scale: f32) {
+    let ([anchors, candidates], d) = (sides.labels.map(<[u32]>::len), sides.dim());
+    let [(lse, weight), (lse_of, weight_of)] = known;
+    assert!(dz.len() == sides.anchors.len() && lse.len() == anchors && weight.len() == anchors, "contrastive: dz");
+    assert!(lse_of.len() == candidates && weight_of.len() == candidates, "contrastive: lse, weight");
     dz.par_chunks_mut(ROWS * d).enumerate().for_each_init(
         || vec![0.0f32; ROWS * COLS],
         |s, (block, dz)| {
             let (first, rows) = (block * ROWS, dz.len() / d);
             dz.fill(0.0);
-            for (col, cols) in blocks(total) {
-                batch.logits(s, (first, rows), (col, cols));
-                let labels = &batch.labels[col..col + cols];
-                let (lse_j, weight_j) = (&lse[col..col + cols], &weight[col..col + cols]);
+            for (col, cols) in blocks(candidates) {
+                sides.logits(s, (first, rows), (col, cols));
+                let labels = &sides.labels[1][col..col + cols];
+                let (lse_j, weight_j) = (&lse_of[col..col + cols], &weight_of[col..col + cols]);
                 vectorize(
                     #[inline(always)]
                     || {
                         for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
                             let anchor = first + r;
-                            let (label, lse_i, weight_i) = (batch.labels[anchor], lse[anchor], weight[anchor]);
+                            let (label, lse_i, weight_i) = (sides.labels[0][anchor], lse[anchor], weight[anchor]);
                             let active = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
                             let active_i = active(weight_i);
                             for c in 0..cols {
@@ -151,13 +188,13 @@ pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
                                 let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
                                 s[c] = q - p;
                             }
-                            if (col..col + cols).contains(&anchor) {
+                            if sides.same && (col..col + cols).contains(&anchor) {
                                 s[anchor - col] = 0.0;
                             }
                         }
                     },
                 );
-                let z = Mat::rows(&batch.z[col * d..(col + cols) * d], d);
+                let z = Mat::rows(&sides.candidates[col * d..(col + cols) * d], d);
                 // SAFETY: `dz` holds rows·d values and belongs to this task, `s` rows·cols, the slice of z cols·d.
                 unsafe { raw(dz.as_mut_ptr(), d, Mat::rows(s, cols), z, (rows, d, cols), 1.0, scale, Threads::One) }
             }

@@ -151,13 +151,13 @@ impl Loader {
         self.source.images.forget_ahead();
         self.ahead.request(next);
 
-        let augment = Augment {
-            policy: self.config.augmentation,
-            crop_scale: self.config.crop_scale,
-            downsample: self.config.downsample,
-        };
         let row = |row: usize| {
             let (slot, one) = (row / n, &found[row % n]);
+            let augment = Augment {
+                policy: self.config.augmentation.of_slot(slot),
+                crop_scale: self.config.crop_scale,
+                downsample: self.config.downsample,
+            };
             let (picture, image) = &one.images[slot / crops];
             let ids = [epoch as u32, *picture, (slot % crops) as u32];
             let mut stream = Stream::new(seed, Domain::Augmentation, ids);

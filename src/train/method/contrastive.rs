@@ -1,12 +1,24 @@
 //! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR
 //! train.
 
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, Views};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
 use crate::weights::ParamTable;
+
+/// What the multi-positive loss may be. Cross-entropy is at least the entropy of its targets, which are equal on all
+/// other views of a caption.
+pub(super) fn expectation(captions: usize, views: Views) -> String {
+    let (others, positives) = (captions * views.slots() - 1, views.slots() - 1);
+    format!(
+        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, \
+         where all views of a caption are alike",
+        (others as f64).ln(),
+        (positives as f64).ln()
+    )
+}
 
 /// Backbone (`visual.…`) and head (`image_mlp.…`), and the tensors of a step.
 #[derive(Debug)]

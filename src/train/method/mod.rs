@@ -2,16 +2,20 @@
 //! them.
 //!
 //! `--batch` is the number of captions n of a step for every method. Runs of equal compute have equal images per step:
-//! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.
+//! n·m for StableRep, n·2 for the others, so SimCLR takes the n·m/2 captions that StableRep's n would become.
 
+mod byol;
 mod contrastive;
+mod moco_v3;
+mod momentum;
 mod network;
 mod simclr;
 mod stablerep;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use network::{ENCODER, HEAD, LOSS, Method, Network, Sizes, Views};
+pub use network::{ENCODER, HEAD, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, Views};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -23,13 +27,25 @@ pub enum Name {
     /// Two crops of one image are positives of each other
     #[value(name = "simclr")]
     SimClr,
+    /// One crop foretells, among all, what a momentum copy makes of the other
+    #[value(name = "mocov3")]
+    MocoV3,
+    /// One crop foretells what a momentum copy makes of the other
+    Byol,
 }
 
 impl Name {
+    /// As flags and files say it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     pub fn method(self) -> &'static dyn Method {
         match self {
             Self::StableRep => &stablerep::StableRep,
             Self::SimClr => &simclr::SimClr,
+            Self::MocoV3 => &moco_v3::MocoV3,
+            Self::Byol => &byol::Byol,
         }
     }
 }

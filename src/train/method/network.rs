@@ -3,17 +3,23 @@
 use std::fmt::Debug;
 
 use crate::error::Result;
-use crate::layers::training::{Buffer, Layers, Layout};
+use crate::layers::training::{Buffer, Layers, Layout, MomentumCopy};
 use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
 use crate::train::loader::Batch;
+use crate::train::schedule::Position;
 use crate::weights::ParamTable;
 
 /// The parts of an update whose work is reported: the encoder's and the head's forward, and the loss with its gradient.
 pub const ENCODER: &str = "encoder, forward";
 pub const HEAD: &str = "head, forward";
 pub const LOSS: &str = "loss";
+/// And the forward of a momentum copy.
+pub const MOMENTUM: &str = "momentum copy, forward";
+
+/// How many scalars a network may have.
+pub const SCALARS: usize = 8;
 
 /// What a network is made for.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub struct Sizes {
     pub images: usize,
     pub norm_slots: usize,
     pub temperature: f32,
+    /// Of a momentum copy, at the beginning of the run.
+    pub momentum: f64,
 }
 
 /// What one caption contributes to a batch.
@@ -52,6 +60,19 @@ pub trait Method: Sync {
     /// together.
     fn label(&self, labels: &mut [u32], captions: usize);
 
+    /// Momentum of its momentum copy at the beginning of a run; none where it has no such copy.
+    fn momentum(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether its loss has a temperature.
+    fn has_temperature(&self) -> bool {
+        true
+    }
+
+    /// Where the loss begins and where it may go, in words, for steps of `captions`.
+    fn expectation(&self, captions: usize, views: Views, temperature: f64) -> String;
+
     /// What it trains.
     ///
     /// # Errors
@@ -66,6 +87,21 @@ pub trait Network: Debug + Send + Sync {
 
     /// What a step changes beside the parameters and a checkpoint keeps, such as running statistics.
     fn kept(&self) -> &ParamTable;
+
+    /// Its momentum copy, where it has one.
+    fn momentum(&self) -> Option<MomentumCopy> {
+        None
+    }
+
+    /// How many values are kept beside the parameters of a momentum copy.
+    fn statistics_len(&self) -> usize {
+        self.momentum().map_or(self.kept().len(), |copy| copy.parameters.offset)
+    }
+
+    /// Numbers that change from step to step, [`SCALARS`] at most.
+    fn scalars(&self, _: Position) -> Vec<f32> {
+        Vec::new()
+    }
 
     /// Which parameters decay.
     fn groups(&self) -> Vec<Group> {

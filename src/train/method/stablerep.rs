@@ -1,6 +1,6 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
-use super::contrastive::Contrastive;
+use super::contrastive::{Contrastive, expectation};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -14,6 +14,10 @@ impl Method for StableRep {
     /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false
     /// negative.
     fn label(&self, _: &mut [u32], _: usize) {}
+
+    fn expectation(&self, captions: usize, views: Views, _: f64) -> String {
+        expectation(captions, views)
+    }
 
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
         Ok(Box::new(Contrastive::new(sizes)?))
