@@ -17,6 +17,7 @@ use stablerep::ops::l2norm;
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::method::Name;
+use stablerep::train::schedule::Position;
 use stablerep::train::{Augmentation, BatchNorm, Length, Rate, Recipe, State, Trainer};
 
 const BENCHES: [&str; 4] = ["generate", "train_vit_s", "train_demo", "loss"];
@@ -158,6 +159,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         beta1: 0.9,
         beta2: 0.98,
         temperature: 0.1,
+        momentum: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
         crop_filter: None,
@@ -184,7 +186,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         "heads": heads, "hidden": head_dims[0], "out": head_dims[1],
     });
     measure(options, bench, batch * views, details, || {
-        trainer.step(&mut state, &images, &labels, 1e-4).unwrap();
+        trainer.step(&mut state, &images, &labels, Position::first(1e-4)).unwrap();
     });
     Ok(())
 }

@@ -1,4 +1,5 @@
-// Views of images: antialiased bilinear or bicubic crop-resize, colour jitter, grayscale, blur, flip; u8 in, u8 out, with the
+// Views of images: antialiased bilinear or bicubic crop-resize, colour jitter, grayscale, blur, solarisation, flip; u8 in, u8 out,
+// with the
 // CPU's (Pillow's) bits.
 //
 //   out [·, S, S, 3] u8, image i of `jobs` from packed [height, width, 3] u8 pictures of any sizes.
@@ -46,6 +47,8 @@ struct Job {
     uint32_t row;
     /// Whether the crop is resized by the bicubic filter, not the bilinear one.
     uint32_t cubic;
+    /// Whether values of 128 and more are inverted.
+    uint32_t solarize;
 };
 constexpr uint32_t NOTHING = 0xff;
 constexpr uint32_t CONTRAST = 1;
@@ -217,10 +220,13 @@ DEVICE void blur(Rows view, int side, const Job &job, unsigned char *between) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// Writes the view; a warp per row, a word per lane where rows are whole words.
-DEVICE void write(unsigned char *out, Rows view, int side, bool flip) {
+DEVICE void write(unsigned char *out, Rows view, int side, bool flip, bool solarize) {
     for (int y = warp_id(); y < side; y += blockDim.x / 32) {
         const unsigned char *row = view.data + y * view.pitch;
-        auto value = [&](int i) -> uint32_t { return row[flip ? 3 * (side - 1 - i / 3) + i % 3 : i]; };
+        auto value = [&](int i) -> uint32_t {
+            const uint32_t v = row[flip ? 3 * (side - 1 - i / 3) + i % 3 : i];
+            return solarize && v >= 128 ? 255 - v : v;
+        };
         unsigned char *line = out + static_cast<size_t>(y) * 3 * side;
         if (side % 4 == 0) {
             for (int x = 4 * lane_id(); x < 3 * side; x += 128) {
@@ -265,7 +271,7 @@ DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned cha
         }
         recolor(view, side, job, tables);
         if (job.full != 0) blur(view, side, job, between);
-        write(out + static_cast<size_t>(job.row) * side * side * 3, view, side, job.flip);
+        write(out + static_cast<size_t>(job.row) * side * side * 3, view, side, job.flip, job.solarize);
         __syncthreads();
     }
 }

@@ -10,12 +10,14 @@
 //          shrink,
 //          1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
 //          Nothing changes where the gradient's sum of squares or the loss is not a finite number.
+// Follow   slow += rate*(fast - slow), the momentum copy of a network, and its bf16 copy; `rate` [1] in device memory,
+//          withheld as AdamW is.
 // SGD      v = momentum*v + g; w = w - (lr[head]*schedule)*v over weights [rows, heads*classes].
 //
 // Aligned  f32 buffers 16 bytes, the bf16 copy 8 bytes; any length. `decay`: bit i % 8 of byte i / 8 for value i.
-// FLOPs    about 15 per value (AdamW), 4 (SGD).
+// FLOPs    about 15 per value (AdamW), 3 (follow), 4 (SGD).
 // Bytes    AdamW 30 per value (read p, m, v, g; write p, m, v, copy; the mask is 1/8), 34 where gradients are cleared;
-//          SGD 20.
+//          follow 14; SGD 20.
 // Bound    memory. 8 accesses of 16 bytes in flight per thread; the exact divisions and root are about 60 instructions
 //          per value, a quarter of the time that memory takes.
 #include "common/types.cuh"
@@ -90,6 +92,30 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
+extern "C" __global__ void __launch_bounds__(THREADS)
+    optimizer_follow_f32(float *slow, bf16 *rounded, const float *fast, const float *rate, const double *sum_of_squares,
+                         const float *OR_NULL loss, uint64_t len) {
+    if (!isfinite(*sum_of_squares) || (loss != nullptr && !isfinite(*loss))) return;
+    const float share = *rate;
+    const uint64_t i = (uint64_t(blockIdx.x) * THREADS + threadIdx.x) * 4;
+    if (i + 4 <= len) {
+        float s[4], f[4];
+        load(slow + i, s);
+        load(fast + i, f);
+#pragma unroll
+        for (int j = 0; j < 4; j++) s[j] = __fadd_rn(s[j], __fmul_rn(share, __fsub_rn(f[j], s[j])));
+        store(slow + i, s);
+        store(rounded + i, s);
+    } else {
+#pragma unroll 1
+        for (uint64_t j = i; j < len; j++) {
+            const float s = __fadd_rn(slow[j], __fmul_rn(share, __fsub_rn(fast[j], slow[j])));
+            slow[j] = s;
+            rounded[j] = from_f32<bf16>(s);
+        }
+    }
+}
+
 // Grid (columns, rows).
 extern "C" __global__ void __launch_bounds__(THREADS)
     optimizer_sgd_f32(float *weight, float *velocity, bf16 *OR_NULL rounded, const float *gradient, const float *lrs,
@@ -122,4 +148,5 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 EXPORT(THREADS, THREADS)
 EXPORT(VALUES, 4 * VECTORS)
+EXPORT(FOLLOW_VALUES, 4)
 EXPORT(ROWS, ROWS)

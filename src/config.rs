@@ -44,6 +44,8 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "slip-cc12m",
     "mae-cc12m",
     "demo-mae",
+    "mocov3-cc12m",
+    "byol-cc12m",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use stablerep::image::{Filter, Resampler, Rgb8, resize, resize_box};
-use stablerep::ops::augment::{Augment, AugmentParams, Jitter, Normalize, Policy, downsampled, flip, short_side};
+use stablerep::ops::augment::{
+    Augment, AugmentParams, Jitter, Normalize, Policy, Turn, downsampled, flip, short_side, solarize,
+};
 use stablerep::ops::{blur, jitter};
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::views::Augmenter;
@@ -96,6 +98,7 @@ fn chain(case: &Value) -> AugmentParams {
         jitter,
         grayscale: case["gray"].as_bool().unwrap(),
         blur: case["sigma"].as_f64().map(|s| s as f32),
+        solarize: false,
         flip: case["flip"].as_bool().unwrap(),
     }
 }
@@ -191,6 +194,23 @@ fn drawn_parameters_follow_the_recipe() {
         let got = areas[areas.len() * quarter / 4];
         assert!((got - want).abs() < 0.012, "quartile {quarter}: {got}, not {want}");
     }
+
+    // Two unlike views: the first always blurred, the second solarised in one of five cases.
+    for (slot, blur, solarize) in [(0, 1.0, 0.0), (1, 0.1, 0.2), (2, 1.0, 0.0)] {
+        let policy = Policy::Byol(Turn::First).of_slot(slot);
+        let all = draws(Augment { policy, ..STRONG }, 200, 150);
+        let share = |f: &dyn Fn(&AugmentParams) -> bool| all.iter().filter(|p| f(p)).count() as f64 / all.len() as f64;
+        let near = |got: f64, want: f64| (got - want).abs() <= 4.0 * (want * (1.0 - want) / 20_000.0f64).sqrt();
+        assert!(near(share(&|p| p.blur.is_some()), blur) && near(share(&|p| p.solarize), solarize), "view {slot}");
+        assert!(near(share(&|p| p.jitter.is_some()), 0.8) && near(share(&|p| p.grayscale), 0.2), "view {slot}");
+        let saturations: Vec<f32> = all.iter().filter_map(|p| p.jitter.map(|jitter| jitter.saturation)).collect();
+        assert!(saturations.iter().all(|s| (0.8..1.2).contains(s)), "view {slot}");
+        assert!(saturations.iter().any(|s| *s < 0.82) && saturations.iter().any(|s| *s > 1.18), "view {slot}");
+    }
+    assert!(all.iter().all(|params| !params.solarize));
+    let mut pixels = [0, 1, 127, 128, 129, 255];
+    solarize(&mut pixels);
+    assert_eq!(pixels, [0, 1, 127, 127, 126, 0]);
 
     let weak = draws(
         Augment {

@@ -78,8 +78,8 @@ pub(super) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep, n·2 for simclr (for equal compute give it n·m/2) and
-    /// n for mae
+    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip and mae, n·3 for slip, n·2 for
+    /// the others: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
@@ -97,6 +97,10 @@ pub(super) struct Settings {
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
+    /// Momentum of the momentum copy at the beginning of the run, on its way to 1 in half a cosine [default: 0.99 for
+    /// mocov3, 0.996 for byol]
+    #[arg(long, value_name = "M", help_heading = "Method")]
+    momentum: Option<f64>,
 
     /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json
     /// and merges.txt, or `bundled`, a small vocabulary that spells most words
@@ -139,7 +143,7 @@ pub(super) struct Settings {
     /// Blocks of a custom model
     #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
     depth: Option<usize>,
-    /// Attention heads of a custom model
+    /// Attention heads of a custom model, or in place of a standard one's (MoCo v3's vit_small has 12)
     #[arg(long, value_name = "G", help_heading = "Model")]
     heads: Option<usize>,
     /// Hidden and output width of the projection head [default: 4096,256]
@@ -340,40 +344,51 @@ impl Settings {
                 "--crop-filter does not go with --augmentation none, which takes no crops; use --augmentation weak"
             );
         }
-        let mae = all.method == Some(Name::Mae);
-        let given = [
-            ("mask-ratio", self.mask_ratio.is_some(), true),
-            ("decoder-width", self.decoder_width.is_some(), true),
-            ("decoder-depth", self.decoder_depth.is_some(), true),
-            ("decoder-heads", self.decoder_heads.is_some(), true),
-            ("head-dims", self.head_dims.is_some(), false),
-            ("bn", self.bn.is_some(), false),
-            ("temperature", self.temperature.is_some(), false),
-            ("images-per-caption", self.images_per_caption.is_some_and(|m| m > 1), false),
-        ];
-        if let Some((flag, ..)) = given.iter().find(|(_, given, of_mae)| *given && *of_mae != mae) {
-            let why = if mae { "compares no images and takes one of each caption" } else { "has no decoder" };
-            bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", method_name(all.method));
+        let Some(name) = all.method else { return Ok(()) };
+        let head = name.method().has_head() || (name.method().reads_texts() && all.projection == Some(Projection::Mlp));
+        for (flag, given, goes, why) in [
+            ("mask-ratio", self.mask_ratio.is_some(), name == Name::Mae, "has no decoder"),
+            ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
+            ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
+            ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
+            ("head-dims", self.head_dims.is_some(), head, "has no projection head"),
+            ("bn", self.bn.is_some(), head, "has no projection head"),
+        ] {
+            if given && !goes {
+                bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
+            }
         }
-        if let (Some(Name::SimClr), Some(m @ 2..)) = (all.method, self.images_per_caption) {
+        if let (true, Some(m @ 2..)) = (!matches!(name, Name::StableRep | Name::StableRepPlus), self.images_per_caption) {
             bail!(
                 Usage,
-                "--images-per-caption {m} does not go with --method simclr, which takes two crops of one image of each \
-                 caption; leave it out"
+                "--images-per-caption {m} does not go with --method {}, which takes one image of each caption; leave \
+                 it out",
+                name.name()
             );
         }
-        if let (Some(method), Some(positives)) = (all.method, self.positives)
-            && !matches!(method, Name::StableRep | Name::StableRepPlus)
-        {
+        if let (None, Some(momentum)) = (name.method().momentum(), self.momentum) {
+            bail!(
+                Usage,
+                "--momentum {momentum} does not go with --method {}, which has no momentum copy; leave it out",
+                name.name()
+            );
+        }
+        if let (false, Some(temperature)) = (name.method().has_temperature(), self.temperature) {
+            bail!(
+                Usage,
+                "--temperature {temperature} does not go with --method {}, whose loss has none; leave it out",
+                name.name()
+            );
+        }
+        if let Some(positives) = self.positives.filter(|_| !matches!(name, Name::StableRep | Name::StableRepPlus)) {
             bail!(
                 Usage,
                 "--positives {} goes with --method stablerep and stablerep+ alone; leave it out",
                 positives.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
             );
         }
-        if let (Some(method), Some((flag, _))) = (all.method, self.of_texts().into_iter().find(|(_, given)| *given))
-            && !method.method().reads_texts()
-        {
+        let of_texts = self.of_texts().into_iter().find(|(_, given)| *given && !name.method().reads_texts());
+        if let Some((flag, _)) = of_texts {
             bail!(
                 Usage,
                 "{flag} does not go with a --method that reads no texts; take clip, slip or stablerep+, or leave it out"
@@ -407,11 +422,6 @@ impl Settings {
     }
 }
 
-fn method_name(method: Option<Name>) -> String {
-    let value = method.and_then(|method| method.to_possible_value());
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
 fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, language: Option<Language>) -> Result<Recipe> {
     let model = model(&settings)?;
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
@@ -435,7 +445,7 @@ fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, languag
         }),
         _ => None,
     };
-    let widest = if augmentation == Augmentation::Weak { 0.5 } else { 0.08 };
+    let widest = if matches!(augmentation, Augmentation::Weak | Augmentation::Clip) { 0.5 } else { 0.08 };
     Ok(Recipe {
         data,
         weights,
@@ -458,6 +468,7 @@ fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, languag
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,
         temperature: set(settings.temperature, "temperature")?,
+        momentum: settings.momentum.or(method.method().momentum()),
         augmentation,
         crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
         crop_filter: settings.crop_filter.filter(|&filter| filter != CropFilter::Bilinear),
@@ -474,14 +485,15 @@ fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, languag
 
 fn model(settings: &Settings) -> Result<VitConfig> {
     let name = settings.model.as_deref().unwrap_or("vit_base");
-    let sizes = [("--width", settings.width), ("--depth", settings.depth), ("--heads", settings.heads)];
+    let sizes = [("--width", settings.width), ("--depth", settings.depth)];
     if let Some(standard) = VitConfig::named(name) {
         if let Some((flag, Some(value))) = sizes.iter().find(|(_, value)| value.is_some()) {
             bail!(Usage, "{flag} {value} does not go with --model {name}, whose size is fixed; use --model custom");
         }
         let image_size = settings.image_size.unwrap_or(standard.image_size);
         let patch_size = settings.patch_size.unwrap_or(standard.patch_size);
-        return Ok(VitConfig { image_size, patch_size, ..standard });
+        let heads = settings.heads.unwrap_or(standard.heads);
+        return Ok(VitConfig { image_size, patch_size, heads, ..standard });
     }
     if name != "custom" {
         bail!(Usage, "--model {name}: expected vit_tiny, vit_small, vit_base, vit_large or custom");

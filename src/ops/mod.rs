@@ -26,6 +26,7 @@ pub mod check;
 pub mod contrastive;
 pub mod conv;
 pub mod convert;
+pub mod cosine;
 pub mod cross_entropy;
 #[cfg(cuda_kernels)]
 pub mod e4m3;

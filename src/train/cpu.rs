@@ -10,12 +10,13 @@ use super::job::SMALLER;
 use super::loader::Batch;
 use super::method::Network;
 use super::recipe::Recipe;
+use super::schedule::Position;
 use super::state::{ADAM_EPS, Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Buffer, Stages};
-use crate::ops::optimizer::{AdamW, Group};
+use crate::ops::optimizer::{AdamW, Group, follow};
 use crate::ops::{logit_scale, reduce};
 use crate::say;
 
@@ -47,21 +48,21 @@ impl Trainer {
         }
     }
 
-    /// One update of `state` at learning rate `lr` from normalised images `[N, H, W, 3]` and the numbers beside them,
+    /// The update of `state` at `at` from normalised images `[N, H, W, 3]` and the numbers beside them,
     /// view-major.
     ///
     /// # Errors
     /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite, when more such updates were left
     /// out than the recipe allows; the parameters are then those before the step.
-    pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], lr: f64) -> Result<Outcome> {
-        self.step_in_stages(state, (images, numbers), lr, None)
+    pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], at: Position) -> Result<Outcome> {
+        self.step_in_stages(state, (images, numbers), at, None)
     }
 
     fn step_in_stages(
         &mut self,
         state: &mut State,
         (images, numbers): (&[f32], &[u32]),
-        lr: f64,
+        at: Position,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
         let Self { network, groups, adamw, grads, kept, max_bad_updates, memory } = self;
@@ -69,8 +70,12 @@ impl Trainer {
             kept.copy_from_slice(&state.kept);
         }
         grads.fill(0.0);
-        let statistics = &mut state.kept[..];
-        let mut call = Call { grads, statistics, images, numbers, stages, ..Call::new(memory, &state.params) };
+        let copy = network.momentum();
+        let behind = copy.map_or(0, |copy| copy.statistics);
+        let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
+        let momentum = (&*copied, behind);
+        let mut call =
+            Call { grads, statistics, momentum, images, numbers, stages, ..Call::new(memory, &state.params) };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
         let outcome = Outcome { step: state.step, loss: call.loss, grad_norm };
@@ -81,10 +86,14 @@ impl Trainer {
             state.kept.copy_from_slice(kept);
             return Ok(outcome);
         }
-        let adamw = AdamW { lr, step: state.step, ..*adamw };
+        let adamw = AdamW { lr: at.lr, step: state.step, ..*adamw };
         adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
         if let Some(scale) = network.bounded() {
             logit_scale::clamp(&mut scale.of_mut(&mut state.params)[0]);
+        }
+        if let Some(copy) = copy {
+            let online = &state.params[..copy.parameters.len];
+            follow(copy.parameters.of_mut(&mut state.kept), online, network.scalars(at)[copy.rate]);
         }
         Ok(outcome)
     }
@@ -126,7 +135,7 @@ impl Cpu {
     }
 
     /// The parts of one update, for `bench train`.
-    pub(super) fn stages(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Vec<Stage>> {
+    pub(super) fn stages(&mut self, batch: &Batch, numbers: &[u32], at: Position) -> Result<Vec<Stage>> {
         let mut begin = Instant::now();
         let mut stages = Vec::new();
         let mut ended = |name| {
@@ -137,7 +146,7 @@ impl Cpu {
         };
         batch.render(&mut self.images)?;
         ended("augmentation")?;
-        self.trainer.step_in_stages(&mut self.state, (&self.images, numbers), lr, Some(&mut ended))?;
+        self.trainer.step_in_stages(&mut self.state, (&self.images, numbers), at, Some(&mut ended))?;
         ended("optimizer")?;
         Ok(stages)
     }
@@ -156,9 +165,9 @@ impl Engine for Cpu {
         self.state.step
     }
 
-    fn step(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Option<Outcome>> {
+    fn step(&mut self, batch: &Batch, numbers: &[u32], at: Position) -> Result<Option<Outcome>> {
         batch.render(&mut self.images)?;
-        self.trainer.step(&mut self.state, &self.images, numbers, lr).map(Some)
+        self.trainer.step(&mut self.state, &self.images, numbers, at).map(Some)
     }
 
     fn settle(&mut self) -> Result<Option<Outcome>> {

@@ -17,6 +17,7 @@ use super::job::SMALLER;
 use super::loader::{Batch, Pictures};
 use super::method::Network;
 use super::recipe::Recipe;
+use super::schedule::Position;
 use super::state::{Outcome, State};
 use crate::bail;
 use crate::device::Plan;
@@ -185,10 +186,11 @@ impl Engine for Cuda {
         self.steps
     }
 
-    fn step(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Option<Outcome>> {
+    fn step(&mut self, batch: &Batch, numbers: &[u32], at: Position) -> Result<Option<Outcome>> {
         let step = self.steps;
         let gpu = self.gpu.clone();
-        if self.feed.fill(&gpu, step, batch, numbers, &self.update.settings(lr, step))? {
+        let settings = self.update.settings(&*self.network, at, step);
+        if self.feed.fill(&gpu, step, batch, numbers, &settings)? {
             // The pictures moved to a larger buffer, whose address the graph does not know.
             self.graph = None;
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::loader::Batch;
 use super::recipe::Recipe;
+use super::schedule::Position;
 use super::state::{Outcome, State};
 use crate::error::Result;
 use crate::layers::training::Buffer;
@@ -25,14 +26,14 @@ pub trait Engine {
     /// Updates done, queued ones included.
     fn step_count(&self) -> u64;
 
-    /// Begins one update at learning rate `lr`; `numbers` are what the network is given beside `batch`.
+    /// Begins the update at `at`; `numbers` are what the network is given beside `batch`.
     /// Returns the numbers of the last update that has ended and has not been returned: a device that runs behind the
     /// host is one update late.
     ///
     /// # Errors
     /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
     /// before that update.
-    fn step(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<Option<Outcome>>;
+    fn step(&mut self, batch: &Batch, numbers: &[u32], at: Position) -> Result<Option<Outcome>>;
 
     /// Waits, and returns the numbers of an update that [`Engine::step`] has not returned.
     ///

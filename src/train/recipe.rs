@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::language::Language;
+use super::language::{Language, Projection};
 use super::loader::{Batch, LoaderConfig, Positives};
 use super::method::{Held, Name, Network, Sizes, Views};
 use super::schedule::Schedule;
@@ -16,7 +16,7 @@ use crate::image::Filter;
 use crate::models::mae::MaeConfig;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::VitConfig;
-use crate::ops::augment::Policy;
+use crate::ops::augment::{Policy, Turn};
 
 /// Over which rows the head's batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -34,8 +34,14 @@ pub enum BatchNorm {
 pub enum Augmentation {
     /// Crop (scale 0.08–1), colour jitter, grayscale, blur, flip: SimCLR's
     Strong,
-    /// Crop (scale 0.5–1) only
+    /// As strong, but two unlike views in turn, one always blurred, one sometimes solarised: BYOL's and MoCo v3's
+    Byol,
+    /// Crop (scale 0.5–1) and flip only
     Weak,
+    /// Crop (scale 0.5–1) only: CLIP's
+    Clip,
+    /// One view as CLIP's, two strong: SLIP's
+    Slip,
     /// None: images are resized to the model's size
     None,
 }
@@ -44,7 +50,10 @@ impl Augmentation {
     fn policy(self) -> Policy {
         match self {
             Self::Strong => Policy::Strong,
+            Self::Byol => Policy::Byol(Turn::First),
             Self::Weak => Policy::Weak,
+            Self::Clip => Policy::Crop,
+            Self::Slip => Policy::Slip,
             Self::None => Policy::None,
         }
     }
@@ -116,6 +125,9 @@ pub struct Recipe {
     pub beta1: f64,
     pub beta2: f64,
     pub temperature: f64,
+    /// Of a momentum copy, at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
@@ -176,6 +188,7 @@ impl Recipe {
             seed: self.seed,
             mae: self.mae.clone(),
             language: self.language.clone(),
+            momentum: self.momentum.or(self.method.method().momentum()).unwrap_or(0.0),
         })
     }
 
@@ -200,10 +213,17 @@ impl Recipe {
         match key {
             "crop_scale" => self.augmentation == Augmentation::None,
             "crop_filter" => self.augmentation == Augmentation::None,
-            "images_per_caption" => self.method != Name::StableRep,
-            "head_dims" | "batch_norm" | "temperature" => !self.method.is_contrastive(),
+            "images_per_caption" => !matches!(self.method, Name::StableRep | Name::StableRepPlus),
+            "head_dims" | "batch_norm" => !self.has_head(),
+            "temperature" => !self.method.method().has_temperature(),
             _ => false,
         }
+    }
+
+    /// Whether there is a head, of pictures or in the place of a projection.
+    fn has_head(&self) -> bool {
+        let heads = self.language.as_ref().is_some_and(|language| language.projection == Projection::Mlp);
+        heads || self.method.method().has_head()
     }
 
     /// Images of a step.
@@ -300,6 +320,14 @@ impl Recipe {
                 self.images_per_step()
             );
         }
+        if self.method.method().momentum().is_some() && !self.model.width.is_multiple_of(4) {
+            bail!(
+                Usage,
+                "--width {}: the fixed positions of --method {} take a multiple of 4",
+                self.model.width,
+                self.method.name()
+            );
+        }
         let [low, high] = self.crop_scale;
         if !(low > 0.0 && low <= high && high <= 1.0) {
             bail!(Usage, "--crop-scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1, e.g. 0.08,1");
@@ -312,6 +340,7 @@ impl Recipe {
             ("--beta1", self.beta1, 0.0, 0.999_999),
             ("--beta2", self.beta2, 0.0, 0.999_999),
             ("--temperature", self.temperature, 0.001, 100.0),
+            ("--momentum", self.momentum.unwrap_or(0.0), 0.0, 1.0),
         ] {
             if !finite(value, low, high) {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");

@@ -14,8 +14,9 @@ use super::engine::Engine;
 pub use super::engine::Stage;
 use super::language::Language;
 use super::loader::{Batch, Pictures, Row};
-use super::method::{AGAIN, ENCODER, HEAD, LOSS};
+use super::method::{AGAIN, ENCODER, HEAD, LOSS, MOMENTUM};
 use super::recipe::Recipe;
+use super::schedule::Position;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::image::Rgb8;
@@ -36,7 +37,7 @@ pub struct Flops {
     pub computed: f64,
     /// Of the projection head, for one image's forward.
     pub head: f64,
-    /// Of the loss of a whole update, forward and backward.
+    /// Of the loss of a whole update, forward and backward, and of the forward of a momentum copy before it.
     pub loss: f64,
     /// Of what a whole update runs forward for the second time.
     pub again: f64,
@@ -56,7 +57,7 @@ impl Flops {
             encoder,
             computed: each(ENCODER),
             head: each(HEAD),
-            loss: tally.of_stage(LOSS),
+            loss: tally.of_stage(LOSS) + tally.of_stage(MOMENTUM),
             again: tally.of_stage(AGAIN),
             images,
         })
@@ -113,12 +114,12 @@ impl Rehearsal {
         match &mut engine {
             Which::Cpu(cpu) => {
                 cpu.init(recipe)?;
-                cpu.step(&batch, &numbers, LR)?;
+                cpu.step(&batch, &numbers, Position::first(LR))?;
             }
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => {
                 cuda.init(recipe)?;
-                cuda.rehearse(&batch, &numbers, LR)?;
+                cuda.rehearse(&batch, &numbers, Position::first(LR))?;
             }
         }
         Ok(Self { engine, batch, numbers, parameters: network.parameters().len() })
@@ -137,7 +138,7 @@ impl Rehearsal {
             Which::Cpu(cpu) => (0..count)
                 .map(|_| {
                     let begin = Instant::now();
-                    cpu.step(&self.batch, &self.numbers, LR)?;
+                    cpu.step(&self.batch, &self.numbers, Position::first(LR))?;
                     Ok(1e3 * begin.elapsed().as_secs_f64())
                 })
                 .collect(),
@@ -149,7 +150,7 @@ impl Rehearsal {
     /// The parts of one update by name, one for all chunks; on a GPU it is queued kernel by kernel with marks between the parts.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
         let parts = match &mut self.engine {
-            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, LR),
+            Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, Position::first(LR)),
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.stages(),
         }?;
@@ -169,7 +170,9 @@ impl Rehearsal {
     /// Loss of the last update.
     pub fn loss(&mut self) -> Result<f64> {
         match &mut self.engine {
-            Which::Cpu(cpu) => cpu.step(&self.batch, &self.numbers, LR).map(|o| o.map_or(f64::NAN, |o| o.loss)),
+            Which::Cpu(cpu) => {
+                cpu.step(&self.batch, &self.numbers, Position::first(LR)).map(|o| o.map_or(f64::NAN, |o| o.loss))
+            }
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.last_loss(),
         }
@@ -247,9 +250,9 @@ fn synthetic(recipe: &Recipe) -> Batch {
         Arc::new(Rgb8 { width: side, height: side, data })
     };
     let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
-    let augment = loader.augment();
     let row = |row: usize| {
         let (slot, caption) = (row / n, row % n);
+        let augment = loader.augment().of_slot(slot);
         let image = Arc::clone(&pictures[slot / views.crops * n + caption]);
         let key = [0, row as u32, 0];
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);

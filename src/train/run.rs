@@ -93,7 +93,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
-        record(&mut log, engine.step(&batch, &numbers, schedule.lr(step))?)?;
+        record(&mut log, engine.step(&batch, &numbers, schedule.position(step))?)?;
         let last = engine.step_count() == schedule.steps;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;
@@ -147,7 +147,7 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
     if let Some(said) = chunk::said(recipe) {
         say!("{said}");
     }
-    say!("{}", recipe.method.method().expect(summary.images_per_step, views));
+    say!("{}", recipe.method.method().expectation(recipe.batch, views, recipe.temperature));
 }
 
 fn write_summary(path: &Path, summary: &Summary) -> Result<()> {

@@ -1,5 +1,22 @@
 //! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine to 0.
 
+/// Where a run is: what the settings of an update follow from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Position {
+    /// Learning rate.
+    pub lr: f64,
+    /// Share of the run that is done before the update, and with it.
+    pub before: f64,
+    pub after: f64,
+}
+
+impl Position {
+    /// The first update of a run without an end.
+    pub fn first(lr: f64) -> Self {
+        Self { lr, before: 0.0, after: 0.0 }
+    }
+}
+
 /// The learning rates of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
@@ -14,6 +31,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Iteration `step`, counted from 0.
+    pub fn position(&self, step: u64) -> Position {
+        let share = |steps: u64| (steps as f64 / self.length).min(1.0);
+        Position { lr: self.lr(step), before: share(step), after: share(step + 1) }
+    }
+
     /// The rate of iteration `step`, counted from 0.
     pub fn lr(&self, step: u64) -> f64 {
         let step = step as f64;

@@ -25,6 +25,15 @@ impl DeviceParams {
         }
     }
 
+    /// The first `len` of these parameters, for a copy of them that has no gradient of its own.
+    pub fn copied(&self, arena: &mut Arena, len: usize) -> Self {
+        Self {
+            master: arena.take("parameters", "momentum copy", len),
+            rounded: arena.take("parameters", "momentum copy, rounded to bf16", len),
+            grads: self.grads.slice(0..len),
+        }
+    }
+
     /// The rounded tensor, for matrix products.
     pub fn bf16(&self, param: Param) -> View<bf16> {
         self.rounded.slice(param.range())

@@ -96,6 +96,17 @@ fn settings_that_cannot_be_run() {
             &["--mask-ratio 0.99 leaves 0 of the 16 patches", "smaller patches"],
         ),
         (&["--crop-filter", "bicubic"], &["--crop-filter does not go with --augmentation none"]),
+        (&["--method", "mocov3"], &["--images-per-caption 3 does not go with --method mocov3", "leave it out"]),
+        (&["--momentum", "0.9"], &["--momentum 0.9 does not go with --method stablerep", "leave it out"]),
+        (
+            &["--method", "byol", "--images-per-caption", "UNSET", "--temperature", "0.2"],
+            &["--temperature 0.2 does not go with --method byol", "leave it out"],
+        ),
+        (&["--method", "byol", "--images-per-caption", "UNSET", "--momentum", "1.5"], &["--momentum 1.5", "0 to 1"]),
+        (
+            &["--method", "mocov3", "--images-per-caption", "UNSET", "--width", "6"],
+            &["--width 6", "--method mocov3", "multiple of 4"],
+        ),
         (&["--preset", "nope"], &["--preset nope", "stablerep-cc12m-1x"]),
         (&["--save-every", "5"], &["--save-every", "500steps"]),
         (&["--save-every", "0s"], &["--save-every"]),

@@ -25,6 +25,7 @@ pub fn smallest() -> Recipe {
         beta1: 0.9,
         beta2: 0.98,
         temperature: 0.1,
+        momentum: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
         crop_filter: None,

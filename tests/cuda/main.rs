@@ -17,6 +17,7 @@ mod language;
 mod mae;
 #[path = "../common/overflow.rs"]
 mod overflow;
+mod methods;
 #[path = "../common/process.rs"]
 mod process;
 mod run;
@@ -49,7 +50,7 @@ mod on_ada {
     #[test]
     fn trainer() {
         let ops = ["batchnorm", "convert", "cross_entropy", "l2norm", "layernorm", "linear", "optimizer"];
-        for op in ops.into_iter().chain(["patch_embed", "patch_loss", "reduce", "rows"]) {
+        for op in ops.into_iter().chain(["cosine", "pairs", "patch_embed", "patch_loss", "reduce", "rows"]) {
             selftest(op, Model::Rtx4090);
         }
     }

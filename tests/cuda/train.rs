@@ -45,7 +45,7 @@ pub fn metrics(folder: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn command(model: Model, words: &[String]) -> Command {
+pub fn command(model: Model, words: &[String]) -> Command {
     stablerep(model, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -56,7 +56,7 @@ pub fn finish(model: Model, words: &[String]) {
 
 /// Initial weights that tell the images apart. Those of a new network do not: its features differ in their last bits,
 /// which the batch norms of the head blow up, so that bf16 and f32 part ways at once.
-fn pretrained(folder: &Path) -> [String; 2] {
+pub fn pretrained(folder: &Path) -> [String; 2] {
     let output = folder.join("pretrained");
     finish(Model::H200, &words_at(["1e-3", "10"], &output, "cpu", "200", "1000steps"));
     ["--init-from".into(), output.join("checkpoint.safetensors").display().to_string()]
@@ -131,14 +131,14 @@ pub fn assert_tensors_follow(
 
 /// 1 − 2⟨a, b⟩ / (|a|² + |b|²) over several tensors.
 #[derive(Clone, Copy, Debug, Default)]
-struct Difference {
+pub struct Difference {
     product: f64,
     squares: f64,
     tensors: usize,
 }
 
 impl Difference {
-    fn add(&mut self, a: &[f32], b: &[f32]) {
+    pub fn add(&mut self, a: &[f32], b: &[f32]) {
         for (&a, &b) in a.iter().zip(b) {
             self.product += f64::from(a) * f64::from(b);
             self.squares += f64::from(a).powi(2) + f64::from(b).powi(2);
@@ -147,7 +147,7 @@ impl Difference {
     }
 
     /// NaN, which is below no bound, for vectors of zeros.
-    fn value(self) -> f64 {
+    pub fn value(self) -> f64 {
         1.0 - 2.0 * self.product / self.squares
     }
 }

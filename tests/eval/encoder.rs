@@ -338,6 +338,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         beta1: 0.9,
         beta2: 0.98,
         temperature: 0.1,
+        momentum: None,
         augmentation: Augmentation::None,
         crop_scale: [1.0, 1.0],
         crop_filter: None,

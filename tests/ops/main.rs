@@ -9,6 +9,7 @@ mod gemm;
 mod groupnorm;
 mod layernorm;
 mod linear;
+mod pairs;
 mod pointwise;
 mod pytorch;
 mod self_attention;

@@ -3,6 +3,7 @@
 mod chunk;
 mod language;
 mod mae;
+mod momentum;
 #[path = "../common/overflow.rs"]
 mod overflow;
 #[path = "../common/recipe.rs"]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::error::Error;
 use stablerep::train::method::{Name, Network};
+use stablerep::train::schedule::Position;
 use stablerep::train::{
     Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Rate, Recipe,
 };
@@ -152,7 +153,7 @@ fn the_first_tensor_that_is_not_finite_is_named() {
         let labels: Vec<u32> = (0..32).map(|i| i % 8).collect();
         let before = state.params.clone();
         let mut trainer = Trainer::new(&mut plan, network, &recipe);
-        let error = trainer.step(&mut state, &images, &labels, 1e-3).unwrap_err();
+        let error = trainer.step(&mut state, &images, &labels, Position::first(1e-3)).unwrap_err();
         let same = before.iter().zip(&state.params).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same && state.step == 0 && matches!(error, Error::Diverged(_)), "{error}");
         error.to_string()

@@ -1,15 +1,12 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{
-    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    TextEmbed, Texts,
-};
+use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places, TextEmbed, Texts, Weights};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, layernorm, linear, logit_scale};
-use crate::ops::{pairs, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, pairs, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -50,7 +47,7 @@ impl Tally {
     }
 
     #[cfg(cuda_kernels)]
-    fn batch_norm(&mut self, x: Buffer, norm: BatchNorm) {
+    fn normed(&mut self, x: Buffer, norm: BatchNorm) {
         let shape = batch_norm_shape(x, norm);
         self.need(shape.scratch_len());
         self.moments = self.moments.max(shape.stats_len());
@@ -58,14 +55,20 @@ impl Tally {
 
     #[cfg(not(cuda_kernels))]
     #[expect(clippy::unused_self)]
-    fn batch_norm(&mut self, _: Buffer, _: BatchNorm) {}
+    fn normed(&mut self, _: Buffer, _: BatchNorm) {}
 }
 
 /// Slots, rows and columns of a batch norm over `x`.
 #[cfg(cuda_kernels)]
 pub(super) fn batch_norm_shape(x: Buffer, norm: BatchNorm) -> batchnorm::cuda::Shape {
-    let cols = norm.affine[0].len;
+    let cols = norm.cols();
     batchnorm::cuda::Shape { slots: norm.slots, rows: x.len() / cols / norm.slots, cols }
+}
+
+/// Rows, keys, and values of each.
+pub(super) fn pair_sizes(Pairs { rows, keys, lse, .. }: Pairs) -> (usize, usize, usize) {
+    let dim = rows.len() / lse.len();
+    (lse.len(), keys.len() / dim, dim)
 }
 
 /// The product of a patch embedding.
@@ -198,12 +201,12 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn batch_norm_relu(&mut self, y: Buffer, _: Buffer, _: Buffer, norm: BatchNorm) -> Result<()> {
-        self.batch_norm(y, norm);
+    fn batch_norm(&mut self, y: Buffer, _: Buffer, _: Buffer, norm: BatchNorm) -> Result<()> {
+        self.normed(y, norm);
         Ok(())
     }
 
-    fn batch_norm_relu_backward(
+    fn batch_norm_backward(
         &mut self,
         d: Buffer,
         _: Buffer,
@@ -211,7 +214,7 @@ impl Layers for Tally {
         _: Buffer,
         norm: BatchNorm,
     ) -> Result<()> {
-        self.batch_norm(d, norm);
+        self.normed(d, norm);
         Ok(())
     }
 
@@ -289,6 +292,25 @@ impl Layers for Tally {
     fn pairs_both_backward(&mut self, _: Buffer, there: Pairs, _: Pairs) -> Result<()> {
         let (rows, keys, d) = pair_sizes(there);
         self.flops += pairs::flops(rows, keys, d).1;
+        Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn cosine(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: cosine::Shape) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(cosine::cuda::scratch_len(shape));
+        Ok(())
+    }
+
+    fn round(&mut self, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn switch(&mut self, _: Weights) -> Result<()> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, _: Param) -> Result<()> {
         Ok(())
     }
 

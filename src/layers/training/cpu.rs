@@ -1,18 +1,16 @@
 //! Training on the CPU, in f32.
 
+use std::borrow::Cow;
+
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place,
-    Places, Stages, TextEmbed, Texts, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{
-    activation, add, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce, relu,
-    rows, self_attention,
-};
+use crate::ops::{activation, add, cosine, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -49,8 +47,12 @@ pub struct Call<'a, 's> {
     pub params: &'a [f32],
     /// Of the same layout as `params`.
     pub grads: &'a mut [f32],
-    /// Running statistics of the batch norms.
+    /// Running statistics of the batch norms, and whatever else a network keeps but the parameters of a momentum copy.
     pub statistics: &'a mut [f32],
+    /// These, and how far the copy's running statistics lie behind the online ones.
+    pub momentum: (&'a [f32], usize),
+    /// Whose are read.
+    pub weights: Weights,
     /// Normalised images `[N, H, W, 3]`.
     pub images: &'a [f32],
     /// What [`Numbers`] are runs of.
@@ -62,15 +64,50 @@ pub struct Call<'a, 's> {
 
 impl<'a> Call<'a, '_> {
     pub fn new(memory: &'a mut Memory, params: &'a [f32]) -> Self {
-        Self { memory, params, grads: &mut [], statistics: &mut [], images: &[], numbers: &[], loss: 0.0, stages: None }
+        Self {
+            memory,
+            params,
+            grads: &mut [],
+            statistics: &mut [],
+            momentum: (&[], 0),
+            weights: Weights::Online,
+            images: &[],
+            numbers: &[],
+            loss: 0.0,
+            stages: None,
+        }
     }
 
-    fn weights(&self, at: Affine) -> [&'a [f32]; 2] {
-        at.map(|param| param.of(self.params))
+    /// The parameters that are read.
+    fn read(&self) -> &'a [f32] {
+        match self.weights {
+            Weights::Online => self.params,
+            Weights::Momentum => self.momentum.0,
+        }
+    }
+
+    fn affine(&self, at: Affine) -> [&'a [f32]; 2] {
+        at.map(|param| param.of(self.read()))
     }
 
     fn linear_weights(&self, at: Linear) -> (&'a [f32], Option<&'a [f32]>) {
-        (at.w.of(self.params), at.b.map(|b| b.of(self.params)))
+        (at.w.of(self.read()), at.b.map(|b| b.of(self.read())))
+    }
+
+    /// Gain and shift of a batch norm; those that change nothing where it has none.
+    fn norm_weights(&self, norm: BatchNorm) -> [Cow<'a, [f32]>; 2] {
+        match norm.affine {
+            Some(affine) => self.affine(affine).map(Cow::Borrowed),
+            None => [1.0, 0.0].map(|value| vec![value; norm.cols()].into()),
+        }
+    }
+
+    /// The places of a batch norm's running mean and variance.
+    fn running(&self, norm: BatchNorm) -> [Param; 2] {
+        norm.running.map(|param| match self.weights {
+            Weights::Online => param,
+            Weights::Momentum => Param { offset: param.offset + self.momentum.1, ..param },
+        })
     }
 }
 
@@ -95,7 +132,7 @@ impl Layers for Call<'_, '_> {
         at: PatchEmbed,
         shape: patch_embed::Shape,
     ) -> Result<()> {
-        let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.params));
+        let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.read()));
         let weights = patch_embed::Weights { w, b, cls, pos };
         self.memory.write([tokens], |[y], memory| patch_embed::forward(y, memory.read(patches), weights, shape));
         Ok(())
@@ -120,7 +157,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
-        let [token, position] = [at.token, at.position].map(|param| param.of(self.params));
+        let [token, position] = [at.token, at.position].map(|param| param.of(self.read()));
         let (ids, d) = (&self.numbers[texts.ids.range()], y.len / texts.ids.len);
         self.memory.write([y], |[y], _| embed::text(y, ids, token, position, d));
         Ok(())
@@ -156,7 +193,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
-        let [gamma, beta] = self.weights(at.affine);
+        let [gamma, beta] = self.affine(at.affine);
         self.memory.write([y, stats], |[y, stats], memory| {
             layernorm::forward(y, stats, memory.read(x), gamma, beta, at.eps);
         });
@@ -171,7 +208,7 @@ impl Layers for Call<'_, '_> {
         (x, stats): (Buffer, Buffer),
         at: LayerNorm,
     ) -> Result<()> {
-        let [gamma, _] = self.weights(at.affine);
+        let [gamma, _] = self.affine(at.affine);
         let (dgamma, dbeta) = pair_mut(self.grads, at.affine[0], at.affine[1]);
         self.memory.write([dx], |[dx], memory| {
             match branch {
@@ -237,7 +274,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
-        let w = w.of(self.params);
+        let w = w.of(self.read());
         self.memory.write([dx], |[dx], memory| linear::backward_input(dx, memory.read(dy), w, shape));
         Ok(())
     }
@@ -250,7 +287,7 @@ impl Layers for Call<'_, '_> {
         w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let w = w.of(self.params);
+        let w = w.of(self.read());
         self.memory.write([dhidden], |[dhidden], memory| {
             linear::backward_input_gelu(dhidden, memory.read(dy), w, memory.read(hidden), shape);
         });
@@ -277,23 +314,25 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn batch_norm_relu(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
-        let [gamma, beta] = self.weights(norm.affine);
-        let cols = gamma.len();
+    fn batch_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
+        let ([gamma, beta], running) = (self.norm_weights(norm), self.running(norm));
+        let cols = norm.cols();
         let statistics = &mut *self.statistics;
         self.memory.write([y, stats], |[y, stats], memory| {
             let slot = y.len() / norm.slots;
             let slots = y.chunks_exact_mut(slot).zip(memory.read(x).chunks_exact(slot));
             for ((y, x), stats) in slots.zip(stats.chunks_exact_mut(2 * cols)) {
-                let (mean, var) = pair_mut(statistics, norm.running[0], norm.running[1]);
-                batchnorm::forward(y, stats, Running { mean, var }, x, gamma, beta);
+                let (mean, var) = pair_mut(statistics, running[0], running[1]);
+                batchnorm::forward(y, stats, Running { mean, var }, x, &gamma, &beta);
             }
-            relu::forward_in_place(y);
+            if norm.relu {
+                relu::forward_in_place(y);
+            }
         });
         Ok(())
     }
 
-    fn batch_norm_relu_backward(
+    fn batch_norm_backward(
         &mut self,
         d: Buffer,
         spare: Buffer,
@@ -301,14 +340,20 @@ impl Layers for Call<'_, '_> {
         y: Buffer,
         norm: BatchNorm,
     ) -> Result<()> {
-        let [gamma, _] = self.weights(norm.affine);
-        let (dgamma, dbeta) = pair_mut(self.grads, norm.affine[0], norm.affine[1]);
+        let [gamma, _] = self.norm_weights(norm);
+        let mut unused = vec![0.0; if norm.affine.is_none() { 2 * gamma.len() } else { 0 }];
+        let (dgamma, dbeta) = match norm.affine {
+            Some([gamma, beta]) => pair_mut(self.grads, gamma, beta),
+            None => unused.split_at_mut(gamma.len()),
+        };
         self.memory.write([d, spare], |[d, spare], memory| {
-            relu::backward_in_place(d, memory.read(y));
+            if norm.relu {
+                relu::backward_in_place(d, memory.read(y));
+            }
             let slot = d.len() / norm.slots;
             let slots = spare.chunks_exact_mut(slot).zip(d.chunks_exact(slot)).zip(memory.read(x).chunks_exact(slot));
             for (((dx, dy), x), stats) in slots.zip(memory.read(stats).chunks_exact(2 * gamma.len())) {
-                batchnorm::backward(dx, dgamma, dbeta, dy, x, stats, gamma);
+                batchnorm::backward(dx, dgamma, dbeta, dy, x, stats, &gamma);
             }
         });
         self.memory.0.swap(d.id, spare.id);
@@ -370,7 +415,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()> {
-        let [fill, pos] = self.weights([places.fill, places.pos]);
+        let [fill, pos] = self.affine([places.fill, places.pos]);
         let rows = &self.numbers[places.rows.range()];
         let places = rows::Places { rows, at: places.at.map(|at| &self.numbers[at.range()]) };
         self.memory.write([y], |[y], memory| rows::place(y, memory.read(x), fill, pos, places, shape));
@@ -427,6 +472,29 @@ impl Layers for Call<'_, '_> {
             let known = [there, back].map(|of| (memory.read(of.lse), memory.read(of.weight)));
             pairs::both::backward(drows, known, [there.factor, back.factor], pair_batch(there, memory, numbers));
         });
+        Ok(())
+    }
+
+    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()> {
+        let loss = &mut self.loss;
+        self.memory.write([drows], |[drows], memory| {
+            *loss = cosine::forward(drows, memory.read(rows), memory.read(keys), shape);
+        });
+        Ok(())
+    }
+
+    fn round(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| y.copy_from_slice(memory.read(x)));
+        Ok(())
+    }
+
+    fn switch(&mut self, weights: Weights) -> Result<()> {
+        self.weights = weights;
+        Ok(())
+    }
+
+    fn freeze(&mut self, param: Param) -> Result<()> {
+        param.of_mut(self.grads).fill(0.0);
         Ok(())
     }
 

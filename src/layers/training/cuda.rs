@@ -4,8 +4,7 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, pair_sizes, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, Stages, TextEmbed, Texts, UNIT_EPS,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -13,8 +12,10 @@ use crate::ops::activation::cuda as activation;
 use crate::ops::add::cuda as add;
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
+use crate::ops::convert::cuda as convert;
+use crate::ops::cosine::cuda as cosine;
 use crate::ops::embed::cuda as embed;
-use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
+use crate::ops::l2norm::cuda::{Outputs, self as l2norm};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
 use crate::ops::logit_scale::cuda as logit_scale;
@@ -25,7 +26,9 @@ use crate::ops::quick_gelu::cuda as quick_gelu;
 use crate::ops::reduce::cuda as reduce;
 use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
-use crate::ops::{patch_embed as patches_of, patch_loss as loss_of, rows as rows_of, self_attention as attention_of};
+use crate::ops::{
+    cosine as cosine_of, patch_embed as patches_of, patch_loss as loss_of, rows as rows_of, self_attention as attention_of,
+};
 use crate::weights::{DeviceParams, Param};
 
 /// The tensors of a layout, and what kernels keep between each other.
@@ -80,8 +83,13 @@ pub struct Call<'a, 's> {
     pub gpu: &'a Gpu,
     pub memory: &'a Memory,
     pub params: DeviceParams,
-    /// Running statistics of the batch norms.
+    /// Running statistics of the batch norms, and whatever else a network keeps but the parameters of a momentum copy.
     pub statistics: View<f32>,
+    /// These (with the gradients of the online ones), and how far the copy's running statistics lie behind the online
+    /// ones.
+    pub momentum: Option<(DeviceParams, usize)>,
+    /// Whose are read.
+    pub weights: Weights,
     /// `[N, H, W, 3]`.
     pub images: View<u8>,
     /// What [`Numbers`] are runs of.
@@ -106,18 +114,69 @@ impl Call<'_, '_> {
         }
     }
 
+    /// The parameters that are read.
+    fn read(&self) -> DeviceParams {
+        match (self.weights, self.momentum) {
+            (Weights::Momentum, Some((params, _))) => params,
+            _ => self.params,
+        }
+    }
+
     /// Weight and bias as products read them.
     fn rounded(&self, at: Linear) -> (View<bf16>, Option<View<bf16>>) {
-        (self.params.bf16(at.w), at.b.map(|b| self.params.bf16(b)))
+        (self.read().bf16(at.w), at.b.map(|b| self.read().bf16(b)))
     }
 
     /// Gain and shift as norms read them.
     fn exact(&self, at: Affine) -> [View<f32>; 2] {
-        at.map(|param| self.params.f32(param))
+        at.map(|param| self.read().f32(param))
     }
 
     fn gradients(&self, at: Affine) -> [View<f32>; 2] {
         at.map(|param| self.params.grad(param))
+    }
+
+    /// The places of a batch norm's running mean and variance.
+    fn running(&self, norm: BatchNorm) -> [View<f32>; 2] {
+        let behind = match (self.weights, self.momentum) {
+            (Weights::Momentum, Some((_, statistics))) => statistics,
+            _ => 0,
+        };
+        norm.running.map(|param| self.statistics.slice(behind..self.statistics.len()).slice(param.range()))
+    }
+
+    /// Gain and shift of a batch norm, where it has them.
+    fn norm_weights(&self, norm: BatchNorm) -> Option<[View<f32>; 2]> {
+        norm.affine.map(|affine| self.exact(affine))
+    }
+
+    fn batch_norm_of<T: batchnorm::Activation>(
+        &self,
+        [y, x]: [View<T>; 2],
+        stats: View<f32>,
+        norm: BatchNorm,
+        shape: batchnorm::Shape,
+    ) -> Result<()> {
+        let (gpu, Memory { moments, scratch, .. }) = (self.gpu, self.memory);
+        let settings = batchnorm::Settings { eps: EPS, momentum: MOMENTUM };
+        let moments = moments.slice(0..shape.stats_len());
+        batchnorm::moments(gpu, moments, x, *scratch, shape)?;
+        batchnorm::statistics(gpu, stats, Some(self.running(norm)), moments, settings, shape)?;
+        batchnorm::apply(gpu, y, x, stats, self.norm_weights(norm), norm.relu, shape)
+    }
+
+    fn batch_norm_backward_of<T: batchnorm::Activation>(
+        &self,
+        [d, x]: [View<T>; 2],
+        stats: View<f32>,
+        norm: BatchNorm,
+        shape: batchnorm::Shape,
+    ) -> Result<()> {
+        let (gpu, Memory { moments, scratch, .. }) = (self.gpu, self.memory);
+        let (affine, sums) = (self.norm_weights(norm), moments.slice(0..shape.stats_len()));
+        let gradients = norm.affine.map(|affine| self.gradients(affine));
+        batchnorm::backward_sums(gpu, sums, gradients, d, x, stats, affine, norm.relu, *scratch, shape)?;
+        batchnorm::backward_apply(gpu, d, d, x, stats, sums, affine, norm.relu, 1, shape)
     }
 
     /// What the loss of `of` looks at.
@@ -178,8 +237,8 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let product = patch_product(shape);
         let embedded = self.bf16(spare.first(product.rows * product.outputs));
-        linear::forward(self.gpu, embedded, self.bf16(patches), self.params.bf16(at.w), None, product)?;
-        let weights = self.embedding(at, |param| self.params.f32(param));
+        linear::forward(self.gpu, embedded, self.bf16(patches), self.read().bf16(at.w), None, product)?;
+        let weights = self.embedding(at, |param| self.read().f32(param));
         patch_embed::tokens(self.gpu, self.bf16(tokens), embedded, weights, shape)
     }
 
@@ -289,7 +348,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
-        linear::backward_input(self.gpu, self.bf16(dx), self.bf16(dy), self.params.bf16(w), shape)
+        linear::backward_input(self.gpu, self.bf16(dx), self.bf16(dy), self.read().bf16(w), shape)
     }
 
     fn input_gradient_gelu(
@@ -300,7 +359,7 @@ impl Layers for Call<'_, '_> {
         w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let (w, hidden) = (self.params.bf16(w), self.bf16(hidden));
+        let (w, hidden) = (self.read().bf16(w), self.bf16(hidden));
         linear::backward_input_gelu(self.gpu, self.bf16(dhidden), self.bf16(dy), w, hidden, shape)
     }
 
@@ -320,18 +379,15 @@ impl Layers for Call<'_, '_> {
         self_attention::backward(self.gpu, dqkv, dy, qkv, y, self.f32(lse), self.memory.scratch, shape)
     }
 
-    fn batch_norm_relu(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
-        let (gpu, shape, Memory { moments, scratch, .. }) = (self.gpu, batch_norm_shape(y, norm), self.memory);
-        let settings = batchnorm::Settings { eps: EPS, momentum: MOMENTUM };
-        let (y, x, stats) = (self.bf16(y), self.bf16(x), self.f32(stats));
-        let moments = moments.slice(0..shape.stats_len());
-        batchnorm::moments(gpu, moments, x, *scratch, shape)?;
-        let running = norm.running.map(|param| self.statistics.slice(param.range()));
-        batchnorm::statistics(gpu, stats, Some(running), moments, settings, shape)?;
-        batchnorm::apply(gpu, y, x, stats, Some(self.exact(norm.affine)), true, shape)
+    fn batch_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {
+        let (shape, stats) = (batch_norm_shape(y, norm), self.f32(stats));
+        match y.kind {
+            Kind::Rounded => self.batch_norm_of([y, x].map(|buffer| self.bf16(buffer)), stats, norm, shape),
+            Kind::Exact => self.batch_norm_of([y, x].map(|buffer| self.f32(buffer)), stats, norm, shape),
+        }
     }
 
-    fn batch_norm_relu_backward(
+    fn batch_norm_backward(
         &mut self,
         d: Buffer,
         _: Buffer,
@@ -339,11 +395,11 @@ impl Layers for Call<'_, '_> {
         _: Buffer,
         norm: BatchNorm,
     ) -> Result<()> {
-        let (gpu, shape, Memory { moments, scratch, .. }) = (self.gpu, batch_norm_shape(d, norm), self.memory);
-        let (d, x, stats, sums) = (self.bf16(d), self.bf16(x), self.f32(stats), moments.slice(0..shape.stats_len()));
-        let (affine, gradients) = (Some(self.exact(norm.affine)), Some(self.gradients(norm.affine)));
-        batchnorm::backward_sums(gpu, sums, gradients, d, x, stats, affine, true, *scratch, shape)?;
-        batchnorm::backward_apply(gpu, d, d, x, stats, sums, affine, true, 1, shape)
+        let (shape, stats) = (batch_norm_shape(d, norm), self.f32(stats));
+        match d.kind {
+            Kind::Rounded => self.batch_norm_backward_of([d, x].map(|buffer| self.bf16(buffer)), stats, norm, shape),
+            Kind::Exact => self.batch_norm_backward_of([d, x].map(|buffer| self.f32(buffer)), stats, norm, shape),
+        }
     }
 
     fn unit_rows(&mut self, y: Buffer, norms: Buffer, x: Buffer) -> Result<()> {
@@ -352,7 +408,10 @@ impl Layers for Call<'_, '_> {
     }
 
     fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()> {
-        let dx = Outputs { f32: None, bf16: Some(self.bf16(dx)) };
+        let dx = match dx.kind {
+            Kind::Rounded => Outputs { f32: None, bf16: Some(self.bf16(dx)) },
+            Kind::Exact => Outputs { f32: Some(self.f32(dx)), bf16: None },
+        };
         l2norm::backward(self.gpu, dx, self.f32(dy), self.f32(y), self.f32(norms), UNIT_EPS)
     }
 
@@ -424,6 +483,24 @@ impl Layers for Call<'_, '_> {
         let known = [there, back].map(|of| (self.f32(of.lse), self.f32(of.weight)));
         let (batch, factors) = (self.pair_batch(there), [there.factor, back.factor]);
         pairs::backward_both(self.gpu, self.f32(drows), known, factors, batch)
+    }
+
+    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine_of::Shape) -> Result<()> {
+        let (drows, sides) = (self.f32(drows), [rows, keys].map(|buffer| self.f32(buffer)));
+        cosine::forward(self.gpu, self.loss, drows, sides, self.memory.scratch, shape)
+    }
+
+    fn round(&mut self, y: Buffer, x: Buffer) -> Result<()> {
+        convert::to_bf16(self.gpu, self.bf16(y), self.f32(x))
+    }
+
+    fn switch(&mut self, weights: Weights) -> Result<()> {
+        self.weights = weights;
+        Ok(())
+    }
+
+    fn freeze(&mut self, param: Param) -> Result<()> {
+        self.gpu.zero(self.params.grad(param))
     }
 
     fn stage(&mut self, name: &'static str) -> Result<()> {

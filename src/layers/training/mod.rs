@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -170,13 +170,42 @@ pub struct Places {
     pub pos: Param,
 }
 
-/// A batch norm: its affine parameters, and where its running mean and variance lie among the statistics.
+/// A batch norm: its affine parameters, where it has them, and where its running mean and variance lie among the
+/// statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
-    pub affine: Affine,
+    pub affine: Option<Affine>,
     pub running: [Param; 2],
     /// Runs of rows that are normalised each on its own; the running statistics move once for each.
     pub slots: usize,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+impl BatchNorm {
+    /// Its columns.
+    pub(super) fn cols(&self) -> usize {
+        self.running[0].len
+    }
+}
+
+/// The momentum copy of a network (BYOL, arXiv 2006.07733; MoCo v3, arXiv 2104.02057) among what a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MomentumCopy {
+    /// Its parameters, the last of what is kept: a copy of as many first ones of the online network.
+    pub parameters: Param,
+    /// How far its batch norms' running statistics lie behind the online ones.
+    pub statistics: usize,
+    /// Which of the call's scalars is the share of the way to the online parameters that an update takes it.
+    pub rate: usize,
+}
+
+/// Whose parameters and running statistics a walk reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    Online,
+    /// The [`MomentumCopy`]'s, to which no gradient goes.
+    Momentum,
 }
 
 /// Rows that are to tell their own keys from the others: the cross-entropy of `rows·keysᵀ/τ` against the keys of the
@@ -314,10 +343,10 @@ pub trait Layers {
         shape: self_attention::Shape,
     ) -> Result<()>;
 
-    /// `y = max(norm(x), 0)` by the batch's own statistics, which `stats [slots, 2, C]` keeps.
-    fn batch_norm_relu(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()>;
+    /// `y = norm(x)`, of the same kind as x, by the batch's own statistics, which `stats [slots, 2, C]` keeps.
+    fn batch_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()>;
     /// Turns the gradient `d` of `y` into that of x. `spare` has the length of `d` and is overwritten.
-    fn batch_norm_relu_backward(
+    fn batch_norm_backward(
         &mut self,
         d: Buffer,
         spare: Buffer,
@@ -328,7 +357,7 @@ pub trait Layers {
 
     /// `y [rows, d]`: rows of unit length of x, and what their lengths were.
     fn unit_rows(&mut self, y: Buffer, norms: Buffer, x: Buffer) -> Result<()>;
-    /// `dx` from the gradient `dy` of `y`.
+    /// `dx`, of either kind, from the gradient `dy` of `y`.
     fn unit_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()>;
     /// `y = e^s·x` for the one value s.
     fn scale_rows(&mut self, y: Buffer, x: Buffer, s: Param) -> Result<()>;
@@ -364,6 +393,17 @@ pub trait Layers {
         rows: Numbers,
         shape: patch_loss::Shape,
     ) -> Result<()>;
+
+    /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
+    /// `drows`.
+    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()>;
+
+    /// `y = x`, in the type in which the device keeps y.
+    fn round(&mut self, y: Buffer, x: Buffer) -> Result<()>;
+    /// Parameters and running statistics are from here on those of `weights`.
+    fn switch(&mut self, weights: Weights) -> Result<()>;
+    /// Nothing is learned of `param`: its gradient is 0.
+    fn freeze(&mut self, param: Param) -> Result<()>;
 
     /// A part of the call ends here: what measures hears of it.
     fn stage(&mut self, name: &'static str) -> Result<()>;

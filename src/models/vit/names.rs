@@ -16,6 +16,9 @@ const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
 /// Prefixes of copies that an optimizer keeps of every tensor.
 const MOMENTS: &str = "adam.";
 
+/// Prefix of the copy of an encoder that follows it with momentum.
+const MOMENTUM: &str = "momentum.";
+
 /// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head,
 /// moments.
 const BESIDE: [&str; 4] = ["head.", "image_mlp.", MOMENTS, "head_dist."];
@@ -69,7 +72,7 @@ impl BackboneNames {
         let has = |wanted: &str| known.contains(wanted);
         let with_class = prefixes(names, MARKS[0]);
         let found: Vec<&str> =
-            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| !p.starts_with(MOMENTS)).collect();
+            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| !is_copy(p)).collect();
         let prefix = match found[..] {
             [prefix] => prefix,
             [] => return none(names, file),
@@ -141,6 +144,11 @@ impl BackboneNames {
         let blocks = (0..depth).flat_map(move |i| block.iter().map(move |name| format!("blocks.{i}.{name}")));
         trunk.iter().cloned().chain(blocks)
     }
+}
+
+/// Whether a name is of a copy of the network's tensors.
+fn is_copy(name: &str) -> bool {
+    [MOMENTS, MOMENTUM].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What stands before `mark` in names that end in it: nothing, or something that ends in a dot.

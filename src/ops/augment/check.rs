@@ -4,7 +4,7 @@ use crate::device::cuda::Gpu;
 use crate::error::Result;
 use crate::image::{Filter, Resampler, Rgb8, resize};
 use crate::ops::augment::cuda::{Job, Plan, Slot, views};
-use crate::ops::augment::{Augment, AugmentParams, Jitter, Policy, short_side};
+use crate::ops::augment::{Augment, AugmentParams, Jitter, Policy, Turn, short_side};
 use crate::ops::blur;
 use crate::ops::check::{Case, Check, Checks};
 
@@ -101,8 +101,8 @@ fn check(case: &Case, what: &str, wanted: &[Wanted], side: usize) -> Result<()> 
 /// The whole picture and nothing else.
 fn plain(image: &Rgb8) -> AugmentParams {
     let crop = [0, 0, image.width, image.height];
-    let filter = Filter::Bilinear;
-    AugmentParams { downsample: None, crop, filter, jitter: None, grayscale: false, blur: None, flip: false }
+    let (filter, blur) = (Filter::Bilinear, None);
+    AugmentParams { downsample: None, crop, filter, jitter: None, grayscale: false, blur, solarize: false, flip: false }
 }
 
 /// Parameters as training draws them, by every policy, from pictures of several sizes.
@@ -113,13 +113,17 @@ fn drawn(case: &Case) -> Result<()> {
     for &side in sides {
         let mut wanted = Vec::new();
         for (i, image) in images.iter().enumerate() {
-            for policy in [Policy::Strong, Policy::Strong, Policy::Strong, Policy::Weak, Policy::None] {
+            let unlike = [Turn::First, Turn::Second, Turn::Second].map(Policy::Byol);
+            let alike = [Policy::Strong, Policy::Strong, Policy::Strong, Policy::Weak, Policy::None];
+            for policy in alike.into_iter().chain(unlike) {
                 let mut stream = case.stream(&format!("view {side} {i} {}", wanted.len()));
                 let filter = if wanted.len() % 2 == 0 { Filter::Bilinear } else { Filter::Bicubic };
                 let augment = Augment { policy, crop_scale: policy.crop_scale(), filter, downsample: false };
                 wanted.push((image, AugmentParams::draw(&mut stream, &augment, image.width, image.height)));
             }
         }
+        let solarized = |image, flip| (image, AugmentParams { solarize: true, flip, ..plain(image) });
+        wanted.extend([solarized(&images[0], false), solarized(&images[1], true)]);
         check(case, "drawn", &wanted, side)?;
     }
     // Views that fit into the 48 KB of shared memory that every kernel may have, but not beside its static part.

@@ -34,6 +34,7 @@ pub struct Job {
     row: u32,
     /// Whether the crop is resized by the bicubic filter, not the bilinear one.
     cubic: u32,
+    solarize: u32,
 }
 
 impl Job {
@@ -86,6 +87,7 @@ impl Job {
             flip: u32::from(params.flip),
             row: row as u32,
             cubic: u32::from(params.filter == Filter::Bicubic),
+            solarize: u32::from(params.solarize),
         })
     }
 }

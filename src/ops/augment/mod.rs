@@ -1,6 +1,6 @@
 //! SimCLR's augmentation as the official code composes it (optional downsample, random resized crop, colour jitter,
-//! grayscale, blur, flip; `docs/method.md`): the random parameters of a view, apart from applying them, and the last
-//! step to f32.
+//! grayscale, blur, flip; `docs/method.md`), and BYOL's, whose views are unlike (with solarisation): the random
+//! parameters of a view, apart from applying them, and the last step to f32.
 
 use super::{blur, jitter};
 use crate::image::Filter;
@@ -18,19 +18,54 @@ pub mod cuda;
 pub enum Policy {
     /// Crop, jitter, grayscale, blur, flip.
     Strong,
+    /// BYOL's (arXiv 2006.07733, table 6) in the variant of MoCo v3: as strong, with less saturation; the first view is
+    /// always blurred, the second seldom, but solarised in one of five cases.
+    Byol(Turn),
     /// Crop and flip.
     Weak,
+    /// Crop alone: CLIP's.
+    Crop,
+    /// The first view as CLIP's, the others strong: SLIP's (arXiv 2112.12750).
+    Slip,
     /// The whole image.
     None,
+}
+
+/// Which of two unlike views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    First,
+    Second,
 }
 
 impl Policy {
     /// Shares of the image's area that a crop takes, smallest and largest.
     pub fn crop_scale(self) -> [f64; 2] {
         match self {
-            Self::Strong => [0.08, 1.0],
-            Self::Weak => [0.5, 1.0],
+            Self::Strong | Self::Byol(_) | Self::Slip => [0.08, 1.0],
+            Self::Weak | Self::Crop => [0.5, 1.0],
             Self::None => [1.0, 1.0],
+        }
+    }
+
+    /// That of view slot `slot`: unlike views take turns.
+    pub fn of_slot(self, slot: usize) -> Self {
+        match self {
+            Self::Byol(_) if slot % 2 == 1 => Self::Byol(Turn::Second),
+            Self::Byol(_) => Self::Byol(Turn::First),
+            Self::Slip if slot == 0 => Self::Crop,
+            Self::Slip => Self::Strong,
+            other => other,
+        }
+    }
+
+    /// Range of the saturation, probabilities of blur and of solarisation; none where colours stay.
+    fn colours(self) -> Option<([f32; 2], f32, f32)> {
+        match self {
+            Self::Strong => Some(([0.6, 1.4], 0.5, 0.0)),
+            Self::Byol(Turn::First) => Some(([0.8, 1.2], 1.0, 0.0)),
+            Self::Byol(Turn::Second) => Some(([0.8, 1.2], 0.1, 0.2)),
+            Self::Weak | Self::Crop | Self::Slip | Self::None => None,
         }
     }
 }
@@ -45,6 +80,16 @@ pub struct Augment {
     pub filter: Filter,
     /// Whether one image in twenty is first shrunk to 64 or 128 pixels and enlarged to 256 ([`downsampled`]).
     pub downsample: bool,
+}
+
+impl Augment {
+    /// That of view slot `slot`.
+    pub fn of_slot(self, slot: usize) -> Self {
+        let policy = self.policy.of_slot(slot);
+        // SLIP's crops for texts are others than those that are compared with each other.
+        let own = self.policy == Policy::Slip && policy == Policy::Crop;
+        Self { policy, crop_scale: if own { policy.crop_scale() } else { self.crop_scale }, ..self }
+    }
 }
 
 /// Width over height of a crop, smallest and largest.
@@ -63,6 +108,8 @@ pub struct AugmentParams {
     pub grayscale: bool,
     /// Radius σ of the blur.
     pub blur: Option<f32>,
+    /// Whether values of 128 and more are inverted.
+    pub solarize: bool,
     pub flip: bool,
 }
 
@@ -89,22 +136,27 @@ impl AugmentParams {
         let (width, height) = sizes.map_or((width, height), |[_, high]| high);
         if augment.policy == Policy::None {
             let (crop, filter) = ([0, 0, width, height], augment.filter);
-            return Self { downsample, crop, filter, jitter: None, grayscale: false, blur: None, flip: false };
+            let (jitter, grayscale, blur) = (None, false, None);
+            return Self { downsample, crop, filter, jitter, grayscale, blur, solarize: false, flip: false };
         }
         let crop = draw_crop(stream, augment.crop_scale, (width, height));
-        let strong = augment.policy == Policy::Strong;
+        let colours = augment.policy.colours();
+        let (saturation, blur, solarize) = colours.unwrap_or(([1.0; 2], 0.0, 0.0));
+        let coloured = colours.is_some();
         Self {
             downsample,
             crop,
             filter: augment.filter,
-            jitter: (strong && chance(stream, 0.8)).then(|| Jitter::draw(stream)),
-            grayscale: strong && chance(stream, 0.2),
-            blur: (strong && chance(stream, 0.5)).then(|| stream.uniform_in(0.1, 2.0)),
-            flip: chance(stream, 0.5),
+            jitter: (coloured && chance(stream, 0.8)).then(|| Jitter::draw(stream, saturation)),
+            grayscale: coloured && chance(stream, 0.2),
+            blur: (coloured && chance(stream, blur)).then(|| stream.uniform_in(0.1, 2.0)),
+            solarize: solarize > 0.0 && chance(stream, solarize),
+            flip: augment.policy != Policy::Crop && chance(stream, 0.5),
         }
     }
 
-    /// Applies what follows the crop to `pixels` `[side, side, 3]`, in place: jitter, grayscale, blur, flip.
+    /// Applies what follows the crop to `pixels` `[side, side, 3]`, in place: jitter, grayscale, blur,
+    /// solarisation, flip.
     pub fn apply(&self, pixels: &mut [u8], side: usize, scratch: &mut blur::Scratch) {
         if let Some(jitter) = &self.jitter {
             jitter.apply(pixels);
@@ -115,6 +167,9 @@ impl AugmentParams {
         if let Some(sigma) = self.blur {
             blur::gaussian(pixels, (side, side), sigma, scratch);
         }
+        if self.solarize {
+            solarize(pixels);
+        }
         if self.flip {
             flip(pixels, side);
         }
@@ -122,15 +177,15 @@ impl AugmentParams {
 }
 
 impl Jitter {
-    /// The recipe's ranges: brightness, contrast and saturation 0.6–1.4, hue ±0.1.
-    fn draw(stream: &mut Stream) -> Self {
+    /// The recipes' ranges: brightness and contrast 0.6–1.4, hue ±0.1, and that of the saturation.
+    fn draw(stream: &mut Stream, saturation: [f32; 2]) -> Self {
         let mut order = [0, 1, 2, 3];
         stream.shuffle(&mut order);
         Self {
             order,
             brightness: stream.uniform_in(0.6, 1.4),
             contrast: stream.uniform_in(0.6, 1.4),
-            saturation: stream.uniform_in(0.6, 1.4),
+            saturation: stream.uniform_in(saturation[0], saturation[1]),
             hue: stream.uniform_in(-0.1, 0.1),
         }
     }
@@ -193,6 +248,11 @@ pub fn downsampled(size: (usize, usize), low: usize) -> Option<[(usize, usize); 
     let low = short_side(size, low);
     let high = short_side(low, HIGH);
     (low.0.max(low.1).max(high.0.max(high.1)) <= LONGEST).then_some([low, high])
+}
+
+/// Inverts values of 128 and more, as Pillow's `solarize` does.
+pub fn solarize(pixels: &mut [u8]) {
+    pixels.iter_mut().filter(|value| **value >= 128).for_each(|value| *value = 255 - *value);
 }
 
 /// Mirrors each row of `[height, width, 3]`.

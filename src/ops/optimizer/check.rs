@@ -4,12 +4,13 @@ use half::bf16;
 
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks};
-use crate::ops::optimizer::cuda::{Buffers, Guard, SETTINGS, adamw, decay_mask, sgd};
-use crate::ops::optimizer::{AdamW, Group};
+use crate::ops::optimizer::cuda::{self, Buffers, Guard, SETTINGS, adamw, decay_mask, sgd};
+use crate::ops::optimizer::{AdamW, Group, follow};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "AdamW", run: adamw_steps },
     Check { name: "AdamW withheld from numbers that are not finite", run: withheld },
+    Check { name: "momentum copy", run: followed },
     Check { name: "SGD with momentum", run: sgd_steps },
 ]);
 
@@ -88,6 +89,32 @@ fn withheld(case: &Case) -> Result<()> {
             case.same(&format!("{name} left alone"), &gpu.read(got.view())?, want)?;
         }
         case.same("bf16 p left alone", &gpu.read(copy.view())?, &bits(&values[0]))?;
+    }
+    Ok(())
+}
+
+/// Two steps of different rates; a copy that is withheld with the update of what it copies.
+fn followed(case: &Case) -> Result<()> {
+    let gpu = case.gpu();
+    for len in [1, 3, 4, 1021, 1024, 4099] {
+        let (mut slow, fast) = (case.normal("slow", len, 1.0), case.normal("fast", len, 1.0));
+        let (slow_gpu, fast_gpu) = (case.f32(&slow)?, case.f32(&fast)?);
+        let (copy, share) = (gpu.upload(&bits(&slow))?, gpu.alloc(1)?);
+        let numbers = [(1.0, Some(2.0f32)), (f64::NAN, Some(2.0)), (1.0, None), (1.0, Some(f32::INFINITY))];
+        for (i, (squares, loss)) in numbers.into_iter().enumerate() {
+            let rate = 0.3 / (i + 1) as f32;
+            gpu.write(share.view(), &[rate])?;
+            let (sound, squares) =
+                (f64::is_finite(squares) && loss.is_none_or(f32::is_finite), gpu.upload(&[squares])?);
+            let loss = loss.map(|loss| gpu.upload(&[loss])).transpose()?;
+            let guard = Guard { sum_of_squares: squares.view(), loss: loss.as_ref().map(|loss| loss.view()) };
+            cuda::follow(gpu, slow_gpu.view(), copy.view(), fast_gpu.view(), share.view(), guard)?;
+            if sound {
+                follow(&mut slow, &fast, rate);
+            }
+            case.same(&format!("copy of {len} after step {i}"), &gpu.read(slow_gpu.view())?, &slow)?;
+            case.same(&format!("bf16 copy of {len} after step {i}"), &gpu.read(copy.view())?, &bits(&slow))?;
+        }
     }
     Ok(())
 }

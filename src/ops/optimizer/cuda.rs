@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{AdamW, Group};
-use crate::device::cuda::kernels::optimizer::{ROWS, THREADS, VALUES};
+use crate::device::cuda::kernels::optimizer::{FOLLOW_VALUES, ROWS, THREADS, VALUES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
@@ -78,6 +78,26 @@ pub fn adamw(
     let Guard { sum_of_squares, loss } = guard;
     let (len, clear) = (len as u64, clear.into());
     kernels::OptimizerAdamw { p, m, v, g, rounded, decay, settings, sum_of_squares, loss, len, clear }.launch(gpu, at)
+}
+
+/// One step of the momentum copy `slow` (and its rounding) towards `fast`, with the bits of [`super::follow`]; `rate [1]`
+/// is in device memory. Withheld with the update of `fast` that `guard` withheld.
+///
+/// # Panics
+/// If lengths differ or a buffer is not aligned to 16 bytes.
+pub fn follow(
+    gpu: &Gpu,
+    slow: View<f32>,
+    rounded: View<bf16>,
+    fast: View<f32>,
+    rate: View<f32>,
+    guard: Guard,
+) -> Result<()> {
+    let (len, Guard { sum_of_squares, loss }) = (slow.len(), guard);
+    assert!(len > 0 && fast.len() == len && rounded.len() == len && rate.len() == 1, "follow: {len} values");
+    assert!(slow.is_aligned(16) && fast.is_aligned(16) && rounded.is_aligned(8), "follow: alignment of {len} values");
+    let at = Launch::new(len.div_ceil(THREADS * FOLLOW_VALUES), THREADS as u32);
+    kernels::OptimizerFollow { slow, rounded, fast, rate, sum_of_squares, loss, len: len as u64 }.launch(gpu, at)
 }
 
 /// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head

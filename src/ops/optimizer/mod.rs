@@ -92,6 +92,21 @@ impl AdamW {
     }
 }
 
+/// One step of a momentum copy towards what it copies: `slow ← slow + rate·(fast − slow)`, where `rate` is one minus the
+/// momentum.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn follow(slow: &mut [f32], fast: &[f32], rate: f32) {
+    assert_eq!(slow.len(), fast.len(), "follow");
+    slow.par_chunks_mut(VALUES).zip(fast.par_chunks(VALUES)).for_each(|(slow, fast)| {
+        vectorize(
+            #[inline(always)]
+            || slow.iter_mut().zip(fast).for_each(|(slow, fast)| *slow += rate * (fast - *slow)),
+        );
+    });
+}
+
 /// FLOPs of one update of `parameters`.
 pub fn flops(parameters: usize) -> f64 {
     15.0 * parameters as f64

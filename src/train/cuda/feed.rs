@@ -1,6 +1,6 @@
-//! What an update reads from the host: pictures, how to make views of them, labels and other numbers, the optimizer's settings. One
-//! pinned copy per update, of two that take turns, so that the host packs the next batch while the device still reads
-//! this one.
+//! What an update reads from the host: pictures, how to make views of them, labels and other numbers, the optimizer's
+//! settings and the network's scalars. One pinned copy per update, of two that take turns, so that the host packs the
+//! next batch while the device still reads this one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,14 @@ use crate::ops::augment::Augment;
 use crate::ops::augment::cuda::{self as augment, Job, Plan, Slot as Scratch};
 use crate::ops::optimizer::cuda::SETTINGS;
 use crate::train::loader::{Batch, Pictures, Row};
+use crate::train::method::SCALARS;
 use crate::train::recipe::Recipe;
 
 /// Sections begin at multiples of this.
 const ALIGN: usize = 256;
+
+/// The optimizer's settings and as many scalars of the network: what changes from step to step.
+pub const ALL_SETTINGS: usize = SETTINGS + SCALARS;
 
 /// Offsets of the sections, bytes. Pictures come last: they alone vary in size.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +37,7 @@ struct Layout {
 impl Layout {
     fn new(rows: usize, count: usize) -> Self {
         let after = |start: usize, bytes: usize| (start + bytes).next_multiple_of(ALIGN);
-        let numbers = after(0, SETTINGS * size_of::<f32>());
+        let numbers = after(0, ALL_SETTINGS * size_of::<f32>());
         let jobs = after(numbers, count * size_of::<u32>());
         Self { rows, count, numbers, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
     }
@@ -174,7 +178,7 @@ impl Feed {
         step: u64,
         batch: &Batch,
         numbers: &[u32],
-        settings: &[f32; SETTINGS],
+        settings: &[f32; ALL_SETTINGS],
     ) -> Result<bool> {
         let Layout { rows, count, .. } = self.layout;
         assert!(batch.rows.len() == rows && numbers.len() == count, "feed: {} rows for {rows}", batch.rows.len());
@@ -260,6 +264,11 @@ impl Feed {
 
     pub fn settings(&self) -> View<f32> {
         self.section(0, SETTINGS)
+    }
+
+    /// Scalar number `i` of the network.
+    pub fn scalar(&self, i: usize) -> View<f32> {
+        self.section((SETTINGS + i) * size_of::<f32>(), 1)
     }
 
     fn section<T: crate::device::cuda::Element>(&self, start: usize, len: usize) -> View<T> {

@@ -6,12 +6,13 @@ use crate::device::cuda::Mark;
 use crate::error::Result;
 use crate::train::engine::Stage;
 use crate::train::loader::Batch;
+use crate::train::schedule::Position;
 
 impl Cuda {
     /// Brings the batch to the device, runs its update once and records it.
-    pub fn rehearse(&mut self, batch: &Batch, numbers: &[u32], lr: f64) -> Result<()> {
+    pub fn rehearse(&mut self, batch: &Batch, numbers: &[u32], at: Position) -> Result<()> {
         let gpu = self.gpu.clone();
-        self.feed.fill(&gpu, 0, batch, numbers, &self.update.settings(lr, 0))?;
+        self.feed.fill(&gpu, 0, batch, numbers, &self.update.settings(&*self.network, at, 0))?;
         self.record()?;
         self.last_loss().map(drop)
     }

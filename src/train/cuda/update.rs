@@ -1,16 +1,17 @@
 //! The device's side of an update: its buffers, and what is queued for it.
 
-use super::feed::Feed;
+use super::feed::{ALL_SETTINGS, Feed};
 use crate::device::cuda::{Arena, Gpu, Pinned, View};
 use crate::error::Result;
 use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
-use crate::layers::training::{Buffer, Stages};
+use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
 use crate::ops::optimizer::AdamW;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::{convert, logit_scale, reduce};
 use crate::train::method::Network;
 use crate::train::recipe::Recipe;
+use crate::train::schedule::Position;
 use crate::train::state::{ADAM_EPS, State};
 use crate::weights::DeviceParams;
 
@@ -26,6 +27,7 @@ pub struct Update {
     kept: View<f32>,
     /// The same before an update that may be left out.
     before: Option<View<f32>>,
+    momentum: Option<(MomentumCopy, DeviceParams)>,
     decay: View<u8>,
     memory: Memory,
     squares: View<f64>,
@@ -39,9 +41,12 @@ impl Update {
         network.gradient(&mut tally)?;
         let len = network.parameters().len();
         let Recipe { beta1, beta2, weight_decay, max_bad_updates, .. } = *recipe;
-        let kept = network.kept().len();
+        let params = DeviceParams::new(arena, len);
+        let momentum = network.momentum().map(|copy| (copy, params.copied(arena, copy.parameters.len)));
+        let kept = network.statistics_len();
         Ok(Self {
-            params: DeviceParams::new(arena, len),
+            params,
+            momentum,
             m: arena.take("optimizer", "first moments", len),
             v: arena.take("optimizer", "second moments", len),
             decay: arena.take("optimizer", "decay mask", len.div_ceil(8)),
@@ -60,9 +65,13 @@ impl Update {
         gpu.write(self.decay, &optimizer::decay_mask(&network.groups(), network.parameters().len()))
     }
 
-    /// The numbers that update `step` reads from device memory.
-    pub fn settings(&self, lr: f64, step: u64) -> [f32; optimizer::SETTINGS] {
-        AdamW { lr, step: step + 1, ..self.adamw }.settings()
+    /// The numbers that update `step`, at `at`, reads from device memory.
+    pub fn settings(&self, network: &dyn Network, at: Position, step: u64) -> [f32; ALL_SETTINGS] {
+        let mut all = [0.0; ALL_SETTINGS];
+        let (adamw, scalars) = all.split_at_mut(optimizer::SETTINGS);
+        adamw.copy_from_slice(&AdamW { lr: at.lr, step: step + 1, ..self.adamw }.settings());
+        scalars.iter_mut().zip(network.scalars(at)).for_each(|(to, value)| *to = value);
+        all
     }
 
     /// A call of the network on what lies in the feed.
@@ -72,6 +81,8 @@ impl Update {
             memory: &self.memory,
             params: self.params,
             statistics: self.kept,
+            momentum: self.momentum.map(|(copy, params)| (params, copy.statistics)),
+            weights: Weights::Online,
             images: feed.views(),
             numbers: feed.numbers(),
             loss: self.loss(),
@@ -100,6 +111,10 @@ impl Update {
         optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
         if let Some(scale) = network.bounded() {
             logit_scale::cuda::clamp(gpu, params.f32(scale), params.bf16(scale))?;
+        }
+        if let Some((copy, to)) = self.momentum {
+            let online = params.master.slice(0..copy.parameters.len);
+            optimizer::follow(gpu, to.master, to.rounded, online, feed.scalar(copy.rate), guard)?;
         }
         queued("optimizer")
     }
@@ -135,21 +150,26 @@ impl Update {
         gpu.write(self.params.master, &state.params)?;
         gpu.write(self.m, &state.m)?;
         gpu.write(self.v, &state.v)?;
-        gpu.write(self.kept, &state.kept)?;
+        let (kept, copied) = state.kept.split_at(self.kept.len());
+        gpu.write(self.kept, kept)?;
+        if let Some((_, params)) = self.momentum {
+            gpu.write(params.master, copied)?;
+            convert::cuda::to_bf16(gpu, params.rounded, params.master)?;
+        }
         gpu.zero(self.params.grads)?;
         convert::cuda::to_bf16(gpu, self.params.rounded, self.params.master)
     }
 
     /// Waits, and copies them back.
     pub fn download(&self, gpu: &Gpu, state: &mut State) -> Result<()> {
-        let pairs = [
-            (&mut state.params, self.params.master),
-            (&mut state.m, self.m),
-            (&mut state.v, self.v),
-            (&mut state.kept, self.kept),
-        ];
+        let pairs = [(&mut state.params, self.params.master), (&mut state.m, self.m), (&mut state.v, self.v)];
         for (to, from) in pairs {
             to.copy_from_slice(&gpu.read(from)?);
+        }
+        let (kept, copied) = state.kept.split_at_mut(self.kept.len());
+        kept.copy_from_slice(&gpu.read(self.kept)?);
+        if let Some((_, params)) = self.momentum {
+            copied.copy_from_slice(&gpu.read(params.master)?);
         }
         Ok(())
     }

@@ -157,9 +157,9 @@ impl Loader {
         self.source.images.forget_ahead();
         self.ahead.request(next);
 
-        let augment = self.config.augment();
         let row = |row: usize| {
             let (slot, one) = (row / n, &found[row % n]);
+            let augment = self.config.augment().of_slot(slot);
             let (picture, image) = &one.images[slot / crops];
             let key = [one.pass as u32, *picture, (slot % crops) as u32];
             let mut stream = Stream::new(seed, Domain::Augmentation, key);

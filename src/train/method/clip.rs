@@ -23,7 +23,15 @@ impl Method for Clip {
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
     }
 
-    fn expect(&self, images: usize, views: Views) -> String {
-        image_text::expect(images / views.slots())
+    fn has_head(&self) -> bool {
+        false
+    }
+
+    fn has_temperature(&self) -> bool {
+        false
+    }
+
+    fn expectation(&self, captions: usize, _: Views, _: f64) -> String {
+        format!("the loss {}", image_text::expectation(captions))
     }
 }

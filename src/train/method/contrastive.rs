@@ -9,6 +9,18 @@ use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitFile};
 use crate::weights::ParamTable;
 
+/// What the multi-positive loss may be. Cross-entropy is at least the entropy of its targets, which are equal on all
+/// other views of a caption.
+pub(super) fn expectation(captions: usize, views: Views) -> String {
+    let (others, positives) = (captions * views.slots() - 1, views.slots() - 1);
+    format!(
+        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, \
+         where all views of a caption are alike",
+        (others as f64).ln(),
+        (positives as f64).ln()
+    )
+}
+
 /// Backbone (`visual.…`) and head (`image_mlp.…`), and the tensors of a step.
 #[derive(Debug)]
 pub(super) struct Contrastive {
@@ -27,18 +39,6 @@ pub(super) struct Contrastive {
     dz: Buffer,
     dout: Buffer,
     dfeatures: Buffer,
-}
-
-/// [`super::Method::expect`] of the loss: cross-entropy is at least the entropy of its targets, which are equal on all
-/// other views of a caption.
-pub(super) fn expect(images: usize, views: Views) -> String {
-    let (others, positives) = (images - 1, views.slots() - 1);
-    format!(
-        "the loss begins near ln({others}) = {:.2}, where nothing is told apart, and stays above ln({positives}) = {:.2}, where all views of a \
-         caption are alike",
-        (others as f64).ln(),
-        (positives as f64).ln()
-    )
 }
 
 impl Contrastive {

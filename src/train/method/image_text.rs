@@ -30,12 +30,9 @@ pub(super) struct Roles {
     pub by_picture: bool,
 }
 
-/// [`super::Method::expect`] of the loss of images against the texts of as many `captions`.
-pub(super) fn expect(captions: usize) -> String {
-    format!(
-        "it begins near ln({captions}) = {:.2}, where nothing is told apart, and can reach 0",
-        (captions as f64).ln()
-    )
+/// What the loss of images against the texts of as many `captions` may be, behind what it is called.
+pub(super) fn expectation(captions: usize) -> String {
+    format!("begins near ln({captions}) = {:.2}, where nothing is told apart, and can reach 0", (captions as f64).ln())
 }
 
 /// Backbone (`visual.…`), head (`image_mlp.…`), text tower (by OpenAI's names), projections and the scale of logits,

@@ -2,13 +2,16 @@
 //! them.
 //!
 //! `--batch` is the number of captions n of a step for every method. Runs of equal compute have equal images per step:
-//! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.
+//! n·m for StableRep, n·2 for the others, so SimCLR takes the n·m/2 captions that StableRep's n would become.
 
+mod byol;
 mod clip;
 mod contrastive;
 pub mod encoder;
 mod image_text;
 mod mae;
+mod moco_v3;
+mod momentum;
 mod network;
 mod projections;
 mod simclr;
@@ -17,10 +20,11 @@ mod stablerep;
 mod stablerep_plus;
 mod text_encoder;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use encoder::AGAIN;
-pub use network::{ENCODER, HEAD, Held, LOSS, Method, Network, Sizes, Views};
+pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, Views};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -45,9 +49,19 @@ pub enum Name {
     /// Most patches of an image are removed and drawn from the rest (a masked autoencoder)
     #[value(name = "mae")]
     Mae,
+    /// One crop foretells, among all, what a momentum copy makes of the other
+    #[value(name = "mocov3")]
+    MocoV3,
+    /// One crop foretells what a momentum copy makes of the other
+    Byol,
 }
 
 impl Name {
+    /// As flags and files say it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Whether images of a step are compared with each other.
     pub fn is_contrastive(self) -> bool {
         !matches!(self, Self::Mae)
@@ -61,6 +75,8 @@ impl Name {
             Self::Clip => &clip::Clip,
             Self::Slip => &slip::Slip,
             Self::Mae => &mae::MaskedAutoencoder,
+            Self::MocoV3 => &moco_v3::MocoV3,
+            Self::Byol => &byol::Byol,
         }
     }
 }

@@ -5,19 +5,25 @@ use std::fmt::Debug;
 use crate::bail;
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::layers::training::{Buffer, Layers, Layout};
+use crate::layers::training::{Buffer, Layers, Layout, MomentumCopy};
 use crate::models::mae::MaeConfig;
 use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
 use crate::train::language::Language;
 use crate::train::loader::Batch;
+use crate::train::schedule::Position;
 use crate::weights::{Param, ParamTable};
 
 /// The parts of an update whose work is reported: the encoder's and the head's forward, and the loss with its gradient.
 pub const ENCODER: &str = "encoder, forward";
 pub const HEAD: &str = "head, forward";
 pub const LOSS: &str = "loss";
+/// And the forward of a momentum copy.
+pub const MOMENTUM: &str = "momentum copy, forward";
+
+/// How many scalars a network may have.
+pub const SCALARS: usize = 8;
 
 /// What a network is made for.
 #[derive(Clone, Debug)]
@@ -32,6 +38,8 @@ pub struct Sizes {
     pub norm_slots: usize,
     pub held: Held,
     pub temperature: f32,
+    /// Of a momentum copy, at the beginning of the run.
+    pub momentum: f64,
     /// Of what is drawn for a network beside its images.
     pub seed: u64,
     /// What a masked autoencoder has beside its encoder.
@@ -90,14 +98,29 @@ pub trait Method: Sync {
     /// together.
     fn label(&self, labels: &mut [u32], captions: usize);
 
+    /// Momentum of its momentum copy at the beginning of a run; none where it has no such copy.
+    fn momentum(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether it has a projection head.
+    fn has_head(&self) -> bool {
+        true
+    }
+
+    /// Whether its loss has a temperature.
+    fn has_temperature(&self) -> bool {
+        true
+    }
+
+    /// Where the loss begins and where it may go, in words, for steps of `captions`.
+    fn expectation(&self, captions: usize, views: Views, temperature: f64) -> String;
+
     /// What it trains.
     ///
     /// # Errors
     /// Usage error if sizes do not fit.
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>>;
-
-    /// What to expect of the loss of a step of `images`, for people.
-    fn expect(&self, images: usize, views: Views) -> String;
 }
 
 /// The networks of a method over one buffer of parameters, and what one step computes of them.
@@ -111,6 +134,21 @@ pub trait Network: Debug + Send + Sync {
     /// A learned scale of logits, which every update leaves in its bounds.
     fn bounded(&self) -> Option<Param> {
         None
+    }
+
+    /// Its momentum copy, where it has one.
+    fn momentum(&self) -> Option<MomentumCopy> {
+        None
+    }
+
+    /// How many values are kept beside the parameters of a momentum copy.
+    fn statistics_len(&self) -> usize {
+        self.momentum().map_or(self.kept().len(), |copy| copy.parameters.offset)
+    }
+
+    /// Numbers that change from step to step, [`SCALARS`] at most.
+    fn scalars(&self, _: Position) -> Vec<f32> {
+        Vec::new()
     }
 
     /// Which parameters decay.

@@ -1,7 +1,7 @@
 //! SimCLR (arXiv 2002.05709): one image of each caption, two crops; only the two crops are positives, so that the
 //! multi-positive loss is NT-Xent.
 
-use super::contrastive::{self, Contrastive};
+use super::contrastive::{Contrastive, expectation};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -17,11 +17,11 @@ impl Method for SimClr {
         labels.iter_mut().enumerate().for_each(|(row, label)| *label = (row % captions) as u32);
     }
 
-    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(sizes)?))
+    fn expectation(&self, captions: usize, views: Views, _: f64) -> String {
+        expectation(captions, views)
     }
 
-    fn expect(&self, images: usize, views: Views) -> String {
-        contrastive::expect(images, views)
+    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(sizes)?))
     }
 }

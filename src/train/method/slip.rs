@@ -23,12 +23,8 @@ impl Method for Slip {
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
     }
 
-    fn expect(&self, images: usize, views: Views) -> String {
-        let captions = images / views.slots();
-        let of_views = contrastive::expect(2 * captions, Views { images: 1, crops: 2 });
-        format!(
-            "the loss is a sum of two. Of images and texts, {}. Of strong crops, {of_views}",
-            image_text::expect(captions)
-        )
+    fn expectation(&self, captions: usize, _: Views, _: f64) -> String {
+        let of_views = contrastive::expectation(captions, Views { images: 1, crops: 2 });
+        format!("the loss is a sum: that of images and texts {}; of strong crops, {of_views}", image_text::expectation(captions))
     }
 }

@@ -1,6 +1,6 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
-use super::contrastive::{self, Contrastive};
+use super::contrastive::{Contrastive, expectation};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -15,11 +15,11 @@ impl Method for StableRep {
     /// negative.
     fn label(&self, _: &mut [u32], _: usize) {}
 
-    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(sizes)?))
+    fn expectation(&self, captions: usize, views: Views, _: f64) -> String {
+        expectation(captions, views)
     }
 
-    fn expect(&self, images: usize, views: Views) -> String {
-        contrastive::expect(images, views)
+    fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
+        Ok(Box::new(Contrastive::new(sizes)?))
     }
 }

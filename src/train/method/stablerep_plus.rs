@@ -25,11 +25,8 @@ impl Method for StableRepPlus {
         Ok(Box::new(ImageText::new(sizes, sizes.language()?, &roles)?))
     }
 
-    fn expect(&self, images: usize, views: Views) -> String {
-        let of_texts = image_text::expect(images / views.slots());
-        format!(
-            "the loss is a sum of two. Of images, {}. Of images and texts, {of_texts}",
-            contrastive::expect(images, views)
-        )
+    fn expectation(&self, captions: usize, views: Views, _: f64) -> String {
+        let (of_texts, of_views) = (image_text::expectation(captions), contrastive::expectation(captions, views));
+        format!("the loss is a sum: that of images and texts {of_texts}; of images alone, {of_views}")
     }
 }

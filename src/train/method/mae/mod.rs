@@ -32,7 +32,15 @@ impl Method for MaskedAutoencoder {
         Ok(Box::new(Masked::new(sizes)?))
     }
 
-    fn expect(&self, _: usize, _: Views) -> String {
+    fn has_head(&self) -> bool {
+        false
+    }
+
+    fn has_temperature(&self) -> bool {
+        false
+    }
+
+    fn expectation(&self, _: usize, _: Views, _: f64) -> String {
         "the loss is a mean square in units of each patch's own variance: 1 where a patch's mean is all that is known"
             .into()
     }
