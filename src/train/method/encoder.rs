@@ -16,14 +16,11 @@ const BACKWARD: &str = "encoder, backward";
 pub const AGAIN: &str = "encoder, forward again";
 
 /// The activations of a ViT over some images of a step. Its weights come with every call, so that an encoder and its
-/// moving average can take turns ([`Encoder::twin`]).
+/// moving average can take turns.
 #[derive(Debug)]
 pub struct Encoder {
     /// `[images, D]`.
     features: Buffer,
-    /// What a chunk of `n` images takes.
-    acts: VitActs,
-    back: VitGradients,
     chunks: Vec<Chunk>,
 }
 
@@ -45,18 +42,7 @@ impl Encoder {
         let back = VitGradients::new(layout, model, n);
         let acts =
             VitActs::with_features(layout, model, n, features.first(n * model.width), held.again.then_some(&back));
-        Self::over(model, start, features, acts, back)
-    }
-
-    /// An encoder of the same sizes over `images` images from value `start` on, in the buffers of this one but for its
-    /// features: for a network without gradients (a moving average), whose forward comes before this one's.
-    pub fn twin(&self, layout: &mut Layout, model: &VitConfig, start: usize, images: usize) -> Self {
-        Self::over(model, start, take_features(layout, model, images), self.acts.clone(), self.back)
-    }
-
-    fn over(model: &VitConfig, start: usize, features: Buffer, acts: VitActs, back: VitGradients) -> Self {
         let width = model.width;
-        let (images, n) = (features.len() / width, acts.images());
         // What is left over goes first: the last chunk, which need not run again, is then a whole one.
         let first = if images.is_multiple_of(n) { n } else { images % n };
         let ends = (first..=images).step_by(n);
@@ -71,7 +57,7 @@ impl Encoder {
                 back: back.first(rows.len()),
             }
         };
-        Self { features, chunks: ends.map(chunk).collect(), acts, back }
+        Self { features, chunks: ends.map(chunk).collect() }
     }
 
     /// The features `[images, D]` of the last forward.

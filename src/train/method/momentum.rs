@@ -6,11 +6,12 @@
 //! the next. MoCo v3 moves it before the forward instead, which is the same: its first move, from a copy to what it is a
 //! copy of, goes nowhere.
 
+use super::encoder::Encoder;
 use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Network, Sizes};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, MomentumCopy, Numbers, Pairs, Weights};
 use crate::models::projector::{After, HeadLayer, Projector, ProjectorActs};
-use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
+use crate::models::vit::{Vit, VitFile};
 use crate::ops::cosine;
 use crate::ops::optimizer::Group;
 use crate::train::loader::Batch;
@@ -41,8 +42,8 @@ pub(super) struct MomentumNetwork {
     projector: Projector,
     predictor: Projector,
     layout: Layout,
-    vit_acts: VitActs,
-    vit_back: VitGradients,
+    /// The copy's activations lie where the online ones do, which come later.
+    encoder: Encoder,
     /// The copy's differ in the last layer alone: what else it stores, the online forward overwrites.
     copied_acts: ProjectorActs,
     projector_acts: ProjectorActs,
@@ -81,8 +82,7 @@ impl MomentumNetwork {
         let copy = MomentumCopy { parameters: place, statistics: statistics.len(), rate: 0 };
 
         let (n, slots, mut layout) = (sizes.images, sizes.norm_slots, Layout::default());
-        let vit_acts = VitActs::new(&mut layout, vit.config(), n);
-        let vit_back = VitGradients::new(&mut layout, vit.config(), n);
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
         let projector_acts = ProjectorActs::of_kind(&mut layout, &projector, n, slots, Kind::Rounded);
         let copied_acts = projector_acts.before(&mut layout, &projector, Kind::Exact);
         let predictor_acts = ProjectorActs::new(&mut layout, &predictor, n, slots);
@@ -118,8 +118,7 @@ impl MomentumNetwork {
             projector,
             predictor,
             layout,
-            vit_acts,
-            vit_back,
+            encoder,
             copied_acts,
             projector_acts,
             predictor_acts,
@@ -207,14 +206,14 @@ impl Network for MomentumNetwork {
     }
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
-        let (Self { rows, keys, norms, pairs, .. }, features) = (self, self.vit_acts.features());
+        let (Self { rows, keys, norms, pairs, .. }, features) = (self, self.encoder.features());
         on.switch(Weights::Momentum)?;
-        self.vit.forward(on, &self.vit_acts, 0)?;
+        self.encoder.forward(on, &self.vit)?;
         self.projector.forward(on, &self.copied_acts, features)?;
         on.unit_rows(*keys, norms[1], self.copied_acts.out())?;
         on.switch(Weights::Online)?;
         on.stage(MOMENTUM)?;
-        self.vit.forward(on, &self.vit_acts, 0)?;
+        self.encoder.forward(on, &self.vit)?;
         on.stage(ENCODER)?;
         let projected = self.projector_acts.out();
         self.projector.forward(on, &self.projector_acts, features)?;
@@ -240,13 +239,12 @@ impl Network for MomentumNetwork {
         self.predictor.backward(on, &self.predictor_acts, self.dprojected, self.dout, projected)?;
         self.projector.backward(on, &self.projector_acts, self.dfeatures, self.dprojected, features)?;
         on.stage("heads, backward")?;
-        self.vit.backward(on, &self.vit_acts, &self.vit_back, self.dfeatures)?;
-        self.vit.freeze_embedding(on)?;
-        on.stage("encoder, backward")
+        self.encoder.backward(on, &self.vit, self.dfeatures)?;
+        self.vit.freeze_embedding(on)
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.vit_acts.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
+        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
         let all = vit.chain(self.projector_acts.named()).chain(self.predictor_acts.named());
         let all = all.map(|(name, values)| (format!("the output of {name}"), values));
         let ends = [("the keys of the momentum copy", self.keys), ("the unit vectors of the loss", self.rows)];
