@@ -158,6 +158,7 @@ fn head(
         "flops": {
             "encoder_forward_per_image": flops.encoder,
             "head_forward_per_image": flops.head,
+            "texts_forward_per_update": flops.texts,
             "loss_per_update": flops.loss,
             "update": flops.update(),
             "update_computed": flops.update_computed(),

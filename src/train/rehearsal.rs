@@ -14,7 +14,7 @@ use super::engine::Engine;
 pub use super::engine::Stage;
 use super::language::Language;
 use super::loader::{Batch, Pictures, Row};
-use super::method::{AGAIN, ENCODER, HEAD, LOSS, MOMENTUM};
+use super::method::{AGAIN, ENCODER, HEAD, LOSS, MOMENTUM, TEXTS};
 use super::recipe::Recipe;
 use super::schedule::Position;
 use crate::device::{Device, Plan, Queued};
@@ -37,6 +37,8 @@ pub struct Flops {
     pub computed: f64,
     /// Of the projection head, for one image's forward.
     pub head: f64,
+    /// Of the text tower, for the forward of a whole update.
+    pub texts: f64,
     /// Of the loss of a whole update, forward and backward, and of the forward of a momentum copy before it.
     pub loss: f64,
     /// Of what a whole update runs forward for the second time.
@@ -57,6 +59,7 @@ impl Flops {
             encoder,
             computed: each(ENCODER),
             head: each(HEAD),
+            texts: tally.of_stage(TEXTS),
             loss: tally.of_stage(LOSS) + tally.of_stage(MOMENTUM),
             again: tally.of_stage(AGAIN),
             images,
@@ -65,7 +68,7 @@ impl Flops {
 
     /// Of an update: what MFU is measured by.
     pub fn update(self) -> f64 {
-        3.0 * self.images as f64 * (self.encoder + self.head) + self.loss
+        3.0 * (self.images as f64 * (self.encoder + self.head) + self.texts) + self.loss
     }
 
     /// Of an update as computed here.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS};
 use super::projections::Projection;
 use super::text_encoder::TextEncoder;
 use crate::error::Result;
@@ -17,8 +17,6 @@ use crate::ops::logit_scale;
 use crate::train::language::{Language, Projection as Kinds};
 use crate::train::loader::Batch;
 use crate::weights::{Param, ParamTable, SafeTensors};
-
-const TEXTS: &str = "text tower, forward";
 
 /// Which slots of the views a loss compares.
 #[derive(Clone, Debug)]

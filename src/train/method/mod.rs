@@ -24,7 +24,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use encoder::AGAIN;
-pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, Views};
+pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

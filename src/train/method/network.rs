@@ -19,6 +19,8 @@ use crate::weights::{Param, ParamTable};
 pub const ENCODER: &str = "encoder, forward";
 pub const HEAD: &str = "head, forward";
 pub const LOSS: &str = "loss";
+/// And of a text tower.
+pub const TEXTS: &str = "text tower, forward";
 /// And the forward of a momentum copy.
 pub const MOMENTUM: &str = "momentum copy, forward";
 
