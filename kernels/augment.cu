@@ -46,9 +46,9 @@ struct Job {
     /// Which picture of `out` the view is.
     uint32_t row;
     /// Whether the crop is resized by the bicubic filter, not the bilinear one.
-    uint32_t cubic;
+    uint16_t cubic;
     /// Whether values of 128 and more are inverted.
-    uint32_t solarize;
+    uint16_t solarize;
 };
 constexpr uint32_t NOTHING = 0xff;
 constexpr uint32_t CONTRAST = 1;

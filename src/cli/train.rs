@@ -358,7 +358,8 @@ impl Settings {
                 bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
             }
         }
-        if let (true, Some(m @ 2..)) = (!matches!(name, Name::StableRep | Name::StableRepPlus), self.images_per_caption) {
+        if let (true, Some(m @ 2..)) = (!matches!(name, Name::StableRep | Name::StableRepPlus), self.images_per_caption)
+        {
             bail!(
                 Usage,
                 "--images-per-caption {m} does not go with --method {}, which takes one image of each caption; leave \

@@ -4,6 +4,7 @@
 pub mod clip_text;
 pub mod init;
 pub mod mae;
+pub mod positions;
 pub mod projector;
 pub mod settings;
 pub mod text_tower;

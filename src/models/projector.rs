@@ -169,11 +169,6 @@ impl Projector {
         2 * self.layers.len()
     }
 
-    /// How many streams its initial values take.
-    pub fn streams(&self) -> usize {
-        2 * self.layers.len()
-    }
-
     /// Whether `file` holds anything of a head (`image_mlp.…`), where `before` stands before its names.
     pub fn is_in(&self, file: &SafeTensors, before: &str) -> bool {
         let prefix = format!("{before}{}", self.prefix);

@@ -10,7 +10,8 @@ use crate::train::{assert_tensors_follow, finish, interrupt};
 
 fn words(method: &str, output: &Path, device: &str, steps: &str, init: Option<&Path>) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (data, tokenizer) = (root.join("tests/fixtures/train_run/stablerep"), root.join("tests/fixtures/tiny_tokenizer"));
+    let (data, tokenizer) =
+        (root.join("tests/fixtures/train_run/stablerep"), root.join("tests/fixtures/tiny_tokenizer"));
     let (data, tokenizer, output) = (data.display(), tokenizer.display(), output.display());
     let line = format!(
         "train --method {method} --data {data} --tokenizer {tokenizer} --output {output} --device {device} --model custom \

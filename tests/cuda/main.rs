@@ -15,9 +15,9 @@ mod fp8;
 mod generate;
 mod language;
 mod mae;
+mod methods;
 #[path = "../common/overflow.rs"]
 mod overflow;
-mod methods;
 #[path = "../common/process.rs"]
 mod process;
 mod run;

@@ -1,14 +1,9 @@
 //! An encoder in chunks against one that holds all its activations.
 
 use stablerep::device::Plan;
-use stablerep::layers::training::Layout;
 use stablerep::layers::training::cpu::{Call, Memory};
-use stablerep::models::vit::Vit;
 use stablerep::rng::{Domain, Stream};
-use stablerep::train::method::Held;
-use stablerep::train::method::encoder::Encoder;
 use stablerep::train::{Recipe, State};
-use stablerep::weights::ParamTable;
 
 use crate::support::recipe;
 
@@ -64,29 +59,6 @@ fn what_is_computed_again_has_the_same_bits() {
     for chunk in [None, Some(12)] {
         assert_eq!(step(chunk, false), step(chunk, true), "{chunk:?}");
     }
-}
-
-/// A moving average takes its turn in the buffers of the network it follows.
-#[test]
-fn a_twin_sees_some_of_the_images() {
-    let model = recipe().model;
-    let mut table = ParamTable::new();
-    let vit = Vit::new(&model, "", &mut table).unwrap();
-    let mut params = vec![0.0; table.len()];
-    vit.init(&mut params, 3);
-    let mut layout = Layout::default();
-    let encoder = Encoder::new(&mut layout, &model, 0, 7, Held { images: 3, again: true });
-    let twin = encoder.twin(&mut layout, &model, 2 * model.image_len(), 5);
-    let mut memory = Memory::take(&mut Plan::new(), &layout);
-    let mut images = vec![0.0; 7 * model.image_len()];
-    Stream::new(7, Domain::SelfTest, [0; 3]).fill_normal(&mut images);
-    let mut call = Call { images: &images, ..Call::new(&mut memory, &params) };
-    twin.forward(&mut call, &vit).unwrap();
-    encoder.forward(&mut call, &vit).unwrap();
-    let [all, some] = [&encoder, &twin].map(|encoder| memory.read(encoder.features()));
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
-    assert!(all[2 * model.width..].iter().zip(some).all(near), "{all:?} {some:?}");
-    assert!(some.iter().any(|x| *x != 0.0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use stablerep::models::mae::{MaeActs, MaeConfig};
 use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::ops::augment::Normalize;
 use stablerep::train::method::Name;
-use stablerep::train::schedule::Schedule;
+use stablerep::train::schedule::{Position, Schedule};
 use stablerep::train::{
     Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Recipe, SaveEvery, State, Trainer, run,
 };
@@ -62,7 +62,7 @@ fn ten_steps_follow_pytorch() {
         masks.write(&kept.iter().map(|&patch| patch as u32).collect::<Vec<_>>(), &mut numbers);
         let lr = schedule.lr(step as u64);
         assert!((lr - list("rate")[step]).abs() < 1e-12);
-        let outcome = trainer.step(&mut state, &images, &numbers, lr).unwrap();
+        let outcome = trainer.step(&mut state, &images, &numbers, Position::first(lr)).unwrap();
         for (what, got, want) in
             [("loss", outcome.loss, list("loss")[step]), ("grad_norm", outcome.grad_norm, list("grad_norm")[step])]
         {

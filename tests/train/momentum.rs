@@ -3,7 +3,7 @@
 use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::models::vit::{VitConfig, VitFile};
-use stablerep::train::method::{Name, Network, Sizes};
+use stablerep::train::method::{Held, Name, Network, Sizes};
 use stablerep::train::schedule::Schedule;
 use stablerep::train::{Recipe, State, Trainer};
 use stablerep::weights::SafeTensors;
@@ -54,6 +54,11 @@ fn golden(name: &str, method: Name) -> (Box<dyn Network>, State, SafeTensors, Re
         model: model(),
         head_dims: [24, 12],
         images: 2 * CAPTIONS,
+        captions: CAPTIONS,
+        held: Held { images: 2 * CAPTIONS, again: false },
+        seed: 0,
+        mae: None,
+        language: None,
         norm_slots: 2,
         temperature: header::<f64>(&file, "temperature") as f32,
         momentum: header(&file, "base"),

@@ -189,14 +189,14 @@ fn a_bad_update_is_left_out() {
         let all = [&state.params, &state.m, &state.v, &state.kept];
         all.map(|values| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
     };
-    trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    trainer.step(&mut state, &good, &labels, Position::first(1e-3)).unwrap();
     let before = bits(&state);
-    let outcome = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap();
+    let outcome = trainer.step(&mut state, &bad, &labels, Position::first(1e-3)).unwrap();
     assert!(!outcome.loss.is_finite() && before == bits(&state));
     assert_eq!((state.step, state.bad_updates), (2, 1));
-    let outcome = trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    let outcome = trainer.step(&mut state, &good, &labels, Position::first(1e-3)).unwrap();
     assert!(outcome.loss.is_finite() && before != bits(&state));
-    let error = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap_err();
+    let error = trainer.step(&mut state, &bad, &labels, Position::first(1e-3)).unwrap_err();
     assert!(error.exit_code() == 5 && error.to_string().starts_with("step 3: "), "{error}");
 }
 

@@ -1,6 +1,9 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places, TextEmbed, Texts, Weights};
+use super::{
+    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
+    TextEmbed, Texts, Weights,
+};
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
@@ -74,12 +77,6 @@ pub(super) fn pair_sizes(Pairs { rows, keys, lse, .. }: Pairs) -> (usize, usize,
 /// The product of a patch embedding.
 pub(super) fn patch_product(shape: patch_embed::Shape) -> Shape {
     Shape { rows: shape.n * shape.patches(), inputs: shape.patch_len(), outputs: shape.dim }
-}
-
-/// Rows, keys, and values of each.
-pub(super) fn pair_sizes(Pairs { rows, keys, lse, .. }: Pairs) -> (usize, usize, usize) {
-    let dim = rows.len() / lse.len();
-    (lse.len(), keys.len() / dim, dim)
 }
 
 impl Layers for Tally {

@@ -4,7 +4,8 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, pair_sizes, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -15,7 +16,7 @@ use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::convert::cuda as convert;
 use crate::ops::cosine::cuda as cosine;
 use crate::ops::embed::cuda as embed;
-use crate::ops::l2norm::cuda::{Outputs, self as l2norm};
+use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
 use crate::ops::logit_scale::cuda as logit_scale;
@@ -27,7 +28,8 @@ use crate::ops::reduce::cuda as reduce;
 use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
 use crate::ops::{
-    cosine as cosine_of, patch_embed as patches_of, patch_loss as loss_of, rows as rows_of, self_attention as attention_of,
+    cosine as cosine_of, patch_embed as patches_of, patch_loss as loss_of, rows as rows_of,
+    self_attention as attention_of,
 };
 use crate::weights::{DeviceParams, Param};
 

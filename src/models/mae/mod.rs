@@ -1,19 +1,19 @@
 //! Masked autoencoder (He et al. 2022, arXiv 2111.06377): a ViT that is given a few patches of each image, and a
 //! narrower transformer that draws the pixels of the others from what it made of them.
 //!
-//! Only the kept patches are embedded. Positions are fixed ([`positions`]); they lie among the parameters, so that an
+//! Only the kept patches are embedded. Positions are fixed ([`sin_cos`]); they lie among the parameters, so that an
 //! encoder is the plain ViT that every reader knows, but get no gradient and do not decay.
 
 mod acts;
 mod config;
 mod masks;
-pub mod positions;
 
 pub use acts::MaeActs;
 pub use config::MaeConfig;
 pub use masks::Masks;
 
 use super::init;
+use super::positions::{First, sin_cos};
 use super::vit::{Style, Trunk, Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
@@ -80,7 +80,7 @@ impl Mae {
             let (outputs, inputs) = (info.shape[0], info.param.len / info.shape[0]);
             match info.name.strip_prefix(&self.prefix).unwrap_or(&info.name) {
                 name if POSITIONS.contains(&name) => {
-                    values.copy_from_slice(&positions::sin_cos(grid, info.shape[2]));
+                    values.copy_from_slice(&sin_cos(grid, info.shape[2], First::Column));
                 }
                 "cls_token" | "mask_token" => {
                     stream.fill_normal(values);

@@ -2,9 +2,9 @@
 //! as it was drawn, Xavier-uniform linear layers.
 
 use super::Vit;
-use super::positions::sin_cos;
 use crate::error::Result;
 use crate::layers::training::Layers;
+use crate::models::positions::{First, sin_cos};
 use crate::rng::{Domain, Stream};
 use crate::weights::Param;
 
@@ -26,8 +26,7 @@ impl Vit {
             match &info.name[self.prefix.len()..] {
                 "pos_embed" => {
                     let grid = config.image_size / config.patch_size;
-                    values[..config.width].fill(0.0);
-                    values[config.width..].copy_from_slice(&sin_cos(grid, config.width));
+                    values.copy_from_slice(&sin_cos(grid, config.width, First::Row));
                 }
                 "cls_token" => {
                     stream.fill_normal(values);
@@ -43,15 +42,15 @@ impl Vit {
     }
 
     /// Positions and patch embedding, of which MoCo v3 learns nothing.
-    pub fn embedding(&self) -> [Param; 3] {
+    pub fn frozen(&self) -> [Param; 3] {
         [self.embedding.pos, self.embedding.w, self.embedding.b]
     }
 
-    /// Takes the gradients of [`Vit::embedding`] out.
+    /// Takes the gradients of [`Vit::frozen`] out.
     ///
     /// # Errors
     /// As the device's layers.
     pub fn freeze_embedding(&self, on: &mut dyn Layers) -> Result<()> {
-        self.embedding().into_iter().try_for_each(|param| on.freeze(param))
+        self.frozen().into_iter().try_for_each(|param| on.freeze(param))
     }
 }

@@ -9,7 +9,6 @@ mod config;
 mod file;
 mod moco_v3;
 mod names;
-mod positions;
 mod preprocessing;
 mod shape;
 mod stated;

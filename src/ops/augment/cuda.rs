@@ -33,8 +33,9 @@ pub struct Job {
     flip: u32,
     row: u32,
     /// Whether the crop is resized by the bicubic filter, not the bilinear one.
-    cubic: u32,
-    solarize: u32,
+    cubic: u16,
+    /// Whether values of 128 and more are inverted.
+    solarize: u16,
 }
 
 impl Job {
@@ -86,8 +87,8 @@ impl Job {
             boxes: [radius as u32, full, edge],
             flip: u32::from(params.flip),
             row: row as u32,
-            cubic: u32::from(params.filter == Filter::Bicubic),
-            solarize: u32::from(params.solarize),
+            cubic: u16::from(params.filter == Filter::Bicubic),
+            solarize: u16::from(params.solarize),
         })
     }
 }

@@ -158,7 +158,7 @@ impl Network for MomentumNetwork {
 
     /// All decay, norms and biases too, but those of which nothing is learned.
     fn groups(&self) -> Vec<Group> {
-        let mut frozen = self.vit.embedding();
+        let mut frozen = self.vit.frozen();
         frozen.sort_unstable_by_key(|param| param.offset);
         let (mut groups, mut end) = (Vec::new(), 0);
         for param in frozen {

@@ -25,6 +25,9 @@ impl Method for Slip {
 
     fn expectation(&self, captions: usize, _: Views, _: f64) -> String {
         let of_views = contrastive::expectation(captions, Views { images: 1, crops: 2 });
-        format!("the loss is a sum: that of images and texts {}; of strong crops, {of_views}", image_text::expectation(captions))
+        format!(
+            "the loss is a sum: that of images and texts {}; of strong crops, {of_views}",
+            image_text::expectation(captions)
+        )
     }
 }

@@ -1,0 +1,52 @@
+//! Positions that are not learned: sines and cosines of the row and the column of a patch.
+
+/// What the first half of the values tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// As MoCo v3 (arXiv 2104.02057) has it.
+    Row,
+    /// As MAE (arXiv 2111.06377) has it.
+    Column,
+}
+
+/// `[1 + grid², width]`: zeros for the class token, then the patches in reading order. A half tells the row, the other
+/// the column of a patch; each is sin(place·ω), then cos(place·ω), ω_i = 10000^(−4i/width). Computed in f64.
+///
+/// # Panics
+/// If the width is no multiple of 4.
+pub fn sin_cos(grid: usize, width: usize, first: First) -> Vec<f32> {
+    assert!(width.is_multiple_of(4), "positions of {width} values");
+    let quarter = width / 4;
+    let half = |place: usize| {
+        let angle = move |i: usize| place as f64 / 10_000f64.powf(i as f64 / quarter as f64);
+        (0..quarter).map(move |i| angle(i).sin() as f32).chain((0..quarter).map(move |i| angle(i).cos() as f32))
+    };
+    let patches = (0..grid * grid).flat_map(|token| {
+        let (row, column) = (token / grid, token % grid);
+        match first {
+            First::Row => half(row).chain(half(column)),
+            First::Column => half(column).chain(half(row)),
+        }
+    });
+    std::iter::repeat_n(0.0, width).chain(patches).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2×2 places of width 8, by NumPy: token 1 is column 1 of row 0.
+    #[test]
+    fn a_grid_of_two_by_two() {
+        let (zero, one) = ([0.0, 0.0, 1.0, 1.0], [0.841_470_98, 0.009_999_833, 0.540_302_3, 0.999_95]);
+        let column_first = [[0.0; 4], [0.0; 4], zero, zero, one, zero, zero, one, one, one].concat();
+        let row_first = [[0.0; 4], [0.0; 4], zero, zero, zero, one, one, zero, one, one].concat();
+        for (first, want) in [(First::Column, column_first), (First::Row, row_first)] {
+            let got = sin_cos(2, 8, first);
+            assert_eq!(got.len(), want.len());
+            for (got, want) in got.iter().zip(want) {
+                assert!((got - want).abs() < 1e-7, "{got} {want}");
+            }
+        }
+    }
+}
