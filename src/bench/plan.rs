@@ -16,8 +16,8 @@ use crate::train::{Activations, Recipe};
 pub fn plan(recipe: &Recipe, activations: Activations, free: &[u64], print: &mut dyn FnMut(String)) -> Result<Value> {
     let (name, images) = (recipe.model.timm_name().unwrap_or_else(|| "custom ViT".into()), recipe.images_per_step());
     print(format!(
-        "{name}, {images} images an update, on a card of compute capability 9.0 with 132 multiprocessors (H100 SXM, H200); \
-         the driver is left 512 MiB of what is free."
+        "{name}, {images} images an update, on a card of compute capability 9.0 with 132 multiprocessors (H100 SXM, \
+         H200); the driver is left 512 MiB of what is free."
     ));
     print(String::new());
     print("| free | activations held | forward twice | plan | fits |".into());
@@ -25,12 +25,18 @@ pub fn plan(recipe: &Recipe, activations: Activations, free: &[u64], print: &mut
     let mut plans = Vec::new();
     for &free in free {
         let mut recipe = recipe.clone();
-        let Planned { plan, room } = rehearsal::plan(&mut recipe, activations, free)?;
-        let (bytes, twice) = (plan.total_bytes(), images - recipe.chunk.unwrap_or(images));
-        let fits = bytes <= room;
+        let Planned { plan, bytes, fits } = rehearsal::plan(&mut recipe, activations, free)?;
+        let twice = images - recipe.chunk.unwrap_or(images);
         let fit = if fits { "yes" } else { "no" };
         print(cells([human_bytes(free), held(&recipe), twice.to_string(), human_bytes(bytes), fit.to_owned()]));
-        plans.push((plan, json!({ "free_bytes": free, "chunk": recipe.chunk, "recompute": recipe.recompute, "planned_bytes": bytes, "fits": fits })));
+        let row = json!({
+            "free_bytes": free,
+            "chunk": recipe.chunk,
+            "recompute": recipe.recompute,
+            "planned_bytes": bytes,
+            "fits": fits,
+        });
+        plans.push((plan, row));
     }
     for (plan, _) in &plans {
         print(String::new());

@@ -127,13 +127,14 @@ fn head(
         held(recipe)
     ));
     print(format!(
-        "An image's forward: {}, head {}; an update: {} (three times the forwards, loss {}), {} computed, as only the class \
-         token leaves the last block.{}",
+        "An image's forward: {}, head {}; an update: {} (three times the forwards, loss {}), {} computed, as only the \
+         class token leaves the last block{}.{}",
         flop(flops.encoder),
         flop(flops.head),
         flop(flops.update()),
         flop(flops.loss),
         flop(flops.update_computed()),
+        if flops.again > 0.0 { format!(" and {} run forward twice", flop(flops.again)) } else { String::new() },
         peak.map_or(String::new(), |peak| format!(" MFU is of {:.0} TFLOP/s, a product 8192³ in bf16.", peak / 1e12)),
     ));
     print(String::new());

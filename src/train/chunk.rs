@@ -131,6 +131,56 @@ pub(super) fn said(recipe: &Recipe) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Of 512 images a step.
+    fn recipe() -> Recipe {
+        let model =
+            r#"{"image_size": 8, "patch_size": 8, "width": 2, "depth": 1, "heads": 1, "mlp_ratio": 1, "channels": 3}"#;
+        let text = format!(
+            r#"{{"data": ["shards"], "method": "stablerep", "model": {model}, "head_dims": [2, 2],
+            "batch_norm": "per-slot", "batch": 128, "images_per_caption": 4, "length": {{"steps": 1}},
+            "warmup": {{"steps": 0}}, "rate": {{"peak": 1}}, "weight_decay": 0, "beta1": 0, "beta2": 0,
+            "temperature": 1, "augmentation": "none", "crop_scale": [1, 1], "downsample": false, "shuffle": false, "seed": 0, "max_bad": 0, "init_from": null}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// What is chosen where an image takes 8, 5 without what is computed again, and there are `room`.
+    fn chosen(asked: Activations, room: usize) -> (Option<usize>, bool) {
+        let mut recipe = recipe();
+        let fits = |recipe: &Recipe| {
+            let each = if recipe.recompute { 5 } else { 8 };
+            Ok(recipe.chunk.unwrap_or(512) * each <= room)
+        };
+        asked.settle(&mut recipe, fits).unwrap();
+        (recipe.chunk, recipe.recompute)
+    }
+
+    #[test]
+    fn the_most_that_fits_is_chosen() {
+        let nothing = Activations::default();
+        let rooms = [8 * 512, 8 * 512 - 1, 5 * 512, 5 * 512 - 1, 5 * 30, 19, 0];
+        let want = [
+            (None, false),
+            (None, true),
+            (None, true),
+            (Some(508), true),
+            (Some(28), true),
+            (Some(4), true),
+            (Some(4), true),
+        ];
+        assert_eq!(rooms.map(|room| chosen(nothing, room)), want);
+        // What was asked for stays.
+        let chunk = |chunk| Activations { chunk: Some(chunk), recompute: None };
+        assert_eq!(chosen(chunk(Chunk::Images(33)), 8 * 33), (Some(33), false));
+        assert_eq!(chosen(chunk(Chunk::Images(33)), 0), (Some(33), true));
+        assert_eq!(chosen(chunk(Chunk::Images(512)), 8 * 512), (None, false));
+        assert_eq!(chosen(chunk(Chunk::All), 0), (None, true));
+        let held = Activations { chunk: None, recompute: Some(false) };
+        assert_eq!(chosen(held, 8 * 100), (Some(100), false));
+        let error = chunk(Chunk::Images(513)).settle(&mut recipe(), |_| Ok(true)).unwrap_err().to_string();
+        assert!(error.starts_with("--chunk 513: a step has 512 images"), "{error}");
+    }
+
     #[test]
     fn text_goes_both_ways() {
         for text in ["all", "1", "2048"] {

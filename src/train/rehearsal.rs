@@ -200,12 +200,13 @@ impl Rehearsal {
     }
 }
 
-/// What a run takes of a card of which `free` bytes are free, and how many of them a plan may take.
+/// What a run takes of a card: bytes in all, padding between tensors among them, and whether there is room for them.
 #[cfg(cuda_kernels)]
 #[derive(Debug)]
 pub struct Planned {
     pub plan: Plan,
-    pub room: u64,
+    pub bytes: u64,
+    pub fits: bool,
 }
 
 /// Settles what of `recipe` is held at once in `free` bytes of a card such as an H100 or H200: compute capability
@@ -219,7 +220,8 @@ pub fn plan(recipe: &mut Recipe, activations: Activations, free: u64) -> Result<
     let (card, (room, _)) = (cuda::Card { sms: 132, shared_per_block: 227 << 10 }, crate::device::cuda::room(free));
     let pictures = pictures(recipe);
     activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, pictures)?.bytes() <= room))?;
-    Ok(Planned { plan: cuda::measure(recipe, card, pictures)?.plan().clone(), room })
+    let measured = cuda::measure(recipe, card, pictures)?;
+    Ok(Planned { plan: measured.plan().clone(), bytes: measured.bytes(), fits: measured.bytes() <= room })
 }
 
 /// What the batches of a rehearsal are made of.

@@ -1,8 +1,8 @@
-//! A ViT over the images of a step, in chunks where their activations do not fit at once: exact gradient caching (Gao et
-//! al. 2021, arXiv 2101.06983).
+//! A ViT over the images of a step, in chunks where their activations do not fit at once: exact gradient caching (Gao
+//! et al. 2021, arXiv 2101.06983).
 //!
-//! No layer of a ViT looks across images. So its features can be computed chunk by chunk, head and loss see all of them,
-//! and each chunk runs forward once more when its gradients come back. The chunk that ran last still has its
+//! No layer of a ViT looks across images. So its features can be computed chunk by chunk, head and loss see all of
+//! them, and each chunk runs forward once more when its gradients come back. The chunk that ran last still has its
 //! activations and goes first; a single one is the plain walk. Within a chunk, layer norms and GELUs may be computed
 //! again rather than held (Chen et al. 2016, arXiv 1604.06174): five eighths of the memory for a few kernels more.
 
