@@ -6,11 +6,13 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::special::{END, START};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::store;
 
+/// The tokens around a text.
+pub(super) const START: &str = "<|startoftext|>";
+pub(super) const END: &str = "<|endoftext|>";
 /// Merges that CLIP reads of the file, which holds more: its 49,152 tokens without the signs of 256 bytes, the same at
 /// a word's end, and two special tokens.
 const MERGES: usize = 49_152 - 256 - 2;

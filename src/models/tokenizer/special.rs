@@ -8,13 +8,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::openai::{END, START};
 use super::vocabulary::Vocabulary;
 use crate::bail;
 use crate::error::Result;
 use crate::models::settings::Settings;
-
-pub(super) const START: &str = "<|startoftext|>";
-pub(super) const END: &str = "<|endoftext|>";
 
 /// Named tokens beside start, end, unknown and padding, and lists of more.
 const MORE: [&str; 5] = ["sep_token", "cls_token", "mask_token", "additional_special_tokens", "extra_special_tokens"];
