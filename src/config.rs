@@ -39,6 +39,7 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "simclr-redcaps-1x",
     "mocov3-cc12m",
     "byol-cc12m",
+    "dino-cc12m",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.

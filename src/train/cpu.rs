@@ -1,5 +1,6 @@
 //! Training on the CPU.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,12 +11,13 @@ use super::loader::Batch;
 use super::method::Network;
 use super::recipe::Recipe;
 use super::schedule::Position;
-use super::state::{ADAM_EPS, Outcome, State};
+use super::state::{Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
 use crate::layers::training::Stages;
 use crate::layers::training::cpu::{Call, Memory};
-use crate::ops::optimizer::{AdamW, Group, follow};
+use crate::ops::clip::clip;
+use crate::ops::optimizer::{Group, follow, within};
 use crate::ops::reduce;
 use crate::say;
 
@@ -24,17 +26,19 @@ use crate::say;
 pub struct Trainer {
     network: Box<dyn Network>,
     groups: Vec<Group>,
-    adamw: AdamW,
+    /// The tensors of the gradient.
+    tensors: Vec<Range<usize>>,
+    recipe: Recipe,
     grads: Vec<f32>,
     memory: Memory,
 }
 
 impl Trainer {
     pub fn new(plan: &mut Plan, network: Box<dyn Network>, recipe: &Recipe) -> Self {
-        let Recipe { beta1, beta2, weight_decay, .. } = *recipe;
         Self {
             groups: network.groups(),
-            adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
+            tensors: network.parameters().iter().map(|info| info.param.range()).collect(),
+            recipe: recipe.clone(),
             grads: plan.f32("gradients", "gradients", network.parameters().len()),
             memory: Memory::take(plan, network.layout()),
             network,
@@ -58,24 +62,44 @@ impl Trainer {
         at: Position,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
-        let Self { network, groups, adamw, grads, memory } = self;
+        let Self { network, groups, tensors, recipe, grads, memory } = self;
         grads.fill(0.0);
         let copy = network.momentum();
         let behind = copy.map_or(0, |copy| copy.statistics);
         let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
         let momentum = (&*copied, behind);
-        let mut call =
-            Call { grads, statistics, momentum, images, numbers, stages, ..Call::new(memory, &state.params) };
+        let scalars = network.scalars(at);
+        let mut call = Call {
+            grads,
+            statistics,
+            momentum,
+            images,
+            numbers,
+            scalars: &scalars,
+            stages,
+            ..Call::new(memory, &state.params)
+        };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
         let outcome = Outcome { step: state.step, loss: call.loss, grad_norm }.check(&**network, &mut call)?;
 
         state.step += 1;
-        let adamw = AdamW { lr: at.lr, step: state.step, ..*adamw };
-        adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
+        if let Some(most) = recipe.clip_gradient {
+            clip(grads, tensors, most);
+        }
+        let late = network.late().map_or(grads.len(), |param| param.offset);
+        let updates =
+            [(0..late, Some(recipe.adamw(at, state.step))), (late..grads.len(), recipe.late_adamw(at, state.step))];
+        for (range, adamw) in updates {
+            if let Some(adamw) = adamw {
+                let State { params, m, v, .. } = &mut *state;
+                let [params, m, v] = [params, m, v].map(|values| &mut values[range.clone()]);
+                adamw.update(params, m, v, &grads[range.clone()], &within(groups, range));
+            }
+        }
         if let Some(copy) = copy {
             let online = &state.params[..copy.parameters.len];
-            follow(copy.parameters.of_mut(&mut state.kept), online, network.scalars(at)[copy.rate]);
+            follow(copy.parameters.of_mut(&mut state.kept), online, scalars[copy.rate]);
         }
         Ok(outcome)
     }

@@ -63,6 +63,14 @@ impl Cuda {
         let gpu = Gpu::open(ordinal)?;
         check(&recipe.model)?;
         let network = recipe.network()?;
+        if network.late().is_some_and(|param| param.offset % 8 != 0) {
+            bail!(
+                Usage,
+                "--width {} with --head-dims {}: the CUDA kernels take multiples of 8; use these, or --device cpu",
+                recipe.model.width,
+                recipe.head_dims[0]
+            );
+        }
         let mut dry = Arena::dry();
         Update::new(&mut dry, &*network, recipe)?;
         let feed = feed::Memory::new(&mut dry, &gpu, recipe, network.numbers(), pictures);

@@ -2,13 +2,18 @@
 //! as in the official code. Position embedding and class token therefore do decay.
 
 use crate::ops::optimizer::Group;
-use crate::weights::ParamTable;
+use crate::weights::{ParamInfo, ParamTable};
 
 /// The groups of the flat buffer, neighbours of one kind merged.
 pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
+    groups(table, |info| info.shape.len() >= 2 && !["bias", "ln", "bn"].iter().any(|part| info.name.contains(part)))
+}
+
+/// The same by another rule.
+pub(super) fn groups(table: &ParamTable, decays: impl Fn(&ParamInfo) -> bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for info in table.iter() {
-        let decay = info.shape.len() >= 2 && !["bias", "ln", "bn"].iter().any(|part| info.name.contains(part));
+        let decay = decays(info);
         let end = info.param.offset + info.param.len;
         match groups.last_mut() {
             Some(last) if last.decay == decay && last.range.end == info.param.offset => last.range.end = end,

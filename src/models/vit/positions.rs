@@ -1,7 +1,7 @@
 //! Positions that are not learned: sines and cosines of the row and the column of a patch.
 
-/// `[grid², width]`: the first half of the values tells the row, the second the column; each half is sin(p·ω), then cos(p·ω),
-/// with ω_i = 10000^(−4i/width). Computed in f64.
+/// `[grid², width]`: the first half of the values tells the row, the second the column; each half is sin(p·ω), then
+/// cos(p·ω), with ω_i = 10000^(−4i/width). Computed in f64.
 ///
 /// # Panics
 /// If the width is no multiple of 4.

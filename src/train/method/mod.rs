@@ -6,6 +6,7 @@
 
 mod byol;
 mod contrastive;
+mod dino;
 mod moco_v3;
 mod momentum;
 mod network;
@@ -32,6 +33,8 @@ pub enum Name {
     MocoV3,
     /// One crop foretells what a momentum copy makes of the other
     Byol,
+    /// One crop foretells the class, of many without names, that a momentum copy gives the other
+    Dino,
 }
 
 impl Name {
@@ -46,6 +49,7 @@ impl Name {
             Self::SimClr => &simclr::SimClr,
             Self::MocoV3 => &moco_v3::MocoV3,
             Self::Byol => &byol::Byol,
+            Self::Dino => &dino::Dino,
         }
     }
 }
