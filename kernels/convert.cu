@@ -1,5 +1,5 @@
-// Between the number formats: bf16 from f32, rounded to nearest even; f16 or bf16 from f32 times a factor. Flat buffers
-// of any length.
+// Between the number formats: bf16 from f32, rounded to nearest even, and back; f16 or bf16 from f32 times a factor.
+// Flat buffers of any length.
 //
 // Aligned  `x8`: both pointers 16 bytes; `x1`: nothing.  Bytes: 6 per value.  Bound: memory.
 #include "common/types.cuh"
@@ -38,6 +38,14 @@ DEVICE void convert(To *y, const From *x, uint64_t len, Change change = {}) {
     }
 KERNELS(x8, 8)
 KERNELS(x1, 1)
+
+#define WIDENED(NAME, N)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        convert_widened_##NAME##_f32(float *wide, const bf16 *narrow, uint64_t len) {                                  \
+        convert<N>(wide, narrow, len);                                                                                 \
+    }
+WIDENED(x8, 8)
+WIDENED(x1, 1)
 
 #define SCALED(NAME, N, T)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \

@@ -14,7 +14,8 @@ constexpr int WARPS = 8;
 
 /// `losses [blocks]`: the sum of (2 − 2·x·y) over the rows of a block.
 template <int N>
-DEVICE void rows_of(double *losses, float *dx, const float *x, const float *y, uint32_t rows, uint32_t d, uint32_t shift, float scale) {
+DEVICE void rows_of(double *losses, float *dx, const float *x, const float *y, uint32_t rows, uint32_t d,
+                    uint32_t shift, float scale) {
     __shared__ double shared[WARPS];
     const uint32_t row = blockIdx.x * WARPS + warp_id();
     double loss = 0.0;

@@ -46,6 +46,7 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "demo-mae",
     "mocov3-cc12m",
     "byol-cc12m",
+    "dino-cc12m",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.

@@ -98,7 +98,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "T", help_heading = "Method")]
     temperature: Option<f64>,
     /// Momentum of the momentum copy at the beginning of the run, on its way to 1 in half a cosine [default: 0.99 for
-    /// mocov3, 0.996 for byol]
+    /// mocov3, 0.996 for byol and dino]
     #[arg(long, value_name = "M", help_heading = "Method")]
     momentum: Option<f64>,
 
@@ -212,6 +212,12 @@ pub(super) struct Settings {
     /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     weight_decay: Option<f64>,
+    /// What the decay becomes by the end of the run, in half a cosine [default: it stays]
+    #[arg(long, value_name = "WD", help_heading = "Optimization")]
+    weight_decay_end: Option<f64>,
+    /// Norm that the gradient of each tensor, by itself, is cut to [default: none is]
+    #[arg(long, value_name = "NORM", help_heading = "Optimization")]
+    clip_gradient: Option<f64>,
     /// Decay rate of AdamW's first moment [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     beta1: Option<f64>,
@@ -367,6 +373,9 @@ impl Settings {
                 name.name()
             );
         }
+        if self.bn.is_some() && !name.method().has_batch_norm() {
+            bail!(Usage, "--bn does not go with --method {}, whose head has no batch norms; leave it out", name.name());
+        }
         if let (None, Some(momentum)) = (name.method().momentum(), self.momentum) {
             bail!(
                 Usage,
@@ -466,6 +475,8 @@ fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, languag
         warmup,
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,
         weight_decay: set(settings.weight_decay, "weight-decay")?,
+        weight_decay_end: settings.weight_decay_end,
+        clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,
         temperature: set(settings.temperature, "temperature")?,

@@ -2,6 +2,7 @@
 //! forward and backward passes over ops (training).
 
 pub mod clip_text;
+pub mod dino_head;
 pub mod init;
 pub mod mae;
 pub mod positions;

@@ -1,5 +1,5 @@
-//! Heads of linear layers and batch norms. That of contrastive training: Linear → BatchNorm → ReLU → Linear → BatchNorm →
-//! ReLU → Linear, no norm at its end; those of MoCo v3 are other lists of such layers.
+//! Heads of linear layers and batch norms. That of contrastive training: Linear → BatchNorm → ReLU → Linear → BatchNorm
+//! → ReLU → Linear, no norm at its end; those of MoCo v3 are other lists of such layers.
 //!
 //! The official head runs once per view slot (the k-th images of all captions), so each slot is normalised on its own
 //! and the running statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the

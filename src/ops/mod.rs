@@ -23,11 +23,13 @@ pub mod bench;
 pub mod blur;
 #[cfg(cuda_kernels)]
 pub mod check;
+pub mod clip;
 pub mod contrastive;
 pub mod conv;
 pub mod convert;
 pub mod cosine;
 pub mod cross_entropy;
+pub mod distill;
 #[cfg(cuda_kernels)]
 pub mod e4m3;
 pub mod embed;

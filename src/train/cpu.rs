@@ -1,5 +1,6 @@
 //! Training on the CPU.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,12 +12,13 @@ use super::loader::Batch;
 use super::method::Network;
 use super::recipe::Recipe;
 use super::schedule::Position;
-use super::state::{ADAM_EPS, Outcome, State};
+use super::state::{Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Buffer, Stages};
-use crate::ops::optimizer::{AdamW, Group, follow};
+use crate::ops::clip::clip;
+use crate::ops::optimizer::{Group, follow, within};
 use crate::ops::{logit_scale, reduce};
 use crate::say;
 
@@ -25,7 +27,9 @@ use crate::say;
 pub struct Trainer {
     network: Box<dyn Network>,
     groups: Vec<Group>,
-    adamw: AdamW,
+    /// The tensors of the gradient.
+    tensors: Vec<Range<usize>>,
+    recipe: Recipe,
     grads: Vec<f32>,
     /// What the network keeps, as it was before an update that may be left out.
     kept: Vec<f32>,
@@ -35,11 +39,12 @@ pub struct Trainer {
 
 impl Trainer {
     pub fn new(plan: &mut Plan, network: Box<dyn Network>, recipe: &Recipe) -> Self {
-        let Recipe { beta1, beta2, weight_decay, max_bad_updates, .. } = *recipe;
+        let max_bad_updates = recipe.max_bad_updates;
         let kept = if max_bad_updates > 0 { network.kept().len() } else { 0 };
         Self {
             groups: network.groups(),
-            adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
+            tensors: network.parameters().iter().map(|info| info.param.range()).collect(),
+            recipe: recipe.clone(),
             grads: plan.f32("gradients", "gradients", network.parameters().len()),
             kept: plan.f32("optimizer", "statistics before the update", kept),
             max_bad_updates,
@@ -65,7 +70,7 @@ impl Trainer {
         at: Position,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
-        let Self { network, groups, adamw, grads, kept, max_bad_updates, memory } = self;
+        let Self { network, groups, tensors, recipe, grads, kept, max_bad_updates, memory } = self;
         if *max_bad_updates > 0 {
             kept.copy_from_slice(&state.kept);
         }
@@ -74,8 +79,17 @@ impl Trainer {
         let behind = copy.map_or(0, |copy| copy.statistics);
         let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
         let momentum = (&*copied, behind);
-        let mut call =
-            Call { grads, statistics, momentum, images, numbers, stages, ..Call::new(memory, &state.params) };
+        let scalars = network.scalars(at);
+        let mut call = Call {
+            grads,
+            statistics,
+            momentum,
+            images,
+            numbers,
+            scalars: &scalars,
+            stages,
+            ..Call::new(memory, &state.params)
+        };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
         let outcome = Outcome { step: state.step, loss: call.loss, grad_norm };
@@ -86,14 +100,25 @@ impl Trainer {
             state.kept.copy_from_slice(kept);
             return Ok(outcome);
         }
-        let adamw = AdamW { lr: at.lr, step: state.step, ..*adamw };
-        adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
+        if let Some(most) = recipe.clip_gradient {
+            clip(grads, tensors, most);
+        }
+        let late = network.late().map_or(grads.len(), |param| param.offset);
+        let updates =
+            [(0..late, Some(recipe.adamw(at, state.step))), (late..grads.len(), recipe.late_adamw(at, state.step))];
+        for (range, adamw) in updates {
+            if let Some(adamw) = adamw {
+                let State { params, m, v, .. } = &mut *state;
+                let [params, m, v] = [params, m, v].map(|values| &mut values[range.clone()]);
+                adamw.update(params, m, v, &grads[range.clone()], &within(groups, range));
+            }
+        }
         if let Some(scale) = network.bounded() {
             logit_scale::clamp(&mut scale.of_mut(&mut state.params)[0]);
         }
         if let Some(copy) = copy {
             let online = &state.params[..copy.parameters.len];
-            follow(copy.parameters.of_mut(&mut state.kept), online, network.scalars(at)[copy.rate]);
+            follow(copy.parameters.of_mut(&mut state.kept), online, scalars[copy.rate]);
         }
         Ok(outcome)
     }

@@ -77,6 +77,14 @@ impl Cuda {
         let (room, _) = gpu.room()?;
         activations.settle(recipe, |recipe| Ok(measure(recipe, card, pictures)?.bytes() <= room))?;
         let network = recipe.network()?;
+        if network.late().is_some_and(|param| param.offset % 8 != 0) {
+            bail!(
+                Usage,
+                "--width {} with --head-dims {}: the CUDA kernels take multiples of 8; use these, or --device cpu",
+                recipe.model.width,
+                recipe.head_dims[0]
+            );
+        }
         let mut dry = Arena::dry();
         let (_, feed) = lay_out(&mut dry, &*network, recipe, card, pictures)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());

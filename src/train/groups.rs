@@ -2,7 +2,7 @@
 //! as in the official code. Position embedding and class token therefore do decay.
 
 use crate::ops::optimizer::Group;
-use crate::weights::ParamTable;
+use crate::weights::{ParamInfo, ParamTable};
 
 /// The groups of the flat buffer, neighbours of one kind merged.
 pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
@@ -11,10 +11,15 @@ pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
 
 /// The same, where the tensors called `fixed` do not decay either.
 pub fn decay_groups_but(table: &ParamTable, fixed: &[&str]) -> Vec<Group> {
+    let exempt = |name: &str| ["bias", "ln", "bn"].iter().any(|part| name.contains(part)) || fixed.contains(&name);
+    groups(table, |info| info.shape.len() >= 2 && !exempt(&info.name))
+}
+
+/// The same by another rule.
+pub(super) fn groups(table: &ParamTable, decays: impl Fn(&ParamInfo) -> bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for info in table.iter() {
-        let decay = info.shape.len() >= 2 && !["bias", "ln", "bn"].iter().any(|part| info.name.contains(part));
-        let decay = decay && !fixed.contains(&info.name.as_str());
+        let decay = decays(info);
         let end = info.param.offset + info.param.len;
         match groups.last_mut() {
             Some(last) if last.decay == decay && last.range.end == info.param.offset => last.range.end = end,

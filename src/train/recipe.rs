@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::language::{Language, Projection};
 use super::loader::{Batch, LoaderConfig, Positives};
 use super::method::{Held, Name, Network, Sizes, Views};
-use super::schedule::Schedule;
+use super::schedule::{Position, Schedule, cosine};
 use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
@@ -17,6 +17,10 @@ use crate::models::mae::MaeConfig;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::VitConfig;
 use crate::ops::augment::{Policy, Turn};
+use crate::ops::optimizer::AdamW;
+
+/// AdamW's epsilon.
+const ADAM_EPS: f64 = 1e-8;
 
 /// Over which rows the head's batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -122,6 +126,12 @@ pub struct Recipe {
     pub warmup: Length,
     pub rate: Rate,
     pub weight_decay: f64,
+    /// What it becomes by the end of the run, in half a cosine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay_end: Option<f64>,
+    /// The norm that the gradient of each tensor is cut to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradient: Option<f64>,
     pub beta1: f64,
     pub beta2: f64,
     pub temperature: f64,
@@ -203,6 +213,19 @@ impl Recipe {
         Ok(numbers)
     }
 
+    /// AdamW at `at`, update `step` of the run counted from 1.
+    pub(super) fn adamw(&self, at: Position, step: u64) -> AdamW {
+        let Self { beta1, beta2, weight_decay: first, .. } = *self;
+        let weight_decay = self.weight_decay_end.map_or(first, |last| cosine(first, last, at.before));
+        AdamW { lr: at.lr, beta1, beta2, eps: ADAM_EPS, weight_decay, step }
+    }
+
+    /// The same for a tensor of which nothing is learned in the first epoch, whose updates are counted from there on;
+    /// none before.
+    pub(super) fn late_adamw(&self, at: Position, step: u64) -> Option<AdamW> {
+        (step > at.epoch).then(|| AdamW { step: step - at.epoch, ..self.adamw(at, step) })
+    }
+
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
         self.method.method().views(self.images_per_caption)
@@ -214,7 +237,8 @@ impl Recipe {
             "crop_scale" => self.augmentation == Augmentation::None,
             "crop_filter" => self.augmentation == Augmentation::None,
             "images_per_caption" => !matches!(self.method, Name::StableRep | Name::StableRepPlus),
-            "head_dims" | "batch_norm" => !self.has_head(),
+            "head_dims" => !self.has_head(),
+            "batch_norm" => !(self.has_head() && self.method.method().has_batch_norm()),
             "temperature" => !self.method.method().has_temperature(),
             _ => false,
         }
@@ -320,7 +344,7 @@ impl Recipe {
                 self.images_per_step()
             );
         }
-        if self.method.method().momentum().is_some() && !self.model.width.is_multiple_of(4) {
+        if matches!(self.method, Name::MocoV3 | Name::Byol) && !self.model.width.is_multiple_of(4) {
             bail!(
                 Usage,
                 "--width {}: the fixed positions of --method {} take a multiple of 4",
@@ -337,6 +361,8 @@ impl Recipe {
         for (flag, value, low, high) in [
             (if matches!(self.rate, Rate::Base(_)) { "--blr" } else { "--lr" }, rate, 0.0, 1000.0),
             ("--weight-decay", self.weight_decay, 0.0, 100.0),
+            ("--weight-decay-end", self.weight_decay_end.unwrap_or(0.0), 0.0, 100.0),
+            ("--clip-gradient", self.clip_gradient.unwrap_or(1.0), 1e-6, 1e6),
             ("--beta1", self.beta1, 0.0, 0.999_999),
             ("--beta2", self.beta2, 0.0, 0.999_999),
             ("--temperature", self.temperature, 0.001, 100.0),

@@ -93,7 +93,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
-        record(&mut log, engine.step(&batch, &numbers, schedule.position(step))?)?;
+        record(&mut log, engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?)?;
         let last = engine.step_count() == schedule.steps;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
             record(&mut log, engine.settle()?)?;

@@ -1,5 +1,10 @@
 //! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine to 0.
 
+/// From `first` to `last` in half a cosine, where `share` of the way is gone.
+pub(super) fn cosine(first: f64, last: f64, share: f64) -> f64 {
+    last + 0.5 * (first - last) * (1.0 + (std::f64::consts::PI * share).cos())
+}
+
 /// Where a run is: what the settings of an update follow from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Position {
@@ -8,12 +13,14 @@ pub struct Position {
     /// Share of the run that is done before the update, and with it.
     pub before: f64,
     pub after: f64,
+    /// Iterations of an epoch.
+    pub epoch: u64,
 }
 
 impl Position {
     /// The first update of a run without an end.
     pub fn first(lr: f64) -> Self {
-        Self { lr, before: 0.0, after: 0.0 }
+        Self { lr, before: 0.0, after: 0.0, epoch: 0 }
     }
 }
 
@@ -31,10 +38,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Iteration `step`, counted from 0.
-    pub fn position(&self, step: u64) -> Position {
+    /// Iteration `step`, counted from 0, where an epoch has `epoch` of them.
+    pub fn position(&self, step: u64, epoch: u64) -> Position {
         let share = |steps: u64| (steps as f64 / self.length).min(1.0);
-        Position { lr: self.lr(step), before: share(step), after: share(step + 1) }
+        Position { lr: self.lr(step), before: share(step), after: share(step + 1), epoch }
     }
 
     /// The rate of iteration `step`, counted from 0.

@@ -9,9 +9,6 @@ use crate::models::vit::VitFile;
 use crate::ops::augment::Normalize;
 use crate::say;
 
-/// AdamW's epsilon.
-pub(super) const ADAM_EPS: f64 = 1e-8;
-
 /// What training changes and a checkpoint keeps.
 #[derive(Debug)]
 pub struct State {

@@ -107,6 +107,16 @@ fn settings_that_cannot_be_run() {
             &["--method", "mocov3", "--images-per-caption", "UNSET", "--width", "6"],
             &["--width 6", "--method mocov3", "multiple of 4"],
         ),
+        (
+            &["--method", "dino", "--images-per-caption", "UNSET", "--bn", "global"],
+            &["--bn does not go with --method dino", "leave it out"],
+        ),
+        (
+            &["--method", "dino", "--images-per-caption", "UNSET", "--head-dims", "32,1"],
+            &["--head-dims 32,1", "2048,65536"],
+        ),
+        (&["--clip-gradient", "0"], &["--clip-gradient 0"]),
+        (&["--weight-decay-end", "1e9"], &["--weight-decay-end 1000000000", "0 to 100"]),
         (&["--preset", "nope"], &["--preset nope", "stablerep-cc12m-1x"]),
         (&["--save-every", "5"], &["--save-every", "500steps"]),
         (&["--save-every", "0s"], &["--save-every"]),

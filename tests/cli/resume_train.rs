@@ -112,7 +112,7 @@ fn survives_kills(words: &dyn Fn(&Path, &str, &str) -> Vec<String>, kills: usize
 #[test]
 fn momentum_copies_survive_kills() {
     const STEPS: usize = 60;
-    for method in ["mocov3", "byol"] {
+    for method in ["mocov3", "byol", "dino"] {
         let folder = TempDir::new().unwrap();
         let words = |name: &str| {
             let data = text(&fixture("train_run/simclr"));

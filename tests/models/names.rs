@@ -49,6 +49,7 @@ fn names_map_both_ways_under_every_prefix() {
 fn text_tower_and_moments_beside_the_backbone_are_left_alone() {
     let mut names: Vec<String> = timm().iter().map(|name| format!("visual.{name}")).collect();
     names.extend(timm().iter().map(|name| format!("adam.m.visual.{name}")));
+    names.extend(timm().iter().map(|name| format!("momentum.visual.{name}")));
     names.extend(["token_embedding.weight", "transformer.resblocks.0.ln_1.weight", "logit_scale"].map(String::from));
     assert_eq!(find(&names).unwrap().prefix(), "visual.");
 }

@@ -1,6 +1,7 @@
 //! Losses of rows against the keys of a momentum copy: the vectors of their specification, and f64.
 
 use stablerep::ops::cosine::{self, Shape};
+use stablerep::ops::distill;
 use stablerep::ops::l2norm;
 use stablerep::ops::pairs::{Batch, backward_rows, forward};
 use stablerep::rng::{Domain, Stream};
@@ -54,6 +55,22 @@ fn byol_vectors() {
     assert!((loss - 2.433_484_105_202_479_6).abs() < 1e-6, "{loss}");
     let want = [-0.294_037_421, 0.193_945_071_6, 0.503_615_359_9, 0.342_191_670_8, -0.129_560_459_9, -0.482_195_301_3];
     assert_close("dp1", &dp[..6], &want, 1e-5);
+}
+
+/// DINO: two global views and a local one, of which the teacher sees the first two.
+#[test]
+fn dino_vectors() {
+    let student: Vec<f32> = [0, 6, 12].iter().flat_map(|&a| sines(a, 2, 3)).collect();
+    let teacher: Vec<f32> = [30, 36].iter().flat_map(|&a| sines(a, 2, 3)).collect();
+    let mut centre = [0.1, -0.2, 0.05];
+    let shape = distill::Shape { images: 2, views: 3, teachers: 2, classes: 3, temperature: 0.1 };
+    let mut ds = [f32::NAN; 18];
+    let loss = distill::forward(&mut ds, &student, &teacher, &centre, 1.0 / 0.04, shape);
+    assert!((loss - 3.282_344_353_433_252_6).abs() < 1e-5, "{loss}");
+    let want = [0.008_034_128_3, 2.403_011_713_8, -2.411_045_842_5, -0.027_041_896_1, 0.002_939_027_7, 0.024_102_868_4];
+    assert_close("local view", &ds[12..], &want, 1e-5);
+    distill::centre(&mut centre, &teacher);
+    assert_close("centre", &centre, &[0.095_665_501_7, -0.173_475_252, 0.046_385_171_1], 1e-6);
 }
 
 /// Loss of rows against keys word for word in f64.

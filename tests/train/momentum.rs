@@ -104,7 +104,7 @@ fn follows(name: &str, method: Name) {
     assert_eq!(compared, network.parameters().iter().count() - 3, "positions and patch embedding learn nothing");
 
     let started = state.params.clone();
-    let (network_of_run, _, ..) = golden(name, method);
+    let (network_of_run, ..) = golden(name, method);
     let mut trainer = Trainer::new(&mut Plan::new(), network_of_run, &recipe);
     let warmup: f64 = header(&file, "warmup");
     let schedule = Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup };
@@ -112,7 +112,7 @@ fn follows(name: &str, method: Name) {
         assert_eq!(header::<Vec<f64>>(&file, key).len() as u64, STEPS);
     }
     for step in 0..STEPS {
-        let got = trainer.step(&mut state, &images(step), &numbers, schedule.position(step)).unwrap();
+        let got = trainer.step(&mut state, &images(step), &numbers, schedule.position(step, STEPS)).unwrap();
         for (key, got) in [("loss", got.loss), ("loss_f64", got.loss), ("grad_norm", got.grad_norm)] {
             let want = header::<Vec<f64>>(&file, key)[step as usize];
             assert!((got / want - 1.0).abs() < 1e-4, "{name}, step {step}: {key} {got}, PyTorch {want}");
@@ -196,13 +196,91 @@ fn a_withheld_update_moves_no_copy() {
     let numbers = numbers(&*network);
     let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
     let schedule = Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup: 0.0 };
-    trainer.step(&mut state, &images(0), &numbers, schedule.position(0)).unwrap();
+    trainer.step(&mut state, &images(0), &numbers, schedule.position(0, STEPS)).unwrap();
     let (parameters, kept) = (state.params.clone(), state.kept.clone());
     let copy = golden("mocov3", Name::MocoV3).0.momentum().unwrap().parameters;
     let mut broken = images(1);
     broken[5] = f32::NAN;
-    let error = trainer.step(&mut state, &broken, &numbers, schedule.position(1)).unwrap_err();
+    let error = trainer.step(&mut state, &broken, &numbers, schedule.position(1, STEPS)).unwrap_err();
     assert!(error.to_string().contains("the images"), "{error}");
     assert!(state.params == parameters && copy.of(&state.kept) == copy.of(&kept));
     assert_ne!(copy.of(&kept), &parameters[..copy.len], "the copy moved before");
+}
+
+/// DINO: loss and gradients of the first step, then ten steps over epochs of three, with gradients cut, a decay that
+/// grows and a last layer that waits; teacher and centre behind them.
+#[test]
+fn dino_follows_pytorch() {
+    const EPOCH: u64 = 3;
+    let path = fixture_path("momentum/dino.safetensors");
+    let file = SafeTensors::open(fixture_path("momentum/dino_steps.safetensors")).unwrap();
+    let [decay, decay_end]: [f64; 2] = header(&file, "weight_decay");
+    let recipe = Recipe {
+        beta2: 0.999,
+        weight_decay: decay,
+        weight_decay_end: Some(decay_end),
+        clip_gradient: Some(header(&file, "clip")),
+        ..recipe()
+    };
+    let sizes = Sizes {
+        model: model(),
+        head_dims: [24, 40],
+        images: 2 * CAPTIONS,
+        norm_slots: 2,
+        temperature: header::<f64>(&file, "temperature") as f32,
+        momentum: header(&file, "base"),
+    };
+    let network = || Name::Dino.method().network(&sizes).unwrap();
+    let mut state = State::new(&mut Plan::new(), &*network());
+    network().init(&mut state.params, &mut state.kept, 3);
+    let said = network().load(&mut state.params, &mut state.kept, &VitFile::open(&path).unwrap()).unwrap();
+    assert_eq!(said, "encoder and head");
+    let losses: Vec<f64> = header(&file, "loss");
+    let schedule =
+        Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup: header(&file, "warmup") };
+    let labels = vec![7; 2 * CAPTIONS];
+
+    let network_of_gradient = network();
+    let mut memory = Memory::take(&mut Plan::new(), network_of_gradient.layout());
+    let (mut grads, images_of_step) = (vec![0.0; state.params.len()], images(0));
+    let (statistics, copied) = state.kept.split_at_mut(network_of_gradient.statistics_len());
+    let scalars = network_of_gradient.scalars(schedule.position(0, EPOCH));
+    let mut centre = statistics.to_vec();
+    let mut call = Call {
+        grads: &mut grads,
+        statistics: &mut centre,
+        momentum: (copied, 0),
+        images: &images_of_step,
+        numbers: &labels,
+        scalars: &scalars,
+        ..Call::new(&mut memory, &state.params)
+    };
+    network_of_gradient.gradient(&mut call).unwrap();
+    assert!((call.loss / losses[0] - 1.0).abs() < 1e-5, "{}, PyTorch {}", call.loss, losses[0]);
+    for info in network_of_gradient.parameters().iter() {
+        let want = file.f32(&format!("grad.{}", info.name), &info.shape).unwrap();
+        assert_near(&info.name, info.param.of(&grads), &want, 1e-4);
+    }
+
+    let last = network_of_gradient.parameters().get("head.last_layer.weight_v").unwrap().param;
+    let waiting = last.of(&state.params).to_vec();
+    let mut trainer = Trainer::new(&mut Plan::new(), network(), &recipe);
+    for step in 0..STEPS {
+        let got = trainer.step(&mut state, &images(step), &labels, schedule.position(step, EPOCH)).unwrap();
+        for (key, got) in [("loss", got.loss), ("loss_f64", got.loss), ("grad_norm", got.grad_norm)] {
+            let want = header::<Vec<f64>>(&file, key)[step as usize];
+            assert!((got / want - 1.0).abs() < 1e-4, "step {step}: {key} {got}, PyTorch {want}");
+        }
+        assert_eq!(last.of(&state.params) == waiting, step < EPOCH, "the last layer behind step {step}");
+    }
+    let mut compared = 0;
+    for info in network_of_gradient.kept().iter() {
+        let golden = format!("after.{}", info.name.strip_prefix("momentum.").unwrap_or(&info.name));
+        if file.contains(&golden) {
+            let want = file.f32(&golden, &info.shape).unwrap();
+            assert_near(&info.name, info.param.of(&state.kept), &want, 1e-4);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 5, "tensors of the teacher, and the centre");
 }

@@ -1,14 +1,13 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    TextEmbed, Texts, Weights,
+    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places, TextEmbed, Texts, Weights, Distill,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
-use crate::ops::{batchnorm, layernorm, linear, logit_scale};
+use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale};
 use crate::ops::{cosine, pairs, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
@@ -39,7 +38,7 @@ impl Tally {
         self.stages.iter().filter(|stage| stage.0 == name).map(|stage| stage.1).sum()
     }
 
-    fn product(&mut self, shape: Shape) -> Result<()> {
+    fn tally_product(&mut self, shape: Shape) -> Result<()> {
         self.flops += shape.flops();
         Ok(())
     }
@@ -85,7 +84,7 @@ impl Layers for Tally {
     }
 
     fn embed(&mut self, _: Buffer, _: Buffer, _: Buffer, _: PatchEmbed, shape: patch_embed::Shape) -> Result<()> {
-        self.product(patch_product(shape))
+        self.tally_product(patch_product(shape))
     }
 
     fn embed_backward(
@@ -101,7 +100,7 @@ impl Layers for Tally {
             self.need(patch_embed::cuda::scratch_len(shape));
             self.need(linear::cuda::backward_weight_scratch_len(patch_product(shape)));
         }
-        self.product(patch_product(shape))
+        self.tally_product(patch_product(shape))
     }
 
     fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: LayerNorm) -> Result<()> {
@@ -150,15 +149,15 @@ impl Layers for Tally {
     }
 
     fn linear(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn linear_residual(&mut self, _: Buffer, _: (Buffer, usize), _: Buffer, _: Linear, shape: Shape) -> Result<()> {
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn linear_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn gelu(&mut self, _: Buffer, _: Buffer) -> Result<()> {
@@ -168,15 +167,15 @@ impl Layers for Tally {
     fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         #[cfg(cuda_kernels)]
         self.need(linear::cuda::backward_weight_scratch_len(shape));
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn input_gradient(&mut self, _: Buffer, _: Buffer, _: Param, shape: Shape) -> Result<()> {
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn input_gradient_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Param, shape: Shape) -> Result<()> {
-        self.product(shape)
+        self.tally_product(shape)
     }
 
     fn attention(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: self_attention::Shape) -> Result<()> {
@@ -297,6 +296,32 @@ impl Layers for Tally {
         #[cfg(cuda_kernels)]
         self.need(cosine::cuda::scratch_len(shape));
         Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn distill(&mut self, _: Buffer, of: Distill) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(distill::cuda::scratch_len(of.shape));
+        Ok(())
+    }
+
+    fn unit_weights(&mut self, _: [Buffer; 2], _: Buffer, _: Param) -> Result<()> {
+        Ok(())
+    }
+
+    fn unit_weights_backward(&mut self, _: Param, _: Buffer, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn product(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: Shape) -> Result<()> {
+        self.tally_product(shape)
+    }
+
+    fn product_backward(&mut self, _: [Buffer; 2], _: Buffer, _: [Buffer; 2], shape: Shape) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(linear::cuda::backward_weight_scratch_len(shape));
+        self.tally_product(shape)?;
+        self.tally_product(shape)
     }
 
     fn round(&mut self, _: Buffer, _: Buffer) -> Result<()> {

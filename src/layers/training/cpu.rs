@@ -3,18 +3,14 @@
 use std::borrow::Cow;
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place,
-    Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights, Distill,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{
-    activation, add, cosine, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce,
-    relu, rows, self_attention,
-};
+use crate::ops::{activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -61,6 +57,8 @@ pub struct Call<'a, 's> {
     pub images: &'a [f32],
     /// What [`Numbers`] are runs of.
     pub numbers: &'a [u32],
+    /// What changes from step to step.
+    pub scalars: &'a [f32],
     /// What [`Layers::contrastive`] gave.
     pub loss: f64,
     pub stages: Stages<'a, 's>,
@@ -77,6 +75,7 @@ impl<'a> Call<'a, '_> {
             weights: Weights::Online,
             images: &[],
             numbers: &[],
+            scalars: &[],
             loss: 0.0,
             stages: None,
         }
@@ -483,6 +482,43 @@ impl Layers for Call<'_, '_> {
         let loss = &mut self.loss;
         self.memory.write([drows], |[drows], memory| {
             *loss = cosine::forward(drows, memory.read(rows), memory.read(keys), shape);
+        });
+        Ok(())
+    }
+
+    fn distill(&mut self, ds: Buffer, Distill { student, teacher, centre, sharpness, shape }: Distill) -> Result<()> {
+        let (loss, centre) = (&mut self.loss, centre.of_mut(self.statistics));
+        let sharpness = self.scalars[sharpness];
+        self.memory.write([ds], |[ds], memory| {
+            let (student, teacher) = (memory.read(student), memory.read(teacher));
+            *loss = distill::forward(ds, student, teacher, centre, sharpness, shape);
+            distill::centre(centre, teacher);
+        });
+        Ok(())
+    }
+
+    fn unit_weights(&mut self, [y, rounded]: [Buffer; 2], norms: Buffer, at: Param) -> Result<()> {
+        let w = at.of(self.read());
+        self.memory.write([y, norms], |[y, norms], _| l2norm::forward(y, norms, w, UNIT_EPS));
+        self.round(rounded, y)
+    }
+
+    fn unit_weights_backward(&mut self, at: Param, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()> {
+        let [dy, y, norms] = [dy, y, norms].map(|buffer| self.memory.read(buffer));
+        l2norm::backward(at.of_mut(self.grads), dy, y, norms, UNIT_EPS);
+        Ok(())
+    }
+
+    fn product(&mut self, y: Buffer, x: Buffer, w: Buffer, shape: Shape) -> Result<()> {
+        self.memory.write([y], |[y], memory| linear::forward(y, memory.read(x), memory.read(w), None, shape));
+        Ok(())
+    }
+
+    fn product_backward(&mut self, [dx, dw]: [Buffer; 2], dy: Buffer, [x, w]: [Buffer; 2], shape: Shape) -> Result<()> {
+        self.memory.write([dx, dw], |[dx, dw], memory| {
+            linear::backward_input(dx, memory.read(dy), memory.read(w), shape);
+            dw.fill(0.0);
+            linear::backward_weight(dw, None, memory.read(dy), memory.read(x), shape);
         });
         Ok(())
     }

@@ -4,8 +4,7 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, pair_sizes, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights, Distill,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
@@ -15,6 +14,7 @@ use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::convert::cuda as convert;
 use crate::ops::cosine::cuda as cosine;
+use crate::ops::distill::cuda as distill;
 use crate::ops::embed::cuda as embed;
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
@@ -96,6 +96,8 @@ pub struct Call<'a, 's> {
     pub images: View<u8>,
     /// What [`Numbers`] are runs of.
     pub numbers: View<u32>,
+    /// What changes from step to step.
+    pub scalars: View<f32>,
     /// Where the loss goes.
     pub loss: View<f32>,
     pub stages: Stages<'a, 's>,
@@ -492,8 +494,46 @@ impl Layers for Call<'_, '_> {
         cosine::forward(self.gpu, self.loss, drows, sides, self.memory.scratch, shape)
     }
 
+    fn distill(&mut self, ds: Buffer, of: Distill) -> Result<()> {
+        let (centre, teacher) = (self.statistics.slice(of.centre.range()), self.f32(of.teacher));
+        let batch = distill::Batch {
+            shape: of.shape,
+            student: self.f32(of.student),
+            teacher,
+            centre,
+            sharpness: self.scalars.slice(of.sharpness..of.sharpness + 1),
+            scratch: self.memory.scratch,
+        };
+        distill::forward(self.gpu, self.loss, self.bf16(ds), batch)?;
+        distill::centre(self.gpu, centre, teacher)
+    }
+
+    fn unit_weights(&mut self, [y, rounded]: [Buffer; 2], norms: Buffer, at: Param) -> Result<()> {
+        let to = Outputs { f32: Some(self.f32(y)), bf16: Some(self.bf16(rounded)) };
+        l2norm::forward(self.gpu, to, self.f32(norms), self.read().f32(at), UNIT_EPS)
+    }
+
+    fn unit_weights_backward(&mut self, at: Param, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()> {
+        let to = Outputs { f32: Some(self.params.grad(at)), bf16: None };
+        l2norm::backward(self.gpu, to, self.f32(dy), self.f32(y), self.f32(norms), UNIT_EPS)
+    }
+
+    fn product(&mut self, y: Buffer, x: Buffer, w: Buffer, shape: Shape) -> Result<()> {
+        linear::forward_f32(self.gpu, self.f32(y), self.bf16(x), self.bf16(w), None, shape)
+    }
+
+    fn product_backward(&mut self, [dx, dw]: [Buffer; 2], dy: Buffer, [x, w]: [Buffer; 2], shape: Shape) -> Result<()> {
+        let (dw, dy) = (self.f32(dw), self.bf16(dy));
+        linear::backward_input(self.gpu, self.bf16(dx), dy, self.bf16(w), shape)?;
+        self.gpu.zero(dw)?;
+        linear::backward_weight(self.gpu, dw, None, dy, self.bf16(x), self.memory.scratch, shape)
+    }
+
     fn round(&mut self, y: Buffer, x: Buffer) -> Result<()> {
-        convert::to_bf16(self.gpu, self.bf16(y), self.f32(x))
+        match y.kind {
+            Kind::Rounded => convert::to_bf16(self.gpu, self.bf16(y), self.f32(x)),
+            Kind::Exact => convert::to_f32(self.gpu, self.f32(y), self.bf16(x)),
+        }
     }
 
     fn switch(&mut self, weights: Weights) -> Result<()> {

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{cosine, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, distill, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -238,6 +238,19 @@ pub struct Contrast {
     pub temperature: f32,
 }
 
+/// What self-distillation compares.
+#[derive(Clone, Copy, Debug)]
+pub struct Distill {
+    /// Logits `[V·n, K]`, and those of the momentum copy `[A·n, K]`.
+    pub student: Buffer,
+    pub teacher: Buffer,
+    /// The centre `[K]`, among what is kept.
+    pub centre: Param,
+    /// Which of the call's scalars is one over the teacher's temperature.
+    pub sharpness: usize,
+    pub shape: distill::Shape,
+}
+
 /// What a walk looks at when something is not finite.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
@@ -397,6 +410,18 @@ pub trait Layers {
     /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
     /// `drows`.
     fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()>;
+
+    /// The loss of a student, which the device keeps, and its gradient `ds`; then the centre moves.
+    fn distill(&mut self, ds: Buffer, of: Distill) -> Result<()>;
+
+    /// Rows of unit length of the parameter `at`, f32 and rounded, and what their lengths were.
+    fn unit_weights(&mut self, y: [Buffer; 2], norms: Buffer, at: Param) -> Result<()>;
+    /// The gradient of `at`, which nothing else reads, from that of its unit rows `y`.
+    fn unit_weights_backward(&mut self, at: Param, dy: Buffer, y: Buffer, norms: Buffer) -> Result<()>;
+    /// `y = x·wᵀ` in f32.
+    fn product(&mut self, y: Buffer, x: Buffer, w: Buffer, shape: Shape) -> Result<()>;
+    /// `dx = dy·w` and `dw = dyᵀ·x` in f32, of `[dx, dw]` and `[x, w]`.
+    fn product_backward(&mut self, gradients: [Buffer; 2], dy: Buffer, of: [Buffer; 2], shape: Shape) -> Result<()>;
 
     /// `y = x`, in the type in which the device keeps y.
     fn round(&mut self, y: Buffer, x: Buffer) -> Result<()>;

@@ -12,8 +12,8 @@ use crate::weights::Param;
 const CLASS_STD: f32 = 1e-6;
 
 impl Vit {
-    /// MoCo v3's initial values: queries, keys and values are matrices of their own. Tensor number i of the buffer draws
-    /// from its own stream.
+    /// MoCo v3's initial values: queries, keys and values are matrices of their own. Tensor number i of the buffer
+    /// draws from its own stream.
     pub fn init_moco_v3(&self, params: &mut [f32], seed: u64) {
         let (d, config) = (self.config.width as f32, &self.config);
         for (i, info) in self.tensors.iter().enumerate() {

@@ -86,7 +86,8 @@ pub fn forward(lse: &mut [f32], weight: &mut [f32], batch: Batch) -> f64 {
     losses(lse, weight, batch.sides()) / batch.labels.len() as f64
 }
 
-/// Sum of the losses of all anchors; keeps of each its log-sum-exp and one over the number of its positives (0 without).
+/// Sum of the losses of all anchors; keeps of each its log-sum-exp and one over the number of its positives (0
+/// without).
 pub(super) fn losses(lse: &mut [f32], weight: &mut [f32], sides: Sides) -> f64 {
     let total = sides.labels[0].len();
     assert!(lse.len() == total && weight.len() == total, "contrastive: lse and weight");
@@ -157,7 +158,8 @@ pub fn backward(dz: &mut [f32], lse: &[f32], weight: &[f32], batch: Batch) {
     gradient(dz, [(lse, weight); 2], batch.sides(), scale);
 }
 
-/// `dz` of the anchors (overwritten): `scale`·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j over the candidates j. `known` are what
+/// `dz` of the anchors (overwritten): `scale`·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j over the candidates j. `known` are
+/// what
 /// [`losses`] kept of the anchors and of the candidates where these are compared with the anchors too; a side whose
 /// weights are 0 asks for nothing, and its log-sum-exps are infinite.
 pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Sides, scale: f32) {

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks};
 
 pub const CHECKS: Checks = Checks::quick(&[
-    Check { name: "conversion of f32 to bf16", run: conversion },
+    Check { name: "conversion of f32 to bf16 and back", run: conversion },
     Check { name: "conversion with a factor to f16", run: |case| scaled::<f16>(case) },
     Check { name: "conversion with a factor to bf16", run: |case| scaled::<bf16>(case) },
 ]);
@@ -27,6 +27,10 @@ fn conversion(case: &Case) -> Result<()> {
             let (x, y) = (case.f32(&values)?, gpu.upload(&vec![bf16::NAN; len])?);
             cuda::to_bf16(gpu, y.view(), x.view().slice(offset..len + offset))?;
             case.same(&format!("bf16 of {len} + {offset}"), &gpu.read(y.view())?, &want)?;
+            let wide = gpu.upload(&vec![f32::NAN; len + offset])?;
+            cuda::to_f32(gpu, wide.view().slice(offset..len + offset), y.view())?;
+            let want: Vec<f32> = want.iter().map(|value| value.to_f32()).collect();
+            case.same(&format!("f32 of {len} + {offset}"), &gpu.read(wide.view())?[offset..], &want)?;
         }
     }
     Ok(())

@@ -28,6 +28,19 @@ pub fn to_bf16(gpu: &Gpu, y: View<bf16>, x: View<f32>) -> Result<()> {
     kernels::ConvertBf16 { y, x, len: len as u64 }.launch(gpu, plan(len, width), width)
 }
 
+/// `y = x`, exactly.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn to_f32(gpu: &Gpu, y: View<f32>, x: View<bf16>) -> Result<()> {
+    assert_eq!(y.len(), x.len(), "convert");
+    let (width, len) = (width(y.is_aligned(16) && x.is_aligned(16)), x.len());
+    if len == 0 {
+        return Ok(());
+    }
+    kernels::ConvertWidened { wide: y, narrow: x, len: len as u64 }.launch(gpu, plan(len, width), width)
+}
+
 /// `y = x·factor`, rounded to nearest: latents on their way into the decoder or the UNet.
 ///
 /// # Panics

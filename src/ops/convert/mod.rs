@@ -1,4 +1,4 @@
-//! Between the number formats of storage: bf16 from f32, rounded to nearest even.
+//! Between the number formats of storage: bf16 from f32, rounded to nearest even, and back.
 //!
 //! FLOPs: none. Bytes: 6 per value.
 

@@ -1,8 +1,8 @@
 //! Negative cosine of rows and keys (BYOL, arXiv 2006.07733, equation 2): with unit rows `x [R, d]` and unit keys
 //! `y [R, d]`, of which row i asks for that of row `(i + shift) mod R`,
 //!
-//! `L = factor/R·Σ_i ‖x_i − y_key(i)‖² = factor/R·Σ_i (2 − 2·x_i·y_key(i))`, and `dx_i = −2·factor/R·y_key(i)`, which is
-//! the gradient for rows that are then scaled back from unit length.
+//! `L = factor/R·Σ_i ‖x_i − y_key(i)‖² = factor/R·Σ_i (2 − 2·x_i·y_key(i))`, and `dx_i = −2·factor/R·y_key(i)`, which
+//! is the gradient for rows that are then scaled back from unit length.
 //!
 //! FLOPs: 3 per value. Bytes: 12 per value.
 

@@ -1,18 +1,18 @@
 //! One update of ViT-B/16's parameters by AdamW: f32 parameters and moments, bf16 copy, gradient cleared in the same
-//! pass.
+//! pass; and one of their momentum copy.
 
 use half::bf16;
 
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::optimizer::AdamW;
-use crate::ops::optimizer::cuda::{Buffers, Guard, adamw};
+use crate::ops::optimizer::cuda::{Buffers, Guard, adamw, follow};
 use crate::ops::shapes::parameters;
 
 pub fn cases(size: Size) -> Vec<Case> {
     let len = parameters(size);
     // p, m, v read and written, g read and cleared, the copy written, a bit of the mask.
     let work = Work { bytes: 34.125 * len as f64, ..Work::default() };
-    vec![Case::new(("optimizer", "AdamW", format!("[{len}]")), work, move |inputs| {
+    let adam = Case::new(("optimizer", "AdamW", format!("[{len}]")), work, move |inputs| {
         let (p, g) = (inputs.normal::<f32>(len)?, inputs.scaled::<f32>(len, 1e-3)?);
         let (m, v) = (inputs.room::<f32>(len)?, inputs.room::<f32>(len)?);
         let (rounded, decay) = (inputs.room::<bf16>(len)?, inputs.bytes(len.div_ceil(8))?);
@@ -23,5 +23,16 @@ pub fn cases(size: Size) -> Vec<Case> {
             let guard = Guard { sum_of_squares: squares.view(), loss: None };
             adamw(gpu, buffers, g.view(), decay.view(), settings.view(), guard, true)
         })
-    })]
+    });
+    // Copy read and written, what it follows read, the rounded copy written.
+    let work = Work { bytes: 14.0 * len as f64, ..Work::default() };
+    let copy = Case::new(("optimizer", "momentum copy", format!("[{len}]")), work, move |inputs| {
+        let (slow, fast, rounded) = (inputs.normal::<f32>(len)?, inputs.normal::<f32>(len)?, inputs.room::<bf16>(len)?);
+        let (rate, squares) = (inputs.upload(&[0.01f32])?, inputs.upload(&[1.0f64])?);
+        Ok(move |gpu: &_| {
+            let guard = Guard { sum_of_squares: squares.view(), loss: None };
+            follow(gpu, slow.view(), rounded.view(), fast.view(), rate.view(), guard)
+        })
+    });
+    vec![adam, copy]
 }

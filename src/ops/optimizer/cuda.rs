@@ -10,6 +10,9 @@ use crate::error::Result;
 /// Numbers of [`AdamW::settings`].
 pub const SETTINGS: usize = 7;
 
+/// Settings by which nothing changes: neither parameters nor moments.
+pub const NOTHING: [f32; SETTINGS] = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0];
+
 impl AdamW {
     /// What the kernel reads from device memory at every step, computed as for [`AdamW::update`].
     pub fn settings(&self) -> [f32; SETTINGS] {
@@ -80,8 +83,8 @@ pub fn adamw(
     kernels::OptimizerAdamw { p, m, v, g, rounded, decay, settings, sum_of_squares, loss, len, clear }.launch(gpu, at)
 }
 
-/// One step of the momentum copy `slow` (and its rounding) towards `fast`, with the bits of [`super::follow`]; `rate [1]`
-/// is in device memory. Withheld with the update of `fast` that `guard` withheld.
+/// One step of the momentum copy `slow` (and its rounding) towards `fast`, with the bits of [`super::follow`]; `rate
+/// [1]` is in device memory. Withheld with the update of `fast` that `guard` withheld.
 ///
 /// # Panics
 /// If lengths differ or a buffer is not aligned to 16 bytes.

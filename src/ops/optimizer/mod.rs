@@ -92,8 +92,8 @@ impl AdamW {
     }
 }
 
-/// One step of a momentum copy towards what it copies: `slow ← slow + rate·(fast − slow)`, where `rate` is one minus the
-/// momentum.
+/// One step of a momentum copy towards what it copies: `slow ← slow + rate·(fast − slow)`, where `rate` is one minus
+/// the momentum.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -105,6 +105,13 @@ pub fn follow(slow: &mut [f32], fast: &[f32], rate: f32) {
             || slow.iter_mut().zip(fast).for_each(|(slow, fast)| *slow += rate * (fast - *slow)),
         );
     });
+}
+
+/// The parts of `groups` that lie in `range`, counted from where it begins.
+pub fn within(groups: &[Group], range: Range<usize>) -> Vec<Group> {
+    let cut = |at: usize| at.clamp(range.start, range.end) - range.start;
+    let parts = groups.iter().map(|group| Group { range: cut(group.range.start)..cut(group.range.end), ..*group });
+    parts.filter(|group| !group.range.is_empty()).collect()
 }
 
 /// FLOPs of one update of `parameters`.

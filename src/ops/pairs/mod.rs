@@ -1,9 +1,9 @@
 //! Cross-entropy of rows against keys: which of K keys belong to a row?
 //!
-//! With unit rows `x [R, d]`, unit keys `y [K, d]` and a label for each, logits `s_ij = x_i·y_j/τ`, `q_i = softmax(s_i)`,
-//! `p_ij = 1/P_i` on the `P_i` keys of row i's label, `L = mean_i −Σ_j p_ij·log q_ij`. A row without a key contributes
-//! 0. One key each is MoCo v3's loss (arXiv 2104.02057, Algorithm 1, without its factor 2τ); several are the
-//! multi-positive loss between two sets of rows that do not hold each other, such as texts and images.
+//! With unit rows `x [R, d]`, unit keys `y [K, d]` and a label for each, logits `s_ij = x_i·y_j/τ`, `q_i =
+//! softmax(s_i)`, `p_ij = 1/P_i` on the `P_i` keys of row i's label, `L = mean_i −Σ_j p_ij·log q_ij`. A row without a
+//! key contributes 0. One key each is MoCo v3's loss (arXiv 2104.02057, Algorithm 1, without its factor 2τ); several
+//! are the multi-positive loss between two sets of rows that do not hold each other, such as texts and images.
 //!
 //! Gradients: `dx_i = 1/(R·τ)·Σ_j (a_i·q_ij − p_ij)·y_j` with `a_i = 1` if `P_i > 0`, else 0, and
 //! `dy_j = 1/(R·τ)·Σ_i (a_i·q_ij − p_ij)·x_i`. The same walk over blocks of logits as [`super::contrastive`], which

@@ -20,8 +20,9 @@ use crate::train::recipe::Recipe;
 /// Sections begin at multiples of this.
 const ALIGN: usize = 256;
 
-/// The optimizer's settings and as many scalars of the network: what changes from step to step.
-pub const ALL_SETTINGS: usize = SETTINGS + SCALARS;
+/// The optimizer's settings, those of a late tensor, and as many scalars of the network: what changes from step to
+/// step.
+pub const ALL_SETTINGS: usize = 2 * SETTINGS + SCALARS;
 
 /// Offsets of the sections, bytes. Pictures come last: they alone vary in size.
 #[derive(Clone, Copy, Debug)]
@@ -266,9 +267,14 @@ impl Feed {
         self.section(0, SETTINGS)
     }
 
-    /// Scalar number `i` of the network.
-    pub fn scalar(&self, i: usize) -> View<f32> {
-        self.section((SETTINGS + i) * size_of::<f32>(), 1)
+    /// The optimizer's for a tensor of which nothing is learned in the first epoch.
+    pub fn late_settings(&self) -> View<f32> {
+        self.section(SETTINGS * size_of::<f32>(), SETTINGS)
+    }
+
+    /// The scalars of the network.
+    pub fn scalars(&self) -> View<f32> {
+        self.section(2 * SETTINGS * size_of::<f32>(), SCALARS)
     }
 
     fn section<T: crate::device::cuda::Element>(&self, start: usize, len: usize) -> View<T> {

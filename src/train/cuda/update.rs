@@ -1,18 +1,20 @@
 //! The device's side of an update: its buffers, and what is queued for it.
 
+use std::ops::Range;
+
 use super::feed::{ALL_SETTINGS, Feed};
 use crate::device::cuda::{Arena, Gpu, Pinned, View};
 use crate::error::Result;
 use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
-use crate::ops::optimizer::AdamW;
+use crate::ops::clip::cuda as clip;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::{convert, logit_scale, reduce};
 use crate::train::method::Network;
 use crate::train::recipe::Recipe;
 use crate::train::schedule::Position;
-use crate::train::state::{ADAM_EPS, State};
+use crate::train::state::State;
 use crate::weights::DeviceParams;
 
 /// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss (f32).
@@ -32,7 +34,34 @@ pub struct Update {
     memory: Memory,
     squares: View<f64>,
     numbers: View<u8>,
-    adamw: AdamW,
+    /// Where a late tensor begins.
+    late: Option<usize>,
+    clip: Option<Clip>,
+    recipe: Recipe,
+}
+
+/// What gradients are cut with, tensor by tensor.
+#[derive(Debug)]
+struct Clip {
+    most: f64,
+    table: clip::Table,
+    pieces: View<u32>,
+    first: View<u32>,
+    partials: View<f64>,
+}
+
+impl Clip {
+    fn new(arena: &mut Arena, network: &dyn Network, most: f64) -> Self {
+        let tensors: Vec<_> = network.parameters().iter().map(|info| info.param.range()).collect();
+        let table = clip::Table::new(&tensors);
+        Self {
+            most,
+            pieces: arena.take("optimizer", "pieces of tensors", table.pieces.len()),
+            first: arena.take("optimizer", "first pieces", table.first.len()),
+            partials: arena.take("optimizer", "norms of pieces", table.pieces.len() / 3),
+            table,
+        }
+    }
 }
 
 impl Update {
@@ -40,7 +69,7 @@ impl Update {
         let mut tally = Tally::default();
         network.gradient(&mut tally)?;
         let len = network.parameters().len();
-        let Recipe { beta1, beta2, weight_decay, max_bad_updates, .. } = *recipe;
+        let max_bad_updates = recipe.max_bad_updates;
         let params = DeviceParams::new(arena, len);
         let momentum = network.momentum().map(|copy| (copy, params.copied(arena, copy.parameters.len)));
         let kept = network.statistics_len();
@@ -56,20 +85,29 @@ impl Update {
             memory: Memory::take(arena, network.layout(), &tally),
             squares: arena.take("optimizer", "partial sums", reduce::cuda::scratch_len(len)),
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
-            adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
+            late: network.late().map(|param| param.offset),
+            clip: recipe.clip_gradient.map(|most| Clip::new(arena, network, most)),
+            recipe: recipe.clone(),
         })
     }
 
     /// Writes what stays the same for the whole run.
     pub fn prepare(&self, gpu: &Gpu, network: &dyn Network) -> Result<()> {
+        if let Some(clip) = &self.clip {
+            gpu.write(clip.pieces, &clip.table.pieces)?;
+            gpu.write(clip.first, &clip.table.first)?;
+        }
         gpu.write(self.decay, &optimizer::decay_mask(&network.groups(), network.parameters().len()))
     }
 
     /// The numbers that update `step`, at `at`, reads from device memory.
     pub fn settings(&self, network: &dyn Network, at: Position, step: u64) -> [f32; ALL_SETTINGS] {
         let mut all = [0.0; ALL_SETTINGS];
-        let (adamw, scalars) = all.split_at_mut(optimizer::SETTINGS);
-        adamw.copy_from_slice(&AdamW { lr: at.lr, step: step + 1, ..self.adamw }.settings());
+        let (adamw, rest) = all.split_at_mut(optimizer::SETTINGS);
+        let (late, scalars) = rest.split_at_mut(optimizer::SETTINGS);
+        adamw.copy_from_slice(&self.recipe.adamw(at, step + 1).settings());
+        let frozen = optimizer::NOTHING;
+        late.copy_from_slice(&self.recipe.late_adamw(at, step + 1).map_or(frozen, |adamw| adamw.settings()));
         scalars.iter_mut().zip(network.scalars(at)).for_each(|(to, value)| *to = value);
         all
     }
@@ -85,6 +123,7 @@ impl Update {
             weights: Weights::Online,
             images: feed.views(),
             numbers: feed.numbers(),
+            scalars: feed.scalars(),
             loss: self.loss(),
             stages,
         }
@@ -106,15 +145,35 @@ impl Update {
         network.gradient(&mut self.call(gpu, feed, Some(queued)))?;
         let (params, sum) = (&self.params, self.sum_of_squares());
         reduce::cuda::sum_of_squares(gpu, sum, params.grads, self.squares)?;
-        let buffers = Buffers { p: params.master, m: self.m, v: self.v, rounded: Some(params.rounded) };
+        if let Some(Clip { most, pieces, first, partials, .. }) = self.clip.as_ref() {
+            clip::clip(gpu, params.grads, (*pieces, *first), *most, *partials)?;
+        }
         let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
-        optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
+        let len = params.grads.len();
+        let late = self.late.unwrap_or(len);
+        let update = |range: Range<usize>, settings| {
+            let [p, m, v, g] = [params.master, self.m, self.v, params.grads].map(|view| view.slice(range.clone()));
+            let buffers = Buffers { p, m, v, rounded: Some(params.rounded.slice(range.clone())) };
+            let decay = self.decay.slice(range.start / 8..range.end.div_ceil(8));
+            optimizer::adamw(gpu, buffers, g, decay, settings, guard, true)
+        };
+        update(0..late, feed.settings())?;
+        if late < len {
+            update(late..len, feed.late_settings())?;
+        }
         if let Some(scale) = network.bounded() {
             logit_scale::cuda::clamp(gpu, params.f32(scale), params.bf16(scale))?;
         }
         if let Some((copy, to)) = self.momentum {
             let online = params.master.slice(0..copy.parameters.len);
-            optimizer::follow(gpu, to.master, to.rounded, online, feed.scalar(copy.rate), guard)?;
+            optimizer::follow(
+                gpu,
+                to.master,
+                to.rounded,
+                online,
+                feed.scalars().slice(copy.rate..copy.rate + 1),
+                guard,
+            )?;
         }
         queued("optimizer")
     }

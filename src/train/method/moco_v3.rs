@@ -22,7 +22,8 @@ impl Method for MocoV3 {
 
     fn expectation(&self, captions: usize, _: Views, temperature: f64) -> String {
         format!(
-            "the loss begins near 4·{temperature}·ln({captions}) = {:.2}, where nothing is told apart, and falls towards 0",
+            "the loss begins near 4·{temperature}·ln({captions}) = {:.2}, where nothing is told apart, and falls towards \
+             0",
             4.0 * temperature * (captions as f64).ln()
         )
     }

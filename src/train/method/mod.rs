@@ -7,6 +7,7 @@
 mod byol;
 mod clip;
 mod contrastive;
+mod dino;
 pub mod encoder;
 mod image_text;
 mod mae;
@@ -54,6 +55,8 @@ pub enum Name {
     MocoV3,
     /// One crop foretells what a momentum copy makes of the other
     Byol,
+    /// One crop foretells the class, of many without names, that a momentum copy gives the other
+    Dino,
 }
 
 impl Name {
@@ -77,6 +80,7 @@ impl Name {
             Self::Mae => &mae::MaskedAutoencoder,
             Self::MocoV3 => &moco_v3::MocoV3,
             Self::Byol => &byol::Byol,
+            Self::Dino => &dino::Dino,
         }
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! The copy is the same network over other parameters: a walk is switched to them. It begins as a copy of the online
 //! parameters and follows them after every update: for BYOL with the momentum of that update, for MoCo v3 with that of
-//! the next. MoCo v3 moves it before the forward instead, which is the same: its first move, from a copy to what it is a
-//! copy of, goes nowhere.
+//! the next. MoCo v3 moves it before the forward instead, which is the same: its first move, from a copy to what it is
+//! a copy of, goes nowhere.
 
 use super::encoder::Encoder;
 use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Network, Sizes};

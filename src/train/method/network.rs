@@ -115,6 +115,11 @@ pub trait Method: Sync {
         true
     }
 
+    /// Whether its heads have batch norms.
+    fn has_batch_norm(&self) -> bool {
+        true
+    }
+
     /// Where the loss begins and where it may go, in words, for steps of `captions`.
     fn expectation(&self, captions: usize, views: Views, temperature: f64) -> String;
 
@@ -156,6 +161,11 @@ pub trait Network: Debug + Send + Sync {
     /// Which parameters decay.
     fn groups(&self) -> Vec<Group> {
         decay_groups(self.parameters())
+    }
+
+    /// The tensor of which nothing is learned in the first epoch, the last of all, where there is one.
+    fn late(&self) -> Option<Param> {
+        None
     }
 
     /// Initial values of parameters and of what is kept.
