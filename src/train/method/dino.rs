@@ -3,11 +3,12 @@
 //!
 //! Both crops are global, as in the authors' runs without multi-crop.
 
+use super::encoder::Encoder;
 use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Method, Network, Sizes, Views};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Distill, Kind, Layers, Layout, MomentumCopy, Weights};
 use crate::models::dino_head::{DinoHead, DinoHeadActs};
-use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
+use crate::models::vit::{Vit, VitFile};
 use crate::ops::distill;
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
@@ -57,8 +58,8 @@ struct Distillation {
     vit: Vit,
     head: DinoHead,
     layout: Layout,
-    vit_acts: VitActs,
-    vit_back: VitGradients,
+    /// The teacher's activations lie where the student's do, which come later.
+    encoder: Encoder,
     head_acts: DinoHeadActs,
     loss: Distill,
     centre: Param,
@@ -79,8 +80,7 @@ impl Distillation {
             kept.add(format!("momentum.{}", info.name), &info.shape);
         }
         let (n, mut layout) = (sizes.images, Layout::default());
-        let vit_acts = VitActs::new(&mut layout, vit.config(), n);
-        let vit_back = VitGradients::new(&mut layout, vit.config(), n);
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
         let head_acts = DinoHeadActs::new(&mut layout, &head, n);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         let temperature = sizes.temperature;
@@ -103,8 +103,7 @@ impl Distillation {
             vit,
             head,
             layout,
-            vit_acts,
-            vit_back,
+            encoder,
             head_acts,
         })
     }
@@ -170,13 +169,13 @@ impl Network for Distillation {
     }
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
-        let features = self.vit_acts.features();
+        let features = self.encoder.features();
         on.switch(Weights::Momentum)?;
-        self.vit.forward(on, &self.vit_acts, 0)?;
+        self.encoder.forward(on, &self.vit)?;
         self.head.forward(on, &self.head_acts, self.loss.teacher, features)?;
         on.switch(Weights::Online)?;
         on.stage(MOMENTUM)?;
-        self.vit.forward(on, &self.vit_acts, 0)?;
+        self.encoder.forward(on, &self.vit)?;
         on.stage(ENCODER)?;
         self.head.forward(on, &self.head_acts, self.loss.student, features)?;
         on.stage(HEAD)?;
@@ -184,12 +183,11 @@ impl Network for Distillation {
         on.stage(LOSS)?;
         self.head.backward(on, &self.head_acts, self.dfeatures, self.dlogits, features)?;
         on.stage("head, backward")?;
-        self.vit.backward(on, &self.vit_acts, &self.vit_back, self.dfeatures)?;
-        on.stage("encoder, backward")
+        self.encoder.backward(on, &self.vit, self.dfeatures)
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.vit_acts.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
+        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
         let all = vit.chain(self.head_acts.named()).map(|(name, values)| (format!("the output of {name}"), values));
         let teacher = ("the teacher's logits".to_owned(), self.loss.teacher);
         [teacher].into_iter().chain(all).chain([("the student's logits".to_owned(), self.loss.student)]).collect()
