@@ -1,7 +1,8 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places, TextEmbed, Texts, Weights, Distill,
+    BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
+    TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;

@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights, Distill,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Layout, Linear, Numbers, Pairs,
+    PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::device::Plan;
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, quick_gelu, reduce, relu, rows, self_attention};
+use crate::ops::{
+    activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss,
+    quick_gelu, reduce, relu, rows, self_attention,
+};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.

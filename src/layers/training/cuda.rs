@@ -4,7 +4,8 @@ use half::bf16;
 
 use super::count::{Tally, batch_norm_shape, pair_sizes, patch_product};
 use super::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights, Distill,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Kind, LayerNorm, Layers, Layout, Linear, Numbers, Pairs,
+    PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
