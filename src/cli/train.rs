@@ -352,11 +352,14 @@ impl Settings {
         }
         let Some(name) = all.method else { return Ok(()) };
         let head = name.method().has_head() || (name.method().reads_texts() && all.projection == Some(Projection::Mlp));
+        let chunks = name.method().has_chunks();
         for (flag, given, goes, why) in [
             ("mask-ratio", self.mask_ratio.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
+            ("chunk", self.chunk.is_some(), chunks, "holds all images of a step at once"),
+            ("recompute", self.recompute.is_some(), chunks, "holds all images of a step at once"),
             ("head-dims", self.head_dims.is_some(), head, "has no projection head"),
             ("bn", self.bn.is_some(), head, "has no projection head"),
         ] {

@@ -83,6 +83,9 @@ impl Activations {
     /// # Errors
     /// Usage error for a chunk of more images than a step has; those of `fits`.
     pub(super) fn settle(self, recipe: &mut Recipe, mut fits: impl FnMut(&Recipe) -> Result<bool>) -> Result<()> {
+        if !recipe.method.method().has_chunks() {
+            return Ok(());
+        }
         let images = recipe.images_per_step();
         recipe.chunk = match self.chunk {
             Some(Chunk::Images(chunk)) if chunk > images => {

@@ -90,7 +90,22 @@ fn settings_that_cannot_be_run() {
         (&["--mask-ratio", "0.5"], &["--mask-ratio does not go with --method stablerep", "no decoder"]),
         (&["--decoder-depth", "2"], &["--decoder-depth does not go with --method stablerep"]),
         (&["--method", "mae", "--images-per-caption", "UNSET"], &["--head-dims does not go with --method mae"]),
-        (&["--method", "mae", "--head-dims", "UNSET"], &["--images-per-caption does not go with --method mae"]),
+        (&["--method", "mae", "--head-dims", "UNSET"], &["--images-per-caption 3 does not go with --method mae"]),
+        (
+            &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--chunk", "4"],
+            &["--chunk does not go with --method mae", "at once"],
+        ),
+        (&["--tokenizer", "bundled"], &["--tokenizer does not go with a --method that reads no texts", "clip"]),
+        (
+            &["--method", "clip", "--head-dims", "UNSET", "--images-per-caption", "UNSET"],
+            &["this method reads texts", "--tokenizer bundled"],
+        ),
+        (
+            &["--method", "clip", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--tokenizer", "absent"],
+            &["--tokenizer absent: "],
+        ),
+        (&["--method", "clip", "--images-per-caption", "UNSET"], &["--head-dims does not go with --method clip"]),
+        (&["--method", "simclr", "--images-per-caption", "UNSET", "--positives", "class"], &["--positives class goes with"]),
         (
             &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--mask-ratio", "0.99"],
             &["--mask-ratio 0.99 leaves 0 of the 16 patches", "smaller patches"],

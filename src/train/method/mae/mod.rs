@@ -32,6 +32,10 @@ impl Method for MaskedAutoencoder {
         Ok(Box::new(Masked::new(sizes)?))
     }
 
+    fn has_chunks(&self) -> bool {
+        false
+    }
+
     fn has_head(&self) -> bool {
         false
     }
