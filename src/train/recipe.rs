@@ -323,10 +323,13 @@ impl Recipe {
                 1 << 20
             );
         }
-        if self.method == Name::StableRep && m < 2 && self.positives != Positives::Class {
+        let several = matches!(self.method, Name::StableRep | Name::StableRepPlus);
+        if several && m < 2 && self.positives != Positives::Class {
             bail!(
                 Usage,
-                "--images-per-caption 1 with --method stablerep leaves no positives and a loss of 0; use 2 or more, or --method simclr"
+                "--images-per-caption 1 with --method {} leaves no positives and a loss of 0; use 2 or more, or --method {}",
+                self.method.name(),
+                if self.method == Name::StableRep { "simclr" } else { "clip" }
             );
         }
         let drawn = self.views().images;
