@@ -2,6 +2,7 @@
 
 mod attention;
 mod batchnorm;
+mod clip;
 mod contrastive;
 mod conv;
 mod cross_entropy;
