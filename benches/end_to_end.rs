@@ -147,6 +147,8 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         batch,
         images_per_caption: views,
         min_images: None,
+        chunk: None,
+        recompute: false,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
@@ -161,6 +163,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         shuffle: true,
         seed: 0,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         mae: None,
     };

@@ -7,10 +7,14 @@ mod generate;
 #[cfg(cuda_kernels)]
 pub mod kernels;
 mod machine;
+#[cfg(cuda_kernels)]
+mod plan;
 mod table;
 mod train;
 
 pub use counts::Counts;
 pub use generate::{Length, Options as GenerateOptions, generate};
 pub use machine::{Age, Machine};
+#[cfg(cuda_kernels)]
+pub use plan::plan;
 pub use train::{Options as TrainOptions, train};

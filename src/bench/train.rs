@@ -9,14 +9,15 @@ use super::machine::Machine;
 use super::table::{cells, flop, large, three};
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
-use crate::train::Recipe;
 use crate::train::method::LOSS;
 use crate::train::rehearsal::{Flops, Rehearsal, Stage};
+use crate::train::{Activations, Recipe};
 
 /// Which update to run, and how often.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub recipe: Recipe,
+    pub activations: Activations,
     pub device: Device,
     /// Measured updates; when absent, as many as `seconds` hold.
     pub steps: Option<usize>,
@@ -39,10 +40,11 @@ pub fn train(options: &Options, print: &mut dyn FnMut(String)) -> Result<Value> 
     // Before the run takes its memory.
     let peak = machine.peak()?;
     let free = machine.free()?;
-    let mut rehearsal = Rehearsal::new(options.device, &options.recipe)?;
+    let mut recipe = options.recipe.clone();
+    let mut rehearsal = Rehearsal::new(options.device, &mut recipe, options.activations)?;
     let used = free.zip(machine.free()?).map(|(before, now)| before.saturating_sub(now));
-    let flops = Flops::of(&options.recipe)?;
-    let mut all = head(options, &machine, &rehearsal, flops, peak, print);
+    let flops = Flops::of(&recipe)?;
+    let mut all = head(&recipe, &machine, &rehearsal, flops, peak, print);
     all["planned_bytes"] = json!(rehearsal.planned_bytes());
     all["used_bytes"] = json!(used);
     if machine.counts().is_some() {
@@ -104,24 +106,25 @@ fn stage_json(stage: &Stage) -> Value {
 
 /// What is known before the first update, and the head of its table.
 fn head(
-    options: &Options,
+    recipe: &Recipe,
     machine: &Machine,
     rehearsal: &Rehearsal,
     flops: Flops,
     peak: Option<f64>,
     print: &mut dyn FnMut(String),
 ) -> Value {
-    let (recipe, simulated) = (&options.recipe, machine.counts().is_some());
+    let simulated = machine.counts().is_some();
     let name = recipe.model.timm_name().unwrap_or_else(|| "custom ViT".into());
     let views = recipe.views();
     print(format!("{}{}", machine.name(), if simulated { ": counts of one update, no times" } else { "" }));
     print(format!(
-        "{name}, {} parameters with its head: {} captions × {} images × {} crops = {} images an update",
+        "{name}, {} parameters with its head: {} captions × {} images × {} crops = {} images an update, {}",
         rehearsal.parameters(),
         recipe.batch,
         views.images,
         views.crops,
-        flops.images
+        flops.images,
+        held(recipe)
     ));
     print(format!(
         "An image's forward: {}, head {}; an update: {} (three times the forwards, loss {}), {} computed, as only the class \
@@ -150,6 +153,8 @@ fn head(
         "captions": recipe.batch,
         "images_per_caption": views.images,
         "crops": views.crops,
+        "chunk": recipe.chunk,
+        "recompute": recipe.recompute,
         "flops": {
             "encoder_forward_per_image": flops.encoder,
             "head_forward_per_image": flops.head,
@@ -159,6 +164,12 @@ fn head(
         },
         "peak_flops_per_s": peak,
     })
+}
+
+/// What of the activations is held at once, in words.
+pub(super) fn held(recipe: &Recipe) -> String {
+    let chunk = recipe.chunk.map_or("all at once".to_owned(), |chunk| format!("{chunk} at once"));
+    if recipe.recompute { format!("{chunk}, norms and GELUs again") } else { chunk }
 }
 
 /// Of the same stages several times.

@@ -16,7 +16,9 @@ use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::say;
 use crate::train::method::Name;
-use crate::train::{self, Augmentation, BatchNorm, Config, CropFilter, Length, Rate, Recipe, SaveEvery, Summary};
+use crate::train::{
+    self, Activations, Augmentation, BatchNorm, Chunk, Config, CropFilter, Length, Rate, Recipe, SaveEvery, Summary,
+};
 
 /// Train a vision transformer on generated images.
 ///
@@ -165,6 +167,9 @@ pub(super) struct Settings {
     /// Peak learning rate itself, in place of --blr
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     lr: Option<f64>,
+    /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    max_bad_updates: Option<u64>,
     /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     weight_decay: Option<f64>,
@@ -177,6 +182,15 @@ pub(super) struct Settings {
     /// Seed of initial weights, order, choice of images and augmentation [default: 0]
     #[arg(long, value_name = "S", help_heading = "Optimization")]
     seed: Option<u64>,
+
+    /// Images whose activations are held at once, or all of a step: the others run forward a second time (with mae they
+    /// come before or after, once), for the same gradient but for rounding [default: as many as fit]
+    #[arg(long, value_name = "N", help_heading = "Memory")]
+    chunk: Option<Chunk>,
+    /// Compute layer norms and GELUs again in the backward rather than hold them: five eighths of the activations
+    /// [default: where all do not fit]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Memory")]
+    recompute: Option<bool>,
 }
 
 /// What `--preset` says of itself, with every name there is.
@@ -225,7 +239,9 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Lays defaults, preset and flags (those of a --config file among them) over each other.
 fn config(args: Args) -> Result<Config> {
-    let recipe = recipe(args.data, args.settings.over(args.preset.as_deref())?)?;
+    let settings = args.settings.over(args.preset.as_deref())?;
+    let activations = settings.activations();
+    let recipe = recipe(args.data, settings)?;
     recipe.validate()?;
     let named = recipe.data.iter().map(|path| ("--data", path)).chain([("--output", &args.output)]);
     for (flag, path) in named.chain(recipe.init_from.iter().map(|path| ("--init-from", path))) {
@@ -241,7 +257,8 @@ fn config(args: Args) -> Result<Config> {
         bail!(Usage, "--init-from {}: {what}", path.display());
     }
     let device = Device::parse(&args.device)?;
-    Ok(Config { recipe, output: args.output, save_every: args.save_every, device, allow_partial: args.allow_partial })
+    let (output, save_every, allow_partial) = (args.output, args.save_every, args.allow_partial);
+    Ok(Config { recipe, activations, output, save_every, device, allow_partial })
 }
 
 impl Settings {
@@ -310,10 +327,15 @@ impl Settings {
         Ok(())
     }
 
-    /// A recipe for updates over synthetic pictures, and how many were asked for.
-    pub(super) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Option<u64>)> {
+    /// What is held at once, where it is given.
+    fn activations(&self) -> Activations {
+        Activations { chunk: self.chunk, recompute: self.recompute }
+    }
+
+    /// A recipe for updates over synthetic pictures, what of it is held at once, and how many updates were asked for.
+    pub(super) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Activations, Option<u64>)> {
         let settings = self.over(preset)?;
-        let wanted = settings.steps;
+        let (wanted, activations) = (settings.steps, settings.activations());
         let settings = Self {
             steps: Some(1),
             epochs: None,
@@ -324,7 +346,7 @@ impl Settings {
         };
         let recipe = recipe(vec!["(synthetic)".into()], settings)?;
         recipe.validate()?;
-        Ok((recipe, wanted))
+        Ok((recipe, activations, wanted))
     }
 }
 
@@ -365,6 +387,9 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
         images_per_caption,
+        // Set when it is known what fits.
+        chunk: None,
+        recompute: false,
         // As many as are drawn of each are wanted anyway.
         min_images: settings.min_images.filter(|&least| least != method.method().views(images_per_caption).images),
         length,
@@ -381,6 +406,7 @@ fn recipe(data: Vec<PathBuf>, settings: Settings) -> Result<Recipe> {
         shuffle: !settings.no_shuffle.unwrap_or(false),
         seed: set(settings.seed, "seed")?,
         max_bad: set(settings.max_bad, "max-bad")?,
+        max_bad_updates: settings.max_bad_updates.unwrap_or(0),
         init_from: settings.init_from,
         mae,
     })

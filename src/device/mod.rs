@@ -11,7 +11,7 @@ mod own;
 mod plan;
 mod queued;
 
-pub use bytes::human_bytes;
+pub use bytes::{human_bytes, parse_bytes};
 pub use heap::{Heap, begin};
 pub use mapped::MappedFile;
 pub use memory::{Available, Limit, available};

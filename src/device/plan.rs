@@ -79,6 +79,16 @@ impl Plan {
         Ok((made, self))
     }
 
+    /// Whether what `lay_out` takes fits beside what this plan has.
+    ///
+    /// # Errors
+    /// Those of `lay_out`.
+    pub fn fits<T>(&self, lay_out: impl FnOnce(&mut Self) -> Result<T>) -> Result<bool> {
+        let mut dry = Self { dry: true, ..self.clone() };
+        lay_out(&mut dry)?;
+        Ok(dry.check("").is_ok())
+    }
+
     /// Fails with what to change when the plan exceeds the memory that this process can still have.
     ///
     /// # Errors

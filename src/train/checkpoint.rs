@@ -7,7 +7,7 @@
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
-//! epoch), `data` (hash of the shards), `bad` (numbers of the pictures that did not decode so far, JSON), `config` (the
+//! epoch), `bad_updates` (how many of them were left out; absent where none was), `data` (hash of the shards), `bad` (numbers of the pictures that did not decode so far, JSON), `config` (the
 //! recipe, JSON), `model` (sizes of the ViT, JSON), `mean` and `std` (of the normalised pixels, JSON).
 
 use std::path::Path;
@@ -22,6 +22,9 @@ use crate::config::differences;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
 use crate::weights::{NamedTensor, ParamTable, SafeTensors, write_safetensors};
+
+/// How many updates were left out so far, where any was.
+const BAD_UPDATES: &str = "bad_updates";
 
 /// What `format` says.
 const FORMAT: &str = "stablerep checkpoint 1";
@@ -61,7 +64,7 @@ pub fn save(
             return Err(diverged(state.step.saturating_sub(1), "a value after the update", f64::from(*value), name));
         }
     }
-    let metadata = [
+    let mut metadata = vec![
         ("format", FORMAT.to_owned()),
         ("step", state.step.to_string()),
         ("epoch", (state.step / steps_per_epoch).to_string()),
@@ -73,6 +76,9 @@ pub fn save(
         ("mean", json(&Normalize::IMAGENET_MEAN)?),
         ("std", json(&Normalize::IMAGENET_STD)?),
     ];
+    if state.bad_updates > 0 {
+        metadata.push((BAD_UPDATES, state.bad_updates.to_string()));
+    }
     write_safetensors(path, &tensors, &metadata)
 }
 
@@ -151,6 +157,10 @@ pub fn load(path: &Path, network: &dyn Network, state: &mut State, recipe: &Reci
     read("adam.m.", network.parameters(), &mut state.m)?;
     read("adam.v.", network.parameters(), &mut state.v)?;
     state.step = step;
+    state.bad_updates = match file.metadata(BAD_UPDATES) {
+        Some(_) => number(&file, BAD_UPDATES)?,
+        None => 0,
+    };
     Ok(())
 }
 

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint;
+use super::chunk::Activations;
 use super::data::{DataRecord, Start};
 use super::flags::{self, FLAGS};
 use super::job::{CHECKPOINT, CONFIG, CONFIG_TOML, Config, DONE};
 use super::loader::Loader;
-use super::recipe::settled;
+use super::recipe::{Recipe, settled};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::say;
@@ -61,6 +62,18 @@ pub(super) fn claim(config: &Config, loader: &mut Loader, steps: u64) -> Result<
     }
     store::write_atomic(folder.join(CONFIG_TOML), flags::toml(config)?.as_bytes())?;
     Ok(Claim { data, began, _occupied })
+}
+
+/// What the run in the folder of `config` holds at once: nothing is known of a folder without one of as many images per
+/// step.
+///
+/// # Errors
+/// Data error for a record that cannot be read.
+pub(super) fn recorded(config: &Config) -> Result<Activations> {
+    let found = store::read_record(&config.output, CONFIG)?;
+    let recipe: Option<Recipe> = found.and_then(|found| serde_json::from_value(found).ok());
+    let same = recipe.filter(|recipe| recipe.images_per_step() == config.recipe.images_per_step());
+    Ok(same.map_or_else(Activations::default, |recipe| Activations::of(&recipe)))
 }
 
 /// Writes the settings into a folder that has none, and compares them with those that it has.

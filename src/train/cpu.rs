@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::checkpoint;
+use super::chunk::Activations;
 use super::engine::{Engine, Stage};
 use super::job::SMALLER;
 use super::loader::Batch;
@@ -25,16 +26,22 @@ pub struct Trainer {
     groups: Vec<Group>,
     adamw: AdamW,
     grads: Vec<f32>,
+    /// What the network keeps, as it was before an update that may be left out.
+    kept: Vec<f32>,
+    max_bad_updates: u64,
     memory: Memory,
 }
 
 impl Trainer {
     pub fn new(plan: &mut Plan, network: Box<dyn Network>, recipe: &Recipe) -> Self {
-        let Recipe { beta1, beta2, weight_decay, .. } = *recipe;
+        let Recipe { beta1, beta2, weight_decay, max_bad_updates, .. } = *recipe;
+        let kept = if max_bad_updates > 0 { network.kept().len() } else { 0 };
         Self {
             groups: network.groups(),
             adamw: AdamW { lr: 0.0, beta1, beta2, eps: ADAM_EPS, weight_decay, step: 0 },
             grads: plan.f32("gradients", "gradients", network.parameters().len()),
+            kept: plan.f32("optimizer", "statistics before the update", kept),
+            max_bad_updates,
             memory: Memory::take(plan, network.layout()),
             network,
         }
@@ -44,8 +51,8 @@ impl Trainer {
     /// view-major.
     ///
     /// # Errors
-    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite; the parameters are then those
-    /// before the step.
+    /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite, when more such updates were left
+    /// out than the recipe allows; the parameters are then those before the step.
     pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], lr: f64) -> Result<Outcome> {
         self.step_in_stages(state, (images, numbers), lr, None)
     }
@@ -57,15 +64,23 @@ impl Trainer {
         lr: f64,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
-        let Self { network, groups, adamw, grads, memory } = self;
+        let Self { network, groups, adamw, grads, kept, max_bad_updates, memory } = self;
+        if *max_bad_updates > 0 {
+            kept.copy_from_slice(&state.kept);
+        }
         grads.fill(0.0);
         let statistics = &mut state.kept[..];
         let mut call = Call { grads, statistics, images, numbers, stages, ..Call::new(memory, &state.params) };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
-        let outcome = Outcome { step: state.step, loss: call.loss, grad_norm }.check(&**network, &mut call)?;
+        let outcome = Outcome { step: state.step, loss: call.loss, grad_norm };
+        let outcome = outcome.check(&**network, &mut call, &mut state.bad_updates, *max_bad_updates)?;
 
         state.step += 1;
+        if !outcome.is_finite() {
+            state.kept.copy_from_slice(kept);
+            return Ok(outcome);
+        }
         let adamw = AdamW { lr, step: state.step, ..*adamw };
         adamw.update(&mut state.params, &mut state.m, &mut state.v, grads, groups);
         Ok(outcome)
@@ -82,21 +97,24 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Takes all buffers from `plan` and refuses what does not fit.
+    /// Settles what of `recipe` is held at once, takes all buffers from `plan`, and refuses what does not fit.
     ///
     /// # Errors
-    /// Device error if the plan does not fit.
-    pub fn new(recipe: &Recipe, plan: Plan) -> Result<Self> {
-        let (mut this, plan) = plan.fit(SMALLER, |plan| {
-            let network = recipe.network()?;
-            let state = State::new(plan, &*network);
-            let trainer = Trainer::new(plan, network, recipe);
-            let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
-            Ok(Self { trainer, state, images, planned: 0 })
-        })?;
+    /// Device error if the plan does not fit; those of [`Activations::settle`].
+    pub fn new(recipe: &mut Recipe, activations: Activations, plan: Plan) -> Result<Self> {
+        activations.settle(recipe, |recipe| plan.fits(|plan| Self::lay_out(recipe, plan)))?;
+        let (mut this, plan) = plan.fit(SMALLER, |plan| Self::lay_out(recipe, plan))?;
         this.planned = plan.total_bytes();
         say!("{plan}");
         Ok(this)
+    }
+
+    fn lay_out(recipe: &Recipe, plan: &mut Plan) -> Result<Self> {
+        let network = recipe.network()?;
+        let state = State::new(plan, &*network);
+        let trainer = Trainer::new(plan, network, recipe);
+        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+        Ok(Self { trainer, state, images, planned: 0 })
     }
 
     /// Bytes of all buffers.

@@ -11,6 +11,7 @@ mod update;
 use std::path::Path;
 
 use super::checkpoint;
+use super::chunk::Activations;
 use super::engine::Engine;
 use super::job::SMALLER;
 use super::loader::{Batch, Pictures};
@@ -25,6 +26,7 @@ use crate::layers::training::Buffer;
 use crate::models::vit::VitConfig;
 use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
+pub(super) use feed::Card;
 use feed::Feed;
 use update::Update;
 
@@ -50,33 +52,43 @@ pub struct Cuda {
     /// The host's copy: what a checkpoint keeps.
     state: State,
     steps: u64,
+    /// Updates that may be left out.
+    most: u64,
     gpu: Gpu,
 }
 
 impl Cuda {
-    /// Opens the GPU, lays the run out in its memory for steps of `pictures`, and refuses what does not fit. `plan`
-    /// counts what the host holds.
+    /// Opens the GPU, settles what of `recipe` is held at once, lays the run out in its memory for steps of `pictures`,
+    /// and refuses what does not fit. `plan` counts what the host holds.
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
-    pub fn new(ordinal: usize, recipe: &Recipe, pictures: Pictures, mut plan: Plan) -> Result<Self> {
+    pub fn new(
+        ordinal: usize,
+        recipe: &mut Recipe,
+        activations: Activations,
+        pictures: Pictures,
+        mut plan: Plan,
+    ) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         check(recipe)?;
+        let card = Card::of(&gpu);
+        let (room, _) = gpu.room()?;
+        activations.settle(recipe, |recipe| Ok(measure(recipe, card, pictures)?.bytes() <= room))?;
         let network = recipe.network()?;
         let mut dry = Arena::dry();
-        Update::new(&mut dry, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut dry, &gpu, recipe, network.numbers(), pictures);
+        let (_, feed) = lay_out(&mut dry, &*network, recipe, card, pictures)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
         let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
-        let update = Update::new(&mut arena, &*network, recipe)?;
-        let feed = feed::Memory::new(&mut arena, &gpu, recipe, network.numbers(), pictures);
+        let (update, feed) = lay_out(&mut arena, &*network, recipe, card, pictures)?;
         update.prepare(&gpu, &*network)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe, feed)?;
-        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, gpu })
+        let most = recipe.max_bad_updates;
+        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, most, gpu })
     }
 
     /// Copies the host's state to the device.
@@ -90,8 +102,14 @@ impl Cuda {
         pending.mark.wait()?;
         let [loss, squares] = update::numbers(&self.numbers[(pending.step % 2) as usize]);
         let outcome = Outcome { step: pending.step, loss, grad_norm: squares.sqrt() };
-        // Later updates may have run over the activations, but changed no parameter.
-        outcome.check(&*self.network, &mut self.update.call(&self.gpu, &self.feed, None))
+        let Self { network, update, gpu, feed, state, most, .. } = self;
+        // Where updates may be left out this is the last one queued; else later ones may have run over the activations,
+        // but changed no parameter.
+        outcome.check(&**network, &mut update.call(gpu, feed, None), &mut state.bad_updates, *most)?;
+        if !outcome.is_finite() {
+            update.restore(gpu)?;
+        }
+        Ok(outcome)
     }
 
     /// Queues one whole update.
@@ -105,6 +123,29 @@ impl Cuda {
         self.graph = Some(self.gpu.capture(|| self.queue(&mut |_| Ok(())))?);
         Ok(())
     }
+}
+
+/// All that a run takes of a card.
+fn lay_out(
+    arena: &mut Arena,
+    network: &dyn Network,
+    recipe: &Recipe,
+    card: Card,
+    pictures: Pictures,
+) -> Result<(Update, feed::Memory)> {
+    let update = Update::new(arena, network, recipe)?;
+    Ok((update, feed::Memory::new(arena, card, recipe, network.numbers(), pictures)))
+}
+
+/// The same without a card.
+///
+/// # Errors
+/// Usage error for sizes that do not fit, or have no kernels.
+pub(super) fn measure(recipe: &Recipe, card: Card, pictures: Pictures) -> Result<Arena> {
+    check(recipe)?;
+    let mut dry = Arena::dry();
+    lay_out(&mut dry, &*recipe.network()?, recipe, card, pictures)?;
+    Ok(dry)
 }
 
 /// Refuses sizes without kernels.
@@ -150,6 +191,11 @@ impl Engine for Cuda {
             // The pictures moved to a larger buffer, whose address the graph does not know.
             self.graph = None;
         }
+        // An update that is left out takes back what it changed before the next one begins.
+        let before = match self.pending.take_if(|_| self.most > 0) {
+            Some(before) => Some(self.outcome(&before)?),
+            None => None,
+        };
         match &self.graph {
             Some(graph) => graph.launch()?,
             None => self.record()?,
@@ -159,7 +205,7 @@ impl Engine for Cuda {
         self.steps += 1;
         match self.pending.replace(queued) {
             Some(before) => self.outcome(&before).map(Some),
-            None => Ok(None),
+            None => Ok(before),
         }
     }
 

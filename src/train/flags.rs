@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use toml::{Table, Value as Toml};
 
+use super::chunk::Chunk;
 use super::job::{CONFIG_TOML, Config};
 use crate::config::{FlagNames, flag_of};
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ pub const FLAGS: &FlagNames = &[
     ("mae.decoder_depth", "--decoder-depth"),
     ("mae.decoder_heads", "--decoder-heads"),
     ("mae.mask_ratio", "--mask-ratio"),
+    ("max_bad_updates", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
     ("init_from", ""),
@@ -58,6 +60,9 @@ pub fn toml(config: &Config) -> Result<String> {
             _ => insert(&mut flags, &key, &value),
         }
     }
+    // Absent where they say as much as these, which a run of this file must not choose anew.
+    flags.entry("chunk").or_insert_with(|| Toml::String(Chunk::All.to_string()));
+    flags.entry("recompute").or_insert(Toml::Boolean(false));
     let path = |path: &Path| Toml::String(path.display().to_string());
     flags.insert("output".into(), path(&config.output));
     flags.insert("save-every".into(), Toml::String(config.save_every.to_string()));

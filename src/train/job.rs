@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::cadence::SaveEvery;
+use super::chunk::Activations;
 use super::recipe::Recipe;
 use crate::device::Device;
 
@@ -12,7 +13,7 @@ pub const METRICS: &str = "metrics.jsonl";
 /// Of methods that draw: what they last made.
 pub const PICTURES: &str = "reconstructions.png";
 /// What to change when a run does not fit into memory.
-pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size or --head-dims, or take a smaller --model (of a custom one, \
+pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-size, --head-dims or --chunk, or take a smaller --model (of a custom one, \
     --width and --depth)";
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const CONFIG_TOML: &str = "config.toml";
@@ -22,6 +23,8 @@ pub(super) const DONE: &str = "done.json";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub recipe: Recipe,
+    /// What of `recipe` is held at once is set by these when the run begins.
+    pub activations: Activations,
     /// Folder of the run.
     pub output: PathBuf,
     pub save_every: SaveEvery,

@@ -8,6 +8,7 @@
 
 mod cadence;
 pub mod checkpoint;
+mod chunk;
 mod claim;
 mod cpu;
 #[cfg(cuda_kernels)]
@@ -28,6 +29,7 @@ mod state;
 pub mod views;
 
 pub use cadence::SaveEvery;
+pub use chunk::{Activations, Chunk};
 pub use cpu::Trainer;
 pub use data::DataRecord;
 pub use groups::decay_groups;

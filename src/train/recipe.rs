@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::loader::{Batch, LoaderConfig};
-use super::method::{Name, Network, Sizes, Views};
+use super::method::{Held, Name, Network, Sizes, Views};
 use super::schedule::Schedule;
 use crate::bail;
 use crate::error::Result;
@@ -94,6 +94,12 @@ pub struct Recipe {
     /// Captions with fewer images are left out; with fewer than are drawn of each where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_images: Option<usize>,
+    /// Images whose activations are held at once; all of a step where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<usize>,
+    /// Whether layer norms and GELUs are computed again in the backward rather than held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     pub length: Length,
     pub warmup: Length,
     pub rate: Rate,
@@ -113,10 +119,17 @@ pub struct Recipe {
     pub seed: u64,
     /// Unreadable images after which the run stops.
     pub max_bad: usize,
+    /// Updates whose loss or gradient norm is not finite after which the run stops; those before change nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_bad_updates: u64,
     pub init_from: Option<PathBuf>,
     /// What `mae` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mae: Option<MaeConfig>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Recorded settings without those that say no more than is so anyway.
@@ -141,6 +154,7 @@ impl Recipe {
             head_dims: self.head_dims,
             images: self.images_per_step(),
             norm_slots: self.norm_slots(),
+            held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
@@ -253,6 +267,13 @@ impl Recipe {
                 Usage,
                 "--min-images {least}: {drawn} different images are drawn of each caption, so it must have {drawn} at least; \
                  give more, or leave it out"
+            );
+        }
+        if let Some(chunk) = self.chunk.filter(|&chunk| chunk == 0 || chunk >= self.images_per_step()) {
+            bail!(
+                Usage,
+                "--chunk {chunk}: expected fewer images than the {} of a step, or all",
+                self.images_per_step()
             );
         }
         let [low, high] = self.crop_scale;

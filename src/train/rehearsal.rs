@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::chunk::Activations;
 use super::cpu::Cpu;
 #[cfg(cuda_kernels)]
-use super::cuda::Cuda;
+use super::cuda::{self, Cuda};
 use super::engine::Engine;
 pub use super::engine::Stage;
 use super::loader::{Batch, Pictures, Row};
-use super::method::{ENCODER, HEAD, LOSS};
+use super::method::{AGAIN, ENCODER, HEAD, LOSS};
 use super::recipe::Recipe;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
@@ -35,6 +36,8 @@ pub struct Flops {
     pub head: f64,
     /// Of the loss of a whole update, forward and backward.
     pub loss: f64,
+    /// Of what a whole update runs forward for the second time.
+    pub again: f64,
     pub images: usize,
 }
 
@@ -47,7 +50,14 @@ impl Flops {
         let each = |stage: &str| tally.of_stage(stage) / images as f64;
         // Of the few patches that it sees, a masked autoencoder's computes every token.
         let encoder = if recipe.mae.is_some() { each(ENCODER) } else { recipe.model.flops() };
-        Ok(Self { encoder, computed: each(ENCODER), head: each(HEAD), loss: tally.of_stage(LOSS), images })
+        Ok(Self {
+            encoder,
+            computed: each(ENCODER),
+            head: each(HEAD),
+            loss: tally.of_stage(LOSS),
+            again: tally.of_stage(AGAIN),
+            images,
+        })
     }
 
     /// Of an update: what MFU is measured by.
@@ -57,7 +67,7 @@ impl Flops {
 
     /// Of an update as computed here.
     pub fn update_computed(self) -> f64 {
-        self.update() - 3.0 * self.images as f64 * (self.encoder - self.computed)
+        self.update() - 3.0 * self.images as f64 * (self.encoder - self.computed) + self.again
     }
 }
 
@@ -78,21 +88,21 @@ enum Which {
 }
 
 impl Rehearsal {
-    /// Makes the pictures, brings them to the device, and runs the update once, which loads and records what is
+    /// Settles what of `recipe` is held at once, makes the pictures, brings them to the device, and runs the update once, which loads and records what is
     /// replayed.
     ///
     /// # Errors
     /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
-    pub fn new(device: Device, recipe: &Recipe) -> Result<Self> {
+    pub fn new(device: Device, recipe: &mut Recipe, activations: Activations) -> Result<Self> {
         recipe.validate()?;
         let mut plan = Plan::new();
-        let side = picture_side(recipe);
-        let pictures = Pictures { count: recipe.batch * recipe.views().images, width: side, height: side };
-        plan.record("synthetic pictures", "pictures", (pictures.count * 3 * side * side) as u64);
+        let pictures = pictures(recipe);
+        let bytes = pictures.count * 3 * pictures.width * pictures.height;
+        plan.record("synthetic pictures", "pictures", bytes as u64);
         let mut engine = match device {
-            Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, plan)?)),
+            Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, activations, plan)?)),
             #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, pictures, plan)?)),
+            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, activations, pictures, plan)?)),
         };
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);
@@ -134,13 +144,24 @@ impl Rehearsal {
         }
     }
 
-    /// The parts of one update, which on a GPU is queued kernel by kernel with marks between the parts.
+    /// The parts of one update by name, one for all chunks; on a GPU it is queued kernel by kernel with marks between the parts.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
-        match &mut self.engine {
+        let parts = match &mut self.engine {
             Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, LR),
             #[cfg(cuda_kernels)]
             Which::Cuda(cuda) => cuda.stages(),
+        }?;
+        let mut stages: Vec<Stage> = Vec::new();
+        for part in parts {
+            match stages.iter_mut().find(|stage| stage.name == part.name) {
+                Some(stage) => {
+                    stage.milliseconds += part.milliseconds;
+                    stage.kernels += part.kernels;
+                }
+                None => stages.push(part),
+            }
         }
+        Ok(stages)
     }
 
     /// Loss of the last update.
@@ -169,6 +190,34 @@ impl Rehearsal {
             Which::Cuda(cuda) => cuda.queued(),
         }
     }
+}
+
+/// What a run takes of a card of which `free` bytes are free, and how many of them a plan may take.
+#[cfg(cuda_kernels)]
+#[derive(Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    pub room: u64,
+}
+
+/// Settles what of `recipe` is held at once in `free` bytes of a card such as an H100 or H200: compute capability
+/// 9.0, 132 multiprocessors, 227 KiB of shared memory a block. Nothing is allocated, no card is needed.
+///
+/// # Errors
+/// Usage error for a recipe that cannot be run, or has no kernels.
+#[cfg(cuda_kernels)]
+pub fn plan(recipe: &mut Recipe, activations: Activations, free: u64) -> Result<Planned> {
+    recipe.validate()?;
+    let (card, (room, _)) = (cuda::Card { sms: 132, shared_per_block: 227 << 10 }, crate::device::cuda::room(free));
+    let pictures = pictures(recipe);
+    activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, pictures)?.bytes() <= room))?;
+    Ok(Planned { plan: cuda::measure(recipe, card, pictures)?.plan().clone(), room })
+}
+
+/// What the batches of a rehearsal are made of.
+fn pictures(recipe: &Recipe) -> Pictures {
+    let side = picture_side(recipe);
+    Pictures { count: recipe.batch * recipe.views().images, width: side, height: side }
 }
 
 /// Side of the synthetic pictures, pixels.

@@ -14,7 +14,7 @@ use super::loader::{Loader, Pictures};
 use super::log::{Entry, Log};
 use super::recipe::Recipe;
 use super::state::Outcome;
-use super::{checkpoint, claim};
+use super::{checkpoint, chunk, claim};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::image::encode_png;
@@ -41,16 +41,23 @@ pub struct Summary {
 /// or initial weights that cannot be used; device (4) when the memory plan does not fit; diverged (5); interrupted (75)
 /// with the state saved.
 pub fn run(config: &Config) -> Result<Summary> {
-    let Config { recipe, output, device, .. } = config;
-    recipe.validate()?;
-    claim::check_finished(&recipe.data, config.allow_partial)?;
-    let mut loader = Loader::new(&recipe.loader())?;
+    let mut config = config.clone();
+    config.recipe.validate()?;
+    claim::check_finished(&config.recipe.data, config.allow_partial)?;
+    let mut loader = Loader::new(&config.recipe.loader())?;
     for note in loader.notes() {
         say!("note: {note}");
     }
     let steps_per_epoch = loader.steps_per_epoch();
-    let schedule = recipe.schedule(steps_per_epoch)?;
+    let schedule = config.recipe.schedule(steps_per_epoch)?;
 
+    let mut plan = Plan::new();
+    plan.record("loader", "decoded images (at most)", loader.cache_bytes());
+    plan.record_held("loader", "index of the shards", loader.index_bytes());
+    // A run that goes on holds as much as it did: its bits depend on it.
+    config.activations = config.activations.or(claim::recorded(&config)?);
+    let mut engine = engine(&mut config, loader.pictures(), plan)?;
+    let Config { recipe, output, .. } = &config;
     let network = recipe.network()?;
     let (path, done) = (output.join(CHECKPOINT), output.join(DONE));
     let summary = Summary {
@@ -60,15 +67,11 @@ pub fn run(config: &Config) -> Result<Summary> {
         checkpoint: path.clone(),
         loss: None,
     };
-    let mut plan = Plan::new();
-    plan.record("loader", "decoded images (at most)", loader.cache_bytes());
-    plan.record_held("loader", "index of the shards", loader.index_bytes());
-    let mut engine = engine(*device, recipe, loader.pictures(), plan)?;
     if !path.exists() {
         engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
-    let claim = claim::claim(config, &mut loader, schedule.steps)?;
+    let claim = claim::claim(&config, &mut loader, schedule.steps)?;
     if claim.began.is_some() {
         // All of it is read before a run is called finished.
         engine.resume(&path, recipe)?;
@@ -116,13 +119,15 @@ pub fn run(config: &Config) -> Result<Summary> {
     Ok(Summary { loss, ..summary })
 }
 
-/// The engine of `device` for steps of `pictures`; `plan` already counts what the host holds beside it.
+/// The engine of a run for steps of `pictures`, which settles what of its recipe is held at once; `plan` already counts
+/// what the host holds beside it.
 #[cfg_attr(not(cuda_kernels), allow(unused_variables))]
-fn engine(device: Device, recipe: &Recipe, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
-    match device {
-        Device::Cpu => Ok(Box::new(Cpu::new(recipe, plan)?)),
+fn engine(config: &mut Config, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
+    let Config { recipe, activations, .. } = config;
+    match config.device {
+        Device::Cpu => Ok(Box::new(Cpu::new(recipe, *activations, plan)?)),
         #[cfg(cuda_kernels)]
-        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, pictures, plan)?)),
+        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, *activations, pictures, plan)?)),
     }
 }
 
@@ -139,6 +144,9 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         views.crops,
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
+    if let Some(said) = chunk::said(recipe) {
+        say!("{said}");
+    }
     say!("{}", recipe.method.method().expect(summary.images_per_step, views));
 }
 

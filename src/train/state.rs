@@ -21,8 +21,10 @@ pub struct State {
     pub v: Vec<f32>,
     /// What the network keeps beside its parameters.
     pub kept: Vec<f32>,
-    /// Updates done.
+    /// Updates done, those that were left out among them.
     pub step: u64,
+    /// Updates that were left out: loss or gradient norm was not finite.
+    pub bad_updates: u64,
 }
 
 impl State {
@@ -34,6 +36,7 @@ impl State {
             v: plan.f32("optimizer", "second moments", len),
             kept: plan.f32("parameters", "running statistics", network.kept().len()),
             step: 0,
+            bad_updates: 0,
         }
     }
 
@@ -67,18 +70,38 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Refuses numbers that are not finite; `on` still holds what led to them.
+    pub(super) fn is_finite(self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+
+    /// Names the first tensor of an update that is not finite, `on` still holding what led to it, and adds to
+    /// `bad_updates`: one that was left out.
     ///
     /// # Errors
-    /// [`Error::Diverged`] naming the first tensor that is not finite in the order of computation.
-    pub(super) fn check(self, network: &dyn Network, on: &mut dyn Layers) -> Result<Self> {
+    /// [`Error::Diverged`] if there are more than `most`.
+    pub(super) fn check(
+        self,
+        network: &dyn Network,
+        on: &mut dyn Layers,
+        bad_updates: &mut u64,
+        most: u64,
+    ) -> Result<Self> {
         let Self { step, loss, grad_norm } = self;
         for (what, value, gradients) in [("the loss", loss, false), ("the gradient norm", grad_norm, true)] {
-            if !value.is_finite() {
-                let first = first_not_finite(network, on, gradients)?;
-                let first = first.unwrap_or_else(|| "no stored tensor; the loss itself overflowed".to_owned());
+            if value.is_finite() {
+                continue;
+            }
+            let first = first_not_finite(network, on, gradients)?;
+            let first = first.unwrap_or_else(|| "no stored tensor; the loss itself overflowed".to_owned());
+            *bad_updates += 1;
+            if *bad_updates > most {
                 return Err(diverged(step, what, value, &first));
             }
+            say!(
+                "note: step {step}: {what} is {value}; first not finite: {first}; the update is left out ({bad_updates} of \
+                 at most {most} by --max-bad-updates)"
+            );
+            break;
         }
         Ok(self)
     }

@@ -14,6 +14,8 @@ pub fn smallest() -> Recipe {
         batch: 2,
         images_per_caption: 2,
         min_images: None,
+        chunk: None,
+        recompute: false,
         length: Length::Epochs(10.0),
         warmup: Length::Epochs(2.5),
         rate: Rate::Peak(2e-3),
@@ -28,6 +30,7 @@ pub fn smallest() -> Recipe {
         shuffle: false,
         seed: 0,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         mae: None,
     }

@@ -14,6 +14,8 @@ mod formats;
 mod fp8;
 mod generate;
 mod mae;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;

@@ -10,6 +10,7 @@ use stablerep::shards::{ShardWriter, image_key};
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
+use crate::overflow::overflowing;
 use crate::process::{freezes, signal, thaw};
 use crate::support::{Model, has_kernels, stablerep, text};
 
@@ -173,6 +174,50 @@ fn follows_the_cpu(model: Model) {
 #[test]
 fn hopper_follows_the_cpu() {
     follows_the_cpu(Model::H200);
+}
+
+/// Chunks of 12 of the 32 images, the first of 8, with norms and GELUs computed again, against all at once on the CPU.
+#[test]
+fn chunks_follow_the_cpu() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let init = pretrained(folder.path());
+    let words = |output: &Path, device: &str, more: &[&str]| {
+        let more = more.iter().map(|&word| word.to_owned()).collect();
+        [words(output, device, "6", "1000steps"), init.to_vec(), more].concat()
+    };
+    let (cpu, cuda) = (folder.path().join("cpu"), folder.path().join("cuda"));
+    finish(Model::H200, &words(&cpu, "cpu", &[]));
+    finish(Model::H200, &words(&cuda, "cuda", &["--chunk", "12", "--recompute"]));
+    assert_follows(Path::new(&init[1]), &cpu, &cuda, 6);
+}
+
+/// On a card with less memory than a whole step takes, a run chooses what it holds at once, and goes on with that where
+/// there is more.
+#[test]
+fn a_small_card_trains_in_chunks() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let words = words(&output, "cuda", "3", "1steps").join(" ");
+    let words = words.replace("--width 64 --depth 2 --heads 2", "--width 256 --depth 2 --heads 4");
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let run = |memory: &str| {
+        let output = command(Model::H200, &words).env("CUDA_SIM_MEMORY", memory).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let config = fs::read_to_string(folder.path().join("run/config.json")).unwrap();
+        serde_json::from_str::<Value>(&config).unwrap()
+    };
+    let chosen = run("46137344");
+    assert!(chosen["chunk"].as_u64().is_some_and(|chunk| chunk < 32) && chosen["recompute"] == true, "{chosen}");
+    let kept = fs::read(output.join("checkpoint.safetensors")).unwrap();
+    fs::remove_file(output.join("done.json")).unwrap();
+    assert_eq!(run("2147483648"), chosen);
+    assert!(kept == fs::read(output.join("checkpoint.safetensors")).unwrap());
 }
 
 #[test]
@@ -345,4 +390,35 @@ fn a_checkpoint_of_one_device_goes_on_on_the_other() {
     let later = interrupt(Model::A100, &words("begun-on-cpu", "cuda"), &output, done + 3);
     assert!(later >= done + 3);
     assert_losses_follow(&reference, &output, done + 3);
+}
+
+/// Left out on the device as on the CPU, counted from run to run; a checkpoint holds finite numbers only, so what such
+/// an update touched came back.
+#[test]
+fn bad_updates_are_left_out() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let [first, init] = ["first", "init.safetensors"].map(|name| folder.path().join(name));
+    finish(Model::A100, &words(&first, "cpu", "2", "1000steps"));
+    overflowing(&first.join("checkpoint.safetensors"), &init);
+    for device in ["cpu", "cuda"] {
+        let output = folder.path().join(device);
+        let words = [
+            words(&output, device, "40", "1steps"),
+            vec!["--init-from".into(), init.display().to_string(), "--max-bad-updates".into()],
+        ]
+        .concat();
+        for most in [2, 3] {
+            let words = [&words[..], &[most.to_string()]].concat();
+            let failed = command(Model::A100, &words).output().unwrap();
+            let said = text(&failed);
+            let needle = format!("the update is left out ({most} of at most {most} by --max-bad-updates)");
+            assert!(failed.status.code() == Some(5) && said.contains(&needle), "{said}");
+            assert!(said.contains("first not finite: the output of visual.blocks.1.mlp.fc1"), "{said}");
+            let file = SafeTensors::open(output.join("checkpoint.safetensors")).unwrap();
+            assert_eq!(file.metadata("bad_updates"), Some(most.to_string().as_str()));
+        }
+    }
 }

@@ -327,6 +327,8 @@ fn a_checkpoint_that_training_saved_is_read() {
         batch: 2,
         images_per_caption: 2,
         min_images: None,
+        chunk: None,
+        recompute: false,
         length: Length::Steps(1),
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
@@ -341,6 +343,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         shuffle: false,
         seed: 5,
         max_bad: 0,
+        max_bad_updates: 0,
         init_from: None,
         mae: None,
     };

@@ -1,6 +1,9 @@
-//! Training against PyTorch's run of the same steps, schedules, groups, bad settings.
+//! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
+mod chunk;
 mod mae;
+#[path = "../common/overflow.rs"]
+mod overflow;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

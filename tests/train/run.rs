@@ -7,10 +7,14 @@ use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::error::Error;
 use stablerep::train::method::{Name, Network};
-use stablerep::train::{Augmentation, BatchNorm, CHECKPOINT, Config, Length, METRICS, Rate, Recipe};
+use stablerep::train::{
+    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Rate, Recipe,
+};
 use stablerep::train::{SaveEvery, State, Trainer, run};
+use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
+use crate::overflow::overflowing;
 use crate::support::{fixture_path, recipe};
 
 fn job(recipe: Recipe, output: &Path) -> Config {
@@ -18,6 +22,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         recipe,
         output: output.to_owned(),
         save_every: SaveEvery::Steps(1000),
+        activations: Activations::default(),
         device: Device::Cpu,
         allow_partial: false,
     }
@@ -85,6 +90,33 @@ fn the_number_of_threads_changes_no_bit() {
     assert!(results[0] == results[1] && results[0] == results[2]);
 }
 
+/// The folder remembers what was held at once; a run that goes on is not asked again.
+#[test]
+fn a_folder_keeps_its_chunk() {
+    let folder = TempDir::new().unwrap();
+    let with = |chunk, recompute| {
+        let mut job = job(larger(), folder.path());
+        job.activations = Activations { chunk, recompute };
+        job
+    };
+    run(&with(Some(Chunk::Images(12)), None)).unwrap();
+    let record: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!((&record["chunk"], record.get("recompute")), (&Value::from(12), None));
+    let text = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert!(["chunk = 12\n", "recompute = false\n"].iter().all(|line| text.contains(line)), "{text}");
+    let kept = fs::read(folder.path().join(CHECKPOINT)).unwrap();
+    for again in [with(None, None), with(Some(Chunk::Images(12)), Some(false))] {
+        run(&again).unwrap();
+        assert!(kept == fs::read(folder.path().join(CHECKPOINT)).unwrap());
+    }
+    for (other, flag) in [(with(Some(Chunk::All), None), "--chunk"), (with(None, Some(true)), "--recompute")] {
+        let error = run(&other).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(flag), "{error}");
+    }
+    let error = run(&with(Some(Chunk::Images(33)), None)).unwrap_err().to_string();
+    assert!(error.starts_with("--chunk 33: a step has 32 images"), "{error}");
+}
+
 /// A run whose loss leaves the numbers stops there, names step and layer, and keeps the last checkpoint.
 #[test]
 fn divergence_is_named_and_the_checkpoint_kept() {
@@ -137,4 +169,50 @@ fn the_first_tensor_that_is_not_finite_is_named() {
     // Finite weights whose product overflows.
     let text = step(&fill("visual.blocks.1.mlp.fc1.weight", 3e38));
     assert!(text.contains("step 0") && text.contains("the output of visual.blocks.1.mlp.fc1"), "{text}");
+}
+
+/// It changes nothing but the count of updates, and those behind it go on; one too many ends the run.
+#[test]
+fn a_bad_update_is_left_out() {
+    let recipe = Recipe { max_bad_updates: 1, ..recipe() };
+    let network = recipe.network().unwrap();
+    let mut plan = Plan::new();
+    let mut state = State::new(&mut plan, &*network);
+    state.init(&*network, &recipe).unwrap();
+    let mut trainer = Trainer::new(&mut plan, network, &recipe);
+    let good: Vec<f32> = (0..32 * 32 * 32 * 3).map(|i| ((i * 37) % 101) as f32 * 0.01).collect();
+    let bad: Vec<f32> = good.iter().map(|x| if *x == 0.5 { f32::INFINITY } else { *x }).collect();
+    let labels: Vec<u32> = (0..32).map(|i| i % 8).collect();
+    let bits = |state: &State| {
+        let all = [&state.params, &state.m, &state.v, &state.kept];
+        all.map(|values| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+    };
+    trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    let before = bits(&state);
+    let outcome = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap();
+    assert!(!outcome.loss.is_finite() && before == bits(&state));
+    assert_eq!((state.step, state.bad_updates), (2, 1));
+    let outcome = trainer.step(&mut state, &good, &labels, 1e-3).unwrap();
+    assert!(outcome.loss.is_finite() && before != bits(&state));
+    let error = trainer.step(&mut state, &bad, &labels, 1e-3).unwrap_err();
+    assert!(error.exit_code() == 5 && error.to_string().starts_with("step 3: "), "{error}");
+}
+
+/// The count goes on with the run.
+#[test]
+fn a_checkpoint_counts_bad_updates() {
+    let folder = TempDir::new().unwrap();
+    let init = folder.path().join("init.safetensors");
+    overflowing(&fixture_path("train_run/init.safetensors"), &init);
+    let output = folder.path().join("run");
+    let mut job = job(Recipe { init_from: Some(init), ..recipe() }, &output);
+    job.save_every = SaveEvery::Steps(1);
+    for most in [2, 3] {
+        job.recipe.max_bad_updates = most;
+        let error = run(&job).unwrap_err();
+        assert!(error.exit_code() == 5 && error.to_string().starts_with(&format!("step {most}: ")), "{error}");
+        let file = SafeTensors::open(output.join(CHECKPOINT)).unwrap();
+        let found = ["step", "bad_updates"].map(|key| file.metadata(key).unwrap_or("none").to_owned());
+        assert_eq!(found, [most.to_string(), most.to_string()]);
+    }
 }

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::output;
 use crate::answer;
 use crate::bail;
 use crate::bench::{self, TrainOptions};
 use crate::cli::train::Settings;
-use crate::device::Device;
+use crate::device::{Device, parse_bytes};
 use crate::error::Result;
+use crate::train::{Activations, Recipe};
 
 /// Training steps: images per second, where the time goes, how much of the device is used.
 ///
@@ -31,6 +34,13 @@ pub struct Args {
     /// Also write everything to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Only say what of a card's memory a run would take, and how many images' activations it would hold at once: no
+    /// card is needed
+    #[arg(long, requires = "memory", conflicts_with_all = ["device", "seconds"])]
+    plan: bool,
+    /// Free memory of the card to plan for, such as 80GB or 79.5GiB; may be given several times
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "plan")]
+    memory: Vec<u64>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -41,10 +51,31 @@ pub fn run(args: Args) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         bail!(Usage, "--seconds {}: expected more than 0 and at most 3600", args.seconds);
     }
-    let (recipe, steps) = args.settings.rehearsed(args.preset.as_deref())?;
+    let (recipe, activations, steps) = args.settings.rehearsed(args.preset.as_deref())?;
+    if args.plan {
+        let report = plan(&recipe, activations, &args.memory)?;
+        return output::write_json(args.json.as_deref(), &report);
+    }
     let (device, counts) = (Device::parse(&args.device)?, output::counts());
-    let options =
-        TrainOptions { recipe, device, steps: steps.map(|n| n.max(1) as usize), seconds: args.seconds, counts };
+    let options = TrainOptions {
+        recipe,
+        activations,
+        device,
+        steps: steps.map(|n| n.max(1) as usize),
+        seconds: args.seconds,
+        counts,
+    };
     let report = bench::train(&options, &mut |line| answer!("{line}"))?;
     output::write_json(args.json.as_deref(), &report)
+}
+
+#[cfg(cuda_kernels)]
+fn plan(recipe: &Recipe, activations: Activations, memory: &[u64]) -> Result<Value> {
+    bench::plan(recipe, activations, memory, &mut |line| answer!("{line}"))
+}
+
+/// A plan counts the scratch of kernels.
+#[cfg(not(cuda_kernels))]
+fn plan(_: &Recipe, _: Activations, _: &[u64]) -> Result<Value> {
+    Device::parse("cuda:0").map(|_| Value::Null)
 }

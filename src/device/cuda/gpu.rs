@@ -55,6 +55,14 @@ unsafe impl Send for Inner {}
 // SAFETY: as above; the maps are behind locks.
 unsafe impl Sync for Inner {}
 
+/// Of `free` bytes of a card those that a plan may take, and the 512 MB (of a small card an eighth) that the driver is
+/// left for loaded kernels and graphs.
+pub fn room(free: u64) -> (u64, u64) {
+    const DRIVER: u64 = 512 << 20;
+    let driver = DRIVER.min(free / 8);
+    (free - driver, driver)
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: made in `open` and used by nobody else any more. A lost device answers with errors, which change nothing here.
@@ -216,13 +224,9 @@ impl Gpu {
         Ok((free as u64, total as u64))
     }
 
-    /// Device memory that a plan may take: what is free, but for 512 MB (of a small card an eighth) that the driver
-    /// takes for loaded kernels and graphs. Beside it, what the driver was left.
+    /// Device memory that a plan may take, and what it leaves the driver ([`room`]).
     pub fn room(&self) -> Result<(u64, u64)> {
-        const DRIVER: u64 = 512 << 20;
-        let (free, _) = self.memory()?;
-        let driver = DRIVER.min(free / 8);
-        Ok((free - driver, driver))
+        Ok(room(self.memory()?.0))
     }
 
     /// Waits for everything queued.

@@ -20,7 +20,7 @@ mod tensor_map;
 
 pub use cublaslt::{Library, Proposals};
 pub use e4m3::E4m3;
-pub use gpu::{Arch, Gpu};
+pub use gpu::{Arch, Gpu, room};
 pub use graph::Graph;
 pub use half::{DType, Half};
 pub use images::Images;

@@ -128,6 +128,10 @@ impl Layers for Tally {
         self.product(shape)
     }
 
+    fn gelu(&mut self, _: Buffer, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
     fn weight_gradient(&mut self, _: Buffer, _: Buffer, _: Linear, shape: Shape) -> Result<()> {
         #[cfg(cuda_kernels)]
         self.need(linear::cuda::backward_weight_scratch_len(shape));
@@ -214,7 +218,19 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn patch_loss(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Numbers, _: patch_loss::Shape) -> Result<()> {
+    fn patch_loss(
+        &mut self,
+        _: Buffer,
+        _: Buffer,
+        _: Buffer,
+        _: Numbers,
+        _: usize,
+        _: patch_loss::Shape,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn mean_loss(&mut self, _: Buffer) -> Result<()> {
         Ok(())
     }
 

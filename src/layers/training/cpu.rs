@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
-use crate::ops::{l2norm, layernorm, patch_embed, patch_loss, reduce, relu, rows, self_attention};
+use crate::ops::{activation, l2norm, layernorm, patch_embed, patch_loss, reduce, relu, rows, self_attention};
 use crate::weights::{Param, pair_mut, several_mut};
 
 /// The tensors of a layout.
@@ -174,6 +174,11 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()> {
+        self.memory.write([y], |[y], memory| activation::gelu_of(y, memory.read(hidden)));
+        Ok(())
+    }
+
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
         let (dw, db) = match at.b {
             Some(b) => {
@@ -323,12 +328,19 @@ impl Layers for Call<'_, '_> {
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: patch_loss::Shape,
     ) -> Result<()> {
-        let (images, rows, loss) = (self.images, &self.numbers[rows.range()], &mut self.loss);
+        let images = &self.images[start..start + shape.n * shape.image_len()];
+        let rows = &self.numbers[rows.range()];
         self.memory.write([d, losses], |[d, losses], memory| {
-            *loss = patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
+            patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
         });
+        Ok(())
+    }
+
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()> {
+        self.loss = patch_loss::mean(self.memory.read(losses));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
+use crate::ops::activation::cuda as activation;
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
@@ -230,6 +231,10 @@ impl Layers for Call<'_, '_> {
         linear::forward_gelu(self.gpu, self.bf16(y), self.bf16(hidden), self.bf16(x), w, b, shape)
     }
 
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()> {
+        activation::gelu(self.gpu, self.bf16(y), self.bf16(hidden))
+    }
+
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
         let (dw, db) = (self.params.grad(at.w), at.b.map(|b| self.params.grad(b)));
         let scratch = self.memory.scratch;
@@ -335,10 +340,16 @@ impl Layers for Call<'_, '_> {
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: loss_of::Shape,
     ) -> Result<()> {
+        let images = self.images.slice(start..start + shape.n * shape.image_len());
         let (d, losses, predictions) = (self.bf16(d), self.f32(losses), self.bf16(predictions));
-        patch_loss::loss(self.gpu, self.loss, d, losses, predictions, self.images, self.run(rows), shape)
+        patch_loss::loss(self.gpu, d, losses, predictions, images, self.run(rows), shape)
+    }
+
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()> {
+        patch_loss::mean(self.gpu, self.loss, self.f32(losses))
     }
 
     fn stage(&mut self, name: &'static str) -> Result<()> {

@@ -239,6 +239,8 @@ pub trait Layers {
     ) -> Result<()>;
     /// `hidden = x·Wᵀ + b` and `y = gelu(hidden)`.
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
+    /// `y = gelu(hidden)`, for a backward that does not have it.
+    fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
     /// Adds the gradients of weight and bias (where there is one) of `y = x·Wᵀ + b`.
     fn weight_gradient(&mut self, dy: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `dx = dy·W`.
@@ -292,16 +294,20 @@ pub trait Layers {
     fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
     /// `dx` from the gradient `dy` of `y`; adds that of the filler.
     fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
-    /// The mean square of `predictions [N, 1 + patches, P]` of the removed patches of the call's images (those that
-    /// `rows` puts above `shape.kept`), which the device keeps, and its gradient `d`. `losses [N, 1 + patches]` is f32.
+    /// The squares of `predictions [N, 1 + patches, P]` less the removed patches (those that `rows` puts above
+    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in f32,
+    /// and the gradient `d`.
     fn patch_loss(
         &mut self,
         d: Buffer,
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: patch_loss::Shape,
     ) -> Result<()>;
+    /// The mean of the `losses` of a step, which the device keeps as its loss.
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()>;
 
     /// A part of the call ends here: what measures hears of it.
     fn stage(&mut self, name: &'static str) -> Result<()>;

@@ -17,30 +17,65 @@ pub(super) struct BlockActs {
     pub stats2: Buffer,
     pub hidden: Buffer,
     pub gelu: Buffer,
+    /// Whether norms and GELU are not held: their places are scratch of the backward, where they are computed again.
+    pub again: bool,
 }
 
 impl BlockActs {
-    fn new(layout: &mut Layout, group: &'static str, name: &str, shape: BlockShape) -> Self {
+    /// `again` where norms and GELU are not held.
+    fn new(
+        layout: &mut Layout,
+        group: &'static str,
+        name: &str,
+        shape: BlockShape,
+        again: Option<&VitGradients>,
+    ) -> Self {
         let ((all, out), d) = (shape.rows(), shape.width);
+        // Each is read before a gradient takes its place: a norm by the weights behind it, GELU by those of fc2.
+        let places = again
+            .map(|back| [back.dnorm.first(all * d), back.dnorm.first(out * d), back.dhidden.first(out * shape.hidden)]);
         let mut take = |what: &str, len, kind| layout.take(group, format!("{name}.{what}"), len, kind);
         let (rounded, exact) = (Kind::Rounded, Kind::Exact);
+        let [norm1, norm2, gelu] = places.unwrap_or_else(|| {
+            [("norm1", all * d), ("norm2", out * d), ("mlp.act", out * shape.hidden)]
+                .map(|(name, len)| take(name, len, rounded))
+        });
         Self {
-            norm1: take("norm1", all * d, rounded),
+            norm1,
             stats1: take("norm1.stats", all * 2, exact),
             qkv: take("attn.qkv", all * 3 * d, rounded),
             lse: take("attn.lse", shape.attention().lse_len(), exact),
             attention: take("attn", out * d, rounded),
             middle: take("attn.proj", out * d, rounded),
-            norm2: take("norm2", out * d, rounded),
+            norm2,
             stats2: take("norm2.stats", out * 2, exact),
             hidden: take("mlp.fc1", out * shape.hidden, rounded),
-            gelu: take("mlp.act", out * shape.hidden, rounded),
+            gelu,
+            again: again.is_some(),
         }
     }
 
-    /// By timm's module names, in the order they are computed.
-    fn named(&self) -> [(&'static str, Buffer); 7] {
-        [
+    /// With `cut` to each of its buffers.
+    fn map(self, cut: impl Fn(Buffer) -> Buffer) -> Self {
+        let Self { norm1, stats1, qkv, lse, attention, middle, norm2, stats2, hidden, gelu, again } = self;
+        Self {
+            norm1: cut(norm1),
+            stats1: cut(stats1),
+            qkv: cut(qkv),
+            lse: cut(lse),
+            attention: cut(attention),
+            middle: cut(middle),
+            norm2: cut(norm2),
+            stats2: cut(stats2),
+            hidden: cut(hidden),
+            gelu: cut(gelu),
+            again,
+        }
+    }
+
+    /// What is held, by timm's module names, in the order it is computed.
+    fn named(&self) -> impl Iterator<Item = (&'static str, Buffer)> {
+        let all = [
             ("norm1", self.norm1),
             ("attn.qkv", self.qkv),
             ("attn.softmax", self.attention),
@@ -48,7 +83,9 @@ impl BlockActs {
             ("norm2", self.norm2),
             ("mlp.fc1", self.hidden),
             ("mlp.act", self.gelu),
-        ]
+        ];
+        let again = self.again;
+        all.into_iter().filter(move |(name, _)| !(again && ["norm1", "norm2", "mlp.act"].contains(name)))
     }
 }
 
@@ -64,9 +101,17 @@ pub struct TrunkActs {
 }
 
 impl TrunkActs {
-    /// Every block with buffers of its own.
-    pub fn new(layout: &mut Layout, group: &'static str, config: &VitConfig, span: Span) -> Self {
-        Self::shared(layout, group, config, span, (config.depth, config.depth))
+    /// Every block with buffers of its own. With `again`, the scratch of the backward, neither norms nor GELUs are
+    /// held: the backward computes them there once more, GELU from its rounded input.
+    pub fn new(
+        layout: &mut Layout,
+        group: &'static str,
+        config: &VitConfig,
+        span: Span,
+        again: Option<&VitGradients>,
+    ) -> Self {
+        let features = layout.take(group, "features", span.n * span.leaving * config.width, Kind::Rounded);
+        Self::shared(layout, group, config, (span, features), (config.depth, config.depth), again)
     }
 
     /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
@@ -74,8 +119,9 @@ impl TrunkActs {
         layout: &mut Layout,
         group: &'static str,
         config: &VitConfig,
-        span: Span,
+        (span, features): (Span, Buffer),
         (streams, blocks): (usize, usize),
+        again: Option<&VitGradients>,
     ) -> Self {
         let (VitConfig { width, depth, .. }, Span { n, tokens, leaving }) = (config, span);
         let inputs: Vec<Buffer> = (0..streams.min(*depth))
@@ -83,16 +129,28 @@ impl TrunkActs {
             .collect();
         let last = layout.take(group, "norm.input", n * leaving * width, Kind::Rounded);
         let earlier: Vec<BlockActs> = (0..blocks.min(depth - 1))
-            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(span, i)))
+            .map(|i| BlockActs::new(layout, group, &format!("blocks.{i}"), config.block_shape(span, i), again))
             .collect();
         let at = depth - 1;
-        let end = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(span, at));
+        let end = BlockActs::new(layout, group, &format!("blocks.{at}"), config.block_shape(span, at), again);
         Self {
             span,
             streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
             blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([end]).collect(),
             norm_stats: layout.take(group, "norm.stats", 2 * n * leaving, Kind::Exact),
-            features: layout.take(group, "features", n * leaving * width, Kind::Rounded),
+            features,
+        }
+    }
+
+    /// The same buffers for `n` images, no more than these are of, whose output goes to `features [N, leaving, D]`.
+    pub fn first(&self, n: usize, features: Buffer) -> Self {
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.span.n * n);
+        Self {
+            span: Span { n, ..self.span },
+            streams: self.streams.iter().copied().map(first).collect(),
+            blocks: self.blocks.iter().map(|block| block.map(first)).collect(),
+            norm_stats: first(self.norm_stats),
+            features,
         }
     }
 
@@ -137,19 +195,52 @@ pub struct VitActs {
 impl VitActs {
     /// Of `n` images, every block with buffers of its own.
     pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
+        let features = layout.take("activations", "features", n * config.width, Kind::Rounded);
+        Self::with_features(layout, config, n, features, None)
+    }
+
+    /// [`VitActs::new`] with `features [N, D]` taken before. With `again`, the scratch of the backward, neither norms
+    /// nor GELUs are held: the backward computes them there once more, GELU from its rounded input.
+    pub fn with_features(
+        layout: &mut Layout,
+        config: &VitConfig,
+        n: usize,
+        features: Buffer,
+        again: Option<&VitGradients>,
+    ) -> Self {
         let depth = config.depth;
-        Self::shared(layout, "activations", config, n, (depth, depth))
+        Self::shared(layout, "activations", config, (n, features), (depth, depth), again)
     }
 
     /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        Self::shared(layout, "encoder", config, n, (2, 1))
+        let features = layout.take("encoder", "features", n * config.width, Kind::Rounded);
+        Self::shared(layout, "encoder", config, (n, features), (2, 1), None)
     }
 
-    fn shared(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize, counts: (usize, usize)) -> Self {
+    /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.
+    pub fn first(&self, n: usize, features: Buffer) -> Self {
+        let patches = self.patches.first(self.patches.len() / self.images() * n);
+        Self { patches, trunk: self.trunk.first(n, features) }
+    }
+
+    /// How many images.
+    pub fn images(&self) -> usize {
+        self.trunk.span.n
+    }
+
+    fn shared(
+        layout: &mut Layout,
+        group: &'static str,
+        config: &VitConfig,
+        (n, features): (usize, Buffer),
+        counts: (usize, usize),
+        again: Option<&VitGradients>,
+    ) -> Self {
         let patch = config.patch_shape(n);
         let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
-        Self { patches, trunk: TrunkActs::shared(layout, group, config, config.class_span(n), counts) }
+        let span = (config.class_span(n), features);
+        Self { patches, trunk: TrunkActs::shared(layout, group, config, span, counts, again) }
     }
 
     /// The features `[N, D]` of the last forward.
@@ -167,6 +258,7 @@ impl VitActs {
 /// Gradients on their way back through a [`super::Trunk`], shared by all blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct VitGradients {
+    n: usize,
     /// Gradient of the stream `[N, T, D]`.
     pub(super) dx: Buffer,
     /// Gradient of the class tokens after (and inside) a last block that only they leave `[N, D]`.
@@ -195,6 +287,7 @@ impl VitGradients {
         let full = if *depth > 1 { rows } else { out };
         let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
         Self {
+            n,
             dx: take("d stream", rows * width),
             dlast: take("d class tokens", if leaving < tokens { out * width } else { 0 }),
             dnorm: take("d norm", rows * width),
@@ -212,5 +305,20 @@ impl VitGradients {
     /// Room for `[N, T, D]` after a backward.
     pub fn spare(&self) -> Buffer {
         self.dnorm
+    }
+
+    /// The same buffers for `n` images, no more than these are of.
+    pub fn first(&self, n: usize) -> Self {
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.n * n);
+        let Self { dx, dlast, dnorm, datt, dqkv, dhidden, .. } = *self;
+        Self {
+            n,
+            dx: first(dx),
+            dlast: first(dlast),
+            dnorm: first(dnorm),
+            datt: first(datt),
+            dqkv: first(dqkv),
+            dhidden: first(dhidden),
+        }
     }
 }

@@ -73,8 +73,14 @@ impl Block {
         let dy = if only_class { dlast } else { dx };
         let (dhidden, datt) = (back.dhidden.first(out * shape.hidden), back.datt.first(out * shape.width));
 
+        if acts.again {
+            on.gelu(acts.gelu, acts.hidden)?;
+        }
         on.weight_gradient(dy, acts.gelu, self.fc2, fc2)?;
         on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2.w, fc2)?;
+        if acts.again {
+            on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
+        }
         on.weight_gradient(dhidden, acts.norm2, self.fc1, fc1)?;
         let dnorm2 = dnorm.first(out * shape.width);
         on.input_gradient(dnorm2, dhidden, self.fc1.w, fc1)?;
@@ -83,6 +89,9 @@ impl Block {
         on.weight_gradient(dy, acts.attention, self.proj, proj)?;
         on.input_gradient(datt, dy, self.proj.w, proj)?;
         on.attention_backward(dqkv, datt, acts.qkv, (acts.attention, acts.lse), shape.attention())?;
+        if acts.again {
+            on.layer_norm(acts.norm1, acts.stats1, x, self.norm1)?;
+        }
         on.weight_gradient(dqkv, acts.norm1, self.qkv, qkv)?;
         on.input_gradient(dnorm, dqkv, self.qkv.w, qkv)?;
         let branch = if only_class { Branch::OneIn(shape.tokens, dlast) } else { Branch::Kept };

@@ -72,11 +72,30 @@ impl Buffer {
     }
 }
 
+/// What a plan must know of a card beside its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Card {
+    pub sms: u32,
+    /// Most shared memory of a block, bytes.
+    pub shared_per_block: u32,
+}
+
+impl Card {
+    pub fn of(gpu: &Gpu) -> Self {
+        Self { sms: gpu.sms(), shared_per_block: gpu.shared_per_block() }
+    }
+
+    fn plan(self, side: usize, need: Scratch) -> Plan {
+        Plan::new(side, need, self.sms, self.shared_per_block)
+    }
+}
+
 /// The device's side of a feed.
 #[derive(Debug)]
 pub struct Memory {
     layout: Layout,
     side: usize,
+    card: Card,
     input: View<u8>,
     /// What pictures take while views are made of them, and how those are made.
     need: Scratch,
@@ -87,16 +106,17 @@ pub struct Memory {
 
 impl Memory {
     /// Taken from the arena, for steps of `pictures` and so many numbers.
-    pub fn new(arena: &mut Arena, gpu: &Gpu, recipe: &Recipe, numbers: usize, pictures: Pictures) -> Self {
+    pub fn new(arena: &mut Arena, card: Card, recipe: &Recipe, numbers: usize, pictures: Pictures) -> Self {
         let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
         let layout = Layout::new(rows, numbers);
         let Pictures { count, width, height } = pictures;
         let need = Scratch::for_pictures(width, height, &recipe.loader().augment(), side);
-        let plan = Plan::on(gpu, side, need);
+        let plan = card.plan(side, need);
         let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
         Self {
             layout,
             side,
+            card,
             input: arena.take("feed", "pictures", input),
             need,
             plan,
@@ -116,6 +136,7 @@ impl Memory {
 pub struct Feed {
     layout: Layout,
     side: usize,
+    card: Card,
     augment: Augment,
     slots: [Slot; 2],
     input: Buffer,
@@ -129,11 +150,12 @@ pub struct Feed {
 impl Feed {
     /// Allocates the host's side.
     pub fn new(gpu: &Gpu, recipe: &Recipe, memory: Memory) -> Result<Self> {
-        let Memory { layout, side, input, need, plan, scratch, views } = memory;
+        let Memory { layout, side, card, input, need, plan, scratch, views } = memory;
         let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(input.len())?, read: None }) };
         Ok(Self {
             layout,
             side,
+            card,
             augment: recipe.loader().augment(),
             slots: [slot()?, slot()?],
             input: Buffer::planned(input),
@@ -173,7 +195,7 @@ impl Feed {
             need.join(Scratch::for_pictures(width, height, &self.augment, self.side))
         });
         if need != self.need {
-            (self.need, self.plan) = (need, Plan::on(gpu, self.side, need));
+            (self.need, self.plan) = (need, self.card.plan(self.side, need));
             if self.plan.scratch_len() > self.scratch.view.len() {
                 self.scratch.grow(gpu, self.plan.scratch_len())?;
             }

@@ -24,6 +24,8 @@ pub struct Update {
     m: View<f32>,
     v: View<f32>,
     kept: View<f32>,
+    /// The same before an update that may be left out.
+    before: Option<View<f32>>,
     decay: View<u8>,
     memory: Memory,
     squares: View<f64>,
@@ -36,13 +38,16 @@ impl Update {
         let mut tally = Tally::default();
         network.gradient(&mut tally)?;
         let len = network.parameters().len();
-        let Recipe { beta1, beta2, weight_decay, .. } = *recipe;
+        let Recipe { beta1, beta2, weight_decay, max_bad_updates, .. } = *recipe;
+        let kept = network.kept().len();
         Ok(Self {
             params: DeviceParams::new(arena, len),
             m: arena.take("optimizer", "first moments", len),
             v: arena.take("optimizer", "second moments", len),
             decay: arena.take("optimizer", "decay mask", len.div_ceil(8)),
-            kept: arena.take("parameters", "running statistics", network.kept().len()),
+            kept: arena.take("parameters", "running statistics", kept),
+            before: (max_bad_updates > 0 && kept > 0)
+                .then(|| arena.take("optimizer", "statistics before the update", kept)),
             memory: Memory::take(arena, network.layout(), &tally),
             squares: arena.take("optimizer", "partial sums", reduce::cuda::scratch_len(len)),
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
@@ -82,6 +87,9 @@ impl Update {
         feed: &Feed,
         queued: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<()> {
+        if let Some(before) = self.before {
+            gpu.copy(before, self.kept)?;
+        }
         feed.render(gpu)?;
         queued("augmentation")?;
         network.gradient(&mut self.call(gpu, feed, Some(queued)))?;
@@ -91,6 +99,14 @@ impl Update {
         let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
         optimizer::adamw(gpu, buffers, params.grads, self.decay, feed.settings(), guard, true)?;
         queued("optimizer")
+    }
+
+    /// Takes back what an update changed that the optimizer withheld: what the network keeps, and the gradient.
+    pub fn restore(&self, gpu: &Gpu) -> Result<()> {
+        if let Some(before) = self.before {
+            gpu.copy(self.kept, before)?;
+        }
+        gpu.zero(self.params.grads)
     }
 
     fn sum_of_squares(&self) -> View<f64> {

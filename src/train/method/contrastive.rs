@@ -1,11 +1,12 @@
 //! Encoder, projection head and the multi-positive contrastive loss of their unit rows: what StableRep and SimCLR
 //! train.
 
+use super::encoder::Encoder;
 use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, Views};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
-use crate::models::vit::{Vit, VitActs, VitFile, VitGradients};
+use crate::models::vit::{Vit, VitFile};
 use crate::weights::ParamTable;
 
 /// Backbone (`visual.…`) and head (`image_mlp.…`), and the tensors of a step.
@@ -17,8 +18,7 @@ pub(super) struct Contrastive {
     vit: Vit,
     head: Projector,
     layout: Layout,
-    vit_acts: VitActs,
-    vit_back: VitGradients,
+    encoder: Encoder,
     head_acts: ProjectorActs,
     /// Unit rows that the loss compares, and their lengths.
     rows: Contrast,
@@ -49,8 +49,7 @@ impl Contrastive {
         let config = ProjectorConfig { input: width, hidden, output };
         let head = Projector::new(&config, "image_mlp.", &mut parameters, &mut kept)?;
         let (n, mut layout) = (sizes.images, Layout::default());
-        let vit_acts = VitActs::new(&mut layout, vit.config(), n);
-        let vit_back = VitGradients::new(&mut layout, vit.config(), n);
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
         let head_acts = ProjectorActs::new(&mut layout, &head, n, sizes.norm_slots);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         Ok(Self {
@@ -70,8 +69,7 @@ impl Contrastive {
             vit,
             head,
             layout,
-            vit_acts,
-            vit_back,
+            encoder,
             head_acts,
         })
     }
@@ -110,8 +108,8 @@ impl Network for Contrastive {
     }
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
-        let (Self { rows, norms, dz, dout, dfeatures, .. }, features) = (self, self.vit_acts.features());
-        self.vit.forward(on, &self.vit_acts, 0)?;
+        let (Self { rows, norms, dz, dout, dfeatures, .. }, features) = (self, self.encoder.features());
+        self.encoder.forward(on, &self.vit)?;
         on.stage(ENCODER)?;
         self.head.forward(on, &self.head_acts, features)?;
         on.stage(HEAD)?;
@@ -122,12 +120,11 @@ impl Network for Contrastive {
         on.stage(LOSS)?;
         self.head.backward(on, &self.head_acts, *dfeatures, *dout, features)?;
         on.stage("head, backward")?;
-        self.vit.backward(on, &self.vit_acts, &self.vit_back, *dfeatures)?;
-        on.stage("encoder, backward")
+        self.encoder.backward(on, &self.vit, *dfeatures)
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.vit_acts.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
+        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
         let all = vit.chain(self.head_acts.named()).map(|(name, values)| (format!("the output of {name}"), values));
         all.chain([("the unit vectors of the loss".to_owned(), self.rows.z)]).collect()
     }

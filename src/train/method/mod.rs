@@ -5,6 +5,7 @@
 //! n·m for StableRep, n·2 for SimCLR, so SimCLR takes the n·m/2 captions that StableRep's n would become.
 
 mod contrastive;
+pub mod encoder;
 mod mae;
 mod network;
 mod simclr;
@@ -12,7 +13,8 @@ mod stablerep;
 
 use serde::{Deserialize, Serialize};
 
-pub use network::{ENCODER, HEAD, LOSS, Method, Network, Sizes, Views};
+pub use encoder::AGAIN;
+pub use network::{ENCODER, HEAD, Held, LOSS, Method, Network, Sizes, Views};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -26,11 +26,21 @@ pub struct Sizes {
     /// Rows of a step, in so many runs that the head's batch norms see each on its own.
     pub images: usize,
     pub norm_slots: usize,
+    pub held: Held,
     pub temperature: f32,
     /// Of what is drawn for a network beside its images.
     pub seed: u64,
     /// What a masked autoencoder has beside its encoder.
     pub mae: Option<MaeConfig>,
+}
+
+/// How much of what an encoder computes is held for its backward ([`super::encoder::Encoder`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Images whose activations are held at once.
+    pub images: usize,
+    /// Whether their layer norms and GELUs are not, and the backward computes them again.
+    pub again: bool,
 }
 
 /// What one caption contributes to a batch.

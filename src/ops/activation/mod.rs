@@ -1,4 +1,14 @@
-//! Elementwise activations of inference, in place. FLOPs per value: about 20. Bytes: one read, one write.
+//! Elementwise activations on their own: of inference in place, of training computed again from what they were of.
+//! FLOPs per value: about 20. Bytes: one read, one write.
+
+#[cfg(cuda_kernels)]
+pub mod bench;
+#[cfg(cuda_kernels)]
+pub mod check;
+#[cfg(cuda_kernels)]
+pub mod cuda;
+
+use rayon::prelude::*;
 
 use super::gelu;
 use super::math::sigmoid;
@@ -39,6 +49,23 @@ pub fn gelu(x: &mut [f32]) {
         #[inline(always)]
         || x.iter_mut().for_each(|x| *x *= gelu::normal_cdf(*x)),
     );
+}
+
+/// Values per task.
+const VALUES: usize = 1 << 14;
+
+/// `y = gelu(x)`, in the bits of [`super::linear::forward_gelu`].
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gelu_of(y: &mut [f32], x: &[f32]) {
+    assert_eq!(y.len(), x.len(), "gelu: y and x");
+    y.par_chunks_mut(VALUES).zip(x.par_chunks(VALUES)).for_each(|(y, x)| {
+        vectorize(
+            #[inline(always)]
+            || gelu::forward(y, x),
+        );
+    });
 }
 
 /// `y [rows, F] = a·gelu(b)` where a row of `x [rows, 2F]` is `a` then `b` (GEGLU, Shazeer 2020, arXiv 2002.05202).

@@ -1,0 +1,127 @@
+//! A ViT over the images of a step, in chunks where their activations do not fit at once: exact gradient caching (Gao et
+//! al. 2021, arXiv 2101.06983).
+//!
+//! No layer of a ViT looks across images. So its features can be computed chunk by chunk, head and loss see all of them,
+//! and each chunk runs forward once more when its gradients come back. The chunk that ran last still has its
+//! activations and goes first; a single one is the plain walk. Within a chunk, layer norms and GELUs may be computed
+//! again rather than held (Chen et al. 2016, arXiv 1604.06174): five eighths of the memory for a few kernels more.
+
+use super::network::Held;
+use crate::error::Result;
+use crate::layers::training::{Buffer, Kind, Layers, Layout};
+use crate::models::vit::{Vit, VitActs, VitConfig, VitGradients};
+
+/// The parts of an update that are an encoder's backward, and forwards for the second time.
+const BACKWARD: &str = "encoder, backward";
+pub const AGAIN: &str = "encoder, forward again";
+
+/// The activations of a ViT over some images of a step. Its weights come with every call, so that an encoder and its
+/// moving average can take turns ([`Encoder::twin`]).
+#[derive(Debug)]
+pub struct Encoder {
+    /// `[images, D]`.
+    features: Buffer,
+    /// What a chunk of `n` images takes.
+    acts: VitActs,
+    back: VitGradients,
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// Value at which its images begin in the call's, and row at which its features do.
+    start: usize,
+    row: usize,
+    acts: VitActs,
+    back: VitGradients,
+}
+
+impl Encoder {
+    /// Takes the buffers for `images` images of the call, the first of which begins at value `start`; the activations
+    /// of as many as `held` says are held at once.
+    pub fn new(layout: &mut Layout, model: &VitConfig, start: usize, images: usize, held: Held) -> Self {
+        let n = held.images.min(images);
+        let features = take_features(layout, model, images);
+        let back = VitGradients::new(layout, model, n);
+        let acts =
+            VitActs::with_features(layout, model, n, features.first(n * model.width), held.again.then_some(&back));
+        Self::over(model, start, features, acts, back)
+    }
+
+    /// An encoder of the same sizes over `images` images from value `start` on, in the buffers of this one but for its
+    /// features: for a network without gradients (a moving average), whose forward comes before this one's.
+    pub fn twin(&self, layout: &mut Layout, model: &VitConfig, start: usize, images: usize) -> Self {
+        Self::over(model, start, take_features(layout, model, images), self.acts.clone(), self.back)
+    }
+
+    fn over(model: &VitConfig, start: usize, features: Buffer, acts: VitActs, back: VitGradients) -> Self {
+        let width = model.width;
+        let (images, n) = (features.len() / width, acts.images());
+        // What is left over goes first: the last chunk, which need not run again, is then a whole one.
+        let first = if images.is_multiple_of(n) { n } else { images % n };
+        let ends = (first..=images).step_by(n);
+        let chunk = |end: usize| {
+            let row = end.saturating_sub(n);
+            let rows = row..end;
+            let features = features.slice(rows.start * width..rows.end * width);
+            Chunk {
+                start: start + row * model.image_len(),
+                row,
+                acts: acts.first(rows.len(), features),
+                back: back.first(rows.len()),
+            }
+        };
+        Self { features, chunks: ends.map(chunk).collect(), acts, back }
+    }
+
+    /// The features `[images, D]` of the last forward.
+    pub fn features(&self) -> Buffer {
+        self.features
+    }
+
+    /// The features of all images.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward(&self, on: &mut dyn Layers, vit: &Vit) -> Result<()> {
+        self.chunks.iter().try_for_each(|chunk| vit.forward(on, &chunk.acts, chunk.start))
+    }
+
+    /// Adds the gradients of the parameters, given `dfeatures [images, D]`, after [`Encoder::forward`] with the same
+    /// weights. Ends its own stages.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn backward(&self, on: &mut dyn Layers, vit: &Vit, dfeatures: Buffer) -> Result<()> {
+        let Some((last, others)) = self.chunks.split_last() else { return Ok(()) };
+        self.chunk_backward(on, vit, last, dfeatures)?;
+        for chunk in others {
+            vit.forward(on, &chunk.acts, chunk.start)?;
+            on.stage(AGAIN)?;
+            self.chunk_backward(on, vit, chunk, dfeatures)?;
+        }
+        Ok(())
+    }
+
+    fn chunk_backward(&self, on: &mut dyn Layers, vit: &Vit, chunk: &Chunk, dfeatures: Buffer) -> Result<()> {
+        let width = vit.config().width;
+        let rows = chunk.row * width..(chunk.row + chunk.acts.images()) * width;
+        vit.backward(on, &chunk.acts, &chunk.back, dfeatures.slice(rows))?;
+        on.stage(BACKWARD)
+    }
+
+    /// What a step leaves of the activations in the order they are computed, by timm's names: those of the chunk that
+    /// ran last, and the features of all.
+    pub fn named(&self) -> Vec<(String, Buffer)> {
+        let ran_last = self.chunks.iter().rev().nth(usize::from(self.chunks.len() > 1));
+        let mut all = ran_last.map_or_else(Vec::new, |chunk| chunk.acts.named());
+        if let Some((_, features)) = all.last_mut() {
+            *features = self.features;
+        }
+        all
+    }
+}
+
+fn take_features(layout: &mut Layout, model: &VitConfig, images: usize) -> Buffer {
+    layout.take("activations", "features", images * model.width, Kind::Rounded)
+}
