@@ -1,7 +1,7 @@
 // The loss of a masked autoencoder and its gradient.
 //
 //   predictions [N, 1+L, P] bf16, P = 3*p*p in the order (row, column, channel); images [N, S, S, 3] u8, a value
-//   becoming v*scale[c] + shift[c]; rows [N, 1+L]: above `kept` for patches that were removed.
+//   becoming v*scale[c] + shift[c]; rows [N, 1+L]: above `kept` for patches that were removed, any for the class token.
 //   For those: target = (x - mean)/sqrt(var + 1e-6) with var over P - 1, losses [N, 1+L] = share*mean((prediction -
 //   target)^2), dpredictions = slope*(prediction - target); 0 for all others.
 //
@@ -25,13 +25,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     const uint32_t row = blockIdx.x * WARPS + warp_id();
     if (row >= n * count) return;
     dpredictions += uint64_t(row) * length, predictions += uint64_t(row) * length;
-    if (rows[row] <= kept) {
+    if (row % count == 0 || rows[row] <= kept) {
         for (uint32_t i = lane_id(); i < length; i += 32) dpredictions[i] = from_f32<bf16>(0.f);
         if (lane_id() == 0) losses[row] = 0.f;
         return;
     }
     const uint32_t index = row % count - 1, line = 3 * patch;
-    const uint8_t *corner = images + ((uint64_t(row / count) * side + index / across * patch) * side + index % across * patch) * 3;
+    const uint64_t top = uint64_t(row / count) * side + index / across * patch;
+    const uint8_t *corner = images + (top * side + index % across * patch) * 3;
     auto pixel = [&](uint32_t i) {
         const uint32_t c = i % 3;
         const float value = corner[uint64_t(i / line) * 3 * side + i % line];

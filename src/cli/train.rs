@@ -228,8 +228,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "S", help_heading = "Optimization")]
     seed: Option<u64>,
 
-    /// Images whose activations are held at once, or all of a step: the others run forward a second time, for the same
-    /// gradient but for rounding [default: as many as fit]
+    /// Images whose activations are held at once, or all of a step: the others run forward a second time (with mae they
+    /// come before or after, once), for the same gradient but for rounding [default: as many as fit]
     #[arg(long, value_name = "N", help_heading = "Memory")]
     chunk: Option<Chunk>,
     /// Compute layer norms and GELUs again in the backward rather than hold them: five eighths of the activations
@@ -352,14 +352,11 @@ impl Settings {
         }
         let Some(name) = all.method else { return Ok(()) };
         let head = name.method().has_head() || (name.method().reads_texts() && all.projection == Some(Projection::Mlp));
-        let chunks = name.method().has_chunks();
         for (flag, given, goes, why) in [
             ("mask-ratio", self.mask_ratio.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
-            ("chunk", self.chunk.is_some(), chunks, "holds all images of a step at once"),
-            ("recompute", self.recompute.is_some(), chunks, "holds all images of a step at once"),
             ("head-dims", self.head_dims.is_some(), head, "has no projection head"),
             ("bn", self.bn.is_some(), head, "has no projection head"),
         ] {

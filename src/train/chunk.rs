@@ -83,9 +83,6 @@ impl Activations {
     /// # Errors
     /// Usage error for a chunk of more images than a step has; those of `fits`.
     pub(super) fn settle(self, recipe: &mut Recipe, mut fits: impl FnMut(&Recipe) -> Result<bool>) -> Result<()> {
-        if !recipe.method.method().has_chunks() {
-            return Ok(());
-        }
         let images = recipe.images_per_step();
         recipe.chunk = match self.chunk {
             Some(Chunk::Images(chunk)) if chunk > images => {
@@ -123,8 +120,9 @@ pub(super) fn said(recipe: &Recipe) -> Option<String> {
         (None, false) => None,
         (None, true) => Some(format!("activations: {again}")),
         (Some(chunk), recompute) => Some(format!(
-            "activations: of {chunk} of {} images at once (--chunk), the others run forward twice{}",
+            "activations: of {chunk} of {} images at once (--chunk), the others {}{}",
             recipe.images_per_step(),
+            if recipe.method.is_contrastive() { "run forward twice" } else { "before or after them" },
             if recompute { format!("; {again}") } else { String::new() }
         )),
     }

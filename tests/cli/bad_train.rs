@@ -91,10 +91,6 @@ fn settings_that_cannot_be_run() {
         (&["--decoder-depth", "2"], &["--decoder-depth does not go with --method stablerep"]),
         (&["--method", "mae", "--images-per-caption", "UNSET"], &["--head-dims does not go with --method mae"]),
         (&["--method", "mae", "--head-dims", "UNSET"], &["--images-per-caption 3 does not go with --method mae"]),
-        (
-            &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--chunk", "4"],
-            &["--chunk does not go with --method mae", "at once"],
-        ),
         (&["--tokenizer", "bundled"], &["--tokenizer does not go with a --method that reads no texts", "clip"]),
         (
             &["--method", "clip", "--head-dims", "UNSET", "--images-per-caption", "UNSET"],

@@ -37,6 +37,11 @@ fn follows_the_cpu(model: Model) {
     }
     // 30 of the encoder, of which the positions stand still, and 32 of the decoder.
     assert_tensors_follow(&init, &path("cpu"), &path("cuda"), 6, (62, 0));
+    // In parts, the last of them smaller, of which norms and GELUs are computed again.
+    let mut parted = words(&path("parted"), "cuda", "6", Some(&init));
+    parted.extend(["--chunk", "4", "--recompute"].map(str::to_owned));
+    finish(model, &parted);
+    assert_tensors_follow(&init, &path("cpu"), &path("parted"), 6, (62, 0));
     let sheet = |device: &str| {
         let bytes = fs::read(path(device).join("reconstructions.png")).unwrap();
         stablerep::image::decode(&bytes, device).unwrap()

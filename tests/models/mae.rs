@@ -1,8 +1,8 @@
 //! The masked autoencoder against transformers' ViTMAEForPreTraining with the same noise.
 
 use stablerep::device::Plan;
-use stablerep::layers::training::Layout;
 use stablerep::layers::training::cpu::{Call, Memory};
+use stablerep::layers::training::{Layers, Layout};
 use stablerep::models::mae::{Mae, MaeActs, MaeConfig};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::augment::Normalize;
@@ -56,7 +56,7 @@ fn predictions_loss_and_every_gradient_match_transformers() {
     let kept = file.f32("kept", &[10, n, config.kept(&encoder)]).unwrap();
 
     let mut layout = Layout::default();
-    let acts = MaeActs::new(&mut layout, &encoder, &config, n, 0);
+    let acts = MaeActs::new(&mut layout, (&encoder, &config), (n, n), 0, false);
     let mut numbers = Vec::new();
     let first: Vec<u32> = kept[..kept.len() / 10].iter().map(|&patch| patch as u32).collect();
     acts.masks().write(&first, &mut numbers);
@@ -71,6 +71,7 @@ fn predictions_loss_and_every_gradient_match_transformers() {
     mae.encode(&mut call, &acts).unwrap();
     mae.decode(&mut call, &acts).unwrap();
     mae.loss(&mut call, &acts).unwrap();
+    call.mean_loss(acts.losses()).unwrap();
     let loss: Vec<f64> = serde_json::from_str(file.metadata("loss").unwrap()).unwrap();
     assert!((call.loss / loss[0] - 1.0).abs() < 1e-6, "{} {}", call.loss, loss[0]);
     // The class token's row comes first.

@@ -12,7 +12,8 @@ use stablerep::ops::augment::Normalize;
 use stablerep::train::method::Name;
 use stablerep::train::schedule::{Position, Schedule};
 use stablerep::train::{
-    Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Recipe, SaveEvery, State, Trainer, run,
+    Activations, Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Recipe, SaveEvery, State,
+    Trainer, run,
 };
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -52,7 +53,8 @@ fn ten_steps_follow_pytorch() {
     let mut images = vec![0.0; pixels.len()];
     Normalize::default().apply(&mut images, &pixels);
     let kept = file.f32("kept", &[10, n, 4]).unwrap();
-    let masks = MaeActs::new(&mut Layout::default(), &recipe.model, recipe.mae.as_ref().unwrap(), n, n).masks();
+    let masks =
+        MaeActs::new(&mut Layout::default(), (&recipe.model, recipe.mae.as_ref().unwrap()), (n, n), n, false).masks();
     let position = network.parameters().get("visual.pos_embed").unwrap().param;
     let before = position.of(&state.params).to_vec();
     let mut trainer = Trainer::new(&mut plan, network, &recipe);
@@ -92,7 +94,7 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         device: Device::Cpu,
         allow_partial: false,
         tokenizer: None,
-        activations: Default::default(),
+        activations: Activations::default(),
     };
     run(&job).unwrap();
     let text = fs::read_to_string(folder.path().join(METRICS)).unwrap();
@@ -176,4 +178,44 @@ fn masks_are_keyed_by_the_picture() {
     let [a, b, c] = kept([[0, 1, 0], [0, 2, 0], [1, 1, 0]]);
     assert!(a != b && a != c && [&a, &b, &c].iter().all(|kept| kept.is_sorted_by(|x, y| x < y) && kept[3] < 16));
     assert_eq!(kept([[1, 1, 0], [0, 1, 0], [0, 2, 0]]), [c, a, b]);
+}
+
+/// Gradients of parts of a step add up to the whole's, and what is computed again has the same bits.
+#[test]
+fn parts_of_a_step_have_the_gradient_of_the_whole() {
+    use stablerep::layers::training::cpu::{Call, Memory};
+    use stablerep::rng::{Domain, Stream};
+
+    let step = |chunk: Option<usize>, recompute: bool| {
+        let recipe = Recipe { chunk, recompute, ..mae() };
+        recipe.validate().unwrap();
+        let network = recipe.network().unwrap();
+        let mut plan = Plan::new();
+        let mut state = State::new(&mut plan, &*network);
+        state.init(&*network, &recipe).unwrap();
+        let mut images = vec![0.0; 6 * 32 * 32 * 3];
+        Stream::new(7, Domain::SelfTest, [0; 3]).fill_normal(&mut images);
+        let mut numbers = vec![0; 6];
+        let masks =
+            MaeActs::new(&mut Layout::default(), (&recipe.model, recipe.mae.as_ref().unwrap()), (6, 6), 6, false)
+                .masks();
+        masks.write(&(0..24).map(|i| (i / 4 + 3 * (i % 4)) % 16).collect::<Vec<u32>>(), &mut numbers);
+        let mut memory = Memory::take(&mut plan, network.layout());
+        let mut grads = vec![0.0; state.params.len()];
+        let call = Call::new(&mut memory, &state.params);
+        let mut call = Call { grads: &mut grads, images: &images, numbers: &numbers, ..call };
+        network.gradient(&mut call).unwrap();
+        (call.loss, grads)
+    };
+    let (loss, whole) = step(None, false);
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let total = norm(&mut whole.iter().copied());
+    for chunk in [1, 2, 4] {
+        let (parted_loss, parted) = step(Some(chunk), false);
+        assert!((parted_loss - loss).abs() < 1e-6, "{parted_loss} {loss}");
+        let off = norm(&mut whole.iter().zip(&parted).map(|(a, b)| a - b));
+        assert!(off < 1e-5 * total, "parts of {chunk}: {off:e} of {total:e}");
+        assert!(step(Some(chunk), true) == (parted_loss, parted), "parts of {chunk}, computed again");
+    }
+    assert!(step(None, true) == (loss, whole));
 }

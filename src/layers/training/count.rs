@@ -266,7 +266,19 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn patch_loss(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Numbers, _: patch_loss::Shape) -> Result<()> {
+    fn patch_loss(
+        &mut self,
+        _: Buffer,
+        _: Buffer,
+        _: Buffer,
+        _: Numbers,
+        _: usize,
+        _: patch_loss::Shape,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn mean_loss(&mut self, _: Buffer) -> Result<()> {
         Ok(())
     }
 

@@ -442,11 +442,13 @@ impl Layers for Call<'_, '_> {
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: patch_loss::Shape,
     ) -> Result<()> {
-        let (images, rows, loss) = (self.images, &self.numbers[rows.range()], &mut self.loss);
+        let images = &self.images[start..start + shape.n * shape.image_len()];
+        let rows = &self.numbers[rows.range()];
         self.memory.write([d, losses], |[d, losses], memory| {
-            *loss = patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
+            patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
         });
         Ok(())
     }
@@ -539,6 +541,11 @@ impl Layers for Call<'_, '_> {
 
     fn freeze(&mut self, param: Param) -> Result<()> {
         param.of_mut(self.grads).fill(0.0);
+        Ok(())
+    }
+
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()> {
+        self.loss = patch_loss::mean(self.memory.read(losses));
         Ok(())
     }
 

@@ -464,10 +464,16 @@ impl Layers for Call<'_, '_> {
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: loss_of::Shape,
     ) -> Result<()> {
+        let images = self.images.slice(start..start + shape.n * shape.image_len());
         let (d, losses, predictions) = (self.bf16(d), self.f32(losses), self.bf16(predictions));
-        patch_loss::loss(self.gpu, self.loss, d, losses, predictions, self.images, self.run(rows), shape)
+        patch_loss::loss(self.gpu, d, losses, predictions, images, self.run(rows), shape)
+    }
+
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()> {
+        patch_loss::mean(self.gpu, self.loss, self.f32(losses))
     }
 
     fn pairs(&mut self, all: &[Pairs], add: bool) -> Result<()> {

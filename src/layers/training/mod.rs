@@ -396,16 +396,20 @@ pub trait Layers {
     fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
     /// `dx` from the gradient `dy` of `y`; adds that of the filler.
     fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
-    /// The mean square of `predictions [N, 1 + patches, P]` of the removed patches of the call's images (those that
-    /// `rows` puts above `shape.kept`), which the device keeps, and its gradient `d`. `losses [N, 1 + patches]` is f32.
+    /// The squares of `predictions [N, 1 + patches, P]` less the removed patches (those that `rows` puts above
+    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in f32,
+    /// and the gradient `d`.
     fn patch_loss(
         &mut self,
         d: Buffer,
         losses: Buffer,
         predictions: Buffer,
         rows: Numbers,
+        start: usize,
         shape: patch_loss::Shape,
     ) -> Result<()>;
+    /// The mean of the `losses` of a step, which the device keeps as its loss.
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()>;
 
     /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
     /// `drows`.

@@ -4,10 +4,13 @@ use crate::layers::training::{Numbers, Places};
 use crate::ops::rows;
 use crate::weights::Param;
 
-/// The tables of `n` images of so many patches, of which `kept` are seen, behind `start` other numbers.
+/// The tables of a step's `of` images of so many patches, of which `kept` are seen, behind `start` other numbers; and
+/// which of the images are meant: `n` from number `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masks {
     pub start: usize,
+    pub of: usize,
+    pub first: usize,
     pub n: usize,
     pub patches: usize,
     pub kept: usize,
@@ -20,14 +23,22 @@ impl Masks {
         [self.kept, 1 + self.kept, self.kept, 1 + self.kept, 1 + self.patches]
     }
 
-    /// How many numbers there are.
+    /// Of `n` images from number `first` on.
+    pub fn part(self, first: usize, n: usize) -> Self {
+        Self { first, n, ..self }
+    }
+
+    /// How many numbers a step is given.
     pub fn count(self) -> usize {
-        self.n * self.lengths().iter().sum::<usize>()
+        self.of * self.lengths().iter().sum::<usize>()
     }
 
     fn table(self, index: usize) -> Numbers {
         let lengths = self.lengths();
-        Numbers { start: self.start + self.n * lengths[..index].iter().sum::<usize>(), len: self.n * lengths[index] }
+        Numbers {
+            start: self.start + self.of * lengths[..index].iter().sum::<usize>() + self.first * lengths[index],
+            len: self.n * lengths[index],
+        }
     }
 
     /// `[N, kept]`: the kept patches.
@@ -55,12 +66,12 @@ impl Masks {
         rows::Shape { n: self.n, from: 1 + self.kept, to: 1 + self.patches, d }
     }
 
-    /// Appends the tables for `kept [N, kept]`, the patches that are seen.
+    /// Appends the tables of a step for `kept [of, kept]`, the patches that are seen.
     ///
     /// # Panics
     /// If there are not so many, or one is no patch.
     pub fn write(self, kept: &[u32], numbers: &mut Vec<u32>) {
-        assert_eq!(kept.len(), self.n * self.kept, "kept patches of {self:?}");
+        assert_eq!(kept.len(), self.of * self.kept, "kept patches of {self:?}");
         let (k, images) = (self.kept as u32, || kept.chunks_exact(self.kept));
         numbers.extend(kept);
         images().for_each(|_| numbers.extend([k].into_iter().chain(0..k)));
@@ -75,7 +86,7 @@ impl Masks {
         }
     }
 
-    /// Whether each patch of image `image` is seen, by the numbers of a step.
+    /// Whether each patch of image `image` of these is seen, by the numbers of a step.
     pub fn seen(self, numbers: &[u32], image: usize) -> Vec<bool> {
         let first = self.table(4).start + image * (1 + self.patches) + 1;
         numbers[first..first + self.patches].iter().map(|&row| row <= self.kept as u32).collect()
@@ -88,7 +99,7 @@ mod tests {
 
     #[test]
     fn tables_of_two_images() {
-        let masks = Masks { start: 1, n: 2, patches: 4, kept: 2 };
+        let masks = Masks { start: 1, of: 2, first: 0, n: 2, patches: 4, kept: 2 };
         let mut numbers = vec![77];
         masks.write(&[1, 3, 0, 2], &mut numbers);
         assert_eq!(numbers.len(), 1 + masks.count());
@@ -102,5 +113,8 @@ mod tests {
         assert_eq!(table(decoder.rows), [0, 3, 1, 3, 2, 0, 1, 3, 2, 3]);
         assert_eq!(table(decoder.back), [0, 2, 4, 0, 1, 3]);
         assert_eq!(masks.seen(&numbers, 1), [true, false, true, false]);
+        let second = masks.part(1, 1);
+        assert_eq!((table(second.kept()), second.seen(&numbers, 0)), (vec![0, 2], vec![true, false, true, false]));
+        assert_eq!(table(second.in_decoder(param, param).back), [0, 1, 3]);
     }
 }

@@ -32,7 +32,6 @@ pub struct Mae {
     encoder: Vit,
     decoder: Trunk,
     sizes: VitConfig,
-    kept: usize,
     embed: Linear,
     mask: Param,
     pos: Param,
@@ -61,8 +60,8 @@ impl Mae {
         let decoder = Trunk::new(&sizes, Style::VIT, &mut |name, shape| table.add(format!("decoder_{name}"), shape));
         let pred = linear(table, "decoder_pred", [p, d]);
         let tensors = table.iter().skip(first).cloned().collect();
-        let (kept, prefix) = (config.kept(encoder), prefix.to_owned());
-        Ok(Self { encoder: vit, decoder, sizes, kept, embed, mask, pos, pred, tensors, prefix })
+        let prefix = prefix.to_owned();
+        Ok(Self { encoder: vit, decoder, sizes, embed, mask, pos, pred, tensors, prefix })
     }
 
     pub fn encoder(&self) -> &Vit {
@@ -129,7 +128,7 @@ impl Mae {
     pub fn encode(&self, on: &mut dyn Layers, acts: &MaeActs) -> Result<()> {
         let (at, masks) = (self.encoder.embedding(), acts.masks);
         let (product, embedded) = (self.embedding(acts), acts.encoder.spare());
-        on.unfold(acts.patches, 0, self.encoder.config().patch_shape(masks.n))?;
+        on.unfold(acts.patches, self.start(acts), self.encoder.config().patch_shape(masks.n))?;
         let taken = rows::Shape { n: masks.n, from: masks.patches, to: masks.kept, d: product.inputs };
         on.take_rows(acts.kept, acts.patches, masks.kept(), taken)?;
         let embedded = embedded.first(product.rows * product.outputs);
@@ -153,13 +152,14 @@ impl Mae {
         on.linear(acts.predictions, acts.decoder.features(), self.pred, end)
     }
 
-    /// The loss of the predictions, and their gradient.
+    /// What the predictions contribute to the loss, and their gradient; behind the last of a step's, its loss is
+    /// [`MaeActs::losses`]' mean.
     ///
     /// # Errors
     /// As the device's layers.
     pub fn loss(&self, on: &mut dyn Layers, acts: &MaeActs) -> Result<()> {
-        let (shape, rows) = (self.loss_shape(acts.masks.n), acts.masks.in_decoder(self.mask, self.pos).rows);
-        on.patch_loss(acts.dpredictions, acts.losses, acts.predictions, rows, shape)
+        let (shape, rows) = (self.loss_shape(acts.masks), acts.masks.in_decoder(self.mask, self.pos).rows);
+        on.patch_loss(acts.dpredictions, acts.part_of_losses(), acts.predictions, rows, self.start(acts), shape)
     }
 
     /// Adds the gradients of the decoder, and leaves that of the encoder's tokens in `acts`.
@@ -191,10 +191,15 @@ impl Mae {
         on.weight_gradient(embedded, acts.kept, [at.w, at.b].into(), product)
     }
 
-    /// What the loss of `n` images is made of.
-    pub fn loss_shape(&self, n: usize) -> patch_loss::Shape {
+    /// What the loss of such images is made of.
+    pub fn loss_shape(&self, Masks { n, of, kept, .. }: Masks) -> patch_loss::Shape {
         let VitConfig { image_size: side, patch_size: patch, .. } = self.sizes;
-        patch_loss::Shape { n, side, patch, kept: self.kept }
+        patch_loss::Shape { n, of, side, patch, kept }
+    }
+
+    /// Value of the call's images at which those of `acts` begin.
+    fn start(&self, acts: &MaeActs) -> usize {
+        acts.masks.first * self.encoder.config().image_len()
     }
 
     /// The product that embeds the kept patches.

@@ -101,8 +101,8 @@ pub struct TrunkActs {
 }
 
 impl TrunkActs {
-    /// Every block with buffers of its own. With `again`, the scratch of the backward, neither norms nor GELUs are held:
-    /// the backward computes them there once more, GELU from its rounded input.
+    /// Every block with buffers of its own. With `again`, the scratch of the backward, neither norms nor GELUs are
+    /// held: the backward computes them there once more, GELU from its rounded input.
     pub fn new(
         layout: &mut Layout,
         group: &'static str,

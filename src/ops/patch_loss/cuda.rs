@@ -9,11 +9,9 @@ use crate::error::Result;
 use crate::ops::augment::Normalize;
 use crate::ops::cross_entropy;
 
-/// [`super::loss`] of bytes, which are normalised by ImageNet's mean and standard deviation; `total [1]` is the loss.
-#[allow(clippy::too_many_arguments)]
+/// [`super::loss`] of bytes, which are normalised by ImageNet's mean and standard deviation.
 pub fn loss(
     gpu: &Gpu,
-    total: View<f32>,
     dpredictions: View<bf16>,
     losses: View<f32>,
     predictions: View<bf16>,
@@ -21,10 +19,11 @@ pub fn loss(
     rows: View<u32>,
     shape: Shape,
 ) -> Result<()> {
-    let Shape { n, side, patch, kept } = shape;
+    let Shape { n, of, side, patch, kept } = shape;
     let (count, values) = (n * shape.rows(), n * shape.rows() * shape.patch_len());
-    let fits = n > 0 && patch > 0 && side.is_multiple_of(patch) && kept < shape.patches() && count < 1 << 31;
-    assert!(fits && images.len() == n * shape.image_len() && total.len() == 1, "patch loss: {shape:?}");
+    let fits =
+        (1..=of).contains(&n) && patch > 0 && side.is_multiple_of(patch) && kept < shape.patches() && count < 1 << 31;
+    assert!(fits && images.len() == n * shape.image_len(), "patch loss: {shape:?}");
     assert!(predictions.len() == values && dpredictions.len() == values, "patch loss: predictions of {shape:?}");
     assert!(losses.len() == count && rows.len() == count, "patch loss: rows of {shape:?}");
     let at = Launch::new(count.div_ceil(WARPS), 32 * WARPS as u32);
@@ -50,6 +49,10 @@ pub fn loss(
         shift1,
         shift2,
     }
-    .launch(gpu, at)?;
+    .launch(gpu, at)
+}
+
+/// [`super::mean`].
+pub fn mean(gpu: &Gpu, total: View<f32>, losses: View<f32>) -> Result<()> {
     cross_entropy::cuda::means(gpu, total, losses)
 }

@@ -20,10 +20,12 @@ use rayon::prelude::*;
 /// Added to the variance of a patch.
 pub const EPS: f32 = 1e-6;
 
-/// Sizes: `n` images of `side²` pixels in patches of `patch²`, of which an encoder was given `kept` each.
+/// Sizes: `n` images of `side²` pixels in patches of `patch²`, of which an encoder was given `kept` each; they are some
+/// of a step's `of` images, whose loss is one mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub n: usize,
+    pub of: usize,
     pub side: usize,
     pub patch: usize,
     pub kept: usize,
@@ -50,9 +52,9 @@ impl Shape {
         3 * self.side * self.side
     }
 
-    /// Patches removed from all images.
+    /// Patches removed from all images of the step.
     pub fn removed(self) -> usize {
-        self.n * (self.patches() - self.kept)
+        self.of * (self.patches() - self.kept)
     }
 
     /// Bytes moved, with predictions of `size` bytes and pixels of `pixel`.
@@ -62,12 +64,12 @@ impl Shape {
 
     /// Whether row `t` of an image whose `rows [1 + patches]` say what the decoder was given is one that was removed.
     fn is_removed(self, rows: &[u32], t: usize) -> bool {
-        rows[t] as usize > self.kept
+        t > 0 && rows[t] as usize > self.kept
     }
 
-    /// What the mean square of a removed patch is multiplied by, so that the mean over all rows is the loss.
+    /// What the mean square of a removed patch is multiplied by, so that the mean over all rows of the step is the loss.
     fn share(self) -> f32 {
-        ((self.n * self.rows()) as f64 / self.removed() as f64) as f32
+        ((self.of * self.rows()) as f64 / self.removed() as f64) as f32
     }
 
     /// What the difference from the target is multiplied by to be the gradient.
@@ -103,9 +105,9 @@ fn of_patch(dprediction: &mut [f32], prediction: &[f32], x: &[f32], slope: f32) 
     (squares / x.len() as f64) as f32
 }
 
-/// The loss of `predictions [N, 1 + patches, P]` for `images [N, side, side, 3]` and its gradient `dpredictions`. `rows
-/// [N, 1 + patches]` says which rows of the encoder the decoder was given: those above `kept` were removed. `losses [N,
-/// 1 + patches]` gets numbers whose mean is the loss, 0 where nothing was removed.
+/// Compares `predictions [N, 1 + patches, P]` with `images [N, side, side, 3]`: `dpredictions` is the gradient of the
+/// loss. `rows [N, 1 + patches]` says which rows of the encoder the decoder was given: those above `kept` were removed.
+/// `losses [N, 1 + patches]` gets numbers whose mean over the step ([`mean`]) is the loss, 0 where nothing was removed.
 ///
 /// # Panics
 /// If lengths do not fit.
@@ -116,7 +118,7 @@ pub fn loss(
     images: &[f32],
     rows: &[u32],
     shape: Shape,
-) -> f64 {
+) {
     let (count, len) = (shape.rows(), shape.patch_len());
     let fits = predictions.len() == shape.n * count * len && images.len() == shape.n * shape.image_len();
     assert!(fits && dpredictions.len() == predictions.len() && rows.len() == losses.len(), "patch loss: {shape:?}");
@@ -137,6 +139,10 @@ pub fn loss(
         }
     };
     dpredictions.par_chunks_mut(count * len).zip(losses.par_chunks_mut(count)).enumerate().for_each(of_image);
+}
+
+/// The loss of a step by what [`loss`] gave for all of its images.
+pub fn mean(losses: &[f32]) -> f64 {
     losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
 }
 

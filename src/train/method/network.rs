@@ -105,11 +105,6 @@ pub trait Method: Sync {
         None
     }
 
-    /// Whether its networks can hold some of a step's images at once.
-    fn has_chunks(&self) -> bool {
-        true
-    }
-
     /// Whether it has a projection head.
     fn has_head(&self) -> bool {
         true

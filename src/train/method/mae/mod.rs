@@ -7,7 +7,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::{Buffer, Layers, Layout};
-use crate::models::mae::{Mae, MaeActs, POSITIONS};
+use crate::models::mae::{Mae, MaeActs, Masks, POSITIONS};
 use crate::models::vit::VitFile;
 use crate::ops::optimizer::Group;
 use crate::rng::{Domain, Stream};
@@ -32,10 +32,6 @@ impl Method for MaskedAutoencoder {
         Ok(Box::new(Masked::new(sizes)?))
     }
 
-    fn has_chunks(&self) -> bool {
-        false
-    }
-
     fn has_head(&self) -> bool {
         false
     }
@@ -57,7 +53,8 @@ struct Masked {
     kept: ParamTable,
     mae: Mae,
     layout: Layout,
-    acts: MaeActs,
+    /// One after the other, in the same buffers.
+    parts: Vec<MaeActs>,
     images: usize,
     seed: u64,
 }
@@ -73,8 +70,24 @@ impl Masked {
         let (mut parameters, mut layout, images) = (ParamTable::new(), Layout::default(), sizes.images);
         let mae = Mae::new(&sizes.model, config, ENCODER_PREFIX, &mut parameters)?;
         // Labels come first.
-        let acts = MaeActs::new(&mut layout, &sizes.model, config, images, images);
-        Ok(Self { parameters, kept: ParamTable::new(), mae, layout, acts, images, seed: sizes.seed })
+        let (held, both) = (sizes.held.images.min(images), (&sizes.model, config));
+        let acts = MaeActs::new(&mut layout, both, (held, images), images, sizes.held.again);
+        // Nothing looks across images but the mean of their losses, so gradients of parts add up.
+        let part = |first: usize| acts.part(first, held.min(images - first));
+        let parts = (0..images).step_by(held).map(part).collect();
+        Ok(Self { parameters, kept: ParamTable::new(), mae, layout, parts, images, seed: sizes.seed })
+    }
+}
+
+impl Masked {
+    /// The part that ran last: what its buffers hold.
+    fn last(&self) -> &MaeActs {
+        &self.parts[self.parts.len() - 1]
+    }
+
+    /// Of all images of a step.
+    fn masks(&self) -> Masks {
+        self.parts[0].masks().part(0, self.images)
     }
 }
 
@@ -106,7 +119,7 @@ impl Network for Masked {
     }
 
     fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
-        let masks = self.acts.masks();
+        let masks = self.masks();
         let of_row = |key| {
             let mut kept = Stream::new(self.seed, Domain::Mask, key).choose(masks.patches, masks.kept);
             kept.sort_unstable();
@@ -118,7 +131,7 @@ impl Network for Masked {
     }
 
     fn numbers(&self) -> usize {
-        self.images + self.acts.masks().count()
+        self.images + self.masks().count()
     }
 
     fn layout(&self) -> &Layout {
@@ -126,21 +139,27 @@ impl Network for Masked {
     }
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
-        let Self { mae, acts, .. } = self;
-        mae.encode(on, acts)?;
-        on.stage(ENCODER)?;
-        mae.decode(on, acts)?;
-        on.stage(HEAD)?;
-        mae.loss(on, acts)?;
-        on.stage(LOSS)?;
-        mae.decode_backward(on, acts)?;
-        on.stage("head, backward")?;
-        mae.encode_backward(on, acts)?;
-        on.stage("encoder, backward")
+        let mae = &self.mae;
+        for (i, part) in self.parts.iter().enumerate() {
+            mae.encode(on, part)?;
+            on.stage(ENCODER)?;
+            mae.decode(on, part)?;
+            on.stage(HEAD)?;
+            mae.loss(on, part)?;
+            if i + 1 == self.parts.len() {
+                on.mean_loss(part.losses())?;
+            }
+            on.stage(LOSS)?;
+            mae.decode_backward(on, part)?;
+            on.stage("head, backward")?;
+            mae.encode_backward(on, part)?;
+            on.stage("encoder, backward")?;
+        }
+        Ok(())
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let all = self.acts.named(ENCODER_PREFIX);
+        let all = self.last().named(ENCODER_PREFIX);
         all.into_iter().map(|(name, values)| (format!("the output of {name}"), values)).collect()
     }
 
@@ -150,8 +169,9 @@ impl Network for Masked {
         numbers: &[u32],
         read: &mut dyn FnMut(Buffer) -> Result<Vec<f32>>,
     ) -> Result<Option<Rgb8>> {
-        pictures::sheet(batch, numbers, self.acts.masks(), self.mae.loss_shape(self.images), |images| {
-            read(self.acts.predictions().first(images * self.acts.predictions().len() / self.images))
+        let (masks, predictions) = (self.last().masks(), self.last().predictions());
+        pictures::sheet(batch, numbers, masks, self.mae.loss_shape(masks), |images| {
+            read(predictions.first(images * predictions.len() / masks.n))
         })
         .map(Some)
     }

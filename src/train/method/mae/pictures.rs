@@ -14,7 +14,7 @@ const SHOWN: usize = 8;
 /// The colour of what was removed.
 const GRAY: [u8; 3] = [127; 3];
 
-/// Of the first images of a step: the picture, what the encoder saw of it, and the same with the predictions
+/// Of the first images of the part of a step that `masks` are of: the picture, what the encoder saw of it, and the same with the predictions
 /// (`predictions` gives those of so many images, `[images, 1 + patches, P]`) in the place of the rest. Predictions are
 /// of normalised patches: each is put back by its own patch's mean and standard deviation.
 ///
@@ -31,11 +31,12 @@ pub(super) fn sheet(
     let all = predictions(images)?;
     let mut augmenter = Augmenter::default();
     let mut rows = Vec::with_capacity(images);
-    for (image, (row, predictions)) in batch.rows.iter().zip(all.chunks_exact(all.len() / images)).enumerate() {
+    let shown = batch.rows.iter().skip(masks.first);
+    for (image, (row, predictions)) in shown.zip(all.chunks_exact(all.len() / images)).enumerate() {
         let data = augmenter.pixels(&row.image, &row.params, batch.side)?.to_vec();
         let whole = Rgb8 { width: batch.side, height: batch.side, data };
         let (masked, drawn) = of_image(&whole, &masks.seen(numbers, image), predictions, shape);
-        rows.push(SheetRow { label: format!("image {}", image + 1), images: vec![whole, masked, drawn] });
+        rows.push(SheetRow { label: format!("image {}", masks.first + image + 1), images: vec![whole, masked, drawn] });
     }
     contact_sheet("the picture, what the encoder saw of it, and what the decoder drew in the place of the rest", &rows)
 }
@@ -70,7 +71,7 @@ mod tests {
     /// Perfect predictions give the picture back, whatever the patches' contrast; what was seen is left as it is.
     #[test]
     fn predictions_are_put_back_by_their_own_patch() {
-        let shape = Shape { n: 1, side: 4, patch: 2, kept: 1 };
+        let shape = Shape { n: 1, of: 1, side: 4, patch: 2, kept: 1 };
         let data: Vec<u8> =
             (0..48).map(|i| if i % 24 < 12 { 90 + (i * 7 % 5) as u8 } else { (i * 53) as u8 }).collect();
         let whole = Rgb8 { width: 4, height: 4, data };
