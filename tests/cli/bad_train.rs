@@ -101,7 +101,10 @@ fn settings_that_cannot_be_run() {
             &["--tokenizer absent: "],
         ),
         (&["--method", "clip", "--images-per-caption", "UNSET"], &["--head-dims does not go with --method clip"]),
-        (&["--method", "simclr", "--images-per-caption", "UNSET", "--positives", "class"], &["--positives class goes with"]),
+        (
+            &["--method", "simclr", "--images-per-caption", "UNSET", "--positives", "class"],
+            &["--positives class goes with"],
+        ),
         (
             &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--mask-ratio", "0.99"],
             &["--mask-ratio 0.99 leaves 0 of the 16 patches", "smaller patches"],
