@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Settings, set};
+use super::recipe::set;
+use super::settings::Settings;
 use crate::bail;
 use crate::cli::demo::assets;
 use crate::cli::paths;

@@ -1,0 +1,183 @@
+//! What preset, file and flags may set.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TRAIN_PRESETS;
+use crate::train::loader::Positives;
+use crate::train::method::Name;
+use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Projection};
+
+/// What preset, file and flags may set; keys of the files are the names of the flags.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(in crate::cli) struct Settings {
+    /// What makes two images belong together [default: stablerep]
+    #[arg(long, value_enum, help_heading = "Method")]
+    pub(super) method: Option<Name>,
+    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip and mae, n·3 for slip, n·2 for
+    /// the others: for equal compute give simclr n·m/2
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    pub(super) batch: Option<usize>,
+    /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
+    #[arg(long, value_name = "M", help_heading = "Method")]
+    pub(super) images_per_caption: Option<usize>,
+    /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    pub(super) min_images: Option<usize>,
+    /// Share of an image's patches that mae removes and has drawn from the rest [default: 0.75]
+    #[arg(long, value_name = "SHARE", help_heading = "Method")]
+    pub(super) mask_ratio: Option<f64>,
+    /// Which images are positives of each other, of stablerep and stablerep+ [default: text]
+    #[arg(long, value_enum, help_heading = "Method")]
+    pub(super) positives: Option<Positives>,
+    /// Temperature of the contrastive loss [default: 0.1]
+    #[arg(long, value_name = "T", help_heading = "Method")]
+    pub(super) temperature: Option<f64>,
+    /// Momentum of the momentum copy at the beginning of the run, on its way to 1 in half a cosine [default: 0.99 for
+    /// mocov3, 0.996 for byol and dino]
+    #[arg(long, value_name = "M", help_heading = "Method")]
+    pub(super) momentum: Option<f64>,
+
+    /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json
+    /// and merges.txt, or `bundled`, a small vocabulary that spells most words
+    #[arg(long, value_name = "PATH", help_heading = "Language")]
+    pub(super) tokenizer: Option<String>,
+    /// Tokens of a text, start and end among them; longer ones are cut [default: 77]
+    #[arg(long, value_name = "N", help_heading = "Language")]
+    pub(super) context_length: Option<usize>,
+    /// Width of the text tower [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Language")]
+    pub(super) text_width: Option<usize>,
+    /// Blocks of the text tower [default: 12]
+    #[arg(long, value_name = "BLOCKS", help_heading = "Language")]
+    pub(super) text_depth: Option<usize>,
+    /// Attention heads of the text tower [default: 8]
+    #[arg(long, value_name = "G", help_heading = "Language")]
+    pub(super) text_heads: Option<usize>,
+    /// Values in which pictures and texts are compared [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Language")]
+    pub(super) embed_dim: Option<usize>,
+    /// How features become those values [default: linear]
+    #[arg(long, value_enum, help_heading = "Language")]
+    pub(super) projection: Option<Projection>,
+    /// What the loss of pictures against texts is multiplied by beside another one [default: 1]
+    #[arg(long, value_name = "W", help_heading = "Language")]
+    pub(super) text_weight: Option<f64>,
+
+    /// vit_tiny, vit_small, vit_base, vit_large, or custom with the five sizes below [default: vit_base]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub(super) model: Option<String>,
+    /// Side of the square images, pixels [default: 224]
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    pub(super) image_size: Option<usize>,
+    /// Side of a patch, pixels [default: 16]
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    pub(super) patch_size: Option<usize>,
+    /// Values per token, of a custom model
+    #[arg(long, value_name = "D", help_heading = "Model")]
+    pub(super) width: Option<usize>,
+    /// Blocks of a custom model
+    #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
+    pub(super) depth: Option<usize>,
+    /// Attention heads of a custom model, or in place of a standard one's (MoCo v3's vit_small has 12)
+    #[arg(long, value_name = "G", help_heading = "Model")]
+    pub(super) heads: Option<usize>,
+    /// Hidden and output width of the projection head [default: 4096,256]
+    #[arg(long, value_name = "HIDDEN,OUT", value_delimiter = ',', help_heading = "Model")]
+    pub(super) head_dims: Option<Vec<usize>>,
+    /// Rows over which the head's batch norm takes its statistics [default: per-slot]
+    #[arg(long, value_enum, help_heading = "Model")]
+    pub(super) bn: Option<BatchNorm>,
+    /// Values per token of mae's decoder [default: 512]
+    #[arg(long, value_name = "D", help_heading = "Model")]
+    pub(super) decoder_width: Option<usize>,
+    /// Blocks of mae's decoder [default: 8]
+    #[arg(long, value_name = "BLOCKS", help_heading = "Model")]
+    pub(super) decoder_depth: Option<usize>,
+    /// Attention heads of mae's decoder [default: 16]
+    #[arg(long, value_name = "G", help_heading = "Model")]
+    pub(super) decoder_heads: Option<usize>,
+    /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors;
+    /// with the projection head (image_mlp.…) or mae's decoder if it is there
+    #[arg(long, value_name = "PATH", help_heading = "Model")]
+    pub(super) init_from: Option<PathBuf>,
+
+    /// Random changes of the images [default: strong; weak for mae]
+    #[arg(long, value_enum, help_heading = "Images")]
+    pub(super) augmentation: Option<Augmentation>,
+    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
+    pub(super) crop_scale: Option<Vec<f64>>,
+    /// What a random crop is resized by [default: bilinear; bicubic for mae]
+    #[arg(long, value_enum, help_heading = "Images")]
+    pub(super) crop_filter: Option<CropFilter>,
+    /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as
+    /// wide)
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
+    pub(super) downsample: Option<bool>,
+    /// Take captions and their images in the order of the shards
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
+    pub(super) no_shuffle: Option<bool>,
+    /// Bad samples (unreadable image, no caption, damage of a shard) to leave out, each named, before the run stops
+    /// [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Images")]
+    pub(super) max_bad: Option<usize>,
+
+    /// Passes over the captions; may be a fraction
+    #[arg(long, value_name = "E", conflicts_with = "steps", help_heading = "Optimization")]
+    pub(super) epochs: Option<f64>,
+    /// Iterations, in place of --epochs
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    pub(super) steps: Option<u64>,
+    /// Epochs of linear warm-up [default: 1/30 of the run]
+    #[arg(long, value_name = "E", conflicts_with = "warmup_steps", help_heading = "Optimization")]
+    pub(super) warmup_epochs: Option<f64>,
+    /// Iterations of linear warm-up, in place of --warmup-epochs
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    pub(super) warmup_steps: Option<u64>,
+    /// Learning rate per 512 images of a step: peak = blr · images / 512 [default: 2e-4; 3e-4 for mae,
+    /// whose authors say 1.5e-4 per 256]
+    #[arg(long, value_name = "RATE", conflicts_with = "lr", help_heading = "Optimization")]
+    pub(super) blr: Option<f64>,
+    /// Peak learning rate itself, in place of --blr
+    #[arg(long, value_name = "RATE", help_heading = "Optimization")]
+    pub(super) lr: Option<f64>,
+    /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    pub(super) max_bad_updates: Option<u64>,
+    /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
+    #[arg(long, value_name = "WD", help_heading = "Optimization")]
+    pub(super) weight_decay: Option<f64>,
+    /// What the decay becomes by the end of the run, in half a cosine [default: it stays]
+    #[arg(long, value_name = "WD", help_heading = "Optimization")]
+    pub(super) weight_decay_end: Option<f64>,
+    /// Norm that the gradient of each tensor, by itself, is cut to [default: none is]
+    #[arg(long, value_name = "NORM", help_heading = "Optimization")]
+    pub(super) clip_gradient: Option<f64>,
+    /// Decay rate of AdamW's first moment [default: 0.9]
+    #[arg(long, value_name = "B", help_heading = "Optimization")]
+    pub(super) beta1: Option<f64>,
+    /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae]
+    #[arg(long, value_name = "B", help_heading = "Optimization")]
+    pub(super) beta2: Option<f64>,
+    /// Seed of initial weights, order, choice of images and augmentation [default: 0]
+    #[arg(long, value_name = "S", help_heading = "Optimization")]
+    pub(super) seed: Option<u64>,
+
+    /// Images whose activations are held at once, or all of a step: the others run forward a second time (with mae they
+    /// come before or after, once), for the same gradient but for rounding [default: as many as fit]
+    #[arg(long, value_name = "N", help_heading = "Memory")]
+    pub(super) chunk: Option<Chunk>,
+    /// Compute layer norms and GELUs again in the backward rather than hold them: five eighths of the activations
+    /// [default: where all do not fit]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Memory")]
+    pub(super) recompute: Option<bool>,
+}
+
+/// What `--preset` says of itself, with every name there is.
+pub(in crate::cli) fn preset_help() -> String {
+    let names: Vec<&str> = TRAIN_PRESETS.iter().map(|preset| preset.name).collect();
+    format!("A recipe that travels in the binary (configs/NAME.toml of the sources): {}", names.join(", "))
+}
