@@ -139,7 +139,11 @@ impl Settings {
     }
 }
 
-pub(super) fn recipe((data, weights): (Vec<PathBuf>, Vec<f64>), settings: Settings, language: Option<Language>) -> Result<Recipe> {
+pub(super) fn recipe(
+    (data, weights): (Vec<PathBuf>, Vec<f64>),
+    settings: Settings,
+    language: Option<Language>,
+) -> Result<Recipe> {
     let model = model(&settings)?;
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
     let Some(length) = epochs.map(Length::Epochs).or(steps.map(Length::Steps)) else {
