@@ -42,7 +42,7 @@ pub(super) enum Images {
     /// One file per image.
     Files(Vec<PathBuf>),
     /// Samples of tar files.
-    Samples(Samples),
+    Samples(Box<Samples>),
 }
 
 /// A picture that cannot be read; one that is not there, such as a link to nothing, is as bad as a damaged one.

@@ -55,7 +55,7 @@ pub fn open(path: &Path) -> Result<Dataset> {
     }
     let (labels, class_names) = numbered_classes(&numbers);
     let notes = shards.notes().to_vec();
-    let images = Images::Samples(Samples { shards, pictures });
+    let images = Images::Samples(Box::new(Samples { shards, pictures }));
     let mut set = Dataset::new(path.display().to_string(), labels, class_names, images);
     (set.defects, set.notes) = (defects, notes);
     Ok(set)

@@ -19,8 +19,11 @@ const MERGES: usize = 49_152 - 256 - 2;
 /// Most bytes that an unpacked file may have; OpenAI's has 3.1 MB.
 const LARGEST: u64 = 1 << 24;
 
+/// Two tokens that become one.
+pub(super) type Merge = (String, String);
+
 /// Tokens in the order of their ids, and merges.
-pub(super) fn read(path: &Path) -> Result<(Vec<String>, Vec<(String, String)>)> {
+pub(super) fn read(path: &Path) -> Result<(Vec<String>, Vec<Merge>)> {
     let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
     let mut text = String::new();
     let unpacked = match bytes.starts_with(&[0x1f, 0x8b]) {

@@ -17,7 +17,7 @@ const VALUES: usize = 1 << 14;
 /// Where an update leaves s: between e^0 = 1 and e^(ln 100) = 100.
 pub const BOUNDS: [f32; 2] = [0.0, 4.605_170_2];
 /// Where s begins: ln(1/0.07).
-pub const INITIAL: f32 = 2.659_260_1;
+pub const INITIAL: f32 = 2.659_26;
 
 /// `y = e^s·x`.
 pub fn forward(y: &mut [f32], x: &[f32], s: f32) {

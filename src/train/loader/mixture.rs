@@ -14,6 +14,9 @@ use crate::rng::{Domain, Stream};
 /// A caption, and the pass of its set that takes it.
 pub(super) type Place = (u32, u64);
 
+/// Set, pass, and the order in which the pass takes the set's captions.
+type Order = (usize, u64, Arc<Vec<u32>>);
+
 /// The sets of a run.
 #[derive(Debug)]
 pub(super) struct Mixture {
@@ -24,8 +27,8 @@ pub(super) struct Mixture {
     /// The set that takes what is left.
     rest: usize,
     n: usize,
-    /// Whose orders were asked for last: set, pass, order.
-    orders: Mutex<Vec<(usize, u64, Arc<Vec<u32>>)>>,
+    /// Those that were asked for last.
+    orders: Mutex<Vec<Order>>,
     seed: Option<u64>,
 }
 

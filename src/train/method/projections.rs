@@ -19,7 +19,7 @@ pub(super) struct Projection {
 #[derive(Debug)]
 enum Which {
     Linear(Param),
-    Mlp(Projector, ProjectorActs),
+    Mlp(Box<(Projector, ProjectorActs)>),
 }
 
 impl Projection {
@@ -43,7 +43,7 @@ impl Projection {
         let config = ProjectorConfig { input: shape.inputs, hidden, output: shape.outputs };
         let head = Projector::new(&config, prefix, table, kept)?;
         let acts = ProjectorActs::new(layout, &head, shape.rows, slots);
-        Ok(Self { out: acts.out(), which: Which::Mlp(head, acts), shape })
+        Ok(Self { out: acts.out(), which: Which::Mlp(Box::new((head, acts))), shape })
     }
 
     /// Initial values: normal of spread inputs^−½ (CLIP's), or a head's. Returns how many streams they took.
@@ -56,9 +56,9 @@ impl Projection {
                 values.iter_mut().for_each(|value| *value *= std);
                 1
             }
-            Which::Mlp(head, _) => {
-                head.init(params, kept, seed, first);
-                head.streams()
+            Which::Mlp(head) => {
+                head.0.init(params, kept, seed, first);
+                head.0.streams()
             }
         }
     }
@@ -72,7 +72,7 @@ impl Projection {
     pub fn forward(&self, on: &mut dyn Layers, features: Buffer) -> Result<()> {
         match &self.which {
             Which::Linear(w) => on.linear(self.out, features, Linear { w: *w, b: None }, self.shape),
-            Which::Mlp(head, acts) => head.forward(on, acts, features),
+            Which::Mlp(head) => head.0.forward(on, &head.1, features),
         }
     }
 
@@ -86,7 +86,7 @@ impl Projection {
                 on.weight_gradient(dout, features, Linear { w: *w, b: None }, self.shape)?;
                 on.input_gradient(dfeatures, dout, *w, self.shape)
             }
-            Which::Mlp(head, acts) => head.backward(on, acts, dfeatures, dout, features),
+            Which::Mlp(head) => head.0.backward(on, &head.1, dfeatures, dout, features),
         }
     }
 
@@ -94,7 +94,7 @@ impl Projection {
     pub fn named(&self, what: &str) -> Vec<(String, Buffer)> {
         match &self.which {
             Which::Linear(_) => vec![(format!("the embeddings of {what}"), self.out)],
-            Which::Mlp(_, acts) => acts.named(),
+            Which::Mlp(head) => head.1.named(),
         }
     }
 }
