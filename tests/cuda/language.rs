@@ -41,12 +41,13 @@ fn follows_the_cpu(model: Model, method: &str, counts: (usize, usize)) {
     }
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
-    finish(model, &words(method, &path("pretrained"), "cpu", ["5e-4", "60"], None));
+    // So long that the features tell the images apart: the batch norms of the head would blow up their last bits.
+    finish(model, &words(method, &path("pretrained"), "cpu", ["1e-3", "200"], None));
     let init = path("pretrained").join("checkpoint.safetensors");
-    // AdamW's first steps follow the signs of the gradients: at the rate of the first run their rounding would decide
-    // where the fourth step begins.
+    // AdamW's first steps follow the signs of the gradients: at the rate of the first run rounding would decide where
+    // the fourth step begins.
     for device in ["cpu", "cuda"] {
-        finish(model, &words(method, &path(device), device, ["1e-6", "4"], Some(&init)));
+        finish(model, &words(method, &path(device), device, ["1e-5", "4"], Some(&init)));
     }
     assert_tensors_follow(&init, &path("cpu"), &path("cuda"), 4, counts);
 }
