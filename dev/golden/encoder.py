@@ -73,9 +73,12 @@ def parameter_groups(named_parameters, weight_decay: float) -> list[dict]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def learning_rate(step: int, steps_per_epoch: int, epochs: float, warmup_epochs: float, peak: float) -> float:
-    """Linear from 0 over the warm-up, then half a cosine to 0; `step` counts iterations from 0, epochs may be fractions."""
+def learning_rate(
+    step: int, steps_per_epoch: int, epochs: float, warmup_epochs: float, peak: float, last: float = 0.0
+) -> float:
+    """Linear from 0 over the warm-up, then half a cosine to `last`; `step` counts iterations from 0, epochs may be fractions."""
     epoch = step / steps_per_epoch
     if epoch < warmup_epochs:
         return peak * epoch / warmup_epochs
-    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)))
+    share = (epoch - warmup_epochs) / (epochs - warmup_epochs)
+    return last + (peak - last) * 0.5 * (1 + math.cos(math.pi * share))

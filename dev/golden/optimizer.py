@@ -52,11 +52,16 @@ def main() -> None:
     save_tensors("adamw.safetensors", out, metadata)
 
     schedules = []
-    for steps_per_epoch, epochs, warmup, peak in ((10, 5, 1, 3.2e-3), (7, 3, 0.5, 1e-3), (13, 2, 0, 2e-4), (100, 15, 0.5, 3.225e-3)):
+    for steps_per_epoch, epochs, warmup, peak, last in (
+        (10, 5, 1, 3.2e-3, 0.0),
+        (7, 3, 0.5, 1e-3, 1e-5),
+        (13, 2, 0, 2e-4, 0.0),
+        (100, 15, 0.5, 3.225e-3, 1e-6),
+    ):
         total = int(steps_per_epoch * epochs)
         steps = list(range(total)) if total < 100 else [0, 1, 49, 50, 51, 750, 1498, 1499]
-        rates = [learning_rate(step, steps_per_epoch, epochs, warmup, peak) for step in steps]
-        settings = dict(steps_per_epoch=steps_per_epoch, epochs=epochs, warmup_epochs=warmup, peak=peak)
+        rates = [learning_rate(step, steps_per_epoch, epochs, warmup, peak, last) for step in steps]
+        settings = dict(steps_per_epoch=steps_per_epoch, epochs=epochs, warmup_epochs=warmup, peak=peak, last=last)
         schedules.append(settings | {"steps": steps, "lr": rates})
     save_json("lr_schedules.json", schedules)
 

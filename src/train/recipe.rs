@@ -125,6 +125,9 @@ pub struct Recipe {
     pub length: Length,
     pub warmup: Length,
     pub rate: Rate,
+    /// The rate at the end of the run; 0 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_lr: Option<f64>,
     pub weight_decay: f64,
     /// What it becomes by the end of the run, in half a cosine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,6 +366,7 @@ impl Recipe {
         let (Rate::Base(rate) | Rate::Peak(rate)) = self.rate;
         for (flag, value, low, high) in [
             (if matches!(self.rate, Rate::Base(_)) { "--blr" } else { "--lr" }, rate, 0.0, 1000.0),
+            ("--min-lr", self.min_lr.unwrap_or(0.0), 0.0, 1000.0),
             ("--weight-decay", self.weight_decay, 0.0, 100.0),
             ("--weight-decay-end", self.weight_decay_end.unwrap_or(0.0), 0.0, 100.0),
             ("--clip-gradient", self.clip_gradient.unwrap_or(1.0), 1e-6, 1e6),
@@ -401,7 +405,7 @@ impl Recipe {
     /// The learning rates of the run when the data gives `steps_per_epoch` iterations per epoch.
     ///
     /// # Errors
-    /// Usage error if the warm-up is not shorter than the run, or the run has no iteration.
+    /// Usage error if the warm-up is not shorter than the run, the run has no iteration, or its last rate is above the peak.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         let iterations = |length| match length {
             Length::Epochs(epochs) => epochs * steps_per_epoch as f64,
@@ -426,6 +430,13 @@ impl Recipe {
             Rate::Base(base) => base * self.images_per_step() as f64 / 512.0,
             Rate::Peak(peak) => peak,
         };
-        Ok(Schedule { peak, steps, length, warmup })
+        let last = self.min_lr.unwrap_or(0.0);
+        if last > peak {
+            bail!(
+                Usage,
+                "--min-lr {last}: expected no more than the peak rate, {peak}; lower it or raise --lr or --blr"
+            );
+        }
+        Ok(Schedule { peak, last, steps, length, warmup })
     }
 }

@@ -1,4 +1,4 @@
-//! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine to 0.
+//! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine to the last rate.
 
 /// From `first` to `last` in half a cosine, where `share` of the way is gone.
 pub(super) fn cosine(first: f64, last: f64, share: f64) -> f64 {
@@ -29,6 +29,8 @@ impl Position {
 pub struct Schedule {
     /// Rate at the end of the warm-up.
     pub peak: f64,
+    /// Rate at the end of the cosine.
+    pub last: f64,
     /// Iterations of the run.
     pub steps: u64,
     /// Iterations of the whole cosine including the warm-up; `steps` rounded from it.
@@ -51,6 +53,6 @@ impl Schedule {
             return self.peak * step / self.warmup;
         }
         let progress = (step - self.warmup) / (self.length - self.warmup);
-        self.peak * 0.5 * (1.0 + (std::f64::consts::PI * progress.clamp(0.0, 1.0)).cos())
+        cosine(self.peak, self.last, progress.clamp(0.0, 1.0))
     }
 }

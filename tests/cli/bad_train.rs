@@ -130,6 +130,8 @@ fn settings_that_cannot_be_run() {
             &["--head-dims 32,1", "2048,65536"],
         ),
         (&["--clip-gradient", "0"], &["--clip-gradient 0"]),
+        (&["--min-lr", "2000"], &["--min-lr 2000", "0 to 1000"]),
+        (&["--min-lr", "1"], &["--min-lr 1", "no more than the peak rate"]),
         (&["--weight-decay-end", "1e9"], &["--weight-decay-end 1000000000", "0 to 100"]),
         (&["--preset", "nope"], &["--preset nope", "stablerep-cc12m-1x"]),
         (&["--save-every", "5"], &["--save-every", "500steps"]),

@@ -111,42 +111,61 @@ fn survives_kills(words: &dyn Fn(&Path, &str, &str) -> Vec<String>, kills: usize
 /// What follows with momentum is kept with the rest.
 #[test]
 fn momentum_copies_survive_kills() {
-    const STEPS: usize = 60;
     for method in ["mocov3", "byol", "dino"] {
-        let folder = TempDir::new().unwrap();
-        let words = |name: &str| {
-            let data = text(&fixture("train_run/simclr"));
-            let output = text(&folder.path().join(name));
-            let line = format!(
-                "train --method {method} --data {data} --output {output} --model custom --image-size 32 --patch-size 8 \
-                 --width 24 --depth 1 --heads 3 --head-dims 32,16 --augmentation byol --batch 8 --steps {STEPS} --lr 1e-3 \
-                 --save-every 7steps --threads 1"
-            );
-            line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-        };
-        finish(&words("reference"));
-        let mut random = Stream::new(6, Domain::Shuffle, [0; 3]);
-        let (mut landed, output) = (0, folder.path().join("killed"));
-        for _ in 0..100 {
-            let until = random.uniform_in(8.0, STEPS as f32) as usize;
-            let mut child = start(&words("killed")).spawn().unwrap();
-            if meets(&mut child, || steps_done(&output) >= until) {
-                child.kill().unwrap();
-            }
-            let killed = !child.wait().unwrap().success();
-            landed += usize::from(killed && output.join("checkpoint.safetensors").exists());
-            if landed == 2 {
-                break;
-            }
-            if !killed {
-                fs::remove_dir_all(&output).unwrap();
-                landed = 0;
-            }
-        }
-        assert_eq!(landed, 2, "no kill met a run of {method} that had saved something");
-        finish(&words("killed"));
-        assert_same_run(&folder.path().join("reference"), &output, method);
+        survives_two_kills(&format!(
+            "--method {method} --data {} --head-dims 32,16 --augmentation byol --depth 1",
+            text(&fixture("train_run/simclr"))
+        ));
     }
+}
+
+/// Towers of texts and what they share with the images are kept with the rest.
+#[test]
+fn towers_of_texts_survive_kills() {
+    for method in ["clip", "slip --head-dims 32,16", "stablerep+ --head-dims 32,16 --images-per-caption 3"] {
+        survives_two_kills(&format!(
+            "--method {method} --data {} --tokenizer {} --context-length 12 --text-width 16 --text-depth 1 --text-heads 2 \
+             --embed-dim 8 --depth 1",
+            text(&fixture("train_run/stablerep")),
+            text(&fixture("tiny_tokenizer"))
+        ));
+    }
+}
+
+/// A run of these settings that was killed twice after it had saved ends as one that was not.
+fn survives_two_kills(settings: &str) {
+    const STEPS: usize = 60;
+    let folder = TempDir::new().unwrap();
+    let words = |name: &str| {
+        let line = format!(
+            "train {settings} --output {} --model custom --image-size 32 --patch-size 8 --width 24 --heads 3 --batch 8 \
+             --steps {STEPS} --lr 1e-3 --save-every 7steps --threads 1",
+            text(&folder.path().join(name))
+        );
+        line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    finish(&words("reference"));
+    let mut random = Stream::new(6, Domain::Shuffle, [0; 3]);
+    let (mut landed, output) = (0, folder.path().join("killed"));
+    for _ in 0..100 {
+        let until = random.uniform_in(8.0, STEPS as f32) as usize;
+        let mut child = start(&words("killed")).spawn().unwrap();
+        if meets(&mut child, || steps_done(&output) >= until) {
+            child.kill().unwrap();
+        }
+        let killed = !child.wait().unwrap().success();
+        landed += usize::from(killed && output.join("checkpoint.safetensors").exists());
+        if landed == 2 {
+            break;
+        }
+        if !killed {
+            fs::remove_dir_all(&output).unwrap();
+            landed = 0;
+        }
+    }
+    assert_eq!(landed, 2, "no kill met a run that had saved something: {settings}");
+    finish(&words("killed"));
+    assert_same_run(&folder.path().join("reference"), &output, settings);
 }
 
 /// SIGTERM: exit code 75 with the state saved between two intervals, and the same command ends the run. While it is

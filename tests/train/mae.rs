@@ -58,7 +58,7 @@ fn ten_steps_follow_pytorch() {
     let position = network.parameters().get("visual.pos_embed").unwrap().param;
     let before = position.of(&state.params).to_vec();
     let mut trainer = Trainer::new(&mut plan, network, &recipe);
-    let schedule = Schedule { peak: 2e-3, steps: 10, length: 10.0, warmup: 3.0 };
+    let schedule = Schedule { peak: 2e-3, last: 0.0, steps: 10, length: 10.0, warmup: 3.0 };
     for (step, kept) in kept.chunks_exact(n * 4).enumerate() {
         let mut numbers = vec![0; n];
         masks.write(&kept.iter().map(|&patch| patch as u32).collect::<Vec<_>>(), &mut numbers);

@@ -107,7 +107,7 @@ fn follows(name: &str, method: Name) {
     let (network_of_run, ..) = golden(name, method);
     let mut trainer = Trainer::new(&mut Plan::new(), network_of_run, &recipe);
     let warmup: f64 = header(&file, "warmup");
-    let schedule = Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup };
+    let schedule = Schedule { peak: header(&file, "peak"), last: 0.0, steps: STEPS, length: STEPS as f64, warmup };
     for key in ["loss", "loss_f64", "grad_norm"] {
         assert_eq!(header::<Vec<f64>>(&file, key).len() as u64, STEPS);
     }
@@ -195,7 +195,7 @@ fn a_withheld_update_moves_no_copy() {
     let (network, mut state, file, recipe) = golden("mocov3", Name::MocoV3);
     let numbers = numbers(&*network);
     let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
-    let schedule = Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup: 0.0 };
+    let schedule = Schedule { peak: header(&file, "peak"), last: 0.0, steps: STEPS, length: STEPS as f64, warmup: 0.0 };
     trainer.step(&mut state, &images(0), &numbers, schedule.position(0, STEPS)).unwrap();
     let (parameters, kept) = (state.params.clone(), state.kept.clone());
     let copy = golden("mocov3", Name::MocoV3).0.momentum().unwrap().parameters;
@@ -241,8 +241,13 @@ fn dino_follows_pytorch() {
     let said = network().load(&mut state.params, &mut state.kept, &VitFile::open(&path).unwrap()).unwrap();
     assert_eq!(said, "encoder and head");
     let losses: Vec<f64> = header(&file, "loss");
-    let schedule =
-        Schedule { peak: header(&file, "peak"), steps: STEPS, length: STEPS as f64, warmup: header(&file, "warmup") };
+    let schedule = Schedule {
+        peak: header(&file, "peak"),
+        last: 0.0,
+        steps: STEPS,
+        length: STEPS as f64,
+        warmup: header(&file, "warmup"),
+    };
     let labels = vec![7; 2 * CAPTIONS];
 
     let network_of_gradient = network();

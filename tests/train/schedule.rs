@@ -16,6 +16,7 @@ fn learning_rates_are_pytorchs() {
         let per_epoch = value("steps_per_epoch");
         let schedule = Schedule {
             peak: value("peak"),
+            last: value("last"),
             steps: (value("epochs") * per_epoch).round() as u64,
             length: value("epochs") * per_epoch,
             warmup: value("warmup_epochs") * per_epoch,
@@ -37,6 +38,11 @@ fn the_peak_follows_the_images_of_a_step() {
     let schedule = recipe.schedule(7267).unwrap();
     assert!((schedule.peak - 3.225e-3).abs() < 1e-12);
     assert_eq!(schedule.steps, 109_005);
+    recipe.min_lr = Some(1e-5);
+    assert_eq!(recipe.schedule(7267).unwrap().last, 1e-5);
+    recipe.min_lr = Some(3.3e-3);
+    assert!(recipe.schedule(7267).unwrap_err().to_string().contains("--min-lr 0.0033"));
+    recipe.min_lr = None;
     recipe.warmup = Length::Epochs(15.0);
     assert!(recipe.schedule(7267).unwrap_err().to_string().contains("--warmup-epochs"));
 }

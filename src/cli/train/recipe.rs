@@ -186,6 +186,7 @@ pub(super) fn recipe(
         warmup,
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,
         weight_decay: set(settings.weight_decay, "weight-decay")?,
+        min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
         weight_decay_end: settings.weight_decay_end,
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,

@@ -144,6 +144,9 @@ pub(in crate::cli) struct Settings {
     /// Peak learning rate itself, in place of --blr
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     pub(super) lr: Option<f64>,
+    /// Learning rate at the end of the run [default: 0]
+    #[arg(long, value_name = "RATE", help_heading = "Optimization")]
+    pub(super) min_lr: Option<f64>,
     /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) max_bad_updates: Option<u64>,
