@@ -49,7 +49,7 @@ pub struct Call<'a, 's> {
     pub weights: Weights,
     /// Normalised images `[N, H, W, 3]`.
     pub images: &'a [f32],
-    /// What [`Numbers`] are runs of.
+    /// What [`Numbers`](crate::layers::training::Numbers) are runs of.
     pub numbers: &'a [u32],
     /// What changes from step to step.
     pub scalars: &'a [f32],
