@@ -14,19 +14,6 @@ namespace {
 constexpr int WARPS = 8;
 constexpr int THREADS = 32 * WARPS;
 
-/// The sum over the block, in every thread.
-DEVICE double everywhere(double x) {
-    __shared__ double shared[WARPS];
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
-    if (lane_id() == 0) shared[warp_id()] = x;
-    __syncthreads();
-    double sum = shared[0];
-#pragma unroll
-    for (int w = 1; w < WARPS; w++) sum += shared[w];
-    return sum;
-}
-
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -35,7 +22,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     double sum = 0.0;
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < len; i += THREADS) sum = fma(double(g[start + i]), double(g[start + i]), sum);
-    sum = everywhere(sum);
+    sum = block_sum_f64<WARPS>(sum);
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
@@ -45,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const uint32_t start = own[0], len = own[1], tensor = own[2];
     double sum = 0.0;
     for (uint32_t p = first[tensor] + threadIdx.x; p < first[tensor + 1]; p += THREADS) sum += partials[p];
-    const float factor = static_cast<float>(double(most) / (sqrt(everywhere(sum)) + 1e-6));
+    const float factor = static_cast<float>(double(most) / (sqrt(block_sum_f64<WARPS>(sum)) + 1e-6));
     if (!(factor < 1.f)) return;
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < len; i += THREADS) g[start + i] *= factor;

@@ -177,19 +177,6 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
     }
 }
 
-/// Sum over a block of 256 threads, in thread 0.
-DEVICE double block_sum_f64(double x) {
-    __shared__ double warps[8];
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
-    if (lane_id() == 0) warps[warp_id()] = x;
-    __syncthreads();
-    double total = 0.0;
-#pragma unroll
-    for (int w = 0; w < 8; w++) total += warps[w];
-    return total;
-}
-
 /// Merges the splits of each row, in order: `lse [rows]`, `weight [rows]` = 1/P (0 without positives); `losses
 /// [blocks]`, one sum per 256.
 extern "C" __global__ void __launch_bounds__(256)
@@ -210,16 +197,8 @@ extern "C" __global__ void __launch_bounds__(256)
             loss = log_sum - static_cast<double>(stats.positive) / stats.count * inverse_temperature;
         }
     }
-    const double total = block_sum_f64(loss);
+    const double total = block_sum_f64<8>(loss);
     if (threadIdx.x == 0) losses[blockIdx.x] = total;
-}
-
-/// One block: `loss` = Σ losses / total.
-extern "C" __global__ void __launch_bounds__(256) contrastive_loss(float *loss, const double *losses, int count, int total) {
-    double sum = 0.0;
-    for (int i = threadIdx.x; i < count; i += 256) sum += losses[i];
-    sum = block_sum_f64(sum);
-    if (threadIdx.x == 0) *loss = static_cast<float>(sum / total);
 }
 
 // ---- backward: 128 rows × 64 columns per tile, a warp has 16 whole rows

@@ -16,7 +16,6 @@ constexpr int WARPS = 8;
 template <int N>
 DEVICE void rows_of(double *losses, float *dx, const float *x, const float *y, uint32_t rows, uint32_t d,
                     uint32_t shift, float scale) {
-    __shared__ double shared[WARPS];
     const uint32_t row = blockIdx.x * WARPS + warp_id();
     double loss = 0.0;
     if (row < rows) {
@@ -35,13 +34,8 @@ DEVICE void rows_of(double *losses, float *dx, const float *x, const float *y, u
         }
         loss = 2.0 - 2.0 * warp_sum(sum);
     }
-    if (lane_id() == 0) shared[warp_id()] = loss;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) loss += shared[w];
-        losses[blockIdx.x] = loss;
-    }
+    loss = block_sum_f64<WARPS>(lane_id() == 0 ? loss : 0.0);
+    if (threadIdx.x == 0) losses[blockIdx.x] = loss;
 }
 
 }  // namespace
@@ -54,22 +48,5 @@ DEVICE void rows_of(double *losses, float *dx, const float *x, const float *y, u
     }
 KERNEL(x4_f32, 4)
 KERNEL(x1_f32, 1)
-
-/// One block: `loss` = factor·Σ losses.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    cosine_loss_f32(float *loss, const double *losses, uint32_t count, float factor) {
-    __shared__ double shared[WARPS];
-    double sum = 0.0;
-    for (uint32_t i = threadIdx.x; i < count; i += 32 * WARPS) sum += losses[i];
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
-    if (lane_id() == 0) shared[warp_id()] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) sum += shared[w];
-        *loss = static_cast<float>(sum * factor);
-    }
-}
 
 EXPORT(ROWS, WARPS)

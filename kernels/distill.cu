@@ -4,7 +4,6 @@
 //   gradient   student row r is image r mod n of view r / n; its target q is the sum of the softmaxes of the teacher's
 //              rows of that image in the other views. Loss of the row = −Σ_k q·(s·sharpness − lse), f64;
 //              ds = scale·(views of q·softmax − q), bf16
-//   loss       factor·Σ losses
 //   centre     c = keep·c + (1 − keep)·mean over the teacher's rows
 //
 // Order    a thread's values in order, lanes by butterfly, warps in order: fixed by K and the rows.
@@ -16,18 +15,6 @@ namespace {
 
 constexpr int WARPS = 8;
 constexpr int THREADS = 32 * WARPS;
-
-DEVICE double warps_sum(double x, double *shared) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
-    if (lane_id() == 0) shared[warp_id()] = x;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) x += shared[w];
-    }
-    return x;
-}
 
 }  // namespace
 
@@ -57,7 +44,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     distill_gradient_f32(double *losses, bf16 *ds, const float *s, const float *lse, const float *t, const float *lse_t,
                          const float *centre, const float *sharpness_t, float sharpness, float scale, uint32_t images,
                          uint32_t teachers, uint32_t classes) {
-    __shared__ double shared[WARPS];
     const uint32_t row = blockIdx.x, view = row / images, image = row % images;
     const float of_teacher = *sharpness_t, own = lse[row];
     const float views = static_cast<float>(view < teachers ? teachers - 1 : teachers);
@@ -74,18 +60,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         loss -= static_cast<double>(q) * log_p;
         ds[k] = from_f32<bf16>(scale * (views * expf(log_p) - q));
     }
-    loss = warps_sum(loss, shared);
+    loss = block_sum_f64<WARPS>(loss);
     if (threadIdx.x == 0) losses[row] = loss;
-}
-
-/// One block.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    distill_loss_f32(float *loss, const double *losses, uint32_t count, float factor) {
-    __shared__ double shared[WARPS];
-    double sum = 0.0;
-    for (uint32_t i = threadIdx.x; i < count; i += THREADS) sum += losses[i];
-    sum = warps_sum(sum, shared);
-    if (threadIdx.x == 0) *loss = static_cast<float>(sum * factor);
 }
 
 /// A thread per class.

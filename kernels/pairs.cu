@@ -1,42 +1,22 @@
-// The end of a cross-entropy of rows against keys, whose logits are contrastive.cu's.
+// What is known of keys for a gradient that weighs their losses `ratio` times as much as the rows': log-sum-exps less
+// ln(ratio), weights times ratio. All else of a cross-entropy of rows against keys is contrastive.cu's and reduce.cu's.
 //
-// loss     `loss` = factor*(sum of `losses` [count] f64), added to what is there where wanted. One block; a thread's
-//          values in order, lanes by butterfly, warps in order.
-//
-// share    what is known of keys for a gradient that weighs their losses `ratio` times as much as the rows': log-sum-exps
-//          less ln(ratio), weights times ratio.
-//
-// Bytes    8 per 256 rows. Bound by its launch.
-#include "common/reduce.cuh"
+// Bytes    16 per key. Bound by its launch.
+#include "common/types.cuh"
 
 namespace {
 
-constexpr int WARPS = 8;
+constexpr int THREADS = 256;
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    pairs_loss_f32(float *loss, const double *losses, uint32_t count, float factor, uint32_t add) {
-    __shared__ double shared[WARPS];
-    double sum = 0.0;
-    for (uint32_t i = threadIdx.x; i < count; i += 32 * WARPS) sum += losses[i];
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
-    if (lane_id() == 0) shared[warp_id()] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) sum += shared[w];
-        *loss = (add != 0 ? *loss : 0.f) + static_cast<float>(sum * factor);
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    pairs_share_f32(float *lse_to, float *weight_to, const float *lse, const float *weight, uint32_t count, float ratio, float log_ratio) {
-    const uint32_t i = blockIdx.x * (32 * WARPS) + threadIdx.x;
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pairs_share_f32(float *lse_to, float *weight_to, const float *lse, const float *weight, uint32_t count, float ratio,
+                    float log_ratio) {
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= count) return;
     lse_to[i] = lse[i] - log_ratio;
     weight_to[i] = weight[i] * ratio;
 }
 
-EXPORT(THREADS, 32 * WARPS)
+EXPORT(THREADS, THREADS)

@@ -3,6 +3,7 @@
 //   partials  out[c] += sum over k of partials [K, C], for one or two outputs at once (K partial sums of parameter
 //             gradients)
 //   squares   sum of x^2 of a flat f32 buffer, f64 throughout (gradient norm)
+//   loss      factor*(sum of f64 losses), added to what is there where wanted: the end of a loss
 //   finite    flag |= 1 where a value is not a finite number
 //   absmax    slot = max(slot, max |x|) of f16 or bf16 (the calibration of e4m3 scales); infinities and NaNs rank above
 //             all numbers and stay
@@ -22,25 +23,6 @@ constexpr uint32_t PIECE = 1 << 15;
 /// busy.
 constexpr int PARTIAL_WARPS = 32;
 
-DEVICE double warp_sum_f64(double x) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
-    return x;
-}
-
-/// The sum over the block, in thread 0.
-DEVICE double block_sum_f64(double x) {
-    __shared__ double shared[WARPS];
-    x = warp_sum_f64(x);
-    if (lane_id() == 0) shared[warp_id()] = x;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) x += shared[w];
-    }
-    return x;
-}
-
 template <int N> DEVICE void squares(double *partials, const float *x, uint64_t len) {
     const uint64_t start = uint64_t(blockIdx.x) * PIECE, end = min(start + PIECE, len);
     double sum = 0.0;
@@ -54,7 +36,7 @@ template <int N> DEVICE void squares(double *partials, const float *x, uint64_t 
     for (uint64_t i = end - (end - start) % N + threadIdx.x; i < end; i += THREADS) {
         sum = fma(double(x[i]), double(x[i]), sum);
     }
-    sum = block_sum_f64(sum);
+    sum = block_sum_f64<WARPS>(sum);
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
@@ -149,8 +131,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) reduce_total_f64(double *t
     double sum = 0.0;
 #pragma unroll 4
     for (uint32_t k = threadIdx.x; k < count; k += THREADS) sum += partials[k];
-    sum = block_sum_f64(sum);
+    sum = block_sum_f64<WARPS>(sum);
     if (threadIdx.x == 0) *total = sum;
+}
+
+// One block.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    reduce_loss_f32(float *loss, const double *losses, uint32_t count, float factor, uint32_t add) {
+    double sum = 0.0;
+#pragma unroll 4
+    for (uint32_t k = threadIdx.x; k < count; k += THREADS) sum += losses[k];
+    sum = block_sum_f64<WARPS>(sum);
+    if (threadIdx.x == 0) *loss = (add != 0 ? *loss : 0.f) + static_cast<float>(sum * factor);
 }
 
 EXPORT(PIECE, PIECE)

@@ -60,3 +60,22 @@ template <int WARPS> DEVICE float block_max(float x, float *shared) {
     block_reduce<Max, WARPS, 1>(one, shared);
     return one[0];
 }
+
+DEVICE double warp_sum_f64(double x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(FULL_WARP, x, distance);
+    return x;
+}
+
+/// The sum over a block of `WARPS` full warps, in every thread; once in a kernel, because a second call would write what
+/// threads of the first still read.
+template <int WARPS> DEVICE double block_sum_f64(double x) {
+    __shared__ double shared[WARPS];
+    x = warp_sum_f64(x);
+    if (lane_id() == 0) shared[warp_id()] = x;
+    __syncthreads();
+    double sum = shared[0];
+#pragma unroll
+    for (int w = 1; w < WARPS; w++) sum += shared[w];
+    return sum;
+}

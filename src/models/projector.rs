@@ -13,7 +13,7 @@ use crate::layers::training::{BatchNorm, Buffer, Kind, Layers, Layout, Linear};
 use crate::models::init;
 use crate::ops::linear::Shape;
 use crate::rng::{Domain, Stream};
-use crate::weights::{Param, ParamTable, SafeTensors};
+use crate::weights::{COPY, Param, ParamTable, SafeTensors};
 
 /// Sizes of the head of contrastive training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,7 +325,7 @@ impl ProjectorActs {
     pub fn before(&self, layout: &mut Layout, head: &Projector, kind: Kind) -> Self {
         let (mut this, number) = (self.clone(), self.layers.len());
         let sizes = (self.rows, self.slots);
-        let name = format!("momentum.{}", self.prefix);
+        let name = format!("{COPY}{}", self.prefix);
         this.layers[number - 1] = LayerActs::new(layout, &name, number, &head.layers[number - 1], sizes, kind);
         this
     }

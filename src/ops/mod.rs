@@ -48,7 +48,6 @@ pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
 pub mod pixels;
-pub mod quick_gelu;
 pub mod reduce;
 pub mod relu;
 pub mod rows;

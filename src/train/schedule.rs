@@ -5,6 +5,12 @@ pub(super) fn cosine(first: f64, last: f64, share: f64) -> f64 {
     last + 0.5 * (first - last) * (1.0 + (std::f64::consts::PI * share).cos())
 }
 
+/// The share of the way that a momentum copy goes behind an update: one minus its momentum, which begins at `base` and
+/// ends at 1, where `share` of the run is done.
+pub(super) fn follow(base: f64, share: f64) -> f32 {
+    cosine(1.0 - base, 0.0, share) as f32
+}
+
 /// Where a run is: what the settings of an update follow from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Position {

@@ -11,5 +11,5 @@ pub use cache::Cache;
 #[cfg(cuda_kernels)]
 pub use device::DeviceParams;
 pub use foreign::{is_lfs_pointer, lfs_pointer};
-pub use params::{Param, ParamInfo, ParamTable, pair_mut, several_mut};
+pub use params::{COPY, Param, ParamInfo, ParamTable, pair_mut, several_mut};
 pub use safetensors::{NamedTensor, SafeTensors, write_safetensors};

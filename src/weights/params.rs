@@ -1,6 +1,9 @@
 //! All parameters of a model in one flat buffer, so that the optimizer, the gradient norm and the checkpoint are one
 //! pass each.
 
+/// What the names of a copy's tensors begin with that follows a network with momentum.
+pub const COPY: &str = "momentum.";
+
 /// Where one tensor lies in the flat buffer (and in those of its gradients and moments).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param {
@@ -71,6 +74,15 @@ pub struct ParamTable {
 impl ParamTable {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Appends all tensors of `other`, `before` each of their names; returns where they lie.
+    pub fn add_all(&mut self, before: &str, other: &Self) -> Param {
+        let offset = self.len;
+        for info in &other.infos {
+            self.add(format!("{before}{}", info.name), &info.shape);
+        }
+        Param { offset, len: other.len }
     }
 
     /// Appends a tensor and returns its place.

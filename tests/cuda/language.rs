@@ -1,12 +1,11 @@
 //! Methods with texts on the simulated devices, against the CPU.
 
-use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use crate::support::{Model, has_kernels, stablerep, text};
-use crate::train::{assert_tensors_follow, finish, interrupt};
+use crate::train::{assert_tensors_follow, finish, resumes_to_the_bit};
 
 /// A run at so high a learning rate, of so many steps.
 fn words(method: &str, output: &Path, device: &str, [lr, steps]: [&str; 2], init: Option<&Path>) -> Vec<String> {
@@ -63,6 +62,26 @@ fn clip_on_ada() {
 }
 
 #[test]
+fn clip_on_ampere() {
+    follows_the_cpu(Model::A100, "clip", (49, 0));
+}
+
+#[test]
+fn stablerep_plus_on_ada() {
+    follows_the_cpu(Model::Rtx4090, "stablerep+", (59, 4));
+}
+
+#[test]
+fn slip_on_ampere() {
+    follows_the_cpu(Model::A100, "slip", (59, 4));
+}
+
+#[test]
+fn slip_on_ada() {
+    follows_the_cpu(Model::Rtx4090, "slip", (59, 4));
+}
+
+#[test]
 fn stablerep_plus_on_hopper() {
     follows_the_cpu(Model::H200, "stablerep+", (59, 4));
 }
@@ -79,16 +98,10 @@ fn slip_on_hopper() {
 
 #[test]
 fn a_resumed_run_has_the_same_bits() {
-    if !has_kernels() {
-        return;
+    for method in ["clip", "slip", "stablerep+"] {
+        let words = |output: &Path| words(method, output, "cuda", ["5e-4", "8"], None);
+        resumes_to_the_bit(&words, &["checkpoint.safetensors"]);
     }
-    let folder = TempDir::new().unwrap();
-    let words = |name: &str| words("stablerep+", &folder.path().join(name), "cuda", ["5e-4", "6"], None);
-    finish(Model::H200, &words("whole"));
-    let done = interrupt(Model::H200, &words("stopped"), &folder.path().join("stopped"), 2);
-    finish(Model::H200, &words("stopped"));
-    let bytes = |run: &str| fs::read(folder.path().join(run).join("checkpoint.safetensors")).unwrap();
-    assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates");
 }
 
 /// Heads of the tower for which there are no kernels are refused before anything is written.

@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::support::{Model, has_kernels, stablerep, text};
-use crate::train::{assert_tensors_follow, finish, interrupt};
+use crate::train::{assert_tensors_follow, finish, resumes_to_the_bit};
 
 fn words(output: &Path, device: &str, steps: &str, init: Option<&Path>) -> Vec<String> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train_run/simclr");
@@ -63,19 +63,14 @@ fn ampere_follows_the_cpu() {
 }
 
 #[test]
+fn ada_follows_the_cpu() {
+    follows_the_cpu(Model::Rtx4090);
+}
+
+#[test]
 fn a_resumed_run_has_the_same_bits() {
-    if !has_kernels() {
-        return;
-    }
-    let folder = TempDir::new().unwrap();
-    let words = |name: &str| words(&folder.path().join(name), "cuda", "8", None);
-    finish(Model::H200, &words("whole"));
-    let done = interrupt(Model::H200, &words("stopped"), &folder.path().join("stopped"), 2);
-    finish(Model::H200, &words("stopped"));
-    for name in ["checkpoint.safetensors", "reconstructions.png"] {
-        let bytes = |run: &str| fs::read(folder.path().join(run).join(name)).unwrap();
-        assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, {name} differs");
-    }
+    let files = ["checkpoint.safetensors", "reconstructions.png"];
+    resumes_to_the_bit(&|output| words(output, "cuda", "8", None), &files);
 }
 
 /// Heads for which there are no kernels, the decoder's too, are refused before anything is written.

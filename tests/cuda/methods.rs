@@ -1,14 +1,13 @@
 //! Whole runs of the methods with a momentum copy on the simulated devices, against the CPU.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
-use crate::support::{Model, has_kernels, text};
-use crate::train::{Difference, command, finish, interrupt, metrics};
+use crate::support::{Model, has_kernels};
+use crate::train::{Difference, beside_the_cpu, finish, metrics, resumes_to_the_bit};
 
 fn words(method: &str, output: &Path, device: &str, steps: &str) -> Vec<String> {
     words_at(["1e-4", "1"], method, output, device, steps)
@@ -90,16 +89,8 @@ fn follows_the_cpu(model: Model, method: &str) {
     let folder = TempDir::new().unwrap();
     let init = pretrained(folder.path(), method);
     let words = |output: &Path, device: &str| [words(method, output, device, "5"), init.to_vec()].concat();
-    let (cpu, cuda) = (folder.path().join("cpu"), folder.path().join("cuda"));
-    finish(model, &words(&cpu, "cpu"));
-    finish(model, &words(&cuda, "cuda"));
+    let (cpu, cuda) = beside_the_cpu(model, folder.path(), &words);
     assert_follows(Path::new(&init[1]), &cpu, &cuda, 5);
-    // Another order of warps and copies: not a bit changes.
-    let again = folder.path().join("again");
-    let output = command(model, &words(&again, "cuda")).env("CUDA_SIM_SEED", "77").output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let bytes = |folder: &Path| fs::read(folder.join("checkpoint.safetensors")).unwrap();
-    assert!(bytes(&cuda) == bytes(&again), "two runs differ");
 }
 
 #[test]
@@ -133,18 +124,26 @@ fn dino_on_ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
 }
 
-/// Stopped and gone on with on the device: the copy and its statistics go on too.
+/// The copy and its statistics go on too, and DINO's centre.
 #[test]
 fn a_momentum_copy_goes_on_with_the_same_bits() {
-    if !has_kernels() {
-        return;
+    for method in ["mocov3", "byol", "dino"] {
+        resumes_to_the_bit(&|output| words(method, output, "cuda", "8"), &["checkpoint.safetensors"]);
     }
-    let folder = TempDir::new().unwrap();
-    let words = |name: &str| words("mocov3", &folder.path().join(name), "cuda", "8");
-    finish(Model::H200, &words("whole"));
-    let done = interrupt(Model::H200, &words("stopped"), &folder.path().join("stopped"), 2);
-    assert!((2..8).contains(&done), "stopped after {done} of 8 updates");
-    finish(Model::H200, &words("stopped"));
-    let bytes = |name: &str| fs::read(folder.path().join(name).join("checkpoint.safetensors")).unwrap();
-    assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
+}
+
+/// A consumer card, whose block has 99 KB of shared memory.
+#[test]
+fn moco_v3_on_ada_follows_the_cpu() {
+    follows_the_cpu(Model::Rtx4090, "mocov3");
+}
+
+#[test]
+fn byol_on_ada_follows_the_cpu() {
+    follows_the_cpu(Model::Rtx4090, "byol");
+}
+
+#[test]
+fn dino_on_ada_follows_the_cpu() {
+    follows_the_cpu(Model::Rtx4090, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
 }

@@ -1,7 +1,7 @@
 //! Whole training runs of the binary on the simulated devices, against the CPU.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -159,16 +159,20 @@ fn follows_the_cpu(model: Model) {
     let folder = TempDir::new().unwrap();
     let init = pretrained(folder.path());
     let words = |output: &Path, device: &str| [words(output, device, "6", "1000steps"), init.to_vec()].concat();
-    let (cpu, cuda) = (folder.path().join("cpu"), folder.path().join("cuda"));
+    let (cpu, cuda) = beside_the_cpu(model, folder.path(), &words);
+    assert_follows(Path::new(&init[1]), &cpu, &cuda, 6);
+}
+
+/// Folders of a run on the CPU and on the device; on this, another order of warps and copies changes not a bit.
+pub fn beside_the_cpu(model: Model, folder: &Path, words: &dyn Fn(&Path, &str) -> Vec<String>) -> (PathBuf, PathBuf) {
+    let [cpu, cuda, again] = ["cpu", "cuda", "again"].map(|name| folder.join(name));
     finish(model, &words(&cpu, "cpu"));
     finish(model, &words(&cuda, "cuda"));
-    assert_follows(Path::new(&init[1]), &cpu, &cuda, 6);
-    // Another order of warps and copies: not a bit changes.
-    let again = folder.path().join("again");
     let output = command(model, &words(&again, "cuda")).env("CUDA_SIM_SEED", "77").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let bytes = |folder: &Path| fs::read(folder.join("checkpoint.safetensors")).unwrap();
     assert!(bytes(&cuda) == bytes(&again), "two runs differ");
+    (cpu, cuda)
 }
 
 #[test]
@@ -284,20 +288,26 @@ fn pictures_of_several_sizes() {
     assert_follows(Path::new(&init[1]), &cpu, &cuda, 4);
 }
 
-/// Stopped and gone on with on the device: the bits of the run that was not stopped.
 #[test]
 fn a_resumed_run_has_the_same_bits() {
+    resumes_to_the_bit(&|output| words(output, "cuda", "8", "1000steps"), &["checkpoint.safetensors"]);
+}
+
+/// Stopped and gone on with on the device, a run of 8 updates ends in the bits of the one that was not stopped.
+pub fn resumes_to_the_bit(words: &dyn Fn(&Path) -> Vec<String>, files: &[&str]) {
     if !has_kernels() {
         return;
     }
     let folder = TempDir::new().unwrap();
-    let words = |name: &str| words(&folder.path().join(name), "cuda", "8", "1000steps");
-    finish(Model::H200, &words("whole"));
-    let done = interrupt(Model::H200, &words("stopped"), &folder.path().join("stopped"), 2);
+    let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
+    finish(Model::H200, &words(&whole));
+    let done = interrupt(Model::H200, &words(&stopped), &stopped, 2);
     assert!((2..8).contains(&done), "stopped after {done} of 8 updates");
-    finish(Model::H200, &words("stopped"));
-    let bytes = |name: &str| fs::read(folder.path().join(name).join("checkpoint.safetensors")).unwrap();
-    assert!(bytes("whole") == bytes("stopped"), "stopped after {done} updates, the run ends in other bits");
+    finish(Model::H200, &words(&stopped));
+    for name in files {
+        let bytes = |run: &Path| fs::read(run.join(name)).unwrap();
+        assert!(bytes(&whole) == bytes(&stopped), "stopped after {done} updates, {name} differs");
+    }
 }
 
 /// Wide enough for Hopper's products, whose clusters walk over tiles and shares: on fewer multiprocessors one takes

@@ -11,8 +11,8 @@ use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
-    activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss,
-    quick_gelu, reduce, relu, rows, self_attention,
+    activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, reduce,
+    relu, rows, self_attention,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
@@ -85,12 +85,12 @@ impl Layers for Call<'_, '_> {
     }
 
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
-        self.memory.write([y], |[y], memory| quick_gelu::forward(y, memory.read(x)));
+        self.memory.write([y], |[y], memory| activation::quick_gelu_of(y, memory.read(x)));
         Ok(())
     }
 
     fn quick_gelu_backward(&mut self, d: Buffer, x: Buffer) -> Result<()> {
-        self.memory.write([d], |[d], memory| quick_gelu::backward_in_place(d, memory.read(x)));
+        self.memory.write([d], |[d], memory| activation::quick_gelu_backward(d, memory.read(x)));
         Ok(())
     }
 

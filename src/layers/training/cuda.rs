@@ -22,7 +22,7 @@ use crate::ops::logit_scale::cuda as logit_scale;
 use crate::ops::pairs::cuda as pairs;
 use crate::ops::patch_embed::cuda as patch_embed;
 use crate::ops::patch_loss::cuda as patch_loss;
-use crate::ops::quick_gelu::cuda as quick_gelu;
+use crate::ops::reduce::cuda::Loss;
 use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
 use crate::ops::{
@@ -93,11 +93,11 @@ impl Layers for Call<'_, '_> {
     }
 
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
-        quick_gelu::forward(self.gpu, self.bf16(y), self.bf16(x))
+        activation::quick_gelu(self.gpu, self.bf16(y), self.bf16(x))
     }
 
     fn quick_gelu_backward(&mut self, d: Buffer, x: Buffer) -> Result<()> {
-        quick_gelu::backward_in_place(self.gpu, self.bf16(d), self.bf16(x))
+        activation::quick_gelu_backward(self.gpu, self.bf16(d), self.bf16(x))
     }
 
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
@@ -255,7 +255,7 @@ impl Layers for Call<'_, '_> {
     }
 
     fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows_of::Shape) -> Result<()> {
-        let constants = [places.fill, places.pos].map(|param| self.params.f32(param));
+        let constants = [places.fill, places.pos].map(|param| self.read().f32(param));
         let places = rows::Places { rows: self.run(places.rows), at: places.at.map(|at| self.run(at)) };
         rows::place(self.gpu, self.bf16(y), self.bf16(x), constants, places, shape)
     }
@@ -287,7 +287,7 @@ impl Layers for Call<'_, '_> {
     fn pairs(&mut self, all: &[Pairs], add: bool) -> Result<()> {
         for (i, &of) in all.iter().enumerate() {
             let (lse, weight, loss) =
-                (self.f32(of.lse), self.f32(of.weight), pairs::Loss::new(self.loss, of.factor, add || i > 0));
+                (self.f32(of.lse), self.f32(of.weight), Loss::new(self.loss, of.factor, add || i > 0));
             pairs::forward(self.gpu, loss, lse, weight, self.pair_batch(of))?;
         }
         Ok(())

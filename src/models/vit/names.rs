@@ -8,16 +8,13 @@ use std::sync::OnceLock;
 use super::{Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
-use crate::weights::ParamTable;
+use crate::weights::{COPY, ParamTable};
 
 /// Tensors that tell where the backbone is.
 const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
 
 /// Prefixes of copies that an optimizer keeps of every tensor.
 const MOMENTS: &str = "adam.";
-
-/// Prefix of the copy of an encoder that follows it with momentum.
-const MOMENTUM: &str = "momentum.";
 
 /// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head,
 /// moments.
@@ -148,7 +145,7 @@ impl BackboneNames {
 
 /// Whether a name is of a copy of the network's tensors.
 fn is_copy(name: &str) -> bool {
-    [MOMENTS, MOMENTUM].iter().any(|prefix| name.starts_with(prefix))
+    [MOMENTS, COPY].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What stands before `mark` in names that end in it: nothing, or something that ends in a dot.

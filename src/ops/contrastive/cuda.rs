@@ -10,6 +10,7 @@ use crate::device::cuda::kernels::contrastive::{
 };
 use crate::device::cuda::{Element, Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::reduce::cuda::Loss;
 
 /// Sizes of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ fn split_columns(rows: usize, columns: usize, blocks: usize, most: usize, least:
 
 impl Plan {
     /// The dimensions of a gradient that one block adds up: which of the backward's kernels it is.
-    pub(in crate::ops) fn kernel(self) -> usize {
+    fn kernel(self) -> usize {
         self.own * PIECE
     }
 
@@ -124,6 +125,24 @@ impl Plan {
         let chunks = dim.div_ceil(PIECE).div_ceil(own);
         let launch = Launch::grid([rows, splits, chunks], BACKWARD_THREADS as u32).shared(backward_shared(own));
         Self { launch, splits, tiles, own }
+    }
+
+    /// The gradient `whole` of a [`Self::backward`]: in one pass, or in `parts` that are then added up.
+    pub(in crate::ops) fn gradient(
+        self,
+        gpu: &Gpu,
+        whole: kernels::ContrastiveBackward,
+        parts: View<f32>,
+    ) -> Result<()> {
+        let (out, factor) = (whole.out, whole.factor);
+        if self.splits == 1 {
+            return whole.launch(gpu, self.launch, self.kernel());
+        }
+        let partial = parts.slice(0..self.splits * out.len());
+        kernels::ContrastiveBackward { out: partial, factor: 1.0, ..whole }.launch(gpu, self.launch, self.kernel())?;
+        let (count, splits) = (out.len() as u32, self.splits as u32);
+        kernels::ContrastiveGradient { out, partial, count, splits, factor }
+            .launch(gpu, Launch::new(out.len().div_ceil(256), 256))
     }
 }
 
@@ -211,7 +230,7 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
     let partial = operands.rest.slice(0..plan.splits * anchors * 4);
     let blocks = anchors.div_ceil(256);
     // f64: two values' room each, behind a multiple of 16 bytes.
-    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks).cast();
+    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks).cast::<f64>();
     let [rows, splits] = [anchors, plan.splits].map(|n| n as u32);
     kernels::ContrastiveForward {
         partial,
@@ -230,8 +249,7 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
     let inverse_temperature = 1.0 / batch.temperature;
     kernels::ContrastiveRows { lse, weight, losses, partial, rows, splits, inverse_temperature }
         .launch(gpu, Launch::new(blocks, 256))?;
-    kernels::ContrastiveLoss { loss, losses, count: blocks as u32, total: total as u32 }
-        .launch(gpu, Launch::new(1, 256))
+    Loss::new(loss, 1.0 / total as f32, false).put(gpu, losses)
 }
 
 /// `dz [R, d]` (overwritten): the gradient of rows `first..first + anchors` in both roles. `lse` and `weight` are those
@@ -244,13 +262,8 @@ pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, bat
     assert!(dim % 2 == 1 || dz.is_aligned(8), "contrastive backward: alignment of {dz:?}");
     let operands = batch.split(gpu)?;
     let plan = Plan::backward(anchors, candidates, dim, gpu.shared_per_block());
-    let factor = 1.0 / (total as f32 * batch.temperature);
-    let (to, inner) = match plan.splits {
-        1 => (dz, factor),
-        splits => (operands.rest.slice(0..splits * dz.len()), 1.0),
-    };
-    kernels::ContrastiveBackward {
-        out: to,
+    let whole = kernels::ContrastiveBackward {
+        out: dz,
         x: operands.anchors,
         y: operands.candidates,
         row_labels: batch.own(batch.labels),
@@ -266,13 +279,7 @@ pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, bat
         tiles: plan.tiles as u32,
         d: dim as u32,
         scale: batch.scale(),
-        factor: inner,
-    }
-    .launch(gpu, plan.launch, plan.kernel())?;
-    if plan.splits > 1 {
-        let at = Launch::new(dz.len().div_ceil(256), 256);
-        let (count, splits) = (dz.len() as u32, plan.splits as u32);
-        kernels::ContrastiveGradient { out: dz, partial: to, count, splits, factor }.launch(gpu, at)?;
-    }
-    Ok(())
+        factor: 1.0 / (total as f32 * batch.temperature),
+    };
+    plan.gradient(gpu, whole, operands.rest)
 }

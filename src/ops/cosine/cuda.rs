@@ -4,6 +4,7 @@ use super::Shape;
 use crate::device::cuda::kernels::cosine::ROWS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::reduce::cuda::Loss;
 
 /// Length of the scratch memory: an f64 per block.
 pub fn scratch_len(shape: Shape) -> usize {
@@ -23,7 +24,7 @@ pub fn forward(
     assert!(loss.len() == 1 && scratch.len() >= scratch_len(shape) && scratch.is_aligned(8), "cosine: {shape:?}");
     assert!(shape.rows * shape.dim < 1 << 40 && shape.rows < 1 << 30, "cosine: {shape:?} is too large");
     let blocks = shape.rows.div_ceil(ROWS);
-    let losses = scratch.slice(0..scratch_len(shape)).cast();
+    let losses = scratch.slice(0..scratch_len(shape)).cast::<f64>();
     let vectors = shape.dim.is_multiple_of(4) && [drows, rows, keys].iter().all(|view| view.is_aligned(16));
     let [count, d, shift] = [shape.rows, shape.dim, shape.shift].map(|n| n as u32);
     kernels::CosineRows { losses, dx: drows, x: rows, y: keys, rows: count, d, shift, scale: shape.scale() }.launch(
@@ -31,6 +32,5 @@ pub fn forward(
         Launch::new(blocks, 32 * ROWS as u32),
         if vectors { 4 } else { 1 },
     )?;
-    let factor = shape.factor / shape.rows as f32;
-    kernels::CosineLoss { loss, losses, count: blocks as u32, factor }.launch(gpu, Launch::new(1, 32 * ROWS as u32))
+    Loss::new(loss, shape.factor, false).over(shape.rows).put(gpu, losses)
 }

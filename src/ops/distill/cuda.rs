@@ -6,6 +6,7 @@ use super::{CENTRE, Shape};
 use crate::device::cuda::kernels::distill::THREADS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::reduce::cuda::Loss;
 
 /// Length of the scratch memory: log-sum-exps of all rows, and an f64 for each of the student's.
 pub fn scratch_len(shape: Shape) -> usize {
@@ -34,7 +35,7 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, ds: View<bf16>, batch: Batch) -> Resu
     assert!(scratch.len() >= scratch_len(shape) && scratch.is_aligned(8), "distill: scratch of {shape:?}");
     let [rows, of_teacher] = shape.rows();
     assert!(rows < 1 << 30 && shape.classes < 1 << 30, "distill: {shape:?} is too large");
-    let losses = scratch.slice(0..2 * rows).cast();
+    let losses = scratch.slice(0..2 * rows).cast::<f64>();
     let (lse, lse_t) = (scratch.slice(2 * rows..3 * rows), scratch.slice(3 * rows..3 * rows + of_teacher));
     let (classes, sharpness) = (shape.classes as u32, 1.0 / shape.temperature);
     let block = |rows: usize| Launch::new(rows, THREADS as u32);
@@ -59,7 +60,7 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, ds: View<bf16>, batch: Batch) -> Resu
         classes,
     }
     .launch(gpu, block(rows))?;
-    kernels::DistillLoss { loss, losses, count: rows as u32, factor: shape.share() }.launch(gpu, block(1))
+    Loss::new(loss, shape.share(), false).put(gpu, losses)
 }
 
 /// Moves `centre [K]` by the teacher's logits `t [rows, K]`.

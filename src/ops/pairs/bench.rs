@@ -2,8 +2,9 @@
 
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::l2norm::cuda::{Outputs, forward as unit_rows};
-use crate::ops::pairs::cuda::{Batch, Loss, Shape, backward_rows, forward, scratch_len};
+use crate::ops::pairs::cuda::{Batch, Shape, backward_rows, forward, scratch_len};
 use crate::ops::pairs::{bytes, flops};
+use crate::ops::reduce::cuda::Loss;
 
 const TEMPERATURE: f32 = 0.2;
 

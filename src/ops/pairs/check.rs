@@ -3,7 +3,8 @@
 use crate::bail;
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
-use crate::ops::pairs::cuda::{Batch, Loss, Shape, backward_both, backward_rows, forward, scratch_len};
+use crate::ops::pairs::cuda::{Batch, Shape, backward_both, backward_rows, forward, scratch_len};
+use crate::ops::reduce::cuda::Loss;
 use crate::ops::{l2norm, pairs};
 
 pub const CHECKS: Checks = Checks::quick(&[

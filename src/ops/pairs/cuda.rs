@@ -1,5 +1,5 @@
 //! Cross-entropy of rows against keys on CUDA: the kernels of [`crate::ops::contrastive`], whose rows are here none of
-//! their candidates, and the end of the loss in `kernels/pairs.cu`.
+//! their candidates.
 
 use super::both;
 use crate::device::cuda::kernels::contrastive::PIECE;
@@ -7,6 +7,7 @@ use crate::device::cuda::kernels::pairs::THREADS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 use crate::ops::contrastive::cuda::{self as contrastive, Plan};
+use crate::ops::reduce::cuda::Loss;
 
 /// Sizes of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,23 +119,7 @@ impl Batch {
     }
 }
 
-/// Where a loss goes, `[1]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    to: View<f32>,
-    factor: f32,
-    add: bool,
-}
-
-impl Loss {
-    /// The mean over rows times `factor`; added to what is there where `add`.
-    pub fn new(to: View<f32>, factor: f32, add: bool) -> Self {
-        assert_eq!(to.len(), 1, "pairs: the loss");
-        Self { to, factor, add }
-    }
-}
-
-/// The loss; for the gradient, the log-sum-exp and 1/P (0 without a key) of each row, `[R]`.
+/// The loss, a mean over rows; for the gradient, the log-sum-exp and 1/P (0 without a key) of each row, `[R]`.
 pub fn forward(gpu: &Gpu, loss: Loss, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
     let Shape { rows, keys, .. } = batch.shape;
@@ -144,7 +129,7 @@ pub fn forward(gpu: &Gpu, loss: Loss, lse: View<f32>, weight: View<f32>, batch: 
     let partial = operands.rest.slice(0..plan.splits * rows * 4);
     let blocks = rows.div_ceil(256);
     // f64: two values' room each, behind a multiple of 16 bytes.
-    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks).cast();
+    let losses = operands.rest.slice(partial.len()..partial.len() + 2 * blocks).cast::<f64>();
     let [row_labels, column_labels] = batch.labels;
     kernels::ContrastiveForward {
         partial,
@@ -164,9 +149,7 @@ pub fn forward(gpu: &Gpu, loss: Loss, lse: View<f32>, weight: View<f32>, batch: 
     let (splits, inverse_temperature) = (plan.splits as u32, 1.0 / batch.temperature);
     kernels::ContrastiveRows { lse, weight, losses, partial, rows: rows as u32, splits, inverse_temperature }
         .launch(gpu, Launch::new(blocks, 256))?;
-    let (factor, add) = (loss.factor / rows as f32, loss.add.into());
-    kernels::PairsLoss { loss: loss.to, losses, count: blocks as u32, factor, add }
-        .launch(gpu, Launch::new(1, THREADS as u32))
+    loss.over(rows).put(gpu, losses)
 }
 
 /// `drows [R, d]` (overwritten), times `factor`; `lse` and `weight` as [`forward`] gave them.
@@ -227,14 +210,9 @@ fn gradient(
         }
     }
     let parts = operands.rest.slice(2 * room..operands.rest.len());
-    let factor = factor / (rows as f32 * batch.temperature);
-    let (to, inner) = match plan.splits {
-        1 => (drows, factor),
-        splits => (parts.slice(0..splits * drows.len()), 1.0),
-    };
     let [row_labels, column_labels] = batch.labels;
-    kernels::ContrastiveBackward {
-        out: to,
+    let whole = kernels::ContrastiveBackward {
+        out: drows,
         x: operands.rows,
         y: operands.keys,
         row_labels,
@@ -250,13 +228,7 @@ fn gradient(
         tiles: plan.tiles as u32,
         d: dim as u32,
         scale: batch.scale(),
-        factor: inner,
-    }
-    .launch(gpu, plan.launch, plan.kernel())?;
-    if plan.splits > 1 {
-        let at = Launch::new(drows.len().div_ceil(256), 256);
-        let (count, splits) = (drows.len() as u32, plan.splits as u32);
-        kernels::ContrastiveGradient { out: drows, partial: to, count, splits, factor }.launch(gpu, at)?;
-    }
-    Ok(())
+        factor: factor / (rows as f32 * batch.temperature),
+    };
+    plan.gradient(gpu, whole, parts)
 }

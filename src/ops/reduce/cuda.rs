@@ -37,6 +37,37 @@ pub fn sum_of_squares(gpu: &Gpu, total: View<f64>, x: View<f32>, scratch: View<f
     kernels::ReduceTotal { total, partials: scratch, count: pieces as u32 }.launch(gpu, Launch::new(1, 256))
 }
 
+/// Where a loss goes, `[1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    to: View<f32>,
+    factor: f32,
+    add: bool,
+}
+
+impl Loss {
+    /// The sum of the losses times `factor`; added to what is there where `add`.
+    ///
+    /// # Panics
+    /// If `to` is not one value.
+    pub fn new(to: View<f32>, factor: f32, add: bool) -> Self {
+        assert_eq!(to.len(), 1, "the loss");
+        Self { to, factor, add }
+    }
+
+    /// The same of a mean over `rows`.
+    pub(in crate::ops) fn over(self, rows: usize) -> Self {
+        Self { factor: self.factor / rows as f32, ..self }
+    }
+
+    /// Sums up `losses`.
+    pub(in crate::ops) fn put(self, gpu: &Gpu, losses: View<f64>) -> Result<()> {
+        let Self { to, factor, add } = self;
+        let count = losses.len() as u32;
+        kernels::ReduceLoss { loss: to, losses, count, factor, add: add.into() }.launch(gpu, Launch::new(1, 256))
+    }
+}
+
 /// What [`find_not_finite`] can look through.
 pub trait Number: KernelType {}
 impl Number for f32 {}

@@ -12,8 +12,8 @@ use crate::models::vit::{Vit, VitFile};
 use crate::ops::distill;
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
-use crate::train::schedule::Position;
-use crate::weights::{Param, ParamTable};
+use crate::train::schedule::{Position, follow};
+use crate::weights::{COPY, Param, ParamTable};
 
 /// The teacher's temperature.
 const TEACHER: f64 = 0.04;
@@ -75,10 +75,7 @@ impl Distillation {
         let head = DinoHead::new(sizes.model.width, sizes.head_dims, "head.", &mut parameters)?;
         let (width, classes) = (sizes.model.width, sizes.head_dims[1]);
         let centre = kept.add("centre", &[1, classes]);
-        let copy = Param { offset: kept.len(), len: parameters.len() };
-        for info in parameters.iter() {
-            kept.add(format!("momentum.{}", info.name), &info.shape);
-        }
+        let copy = kept.add_all(COPY, &parameters);
         let (n, mut layout) = (sizes.images, Layout::default());
         let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
         let head_acts = DinoHeadActs::new(&mut layout, &head, n);
@@ -124,8 +121,7 @@ impl Network for Distillation {
 
     /// The share of the way that the teacher goes behind this update, and one over its temperature.
     fn scalars(&self, at: Position) -> Vec<f32> {
-        let rate = 0.5 * (1.0 + (std::f64::consts::PI * at.before).cos()) * (1.0 - self.base);
-        vec![rate as f32, (1.0 / TEACHER) as f32]
+        vec![follow(self.base, at.before), (1.0 / TEACHER) as f32]
     }
 
     /// Tensors of two and more dimensions decay, positions and class token among them.

@@ -15,8 +15,8 @@ use crate::models::vit::{Vit, VitFile};
 use crate::ops::cosine;
 use crate::ops::optimizer::Group;
 use crate::train::loader::Batch;
-use crate::train::schedule::Position;
-use crate::weights::{Param, ParamTable};
+use crate::train::schedule::{Position, follow};
+use crate::weights::{COPY, ParamTable};
 
 /// What foretelling is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +70,10 @@ impl MomentumNetwork {
         let (inside, last) = (layer(hidden, After::NormRelu), layer(output, After::PlainNorm));
         let projector = Projector::of(width, &[inside, inside, last], "projector.", &mut parameters, &mut kept)?;
         let (copied, statistics) = (parameters.clone(), kept.clone());
-        for info in statistics.iter() {
-            kept.add(format!("momentum.{}", info.name), &info.shape);
-        }
+        kept.add_all(COPY, &statistics);
         let predictor = Projector::of(output, &[inside, last], "predictor.", &mut parameters, &mut kept)?;
-        let start = kept.len();
-        for info in copied.iter() {
-            kept.add(format!("momentum.{}", info.name), &info.shape);
-        }
-        let place = Param { offset: start, len: copied.len() };
-        let copy = MomentumCopy { parameters: place, statistics: statistics.len(), rate: 0 };
+        let parameters_of_copy = kept.add_all(COPY, &copied);
+        let copy = MomentumCopy { parameters: parameters_of_copy, statistics: statistics.len(), rate: 0 };
 
         let (n, slots, mut layout) = (sizes.images, sizes.norm_slots, Layout::default());
         let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
@@ -146,14 +140,13 @@ impl Network for MomentumNetwork {
         Some(self.copy)
     }
 
-    /// The share of the way that the copy goes behind this update: one minus the momentum
-    /// 1 − ½(1 + cos(π·t))(1 − base).
+    /// The share of the way that the copy goes behind this update.
     fn scalars(&self, at: Position) -> Vec<f32> {
         let done = match self.objective {
             Objective::Contrast => at.after,
             Objective::Cosine => at.before,
         };
-        vec![(0.5 * (1.0 + (std::f64::consts::PI * done).cos()) * (1.0 - self.base)) as f32]
+        vec![follow(self.base, done)]
     }
 
     /// All decay, norms and biases too, but those of which nothing is learned.
