@@ -1,6 +1,5 @@
-// Views of images: antialiased bilinear or bicubic crop-resize, colour jitter, grayscale, blur, solarisation, flip; u8 in, u8 out,
-// with the
-// CPU's (Pillow's) bits.
+// Views of images: antialiased bilinear or bicubic crop-resize, colour jitter, grayscale, blur, solarisation, flip; u8
+// in, u8 out, with the CPU's (Pillow's) bits.
 //
 //   out [·, S, S, 3] u8, image i of `jobs` from packed [height, width, 3] u8 pictures of any sizes.
 //   Optionally the picture is first resized twice (its short side down, then up again).

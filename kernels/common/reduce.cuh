@@ -67,8 +67,8 @@ DEVICE double warp_sum_f64(double x) {
     return x;
 }
 
-/// The sum over a block of `WARPS` full warps, in every thread; once in a kernel, because a second call would write what
-/// threads of the first still read.
+/// The sum over a block of `WARPS` full warps, in every thread; once in a kernel, because a second call would write
+/// what threads of the first still read.
 template <int WARPS> DEVICE double block_sum_f64(double x) {
     __shared__ double shared[WARPS];
     x = warp_sum_f64(x);

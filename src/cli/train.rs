@@ -39,12 +39,13 @@ pub(super) use settings::{Settings, preset_help};
 /// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
-/// size; for --method mae then configs/mae-defaults.toml), --preset, --config, flags. The run writes config.toml, with which `--config` gives the same run again.
+/// size; for --method mae then configs/mae-defaults.toml), --preset, --config, flags. The run writes config.toml, with
+/// which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Folders of shards, single .tar files, or patterns such as dir/{00000..00012}.tar. With weights (real=0.3 drawn=0.7)
-    /// every batch is mixed of them in these proportions, and captions of one text in two of them stay apart
+    /// Folders of shards, single .tar files, or patterns such as dir/{00000..00012}.tar. With weights (real=0.3
+    /// drawn=0.7) every batch is mixed of them in these proportions, and captions of one text in two of them stay apart
     #[arg(long, required = true, num_args = 1.., value_name = "SHARDS")]
     data: Vec<PathBuf>,
     /// Train on a folder that `generate` has not finished, as far as it is

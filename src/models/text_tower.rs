@@ -76,8 +76,8 @@ impl TextTower {
         VitGradients::of(layout, &config.trunk(), config.span(n))
     }
 
-    /// OpenAI's initial values: normal weights of a spread for each kind, zero biases of the attention, PyTorch's own of
-    /// the two other layers, unit norms. `first` numbers the stream of the first tensor.
+    /// OpenAI's initial values: normal weights of a spread for each kind, zero biases of the attention, PyTorch's own
+    /// of the two other layers, unit norms. `first` numbers the stream of the first tensor.
     pub fn init(&self, params: &mut [f32], seed: u64, first: usize) {
         let (width, depth) = (self.config.width as f32, self.config.depth as f32);
         let (inner, outer) = (width.powf(-0.5), (2.0 * width).powf(-0.5));

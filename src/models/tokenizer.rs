@@ -51,8 +51,8 @@ impl PartialEq for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens the `tokenizer` folder of a diffusers model, or the file of OpenAI's merges; encodings get `length` ids (77
-    /// for CLIP).
+    /// Opens the `tokenizer` folder of a diffusers model, or the file of OpenAI's merges; encodings get `length` ids
+    /// (77 for CLIP).
     ///
     /// # Errors
     /// Data error naming file, key or line for anything but a CLIP tokenizer, and for settings that would change its

@@ -9,9 +9,9 @@
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
-//! epoch), `bad_updates` (how many were left out; absent where none was), `data` (hash of the shards), `bad` (numbers of
-//! the pictures that did not decode so far, JSON), `config` (the recipe, JSON), `model` (sizes of the ViT, JSON), `mean`
-//! and `std` (of the normalised pixels, JSON).
+//! epoch), `bad_updates` (how many were left out; absent where none was), `data` (hash of the shards), `bad` (numbers
+//! of the pictures that did not decode so far, JSON), `config` (the recipe, JSON), `model` (sizes of the ViT, JSON),
+//! `mean` and `std` (of the normalised pixels, JSON).
 
 use std::path::Path;
 

@@ -405,7 +405,8 @@ impl Recipe {
     /// The learning rates of the run when the data gives `steps_per_epoch` iterations per epoch.
     ///
     /// # Errors
-    /// Usage error if the warm-up is not shorter than the run, the run has no iteration, or its last rate is above the peak.
+    /// Usage error if the warm-up is not shorter than the run, the run has no iteration, or its last rate is above the
+    /// peak.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         let iterations = |length| match length {
             Length::Epochs(epochs) => epochs * steps_per_epoch as f64,

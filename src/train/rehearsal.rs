@@ -94,8 +94,8 @@ enum Which {
 }
 
 impl Rehearsal {
-    /// Settles what of `recipe` is held at once, makes the pictures, brings them to the device, and runs the update once, which loads and records what is
-    /// replayed.
+    /// Settles what of `recipe` is held at once, makes the pictures, brings them to the device, and runs the update
+    /// once, which loads and records what is replayed.
     ///
     /// # Errors
     /// As a run's: usage for a recipe that cannot be run, device if it does not fit.
@@ -150,7 +150,8 @@ impl Rehearsal {
         }
     }
 
-    /// The parts of one update by name, one for all chunks; on a GPU it is queued kernel by kernel with marks between the parts.
+    /// The parts of one update by name, one for all chunks; on a GPU it is queued kernel by kernel with marks between
+    /// the parts.
     pub fn stages(&mut self) -> Result<Vec<Stage>> {
         let parts = match &mut self.engine {
             Which::Cpu(cpu) => cpu.stages(&self.batch, &self.numbers, Position::first(LR)),

@@ -67,8 +67,8 @@ fn metrics(folder: &Path) -> Vec<Value> {
 
 const METHODS: [(&str, Name); 3] = [("clip", Name::Clip), ("stablerep+", Name::StableRepPlus), ("slip", Name::Slip)];
 
-/// Shards, no augmentation, given initial weights: losses, gradient norms and the scale of PyTorch's run. Two texts come
-/// twice, each in one batch.
+/// Shards, no augmentation, given initial weights: losses, gradient norms and the scale of PyTorch's run. Two texts
+/// come twice, each in one batch.
 #[test]
 fn ten_steps_follow_pytorch() {
     let golden = golden();

@@ -46,13 +46,11 @@ fn assert_near(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     }
 }
 
-/// The network with the weights of the golden run, and the run's settings.
-fn golden(name: &str, method: Name) -> (Box<dyn Network>, State, SafeTensors, Recipe) {
-    let path = fixture_path(&format!("momentum/{name}.safetensors"));
-    let file = SafeTensors::open(&path).unwrap();
-    let sizes = Sizes {
+/// What a golden run's networks are made of.
+fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
+    Sizes {
         model: model(),
-        head_dims: [24, 12],
+        head_dims,
         images: 2 * CAPTIONS,
         captions: CAPTIONS,
         held: Held { images: 2 * CAPTIONS, again: false },
@@ -60,9 +58,16 @@ fn golden(name: &str, method: Name) -> (Box<dyn Network>, State, SafeTensors, Re
         mae: None,
         language: None,
         norm_slots: 2,
-        temperature: header::<f64>(&file, "temperature") as f32,
-        momentum: header(&file, "base"),
-    };
+        temperature: header::<f64>(file, "temperature") as f32,
+        momentum: header(file, "base"),
+    }
+}
+
+/// The network with the weights of the golden run, and the run's settings.
+fn golden(name: &str, method: Name) -> (Box<dyn Network>, State, SafeTensors, Recipe) {
+    let path = fixture_path(&format!("momentum/{name}.safetensors"));
+    let file = SafeTensors::open(&path).unwrap();
+    let sizes = sizes(&file, [24, 12]);
     let network = method.method().network(&sizes).unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);
     network.init(&mut state.params, &mut state.kept, 3);
@@ -222,19 +227,7 @@ fn dino_follows_pytorch() {
         clip_gradient: Some(header(&file, "clip")),
         ..recipe()
     };
-    let sizes = Sizes {
-        model: model(),
-        head_dims: [24, 40],
-        images: 2 * CAPTIONS,
-        captions: CAPTIONS,
-        held: Held { images: 2 * CAPTIONS, again: false },
-        seed: 0,
-        mae: None,
-        language: None,
-        norm_slots: 2,
-        temperature: header::<f64>(&file, "temperature") as f32,
-        momentum: header(&file, "base"),
-    };
+    let sizes = sizes(&file, [24, 40]);
     let network = || Name::Dino.method().network(&sizes).unwrap();
     let mut state = State::new(&mut Plan::new(), &*network());
     network().init(&mut state.params, &mut state.kept, 3);

@@ -16,8 +16,8 @@ pub(in crate::cli) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip and mae, n·3 for slip, n·2 for
-    /// the others: for equal compute give simclr n·m/2
+    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip and mae, n·3 for slip,
+    /// n·2 for the others: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub(super) batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
@@ -40,8 +40,8 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "M", help_heading = "Method")]
     pub(super) momentum: Option<f64>,
 
-    /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json
-    /// and merges.txt, or `bundled`, a small vocabulary that spells most words
+    /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of
+    /// vocab.json and merges.txt, or `bundled`, a small vocabulary that spells most words
     #[arg(long, value_name = "PATH", help_heading = "Language")]
     pub(super) tokenizer: Option<String>,
     /// Tokens of a text, start and end among them; longer ones are cut [default: 77]

@@ -65,7 +65,8 @@ pub fn room(free: u64) -> (u64, u64) {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: made in `open` and used by nobody else any more. A lost device answers with errors, which change nothing here.
+        // SAFETY: made in `open` and used by nobody else any more. A lost device answers with errors, which change
+        // nothing here.
         unsafe {
             let _ = sys::cuCtxSetCurrent(self.context);
             let _ = sys::cuStreamSynchronize(self.stream);

@@ -153,8 +153,8 @@ pub trait Layers {
     /// `dx` from the gradient `dy` of `y`; adds that of the filler.
     fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
     /// The squares of `predictions [N, 1 + patches, P]` less the removed patches (those that `rows` puts above
-    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in f32,
-    /// and the gradient `d`.
+    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in
+    /// f32, and the gradient `d`.
     fn patch_loss(
         &mut self,
         d: Buffer,

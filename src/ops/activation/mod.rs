@@ -1,5 +1,5 @@
-//! Elementwise activations on their own: of inference in place, of training from what they were of, and their gradients.
-//! FLOPs per value: about 20. Bytes: one read, one write; backward two reads, one write.
+//! Elementwise activations on their own: of inference in place, of training from what they were of, and their
+//! gradients. FLOPs per value: about 20. Bytes: one read, one write; backward two reads, one write.
 
 #[cfg(cuda_kernels)]
 pub mod bench;

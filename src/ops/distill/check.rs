@@ -27,14 +27,10 @@ fn every_shape(case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn compare(case: &Case, shape: Shape, sharpness: f32) -> Result<()> {
-    let (gpu, [rows, of_teacher]) = (case.gpu(), shape.rows());
-    let s = case.normal("student", rows * shape.classes, 0.3);
-    let t = case.normal("teacher", of_teacher * shape.classes, 0.1);
-    let mut c = case.normal("centre", shape.classes, 0.1);
-    let mut ds = vec![0.0; s.len()];
-    let loss = distill::forward(&mut ds, &s, &t, &c, sharpness, shape);
-    let (student, teacher, middle, sharp) = (case.f32(&s)?, case.f32(&t)?, case.f32(&c)?, case.f32(&[sharpness])?);
+/// Loss, gradient and the centre behind it, on the device.
+fn on_device(case: &Case, [s, t, c]: [&[f32]; 3], sharpness: f32, shape: Shape) -> Result<(f32, Vec<f32>, Vec<f32>)> {
+    let gpu = case.gpu();
+    let (student, teacher, middle, sharp) = (case.f32(s)?, case.f32(t)?, case.f32(c)?, case.f32(&[sharpness])?);
     let (found, gradient) = (gpu.upload(&[f32::NAN])?, gpu.upload(&vec![bf16::NAN; s.len()])?);
     let scratch = gpu.upload(&vec![f32::NAN; scratch_len(shape)])?;
     let batch = Batch {
@@ -46,36 +42,34 @@ fn compare(case: &Case, shape: Shape, sharpness: f32) -> Result<()> {
         scratch: scratch.view(),
     };
     forward(gpu, found.view(), gradient.view(), batch)?;
+    centre(gpu, middle.view(), teacher.view())?;
+    Ok((gpu.read(found.view())?[0], case.read_bf16(gradient.view())?, gpu.read(middle.view())?))
+}
+
+fn compare(case: &Case, shape: Shape, sharpness: f32) -> Result<()> {
+    let [rows, of_teacher] = shape.rows();
+    let s = case.normal("student", rows * shape.classes, 0.3);
+    let t = case.normal("teacher", of_teacher * shape.classes, 0.1);
+    let mut c = case.normal("centre", shape.classes, 0.1);
+    let (got, gradient, moved) = on_device(case, [&s, &t, &c], sharpness, shape)?;
+    let mut ds = vec![0.0; s.len()];
+    let loss = distill::forward(&mut ds, &s, &t, &c, sharpness, shape);
     // One class has nothing to tell: loss and gradient are 0.
-    let (got, want) = (gpu.read(found.view())?[0] + 1.0, loss as f32 + 1.0);
-    case.close(&format!("loss of {shape:?}"), &[got], &[want], Tolerance::f32())?;
+    case.close(&format!("loss of {shape:?}"), &[got + 1.0], &[loss as f32 + 1.0], Tolerance::f32())?;
     if shape.classes > 1 {
-        case.close(&format!("gradient of {shape:?}"), &case.read_bf16(gradient.view())?, &ds, Tolerance::bf16())?;
+        case.close(&format!("gradient of {shape:?}"), &gradient, &ds, Tolerance::bf16())?;
     }
     distill::centre(&mut c, &t);
-    centre(gpu, middle.view(), teacher.view())?;
-    case.close(&format!("centre of {shape:?}"), &gpu.read(middle.view())?, &c, Tolerance::f32())
+    case.close(&format!("centre of {shape:?}"), &moved, &c, Tolerance::f32())
 }
 
 /// A broken logit of either side must reach the loss.
 fn not_a_number(case: &Case) -> Result<()> {
-    let (gpu, shape) = (case.gpu(), Shape { images: 2, views: 2, teachers: 2, classes: 300, temperature: 0.1 });
+    let shape = Shape { images: 2, views: 2, teachers: 2, classes: 300, temperature: 0.1 };
     for broken in [false, true] {
         let mut sides = [case.normal("student", 1200, 0.3), case.normal("teacher", 1200, 0.3)];
         sides[usize::from(broken)][700] = f32::NAN;
-        let (student, teacher, middle) = (case.f32(&sides[0])?, case.f32(&sides[1])?, case.f32(&[0.0; 300])?);
-        let (found, gradient) = (gpu.upload(&[0.0f32])?, gpu.upload(&vec![bf16::ZERO; 1200])?);
-        let (sharp, scratch) = (case.f32(&[25.0])?, gpu.alloc(scratch_len(shape))?);
-        let batch = Batch {
-            shape,
-            student: student.view(),
-            teacher: teacher.view(),
-            centre: middle.view(),
-            sharpness: sharp.view(),
-            scratch: scratch.view(),
-        };
-        forward(gpu, found.view(), gradient.view(), batch)?;
-        let loss = gpu.read(found.view())?[0];
+        let (loss, ..) = on_device(case, [&sides[0], &sides[1], &[0.0; 300]], 25.0, shape)?;
         if !loss.is_nan() {
             bail!(Failed, "a logit that is not a number gave the loss {loss}");
         }

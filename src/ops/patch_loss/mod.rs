@@ -67,7 +67,8 @@ impl Shape {
         t > 0 && rows[t] as usize > self.kept
     }
 
-    /// What the mean square of a removed patch is multiplied by, so that the mean over all rows of the step is the loss.
+    /// What the mean square of a removed patch is multiplied by, so that the mean over all rows of the step is the
+    /// loss.
     fn share(self) -> f32 {
         ((self.of * self.rows()) as f64 / self.removed() as f64) as f32
     }

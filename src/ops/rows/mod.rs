@@ -1,5 +1,6 @@
 //! Rows of tokens by whole numbers: what a masked autoencoder (He et al. 2022, arXiv 2111.06377) does around its
-//! encoder, which sees some of an image's tokens, and before its decoder, which sees a filler in the place of the others.
+//! encoder, which sees some of an image's tokens, and before its decoder, which sees a filler in the place of the
+//! others.
 //!
 //! [`take`] keeps rows; [`place`] puts them where they belong, a filler elsewhere, and adds positions.
 //!

@@ -138,8 +138,8 @@ impl Source {
         epoch * (self.captions() / self.n) as u64 + step
     }
 
-    /// Captions drawn of each set, by the names of `data`, in the steps before (`epoch`, `step`); empty where all is one
-    /// set.
+    /// Captions drawn of each set, by the names of `data`, in the steps before (`epoch`, `step`); empty where all is
+    /// one set.
     pub fn drawn(&self, epoch: u64, step: u64) -> Vec<u64> {
         self.mixture.as_ref().map_or_else(Vec::new, |mixture| mixture.drawn(self.run_step(epoch, step)))
     }

@@ -2,7 +2,7 @@
 //! train.
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, Views};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, Views, outputs};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
@@ -124,8 +124,7 @@ impl Network for Contrastive {
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
-        let all = vit.chain(self.head_acts.named()).map(|(name, values)| (format!("the output of {name}"), values));
-        all.chain([("the unit vectors of the loss".to_owned(), self.rows.z)]).collect()
+        let all = self.encoder.named().into_iter().chain(self.head_acts.named());
+        outputs(all).chain([("the unit vectors of the loss".to_owned(), self.rows.z)]).collect()
     }
 }

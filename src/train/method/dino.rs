@@ -4,7 +4,7 @@
 //! Both crops are global, as in the authors' runs without multi-crop.
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Method, Network, Sizes, Views};
+use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Method, Network, Sizes, Views, outputs};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Distill, Kind, Layers, Layout, MomentumCopy, Weights};
 use crate::models::dino_head::{DinoHead, DinoHeadActs};
@@ -183,8 +183,7 @@ impl Network for Distillation {
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
-        let all = vit.chain(self.head_acts.named()).map(|(name, values)| (format!("the output of {name}"), values));
+        let all = outputs(self.encoder.named().into_iter().chain(self.head_acts.named()));
         let teacher = ("the teacher's logits".to_owned(), self.loss.teacher);
         [teacher].into_iter().chain(all).chain([("the student's logits".to_owned(), self.loss.student)]).collect()
     }

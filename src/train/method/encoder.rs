@@ -96,15 +96,15 @@ impl Encoder {
         on.stage(BACKWARD)
     }
 
-    /// What a step leaves of the activations in the order they are computed, by timm's names: those of the chunk that
-    /// ran last, and the features of all.
+    /// What a step leaves of the activations in the order they are computed, by timm's names behind `visual.`: those of
+    /// the chunk that ran last, and the features of all.
     pub fn named(&self) -> Vec<(String, Buffer)> {
         let ran_last = self.chunks.iter().rev().nth(usize::from(self.chunks.len() > 1));
         let mut all = ran_last.map_or_else(Vec::new, |chunk| chunk.acts.named());
         if let Some((_, features)) = all.last_mut() {
             *features = self.features;
         }
-        all
+        all.into_iter().map(|(name, values)| (format!("visual.{name}"), values)).collect()
     }
 }
 

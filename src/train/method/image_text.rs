@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS, outputs};
 use super::projections::Projection;
 use super::text_encoder::TextEncoder;
 use crate::error::Result;
@@ -328,13 +328,12 @@ impl Network for ImageText {
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let visual = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
         let own = self.own.iter().flat_map(|own| own.acts.named());
-        let all = visual.chain(self.text.named()).chain(own);
+        let all = self.encoder.named().into_iter().chain(self.text.named()).chain(own);
         let sides = self.sides.iter().zip(["pictures", "texts"]).flat_map(|(side, what)| side.projection.named(what));
-        let all = all.chain(sides).map(|(name, values)| (format!("the output of {name}"), values));
         let unit = self.sides.iter().map(|side| ("the unit vectors of the loss".to_owned(), side.z));
-        all.chain(unit)
+        outputs(all.chain(sides))
+            .chain(unit)
             .chain(self.own.iter().map(|own| ("the unit vectors of the loss".to_owned(), own.rows.z)))
             .collect()
     }

@@ -7,7 +7,7 @@
 //! a copy of, goes nowhere.
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Network, Sizes};
+use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Network, Sizes, outputs};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, MomentumCopy, Numbers, Pairs, Weights};
 use crate::models::projector::{After, HeadLayer, Projector, ProjectorActs};
@@ -237,9 +237,8 @@ impl Network for MomentumNetwork {
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let vit = self.encoder.named().into_iter().map(|(name, values)| (format!("visual.{name}"), values));
-        let all = vit.chain(self.projector_acts.named()).chain(self.predictor_acts.named());
-        let all = all.map(|(name, values)| (format!("the output of {name}"), values));
+        let heads = self.projector_acts.named().into_iter().chain(self.predictor_acts.named());
+        let all = outputs(self.encoder.named().into_iter().chain(heads));
         let ends = [("the keys of the momentum copy", self.keys), ("the unit vectors of the loss", self.rows)];
         let ends = ends.map(|(name, values)| (name.to_owned(), values));
         // Keys come first: what led to them is overwritten.

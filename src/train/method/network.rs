@@ -24,6 +24,11 @@ pub const TEXTS: &str = "text tower, forward";
 /// And the forward of a momentum copy.
 pub const MOMENTUM: &str = "momentum copy, forward";
 
+/// Activations as errors call them.
+pub(super) fn outputs(named: impl IntoIterator<Item = (String, Buffer)>) -> impl Iterator<Item = (String, Buffer)> {
+    named.into_iter().map(|(name, values)| (format!("the output of {name}"), values))
+}
+
 /// How many scalars a network may have.
 pub const SCALARS: usize = 8;
 

@@ -2,7 +2,7 @@
 
 mod pictures;
 
-use super::network::{ENCODER, HEAD, LOSS, Method, Network, Sizes, Views};
+use super::network::{ENCODER, HEAD, LOSS, Method, Network, Sizes, Views, outputs};
 use crate::bail;
 use crate::error::Result;
 use crate::image::Rgb8;
@@ -159,8 +159,7 @@ impl Network for Masked {
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let all = self.last().named(ENCODER_PREFIX);
-        all.into_iter().map(|(name, values)| (format!("the output of {name}"), values)).collect()
+        outputs(self.last().named(ENCODER_PREFIX)).collect()
     }
 
     fn pictures(

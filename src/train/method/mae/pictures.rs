@@ -14,9 +14,9 @@ const SHOWN: usize = 8;
 /// The colour of what was removed.
 const GRAY: [u8; 3] = [127; 3];
 
-/// Of the first images of the part of a step that `masks` are of: the picture, what the encoder saw of it, and the same with the predictions
-/// (`predictions` gives those of so many images, `[images, 1 + patches, P]`) in the place of the rest. Predictions are
-/// of normalised patches: each is put back by its own patch's mean and standard deviation.
+/// Of the first images of the part of a step that `masks` are of: the picture, what the encoder saw of it, and the same
+/// with the predictions (`predictions` gives those of so many images, `[images, 1 + patches, P]`) in the place of the
+/// rest. Predictions are of normalised patches: each is put back by its own patch's mean and standard deviation.
 ///
 /// # Errors
 /// Whatever making the views, or `predictions`, refuses.
