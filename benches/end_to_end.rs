@@ -149,6 +149,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         batch_norm: BatchNorm::PerSlot,
         batch,
         images_per_caption: views,
+        crops: None,
         min_images: None,
         chunk: None,
         recompute: false,

@@ -66,6 +66,7 @@ fn config(folder: &Path) -> LoaderConfig {
         seed: 11,
         max_bad: 0,
         tokenizer: Some(tokenizer()),
+        any_caption: false,
         downsample: false,
     }
 }
@@ -418,6 +419,36 @@ fn batches_hold_the_texts_of_their_captions() {
     }
     let mut silent = Loader::new(&LoaderConfig { tokenizer: None, ..config }).unwrap();
     assert!(silent.batch(1, 1).unwrap().texts.is_empty());
+}
+
+/// A sample that lists more texts is read by any of them, in equal parts: one of a single word stands for the caption.
+#[test]
+fn any_of_several_captions_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = ShardWriter::create(&folder.path().join("00000.tar")).unwrap();
+    let json = r#"{"captions": ["a red shoe", "shoe", "a shoe that is red", "caption 0", 7]}"#;
+    for key in ["a", "b", "c"] {
+        let png = encode_png(&Rgb8::filled(SIDE, SIDE, [9, 9, 9])).unwrap();
+        shard.add(key, &[("png", &png), ("txt", b"caption 0"), ("json", json.as_bytes())]).unwrap();
+    }
+    shard.finish().unwrap();
+    let few = LoaderConfig { captions_per_batch: 1, any_caption: true, ..config(folder.path()) };
+    let drawn = |config: &LoaderConfig| -> Vec<Vec<u32>> {
+        let mut loader = Loader::new(config).unwrap();
+        (0..400).map(|epoch| loader.batch(epoch, 0).unwrap().texts[0].ids.clone()).collect()
+    };
+    let texts = drawn(&few);
+    assert!(texts == drawn(&few));
+    let count = |text: &str| {
+        let ids = tokenizer().encode(text).unwrap().ids;
+        texts.iter().filter(|other| **other == ids).count() as f64 / 400.0
+    };
+    // The caption, and the single word that it stands for.
+    for (text, share) in [("caption 0", 0.5), ("a red shoe", 0.25), ("a shoe that is red", 0.25), ("shoe", 0.0)] {
+        assert!((count(text) - share).abs() < 0.07, "{text}: {}", count(text));
+    }
+    let plain = drawn(&LoaderConfig { any_caption: false, ..few });
+    assert!(plain.iter().all(|ids| *ids == tokenizer().encode("caption 0").unwrap().ids));
 }
 
 /// Two sets by weights: whole batches, each in its own passes, the same caption twice in a run with other images, and a

@@ -113,6 +113,9 @@ pub struct Recipe {
     pub batch: usize,
     /// Images per caption and step, m.
     pub images_per_caption: usize,
+    /// Crops of each image, where they are not the method's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crops: Option<usize>,
     /// Captions with fewer images are left out; with fewer than are drawn of each where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_images: Option<usize>,
@@ -231,7 +234,8 @@ impl Recipe {
 
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
-        self.method.method().views(self.images_per_caption)
+        let views = self.method.method().views(self.images_per_caption);
+        Views { crops: self.crops.unwrap_or(views.crops), ..views }
     }
 
     /// Whether the recorded setting `key` changes nothing under the others.
@@ -281,6 +285,7 @@ impl Recipe {
             max_bad: self.max_bad,
             downsample: self.downsample,
             tokenizer,
+            any_caption: self.language.as_ref().is_some_and(|language| language.any_caption),
         }
     }
 
@@ -316,6 +321,10 @@ impl Recipe {
         if m == 0 || m > 1000 {
             bail!(Usage, "--images-per-caption {m}: expected 1 to 1000");
         }
+        let fewest = if self.method == Name::SimClr { 2 } else { 1 };
+        if let Some(crops) = self.crops.filter(|crops| !(fewest..=100).contains(crops)) {
+            bail!(Usage, "--crops {crops}: expected {fewest} to 100 for --method {}", self.method.name());
+        }
         // The largest networks on the largest images then count their values below 2^62.
         if self.images_per_step() > 1 << 20 {
             bail!(
@@ -327,10 +336,10 @@ impl Recipe {
             );
         }
         let several = matches!(self.method, Name::StableRep | Name::StableRepPlus);
-        if several && m < 2 && self.positives != Positives::Class {
+        if several && self.views().slots() < 2 && self.positives != Positives::Class {
             bail!(
                 Usage,
-                "--images-per-caption 1 with --method {} leaves no positives and a loss of 0; use 2 or more, or --method {}",
+                "--images-per-caption 1 with --method {} leaves no positives and a loss of 0; use 2 or more, --crops 2, or --method {}",
                 self.method.name(),
                 if self.method == Name::StableRep { "simclr" } else { "clip" }
             );

@@ -108,7 +108,9 @@ impl Rehearsal {
         let mut engine = match device {
             Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, activations, plan)?)),
             #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, activations, pictures, plan)?)),
+            Device::Cuda(ordinal) => {
+                Which::Cuda(Box::new(Cuda::new(ordinal, recipe, activations, (pictures, false), plan)?))
+            }
         };
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);
@@ -220,8 +222,8 @@ pub fn plan(recipe: &mut Recipe, activations: Activations, free: u64) -> Result<
     recipe.validate()?;
     let (card, (room, _)) = (cuda::Card { sms: 132, shared_per_block: 227 << 10 }, crate::device::cuda::room(free));
     let pictures = pictures(recipe);
-    activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, pictures)?.bytes() <= room))?;
-    let measured = cuda::measure(recipe, card, pictures)?;
+    activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, (pictures, false))?.bytes() <= room))?;
+    let measured = cuda::measure(recipe, card, (pictures, false))?;
     Ok(Planned { plan: measured.plan().clone(), bytes: measured.bytes(), fits: measured.bytes() <= room })
 }
 

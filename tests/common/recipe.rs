@@ -15,6 +15,7 @@ pub fn smallest() -> Recipe {
         batch_norm: BatchNorm::PerSlot,
         batch: 2,
         images_per_caption: 2,
+        crops: None,
         min_images: None,
         chunk: None,
         recompute: false,

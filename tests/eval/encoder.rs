@@ -328,6 +328,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         batch_norm: BatchNorm::PerSlot,
         batch: 2,
         images_per_caption: 2,
+        crops: None,
         min_images: None,
         chunk: None,
         recompute: false,

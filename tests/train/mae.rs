@@ -93,6 +93,7 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         save_every: SaveEvery::Steps(1000),
         device: Device::Cpu,
         allow_partial: false,
+        watch: None,
         tokenizer: None,
         activations: Activations::default(),
     };

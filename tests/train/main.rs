@@ -11,3 +11,4 @@ mod recipe;
 mod run;
 mod schedule;
 mod support;
+mod watch;

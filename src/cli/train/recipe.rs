@@ -80,6 +80,13 @@ impl Settings {
                 name.name()
             );
         }
+        if let (Some(crops), false) = (self.crops, name.method().takes_crops()) {
+            bail!(
+                Usage,
+                "--crops {crops} does not go with --method {}, whose loss knows its crops one by one; leave it out",
+                name.name()
+            );
+        }
         if self.bn.is_some() && !name.method().has_batch_norm() {
             bail!(Usage, "--bn does not go with --method {}, whose head has no batch norms; leave it out", name.name());
         }
@@ -177,6 +184,7 @@ pub(super) fn recipe(
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
         images_per_caption,
+        crops: settings.crops.filter(|&crops| crops != method.method().views(images_per_caption).crops),
         // Set when it is known what fits.
         chunk: None,
         recompute: false,

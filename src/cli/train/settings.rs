@@ -23,6 +23,10 @@ pub(in crate::cli) struct Settings {
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
     #[arg(long, value_name = "M", help_heading = "Method")]
     pub(super) images_per_caption: Option<usize>,
+    /// Crops of each of these images, all of them positives of each other, of stablerep, stablerep+ and simclr
+    /// [default: 1; 2 for simclr]
+    #[arg(long, value_name = "K", help_heading = "Method")]
+    pub(super) crops: Option<usize>,
     /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub(super) min_images: Option<usize>,
@@ -44,6 +48,9 @@ pub(in crate::cli) struct Settings {
     /// vocab.json and merges.txt, or `bundled`, a small vocabulary that spells most words
     #[arg(long, value_name = "PATH", help_heading = "Language")]
     pub(super) tokenizer: Option<String>,
+    /// Read any of a sample's texts, its caption and those listed as `captions` in its .json, with equal chances
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Language")]
+    pub(super) any_caption: Option<bool>,
     /// Tokens of a text, start and end among them; longer ones are cut [default: 77]
     #[arg(long, value_name = "N", help_heading = "Language")]
     pub(super) context_length: Option<usize>,

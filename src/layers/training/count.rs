@@ -292,6 +292,10 @@ impl Layers for Tally {
         Ok(())
     }
 
+    fn note_loss(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     fn pairs_backward(&mut self, _: Buffer, of: Pairs) -> Result<()> {
         let (rows, keys, dim) = pair_sizes(of);
         self.flops += pairs::flops(rows, keys, dim).1;

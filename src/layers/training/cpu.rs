@@ -361,6 +361,11 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
+    fn note_loss(&mut self) -> Result<()> {
+        self.noted = self.loss;
+        Ok(())
+    }
+
     fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
         let numbers = self.numbers;
         self.memory.write([drows], |[drows], memory| {

@@ -293,6 +293,10 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
+    fn note_loss(&mut self) -> Result<()> {
+        self.gpu.copy(self.noted, self.loss)
+    }
+
     fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
         let (drows, lse, weight) = (self.f32(drows), self.f32(of.lse), self.f32(of.weight));
         pairs::backward_rows(self.gpu, drows, lse, weight, of.factor, self.pair_batch(of))

@@ -141,6 +141,8 @@ pub trait Layers {
     /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
     /// what it keeps where `add`.
     fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;
+    /// Remembers what the loss is so far, that of images among each other, before that against texts is added.
+    fn note_loss(&mut self) -> Result<()>;
     /// `drows [R, d]`, the gradient of the rows of one of them.
     fn pairs_backward(&mut self, drows: Buffer, pairs: Pairs) -> Result<()>;
     /// `drows [R, d]`, the gradient of the rows of `there`, which are the keys of `back`.

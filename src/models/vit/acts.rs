@@ -114,6 +114,12 @@ impl TrunkActs {
         Self::shared(layout, group, config, (span, features), (config.depth, config.depth), again)
     }
 
+    /// For no backward: two streams take turns, and all blocks but the last share their buffers.
+    pub fn in_passing(layout: &mut Layout, group: &'static str, config: &VitConfig, span: Span) -> Self {
+        let features = take_features(layout, group, config, span);
+        Self::shared(layout, group, config, (span, features), (2, 1), None)
+    }
+
     /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
     fn shared(
         layout: &mut Layout,
@@ -189,6 +195,11 @@ fn take_features(layout: &mut Layout, group: &'static str, config: &VitConfig, s
     layout.take(group, "features", span.n * span.leaving * config.width, Kind::Rounded)
 }
 
+fn take_patches(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize) -> Buffer {
+    let patch = config.patch_shape(n);
+    layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded)
+}
+
 /// Activations of one batch of a [`super::Vit`].
 #[derive(Clone, Debug)]
 pub struct VitActs {
@@ -211,27 +222,15 @@ impl VitActs {
         features: Buffer,
         again: Option<&VitGradients>,
     ) -> Self {
-        let depth = config.depth;
-        Self::shared(layout, "activations", config, (n, features), (depth, depth), again)
+        let (group, depth, span) = ("activations", config.depth, config.class_span(n));
+        let patches = take_patches(layout, group, config, n);
+        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, features), (depth, depth), again) }
     }
 
-    /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
+    /// Of `n` images that have no backward.
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        let features = take_features(layout, "encoder", config, config.class_span(n));
-        Self::shared(layout, "encoder", config, (n, features), (2, 1), None)
-    }
-
-    fn shared(
-        layout: &mut Layout,
-        group: &'static str,
-        config: &VitConfig,
-        (n, features): (usize, Buffer),
-        counts: (usize, usize),
-        again: Option<&VitGradients>,
-    ) -> Self {
-        let (patch, span) = (config.patch_shape(n), config.class_span(n));
-        let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
-        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, features), counts, again) }
+        let patches = take_patches(layout, "encoder", config, n);
+        Self { patches, trunk: TrunkActs::in_passing(layout, "encoder", config, config.class_span(n)) }
     }
 
     /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.

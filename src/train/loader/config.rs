@@ -57,6 +57,8 @@ pub struct LoaderConfig {
     pub downsample: bool,
     /// What makes tokens of the captions, where batches hold their texts.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Whether any of a sample's texts may be read, else its caption is.
+    pub any_caption: bool,
 }
 
 impl LoaderConfig {

@@ -84,6 +84,10 @@ impl Network for Contrastive {
         &self.kept
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         self.vit.init(parameters, seed);
         self.head.init(parameters, kept, seed, self.vit.tensors().count());

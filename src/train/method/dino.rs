@@ -134,6 +134,15 @@ impl Network for Distillation {
         Some(self.head.last_layer())
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// The teacher's, as the authors do.
+    fn judged(&self) -> Weights {
+        Weights::Momentum
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         self.vit.init(parameters, seed);
         self.head.init(parameters, seed, self.vit.tensors().count());

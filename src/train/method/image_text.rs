@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS, outputs};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS, ZeroShot, outputs};
 use super::projections::Projection;
 use super::text_encoder::TextEncoder;
 use crate::error::Result;
@@ -237,6 +237,16 @@ impl Network for ImageText {
         &self.kept
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    fn zero_shot(&self) -> Option<ZeroShot<'_>> {
+        let [pictures, texts] = &self.sides;
+        let projections = [pictures.projection.matrix()?, texts.projection.matrix()?];
+        Some(ZeroShot { tower: &self.tower, projections })
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         self.vit.init(parameters, seed);
         let mut first = self.vit.tensors().count();
@@ -296,6 +306,10 @@ impl Network for ImageText {
         Some(self.scale)
     }
 
+    fn has_two_losses(&self) -> bool {
+        self.own.is_some()
+    }
+
     fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -310,6 +324,7 @@ impl Network for ImageText {
             on.stage(HEAD)?;
             on.unit_rows(rows.z, *norms, acts.out())?;
             on.contrastive(*rows)?;
+            on.note_loss()?;
             on.contrastive_backward(*dz, *rows)?;
             on.unit_rows_backward(*dout, *dz, rows.z, *norms)?;
         }

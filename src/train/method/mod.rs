@@ -25,7 +25,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use encoder::AGAIN;
-pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views};
+pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views, ZeroShot};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

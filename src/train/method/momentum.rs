@@ -163,6 +163,10 @@ impl Network for MomentumNetwork {
         groups
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         let first = self.vit.tensors().count();
         self.vit.init_moco_v3(parameters, seed);

@@ -83,6 +83,8 @@ pub struct Call<'a, 's> {
     pub scalars: View<f32>,
     /// Where the loss goes.
     pub loss: View<f32>,
+    /// And what it was when it was noted.
+    pub noted: View<f32>,
     pub stages: Stages<'a, 's>,
 }
 
