@@ -24,6 +24,8 @@ pub enum Domain {
     Probe = 7,
     /// Patches that a masked autoencoder keeps; ids: epoch, sample, view.
     Mask = 9,
+    /// Residual branches that an image leaves out; ids: epoch, sample, view.
+    DropPath = 10,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }
