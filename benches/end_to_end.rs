@@ -159,6 +159,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         weight_decay: 0.1,
         min_lr: None,
         weight_decay_end: None,
+        drop_path: None,
         clip_gradient: None,
         beta1: 0.9,
         beta2: 0.98,

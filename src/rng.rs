@@ -26,6 +26,8 @@ pub enum Domain {
     Mask = 9,
     /// Which of a caption's texts is read; ids: epoch, caption, 0.
     TextChoice = 12,
+    /// Residual branches that an image leaves out; ids: epoch, sample, view.
+    DropPath = 10,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

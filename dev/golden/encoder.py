@@ -12,7 +12,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> VisionTransformer:
+def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0, **more) -> VisionTransformer:
     """timm's ViT without a classifier; its output is the class token after the last layer norm (eps 1e-6)."""
     return VisionTransformer(
         img_size=image,
@@ -22,6 +22,7 @@ def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: f
         num_heads=heads,
         mlp_ratio=mlp_ratio,
         num_classes=0,
+        **more,
     )
 
 

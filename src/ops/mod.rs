@@ -30,6 +30,7 @@ pub mod convert;
 pub mod cosine;
 pub mod cross_entropy;
 pub mod distill;
+pub mod drop_path;
 #[cfg(cuda_kernels)]
 pub mod e4m3;
 pub mod embed;

@@ -135,6 +135,9 @@ pub struct Recipe {
     /// What it becomes by the end of the run, in half a cosine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay_end: Option<f64>,
+    /// Share of images that leave out a residual branch of the encoder's last block; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_path: Option<f64>,
     /// The norm that the gradient of each tensor is cut to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_gradient: Option<f64>,
@@ -200,6 +203,7 @@ impl Recipe {
             captions: self.batch,
             norm_slots: self.norm_slots(),
             held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
+            drop_path: self.drop_path.unwrap_or(0.0),
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
@@ -379,6 +383,7 @@ impl Recipe {
             ("--weight-decay", self.weight_decay, 0.0, 100.0),
             ("--weight-decay-end", self.weight_decay_end.unwrap_or(0.0), 0.0, 100.0),
             ("--clip-gradient", self.clip_gradient.unwrap_or(1.0), 1e-6, 1e6),
+            ("--drop-path", self.drop_path.unwrap_or(0.0), 0.0, 0.99),
             ("--beta1", self.beta1, 0.0, 0.999_999),
             ("--beta2", self.beta2, 0.0, 0.999_999),
             ("--temperature", self.temperature, 0.001, 100.0),
@@ -387,6 +392,13 @@ impl Recipe {
             if !finite(value, low, high) {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");
             }
+        }
+        if let Some(share) = self.drop_path.filter(|_| self.model.depth == 1) {
+            bail!(
+                Usage,
+                "--drop-path {share} with --depth 1: the share rises from 0 in the first block, so a single one leaves \
+                 nothing out; give more blocks, or leave it out"
+            );
         }
         for (name, length, least) in [("", self.length, f64::MIN_POSITIVE), ("warmup-", self.warmup, 0.0)] {
             match length {

@@ -129,6 +129,12 @@ fn settings_that_cannot_be_run() {
             &["--method", "dino", "--images-per-caption", "UNSET", "--head-dims", "32,1"],
             &["--head-dims 32,1", "2048,65536"],
         ),
+        (&["--drop-path", "1"], &["--drop-path 1", "0 to 0.99"]),
+        (&["--drop-path", "0.1"], &["--drop-path 0.1", "--depth 1", "leave it out"]),
+        (
+            &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--drop-path", "0.1"],
+            &["--drop-path does not go with --method mae"],
+        ),
         (&["--clip-gradient", "0"], &["--clip-gradient 0"]),
         (&["--min-lr", "2000"], &["--min-lr 2000", "0 to 1000"]),
         (&["--min-lr", "1"], &["--min-lr 1", "no more than the peak rate"]),

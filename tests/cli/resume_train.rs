@@ -113,7 +113,7 @@ fn survives_kills(words: &dyn Fn(&Path, &str, &str) -> Vec<String>, kills: usize
 fn momentum_copies_survive_kills() {
     for method in ["mocov3", "byol", "dino"] {
         survives_two_kills(&format!(
-            "--method {method} --data {} --head-dims 32,16 --augmentation byol --depth 1",
+            "--method {method} --data {} --head-dims 32,16 --augmentation byol --depth 2 --drop-path 0.3",
             text(&fixture("train_run/simclr"))
         ));
     }

@@ -25,6 +25,7 @@ pub fn smallest() -> Recipe {
         weight_decay: 0.1,
         min_lr: None,
         weight_decay_end: None,
+        drop_path: None,
         clip_gradient: None,
         beta1: 0.9,
         beta2: 0.98,

@@ -338,6 +338,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         weight_decay: 0.1,
         min_lr: None,
         weight_decay_end: None,
+        drop_path: None,
         clip_gradient: None,
         beta1: 0.9,
         beta2: 0.98,

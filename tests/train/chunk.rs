@@ -10,9 +10,10 @@ use crate::support::recipe;
 /// Loss, running statistics and gradients of a step.
 type Step = (f64, Vec<f32>, Vec<(String, Vec<f32>)>);
 
-/// One step of 32 images, `chunk` at once.
-fn step(chunk: Option<usize>, recompute: bool) -> Step {
-    let recipe = Recipe { chunk, recompute, ..recipe() };
+/// One step of 32 images, `chunk` at once, some of which leave out branches of the last block where `drop_path` is
+/// given.
+fn step(chunk: Option<usize>, recompute: bool, drop_path: Option<f64>) -> Step {
+    let recipe = Recipe { chunk, recompute, drop_path, ..recipe() };
     recipe.validate().unwrap();
     let network = recipe.network().unwrap();
     let mut plan = Plan::new();
@@ -20,7 +21,8 @@ fn step(chunk: Option<usize>, recompute: bool) -> Step {
     state.init(&*network, &recipe).unwrap();
     let mut images = vec![0.0; 32 * 32 * 32 * 3];
     Stream::new(7, Domain::SelfTest, [0; 3]).fill_normal(&mut images);
-    let numbers: Vec<u32> = (0..32).map(|i| i % 8).collect();
+    let kept = (0..network.numbers() - 32).map(|i| u32::from(i % 3 > 0));
+    let numbers: Vec<u32> = (0..32).map(|i| i % 8).chain(kept).collect();
     let mut memory = Memory::take(&mut plan, network.layout());
     let mut grads = vec![0.0; state.params.len()];
     let call = Call::new(&mut memory, &state.params);
@@ -33,12 +35,22 @@ fn step(chunk: Option<usize>, recompute: bool) -> Step {
 
 #[test]
 fn chunks_have_the_gradient_of_the_whole() {
-    let (loss, kept, whole) = step(None, false);
+    assert_chunks_are_the_whole(None);
+}
+
+#[test]
+fn chunks_leave_out_the_same_branches() {
+    assert_chunks_are_the_whole(Some(0.5));
+    assert_ne!(step(None, false, Some(0.5)).0, step(None, false, None).0);
+}
+
+fn assert_chunks_are_the_whole(drop_path: Option<f64>) {
+    let (loss, kept, whole) = step(None, false, drop_path);
     // Even, uneven, and one image at a time.
     let squares = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
     let total = whole.iter().map(|(_, values)| squares(values)).sum::<f64>().sqrt();
     for (chunk, recompute) in [(16, false), (12, true), (31, false), (1, true)] {
-        let (chunked_loss, chunked_kept, chunked) = step(Some(chunk), recompute);
+        let (chunked_loss, chunked_kept, chunked) = step(Some(chunk), recompute, drop_path);
         let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(1.0);
         assert!(near(loss, chunked_loss), "chunks of {chunk}: loss {chunked_loss}, of the whole {loss}");
         assert!(kept.iter().zip(&chunked_kept).all(|(a, b)| near(f64::from(*a), f64::from(*b))), "chunks of {chunk}");
@@ -56,8 +68,8 @@ fn chunks_have_the_gradient_of_the_whole() {
 
 #[test]
 fn what_is_computed_again_has_the_same_bits() {
-    for chunk in [None, Some(12)] {
-        assert_eq!(step(chunk, false), step(chunk, true), "{chunk:?}");
+    for (chunk, drop_path) in [(None, None), (Some(12), None), (Some(12), Some(0.5))] {
+        assert_eq!(step(chunk, false, drop_path), step(chunk, true, drop_path), "{chunk:?}, {drop_path:?}");
     }
 }
 

@@ -54,6 +54,7 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         images: 2 * CAPTIONS,
         captions: CAPTIONS,
         held: Held { images: 2 * CAPTIONS, again: false },
+        drop_path: 0.0,
         seed: 0,
         mae: None,
         language: None,
@@ -286,4 +287,37 @@ fn dino_follows_pytorch() {
         }
     }
     assert_eq!(compared, 5, "tensors of the teacher, and the centre");
+}
+
+/// With every branch of the last block left out the student says something else, the teacher what it said.
+#[test]
+fn a_teacher_leaves_no_branch_out() {
+    let file = SafeTensors::open(fixture_path("momentum/dino_steps.safetensors")).unwrap();
+    let logits = |drop_path: f64| {
+        let network = Name::Dino.method().network(&Sizes { drop_path, ..sizes(&file, [24, 40]) }).unwrap();
+        let mut state = State::new(&mut Plan::new(), &*network);
+        let path = fixture_path("momentum/dino.safetensors");
+        network.load(&mut state.params, &mut state.kept, &VitFile::open(&path).unwrap()).unwrap();
+        let numbers = vec![0; network.numbers()];
+        assert_eq!(numbers.len(), 2 * CAPTIONS * if drop_path > 0.0 { 3 } else { 1 });
+        let mut memory = Memory::take(&mut Plan::new(), network.layout());
+        let (mut grads, images) = (vec![0.0; state.params.len()], images(0));
+        let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
+        let scalars = [0.0, 25.0];
+        let mut call = Call {
+            grads: &mut grads,
+            statistics,
+            momentum: (copied, 0),
+            images: &images,
+            numbers: &numbers,
+            scalars: &scalars,
+            ..Call::new(&mut memory, &state.params)
+        };
+        network.gradient(&mut call).unwrap();
+        let of = |name: &str| network.activations().into_iter().find(|(found, _)| found.contains(name)).unwrap().1;
+        ["the teacher's logits", "the student's logits"].map(|name| memory.read(of(name)).to_vec())
+    };
+    let [teacher, student] = logits(0.0);
+    let [same, other] = logits(0.5);
+    assert!(teacher == same && student != other);
 }

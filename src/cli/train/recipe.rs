@@ -64,6 +64,7 @@ impl Settings {
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
+            ("drop-path", self.drop_path.is_some(), name != Name::Mae, "keeps all branches of its encoder"),
             ("head-dims", self.head_dims.is_some(), head, "has no projection head"),
             ("bn", self.bn.is_some(), head, "has no projection head"),
         ] {
@@ -196,6 +197,7 @@ pub(super) fn recipe(
         weight_decay: set(settings.weight_decay, "weight-decay")?,
         min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
         weight_decay_end: settings.weight_decay_end,
+        drop_path: settings.drop_path.filter(|&share| share != 0.0),
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,

@@ -166,6 +166,10 @@ pub(in crate::cli) struct Settings {
     /// Norm that the gradient of each tensor, by itself, is cut to [default: none is]
     #[arg(long, value_name = "NORM", help_heading = "Optimization")]
     pub(super) clip_gradient: Option<f64>,
+    /// Share of images that leave out the attention of the last block, and likewise its MLP, in training; fewer in
+    /// earlier blocks, none in the first (stochastic depth) [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
+    pub(super) drop_path: Option<f64>,
     /// Decay rate of AdamW's first moment [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta1: Option<f64>,

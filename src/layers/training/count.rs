@@ -1,8 +1,8 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    TextEmbed, Texts, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
@@ -121,6 +121,14 @@ impl Layers for Tally {
     }
 
     fn pick_backward(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
+        Ok(())
+    }
+
+    fn drop_path(&mut self, _: Buffer, _: (Buffer, usize), _: Dropped) -> Result<()> {
+        Ok(())
+    }
+
+    fn drop_path_backward(&mut self, _: Buffer, _: Buffer, _: Dropped) -> Result<()> {
         Ok(())
     }
 

@@ -3,16 +3,16 @@
 mod call;
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    TextEmbed, Texts, UNIT_EPS, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
-    activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, reduce,
-    relu, rows, self_attention,
+    activation, add, cosine, distill, drop_path, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss,
+    reduce, relu, rows, self_attention,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
@@ -81,6 +81,22 @@ impl Layers for Call<'_, '_> {
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
         let places = &self.numbers[places.range()];
         self.memory.write([dx], |[dx], memory| embed::pick_backward(dx, memory.read(dy), places));
+        Ok(())
+    }
+
+    fn drop_path(&mut self, y: Buffer, (residual, stride): (Buffer, usize), of: Dropped) -> Result<()> {
+        let kept = &self.numbers[of.kept.range()];
+        self.memory.write([y], |[y], memory| {
+            drop_path::forward(y, (memory.read(residual), stride), kept, of.scale, of.shape);
+        });
+        Ok(())
+    }
+
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()> {
+        let kept = &self.numbers[of.kept.range()];
+        self.memory.write([dbranch], |[dbranch], memory| {
+            drop_path::backward(dbranch, memory.read(dy), kept, of.scale, of.shape);
+        });
         Ok(())
     }
 

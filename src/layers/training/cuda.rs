@@ -4,8 +4,8 @@ mod call;
 
 use super::count::{batch_norm_shape, patch_product};
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place,
-    Places, TextEmbed, Texts, UNIT_EPS, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::activation::cuda as activation;
@@ -14,6 +14,7 @@ use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::convert::cuda as convert;
 use crate::ops::cosine::cuda as cosine;
 use crate::ops::distill::cuda as distill;
+use crate::ops::drop_path::cuda as drop_path;
 use crate::ops::embed::cuda as embed;
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
@@ -90,6 +91,16 @@ impl Layers for Call<'_, '_> {
 
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
         embed::pick_backward(self.gpu, self.bf16(dx), self.bf16(dy), self.run(places))
+    }
+
+    fn drop_path(&mut self, y: Buffer, (residual, stride): (Buffer, usize), of: Dropped) -> Result<()> {
+        let residual = (self.bf16(residual), stride);
+        drop_path::forward(self.gpu, self.bf16(y), residual, self.run(of.kept), of.scale, of.shape)
+    }
+
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()> {
+        let [dbranch, dy] = [dbranch, dy].map(|buffer| self.bf16(buffer));
+        drop_path::backward(self.gpu, dbranch, dy, self.run(of.kept), of.scale, of.shape)
     }
 
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {

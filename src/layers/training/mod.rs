@@ -16,8 +16,8 @@ use crate::ops::{cosine, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 pub use places::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Kind, LayerNorm, Layout, Linear, MomentumCopy, Numbers,
-    Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
+    Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
 /// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
@@ -82,6 +82,11 @@ pub trait Layers {
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `y = gelu(hidden)`, for a backward that does not have it.
     fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
+    /// Turns the branch `y [N, rows, D]` into `residual + scale·y` where an image keeps it, else into the residual; row i
+    /// of the residual begins at i·stride.
+    fn drop_path(&mut self, y: Buffer, residual: (Buffer, usize), of: Dropped) -> Result<()>;
+    /// `dbranch` from the gradient `dy` of `y`.
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()>;
     /// `y = x·sigmoid(1.702·x)`.
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()>;
     /// Turns the gradient `d` of its result into that of `x`.

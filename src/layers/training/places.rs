@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::ops::distill;
+use crate::ops::{distill, drop_path};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -119,6 +119,16 @@ pub enum Branch {
     Kept,
     /// `[rows / period, D]`, for rows 0, period, 2·period, … (the class tokens).
     OneIn(usize, Buffer),
+}
+
+/// A residual branch that some images leave out (stochastic depth, Huang et al. 2016, arXiv 1603.09382).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropped {
+    /// `[N]`: 0 for images that do.
+    pub kept: Numbers,
+    /// What the branch is multiplied by in the others.
+    pub scale: f32,
+    pub shape: drop_path::Shape,
 }
 
 /// The places of a patch embedding's tensors.

@@ -1,8 +1,9 @@
 //! What a ViT remembers between forward and backward, and the scratch of its backward.
 
 use super::config::VitConfig;
+use super::drop_path::DropPath;
 use super::shape::{BlockShape, Span};
-use crate::layers::training::{Buffer, Kind, Layout};
+use crate::layers::training::{Buffer, Dropped, Kind, Layout};
 
 /// Activations of one block.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,8 @@ pub struct TrunkActs {
     pub(super) blocks: Vec<BlockActs>,
     pub(super) norm_stats: Buffer,
     pub(super) features: Buffer,
+    /// Which branches its images leave out, the first of which is image so many of the step.
+    drop: Option<(DropPath, usize)>,
 }
 
 impl TrunkActs {
@@ -145,6 +148,7 @@ impl TrunkActs {
             blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([end]).collect(),
             norm_stats: layout.take(group, "norm.stats", 2 * n * leaving, Kind::Exact),
             features,
+            drop: None,
         }
     }
 
@@ -157,7 +161,13 @@ impl TrunkActs {
             blocks: self.blocks.iter().map(|block| block.map(first)).collect(),
             norm_stats: first(self.norm_stats),
             features,
+            drop: None,
         }
+    }
+
+    /// The branches of a block that some of its images leave out.
+    pub(super) fn dropped(&self, block: usize, shape: BlockShape) -> Option<[Dropped; 2]> {
+        self.drop.and_then(|(drop, first)| drop.of(block, first, shape))
     }
 
     /// Where the input `[N, T, D]` goes.
@@ -237,6 +247,18 @@ impl VitActs {
     pub fn first(&self, n: usize, features: Buffer) -> Self {
         let patches = self.patches.first(self.patches.len() / self.images() * n);
         Self { patches, trunk: self.trunk.first(n, features) }
+    }
+
+    /// The same buffers for images that leave branches out, the first of which is image `first` of the step.
+    pub fn dropping(mut self, drop: DropPath, first: usize) -> Self {
+        self.trunk.drop = Some((drop, first));
+        self
+    }
+
+    /// The same buffers for images that keep all branches.
+    pub fn whole(&self) -> Self {
+        let trunk = TrunkActs { drop: None, ..self.trunk.clone() };
+        Self { trunk, ..*self }
     }
 
     /// How many images.

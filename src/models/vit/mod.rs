@@ -6,6 +6,7 @@
 mod acts;
 mod block;
 mod config;
+mod drop_path;
 mod file;
 mod moco_v3;
 mod names;
@@ -18,6 +19,7 @@ mod trunk;
 
 pub use acts::{TrunkActs, VitActs, VitGradients};
 pub use config::VitConfig;
+pub use drop_path::DropPath;
 pub use file::VitFile;
 pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};

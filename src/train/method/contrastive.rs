@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, Numbers};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitFile};
+use crate::train::loader::Batch;
 use crate::weights::ParamTable;
 
 /// What the multi-positive loss may be. Cross-entropy is at least the entropy of its targets, which are equal on all
@@ -49,7 +50,7 @@ impl Contrastive {
         let config = ProjectorConfig { input: width, hidden, output };
         let head = Projector::new(&config, "image_mlp.", &mut parameters, &mut kept)?;
         let (n, mut layout) = (sizes.images, Layout::default());
-        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held).dropping(sizes, n);
         let head_acts = ProjectorActs::new(&mut layout, &head, n, sizes.norm_slots);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         Ok(Self {
@@ -103,8 +104,13 @@ impl Network for Contrastive {
         Ok("encoder and projection head")
     }
 
+    fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
+        self.encoder.number(&batch.rows, numbers);
+        Ok(())
+    }
+
     fn numbers(&self) -> usize {
-        self.rows.labels.len
+        self.rows.labels.len + self.encoder.numbers()
     }
 
     fn layout(&self) -> &Layout {

@@ -12,6 +12,7 @@ use crate::models::vit::{Vit, VitFile};
 use crate::ops::distill;
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
+use crate::train::loader::Batch;
 use crate::train::schedule::{Position, follow};
 use crate::weights::{COPY, Param, ParamTable};
 
@@ -77,7 +78,7 @@ impl Distillation {
         let centre = kept.add("centre", &[1, classes]);
         let copy = kept.add_all(COPY, &parameters);
         let (n, mut layout) = (sizes.images, Layout::default());
-        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held).dropping(sizes, n);
         let head_acts = DinoHeadActs::new(&mut layout, &head, n);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         let temperature = sizes.temperature;
@@ -165,8 +166,13 @@ impl Network for Distillation {
         Ok(if found { "encoder and head" } else { "encoder; the head is new" })
     }
 
+    fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
+        self.encoder.number(&batch.rows, numbers);
+        Ok(())
+    }
+
     fn numbers(&self) -> usize {
-        self.images
+        self.images + self.encoder.numbers()
     }
 
     fn layout(&self) -> &Layout {
@@ -176,7 +182,7 @@ impl Network for Distillation {
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
         let features = self.encoder.features();
         on.switch(Weights::Momentum)?;
-        self.encoder.forward(on, &self.vit)?;
+        self.encoder.forward_copy(on, &self.vit)?;
         self.head.forward(on, &self.head_acts, self.loss.teacher, features)?;
         on.switch(Weights::Online)?;
         on.stage(MOMENTUM)?;

@@ -187,6 +187,8 @@ impl ImageText {
         let (of_pictures, of_texts) = (labels(range), labels(0..captions));
         let z = sides[1].z;
         let pairs = [pair(scaled, z, [of_pictures, of_texts]), pair(z, scaled, [of_texts, of_pictures])];
+        let own_pictures = own.as_ref().filter(|own| own.by_picture).map_or(0, |own| own.rows.labels.len);
+        let encoder = encoder.dropping(sizes, start + text.numbers_len() + own_pictures);
         Ok(Self {
             parameters,
             kept,
@@ -293,13 +295,14 @@ impl Network for ImageText {
         if let Some(own) = self.own.as_ref().filter(|own| own.by_picture) {
             numbers.extend((0..own.rows.labels.len).map(|row| (row % self.captions) as u32));
         }
+        self.encoder.number(&batch.rows, numbers);
         Ok(())
     }
 
     fn numbers(&self) -> usize {
         let texts = self.encoder.features().len() / self.vit.config().width;
         let pictures = self.own.as_ref().filter(|own| own.by_picture).map_or(0, |own| own.rows.labels.len);
-        texts + self.text.numbers_len() + pictures
+        texts + self.text.numbers_len() + pictures + self.encoder.numbers()
     }
 
     fn bounded(&self) -> Option<Param> {
