@@ -1,7 +1,7 @@
 """The encoder in PyTorch, as docs/method.md gives it: timm's ViT, the projection head, the multi-positive loss,
 parameter groups, schedule.
 
-Shared by the golden scripts vit.py, head.py, loss.py, optimizer.py, train_run.py, momentum.py and dino.py.
+Shared by the golden scripts vit.py, head.py, loss.py, optimizer.py, train_run.py, momentum.py, dino.py and key_queue.py.
 """
 import math
 
@@ -12,7 +12,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> VisionTransformer:
+def vit(
+    image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0, qk_norm: bool = False
+) -> VisionTransformer:
     """timm's ViT without a classifier; its output is the class token after the last layer norm (eps 1e-6)."""
     return VisionTransformer(
         img_size=image,
@@ -21,6 +23,7 @@ def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: f
         depth=depth,
         num_heads=heads,
         mlp_ratio=mlp_ratio,
+        qk_norm=qk_norm,
         num_classes=0,
     )
 

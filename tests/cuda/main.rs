@@ -50,9 +50,17 @@ mod on_ada {
     #[test]
     fn trainer() {
         let ops = ["batchnorm", "convert", "cross_entropy", "l2norm", "layernorm", "linear", "optimizer"];
-        for op in
-            ops.into_iter().chain(["clip", "cosine", "distill", "pairs", "patch_embed", "patch_loss", "reduce", "rows"])
-        {
+        for op in ops.into_iter().chain([
+            "clip",
+            "cosine",
+            "distill",
+            "pairs",
+            "patch_embed",
+            "patch_loss",
+            "queue",
+            "reduce",
+            "rows",
+        ]) {
             selftest(op, Model::Rtx4090);
         }
     }
