@@ -12,7 +12,7 @@ use stablerep::device::{self, Plan};
 use stablerep::error::Result;
 use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Wanted};
 use stablerep::models::vit::VitConfig;
-use stablerep::ops::contrastive::{self, Batch};
+use stablerep::ops::contrastive::{self, Batch, Queue};
 use stablerep::ops::l2norm;
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::rng::{Domain, Stream};
@@ -209,7 +209,7 @@ fn loss(options: &Options) {
     let details = json!({ "captions": captions, "views": views, "width": width });
     measure(options, "loss", rows, details, || {
         l2norm::forward(&mut z, &mut norms, &raw, 1e-12);
-        let batch = Batch { z: &z, labels: &labels, temperature: 0.1 };
+        let batch = Batch { z: &z, labels: &labels, queue: Queue::default(), temperature: 0.1 };
         assert!(contrastive::forward(&mut lse, &mut weight, batch).is_finite());
         contrastive::backward(&mut dz, &lse, &weight, batch);
         l2norm::backward(&mut draw, &dz, &z, &norms, 1e-12);

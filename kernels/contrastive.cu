@@ -6,6 +6,8 @@
 //   loss = 1/total·Σ_i −Σ_j p_ij·ln q_ij;  a row without positives contributes 0 (and, below, no q).
 //   as anchors and as candidates rows z get, in one pass (on a rank once the others' log-sum-exps are gathered),
 //   dz_i = 1/(total·τ)·Σ_j (q_ij − p_ij + q_ji − p_ji)·z_j.
+//   Columns from `first_slot` on are the slots of a queue: candidates that ask for nothing, with labels of their own;
+//   a slot whose label is EMPTY is no candidate.
 //
 // No K×K buffer: logits exist one tile at a time in registers. The forward keeps (max, Σexp, Σ_pos, P) per row and
 // column split, the backward recomputes the tiles and multiplies the coefficients by y without leaving the registers
@@ -26,6 +28,9 @@
 #include "common/split_product.cuh"
 
 extern __shared__ __align__(1024) unsigned char shared[];
+
+/// What no row's label is.
+constexpr uint32_t EMPTY = 0x7f7fffff;
 
 /// Splits f32 rows into their two halves. One thread per 8 values.
 extern "C" __global__ void __launch_bounds__(256)
@@ -81,10 +86,11 @@ constexpr int FORWARD_THREADS = 128;
 constexpr int FORWARD_STAGE = (FORWARD_ROWS + FORWARD_COLUMNS) * LINE;
 
 /// Grid (row tiles, splits). `partial [splits, rows]` gets the stats of each row over the split's `tiles` column tiles;
-/// `shift` is the column that row 0 is itself; `scale` = log2(e)/τ.
+/// `shift` is the column that row 0 is itself; `scale` = log2(e)/τ. Without a queue `first_slot` = `columns`.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
     contrastive_forward(float4 *partial, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const uint32_t *column_labels,
-                        int rows, int columns, int shift, int pieces, int tiles, float scale) {
+                        const uint32_t *OR_NULL slot_labels, int rows, int columns, int first_slot, int shift, int pieces, int tiles,
+                        float scale) {
     __shared__ uint2 labels[2][FORWARD_COLUMNS / 2];
     const uint32_t stages = shared_address(shared);
     const int row = blockIdx.x * FORWARD_ROWS;
@@ -104,7 +110,8 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
     auto fetch = [&](int stage, int column, int piece, int parity) {
         if (piece == 0) {
             const int own = min(column + static_cast<int>(threadIdx.x), columns - 1);
-            cp_async<4>(lane_label + parity * (FORWARD_COLUMNS * 4), column_labels + own);
+            const uint32_t *source = own < first_slot ? column_labels + own : slot_labels + (own - first_slot);
+            cp_async<4>(lane_label + parity * (FORWARD_COLUMNS * 4), source);
         }
         const uint32_t tile = stages + stage * FORWARD_STAGE;
         copy_piece<FORWARD_ROWS, FORWARD_THREADS>(tile, x, row, rows, piece, pieces);
@@ -126,6 +133,18 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
                 fetch(stage ^ 1, last ? column + FORWARD_COLUMNS : column, last ? 0 : piece + 1, parity ^ 1);
             }
             multiply_piece(s, lane_x + stage * FORWARD_STAGE, lane_y + stage * FORWARD_STAGE);
+        }
+        if (first_slot < min(end, column + FORWARD_COLUMNS)) {
+#pragma unroll
+            for (int n = 0; n < FORWARD_COLUMNS / 8; n++) {
+                const uint2 pair = labels[parity][n * 4 + lane_id() % 4];
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    if ((e == 0 ? pair.x : pair.y) != EMPTY) continue;
+#pragma unroll
+                    for (int m = 0; m < 2; m++) s[m][n][e] = s[m][n][2 + e] = -INFINITY;
+                }
+            }
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -236,8 +255,8 @@ DEVICE Side side_of(const uint32_t *labels, const float *lse, const float *weigh
 /// second product. Copies run two pieces ahead: y has OWN + 2 slots, x three.
 template <int OWN>
 DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,
-                     const uint32_t *column_labels, const float *column_lse, const float *column_weight, int rows, int columns, int shift,
-                     int pieces, int tiles, int d, float scale, float factor) {
+                     const uint32_t *column_labels, const float *column_lse, const float *column_weight, const uint32_t *slot_labels,
+                     int rows, int columns, int first_slot, int shift, int pieces, int tiles, int d, float scale, float factor) {
     constexpr int Y_SLOTS = OWN + 2;
     __shared__ Side column_sides[2][BACKWARD_COLUMNS];
     const uint32_t x_slots = shared_address(shared), y_slots = x_slots + X_SLOTS * X_TILE;
@@ -266,7 +285,11 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
         cp_async_commit();
     };
     auto column_side = [&](int column) {
-        return side_of(column_labels, column_lse, column_weight, column + threadIdx.x % BACKWARD_COLUMNS, columns);
+        const int own = min(column + static_cast<int>(threadIdx.x) % BACKWARD_COLUMNS, columns);
+        if (own < first_slot || first_slot == columns) {
+            return side_of(column_labels, column_lse, column_weight, own, first_slot);
+        }
+        return Side{slot_labels[min(own, columns - 1) - first_slot], INFINITY, 0.0f};
     };
 
     float sum[OWN * 4][4] = {};
@@ -287,6 +310,16 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
             multiply_piece(s, x_slots + x_slot * X_TILE + warp_id() * 16 * LINE + lane_row_a(), y_slots + y_slot * Y_TILE + lane_row_b());
             x_slot = x_slot + 1 == X_SLOTS ? 0 : x_slot + 1;
             y_slot = y_slot + 1 == Y_SLOTS ? 0 : y_slot + 1;
+        }
+        if (first_slot < min(end, column + BACKWARD_COLUMNS)) {
+#pragma unroll
+            for (int n = 0; n < BACKWARD_COLUMNS / 8; n++) {
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    if (column_sides[parity][n * 8 + lane_id() % 4 * 2 + e].label != EMPTY) continue;
+                    s[0][n][e] = s[0][n][2 + e] = -INFINITY;
+                }
+            }
         }
 
         // Columns beyond the end multiply rows of zeros, so that only the anchor itself must be masked.
@@ -362,6 +395,7 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
     }
 }
 
+EXPORT(EMPTY, EMPTY)
 EXPORT(PIECE, PIECE)
 EXPORT(LINE, LINE)
 EXPORT(FORWARD_TILE, FORWARD_ROWS, FORWARD_COLUMNS)
@@ -374,10 +408,10 @@ EXPORT(X_SLOTS, X_SLOTS)
 #define BACKWARD(NAME, OWN)                                                                                                                \
     extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                                      \
         NAME(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,        \
-             const uint32_t *column_labels, const float *column_lse, const float *column_weight, int rows, int columns, int shift,         \
-             int pieces, int tiles, int d, float scale, float factor) {                                                                    \
-        backward<OWN>(out, x, y, row_labels, row_lse, row_weight, column_labels, column_lse, column_weight, rows, columns, shift, pieces,  \
-                      tiles, d, scale, factor);                                                                                            \
+             const uint32_t *column_labels, const float *column_lse, const float *column_weight, const uint32_t *OR_NULL slot_labels,      \
+             int rows, int columns, int first_slot, int shift, int pieces, int tiles, int d, float scale, float factor) {                  \
+        backward<OWN>(out, x, y, row_labels, row_lse, row_weight, column_labels, column_lse, column_weight, slot_labels, rows, columns,    \
+                      first_slot, shift, pieces, tiles, d, scale, factor);                                                                 \
     }
 BACKWARD(contrastive_backward_d128, 4)
 BACKWARD(contrastive_backward_d256, 8)

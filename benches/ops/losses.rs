@@ -1,6 +1,6 @@
 //! Losses and what feeds them.
 
-use stablerep::ops::contrastive::{self, Batch};
+use stablerep::ops::contrastive::{self, Batch, Queue};
 use stablerep::ops::{cross_entropy, l2norm};
 
 use crate::harness::{Bench, Work, values};
@@ -12,13 +12,22 @@ pub fn run(bench: &mut Bench) {
         l2norm::forward(&mut z, &mut norms, &raw, 1e-12);
         let labels: Vec<u32> = (0..rows as u32).map(|row| row / 4).collect();
         let (mut lse, mut weight, mut dz) = (vec![0.0; rows], vec![0.0; rows], vec![0.0; rows * d]);
-        let (flops, bytes) = (contrastive::flops(rows, d), contrastive::bytes(rows, d));
+        let (flops, bytes) = (contrastive::flops(rows, rows, d), contrastive::bytes(rows, rows, d));
         let size = format!("{name} {rows}x{d}");
         bench.measure(&format!("contrastive forward/{size}"), Work::new(flops.0, bytes.0), || {
-            contrastive::forward(&mut lse, &mut weight, Batch { z: &z, labels: &labels, temperature: 0.1 });
+            contrastive::forward(
+                &mut lse,
+                &mut weight,
+                Batch { z: &z, labels: &labels, queue: Queue::default(), temperature: 0.1 },
+            );
         });
         bench.measure(&format!("contrastive backward/{size}"), Work::new(flops.1, bytes.1), || {
-            contrastive::backward(&mut dz, &lse, &weight, Batch { z: &z, labels: &labels, temperature: 0.1 })
+            contrastive::backward(
+                &mut dz,
+                &lse,
+                &weight,
+                Batch { z: &z, labels: &labels, queue: Queue::default(), temperature: 0.1 },
+            )
         });
         let (flops, bytes) = (l2norm::flops(rows, d), l2norm::bytes(rows, d));
         bench.measure(&format!("l2norm forward/{size}"), Work::new(flops.0, bytes.0), || {

@@ -1,7 +1,7 @@
 """The encoder in PyTorch, as docs/method.md gives it: timm's ViT, the projection head, the multi-positive loss,
 parameter groups, schedule.
 
-Shared by the golden scripts vit.py, head.py, loss.py, optimizer.py, train_run.py, momentum.py and dino.py.
+Shared by the golden scripts vit.py, head.py, loss.py, optimizer.py, train_run.py, momentum.py, dino.py and key_queue.py.
 """
 import math
 

@@ -11,6 +11,7 @@ from encoder import roughen, vit
 CASES = {
     "vit_32_patch8": dict(image=32, patch=8, width=24, depth=2, heads=3),
     "vit_48_patch16": dict(image=48, patch=16, width=16, depth=1, heads=2, mlp_ratio=2.0),
+    "vit_24_patch8_qk_norm": dict(image=24, patch=8, width=16, depth=2, heads=2, qk_norm=True),
 }
 BATCH = 2
 DROPPED = dict(image=16, patch=8, width=16, depth=3, heads=2)

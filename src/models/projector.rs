@@ -330,6 +330,11 @@ impl ProjectorActs {
         this
     }
 
+    /// R.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The head's output `[R, output]` of the last forward.
     pub fn out(&self) -> Buffer {
         self.layers[self.layers.len() - 1].normed

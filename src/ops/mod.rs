@@ -49,6 +49,7 @@ pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
 pub mod pixels;
+pub mod queue;
 pub mod reduce;
 pub mod relu;
 pub mod rows;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::language::{Language, Projection};
 use super::loader::{Batch, LoaderConfig, Positives};
-use super::method::{Held, Name, Network, Sizes, Views};
+use super::method::{Held, MOST_SLOTS, Name, Network, Sizes, Views};
 use super::schedule::{Position, Schedule, cosine};
 use crate::bail;
 use crate::error::Result;
@@ -147,6 +147,9 @@ pub struct Recipe {
     /// Of a momentum copy, at the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
+    /// Slots of a queue of keys that the loss compares images with beside those of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
@@ -208,6 +211,7 @@ impl Recipe {
             seed: self.seed,
             mae: self.mae.clone(),
             language: self.language.clone(),
+            queue: self.queue,
             momentum: self.momentum.or(self.method.method().momentum()).unwrap_or(0.0),
         })
     }
@@ -363,6 +367,9 @@ impl Recipe {
                 self.images_per_step()
             );
         }
+        if let Some(slots) = self.queue {
+            self.validate_queue(slots)?;
+        }
         if matches!(self.method, Name::MocoV3 | Name::Byol) && !self.model.width.is_multiple_of(4) {
             bail!(
                 Usage,
@@ -419,6 +426,26 @@ impl Recipe {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    fn validate_queue(&self, slots: usize) -> Result<()> {
+        let (rows, method) = (self.images_per_step(), self.method.name());
+        if !self.method.takes_queue() {
+            bail!(
+                Usage,
+                "--queue {slots} does not go with --method {method}; take stablerep or simclr, or leave it out"
+            );
+        }
+        let most = MOST_SLOTS.min((((1 << 31) - 1) / self.head_dims[1].max(1)).saturating_sub(rows));
+        if slots < rows || slots > most {
+            bail!(
+                Usage,
+                "--queue {slots}: expected {rows}, the images of a step, to {most} keys (of {} values each); give as many, or \
+                 change --batch",
+                self.head_dims[1]
+            );
         }
         Ok(())
     }

@@ -164,6 +164,10 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         say!("{said}");
     }
     say!("{}", recipe.method.method().expectation(recipe.batch, views, recipe.temperature));
+    if let Some(slots) = recipe.queue {
+        let others = slots + summary.images_per_step - 1;
+        say!("a full queue makes that {others} others to tell from: ln {:.2}", (others as f64).ln());
+    }
 }
 
 fn write_summary(path: &Path, summary: &Summary) -> Result<()> {

@@ -111,7 +111,15 @@ fn settings_that_cannot_be_run() {
         ),
         (&["--crop-filter", "bicubic"], &["--crop-filter does not go with --augmentation none"]),
         (&["--method", "mocov3"], &["--images-per-caption 3 does not go with --method mocov3", "leave it out"]),
-        (&["--momentum", "0.9"], &["--momentum 0.9 does not go with --method stablerep", "leave it out"]),
+        (
+            &["--momentum", "0.9"],
+            &["--momentum 0.9 does not go with --method stablerep, which has no momentum copy without --queue"],
+        ),
+        (&["--queue", "5"], &["--queue 5: expected", "the images of a step", "--batch"]),
+        (
+            &["--method", "mocov3", "--images-per-caption", "UNSET", "--queue", "4096"],
+            &["--queue 4096 does not go with --method mocov3", "stablerep or simclr"],
+        ),
         (
             &["--method", "byol", "--images-per-caption", "UNSET", "--temperature", "0.2"],
             &["--temperature 0.2 does not go with --method byol", "leave it out"],

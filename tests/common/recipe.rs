@@ -31,6 +31,7 @@ pub fn smallest() -> Recipe {
         beta2: 0.98,
         temperature: 0.1,
         momentum: None,
+        queue: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
         crop_filter: None,

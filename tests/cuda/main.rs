@@ -58,6 +58,7 @@ mod on_ada {
             "pairs",
             "patch_embed",
             "patch_loss",
+            "queue",
             "reduce",
             "rows",
         ]) {

@@ -59,6 +59,13 @@ fn assert_follows(init: &Path, cpu: &Path, cuda: &Path, steps: usize) {
             name if name.starts_with("momentum.visual.") => "copied encoder",
             name if name.starts_with("visual.") => "encoder",
             "centre" => "centre",
+            "queue.keys" => "queue",
+            // Bits of whole numbers.
+            "queue.labels" => {
+                let bits = [&a, &b].map(|values| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>());
+                assert_eq!(bits[0], bits[1], "labels of the queue");
+                continue;
+            }
             _ => "heads",
         };
         // Of parameters what training added; the copy begins as what it copies.
@@ -71,15 +78,19 @@ fn assert_follows(init: &Path, cpu: &Path, cuda: &Path, steps: usize) {
         }
         parts.entry(part).or_default().add(&a, &b);
     }
-    let only = if want.contains("centre") { ("centre", 1e-4) } else { ("running statistics", 1e-4) };
+    let only = [("centre", 1e-4), ("queue", 1e-3), ("running statistics", 1e-4)];
+    let only = only.into_iter().filter(|(part, _)| parts.contains_key(part)).collect::<Vec<_>>();
+    assert!(!only.is_empty());
     for (part, bound) in [
         ("copied encoder", 4e-2),
         ("encoder", 4e-2),
         ("first moments", 5e-2),
         ("heads", 4e-2),
         ("second moments", 2e-2),
-        only,
-    ] {
+    ]
+    .into_iter()
+    .chain(only)
+    {
         let difference = parts.remove(part).unwrap().value();
         assert!(difference < bound, "{part}: difference {difference:e}");
     }
@@ -132,9 +143,43 @@ fn dino_on_ampere_follows_the_cpu() {
 /// The copy and its statistics go on too, and DINO's centre.
 #[test]
 fn a_momentum_copy_goes_on_with_the_same_bits() {
-    for method in ["mocov3", "byol", "dino --drop-path 0.3"] {
+    for method in ["mocov3", "byol", "dino --drop-path 0.3", "simclr --queue 50"] {
         resumes_to_the_bit(&|output| words(method, output, "cuda", "8"), &["checkpoint.safetensors"]);
     }
+}
+
+/// A queue that a second step's keys go around the end of, whose pictures come again in the second epoch.
+#[test]
+fn a_queue_on_hopper_follows_the_cpu() {
+    follows_the_cpu(Model::H200, "simclr --queue 50");
+}
+
+#[test]
+fn a_queue_on_ampere_follows_the_cpu() {
+    follows_the_cpu(Model::A100, "simclr --queue 50");
+}
+
+#[test]
+fn a_queue_on_ada_follows_the_cpu() {
+    follows_the_cpu(Model::Rtx4090, "simclr --queue 50");
+}
+
+/// Several pictures of each caption, texts that come twice, in chunks; what is kept could be taken back.
+#[test]
+fn a_queue_of_captions_in_chunks_follows_the_cpu() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let init = crate::train::pretrained(folder.path());
+    let words = |device: &str, more: &[&str]| {
+        let more: Vec<String> = ["--queue", "40"].iter().chain(more).map(|&word| word.to_owned()).collect();
+        let output = folder.path().join(device);
+        [crate::train::words(&output, device, "6", "1000steps"), init.to_vec(), more].concat()
+    };
+    finish(Model::H200, &words("cpu", &[]));
+    finish(Model::H200, &words("cuda", &["--chunk", "12", "--recompute", "--max-bad-updates", "1"]));
+    assert_follows(Path::new(&init[1]), &folder.path().join("cpu"), &folder.path().join("cuda"), 6);
 }
 
 /// A consumer card, whose block has 99 KB of shared memory.

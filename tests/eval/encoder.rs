@@ -344,6 +344,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         beta2: 0.98,
         temperature: 0.1,
         momentum: None,
+        queue: None,
         augmentation: Augmentation::None,
         crop_scale: [1.0, 1.0],
         crop_filter: None,

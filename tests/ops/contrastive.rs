@@ -1,5 +1,6 @@
-use stablerep::ops::contrastive::{Batch, backward, forward};
+use stablerep::ops::contrastive::{Batch, Queue, backward, forward};
 use stablerep::ops::l2norm;
+use stablerep::ops::queue::EMPTY;
 use stablerep::rng::{Domain, Stream};
 
 use crate::support::{assert_close, differences, dot, random, wide};
@@ -34,7 +35,7 @@ fn specification_vectors() {
     let raw = [1., 0., 0., 0., 1., 0., 1., 1., 0., 0., 1., 1., 1., 0., 1., 0., 2., -1.];
     let labels = [0, 1, 0, 1, 0, 1];
     let z = unit(&raw, 6);
-    let batch = Batch { z: &z, labels: &labels, temperature: 0.1 };
+    let batch = Batch { z: &z, labels: &labels, queue: Queue::default(), temperature: 0.1 };
     let loss = forward(&mut [0.0; 6], &mut [0.0; 6], batch);
     assert!((loss - 1.726451).abs() < 1e-6, "{loss}");
     let each = [0.694420, 1.204736, 2.038413, 2.195784, 1.261065, 2.964287];
@@ -50,7 +51,7 @@ fn matches_f64_and_central_differences() {
         let labels: Vec<u32> = (0..rows).map(|_| stream.below(classes) as u32).collect();
         let z = unit(&random(rows * d, 1), rows);
         for temperature in [0.1f32, 0.5] {
-            let batch = Batch { z: &z, labels: &labels, temperature };
+            let batch = Batch { z: &z, labels: &labels, queue: Queue::default(), temperature };
             let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
             let loss = forward(&mut lse, &mut weight, batch);
             let t = f64::from(temperature);
@@ -72,7 +73,7 @@ fn gradient_over_many_blocks() {
     let (rows, d) = (600, 4);
     let labels: Vec<u32> = (0..rows as u32).map(|i| i % 150).collect();
     let z = unit(&random(rows * d, 3), rows);
-    let batch = Batch { z: &z, labels: &labels, temperature: 0.1 };
+    let batch = Batch { z: &z, labels: &labels, queue: Queue::default(), temperature: 0.1 };
     let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
     forward(&mut lse, &mut weight, batch);
     let mut dz = vec![0.0; z.len()];
@@ -99,6 +100,39 @@ fn gradient_over_many_blocks() {
 fn nan_is_not_hidden() {
     let mut z = unit(&random(20, 1), 5);
     z[7] = f32::NAN;
-    let batch = Batch { z: &z, labels: &[0, 0, 1, 1, 2], temperature: 0.1 };
+    let batch = Batch { z: &z, labels: &[0, 0, 1, 1, 2], queue: Queue::default(), temperature: 0.1 };
     assert!(forward(&mut [0.0; 5], &mut [0.0; 5], batch).is_nan());
+}
+
+/// Keys behind the rows, some slots of which are empty, in several blocks: the loss of rows and filled slots in f64, in
+/// which no row is itself, and its differences, which reach no key.
+#[test]
+fn a_queue_matches_f64_and_central_differences() {
+    for (rows, slots, d, classes) in [(2, 1, 3, 2), (6, 5, 3, 4), (9, 300, 2, 30), (70, 3, 2, 500)] {
+        let mut stream = Stream::new(2, Domain::Init, [9, 0, 0]);
+        let mut draw = |count: usize| -> Vec<u32> { (0..count).map(|_| stream.below(classes) as u32).collect() };
+        let (labels, mut of_slots) = (draw(rows), draw(slots));
+        let (z, keys) = (unit(&random(rows * d, 1), rows), unit(&random(slots * d, 2), slots));
+        for filled in [slots, slots / 2, 0] {
+            // Empty ones behind the others and, once, between them.
+            of_slots[filled..].fill(EMPTY);
+            if filled > 2 && filled < slots {
+                of_slots[1] = EMPTY;
+            }
+            let queue = Queue { keys: &keys, labels: &of_slots };
+            let batch = Batch { z: &z, labels: &labels, queue, temperature: 0.2 };
+            let all = |z: &[f64]| {
+                let some = || of_slots.iter().zip(keys.chunks_exact(d)).filter(|(label, _)| **label != EMPTY);
+                let z: Vec<f64> = z.iter().copied().chain(some().flat_map(|(_, key)| wide(key))).collect();
+                let labels: Vec<u32> = labels.iter().copied().chain(some().map(|(label, _)| *label)).collect();
+                mean(&reference(&z, &labels, f64::from(0.2f32))[..rows])
+            };
+            let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
+            let (loss, want) = (forward(&mut lse, &mut weight, batch), all(&wide(&z)));
+            assert!((loss - want).abs() < 1e-6, "{rows} rows, {filled} of {slots} slots: {loss} {want}");
+            let mut dz = vec![f32::NAN; z.len()];
+            backward(&mut dz, &lse, &weight, batch);
+            assert_close("dz", &dz, &differences(&z, all), 2e-5);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stablerep::ops::contrastive::{self, Batch};
+use stablerep::ops::contrastive::{self, Batch, Queue};
 use stablerep::ops::l2norm;
 use stablerep::ops::optimizer::{AdamW, Group};
 use stablerep::weights::SafeTensors;
@@ -29,7 +29,7 @@ fn losses_and_gradients_of_every_case() {
         let temperature = temperatures[case].as_f64().unwrap() as f32;
         let (mut z, mut norms) = (vec![0.0; rows * d], vec![0.0; rows]);
         l2norm::forward(&mut z, &mut norms, &raw, 1e-12);
-        let batch = Batch { z: &z, labels: &labels, temperature };
+        let batch = Batch { z: &z, labels: &labels, queue: Queue::default(), temperature };
         let (mut lse, mut weight) = (vec![0.0; rows], vec![0.0; rows]);
         let (loss, want) = (contrastive::forward(&mut lse, &mut weight, batch), mean.as_f64().unwrap());
         assert!((loss - want).abs() <= 1e-6 * want.abs().max(1.0), "{case}: {loss} {want}");

@@ -6,6 +6,7 @@ mod mae;
 mod momentum;
 #[path = "../common/overflow.rs"]
 mod overflow;
+mod queue;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;

@@ -10,15 +10,15 @@ use stablerep::weights::SafeTensors;
 
 use crate::support::{fixture_path, recipe};
 
-const CAPTIONS: usize = 8;
-const STEPS: u64 = 10;
+pub const CAPTIONS: usize = 8;
+pub const STEPS: u64 = 10;
 
-fn model() -> VitConfig {
+pub fn model() -> VitConfig {
     VitConfig { image_size: 16, patch_size: 8, width: 16, depth: 2, heads: 2, mlp_ratio: 4, channels: 3 }
 }
 
 /// Normalised images `[2·captions, 16, 16, 3]` of a step, by the script's formula.
-fn images(step: u64) -> Vec<f32> {
+pub fn images(step: u64) -> Vec<f32> {
     let len = model().image_len();
     let value = |i: usize| {
         let (row, k) = ((i / len) as f64, (i % len) as f64);
@@ -33,11 +33,11 @@ fn numbers(network: &dyn Network) -> Vec<u32> {
     vec![7; 2 * CAPTIONS].into_iter().chain(own).collect()
 }
 
-fn header<T: serde::de::DeserializeOwned>(file: &SafeTensors, key: &str) -> T {
+pub fn header<T: serde::de::DeserializeOwned>(file: &SafeTensors, key: &str) -> T {
     serde_json::from_str(file.metadata(key).unwrap()).unwrap()
 }
 
-fn assert_near(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
+pub fn assert_near(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert_eq!(got.len(), want.len(), "{what}");
     // What stands before a batch norm has no gradient for its mean, but for rounding: others are above a hundredth.
     let scale = want.iter().fold(0.01f32, |most, value| most.max(value.abs()));
@@ -61,6 +61,7 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         norm_slots: 2,
         temperature: header::<f64>(file, "temperature") as f32,
         momentum: header(file, "base"),
+        queue: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::{Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS}
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
-use crate::train::method::Name;
+use crate::train::method::{Name, QUEUE_MOMENTUM};
 use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Projection, Rate, Recipe};
 
 /// Keys that replace each other.
@@ -91,11 +91,12 @@ impl Settings {
         if self.bn.is_some() && !name.method().has_batch_norm() {
             bail!(Usage, "--bn does not go with --method {}, whose head has no batch norms; leave it out", name.name());
         }
-        if let (None, Some(momentum)) = (name.method().momentum(), self.momentum) {
+        if let (None, None, Some(momentum)) = (name.method().momentum(), all.queue, self.momentum) {
             bail!(
                 Usage,
-                "--momentum {momentum} does not go with --method {}, which has no momentum copy; leave it out",
-                name.name()
+                "--momentum {momentum} does not go with --method {}, which has no momentum copy{}; leave it out",
+                name.name(),
+                if name.takes_queue() { " without --queue" } else { "" }
             );
         }
         if let (false, Some(temperature)) = (name.method().has_temperature(), self.temperature) {
@@ -202,7 +203,8 @@ pub(super) fn recipe(
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,
         temperature: set(settings.temperature, "temperature")?,
-        momentum: settings.momentum.or(method.method().momentum()),
+        momentum: settings.momentum.or(method.method().momentum()).or(settings.queue.map(|_| QUEUE_MOMENTUM)),
+        queue: settings.queue,
         augmentation,
         crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
         crop_filter: settings.crop_filter.filter(|&filter| filter != CropFilter::Bilinear),

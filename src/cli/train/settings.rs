@@ -40,9 +40,13 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "T", help_heading = "Method")]
     pub(super) temperature: Option<f64>,
     /// Momentum of the momentum copy at the beginning of the run, on its way to 1 in half a cosine [default: 0.99 for
-    /// mocov3, 0.996 for byol and dino]
+    /// mocov3, 0.996 for byol and dino, 0.994 with --queue]
     #[arg(long, value_name = "M", help_heading = "Method")]
     pub(super) momentum: Option<f64>,
+    /// Keys of earlier images, those of a momentum copy, that stablerep and simclr compare each image with beside those
+    /// of its step: as many as a step has images, or more [default: none]
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    pub(super) queue: Option<usize>,
 
     /// What makes tokens of captions, for methods with texts: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of
     /// vocab.json and merges.txt, or `bundled`, a small vocabulary that spells most words

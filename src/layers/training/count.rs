@@ -2,7 +2,7 @@
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, TextEmbed, Texts, Weights,
+    Place, Places, Queue, TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
@@ -66,6 +66,18 @@ impl Tally {
 pub(super) fn batch_norm_shape(x: Buffer, norm: BatchNorm) -> batchnorm::cuda::Shape {
     let cols = norm.cols();
     batchnorm::cuda::Shape { slots: norm.slots, rows: x.len() / cols / norm.slots, cols }
+}
+
+/// Rows and slots that a contrastive loss compares.
+#[cfg(cuda_kernels)]
+pub(super) fn contrast_shape(Contrast { z, lse, queue, .. }: Contrast) -> contrastive::cuda::Shape {
+    let slots = queue.map_or(0, |queue| queue.labels.len);
+    contrastive::cuda::Shape { slots, ..contrastive::cuda::Shape::whole(lse.len(), z.len() / lse.len()) }
+}
+
+fn contrast_flops(Contrast { z, lse, queue, .. }: Contrast) -> (f64, f64) {
+    let rows = lse.len();
+    contrastive::flops(rows, rows + queue.map_or(0, |queue| queue.labels.len), z.len() / rows)
 }
 
 /// Rows, keys, and values of each.
@@ -246,16 +258,19 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn contrastive(&mut self, Contrast { z, lse, .. }: Contrast) -> Result<()> {
-        let (rows, dim) = (lse.len(), z.len() / lse.len());
+    fn contrastive(&mut self, of: Contrast) -> Result<()> {
         #[cfg(cuda_kernels)]
-        self.need(contrastive::cuda::scratch_len(contrastive::cuda::Shape::whole(rows, dim)));
-        self.flops += contrastive::flops(rows, dim).0;
+        self.need(contrastive::cuda::scratch_len(contrast_shape(of)));
+        self.flops += contrast_flops(of).0;
         Ok(())
     }
 
-    fn contrastive_backward(&mut self, _: Buffer, Contrast { z, lse, .. }: Contrast) -> Result<()> {
-        self.flops += contrastive::flops(lse.len(), z.len() / lse.len()).1;
+    fn contrastive_backward(&mut self, _: Buffer, of: Contrast) -> Result<()> {
+        self.flops += contrast_flops(of).1;
+        Ok(())
+    }
+
+    fn enqueue(&mut self, _: Queue, _: Buffer, _: Numbers, _: Numbers) -> Result<()> {
         Ok(())
     }
 

@@ -4,7 +4,7 @@ mod call;
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
@@ -12,12 +12,12 @@ use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
     activation, add, cosine, distill, drop_path, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss,
-    reduce, relu, rows, self_attention,
+    queue, reduce, relu, rows, self_attention,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
-use call::pair_batch;
 pub use call::{Call, Memory};
+use call::{pair_batch, queue_of};
 
 impl Layers for Call<'_, '_> {
     fn unfold(&mut self, patches: Buffer, start: usize, shape: patch_embed::Shape) -> Result<()> {
@@ -308,21 +308,29 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn contrastive(&mut self, Contrast { z, labels, lse, weight, temperature }: Contrast) -> Result<()> {
-        let (labels, loss) = (&self.numbers[labels.range()], &mut self.loss);
-        self.memory.write([lse, weight], |[lse, weight], memory| {
-            *loss = contrastive::forward(lse, weight, Batch { z: memory.read(z), labels, temperature });
+    fn contrastive(&mut self, rows: Contrast) -> Result<()> {
+        let (labels, queue, loss) =
+            (&self.numbers[rows.labels.range()], queue_of(rows, self.statistics), &mut self.loss);
+        self.memory.write([rows.lse, rows.weight], |[lse, weight], memory| {
+            let batch = Batch { z: memory.read(rows.z), labels, queue, temperature: rows.temperature };
+            *loss = contrastive::forward(lse, weight, batch);
         });
         Ok(())
     }
 
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
-        let Contrast { z, labels, lse, weight, temperature } = rows;
-        let labels = &self.numbers[labels.range()];
+        let (labels, queue) = (&self.numbers[rows.labels.range()], queue_of(rows, self.statistics));
         self.memory.write([dz], |[dz], memory| {
-            let batch = Batch { z: memory.read(z), labels, temperature };
-            contrastive::backward(dz, memory.read(lse), memory.read(weight), batch);
+            let batch = Batch { z: memory.read(rows.z), labels, queue, temperature: rows.temperature };
+            contrastive::backward(dz, memory.read(rows.lse), memory.read(rows.weight), batch);
         });
+        Ok(())
+    }
+
+    fn enqueue(&mut self, at: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()> {
+        let (labels, start) = (&self.numbers[labels.range()], self.numbers[start.start]);
+        let (to, kept) = pair_mut(self.statistics, at.keys, at.labels);
+        queue::put(to, kept, self.memory.read(keys), labels, start as usize);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod call;
 use super::count::{batch_norm_shape, patch_product};
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::activation::cuda as activation;
@@ -23,6 +23,7 @@ use crate::ops::logit_scale::cuda as logit_scale;
 use crate::ops::pairs::cuda as pairs;
 use crate::ops::patch_embed::cuda as patch_embed;
 use crate::ops::patch_loss::cuda as patch_loss;
+use crate::ops::queue::cuda as queue;
 use crate::ops::reduce::cuda::Loss;
 use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
@@ -259,6 +260,11 @@ impl Layers for Call<'_, '_> {
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
         let (lse, weight) = (self.f32(rows.lse), self.f32(rows.weight));
         contrastive::backward(self.gpu, self.f32(dz), lse, weight, self.rows(rows))
+    }
+
+    fn enqueue(&mut self, at: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()> {
+        let [to, kept] = self.ring(at);
+        queue::put(self.gpu, (to, kept), self.f32(keys), self.run(labels), self.run(start))
     }
 
     fn take_rows(&mut self, y: Buffer, x: Buffer, at: Numbers, shape: rows_of::Shape) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::weights::Param;
 
 pub use places::{
     Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
-    Numbers, Pairs, PatchEmbed, Place, Places, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Numbers, Pairs, PatchEmbed, Place, Places, Queue, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
 /// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
@@ -143,6 +143,8 @@ pub trait Layers {
     fn contrastive(&mut self, rows: Contrast) -> Result<()>;
     /// `dz`, its gradient.
     fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;
+    /// Puts `keys [n, d]` of `labels [n]` in the slots of the queue from the one on that the number `start` says.
+    fn enqueue(&mut self, queue: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()>;
     /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
     /// what it keeps where `add`.
     fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;

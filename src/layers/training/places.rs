@@ -200,6 +200,14 @@ pub struct MomentumCopy {
     pub rate: usize,
 }
 
+impl MomentumCopy {
+    /// Makes it, among what is `kept`, what it is a copy of.
+    pub fn begin(&self, parameters: &[f32], kept: &mut [f32]) {
+        self.parameters.of_mut(kept).copy_from_slice(&parameters[..self.parameters.len]);
+        kept.copy_within(0..self.statistics, self.statistics);
+    }
+}
+
 /// Whose parameters and running statistics a walk reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
@@ -225,6 +233,14 @@ pub struct Pairs {
     pub factor: f32,
 }
 
+/// Keys of earlier steps among what is kept: a ring ([`crate::ops::queue`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Of unit length `[Q, d]`, and their labels `[Q]`.
+    pub keys: Param,
+    pub labels: Param,
+}
+
 /// The rows that a contrastive loss compares, and what its gradient needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Contrast {
@@ -232,6 +248,8 @@ pub struct Contrast {
     pub z: Buffer,
     /// `[K]`: rows of equal labels are positives of each other.
     pub labels: Numbers,
+    /// What rows are compared with beside each other.
+    pub queue: Option<Queue>,
     /// Log-sum-exp of each row, and one over the number of its positives: `[K]`.
     pub lse: Buffer,
     pub weight: Buffer,

@@ -4,12 +4,14 @@
 use crate::bail;
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
-use crate::ops::contrastive::cuda::{Batch, Plan, Shape, backward, forward, scratch_len};
+use crate::ops::contrastive::cuda::{Batch, Plan, Queue, Shape, backward, forward, scratch_len};
+use crate::ops::queue::EMPTY;
 use crate::ops::{contrastive, l2norm};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "contrastive forward and backward f32", run: whole },
     Check { name: "contrastive many dimensions f32", run: wide },
+    Check { name: "contrastive with a queue f32", run: queued },
     Check { name: "contrastive logits against f64", run: precision },
     Check { name: "contrastive ranks make the whole", run: ranks },
     Check { name: "contrastive not a number", run: not_a_number },
@@ -33,22 +35,40 @@ fn log_sums_close(what: &str, got: &[f32], want: &[f32], temperature: f32) -> Re
     Ok(())
 }
 
-/// Unit rows and labels.
+/// Unit rows and labels, and those of a queue.
 struct Rows {
     z: Vec<f32>,
     labels: Vec<u32>,
+    keys: Vec<f32>,
+    of_slots: Vec<u32>,
+}
+
+/// Unit rows of normal values.
+fn unit(case: &Case, name: &str, rows: usize, dim: usize) -> Vec<f32> {
+    let x = case.normal(name, rows * dim, 1.0);
+    let (mut z, mut norms) = (vec![0.0; x.len()], vec![0.0; rows]);
+    l2norm::forward(&mut z, &mut norms, &x, 1e-12);
+    z
 }
 
 impl Rows {
     fn new(case: &Case, name: &str, labels: Vec<u32>, dim: usize) -> Self {
-        let x = case.normal(name, labels.len() * dim, 1.0);
-        let (mut z, mut norms) = (vec![0.0; x.len()], vec![0.0; labels.len()]);
-        l2norm::forward(&mut z, &mut norms, &x, 1e-12);
-        Self { z, labels }
+        Self { z: unit(case, name, labels.len(), dim), labels, keys: Vec::new(), of_slots: Vec::new() }
+    }
+
+    /// With keys of the labels `of_slots`, zeros where a slot is empty.
+    fn queued(self, case: &Case, of_slots: Vec<u32>) -> Self {
+        let dim = self.z.len() / self.labels.len();
+        let mut keys = unit(case, "keys", of_slots.len(), dim);
+        for (key, _) in keys.chunks_exact_mut(dim).zip(&of_slots).filter(|(_, label)| **label == EMPTY) {
+            key.fill(0.0);
+        }
+        Self { keys, of_slots, ..self }
     }
 
     fn of(&self, temperature: f32) -> contrastive::Batch<'_> {
-        contrastive::Batch { z: &self.z, labels: &self.labels, temperature }
+        let queue = contrastive::Queue { keys: &self.keys, labels: &self.of_slots };
+        contrastive::Batch { z: &self.z, labels: &self.labels, queue, temperature }
     }
 }
 
@@ -75,12 +95,18 @@ struct Got {
 fn on_device(case: &Case, rows: &Rows, temperature: f32) -> Result<Got> {
     let gpu = case.gpu();
     let count = rows.labels.len();
-    let shape = Shape::whole(count, rows.z.len() / count);
+    let slots = rows.of_slots.len();
+    let shape = Shape { slots, ..Shape::whole(count, rows.z.len() / count) };
     let (z, labels) = (gpu.upload(&rows.z)?, gpu.upload(&rows.labels)?);
+    let kept = match slots {
+        0 => None,
+        _ => Some((gpu.upload(&rows.keys)?, gpu.upload(&rows.of_slots)?)),
+    };
+    let queue = kept.as_ref().map(|(keys, labels)| Queue { keys: keys.view(), labels: labels.view() });
     let scratch = gpu.alloc::<f32>(scratch_len(shape))?;
     let [loss, lse, weight, dz] = [1, count, count, rows.z.len()].map(|len| gpu.upload(&vec![f32::NAN; len]));
     let (loss, lse, weight, dz) = (loss?, lse?, weight?, dz?);
-    let batch = Batch { shape, z: z.view(), labels: labels.view(), temperature, scratch: scratch.view() };
+    let batch = Batch { shape, z: z.view(), labels: labels.view(), queue, temperature, scratch: scratch.view() };
     forward(gpu, loss.view(), lse.view(), weight.view(), batch)?;
     backward(gpu, dz.view(), lse.view(), weight.view(), batch)?;
     Ok(Got {
@@ -142,6 +168,35 @@ fn wide(case: &Case) -> Result<()> {
     Ok(())
 }
 
+/// Keys of earlier steps behind the rows: full, with empty slots between and behind the others, with none filled; in the
+/// tile of the last rows and in tiles and splits of their own; rows whose only positives are there.
+fn queued(case: &Case) -> Result<()> {
+    let (labels, dims) = (|rows: usize, classes| unsorted(case, rows, classes), [8, 64, 256, 33]);
+    for (rows, slots, dim) in [(3, 1, 0), (6, 130, 1), (64, 64, 1), (70, 300, 2), (128, 128, 3), (130, 700, 1)] {
+        let dim = dims[dim];
+        for empty in ["none", "some", "all"] {
+            let of_slots = |slot: usize, label: u32| match empty {
+                "none" => label,
+                "some" if slot % 7 != 3 && slot < slots - slots / 3 => label,
+                _ => EMPTY,
+            };
+            let of_slots = labels(slots, rows).into_iter().enumerate().map(|(slot, label)| of_slots(slot, label));
+            let of_slots = of_slots.collect();
+            let rows = Rows::new(case, "z", labels(rows, 2 * rows), dim).queued(case, of_slots);
+            let what = format!("{} rows, {slots} slots, d {dim}, {empty} empty", rows.labels.len());
+            compare(case, &what, &rows, 0.1)?;
+        }
+    }
+    // So sharp that nothing may be left of a slot that is empty.
+    let rows = Rows::new(case, "z", view_major(20, 2), 64).queued(case, vec![EMPTY; 90]);
+    compare(case, "empty slots, τ 0.02", &rows, 0.02)?;
+    if case.full() {
+        let rows = Rows::new(case, "z", view_major(1376, 6), 256).queued(case, unsorted(case, 65_536, 4000));
+        compare(case, "1376 captions × 6, 65536 slots, d 256", &rows, 0.1)?;
+    }
+    Ok(())
+}
+
 /// Rows that lie close together have large logits, whose rounding the softmax shows most.
 fn precision(case: &Case) -> Result<()> {
     let (count, dim, temperature) = (96, 256, 0.07f32);
@@ -184,7 +239,8 @@ fn ranks(case: &Case) -> Result<()> {
         let shape = Shape::rank(first, anchors, count, dim);
         let scratch = gpu.alloc::<f32>(scratch_len(shape))?;
         let (loss, lse, weight) = (gpu.alloc::<f32>(1)?, gpu.alloc::<f32>(anchors)?, gpu.alloc::<f32>(anchors)?);
-        let batch = Batch { shape, z: z.view(), labels: labels.view(), temperature, scratch: scratch.view() };
+        let (z, labels, scratch) = (z.view(), labels.view(), scratch.view());
+        let batch = Batch { shape, z, labels, queue: None, temperature, scratch };
         forward(gpu, loss.view(), lse.view(), weight.view(), batch)?;
         loss_sum += gpu.read(loss.view())?[0];
         log_sums_close("rank's log-sum-exp", &gpu.read(lse.view())?, &one.lse[first..first + anchors], temperature)?;

@@ -3,22 +3,26 @@
 //! Every row of `z` is a candidate, rows `first..first + anchors` are anchors. What a rank of a data-parallel run does,
 //! with everybody's features and labels gathered: [`forward`] for its own rows, their part of the mean over all rows
 //! and their log-sum-exps and weights; with these two numbers per row gathered, [`backward`] gives the whole gradient
-//! of its own rows, in one pass and with no reduction.
+//! of its own rows, in one pass and with no reduction. The slots of a [`Queue`] are further candidates of all anchors.
 
 use crate::device::cuda::kernels::contrastive::{
-    BACKWARD_THREADS, BACKWARD_TILE, FORWARD_SHARED, FORWARD_THREADS, FORWARD_TILE, LINE, PIECE, X_SLOTS,
+    BACKWARD_THREADS, BACKWARD_TILE, EMPTY, FORWARD_SHARED, FORWARD_THREADS, FORWARD_TILE, LINE, PIECE, X_SLOTS,
 };
 use crate::device::cuda::{Element, Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::queue;
 use crate::ops::reduce::cuda::Loss;
+
+const _: () = assert!(EMPTY == queue::EMPTY as usize);
 
 /// Sizes of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Rows whose losses are taken, R.
     pub anchors: usize,
-    /// Rows they are compared with, K.
+    /// Rows they are compared with, K, and slots of a queue behind these.
     pub candidates: usize,
+    pub slots: usize,
     /// Values per row, d ≤ 1024.
     pub dim: usize,
     /// The candidate that anchor 0 is.
@@ -30,25 +34,27 @@ pub struct Shape {
 impl Shape {
     /// Every row against every other: one rank.
     pub fn whole(rows: usize, dim: usize) -> Self {
-        Self { anchors: rows, candidates: rows, dim, first: 0, total: rows }
+        Self { anchors: rows, candidates: rows, slots: 0, dim, first: 0, total: rows }
     }
 
     /// Rows `first..first + anchors` of `candidates` gathered ones.
     pub fn rank(first: usize, anchors: usize, candidates: usize, dim: usize) -> Self {
-        Self { anchors, candidates, dim, first, total: candidates }
+        Self { anchors, candidates, slots: 0, dim, first, total: candidates }
     }
 
     fn check(self) {
-        let Self { anchors, candidates, dim, first, total } = self;
+        let (Self { anchors, candidates, dim, first, total, .. }, columns) = (self, self.columns());
         assert!(
             anchors > 0 && first + anchors <= candidates && (1..=1024).contains(&dim) && total > 0,
             "contrastive: {self:?}"
         );
         // The kernels count quarters of an operand's lines in 31 bits.
-        assert!(
-            candidates * self.pieces() < 1 << 29 && candidates * dim < 1 << 31,
-            "contrastive: {self:?} is too large"
-        );
+        assert!(columns * self.pieces() < 1 << 29 && columns * dim < 1 << 31, "contrastive: {self:?} is too large");
+    }
+
+    /// All that an anchor is compared with.
+    fn columns(self) -> usize {
+        self.candidates + self.slots
     }
 
     /// Pieces of 32 values, zeros after the last.
@@ -109,7 +115,7 @@ impl Plan {
     /// The forward.
     pub fn forward(shape: Shape) -> Self {
         let [rows, columns] = FORWARD_TILE;
-        let (rows, columns) = (shape.anchors.div_ceil(rows), shape.candidates.div_ceil(columns));
+        let (rows, columns) = (shape.anchors.div_ceil(rows), shape.columns().div_ceil(columns));
         let (splits, tiles) = split_columns(rows, columns, FORWARD_BLOCKS, usize::MAX, FORWARD_TILES);
         let launch = Launch::grid([rows, splits, 1], FORWARD_THREADS as u32).shared(FORWARD_SHARED);
         Self { launch, splits, tiles, own: 0 }
@@ -148,15 +154,15 @@ impl Plan {
 
 /// Length of the scratch memory that either function needs for a shape: linear in the rows.
 pub fn scratch_len(shape: Shape) -> usize {
-    let Shape { anchors, candidates, dim, .. } = shape;
+    let (Shape { anchors, dim, .. }, columns) = (shape, shape.columns());
     let forward = Plan::forward(shape).splits * anchors * 4 + 2 * anchors.div_ceil(256);
     // However d is cut, the columns are split alike.
-    let backward = match Plan::backward(anchors, candidates, dim, 0).splits {
+    let backward = match Plan::backward(anchors, columns, dim, 0).splits {
         1 => 0,
         splits => splits * anchors * dim,
     };
     // The two halves of the rows come first: 16-byte lines, so that what follows is aligned.
-    shape.operand_len(candidates) + forward.max(backward)
+    shape.operand_len(columns) + forward.max(backward)
 }
 
 /// What the loss looks at.
@@ -167,9 +173,18 @@ pub struct Batch {
     pub z: View<f32>,
     /// Their labels, `[K]`.
     pub labels: View<u32>,
+    /// Where the shape has slots.
+    pub queue: Option<Queue>,
     pub temperature: f32,
     /// At least [`scratch_len`] values; what is left in it is of no use.
     pub scratch: View<f32>,
+}
+
+/// Unit keys `[Q, d]` and their labels `[Q]`: as [`super::Queue`], of empty slots zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    pub keys: View<f32>,
+    pub labels: View<u32>,
 }
 
 /// Rows split into bf16 halves, two to a word, and the scratch memory behind them.
@@ -181,8 +196,10 @@ struct Operands {
 
 impl Batch {
     fn check(&self) {
-        let Self { shape, z, labels, scratch, temperature } = *self;
+        let Self { shape, z, labels, queue, scratch, temperature } = *self;
         shape.check();
+        let slots = queue.map_or((0, 0), |Queue { keys, labels }| (keys.len(), labels.len()));
+        assert_eq!(slots, (shape.slots * shape.dim, shape.slots), "contrastive: slots of {self:?}");
         assert!(
             z.len() == shape.candidates * shape.dim
                 && labels.len() == shape.candidates
@@ -190,7 +207,8 @@ impl Batch {
                 && temperature > 0.0,
             "contrastive: {self:?}"
         );
-        let aligned = !shape.dim.is_multiple_of(4) || z.is_aligned(16);
+        let keys = queue.map_or(z, |queue| queue.keys);
+        let aligned = !shape.dim.is_multiple_of(4) || (z.is_aligned(16) && keys.is_aligned(16));
         assert!(aligned && scratch.is_aligned(16), "contrastive: alignment of {self:?}");
     }
 
@@ -204,15 +222,24 @@ impl Batch {
         std::f32::consts::LOG2_E / self.temperature
     }
 
+    /// Labels of the slots, and the column of the first.
+    fn slots(&self) -> (Option<View<u32>>, u32) {
+        (self.queue.map(|queue| queue.labels), self.shape.candidates as u32)
+    }
+
     fn split(&self, gpu: &Gpu) -> Result<Operands> {
-        let Shape { anchors, candidates: rows, dim, first, .. } = self.shape;
-        let (pieces, len) = (self.shape.pieces(), self.shape.operand_len(rows));
-        let (candidates, rest) = (self.scratch.slice(0..len).cast(), self.scratch.slice(len..self.scratch.len()));
-        let at = Launch::new((rows * pieces * 4).div_ceil(256), 256);
-        let [start, end] = [first, first + anchors].map(|row| self.shape.operand_len(row));
-        let [rows, d, pieces] = [rows, dim, pieces].map(|n| n as u32);
-        kernels::ContrastiveSplit { operand: candidates, x: self.z, rows, d, pieces }.launch(gpu, at)?;
-        Ok(Operands { anchors: candidates.slice(start..end), candidates, rest })
+        let Shape { anchors, candidates, slots, dim, first, .. } = self.shape;
+        let (pieces, len) = (self.shape.pieces(), |rows| self.shape.operand_len(rows));
+        let of = |rows: std::ops::Range<usize>| self.scratch.slice(len(rows.start)..len(rows.end)).cast();
+        let columns = candidates + slots;
+        let sides = [(self.z, 0..candidates)].into_iter();
+        for (x, rows) in sides.chain(self.queue.map(|queue| (queue.keys, candidates..columns))) {
+            let at = Launch::new((rows.len() * pieces * 4).div_ceil(256), 256);
+            let (operand, [rows, d, pieces]) = (of(rows.clone()), [rows.len(), dim, pieces].map(|n| n as u32));
+            kernels::ContrastiveSplit { operand, x, rows, d, pieces }.launch(gpu, at)?;
+        }
+        let rest = self.scratch.slice(len(columns)..self.scratch.len());
+        Ok(Operands { anchors: of(first..first + anchors), candidates: of(0..columns), rest })
     }
 }
 
@@ -220,7 +247,7 @@ impl Batch {
 /// each, `[R]`.
 pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
-    let Shape { anchors, candidates, first, total, .. } = batch.shape;
+    let (Shape { anchors, first, total, .. }, (slot_labels, first_slot)) = (batch.shape, batch.slots());
     assert!(
         loss.len() == 1 && lse.len() == anchors && weight.len() == anchors,
         "contrastive forward: {loss:?} {lse:?} {weight:?}"
@@ -238,8 +265,10 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
         y: operands.candidates,
         row_labels: batch.own(batch.labels),
         column_labels: batch.labels,
+        slot_labels,
         rows,
-        columns: candidates as u32,
+        columns: batch.shape.columns() as u32,
+        first_slot,
         shift: first as u32,
         pieces: batch.shape.pieces() as u32,
         tiles: plan.tiles as u32,
@@ -256,12 +285,13 @@ pub fn forward(gpu: &Gpu, loss: View<f32>, lse: View<f32>, weight: View<f32>, ba
 /// of all K rows, as [`forward`] gave them on the ranks that have them.
 pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, batch: Batch) -> Result<()> {
     batch.check();
-    let Shape { anchors, candidates, dim, first, total } = batch.shape;
+    let Shape { anchors, candidates, dim, first, total, .. } = batch.shape;
+    let (columns, (slot_labels, first_slot)) = (batch.shape.columns(), batch.slots());
     assert!(lse.len() == candidates && weight.len() == candidates, "contrastive backward: {lse:?} {weight:?}");
     assert_eq!(dz.len(), anchors * dim, "contrastive backward: gradient");
     assert!(dim % 2 == 1 || dz.is_aligned(8), "contrastive backward: alignment of {dz:?}");
     let operands = batch.split(gpu)?;
-    let plan = Plan::backward(anchors, candidates, dim, gpu.shared_per_block());
+    let plan = Plan::backward(anchors, columns, dim, gpu.shared_per_block());
     let whole = kernels::ContrastiveBackward {
         out: dz,
         x: operands.anchors,
@@ -272,8 +302,10 @@ pub fn backward(gpu: &Gpu, dz: View<f32>, lse: View<f32>, weight: View<f32>, bat
         column_labels: batch.labels,
         column_lse: lse,
         column_weight: weight,
+        slot_labels,
         rows: anchors as u32,
-        columns: candidates as u32,
+        columns: columns as u32,
+        first_slot,
         shift: first as u32,
         pieces: batch.shape.pieces() as u32,
         tiles: plan.tiles as u32,

@@ -7,12 +7,17 @@
 //! recomputes. As `s` is symmetric, the gradient of row i as anchor and as candidate is one sum over its own logits:
 //! `dz_i = 1/(K·τ)·Σ_{j≠i} (a_i·q_ij − p_ij + a_j·q_ji − p_ji)·z_j` with `a_i = 1` if `P_i > 0`, else 0.
 //!
-//! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each. Bytes: z is read K/`ROWS` times from cache.
+//! Behind the rows may stand the slots of a [`Queue`], candidates that are no anchors (MoCo, arXiv 1911.05722): they are
+//! in the softmax and among the positives of every row, get no gradient, and are nothing where they are empty.
+//!
+//! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each (with Q slots K·(K + Q) in the place of K²).
+//! Bytes: z is read K/`ROWS` times from cache.
 
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};
 use super::math::{exp, exp_nonpositive};
+use super::queue::EMPTY;
 use super::simd::{max, sum, vectorize};
 
 #[cfg(cuda_kernels)]
@@ -27,12 +32,20 @@ const ROWS: usize = 64;
 /// Candidates per block.
 const COLS: usize = 256;
 
-/// What the loss looks at: unit rows, one label per row, the temperature.
+/// What the loss looks at: unit rows, one label per row, keys of earlier steps, the temperature.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     pub z: &'a [f32],
     pub labels: &'a [u32],
+    pub queue: Queue<'a>,
     pub temperature: f32,
+}
+
+/// Unit keys `[Q, d]` and their labels `[Q]`, [`EMPTY`] where there is none yet; no slots as a rule.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queue<'a> {
+    pub keys: &'a [f32],
+    pub labels: &'a [u32],
 }
 
 /// Anchors and candidates, a label for each row.
@@ -42,6 +55,8 @@ pub(super) struct Sides<'a> {
     pub candidates: &'a [f32],
     /// Of the anchors, of the candidates.
     pub labels: [&'a [u32]; 2],
+    /// Candidates behind the others that ask for nothing.
+    pub queue: Queue<'a>,
     /// Whether candidate i is anchor i itself, which is left out.
     pub same: bool,
     pub temperature: f32,
@@ -49,36 +64,79 @@ pub(super) struct Sides<'a> {
 
 impl<'a> Batch<'a> {
     fn sides(self) -> Sides<'a> {
-        let Self { z, labels, temperature } = self;
-        Sides { anchors: z, candidates: z, labels: [labels; 2], same: true, temperature }
+        let Self { z, labels, queue, temperature } = self;
+        Sides { anchors: z, candidates: z, labels: [labels; 2], queue, same: true, temperature }
     }
 }
 
-impl Sides<'_> {
+/// Some candidates next to each other.
+#[derive(Clone, Copy, Debug)]
+struct Block<'a> {
+    candidates: &'a [f32],
+    labels: &'a [u32],
+    /// Number of the first among all that are no slots of a queue; none of these.
+    first: Option<usize>,
+}
+
+impl<'a> Sides<'a> {
     fn dim(&self) -> usize {
         let rows = self.labels[0].len();
         let fits = |z: &[f32]| rows > 0 && z.len().is_multiple_of(rows);
         assert!(fits(self.anchors), "contrastive: {} values for {rows} labels", self.anchors.len());
         let d = self.anchors.len() / rows;
         assert_eq!(self.candidates.len(), self.labels[1].len() * d, "contrastive: candidates of {d} values");
+        assert_eq!(self.queue.keys.len(), self.queue.labels.len() * d, "contrastive: slots of {d} values");
         d
     }
 
-    /// `s [rows, cols] = anchors[row..]·candidates[col..]ᵀ/τ`.
-    fn logits(&self, s: &mut [f32], (row, rows): (usize, usize), (col, cols): (usize, usize)) {
-        let d = self.dim();
-        let (a, b) = (&self.anchors[row * d..(row + rows) * d], &self.candidates[col * d..(col + cols) * d]);
-        let (a, b) = (Mat::rows(a, d), Mat::rows(b, d));
-        assert!(s.len() >= rows * cols, "contrastive: block");
+    /// `s [rows, cols] = anchors[row..]·candidatesᵀ/τ`.
+    fn logits(&self, s: &mut [f32], (row, rows): (usize, usize), block: Block) {
+        let (d, cols) = (self.dim(), block.labels.len());
+        let a = Mat::rows(&self.anchors[row * d..(row + rows) * d], d);
+        let b = Mat::rows(block.candidates, d);
+        assert!(s.len() >= rows * cols && block.candidates.len() == cols * d, "contrastive: block");
         let scale = 1.0 / self.temperature;
         // SAFETY: the slices above hold rows·d and cols·d values, `s` rows·cols.
         unsafe { raw(s.as_mut_ptr(), cols, a, b.t(), (rows, cols, d), 0.0, scale, Threads::One) }
     }
+
+    /// The candidates, and behind them the slots of the queue.
+    fn blocks(self) -> impl Iterator<Item = Block<'a>> {
+        let d = self.dim();
+        let blocks = move |all: &'a [f32], labels: &'a [u32], slots: bool| {
+            let parts = all.chunks(COLS * d).zip(labels.chunks(COLS)).enumerate();
+            parts.map(move |(number, (candidates, labels))| Block {
+                candidates,
+                labels,
+                first: (!slots).then_some(number * COLS),
+            })
+        };
+        let Queue { keys, labels } = self.queue;
+        blocks(self.candidates, self.labels[1], false).chain(blocks(keys, labels, true))
+    }
 }
 
-/// Column blocks of `total` candidates.
-fn blocks(total: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..total).step_by(COLS).map(move |start| (start, COLS.min(total - start)))
+impl Block<'_> {
+    /// Which of these the anchor is itself; one beyond them all where it is none.
+    #[inline(always)]
+    fn place(&self, sides: &Sides, anchor: usize) -> usize {
+        match self.first {
+            Some(first) if sides.same => anchor.wrapping_sub(first),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Sets to `value` what a row has at its own `anchor` and at slots that are empty.
+    #[inline(always)]
+    fn leave_out(&self, row: &mut [f32], anchor: usize, value: f32) {
+        if let Some(own) = row.get_mut(anchor) {
+            *own = value;
+        }
+        if self.first.is_none() {
+            let empty = row.iter_mut().zip(self.labels).filter(|(_, label)| **label == EMPTY);
+            empty.for_each(|(s, _)| *s = value);
+        }
+    }
 }
 
 /// The loss, in f64. Keeps for [`backward`] the log-sum-exp of each row and `1/P_i` (0 without positives), `[K]` each.
@@ -108,25 +166,23 @@ fn forward_rows(lse: &mut [f32], weight: &mut [f32], first: usize, sides: Sides)
     let mut total = [0.0f64; ROWS];
     let mut positive_sum = [0.0f64; ROWS];
     let mut positives = [0usize; ROWS];
-    for (col, cols) in blocks(sides.labels[1].len()) {
-        sides.logits(&mut s, (first, rows), (col, cols));
-        let labels = &sides.labels[1][col..col + cols];
+    for block in sides.blocks() {
+        sides.logits(&mut s, (first, rows), block);
+        let (labels, cols) = (block.labels, block.labels.len());
         vectorize(
             #[inline(always)]
             || {
                 for (r, s) in s.chunks_exact_mut(cols).take(rows).enumerate() {
                     let label = sides.labels[0][first + r];
-                    // Where it is none of the candidates it has a place behind them.
-                    let anchor = if sides.same { first + r } else { usize::MAX };
+                    // Where it is none of these it has a place behind them.
+                    let anchor = block.place(&sides, first + r);
                     for (c, (&s, &other)) in s.iter().zip(labels).enumerate() {
-                        if other == label && col + c != anchor {
+                        if other == label && c != anchor {
                             positive_sum[r] += f64::from(s);
                             positives[r] += 1;
                         }
                     }
-                    if (col..col + cols).contains(&anchor) {
-                        s[anchor - col] = f32::NEG_INFINITY;
-                    }
+                    block.leave_out(s, anchor, f32::NEG_INFINITY);
                     let new_top = top[r].max(max(s));
                     if new_top > f32::NEG_INFINITY {
                         let part = sum(cols, |c| exp_nonpositive(s[c] - new_top));
@@ -172,10 +228,13 @@ pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Side
         |s, (block, dz)| {
             let (first, rows) = (block * ROWS, dz.len() / d);
             dz.fill(0.0);
-            for (col, cols) in blocks(candidates) {
-                sides.logits(s, (first, rows), (col, cols));
-                let labels = &sides.labels[1][col..col + cols];
-                let (lse_j, weight_j) = (&lse_of[col..col + cols], &weight_of[col..col + cols]);
+            for block in sides.blocks() {
+                sides.logits(s, (first, rows), block);
+                let (labels, cols) = (block.labels, block.labels.len());
+                let (lse_j, weight_j) = match block.first {
+                    Some(col) => (&lse_of[col..col + cols], &weight_of[col..col + cols]),
+                    None => (&[f32::INFINITY; COLS][..cols], &[0.0; COLS][..cols]),
+                };
                 vectorize(
                     #[inline(always)]
                     || {
@@ -190,13 +249,11 @@ pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Side
                                 let p = if labels[c] == label { weight_i + weight_j[c] } else { 0.0 };
                                 s[c] = q - p;
                             }
-                            if sides.same && (col..col + cols).contains(&anchor) {
-                                s[anchor - col] = 0.0;
-                            }
+                            block.leave_out(s, block.place(&sides, anchor), 0.0);
                         }
                     },
                 );
-                let z = Mat::rows(&sides.candidates[col * d..(col + cols) * d], d);
+                let z = Mat::rows(block.candidates, d);
                 // SAFETY: `dz` holds rows·d values and belongs to this task, `s` rows·cols, the slice of z cols·d.
                 unsafe { raw(dz.as_mut_ptr(), d, Mat::rows(s, cols), z, (rows, d, cols), 1.0, scale, Threads::One) }
             }
@@ -204,13 +261,14 @@ pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Side
     );
 }
 
-/// FLOPs of the products of forward and backward over `rows` of `d` values.
-pub fn flops(rows: usize, d: usize) -> (f64, f64) {
-    let product = 2.0 * (rows * rows * d) as f64;
+/// FLOPs of the products of forward and backward of `rows` of `d` values with `candidates`.
+pub fn flops(rows: usize, candidates: usize, d: usize) -> (f64, f64) {
+    let product = 2.0 * (rows * candidates * d) as f64;
     (product, 2.0 * product)
 }
 
-/// Bytes forward and backward must move at least: z once, and its gradient.
-pub fn bytes(rows: usize, d: usize) -> (f64, f64) {
-    (4.0 * (rows * d) as f64, 8.0 * (rows * d) as f64)
+/// Bytes forward and backward must move at least: the candidates, rows among them, once, and the rows' gradient.
+pub fn bytes(rows: usize, candidates: usize, d: usize) -> (f64, f64) {
+    let read = 4.0 * (candidates * d) as f64;
+    (read, read + 4.0 * (rows * d) as f64)
 }

@@ -35,7 +35,7 @@ impl Shape {
     /// As the comparison of all rows with all keys.
     fn compared(self) -> contrastive::Shape {
         let Self { rows, keys, dim } = self;
-        contrastive::Shape { anchors: rows, candidates: keys, dim, first: 0, total: rows }
+        contrastive::Shape { anchors: rows, candidates: keys, slots: 0, dim, first: 0, total: rows }
     }
 
     fn pieces(self) -> usize {
@@ -137,8 +137,10 @@ pub fn forward(gpu: &Gpu, loss: Loss, lse: View<f32>, weight: View<f32>, batch: 
         y: operands.keys,
         row_labels,
         column_labels,
+        slot_labels: None,
         rows: rows as u32,
         columns: keys as u32,
+        first_slot: keys as u32,
         // Row 0 is the key behind the last.
         shift: keys as u32,
         pieces: batch.shape.pieces() as u32,
@@ -221,8 +223,10 @@ fn gradient(
         column_labels,
         column_lse: of_keys,
         column_weight: share,
+        slot_labels: None,
         rows: rows as u32,
         columns: keys as u32,
+        first_slot: keys as u32,
         shift: keys as u32,
         pieces: batch.shape.pieces() as u32,
         tiles: plan.tiles as u32,

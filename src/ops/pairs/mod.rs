@@ -11,7 +11,7 @@
 //!
 //! FLOPs: forward 2·R·K·d, each gradient 4·R·K·d.
 
-use super::contrastive::{Sides, gradient, losses};
+use super::contrastive::{Queue, Sides, gradient, losses};
 
 #[cfg(cuda_kernels)]
 pub mod bench;
@@ -34,7 +34,7 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn sides(self) -> Sides<'a> {
         let Self { rows, keys, labels, temperature } = self;
-        Sides { anchors: rows, candidates: keys, labels, same: false, temperature }
+        Sides { anchors: rows, candidates: keys, labels, queue: Queue::default(), same: false, temperature }
     }
 
     fn scale(self) -> f32 {

@@ -120,6 +120,7 @@ impl ImageText {
                             true => Numbers { start: pictures, len: n },
                             false => labels(rows(slots)),
                         },
+                        queue: None,
                         lse: take("log-sum-exp", n, Kind::Exact),
                         weight: take("positives", n, Kind::Exact),
                         temperature: sizes.temperature,

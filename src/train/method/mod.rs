@@ -15,6 +15,7 @@ mod moco_v3;
 mod momentum;
 mod network;
 mod projections;
+mod queue;
 mod simclr;
 mod slip;
 mod stablerep;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use encoder::AGAIN;
 pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views, ZeroShot};
+pub use queue::{MOST_SLOTS, QUEUE_MOMENTUM};
 
 /// A method by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -68,6 +70,11 @@ impl Name {
     /// Whether images of a step are compared with each other.
     pub fn is_contrastive(self) -> bool {
         !matches!(self, Self::Mae)
+    }
+
+    /// Whether the loss may have a queue of keys: that of images against images alone.
+    pub fn takes_queue(self) -> bool {
+        matches!(self, Self::StableRep | Self::SimClr)
     }
 
     pub fn method(self) -> &'static dyn Method {

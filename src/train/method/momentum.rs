@@ -119,13 +119,6 @@ impl MomentumNetwork {
             predictor_acts,
         })
     }
-
-    /// Makes the copy what it is a copy of.
-    fn begin_copy(&self, parameters: &[f32], kept: &mut [f32]) {
-        let MomentumCopy { parameters: to, statistics, .. } = self.copy;
-        to.of_mut(kept).copy_from_slice(&parameters[..to.len]);
-        kept.copy_within(0..statistics, statistics);
-    }
 }
 
 impl Network for MomentumNetwork {
@@ -173,7 +166,7 @@ impl Network for MomentumNetwork {
         self.vit.init_moco_v3(parameters, seed);
         self.projector.init(parameters, kept, seed, first);
         self.predictor.init(parameters, kept, seed, first + self.projector.streams());
-        self.begin_copy(parameters, kept);
+        self.copy.begin(parameters, kept);
     }
 
     fn load(&self, parameters: &mut [f32], kept: &mut [f32], file: &VitFile) -> Result<&'static str> {
@@ -184,7 +177,7 @@ impl Network for MomentumNetwork {
         if found {
             heads.iter().try_for_each(|head| head.load(parameters, kept, tensors, before))?;
         }
-        self.begin_copy(parameters, kept);
+        self.copy.begin(parameters, kept);
         Ok(if found { "encoder, projector and predictor" } else { "encoder; projector and predictor are new" })
     }
 

@@ -50,6 +50,8 @@ pub struct Sizes {
     pub temperature: f32,
     /// Of a momentum copy, at the beginning of the run.
     pub momentum: f64,
+    /// Slots of a queue of keys, for methods that may have one.
+    pub queue: Option<usize>,
     /// Of what is drawn for a network beside its images.
     pub seed: u64,
     /// What a masked autoencoder has beside its encoder.

@@ -1,7 +1,7 @@
 //! SimCLR (arXiv 2002.05709): one image of each caption, two crops; only the two crops are positives, so that the
 //! multi-positive loss is NT-Xent.
 
-use super::contrastive::{Contrastive, expectation};
+use super::contrastive::{Alike, Contrastive, expectation};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -26,6 +26,6 @@ impl Method for SimClr {
     }
 
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(sizes)?))
+        Ok(Box::new(Contrastive::new(sizes, Alike::Picture)?))
     }
 }

@@ -1,6 +1,6 @@
 //! StableRep (arXiv 2306.00984): m images of each caption, one crop each; positives share the caption's text.
 
-use super::contrastive::{Contrastive, expectation};
+use super::contrastive::{Alike, Contrastive, expectation};
 use super::network::{Method, Network, Sizes, Views};
 use crate::error::Result;
 
@@ -24,6 +24,6 @@ impl Method for StableRep {
     }
 
     fn network(&self, sizes: &Sizes) -> Result<Box<dyn Network>> {
-        Ok(Box::new(Contrastive::new(sizes)?))
+        Ok(Box::new(Contrastive::new(sizes, Alike::Label)?))
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::device::Plan;
-use crate::layers::training::{Affine, BatchNorm, Buffer, Layout, Linear, Pairs, Stages, Weights};
-use crate::ops::pairs;
+use crate::layers::training::{Affine, BatchNorm, Buffer, Contrast, Layout, Linear, Pairs, Stages, Weights};
+use crate::ops::{contrastive, pairs, queue};
 use crate::weights::Param;
 
 /// The tensors of a layout.
@@ -109,6 +109,14 @@ impl<'a> Call<'a, '_> {
             Weights::Momentum => Param { offset: param.offset + self.momentum.1, ..param },
         })
     }
+}
+
+/// What lies behind the rows of a contrastive loss, where anything does, among the running statistics.
+pub(super) fn queue_of(rows: Contrast, statistics: &[f32]) -> contrastive::Queue<'_> {
+    rows.queue.map_or_else(contrastive::Queue::default, |at| contrastive::Queue {
+        keys: at.keys.of(statistics),
+        labels: queue::labels(at.labels.of(statistics)),
+    })
 }
 
 /// What the loss of `of` looks at.

@@ -4,9 +4,10 @@ use half::bf16;
 
 use crate::device::cuda::{Arena, Element, Gpu, View};
 use crate::error::Result;
-use crate::layers::training::count::{Tally, pair_sizes};
+use crate::layers::training::count::{Tally, contrast_shape, pair_sizes};
 use crate::layers::training::{
-    Affine, BatchNorm, Buffer, Contrast, Kind, LayerNorm, Layout, Linear, Numbers, Pairs, PatchEmbed, Stages, Weights,
+    Affine, BatchNorm, Buffer, Contrast, Kind, LayerNorm, Layout, Linear, Numbers, Pairs, PatchEmbed, Queue, Stages,
+    Weights,
 };
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
@@ -192,9 +193,17 @@ impl Call<'_, '_> {
 
     /// Rows that a contrastive loss compares.
     pub(super) fn rows(&self, rows: Contrast) -> contrastive::Batch {
-        let shape = contrastive::Shape::whole(rows.lse.len(), rows.z.len() / rows.lse.len());
-        let (z, labels) = (self.f32(rows.z), self.run(rows.labels));
-        contrastive::Batch { shape, z, labels, temperature: rows.temperature, scratch: self.memory.scratch }
+        let (z, labels, scratch) = (self.f32(rows.z), self.run(rows.labels), self.memory.scratch);
+        let queue = rows.queue.map(|at| {
+            let [keys, labels] = self.ring(at);
+            contrastive::Queue { keys, labels: labels.cast() }
+        });
+        contrastive::Batch { shape: contrast_shape(rows), z, labels, queue, temperature: rows.temperature, scratch }
+    }
+
+    /// Keys and labels of a queue.
+    pub(super) fn ring(&self, at: Queue) -> [View<f32>; 2] {
+        [at.keys, at.labels].map(|param| self.statistics.slice(param.range()))
     }
 
     pub(super) fn find<T: Element + reduce::Number>(&self, values: View<T>) -> Result<bool> {
