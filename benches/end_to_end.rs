@@ -150,6 +150,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         batch,
         images_per_caption: views,
         crops: None,
+        queue: None,
         min_images: None,
         chunk: None,
         recompute: false,

@@ -232,6 +232,7 @@ fn runs_are_scored_on_the_device() {
     };
     let want = run("cpu", ["byol --momentum 1", "0", "cpu"]);
     assert!(want[0] > 20.0 && want[0] == want[1], "{want:?}");
+    assert_eq!(run("dino-cpu", ["dino --momentum 1", "0.3", "cpu"]), want);
     let still = run("byol", ["byol --momentum 1", "0", "cuda"]);
     let taught = run("dino", ["dino --momentum 1", "0.3", "cuda"]);
     let learned = run("student", ["byol --momentum 1", "0.3", "cuda"]);

@@ -93,6 +93,7 @@ fn texts_that_were_learned_name_their_images() {
         fs::write(&list, names.join("\n")).unwrap();
         let watch = WatchConfig {
             class_names: Some(list),
+            templates: vec!["{}".into(), "{} ".into()],
             test: None,
             ..watch(SaveEvery::Epochs(1000.0), classes.clone(), classes.clone())
         };
