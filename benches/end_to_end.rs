@@ -168,6 +168,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         momentum: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
+        local: None,
         crop_filter: None,
         downsample: false,
         shuffle: true,

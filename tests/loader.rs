@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use stablerep::image::{Filter, Rgb8, encode_jpeg, encode_png};
 use stablerep::models::tokenizer::Tokenizer;
-use stablerep::ops::augment::{Normalize, Policy};
+use stablerep::ops::augment::{Normalize, Policy, Turn};
 use stablerep::shards::{ShardWriter, image_key};
-use stablerep::train::loader::{Loader, LoaderConfig, Positives};
+use stablerep::train::loader::{Loader, LoaderConfig, LocalCrops, Positives, Section};
 
 const SIDE: usize = 8;
 
@@ -57,6 +57,7 @@ fn config(folder: &Path) -> LoaderConfig {
         captions_per_batch: 6,
         images_per_caption: 3,
         min_images: None,
+        local: None,
         crops: 1,
         image_size: SIDE,
         augmentation: Policy::None,
@@ -509,4 +510,46 @@ fn labels_are_of_what_is_asked_for() {
     let config = LoaderConfig { captions_per_batch: 14, positives: Positives::Class, ..config };
     let error = Loader::new(&config).unwrap().batch(0, 0).unwrap_err().to_string();
     assert!(error.contains("00000013_000: no .cls") && error.contains("--positives text"), "{error}");
+}
+
+/// Small crops come behind the others: of the same pictures, smaller, each drawn by itself.
+#[test]
+fn small_crops_come_behind_the_others() {
+    let folder = data();
+    let config = LoaderConfig {
+        images_per_caption: 1,
+        crops: 2,
+        local: Some(LocalCrops { crops: 3, size: 4, scale: [0.05, 0.4] }),
+        augmentation: Policy::Byol(Turn::First),
+        crop_scale: [0.5, 1.0],
+        ..config(folder.path())
+    };
+    let mut loader = Loader::new(&config).unwrap();
+    let section = |rows, side, start| Section { rows, side, start };
+    let (large, small) = (section(0..12, SIDE, 0), section(12..30, 4, 12 * SIDE * SIDE * 3));
+    assert_eq!(config.sections(), [large.clone(), small.clone()]);
+    let (mut keys, mut blurred) = (BTreeSet::new(), 0);
+    for step in 0..3 {
+        let batch = loader.batch(0, step).unwrap();
+        assert_eq!((batch.rows.len(), &batch.sections), (30, &config.sections()));
+        for (i, row) in batch.rows.iter().enumerate() {
+            assert!(Arc::ptr_eq(&row.image, &batch.rows[i % 6].image), "row {i}");
+            assert_eq!(row.key[2] as usize, i / 6);
+            assert!(keys.insert(row.key), "row {i} is drawn as another");
+            let [left, top, right, bottom] = row.params.crop;
+            let share = ((right - left) * (bottom - top)) as f64 / (row.image.width * row.image.height) as f64;
+            // Sides are whole pixels.
+            assert!(if i < 12 { share > 0.3 } else { share < 0.6 }, "row {i}: {share}");
+            blurred += usize::from(i >= 12 && row.params.blur.is_some());
+            assert!(i < 12 || !row.params.solarize);
+        }
+        let mut images = vec![f32::NAN; Section::values_of(&batch.sections)];
+        batch.render(&mut images).unwrap();
+        assert!(images.iter().all(|value| value.is_finite()));
+        assert_eq!((large.values(), small.values()), (0..2304, 2304..2304 + 18 * 48));
+    }
+    assert!((10..44).contains(&blurred), "{blurred} of 54 small crops are blurred");
+    // Odd sides: values begin where kernels read whole vectors.
+    let odd = LoaderConfig { captions_per_batch: 1, image_size: 5, ..config };
+    assert_eq!(odd.sections()[1].start, 160);
 }

@@ -37,6 +37,7 @@ pub mod embed;
 pub mod gelu;
 pub mod gemm;
 pub mod groupnorm;
+pub mod interpolate;
 pub mod jitter;
 pub mod l2norm;
 pub mod layernorm;

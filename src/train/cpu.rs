@@ -8,7 +8,7 @@ use super::checkpoint;
 use super::chunk::Activations;
 use super::engine::{Engine, Stage};
 use super::job::SMALLER;
-use super::loader::Batch;
+use super::loader::{Batch, Section};
 use super::method::Network;
 use super::recipe::Recipe;
 use super::schedule::Position;
@@ -154,7 +154,7 @@ impl Cpu {
         let network = recipe.network()?;
         let state = State::new(plan, &*network);
         let trainer = Trainer::new(plan, network, recipe);
-        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+        let images = plan.f32("loader", "batch", Section::values_of(&recipe.loader(None).sections()));
         Ok(Self { trainer, state, images, planned: 0 })
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::language::{Language, Projection};
-use super::loader::{Batch, LoaderConfig, Positives};
+use super::loader::{Batch, LoaderConfig, LocalCrops, Positives};
 use super::method::{Held, MOST_SLOTS, Name, Network, Sizes, Views};
 use super::schedule::{Position, Schedule, cosine};
 use crate::bail;
@@ -153,6 +153,9 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
+    /// Small crops beside the others, of a method that takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalCrops>,
     /// Bilinear where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop_filter: Option<CropFilter>,
@@ -204,6 +207,7 @@ impl Recipe {
             head_dims: self.head_dims,
             images: self.images_per_step(),
             captions: self.batch,
+            local: self.loader(None).sections().into_iter().nth(1),
             norm_slots: self.norm_slots(),
             held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
             drop_path: self.drop_path.unwrap_or(0.0),
@@ -265,9 +269,20 @@ impl Recipe {
         heads || self.method.method().has_head()
     }
 
-    /// Images of a step.
+    /// Images of a step of the model's size: what a rate is given for, and what is held in chunks.
     pub fn images_per_step(&self) -> usize {
         self.batch * self.views().slots()
+    }
+
+    /// The crops of an image in words.
+    pub fn crops_said(&self) -> String {
+        let small = self.local.map(|local| format!(" and {} of {}²", local.crops, local.size));
+        format!("{} crops{}", self.views().crops, small.unwrap_or_default())
+    }
+
+    /// These and the small crops beside them.
+    pub fn rows_per_step(&self) -> usize {
+        self.images_per_step() + self.batch * self.views().images * self.local.map_or(0, |local| local.crops)
     }
 
     /// What the batches of this recipe are drawn from; `tokenizer` makes tokens of texts where the method has them.
@@ -281,6 +296,7 @@ impl Recipe {
             images_per_caption: views.images,
             min_images: self.min_images,
             crops: views.crops,
+            local: self.local,
             image_size: self.model.image_size,
             augmentation: self.augmentation.policy(),
             crop_scale: self.crop_scale,
@@ -334,14 +350,17 @@ impl Recipe {
             bail!(Usage, "--crops {crops}: expected {fewest} to 100 for --method {}", self.method.name());
         }
         // The largest networks on the largest images then count their values below 2^62.
-        if self.images_per_step() > 1 << 20 {
+        if self.rows_per_step() > 1 << 20 {
             bail!(
                 Usage,
                 "--batch {} with --images-per-caption {m} are {} images per step: expected at most {}; lower --batch",
                 self.batch,
-                self.images_per_step(),
+                self.rows_per_step(),
                 1 << 20
             );
+        }
+        if let Some(local) = self.local {
+            self.check_local(local)?;
         }
         let several = matches!(self.method, Name::StableRep | Name::StableRepPlus);
         if several && self.views().slots() < 2 && self.positives != Positives::Class {
@@ -445,6 +464,34 @@ impl Recipe {
                 "--queue {slots}: expected {rows}, the images of a step, to {most} keys (of {} values each); give as many, or \
                  change --batch",
                 self.head_dims[1]
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses small crops that the model or the method cannot be given.
+    fn check_local(&self, LocalCrops { crops, size, scale: [low, high] }: LocalCrops) -> Result<()> {
+        let VitConfig { image_size, patch_size, .. } = self.model;
+        if !self.method.method().takes_local_crops() {
+            bail!(Usage, "--local-crops {crops} does not go with --method {}; take dino", self.method.name());
+        }
+        if self.augmentation == Augmentation::None {
+            bail!(Usage, "--local-crops {crops} does not go with --augmentation none, which takes no crops");
+        }
+        if crops == 0 || crops > 64 {
+            bail!(Usage, "--local-crops {crops}: expected 1 to 64, or leave it out for none");
+        }
+        if size == 0 || size > image_size || !size.is_multiple_of(patch_size) {
+            bail!(
+                Usage,
+                "--local-size {size}: expected a multiple of --patch-size {patch_size}, at most --image-size \
+                 {image_size}"
+            );
+        }
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            bail!(
+                Usage,
+                "--local-scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1, e.g. 0.05,0.4"
             );
         }
         Ok(())

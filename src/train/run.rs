@@ -150,14 +150,14 @@ fn engine(config: &mut Config, pictures: Pictures, plan: Plan) -> Result<Box<dyn
 fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
     let views = recipe.views();
     say!(
-        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {} crops{}",
+        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {}{}",
         summary.parameters,
         loader.captions(),
         loader.images(),
         summary.steps,
         recipe.batch,
         views.images,
-        views.crops,
+        recipe.crops_said(),
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
     if let Some(said) = chunk::said(recipe) {

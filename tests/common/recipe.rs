@@ -34,6 +34,7 @@ pub fn smallest() -> Recipe {
         queue: None,
         augmentation: Augmentation::None,
         crop_scale: [0.08, 1.0],
+        local: None,
         crop_filter: None,
         downsample: false,
         shuffle: false,

@@ -55,6 +55,7 @@ mod on_ada {
             "cosine",
             "distill",
             "drop_path",
+            "interpolate",
             "pairs",
             "patch_embed",
             "patch_loss",

@@ -128,22 +128,31 @@ fn byol_on_ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100, "byol");
 }
 
-/// With a decay that grows, gradients that are cut, branches that are left out, and a last layer that waits for the
-/// second epoch: two steps.
+/// With small crops, a decay that grows, gradients that are cut, branches that are left out, and a last layer that
+/// waits for the second epoch: two steps.
+const DINO: &str = "dino --local-crops 3 --local-size 16 --weight-decay-end 0.4 --clip-gradient 0.1 --drop-path 0.3";
+
 #[test]
 fn dino_on_hopper_follows_the_cpu() {
-    follows_the_cpu(Model::H200, "dino --weight-decay-end 0.4 --clip-gradient 0.1 --drop-path 0.3");
+    follows_the_cpu(Model::H200, DINO);
+}
+
+/// Crops of both sizes in chunks.
+#[test]
+fn dino_on_ampere_follows_the_cpu() {
+    follows_the_cpu(Model::A100, &format!("{DINO} --chunk 20"));
 }
 
 #[test]
-fn dino_on_ampere_follows_the_cpu() {
-    follows_the_cpu(Model::A100, "dino --weight-decay-end 0.4 --clip-gradient 0.1 --drop-path 0.3");
+fn dino_without_small_crops_on_hopper_follows_the_cpu() {
+    follows_the_cpu(Model::H200, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
 }
 
 /// The copy and its statistics go on too, and DINO's centre.
 #[test]
 fn a_momentum_copy_goes_on_with_the_same_bits() {
-    for method in ["mocov3", "byol", "dino --drop-path 0.3", "simclr --queue 50"] {
+    let methods = ["mocov3", "byol", "dino --local-crops 3 --local-size 16 --drop-path 0.3", "simclr --queue 50"];
+    for method in methods {
         resumes_to_the_bit(&|output| words(method, output, "cuda", "8"), &["checkpoint.safetensors"]);
     }
 }
@@ -195,7 +204,7 @@ fn byol_on_ada_follows_the_cpu() {
 
 #[test]
 fn dino_on_ada_follows_the_cpu() {
-    follows_the_cpu(Model::Rtx4090, "dino --weight-decay-end 0.4 --clip-gradient 0.1 --drop-path 0.3");
+    follows_the_cpu(Model::Rtx4090, DINO);
 }
 
 /// Pictures of noise with a tint of its own for each of eight classes.

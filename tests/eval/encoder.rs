@@ -347,6 +347,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         queue: None,
         augmentation: Augmentation::None,
         crop_scale: [1.0, 1.0],
+        local: None,
         crop_filter: None,
         downsample: false,
         shuffle: false,

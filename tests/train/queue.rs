@@ -32,6 +32,7 @@ fn sizes(file: &SafeTensors) -> Sizes {
         temperature: header::<f64>(file, "temperature") as f32,
         momentum: header(file, "base"),
         drop_path: 0.0,
+        local: None,
         queue: Some(SLOTS),
     }
 }

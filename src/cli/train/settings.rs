@@ -118,9 +118,19 @@ pub(in crate::cli) struct Settings {
     /// Random changes of the images [default: strong; weak for mae]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) augmentation: Option<Augmentation>,
-    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae]
+    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae;
+    /// 0.4,1 beside small crops]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     pub(super) crop_scale: Option<Vec<f64>>,
+    /// Small crops of each image that dino's student sees beside the two of the model's size [default: none]
+    #[arg(long, value_name = "N", help_heading = "Images")]
+    pub(super) local_crops: Option<usize>,
+    /// Side of a small crop, pixels [default: 96]
+    #[arg(long, value_name = "PIXELS", help_heading = "Images")]
+    pub(super) local_size: Option<usize>,
+    /// Share of the area a small crop takes [default: 0.05,0.4]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
+    pub(super) local_scale: Option<Vec<f64>>,
     /// What a random crop is resized by [default: bilinear; bicubic for mae]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) crop_filter: Option<CropFilter>,

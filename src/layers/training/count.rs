@@ -9,7 +9,7 @@ use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale};
-use crate::ops::{cosine, pairs, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -117,6 +117,14 @@ impl Layers for Tally {
     }
 
     fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: LayerNorm) -> Result<()> {
+        Ok(())
+    }
+
+    fn resize_positions(&mut self, _: [Buffer; 2], _: Param, _: interpolate::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn resize_positions_backward(&mut self, _: Param, _: Buffer, _: interpolate::Shape) -> Result<()> {
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::ops::cosine::cuda as cosine;
 use crate::ops::distill::cuda as distill;
 use crate::ops::drop_path::cuda as drop_path;
 use crate::ops::embed::cuda as embed;
+use crate::ops::interpolate::{self as interpolate_of, cuda as interpolate};
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
@@ -53,7 +54,8 @@ impl Layers for Call<'_, '_> {
         let product = patch_product(shape);
         let embedded = self.bf16(spare.first(product.rows * product.outputs));
         linear::forward(self.gpu, embedded, self.bf16(patches), self.read().bf16(at.w), None, product)?;
-        let weights = self.embedding(at, |param| self.read().f32(param));
+        let resized = at.resized.map(|[positions, _]| positions);
+        let weights = self.embedding(at, resized, |param| self.read().f32(param));
         patch_embed::tokens(self.gpu, self.bf16(tokens), embedded, weights, shape)
     }
 
@@ -67,10 +69,20 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let (product, scratch) = (patch_product(shape), self.memory.scratch);
         let dembedded = self.bf16(spare.first(product.rows * product.outputs));
-        let gradients = self.embedding(at, |param| self.params.grad(param));
+        let resized = at.resized.map(|[_, gradient]| gradient);
+        let gradients = self.embedding(at, resized, |param| self.params.grad(param));
         patch_embed::backward(self.gpu, gradients, dembedded, self.bf16(dtokens), scratch, shape)?;
         let dw = self.params.grad(at.w);
         linear::backward_weight(self.gpu, dw, None, dembedded, self.bf16(patches), scratch, product)
+    }
+
+    fn resize_positions(&mut self, [y, dy]: [Buffer; 2], pos: Param, shape: interpolate_of::Shape) -> Result<()> {
+        self.gpu.zero(self.f32(dy))?;
+        interpolate::forward(self.gpu, self.f32(y), self.read().f32(pos), shape)
+    }
+
+    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate_of::Shape) -> Result<()> {
+        interpolate::backward(self.gpu, self.params.grad(pos), self.f32(dy), shape)
     }
 
     fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {

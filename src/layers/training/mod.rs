@@ -12,7 +12,7 @@ mod places;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{cosine, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 pub use places::{
@@ -45,6 +45,11 @@ pub trait Layers {
         at: PatchEmbed,
         shape: patch_embed::Shape,
     ) -> Result<()>;
+
+    /// `y`, the first of `to`: positions `pos` for another grid, f32; the second, their gradient, becomes 0.
+    fn resize_positions(&mut self, to: [Buffer; 2], pos: Param, shape: interpolate::Shape) -> Result<()>;
+    /// Adds the gradient of `pos` from that of `y`.
+    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate::Shape) -> Result<()>;
 
     /// `y [texts, T, D]`: of the tables, rows by the ids plus those of the places.
     fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()>;

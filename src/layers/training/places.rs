@@ -138,6 +138,8 @@ pub struct PatchEmbed {
     pub b: Param,
     pub cls: Param,
     pub pos: Param,
+    /// Positions of another grid in the place of `pos`, and their gradient ([`super::Layers::resize_positions`]).
+    pub resized: Option<[Buffer; 2]>,
 }
 
 /// The places of a text embedding's tables `[vocabulary, D]` and `[T, D]`.

@@ -40,8 +40,14 @@ impl Encoder {
     /// Takes the buffers for `images` images of the call, the first of which begins at value `start`; the activations
     /// of as many as `held` says are held at once.
     pub fn new(layout: &mut Layout, model: &VitConfig, start: usize, images: usize, held: Held) -> Self {
-        let n = held.images.min(images);
         let features = take_features(layout, model, images);
+        Self::of(layout, model, start, features, held)
+    }
+
+    /// The same, whose `features [images, D]` were taken before ([`take_features`]).
+    pub fn of(layout: &mut Layout, model: &VitConfig, start: usize, features: Buffer, held: Held) -> Self {
+        let images = features.len() / model.width;
+        let n = held.images.min(images);
         let back = VitGradients::new(layout, model, n);
         let acts =
             VitActs::with_features(layout, model, n, features.first(n * model.width), held.again.then_some(&back));
@@ -143,6 +149,7 @@ impl Encoder {
     }
 }
 
-fn take_features(layout: &mut Layout, model: &VitConfig, images: usize) -> Buffer {
+/// Room for the features of so many images.
+pub(super) fn take_features(layout: &mut Layout, model: &VitConfig, images: usize) -> Buffer {
     layout.take("activations", "features", images * model.width, Kind::Rounded)
 }

@@ -12,7 +12,7 @@ use crate::models::vit::{Vit, VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
 use crate::train::language::Language;
-use crate::train::loader::Batch;
+use crate::train::loader::{Batch, Section};
 use crate::train::schedule::Position;
 use crate::weights::{Param, ParamTable};
 
@@ -39,10 +39,12 @@ pub struct Sizes {
     pub model: VitConfig,
     /// Width of the head's hidden layers, and of what the loss compares.
     pub head_dims: [usize; 2],
-    /// Rows of a step, in so many runs that the head's batch norms see each on its own.
+    /// Rows of a step of the model's size, in so many runs that the head's batch norms see each on its own.
     pub images: usize,
     /// Captions of a step.
     pub captions: usize,
+    /// Small crops behind these rows.
+    pub local: Option<Section>,
     pub norm_slots: usize,
     pub held: Held,
     /// Share of images that leave out a branch of the encoder's last block in training ([`crate::models::vit::DropPath`]).
@@ -126,6 +128,11 @@ pub trait Method: Sync {
     /// Momentum of its momentum copy at the beginning of a run; none where it has no such copy.
     fn momentum(&self) -> Option<f64> {
         None
+    }
+
+    /// Whether its student sees small crops beside those of the model's size.
+    fn takes_local_crops(&self) -> bool {
+        false
     }
 
     /// Whether it has a projection head.
