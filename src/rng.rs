@@ -26,6 +26,8 @@ pub enum Domain {
     Mask = 9,
     /// Residual branches that an image leaves out; ids: epoch, sample, view.
     DropPath = 10,
+    /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.
+    Mix = 12,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

@@ -67,6 +67,7 @@ fn config(folder: &Path) -> LoaderConfig {
         max_bad: 0,
         tokenizer: Some(tokenizer()),
         downsample: false,
+        labelled: None,
     }
 }
 

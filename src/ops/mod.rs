@@ -34,6 +34,7 @@ pub mod drop_path;
 #[cfg(cuda_kernels)]
 pub mod e4m3;
 pub mod embed;
+pub mod erase;
 pub mod gelu;
 pub mod gemm;
 pub mod groupnorm;
@@ -43,12 +44,14 @@ pub mod layernorm;
 pub mod linear;
 pub mod logit_scale;
 pub mod math;
+pub mod mix;
 pub mod optimizer;
 pub mod packed;
 pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
 pub mod pixels;
+pub mod rand_augment;
 pub mod reduce;
 pub mod relu;
 pub mod rows;
@@ -57,3 +60,5 @@ pub mod self_attention;
 #[cfg(cuda_kernels)]
 pub mod shapes;
 pub mod simd;
+pub mod soft_labels;
+pub mod token_mean;

@@ -16,7 +16,7 @@ use super::state::{Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
-use crate::layers::training::{Buffer, Stages};
+use crate::layers::training::{Buffer, Stages, Weights};
 use crate::ops::clip::clip;
 use crate::ops::optimizer::{Group, follow, within};
 use crate::ops::{logit_scale, reduce};
@@ -61,6 +61,19 @@ impl Trainer {
     /// out than the recipe allows; the parameters are then those before the step.
     pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], at: Position) -> Result<Outcome> {
         self.step_in_stages(state, (images, numbers), at, None)
+    }
+
+    /// Logits of normalised images `[N, H, W, 3]` by these weights of `state`, if the network classifies.
+    ///
+    /// # Errors
+    /// None but the network's.
+    fn predict(&mut self, state: &mut State, images: &[f32], weights: Weights) -> Result<Option<Vec<f32>>> {
+        let (statistics, copied) = state.kept.split_at_mut(self.network.statistics_len());
+        let behind = self.network.momentum().map_or(0, |copy| copy.statistics);
+        let momentum = (&*copied, behind);
+        let mut call = Call { statistics, momentum, images, ..Call::new(&mut self.memory, &state.params) };
+        let logits = self.network.predict(&mut call, weights)?;
+        Ok(logits.map(|logits| self.memory.read(logits).to_vec()))
     }
 
     fn step_in_stages(
@@ -197,6 +210,11 @@ impl Engine for Cpu {
 
     fn settle(&mut self) -> Result<Option<Outcome>> {
         Ok(None)
+    }
+
+    fn predict(&mut self, batch: &Batch, weights: Weights) -> Result<Option<Vec<f32>>> {
+        batch.render(&mut self.images)?;
+        self.trainer.predict(&mut self.state, &self.images, weights)
     }
 
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {

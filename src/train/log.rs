@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::job::METRICS;
 use super::recipe::Recipe;
+use super::test::Scores;
 use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};
 
@@ -22,6 +23,9 @@ pub struct Entry {
     pub grad_norm: f64,
     /// From the end of the step before to the end of this one, loading included.
     pub images_per_second: f64,
+    /// What was scored behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Scores>,
 }
 
 /// Writes entries to every place.
@@ -62,6 +66,9 @@ impl Log {
             [("loss", loss), ("lr", lr), ("grad_norm", grad_norm), ("images_per_second", images_per_second)]
         {
             self.board.scalar(&format!("train/{tag}"), value as f32, step)?;
+        }
+        for (tag, value) in entry.test.iter().flat_map(Scores::named) {
+            self.board.scalar(&format!("test/{tag}"), value as f32, step)?;
         }
         self.loss = Some(loss);
         self.progress.note(format!("loss {loss:.4}  lr {lr:.2e}"));

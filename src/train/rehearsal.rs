@@ -233,7 +233,8 @@ fn pictures(recipe: &Recipe) -> Pictures {
 
 /// Side of the synthetic pictures, pixels.
 fn picture_side(recipe: &Recipe) -> usize {
-    recipe.model.image_size * 8 / 7
+    // Views of labelled pictures were made by the host.
+    if recipe.finetune.is_some() { recipe.model.image_size } else { recipe.model.image_size * 8 / 7 }
 }
 
 /// A text of ids without meaning, of about the length that captions have.
@@ -263,7 +264,8 @@ fn synthetic(recipe: &Recipe) -> Batch {
         let key = [0, row as u32, 0];
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
         let params = AugmentParams::draw(&mut stream, &augment, side, side);
-        Row { image, params, label: caption as u32, key }
+        let label = recipe.classes().map_or(caption, |classes| caption % classes) as u32;
+        Row { image, params, label, key, mixed: None }
     };
     let texts =
         recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());

@@ -14,6 +14,7 @@ use super::loader::{Loader, Pictures};
 use super::log::{Entry, Log};
 use super::recipe::Recipe;
 use super::state::Outcome;
+use super::test::{Scores, Tester};
 use super::{checkpoint, chunk, claim};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
@@ -29,6 +30,9 @@ pub struct Summary {
     pub parameters: usize,
     /// Where the trained network is.
     pub checkpoint: PathBuf,
+    /// What it scored in the end, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Scores>,
     /// Loss of the last step, if this process ran any.
     #[serde(skip)]
     pub loss: Option<f64>,
@@ -45,14 +49,24 @@ pub fn run(config: &Config) -> Result<Summary> {
     config.recipe.validate()?;
     claim::check_finished(&config.recipe.data, config.allow_partial)?;
     let mut loader = Loader::new(&config.recipe.loader(config.tokenizer.clone()))?;
+    if let Some(finetune) = &mut config.recipe.finetune {
+        finetune.classes.get_or_insert(loader.classes());
+        finetune.validate()?;
+    }
     for note in loader.notes() {
         say!("note: {note}");
     }
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = config.recipe.schedule(steps_per_epoch)?;
 
+    let mut tester = Tester::open(&config, steps_per_epoch)?;
+
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
+    if config.recipe.finetune.is_some() {
+        let views = config.recipe.images_per_step() * config.recipe.model.image_len();
+        plan.record("loader", "views, before and after they are mixed", 2 * views as u64);
+    }
     plan.record_held("loader", "index of the shards", loader.index_bytes());
     // A run that goes on holds as much as it did: its bits depend on it.
     config.activations = config.activations.or(claim::recorded(&config)?);
@@ -65,6 +79,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         images_per_step: recipe.images_per_step(),
         parameters: network.parameters().len(),
         checkpoint: path.clone(),
+        test: None,
         loss: None,
     };
     if !path.exists() {
@@ -83,20 +98,31 @@ pub fn run(config: &Config) -> Result<Summary> {
     describe(recipe, &loader, &summary, engine.step_count());
 
     let mut log = Log::open(output, engine.step_count(), schedule.steps, recipe)?;
-    let record = |log: &mut Log, outcome: Option<Outcome>| -> Result<()> {
+    let record = |log: &mut Log, outcome: Option<Outcome>, test: Option<Scores>| -> Result<()> {
         let Some(Outcome { step, loss, grad_norm }) = outcome else { return Ok(()) };
         let (epoch, lr) = (step / steps_per_epoch, schedule.lr(step));
-        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 })
+        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0, test })
     };
+    let mut scores = None;
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
     while engine.step_count() < schedule.steps {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
-        record(&mut log, engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?)?;
+        let mut outcome = engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?;
         let last = engine.step_count() == schedule.steps;
+        scores = None;
+        if let Some(tester) = &mut tester
+            && (tester.due(step + 1) || last)
+        {
+            if let Some(settled) = engine.settle()? {
+                record(&mut log, outcome.replace(settled), None)?;
+            }
+            scores = tester.score(&mut *engine)?;
+        }
+        record(&mut log, outcome, scores)?;
         if last || store::interrupted() || cadence.due(engine.step_count()) {
-            record(&mut log, engine.settle()?)?;
+            record(&mut log, engine.settle()?, None)?;
             log.sync()?;
             if let Some(sheet) = network.pictures(&batch, &numbers, &mut |buffer| engine.read(buffer))? {
                 store::write_atomic(output.join(PICTURES), &encode_png(&sheet)?)?;
@@ -115,8 +141,14 @@ pub fn run(config: &Config) -> Result<Summary> {
         }
     }
     let loss = log.finish();
+    // A run that was stopped behind its last step has not been scored.
+    if let (Some(tester), None) = (&tester, scores) {
+        scores = tester.score(&mut *engine)?;
+        store::check_interrupt("the state is saved; run the same command again to score it")?;
+    }
+    let summary = Summary { test: scores, loss, ..summary };
     write_summary(&done, &summary)?;
-    Ok(Summary { loss, ..summary })
+    Ok(summary)
 }
 
 /// The engine of a run for steps of `pictures`, which settles what of its recipe is held at once; `plan` already counts

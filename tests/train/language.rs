@@ -57,6 +57,7 @@ fn job(method: Name, output: &Path) -> Config {
         device: Device::Cpu,
         allow_partial: false,
         tokenizer: Some(Arc::new(tokenizer)),
+        test: None,
     }
 }
 

@@ -94,6 +94,7 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         device: Device::Cpu,
         allow_partial: false,
         tokenizer: None,
+        test: None,
         activations: Activations::default(),
     };
     run(&job).unwrap();
@@ -168,7 +169,8 @@ fn masks_are_keyed_by_the_picture() {
     let network = recipe.network().unwrap();
     let augment = Augment { policy: Policy::None, crop_scale: [1.0; 2], filter: Default::default(), downsample: false };
     let params = AugmentParams::draw(&mut Stream::new(0, Domain::SelfTest, [0; 3]), &augment, 32, 32);
-    let row = |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key };
+    let row =
+        |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key, mixed: None };
     let kept = |keys: [[u32; 3]; 3]| {
         let batch = Batch { rows: keys.map(row).to_vec(), side: 32, texts: Vec::new() };
         let numbers = recipe.numbers(&*network, &batch, 0).unwrap();

@@ -27,6 +27,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         device: Device::Cpu,
         allow_partial: false,
         tokenizer: None,
+        test: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::labelled::Labelled;
 use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
@@ -57,6 +58,8 @@ pub struct LoaderConfig {
     pub downsample: bool,
     /// What makes tokens of the captions, where batches hold their texts.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Where labelled pictures are drawn, each by itself, whose views the host makes.
+    pub labelled: Option<Labelled>,
 }
 
 impl LoaderConfig {
@@ -70,8 +73,16 @@ impl LoaderConfig {
         self.min_images.unwrap_or(0).max(self.images_per_caption)
     }
 
-    /// What views are drawn from.
+    /// What a device makes of the rows of a batch: nothing where the host made their views.
     pub fn augment(&self) -> Augment {
+        match self.labelled {
+            Some(_) => Augment { policy: Policy::None, downsample: false, ..self.drawn() },
+            None => self.drawn(),
+        }
+    }
+
+    /// What views are drawn from.
+    pub(super) fn drawn(&self) -> Augment {
         let Self { augmentation: policy, crop_scale, crop_filter: filter, downsample, .. } = *self;
         Augment { policy, crop_scale, filter, downsample }
     }
@@ -79,6 +90,9 @@ impl LoaderConfig {
     pub(super) fn check(&self) -> Result<()> {
         if self.captions_per_batch == 0 || self.images_per_caption == 0 || self.crops == 0 {
             bail!(Usage, "captions per batch, images per caption and crops must be at least 1");
+        }
+        if self.labelled.is_some() && self.views() != 1 {
+            bail!(Usage, "labelled pictures are drawn one by one, one crop of each");
         }
         if self.image_size == 0 || self.image_size > 4096 {
             bail!(Usage, "image size {}: expected 1 to 4096", self.image_size);

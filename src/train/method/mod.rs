@@ -9,6 +9,7 @@ mod clip;
 mod contrastive;
 mod dino;
 pub mod encoder;
+mod finetune;
 mod image_text;
 mod mae;
 mod moco_v3;
@@ -57,6 +58,9 @@ pub enum Name {
     Byol,
     /// One crop foretells the class, of many without names, that a momentum copy gives the other
     Dino,
+    /// The class (.cls) of an image is learned: supervised fine-tuning of an encoder (--init-from)
+    #[value(name = "finetune")]
+    FineTune,
 }
 
 impl Name {
@@ -67,7 +71,7 @@ impl Name {
 
     /// Whether images of a step are compared with each other.
     pub fn is_contrastive(self) -> bool {
-        !matches!(self, Self::Mae)
+        !matches!(self, Self::Mae | Self::FineTune)
     }
 
     pub fn method(self) -> &'static dyn Method {
@@ -81,6 +85,7 @@ impl Name {
             Self::MocoV3 => &moco_v3::MocoV3,
             Self::Byol => &byol::Byol,
             Self::Dino => &dino::Dino,
+            Self::FineTune => &finetune::FineTuning,
         }
     }
 }
