@@ -13,6 +13,8 @@ mod linear;
 mod pairs;
 mod pointwise;
 mod pytorch;
+mod rand_augment;
 mod self_attention;
+mod soft_labels;
 mod support;
 mod training_small;
