@@ -13,6 +13,7 @@ mod linear;
 mod pairs;
 mod pointwise;
 mod pytorch;
+mod qk_norm;
 mod self_attention;
 mod support;
 mod training_small;

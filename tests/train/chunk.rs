@@ -2,6 +2,7 @@
 
 use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
+use stablerep::models::vit::VitConfig;
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::{Recipe, State};
 
@@ -12,7 +13,10 @@ type Step = (f64, Vec<f32>, Vec<(String, Vec<f32>)>);
 
 /// One step of 32 images, `chunk` at once.
 fn step(chunk: Option<usize>, recompute: bool) -> Step {
-    let recipe = Recipe { chunk, recompute, ..recipe() };
+    step_of(Recipe { chunk, recompute, ..recipe() })
+}
+
+fn step_of(recipe: Recipe) -> Step {
     recipe.validate().unwrap();
     let network = recipe.network().unwrap();
     let mut plan = Plan::new();
@@ -59,6 +63,17 @@ fn what_is_computed_again_has_the_same_bits() {
     for chunk in [None, Some(12)] {
         assert_eq!(step(chunk, false), step(chunk, true), "{chunk:?}");
     }
+}
+
+/// Norms of queries and keys are computed again too.
+#[test]
+fn norms_of_queries_and_keys_have_the_same_bits_again() {
+    let step = |chunk, recompute| {
+        let model = VitConfig { qk_norm: true, ..recipe().model };
+        step_of(Recipe { chunk, recompute, model, init_from: None, ..recipe() })
+    };
+    assert_eq!(step(None, false), step(None, true));
+    assert_eq!(step(Some(12), false), step(Some(12), true));
 }
 
 #[test]
