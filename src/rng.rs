@@ -24,6 +24,10 @@ pub enum Domain {
     Probe = 7,
     /// Patches that a masked autoencoder keeps; ids: epoch, sample, view.
     Mask = 9,
+    /// Which of a caption's texts is read; ids: epoch, caption, 0.
+    TextChoice = 12,
+    /// Residual branches that an image leaves out; ids: epoch, sample, view.
+    DropPath = 10,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

@@ -196,8 +196,10 @@ fn drawn_parameters_follow_the_recipe() {
     }
 
     // Two unlike views: the first always blurred, the second solarised in one of five cases.
-    for (slot, blur, solarize) in [(0, 1.0, 0.0), (1, 0.1, 0.2), (2, 1.0, 0.0)] {
-        let policy = Policy::Byol(Turn::First).of_slot(slot);
+    // A small crop beside them is blurred in half of the cases.
+    let byol = Policy::Byol(Turn::First);
+    let slots = [(byol.of_slot(0), 1.0, 0.0), (byol.of_slot(1), 0.1, 0.2), (byol.of_slot(2), 1.0, 0.0)];
+    for (slot, (policy, blur, solarize)) in slots.into_iter().chain([(byol.of_local(), 0.5, 0.0)]).enumerate() {
         let all = draws(Augment { policy, ..STRONG }, 200, 150);
         let share = |f: &dyn Fn(&AugmentParams) -> bool| all.iter().filter(|p| f(p)).count() as f64 / all.len() as f64;
         let near = |got: f64, want: f64| (got - want).abs() <= 4.0 * (want * (1.0 - want) / 20_000.0f64).sqrt();

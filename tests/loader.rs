@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use stablerep::image::{Filter, Rgb8, encode_jpeg, encode_png};
 use stablerep::models::tokenizer::Tokenizer;
-use stablerep::ops::augment::{Normalize, Policy};
+use stablerep::ops::augment::{Normalize, Policy, Turn};
 use stablerep::shards::{ShardWriter, image_key};
-use stablerep::train::loader::{Loader, LoaderConfig, Positives};
+use stablerep::train::loader::{Loader, LoaderConfig, LocalCrops, Positives, Section};
 
 const SIDE: usize = 8;
 
@@ -57,6 +57,7 @@ fn config(folder: &Path) -> LoaderConfig {
         captions_per_batch: 6,
         images_per_caption: 3,
         min_images: None,
+        local: None,
         crops: 1,
         image_size: SIDE,
         augmentation: Policy::None,
@@ -66,6 +67,7 @@ fn config(folder: &Path) -> LoaderConfig {
         seed: 11,
         max_bad: 0,
         tokenizer: Some(tokenizer()),
+        any_caption: false,
         downsample: false,
     }
 }
@@ -420,6 +422,36 @@ fn batches_hold_the_texts_of_their_captions() {
     assert!(silent.batch(1, 1).unwrap().texts.is_empty());
 }
 
+/// A sample that lists more texts is read by any of them, in equal parts: one of a single word stands for the caption.
+#[test]
+fn any_of_several_captions_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = ShardWriter::create(&folder.path().join("00000.tar")).unwrap();
+    let json = r#"{"captions": ["a red shoe", "shoe", "a shoe that is red", "caption 0", 7]}"#;
+    for key in ["a", "b", "c"] {
+        let png = encode_png(&Rgb8::filled(SIDE, SIDE, [9, 9, 9])).unwrap();
+        shard.add(key, &[("png", &png), ("txt", b"caption 0"), ("json", json.as_bytes())]).unwrap();
+    }
+    shard.finish().unwrap();
+    let few = LoaderConfig { captions_per_batch: 1, any_caption: true, ..config(folder.path()) };
+    let drawn = |config: &LoaderConfig| -> Vec<Vec<u32>> {
+        let mut loader = Loader::new(config).unwrap();
+        (0..400).map(|epoch| loader.batch(epoch, 0).unwrap().texts[0].ids.clone()).collect()
+    };
+    let texts = drawn(&few);
+    assert!(texts == drawn(&few));
+    let count = |text: &str| {
+        let ids = tokenizer().encode(text).unwrap().ids;
+        texts.iter().filter(|other| **other == ids).count() as f64 / 400.0
+    };
+    // The caption, and the single word that it stands for.
+    for (text, share) in [("caption 0", 0.5), ("a red shoe", 0.25), ("a shoe that is red", 0.25), ("shoe", 0.0)] {
+        assert!((count(text) - share).abs() < 0.07, "{text}: {}", count(text));
+    }
+    let plain = drawn(&LoaderConfig { any_caption: false, ..few });
+    assert!(plain.iter().all(|ids| *ids == tokenizer().encode("caption 0").unwrap().ids));
+}
+
 /// Two sets by weights: whole batches, each in its own passes, the same caption twice in a run with other images, and a
 /// run that begins in the middle.
 #[test]
@@ -478,4 +510,46 @@ fn labels_are_of_what_is_asked_for() {
     let config = LoaderConfig { captions_per_batch: 14, positives: Positives::Class, ..config };
     let error = Loader::new(&config).unwrap().batch(0, 0).unwrap_err().to_string();
     assert!(error.contains("00000013_000: no .cls") && error.contains("--positives text"), "{error}");
+}
+
+/// Small crops come behind the others: of the same pictures, smaller, each drawn by itself.
+#[test]
+fn small_crops_come_behind_the_others() {
+    let folder = data();
+    let config = LoaderConfig {
+        images_per_caption: 1,
+        crops: 2,
+        local: Some(LocalCrops { crops: 3, size: 4, scale: [0.05, 0.4] }),
+        augmentation: Policy::Byol(Turn::First),
+        crop_scale: [0.5, 1.0],
+        ..config(folder.path())
+    };
+    let mut loader = Loader::new(&config).unwrap();
+    let section = |rows, side, start| Section { rows, side, start };
+    let (large, small) = (section(0..12, SIDE, 0), section(12..30, 4, 12 * SIDE * SIDE * 3));
+    assert_eq!(config.sections(), [large.clone(), small.clone()]);
+    let (mut keys, mut blurred) = (BTreeSet::new(), 0);
+    for step in 0..3 {
+        let batch = loader.batch(0, step).unwrap();
+        assert_eq!((batch.rows.len(), &batch.sections), (30, &config.sections()));
+        for (i, row) in batch.rows.iter().enumerate() {
+            assert!(Arc::ptr_eq(&row.image, &batch.rows[i % 6].image), "row {i}");
+            assert_eq!(row.key[2] as usize, i / 6);
+            assert!(keys.insert(row.key), "row {i} is drawn as another");
+            let [left, top, right, bottom] = row.params.crop;
+            let share = ((right - left) * (bottom - top)) as f64 / (row.image.width * row.image.height) as f64;
+            // Sides are whole pixels.
+            assert!(if i < 12 { share > 0.3 } else { share < 0.6 }, "row {i}: {share}");
+            blurred += usize::from(i >= 12 && row.params.blur.is_some());
+            assert!(i < 12 || !row.params.solarize);
+        }
+        let mut images = vec![f32::NAN; Section::values_of(&batch.sections)];
+        batch.render(&mut images).unwrap();
+        assert!(images.iter().all(|value| value.is_finite()));
+        assert_eq!((large.values(), small.values()), (0..2304, 2304..2304 + 18 * 48));
+    }
+    assert!((10..44).contains(&blurred), "{blurred} of 54 small crops are blurred");
+    // Odd sides: values begin where kernels read whole vectors.
+    let odd = LoaderConfig { captions_per_batch: 1, image_size: 5, ..config };
+    assert_eq!(odd.sections()[1].start, 160);
 }

@@ -1,12 +1,13 @@
-"""DINO without local crops in PyTorch: loss and gradients of a first step, ten steps after it, teacher and centre behind them.
+"""DINO in PyTorch: loss and gradients of a first step, ten steps after it, teacher and centre behind them; without local crops, and with two
+of each image.
 
     python dev/golden/dino.py
 
-momentum/dino.safetensors        initial weights
-momentum/dino_steps.safetensors  gradients of step 0 before they are cut, teacher and centre after the last step; losses, gradient norms
-                                 (before cutting) and learning rates in the header
+momentum/{dino,dino_crops}.safetensors              initial weights
+momentum/{dino_steps,dino_crops_steps}.safetensors  gradients of step 0 before they are cut, teacher and centre after the last step;
+                                                    losses, gradient norms (before cutting) and learning rates in the header
 
-Images are those of momentum.py. An epoch has three steps, in the first of which the last layer learns nothing; norms are cut so low that
+Images are those of momentum.py; local crops are its rows behind the global ones. An epoch has three steps, in the first of which the last layer learns nothing; norms are cut so low that
 most tensors are.
 """
 import copy
@@ -22,6 +23,8 @@ HIDDEN, BOTTLENECK, CLASSES = 24, 256, 40
 EPOCH, CLIP, BASE = 3, 0.05, 0.9
 STUDENT, TEACHER = 0.1, 0.04
 DECAY, DECAY_END = 0.04, 0.4
+# With local crops: 4×4 patches, of which they have 2×2.
+LARGE, LOCAL = 32, 16
 
 
 class Head(torch.nn.Module):
@@ -40,17 +43,31 @@ class Head(torch.nn.Module):
 
 
 class Network(torch.nn.Module):
-    def __init__(self):
+    def __init__(self, side: int):
         super().__init__()
-        self.visual = vit(**VIT)
+        self.visual = vit(**VIT | {"image": side})
         self.head = Head()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.visual(x))
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Of images of any size: positions by the bicubic filter, by size."""
+        visual = self.visual
+        tokens = visual.patch_embed.proj(x)
+        grid, size = math.isqrt(visual.pos_embed.shape[1] - 1), tuple(tokens.shape[2:])
+        tokens = tokens.flatten(2).transpose(1, 2)
+        places = visual.pos_embed[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+        if size != (grid, grid):
+            places = torch.nn.functional.interpolate(places, size=size, mode="bicubic", align_corners=False)
+        positions = torch.cat([visual.pos_embed[:, :1], places.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat([visual.cls_token.expand(len(x), -1, -1), tokens], dim=1) + positions
+        return visual.norm(visual.blocks(tokens))[:, 0]
+
+    def forward(self, *crops: torch.Tensor) -> torch.Tensor:
+        """Crops of one size in a batch, the head once on everything."""
+        return self.head(torch.cat([self.features(x) for x in crops]))
 
 
-def train(initial: dict, dtype) -> tuple[dict, dict]:
-    student = Network().to(dtype).train()
+def train(initial: dict, side: int, local: int | None, dtype) -> tuple[dict, dict]:
+    student = Network(side).to(dtype).train()
     student.load_state_dict(initial)
     teacher = copy.deepcopy(student)
     decayed = [p for n, p in student.named_parameters() if p.ndim > 1 and not n.endswith(".bias")]
@@ -64,14 +81,14 @@ def train(initial: dict, dtype) -> tuple[dict, dict]:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.param_groups[0]["weight_decay"] = DECAY_END + 0.5 * (DECAY - DECAY_END) * (1 + math.cos(math.pi * step / STEPS))
-        x = images(step, dtype)
+        crops = [images(step, dtype, side)] + ([images(step, dtype, local, 2 * CAPTIONS)] if local else [])
         with torch.no_grad():
-            targets = teacher(x).chunk(2)
-        logits = student(x).chunk(2)
-        loss = 0
-        for a, b in ((0, 1), (1, 0)):
+            targets = teacher(crops[0]).chunk(2)
+        logits = student(*crops).chunk(2 * len(crops))
+        loss, terms = 0, [(a, b) for a in range(2) for b in range(len(logits)) if a != b]
+        for a, b in terms:
             p = torch.softmax((targets[a] - centre) / TEACHER, dim=-1)
-            loss = loss - 0.5 * (p * torch.log_softmax(logits[b] / STUDENT, dim=-1)).sum(-1).mean()
+            loss = loss - (p * torch.log_softmax(logits[b] / STUDENT, dim=-1)).sum(-1).mean() / len(terms)
         centre = 0.9 * centre + 0.1 * torch.cat(targets).mean(0, keepdim=True)
         optimizer.zero_grad()
         loss.backward()
@@ -94,20 +111,27 @@ def train(initial: dict, dtype) -> tuple[dict, dict]:
     return record, tensors | {"after.centre": centre}
 
 
-def main() -> None:
-    setup(31)
-    model = Network()
+def run(name: str, seed: int, side: int, local: int | None) -> None:
+    setup(seed)
+    model = Network(side)
     roughen(model, 0.2)
     initial = {k: v.clone() for k, v in model.state_dict().items()}
-    record, tensors = train(initial, torch.float32)
-    exact, _ = train({k: v.double() for k, v in initial.items()}, torch.float64)
+    record, tensors = train(initial, side, local, torch.float32)
+    exact, _ = train({k: v.double() for k, v in initial.items()}, side, local, torch.float64)
     drifts = [abs(a / b - 1) for a, b in zip(record["loss"], exact["loss"])]
-    print([round(loss, 4) for loss in record["loss"]], f"f32 against f64: {max(drifts):.1e}")
-    about = {"vit": VIT, "hidden": HIDDEN, "classes": CLASSES, "captions": CAPTIONS, "warmup": WARMUP, "peak": PEAK, "base": BASE}
+    print(name, [round(loss, 4) for loss in record["loss"]], f"f32 against f64: {max(drifts):.1e}")
+    about = {"vit": VIT | {"image": side}, "hidden": HIDDEN, "classes": CLASSES, "captions": CAPTIONS, "warmup": WARMUP, "peak": PEAK, "base": BASE}
     about |= {"epoch": EPOCH, "clip": CLIP, "temperature": STUDENT, "weight_decay": [DECAY, DECAY_END]}
     header = about | record | {"loss_f64": exact["loss"]}
-    save_tensors("momentum/dino.safetensors", initial, about)
-    save_tensors("momentum/dino_steps.safetensors", {k: v.float() for k, v in tensors.items()}, header)
+    if local:
+        about, header = (values | {"local": local} for values in (about, header))
+    save_tensors(f"momentum/{name}.safetensors", initial, about)
+    save_tensors(f"momentum/{name}_steps.safetensors", {k: v.float() for k, v in tensors.items()}, header)
+
+
+def main() -> None:
+    run("dino", 31, VIT["image"], None)
+    run("dino_crops", 32, LARGE, LOCAL)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def vit(
-    image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0, qk_norm: bool = False
-) -> VisionTransformer:
+def vit(image: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0, **more) -> VisionTransformer:
     """timm's ViT without a classifier; its output is the class token after the last layer norm (eps 1e-6)."""
     return VisionTransformer(
         img_size=image,
@@ -23,8 +21,8 @@ def vit(
         depth=depth,
         num_heads=heads,
         mlp_ratio=mlp_ratio,
-        qk_norm=qk_norm,
         num_classes=0,
+        **more,
     )
 
 

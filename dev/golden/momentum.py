@@ -55,10 +55,10 @@ class Online(Encoder):
         self.predictor = Head([OUT, HIDDEN, OUT])
 
 
-def images(step: int, dtype) -> torch.Tensor:
-    """[2·captions, 3, 16, 16]; value k of row r in the order (row, column, channel) is sin(1.3 r + 0.7 step + 0.011 k (r mod 5 + 1))."""
-    side = VIT["image"]
-    r = torch.arange(2 * CAPTIONS, dtype=torch.float64)[:, None]
+def images(step: int, dtype, side: int = VIT["image"], first: int = 0) -> torch.Tensor:
+    """[2·captions, 3, side, side], rows `first` and following; value k of row r in the order (row, column, channel) is
+    sin(1.3 r + 0.7 step + 0.011 k (r mod 5 + 1))."""
+    r = torch.arange(first, first + 2 * CAPTIONS, dtype=torch.float64)[:, None]
     k = torch.arange(side * side * 3, dtype=torch.float64)[None, :]
     x = torch.sin(1.3 * r + 0.7 * step + 0.011 * k * (r % 5 + 1)).float()
     return x.reshape(-1, side, side, 3).permute(0, 3, 1, 2).to(dtype)

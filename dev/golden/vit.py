@@ -1,4 +1,5 @@
-"""Micro ViTs by timm: weights, images, features, and the gradient of sum(features * upstream) for every parameter.
+"""Micro ViTs by timm: weights, images, features, and the gradient of sum(features * upstream) for every parameter; one of them with stochastic
+depth, whose masks are given.
 
     python dev/golden/vit.py
 """
@@ -13,21 +14,53 @@ CASES = {
     "vit_24_patch8_qk_norm": dict(image=24, patch=8, width=16, depth=2, heads=2, qk_norm=True),
 }
 BATCH = 2
+DROPPED = dict(image=16, patch=8, width=16, depth=3, heads=2)
+DROP_RATE, DROP_BATCH = 0.4, 5
+
+
+class Masked(torch.nn.Module):
+    """timm's DropPath with the images that keep the branch given."""
+
+    def __init__(self, kept: torch.Tensor, rate: float):
+        super().__init__()
+        self.kept, self.scale = kept, 1 / (1 - rate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (self.kept.to(x.dtype) * self.scale)[:, None, None]
+
+
+def dropped() -> tuple[torch.nn.Module, torch.Tensor]:
+    """A ViT of which every block but the first drops branches, and which images keep which: [depth - 1, 2, N]."""
+    model = vit(**DROPPED, drop_path_rate=DROP_RATE).train()
+    depth = DROPPED["depth"]
+    kept = (torch.rand(depth - 1, 2, DROP_BATCH) < 0.6).int()
+    for i, block in enumerate(model.blocks):
+        rates = [getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)]
+        assert all(abs(rate - DROP_RATE * i / (depth - 1)) < 1e-6 for rate in rates), rates
+        if i > 0:
+            block.drop_path1, block.drop_path2 = (Masked(kept[i - 1, j], rates[j]) for j in range(2))
+    return model, kept
 
 
 def main() -> None:
     setup(5)
     for name, settings in CASES.items():
-        model = vit(**settings).train()
-        roughen(model)
-        images = torch.randn(BATCH, 3, settings["image"], settings["image"])
-        upstream = torch.randn(BATCH, settings["width"])
-        features = model(images)
-        (features * upstream).sum().backward()
-        out = {"images": images, "upstream": upstream, "features": features}
-        out |= {f"param.{key}": value for key, value in model.named_parameters()}
-        out |= {f"grad.{key}": value.grad for key, value in model.named_parameters()}
-        save_tensors(f"{name}.safetensors", out, settings)
+        save(name, vit(**settings).train(), settings, BATCH, {})
+    setup(6)
+    model, kept = dropped()
+    save("vit_drop_path", model, DROPPED | {"rate": DROP_RATE}, DROP_BATCH, {"kept": kept})
+
+
+def save(name: str, model: torch.nn.Module, settings: dict, batch: int, beside: dict) -> None:
+    roughen(model)
+    images = torch.randn(batch, 3, settings["image"], settings["image"])
+    upstream = torch.randn(batch, settings["width"])
+    features = model(images)
+    (features * upstream).sum().backward()
+    out = {"images": images, "upstream": upstream, "features": features} | beside
+    out |= {f"param.{key}": value for key, value in model.named_parameters()}
+    out |= {f"grad.{key}": value.grad for key, value in model.named_parameters()}
+    save_tensors(f"{name}.safetensors", out, settings)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,12 @@ use crate::train::{Activations, Recipe};
 pub fn plan(recipe: &Recipe, activations: Activations, free: &[u64], print: &mut dyn FnMut(String)) -> Result<Value> {
     let (name, images) = (recipe.model.timm_name().unwrap_or_else(|| "custom ViT".into()), recipe.images_per_step());
     print(format!(
-        "{name}, {images} images an update, on a card of compute capability 9.0 with 132 multiprocessors (H100 SXM, \
-         H200); the driver is left 512 MiB of what is free."
+        "{name}, {images} images an update{}, on a card of compute capability 9.0 with 132 multiprocessors (H100 SXM, \
+         H200); the driver is left 512 MiB of what is free.",
+        match recipe.rows_per_step() - images {
+            0 => String::new(),
+            small => format!(" and {small} small crops"),
+        }
     ));
     print(String::new());
     print("| free | activations held | forward twice | plan | fits |".into());

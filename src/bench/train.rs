@@ -118,12 +118,12 @@ fn head(
     let views = recipe.views();
     print(format!("{}{}", machine.name(), if simulated { ": counts of one update, no times" } else { "" }));
     print(format!(
-        "{name}, {} parameters with its head: {} captions × {} images × {} crops = {} images an update, {}",
+        "{name}, {} parameters with its head: {} captions × {} images × {} = {} images an update, {}",
         rehearsal.parameters(),
         recipe.batch,
         views.images,
-        views.crops,
-        flops.images,
+        recipe.crops_said(),
+        recipe.rows_per_step(),
         held(recipe)
     ));
     print(format!(
@@ -154,6 +154,7 @@ fn head(
         "captions": recipe.batch,
         "images_per_caption": views.images,
         "crops": views.crops,
+        "local_crops": recipe.local,
         "chunk": recipe.chunk,
         "recompute": recipe.recompute,
         "flops": {

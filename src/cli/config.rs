@@ -94,12 +94,36 @@ pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
 /// Keys that mean nothing beside a flag that was typed. (The file that a run writes holds all its settings.)
 fn voids(command: &Command, flag: &str, value: &str) -> &'static [&'static str] {
     match (command.get_name(), flag, value) {
-        ("train", "augmentation", "none") => &["crop-scale", "crop-filter"],
-        ("train", "method", "simclr") => {
-            &["images-per-caption", "mask-ratio", "decoder-width", "decoder-depth", "decoder-heads"]
-        }
-        ("train", "method", "stablerep") => &["mask-ratio", "decoder-width", "decoder-depth", "decoder-heads"],
-        ("train", "method", "mae") => &["images-per-caption", "head-dims", "bn", "temperature"],
+        ("train", "augmentation", "none") => &["crop-scale", "crop-filter", "local-crops", "local-size", "local-scale"],
+        ("train", "method", "simclr") => &[
+            "images-per-caption",
+            "mask-ratio",
+            "decoder-width",
+            "decoder-depth",
+            "decoder-heads",
+            "local-crops",
+            "local-size",
+            "local-scale",
+        ],
+        ("train", "method", "stablerep") => &[
+            "mask-ratio",
+            "decoder-width",
+            "decoder-depth",
+            "decoder-heads",
+            "local-crops",
+            "local-size",
+            "local-scale",
+        ],
+        ("train", "method", "mae") => &[
+            "images-per-caption",
+            "head-dims",
+            "bn",
+            "temperature",
+            "drop-path",
+            "local-crops",
+            "local-size",
+            "local-scale",
+        ],
         ("train", "model", model) if model != "custom" => &["image-size", "patch-size", "width", "depth", "heads"],
         _ => &[],
     }

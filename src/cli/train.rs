@@ -4,6 +4,7 @@ mod data;
 mod language;
 mod recipe;
 mod settings;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use crate::train::{self, Config, SaveEvery, Summary};
 
 use recipe::{recipe, set};
 pub(super) use settings::{Settings, preset_help};
+use watch::WatchArgs;
 
 /// Train a vision transformer on generated images.
 ///
@@ -62,6 +64,9 @@ pub struct Args {
     /// Where to compute: cpu, cuda (the first GPU, or that of LOCAL_RANK or SLURM_LOCALID) or cuda:N
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
+    // Flattened groups come last: their help heading holds for every argument after it.
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     settings: Settings,
 }
@@ -124,6 +129,7 @@ fn config(args: Args) -> Result<Config> {
         bail!(Usage, "--init-from {}: {what}", path.display());
     }
     let device = Device::parse(&args.device)?;
-    let Args { output, save_every, allow_partial, .. } = args;
-    Ok(Config { recipe, activations, output, save_every, device, allow_partial, tokenizer })
+    let Args { output, save_every, allow_partial, watch, .. } = args;
+    let watch = watch.config();
+    Ok(Config { recipe, activations, output, save_every, device, allow_partial, watch, tokenizer })
 }

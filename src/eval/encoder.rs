@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
@@ -133,25 +134,12 @@ impl Encoder {
         &self.source
     }
 
-    /// Writes `image` to `out[S, S, 3]` as the ViT takes it: `(v/255 − mean) / std` per channel.
-    ///
-    /// # Panics
-    /// When `image` is not S×S.
-    pub fn normalise(&self, out: &mut [f32], image: &Rgb8) {
-        self.normalize.apply(out, &image.data);
-    }
-
     /// Features `[N, D]` of images of its own size.
     ///
     /// # Panics
     /// When an image is not S×S.
     pub fn features(&self, images: &[Rgb8]) -> Result<Vec<f32>> {
-        let len = self.vit.config().image_len();
-        let mut pixels = vec![0.0; images.len() * len];
-        for (out, image) in pixels.chunks_exact_mut(len).zip(images) {
-            self.normalise(out, image);
-        }
-        self.features_of(&pixels)
+        features(&self.vit, &self.params, &pixels(images, &self.normalize))
     }
 
     /// Features `[N, D]` of normalised images `[N, S, S, 3]`.
@@ -174,8 +162,17 @@ fn room(table: &ParamTable) -> Result<Vec<f32>> {
     Ok(Plan::new().fit(smaller, |plan| Ok(plan.f32("encoder", "parameters", table.len())))?.0)
 }
 
+/// Pictures of one size as a ViT takes them.
+pub fn pixels(images: &[Rgb8], normalize: &Normalize) -> Vec<f32> {
+    let len = images.first().map_or(0, |image| image.data.len());
+    let mut pixels = vec![0.0; images.len() * len];
+    let rows = pixels.par_chunks_exact_mut(len.max(1)).zip(images);
+    rows.for_each(|(out, image)| normalize.apply(out, &image.data));
+    pixels
+}
+
 /// Features `[N, D]` of normalised images, without keeping activations.
-fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
+pub fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
     let (each, width) = (vit.config().image_len(), vit.config().width);
     assert!(images.len().is_multiple_of(each), "features: {} values are no images of {each}", images.len());
     let mut memory = feature_memory(&mut Plan::new(), vit, images.len() / each);

@@ -8,11 +8,13 @@ use super::stop::check_stop;
 use super::transform::{Transform, crop_flip};
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::image::Rgb8;
 use crate::metrics::Progress;
+use crate::models::vit::VitConfig;
 use crate::rng::{Domain, Stream};
 
 /// Images decoded and encoded together: bounds memory, and feeds the ViT whole batches.
-pub(super) const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 
 /// What a photograph goes through before the encoder.
 #[derive(Clone, Copy, Debug)]
@@ -37,30 +39,34 @@ pub fn extract(
     preparation: Preparation,
     mut done: impl FnMut(usize),
 ) -> Result<()> {
-    let config = encoder.vit().config();
-    assert_eq!(out.len(), indices.len() * config.width);
-    let mut pixels = vec![0.0; BATCH.min(indices.len()) * config.image_len()];
-    for (out, indices) in out.chunks_mut(BATCH * config.width).zip(indices.chunks(BATCH)) {
+    let VitConfig { width, image_size, .. } = *encoder.vit().config();
+    assert_eq!(out.len(), indices.len() * width);
+    for (out, indices) in out.chunks_mut(BATCH * width).zip(indices.chunks(BATCH)) {
         check_stop()?;
-        let pixels = &mut pixels[..indices.len() * config.image_len()];
-        pixels.par_chunks_mut(config.image_len()).zip(indices).try_for_each(|(pixels, &index)| {
-            let image = dataset.image(index)?;
-            let prepared = match preparation {
-                Preparation::Test(transform) => transform.apply(&image),
-                Preparation::CropFlip { seed, epoch } => {
-                    let mut stream = Stream::new(seed, Domain::Probe, [epoch as u32, index as u32, 0]);
-                    crop_flip(&image, config.image_size, &mut stream)
-                }
-            };
-            let prepared = prepared.map_err(|e| Error::Data(format!("{}: {e}", dataset.describe(index))))?;
-            encoder.normalise(pixels, &prepared);
-            Ok(())
-        })?;
-        out.copy_from_slice(&encoder.features_of(pixels)?);
-        check_finite(out, config.width, |row| dataset.describe(indices[row]))?;
+        out.copy_from_slice(&encoder.features(&prepared(dataset, indices, preparation, image_size)?)?);
+        check_finite(out, width, |row| dataset.describe(indices[row]))?;
         done(indices.len());
     }
     Ok(())
+}
+
+/// The images at `indices` as the encoder takes them, `[side, side]` each.
+///
+/// # Errors
+/// `Data` or `Io` naming the image that cannot be read, decoded or resized.
+pub fn prepared(dataset: &Dataset, indices: &[usize], preparation: Preparation, side: usize) -> Result<Vec<Rgb8>> {
+    let prepare = |&index: &usize| {
+        let image = dataset.image(index)?;
+        let prepared = match preparation {
+            Preparation::Test(transform) => transform.apply(&image),
+            Preparation::CropFlip { seed, epoch } => {
+                let mut stream = Stream::new(seed, Domain::Probe, [epoch as u32, index as u32, 0]);
+                crop_flip(&image, side, &mut stream)
+            }
+        };
+        prepared.map_err(|e| Error::Data(format!("{}: {e}", dataset.describe(index))))
+    };
+    indices.par_iter().map(prepare).collect()
 }
 
 /// Features `[N, D]` of the whole data set under the test transform, with a progress bar called `what`.

@@ -44,7 +44,7 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     let encoder = Encoder::open(&config.model)?;
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
-    let (train, test, bad) = photographs(config)?;
+    let (train, test, bad) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
     // Made before the work, not after it, to know whether it can be.
     let new = config.output.as_deref().filter(|folder| !folder.exists());
     config.output.as_deref().map_or(Ok(()), store::create_dir)?;
@@ -61,21 +61,31 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     Ok(report)
 }
 
-/// Training images, test images, and how many of each were damaged and left out.
-fn photographs(config: &ProbeConfig) -> Result<(Dataset, Dataset, (usize, usize))> {
+/// Training images, test images, and how many of each were damaged and left out: `max_bad` in all at most. What is held
+/// out, `seed` draws.
+///
+/// # Errors
+/// As [`Dataset::open`] and [`screen::screen`].
+pub fn photographs(
+    train: &DataSource,
+    test: &TestSource,
+    max_bad: usize,
+    seed: u64,
+) -> Result<(Dataset, Dataset, (usize, usize))> {
     let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
-    let mut sets = vec![open(&config.train, Split::Train)?];
-    if let TestSource::Images(source) = &config.test {
+    let mut sets = vec![open(train, Split::Train)?];
+    let tested = test;
+    if let TestSource::Images(source) = tested {
         let mut test = open(source, Split::Test)?;
         test.match_classes(&sets[0])?;
         sets.push(test);
     }
     sets.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
-    let mut sets = screen::screen(sets, config.max_bad)?.into_iter();
+    let mut sets = screen::screen(sets, max_bad)?.into_iter();
     let Some(train) = sets.next() else { bail!(Usage, "--train: expected labelled images") };
-    let (train, test, bad) = match (&config.test, sets.next()) {
+    let (train, test, bad) = match (tested, sets.next()) {
         (TestSource::HeldOut(share), _) => {
-            let (rest, held_out) = train.divide(*share, config.settings.seed)?;
+            let (rest, held_out) = train.divide(*share, seed)?;
             (rest, held_out, (train.bad, 0))
         }
         (TestSource::Images(_), Some(test)) => {

@@ -161,6 +161,23 @@ impl DinoHeadActs {
         }
     }
 
+    /// The same buffers for fewer rows.
+    pub fn first(&self, rows: usize) -> Self {
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.rows * rows);
+        Self {
+            rows,
+            hidden: self.hidden.map(|(h, y)| (first(h), first(y))),
+            bottleneck: first(self.bottleneck),
+            unit: first(self.unit),
+            unit_rounded: first(self.unit_rounded),
+            norms: first(self.norms),
+            back: self.back.map(first),
+            dunit: first(self.dunit),
+            dunit_rounded: first(self.dunit_rounded),
+            ..*self
+        }
+    }
+
     /// Every activation in the order it was computed, by name.
     pub fn named(&self) -> Vec<(String, Buffer)> {
         let [(h1, y1), (h2, y2)] = self.hidden;

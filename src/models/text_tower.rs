@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use crate::error::Result;
-use crate::layers::training::{Buffer, Layers, Layout, Numbers, TextEmbed, Texts};
+use crate::layers::training::{Buffer, Kind, Layers, Layout, Numbers, TextEmbed, Texts};
 use crate::models::vit::{Span, Style, Trunk, TrunkActs, VitConfig, VitGradients};
 use crate::ops::embed::Places;
 use crate::rng::{Domain, Stream};
@@ -154,6 +154,14 @@ impl TextActs {
     ) -> Self {
         let trunk = TrunkActs::new(layout, "text activations", &config.trunk(), config.span(n), again);
         let (texts, ends) = runs(config, n, start);
+        Self { trunk, texts, ends, features }
+    }
+
+    /// Of `n` texts that have no backward, whose numbers are the call's first.
+    pub fn in_passing(layout: &mut Layout, config: &TextConfig, n: usize) -> Self {
+        let features = layout.take("text tower", "text features", n * config.width, Kind::Rounded);
+        let trunk = TrunkActs::in_passing(layout, "text tower", &config.trunk(), config.span(n));
+        let (texts, ends) = runs(config, n, 0);
         Self { trunk, texts, ends, features }
     }
 

@@ -30,12 +30,14 @@ pub mod convert;
 pub mod cosine;
 pub mod cross_entropy;
 pub mod distill;
+pub mod drop_path;
 #[cfg(cuda_kernels)]
 pub mod e4m3;
 pub mod embed;
 pub mod gelu;
 pub mod gemm;
 pub mod groupnorm;
+pub mod interpolate;
 pub mod jitter;
 pub mod l2norm;
 pub mod layernorm;

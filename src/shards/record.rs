@@ -16,6 +16,8 @@ pub struct Record {
     /// The `txt` member, else `caption` of the `json` member; not blank. Or why there is none, without the sample's
     /// name.
     pub caption: Result<String, String>,
+    /// `captions` of the `json` member: texts that say the same, in the order they stand there.
+    pub captions: Vec<String>,
     /// `caption_id` of the `json` member, when it is a whole number.
     pub caption_id: Option<u64>,
     /// `flags` of the `json` member: what the generator remarked about this image.
@@ -132,7 +134,9 @@ impl Record {
         if flags.iter().any(|flag| flag == NOT_FINITE) {
             remarks.push(Remark::NotFinite);
         }
-        Self { caption, caption_id, flags, drawn: drawn(&fields), remarks }
+        let captions = fields.get("captions").and_then(Value::as_array).into_iter().flatten();
+        let captions = captions.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        Self { caption, captions, caption_id, flags, drawn: drawn(&fields), remarks }
     }
 }
 

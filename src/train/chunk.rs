@@ -120,8 +120,9 @@ pub(super) fn said(recipe: &Recipe) -> Option<String> {
         (None, false) => None,
         (None, true) => Some(format!("activations: {again}")),
         (Some(chunk), recompute) => Some(format!(
-            "activations: of {chunk} of {} images at once (--chunk), the others {}{}",
+            "activations: of {chunk} of {} images{} at once (--chunk), the others {}{}",
             recipe.images_per_step(),
+            if recipe.local.is_some() { " and as large a share of the small crops" } else { "" },
             if recipe.method.is_contrastive() { "run forward twice" } else { "before or after them" },
             if recompute { format!("; {again}") } else { String::new() }
         )),

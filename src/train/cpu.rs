@@ -8,15 +8,18 @@ use super::checkpoint;
 use super::chunk::Activations;
 use super::engine::{Engine, Stage};
 use super::job::SMALLER;
-use super::loader::Batch;
+use super::loader::{Batch, Section};
 use super::method::Network;
 use super::recipe::Recipe;
 use super::schedule::Position;
 use super::state::{Outcome, State};
 use crate::device::Plan;
 use crate::error::Result;
+use crate::eval::encoder;
+use crate::image::Rgb8;
 use crate::layers::training::cpu::{Call, Memory};
-use crate::layers::training::{Buffer, Stages};
+use crate::layers::training::{Buffer, Stages, Weights};
+use crate::ops::augment::Normalize;
 use crate::ops::clip::clip;
 use crate::ops::optimizer::{Group, follow, within};
 use crate::ops::{logit_scale, reduce};
@@ -92,7 +95,8 @@ impl Trainer {
         };
         network.gradient(&mut call)?;
         let grad_norm = reduce::sum_of_squares(call.grads).sqrt();
-        let outcome = Outcome { step: state.step, loss: call.loss, grad_norm };
+        let image_loss = network.has_two_losses().then_some(call.noted);
+        let outcome = Outcome { step: state.step, loss: call.loss, image_loss, grad_norm };
         let outcome = outcome.check(&**network, &mut call, &mut state.bad_updates, *max_bad_updates)?;
 
         state.step += 1;
@@ -150,7 +154,7 @@ impl Cpu {
         let network = recipe.network()?;
         let state = State::new(plan, &*network);
         let trainer = Trainer::new(plan, network, recipe);
-        let images = plan.f32("loader", "batch", recipe.images_per_step() * recipe.model.image_len());
+        let images = plan.f32("loader", "batch", Section::values_of(&recipe.loader(None).sections()));
         Ok(Self { trainer, state, images, planned: 0 })
     }
 
@@ -201,6 +205,15 @@ impl Engine for Cpu {
 
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
         Ok(self.trainer.memory.read(buffer).to_vec())
+    }
+
+    fn features(&mut self, pictures: &[Rgb8]) -> Result<Vec<f32>> {
+        let Self { trainer: Trainer { network, .. }, state, .. } = self;
+        let params = match network.judged() {
+            Weights::Online => &state.params,
+            Weights::Momentum => &state.kept[network.statistics_len()..],
+        };
+        encoder::features(network.vit(), params, &encoder::pixels(pictures, &Normalize::default()))
     }
 
     fn state(&mut self) -> Result<&State> {

@@ -5,6 +5,7 @@
 //! so that an update that is not finite changes nothing although the host learns of it late.
 
 mod feed;
+mod passing;
 mod rehearsal;
 mod update;
 
@@ -23,12 +24,14 @@ use crate::bail;
 use crate::device::Plan;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
 use crate::error::Result;
+use crate::image::Rgb8;
 use crate::layers::training::Buffer;
 use crate::models::vit::VitConfig;
 use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
 pub(super) use feed::Card;
 use feed::Feed;
+use passing::Passing;
 use update::Update;
 
 /// An update whose numbers have not been read.
@@ -47,6 +50,8 @@ pub struct Cuda {
     numbers: [Pinned<u8>; 2],
     feed: Feed,
     update: Update,
+    /// Of a run that is scored on its way.
+    passing: Option<Passing>,
     /// Owns what the views of `update` and `feed` point to.
     arena: Arena,
     network: Box<dyn Network>,
@@ -60,7 +65,7 @@ pub struct Cuda {
 
 impl Cuda {
     /// Opens the GPU, settles what of `recipe` is held at once, lays the run out in its memory for steps of `pictures`,
-    /// and refuses what does not fit. `plan` counts what the host holds.
+    /// and whether it is `scored` on its way, and refuses what does not fit. `plan` counts what the host holds.
     ///
     /// # Errors
     /// Device error if there is no usable GPU or the plan does not fit; usage error for sizes without kernels.
@@ -68,14 +73,14 @@ impl Cuda {
         ordinal: usize,
         recipe: &mut Recipe,
         activations: Activations,
-        pictures: Pictures,
+        needs: (Pictures, bool),
         mut plan: Plan,
     ) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         check(recipe)?;
         let card = Card::of(&gpu);
         let (room, _) = gpu.room()?;
-        activations.settle(recipe, |recipe| Ok(measure(recipe, card, pictures)?.bytes() <= room))?;
+        activations.settle(recipe, |recipe| Ok(measure(recipe, card, needs)?.bytes() <= room))?;
         let network = recipe.network()?;
         if network.late().is_some_and(|param| param.offset % 8 != 0) {
             bail!(
@@ -86,18 +91,31 @@ impl Cuda {
             );
         }
         let mut dry = Arena::dry();
-        let (_, feed) = lay_out(&mut dry, &*network, recipe, card, pictures)?;
+        let (_, feed, _) = lay_out(&mut dry, &*network, recipe, card, needs)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
         let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
-        let (update, feed) = lay_out(&mut arena, &*network, recipe, card, pictures)?;
+        let (update, feed, passing) = lay_out(&mut arena, &*network, recipe, card, needs)?;
         update.prepare(&gpu, &*network)?;
         say!("on the host, {plan}\non {}, {}", gpu.name(), arena.plan());
         let numbers = [gpu.pinned(update::NUMBERS)?, gpu.pinned(update::NUMBERS)?];
         let feed = Feed::new(&gpu, recipe, feed)?;
         let most = recipe.max_bad_updates;
-        Ok(Self { graph: None, pending: None, numbers, feed, update, arena, network, state, steps: 0, most, gpu })
+        Ok(Self {
+            graph: None,
+            pending: None,
+            numbers,
+            feed,
+            update,
+            passing,
+            arena,
+            network,
+            state,
+            steps: 0,
+            most,
+            gpu,
+        })
     }
 
     /// Copies the host's state to the device.
@@ -109,8 +127,9 @@ impl Cuda {
     /// Waits for the numbers of an update.
     fn outcome(&mut self, pending: &Pending) -> Result<Outcome> {
         pending.mark.wait()?;
-        let [loss, squares] = update::numbers(&self.numbers[(pending.step % 2) as usize]);
-        let outcome = Outcome { step: pending.step, loss, grad_norm: squares.sqrt() };
+        let [loss, noted, squares] = update::numbers(&self.numbers[(pending.step % 2) as usize]);
+        let image_loss = self.network.has_two_losses().then_some(noted);
+        let outcome = Outcome { step: pending.step, loss, image_loss, grad_norm: squares.sqrt() };
         let Self { network, update, gpu, feed, state, most, .. } = self;
         // Where updates may be left out this is the last one queued; else later ones may have run over the activations,
         // but changed no parameter.
@@ -134,26 +153,27 @@ impl Cuda {
     }
 }
 
-/// All that a run takes of a card.
+/// All that a run of steps of such pictures, which may be scored on its way, takes of a card.
 fn lay_out(
     arena: &mut Arena,
     network: &dyn Network,
     recipe: &Recipe,
     card: Card,
-    pictures: Pictures,
-) -> Result<(Update, feed::Memory)> {
+    (pictures, scored): (Pictures, bool),
+) -> Result<(Update, feed::Memory, Option<Passing>)> {
     let update = Update::new(arena, network, recipe)?;
-    Ok((update, feed::Memory::new(arena, card, recipe, network.numbers(), pictures)))
+    let feed = feed::Memory::new(arena, card, recipe, network.numbers(), pictures);
+    Ok((update, feed, if scored { Some(Passing::new(arena, network)?) } else { None }))
 }
 
 /// The same without a card.
 ///
 /// # Errors
 /// Usage error for sizes that do not fit, or have no kernels.
-pub(super) fn measure(recipe: &Recipe, card: Card, pictures: Pictures) -> Result<Arena> {
+pub(super) fn measure(recipe: &Recipe, card: Card, needs: (Pictures, bool)) -> Result<Arena> {
     check(recipe)?;
     let mut dry = Arena::dry();
-    lay_out(&mut dry, &*recipe.network()?, recipe, card, pictures)?;
+    lay_out(&mut dry, &*recipe.network()?, recipe, card, needs)?;
     Ok(dry)
 }
 
@@ -229,6 +249,14 @@ impl Engine for Cuda {
 
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
         self.update.read(&self.gpu, buffer)
+    }
+
+    fn features(&mut self, pictures: &[Rgb8]) -> Result<Vec<f32>> {
+        let Self { gpu, update, feed, network, passing, .. } = self;
+        match passing {
+            Some(passing) => passing.features(gpu, &**network, || update.call(gpu, feed, None), pictures),
+            None => bail!(Failed, "this run was not laid out for features"),
+        }
     }
 
     fn state(&mut self) -> Result<&State> {

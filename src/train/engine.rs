@@ -7,6 +7,7 @@ use super::recipe::Recipe;
 use super::schedule::Position;
 use super::state::{Outcome, State};
 use crate::error::Result;
+use crate::image::Rgb8;
 use crate::layers::training::Buffer;
 
 /// What the loop of a run needs of a device.
@@ -43,6 +44,13 @@ pub trait Engine {
 
     /// What the last update left in `buffer`; call [`Engine::settle`] first.
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
+
+    /// Features `[N, D]` of pictures of the model's side as the encoder that a run is judged by has them now; call
+    /// [`Engine::settle`] first.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    fn features(&mut self, pictures: &[Rgb8]) -> Result<Vec<f32>>;
 
     /// Everything a checkpoint keeps, on the host; call [`Engine::settle`] first.
     fn state(&mut self) -> Result<&State>;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::{Table, Value as Toml};
 
 use super::chunk::Chunk;
-use super::job::{CONFIG_TOML, Config};
+use super::job::{CONFIG_TOML, Config, WatchConfig};
 use super::recipe::Recipe;
 use crate::config::{FlagNames, flag_of};
 use crate::error::{Error, Result};
@@ -28,6 +28,7 @@ pub const FLAGS: &FlagNames = &[
     ("language.tokenizer", ""),
     ("language.words", "what --tokenizer names"),
     ("language.vocabulary", "the vocabulary of --tokenizer"),
+    ("language.any_caption", "--any-caption"),
     ("language.context", "--context-length"),
     ("language.width", "--text-width"),
     ("language.depth", "--text-depth"),
@@ -35,6 +36,10 @@ pub const FLAGS: &FlagNames = &[
     ("language.embed_dim", "--embed-dim"),
     ("language.projection", "--projection"),
     ("language.weight", "--text-weight"),
+    ("local", "--local-crops"),
+    ("local.crops", "--local-crops"),
+    ("local.size", "--local-size"),
+    ("local.scale", "--local-scale"),
     ("max_bad", ""),
     ("mae.decoder_width", "--decoder-width"),
     ("mae.decoder_depth", "--decoder-depth"),
@@ -87,6 +92,14 @@ pub fn toml(config: &Config) -> Result<String> {
     flags.insert("output".into(), path(&config.output));
     flags.insert("save-every".into(), Toml::String(config.save_every.to_string()));
     flags.insert("device".into(), Toml::String(config.device.to_string()));
+    if let Some(WatchConfig { every, train, test, class_names, templates }) = &config.watch {
+        flags.insert("knn-every".into(), Toml::String(every.to_string()));
+        let paths = [("knn-train", Some(train)), ("knn-test", test.as_ref()), ("class-names", class_names.as_ref())];
+        for (flag, named) in paths {
+            flags.extend(named.map(|named| (flag.to_owned(), path(named))));
+        }
+        flags.insert("template".into(), Toml::Array(templates.iter().cloned().map(Toml::String).collect()));
+    }
     if config.allow_partial {
         flags.insert("allow-partial".into(), Toml::Boolean(true));
     }

@@ -33,6 +33,22 @@ pub struct Config {
     pub device: Device,
     /// Whether a folder that `generate` has not finished may be trained on.
     pub allow_partial: bool,
+    /// What is scored on the way.
+    pub watch: Option<WatchConfig>,
     /// What makes tokens of captions, for a method with texts.
     pub tokenizer: Option<Arc<Tokenizer>>,
+}
+
+/// What is scored, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchConfig {
+    pub every: SaveEvery,
+    /// Labelled photographs whose neighbours vote.
+    pub train: PathBuf,
+    /// Those that are classified; a fifth of every class of `train`, held out, where absent.
+    pub test: Option<PathBuf>,
+    /// A file of class names, a line each.
+    pub class_names: Option<PathBuf>,
+    /// Sentences with `{}` where the name of a class goes.
+    pub templates: Vec<String>,
 }

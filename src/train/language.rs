@@ -24,6 +24,9 @@ pub struct Language {
     pub tokenizer: String,
     /// Hash of what it holds, which is what a run belongs to.
     pub words: String,
+    /// Whether any of a sample's `captions` is read, with equal chances, beside its caption.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_caption: bool,
     /// Entries of its vocabulary.
     pub vocabulary: usize,
     /// Tokens of a text, start and end among them.

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::job::METRICS;
 use super::recipe::Recipe;
+use super::schedule::Schedule;
+use super::state::Outcome;
+use super::watch::{Scores, say_scores};
 use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};
 
@@ -17,11 +20,21 @@ pub struct Entry {
     pub step: u64,
     pub epoch: u64,
     pub loss: f64,
+    /// What of it is of images among each other, and against texts, where it is a sum of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_loss: Option<f64>,
     pub lr: f64,
     /// Of all gradients together, before the update.
     pub grad_norm: f64,
-    /// From the end of the step before to the end of this one, loading included.
+    /// From the end of the step before to the end of this one, loading included, scoring not.
     pub images_per_second: f64,
+    /// Top-1 in percent of what is scored behind this step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_shot: Option<f64>,
 }
 
 /// Writes entries to every place.
@@ -29,6 +42,8 @@ pub struct Log {
     lines: JsonLines,
     board: TensorBoard,
     progress: Progress,
+    schedule: Schedule,
+    steps_per_epoch: u64,
     /// Images of a step.
     images: usize,
     /// When the step before ended.
@@ -37,34 +52,66 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on before step `step` of `steps`: what was written of later steps (by a run that was killed after its
+    /// Goes on before step `step` of a `schedule` whose epochs have so many: what was written of later steps (by a run that was killed after its
     /// checkpoint) is cut off.
-    pub fn open(folder: &Path, step: u64, steps: u64, recipe: &Recipe) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        step: u64,
+        (schedule, steps_per_epoch): (Schedule, u64),
+        recipe: &Recipe,
+    ) -> Result<Self> {
         let lines = JsonLines::resume(folder.join(METRICS), step)?;
         let mut board = TensorBoard::open(folder, step)?;
         if step == 0 {
             board.settings(&serde_json::to_value(recipe).map_err(|e| Error::Failed(e.to_string()))?)?;
         }
         let images = recipe.images_per_step();
-        let progress = Progress::bar(steps, "train", ("image", images as u64));
+        let progress = Progress::bar(schedule.steps, "train", ("image", images as u64));
         progress.resume_at(step);
-        Ok(Self { lines, board, progress, images, last: Instant::now(), loss: None })
+        Ok(Self { lines, board, progress, schedule, steps_per_epoch, images, last: Instant::now(), loss: None })
     }
 
-    /// Records one step; fills in its rate.
-    pub fn step(&mut self, entry: Entry) -> Result<()> {
+    /// Records a step that has ended, and what `score` finds behind it, in whose time none is counted.
+    ///
+    /// # Errors
+    /// Those of `score`; if nothing can be written.
+    pub fn step(&mut self, outcome: Outcome, score: impl FnOnce() -> Result<Option<Scores>>) -> Result<()> {
         let images_per_second = self.images as f64 / self.last.elapsed().as_secs_f64();
-        self.last = Instant::now();
-        let entry = Entry { images_per_second, ..entry };
+        let (Outcome { step, loss, image_loss, grad_norm }, scores) = (outcome, score()?);
+        let entry = Entry {
+            step,
+            epoch: step / self.steps_per_epoch,
+            loss,
+            image_loss,
+            text_loss: image_loss.map(|part| loss - part),
+            lr: self.schedule.lr(step),
+            grad_norm,
+            images_per_second,
+            knn: scores.map(|scores| scores.knn),
+            zero_shot: scores.and_then(|scores| scores.zero_shot),
+        };
         self.lines.write(&entry)?;
-        let Entry { step, loss, lr, grad_norm, .. } = entry;
-        for (tag, value) in
-            [("loss", loss), ("lr", lr), ("grad_norm", grad_norm), ("images_per_second", images_per_second)]
-        {
-            self.board.scalar(&format!("train/{tag}"), value as f32, step)?;
+        let all = [
+            ("train/loss", Some(loss)),
+            ("train/image_loss", entry.image_loss),
+            ("train/text_loss", entry.text_loss),
+            ("train/lr", Some(entry.lr)),
+            ("train/grad_norm", Some(grad_norm)),
+            ("train/images_per_second", Some(images_per_second)),
+            ("eval/knn", entry.knn),
+            ("eval/zero_shot", entry.zero_shot),
+        ];
+        for (tag, value) in all {
+            if let Some(value) = value {
+                self.board.scalar(tag, value as f32, step)?;
+            }
         }
+        if let Some(scores) = scores {
+            say_scores(step + 1, scores);
+        }
+        self.last = Instant::now();
         self.loss = Some(loss);
-        self.progress.note(format!("loss {loss:.4}  lr {lr:.2e}"));
+        self.progress.note(format!("loss {loss:.4}  lr {:.2e}", entry.lr));
         self.progress.advance(1);
         Ok(())
     }

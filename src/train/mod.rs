@@ -28,13 +28,14 @@ mod run;
 pub mod schedule;
 mod state;
 pub mod views;
+mod watch;
 
 pub use cadence::SaveEvery;
 pub use chunk::{Activations, Chunk};
 pub use cpu::Trainer;
 pub use data::DataRecord;
 pub use groups::decay_groups;
-pub use job::{CHECKPOINT, Config, METRICS, PICTURES};
+pub use job::{CHECKPOINT, Config, METRICS, PICTURES, WatchConfig};
 pub use language::{Language, Projection};
 pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Rate, Recipe};
 pub use run::{Summary, run};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::language::{Language, Projection};
-use super::loader::{Batch, LoaderConfig, Positives};
+use super::loader::{Batch, LoaderConfig, LocalCrops, Positives};
 use super::method::{Held, MOST_SLOTS, Name, Network, Sizes, Views};
 use super::schedule::{Position, Schedule, cosine};
 use crate::bail;
@@ -113,6 +113,9 @@ pub struct Recipe {
     pub batch: usize,
     /// Images per caption and step, m.
     pub images_per_caption: usize,
+    /// Crops of each image, where they are not the method's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crops: Option<usize>,
     /// Captions with fewer images are left out; with fewer than are drawn of each where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_images: Option<usize>,
@@ -132,6 +135,9 @@ pub struct Recipe {
     /// What it becomes by the end of the run, in half a cosine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay_end: Option<f64>,
+    /// Share of images that leave out a residual branch of the encoder's last block; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_path: Option<f64>,
     /// The norm that the gradient of each tensor is cut to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_gradient: Option<f64>,
@@ -147,6 +153,9 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// Smallest and largest share of the image's area that a crop takes.
     pub crop_scale: [f64; 2],
+    /// Small crops beside the others, of a method that takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalCrops>,
     /// Bilinear where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop_filter: Option<CropFilter>,
@@ -198,8 +207,10 @@ impl Recipe {
             head_dims: self.head_dims,
             images: self.images_per_step(),
             captions: self.batch,
+            local: self.loader(None).sections().into_iter().nth(1),
             norm_slots: self.norm_slots(),
             held: Held { images: self.chunk.unwrap_or(self.images_per_step()), again: self.recompute },
+            drop_path: self.drop_path.unwrap_or(0.0),
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
@@ -235,7 +246,8 @@ impl Recipe {
 
     /// What one caption contributes to a step.
     pub fn views(&self) -> Views {
-        self.method.method().views(self.images_per_caption)
+        let views = self.method.method().views(self.images_per_caption);
+        Views { crops: self.crops.unwrap_or(views.crops), ..views }
     }
 
     /// Whether the recorded setting `key` changes nothing under the others.
@@ -257,9 +269,20 @@ impl Recipe {
         heads || self.method.method().has_head()
     }
 
-    /// Images of a step.
+    /// Images of a step of the model's size: what a rate is given for, and what is held in chunks.
     pub fn images_per_step(&self) -> usize {
         self.batch * self.views().slots()
+    }
+
+    /// The crops of an image in words.
+    pub fn crops_said(&self) -> String {
+        let small = self.local.map(|local| format!(" and {} of {}²", local.crops, local.size));
+        format!("{} crops{}", self.views().crops, small.unwrap_or_default())
+    }
+
+    /// These and the small crops beside them.
+    pub fn rows_per_step(&self) -> usize {
+        self.images_per_step() + self.batch * self.views().images * self.local.map_or(0, |local| local.crops)
     }
 
     /// What the batches of this recipe are drawn from; `tokenizer` makes tokens of texts where the method has them.
@@ -273,6 +296,7 @@ impl Recipe {
             images_per_caption: views.images,
             min_images: self.min_images,
             crops: views.crops,
+            local: self.local,
             image_size: self.model.image_size,
             augmentation: self.augmentation.policy(),
             crop_scale: self.crop_scale,
@@ -285,6 +309,7 @@ impl Recipe {
             max_bad: self.max_bad,
             downsample: self.downsample,
             tokenizer,
+            any_caption: self.language.as_ref().is_some_and(|language| language.any_caption),
         }
     }
 
@@ -320,21 +345,28 @@ impl Recipe {
         if m == 0 || m > 1000 {
             bail!(Usage, "--images-per-caption {m}: expected 1 to 1000");
         }
+        let fewest = if self.method == Name::SimClr { 2 } else { 1 };
+        if let Some(crops) = self.crops.filter(|crops| !(fewest..=100).contains(crops)) {
+            bail!(Usage, "--crops {crops}: expected {fewest} to 100 for --method {}", self.method.name());
+        }
         // The largest networks on the largest images then count their values below 2^62.
-        if self.images_per_step() > 1 << 20 {
+        if self.rows_per_step() > 1 << 20 {
             bail!(
                 Usage,
                 "--batch {} with --images-per-caption {m} are {} images per step: expected at most {}; lower --batch",
                 self.batch,
-                self.images_per_step(),
+                self.rows_per_step(),
                 1 << 20
             );
         }
+        if let Some(local) = self.local {
+            self.check_local(local)?;
+        }
         let several = matches!(self.method, Name::StableRep | Name::StableRepPlus);
-        if several && m < 2 && self.positives != Positives::Class {
+        if several && self.views().slots() < 2 && self.positives != Positives::Class {
             bail!(
                 Usage,
-                "--images-per-caption 1 with --method {} leaves no positives and a loss of 0; use 2 or more, or --method {}",
+                "--images-per-caption 1 with --method {} leaves no positives and a loss of 0; use 2 or more, --crops 2, or --method {}",
                 self.method.name(),
                 if self.method == Name::StableRep { "simclr" } else { "clip" }
             );
@@ -377,6 +409,7 @@ impl Recipe {
             ("--weight-decay", self.weight_decay, 0.0, 100.0),
             ("--weight-decay-end", self.weight_decay_end.unwrap_or(0.0), 0.0, 100.0),
             ("--clip-gradient", self.clip_gradient.unwrap_or(1.0), 1e-6, 1e6),
+            ("--drop-path", self.drop_path.unwrap_or(0.0), 0.0, 0.99),
             ("--beta1", self.beta1, 0.0, 0.999_999),
             ("--beta2", self.beta2, 0.0, 0.999_999),
             ("--temperature", self.temperature, 0.001, 100.0),
@@ -385,6 +418,13 @@ impl Recipe {
             if !finite(value, low, high) {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");
             }
+        }
+        if let Some(share) = self.drop_path.filter(|_| self.model.depth == 1) {
+            bail!(
+                Usage,
+                "--drop-path {share} with --depth 1: the share rises from 0 in the first block, so a single one leaves \
+                 nothing out; give more blocks, or leave it out"
+            );
         }
         for (name, length, least) in [("", self.length, f64::MIN_POSITIVE), ("warmup-", self.warmup, 0.0)] {
             match length {
@@ -424,6 +464,34 @@ impl Recipe {
                 "--queue {slots}: expected {rows}, the images of a step, to {most} keys (of {} values each); give as many, or \
                  change --batch",
                 self.head_dims[1]
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses small crops that the model or the method cannot be given.
+    fn check_local(&self, LocalCrops { crops, size, scale: [low, high] }: LocalCrops) -> Result<()> {
+        let VitConfig { image_size, patch_size, .. } = self.model;
+        if !self.method.method().takes_local_crops() {
+            bail!(Usage, "--local-crops {crops} does not go with --method {}; take dino", self.method.name());
+        }
+        if self.augmentation == Augmentation::None {
+            bail!(Usage, "--local-crops {crops} does not go with --augmentation none, which takes no crops");
+        }
+        if crops == 0 || crops > 64 {
+            bail!(Usage, "--local-crops {crops}: expected 1 to 64, or leave it out for none");
+        }
+        if size == 0 || size > image_size || !size.is_multiple_of(patch_size) {
+            bail!(
+                Usage,
+                "--local-size {size}: expected a multiple of --patch-size {patch_size}, at most --image-size \
+                 {image_size}"
+            );
+        }
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            bail!(
+                Usage,
+                "--local-scale {low},{high}: expected two shares of the area, 0 < low ≤ high ≤ 1, e.g. 0.05,0.4"
             );
         }
         Ok(())

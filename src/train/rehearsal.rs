@@ -13,7 +13,7 @@ use super::cuda::{self, Cuda};
 use super::engine::Engine;
 pub use super::engine::Stage;
 use super::language::Language;
-use super::loader::{Batch, Pictures, Row};
+use super::loader::{Batch, LocalCrops, Pictures, Row};
 use super::method::{AGAIN, ENCODER, HEAD, LOSS, MOMENTUM, TEXTS};
 use super::recipe::Recipe;
 use super::schedule::Position;
@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::count::Tally;
 use crate::models::text_tower::Text;
+use crate::models::vit::VitConfig;
 use crate::ops::augment::AugmentParams;
 use crate::rng::{Domain, Stream};
 
@@ -31,7 +32,7 @@ const LR: f64 = 1e-7;
 /// FLOPs (two per multiply-accumulate) of an update: forward, and twice as many backward.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flops {
-    /// Of the encoder as published, for one image's forward.
+    /// Of the encoder as published, for one image's forward and its share of the small crops'.
     pub encoder: f64,
     /// Of the encoder as computed here: one block ends in the class token.
     pub computed: f64,
@@ -55,8 +56,13 @@ impl Flops {
         let each = |stage: &str| tally.of_stage(stage) / images as f64;
         // Of the few patches that it sees, a masked autoencoder's computes every token.
         let encoder = if recipe.mae.is_some() { each(ENCODER) } else { recipe.model.flops() };
+        // Small crops are spread over the others.
+        let local = recipe.local.map_or(0.0, |LocalCrops { size: image_size, .. }| {
+            let each = VitConfig { image_size, ..recipe.model.clone() }.flops();
+            (recipe.rows_per_step() - images) as f64 / images as f64 * each
+        });
         Ok(Self {
-            encoder,
+            encoder: encoder + local,
             computed: each(ENCODER),
             head: each(HEAD),
             texts: tally.of_stage(TEXTS),
@@ -108,7 +114,9 @@ impl Rehearsal {
         let mut engine = match device {
             Device::Cpu => Which::Cpu(Box::new(Cpu::new(recipe, activations, plan)?)),
             #[cfg(cuda_kernels)]
-            Device::Cuda(ordinal) => Which::Cuda(Box::new(Cuda::new(ordinal, recipe, activations, pictures, plan)?)),
+            Device::Cuda(ordinal) => {
+                Which::Cuda(Box::new(Cuda::new(ordinal, recipe, activations, (pictures, false), plan)?))
+            }
         };
         // Only now that the run is known to fit.
         let batch = synthetic(recipe);
@@ -220,8 +228,8 @@ pub fn plan(recipe: &mut Recipe, activations: Activations, free: u64) -> Result<
     recipe.validate()?;
     let (card, (room, _)) = (cuda::Card { sms: 132, shared_per_block: 227 << 10 }, crate::device::cuda::room(free));
     let pictures = pictures(recipe);
-    activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, pictures)?.bytes() <= room))?;
-    let measured = cuda::measure(recipe, card, pictures)?;
+    activations.settle(recipe, |recipe| Ok(cuda::measure(recipe, card, (pictures, false))?.bytes() <= room))?;
+    let measured = cuda::measure(recipe, card, (pictures, false))?;
     Ok(Planned { plan: measured.plan().clone(), bytes: measured.bytes(), fits: measured.bytes() <= room })
 }
 
@@ -257,15 +265,14 @@ fn synthetic(recipe: &Recipe) -> Batch {
     };
     let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
     let row = |row: usize| {
-        let (slot, caption) = (row / n, row % n);
-        let augment = loader.augment().of_slot(slot);
-        let image = Arc::clone(&pictures[slot / views.crops * n + caption]);
+        let (slot, caption) = (loader.slot(row / n), row % n);
+        let image = Arc::clone(&pictures[slot.image * n + caption]);
         let key = [0, row as u32, 0];
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
-        let params = AugmentParams::draw(&mut stream, &augment, side, side);
+        let params = AugmentParams::draw(&mut stream, &slot.augment, side, side);
         Row { image, params, label: caption as u32, key }
     };
     let texts =
         recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());
-    Batch { rows: (0..recipe.images_per_step()).map(row).collect(), side: recipe.model.image_size, texts }
+    Batch { rows: (0..recipe.rows_per_step()).map(row).collect(), sections: loader.sections(), texts }
 }

@@ -11,9 +11,10 @@ use super::cuda;
 use super::engine::Engine;
 use super::job::{CHECKPOINT, Config, DONE, PICTURES};
 use super::loader::{Loader, Pictures};
-use super::log::{Entry, Log};
+use super::log::Log;
 use super::recipe::Recipe;
 use super::state::Outcome;
+use super::watch::Watch;
 use super::{checkpoint, chunk, claim};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ pub fn run(config: &Config) -> Result<Summary> {
     plan.record_held("loader", "index of the shards", loader.index_bytes());
     // A run that goes on holds as much as it did: its bits depend on it.
     config.activations = config.activations.or(claim::recorded(&config)?);
+    let watch = config.watch.as_ref();
+    let mut watch = watch.map(|watch| Watch::open(watch, &config, steps_per_epoch, &mut plan)).transpose()?;
     let mut engine = engine(&mut config, loader.pictures(), plan)?;
     let Config { recipe, output, .. } = &config;
     let network = recipe.network()?;
@@ -82,21 +85,32 @@ pub fn run(config: &Config) -> Result<Summary> {
     }
     describe(recipe, &loader, &summary, engine.step_count());
 
-    let mut log = Log::open(output, engine.step_count(), schedule.steps, recipe)?;
-    let record = |log: &mut Log, outcome: Option<Outcome>| -> Result<()> {
-        let Some(Outcome { step, loss, grad_norm }) = outcome else { return Ok(()) };
-        let (epoch, lr) = (step / steps_per_epoch, schedule.lr(step));
-        log.step(Entry { step, epoch, loss, lr, grad_norm, images_per_second: 0.0 })
-    };
+    let mut log = Log::open(output, engine.step_count(), (schedule, steps_per_epoch), recipe)?;
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
     while engine.step_count() < schedule.steps {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
-        record(&mut log, engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?)?;
-        let last = engine.step_count() == schedule.steps;
-        if last || store::interrupted() || cadence.due(engine.step_count()) {
-            record(&mut log, engine.settle()?)?;
+        let ended = engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?;
+        let now = engine.step_count();
+        let look = watch.as_mut().and_then(|watch| watch.due(now, schedule.steps).then_some(&*watch));
+        let mut record = |engine: &mut dyn Engine, outcome: Option<Outcome>| match outcome {
+            Some(outcome) => log.step(outcome, || match look.filter(|_| outcome.step == step) {
+                Some(watch) => watch.scores(engine, &*network),
+                None => Ok(None),
+            }),
+            None => Ok(()),
+        };
+        record(&mut *engine, ended)?;
+        if look.is_some() {
+            let settled = engine.settle()?;
+            record(&mut *engine, settled)?;
+        }
+        // A signal that comes later stops the next step.
+        let (last, stop) = (now == schedule.steps, store::interrupted());
+        if cadence.due(now) || last || stop {
+            let settled = engine.settle()?;
+            record(&mut *engine, settled)?;
             log.sync()?;
             if let Some(sheet) = network.pictures(&batch, &numbers, &mut |buffer| engine.read(buffer))? {
                 store::write_atomic(output.join(PICTURES), &encode_png(&sheet)?)?;
@@ -110,7 +124,7 @@ pub fn run(config: &Config) -> Result<Summary> {
                 (&claim.data, &loader.bad_pictures()),
             )?;
         }
-        if !last {
+        if stop && !last {
             store::check_interrupt("the state is saved; run the same command again to go on")?;
         }
     }
@@ -123,25 +137,27 @@ pub fn run(config: &Config) -> Result<Summary> {
 /// what the host holds beside it.
 #[cfg_attr(not(cuda_kernels), allow(unused_variables))]
 fn engine(config: &mut Config, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
-    let Config { recipe, activations, .. } = config;
+    let Config { recipe, activations, watch, .. } = config;
     match config.device {
         Device::Cpu => Ok(Box::new(Cpu::new(recipe, *activations, plan)?)),
         #[cfg(cuda_kernels)]
-        Device::Cuda(ordinal) => Ok(Box::new(cuda::Cuda::new(ordinal, recipe, *activations, pictures, plan)?)),
+        Device::Cuda(ordinal) => {
+            Ok(Box::new(cuda::Cuda::new(ordinal, recipe, *activations, (pictures, watch.is_some()), plan)?))
+        }
     }
 }
 
 fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
     let views = recipe.views();
     say!(
-        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {} crops{}",
+        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {}{}",
         summary.parameters,
         loader.captions(),
         loader.images(),
         summary.steps,
         recipe.batch,
         views.images,
-        views.crops,
+        recipe.crops_said(),
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
     if let Some(said) = chunk::said(recipe) {

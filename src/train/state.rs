@@ -62,6 +62,8 @@ pub struct Outcome {
     /// Counted from 0.
     pub step: u64,
     pub loss: f64,
+    /// The part of it that is of images among each other, where the rest is against texts.
+    pub image_loss: Option<f64>,
     /// Of all gradients together, before the update.
     pub grad_norm: f64,
 }
@@ -83,7 +85,7 @@ impl Outcome {
         bad_updates: &mut u64,
         most: u64,
     ) -> Result<Self> {
-        let Self { step, loss, grad_norm } = self;
+        let Self { step, loss, grad_norm, .. } = self;
         for (what, value, gradients) in [("the loss", loss, false), ("the gradient norm", grad_norm, true)] {
             if value.is_finite() {
                 continue;

@@ -60,6 +60,9 @@ impl Case {
     }
 }
 
+/// With the views that small crops go beside.
+const DINO: &[&str] = &["--method", "dino", "--images-per-caption", "UNSET", "--augmentation", "byol"];
+
 #[test]
 fn settings_that_cannot_be_run() {
     let case = Case::new();
@@ -136,6 +139,31 @@ fn settings_that_cannot_be_run() {
         (
             &["--method", "dino", "--images-per-caption", "UNSET", "--head-dims", "32,1"],
             &["--head-dims 32,1", "2048,65536"],
+        ),
+        (&["--local-crops", "8"], &["--local-crops does not go with --method stablerep", "leave it out"]),
+        (
+            &["--method", "dino", "--images-per-caption", "UNSET", "--local-size", "16"],
+            &["--local-size is of small crops", "--local-crops"],
+        ),
+        (
+            &["--method", "dino", "--images-per-caption", "UNSET", "--local-crops", "2", "--local-size", "16"],
+            &["--local-crops 2 does not go with --augmentation none"],
+        ),
+        (
+            &[DINO, &["--local-crops", "2"]].concat(),
+            &["--local-size 96", "multiple of --patch-size 8", "--image-size 32"],
+        ),
+        (&[DINO, &["--local-crops", "2", "--local-size", "20"]].concat(), &["--local-size 20", "of --patch-size 8"]),
+        (&[DINO, &["--local-crops", "99", "--local-size", "16"]].concat(), &["--local-crops 99", "1 to 64"]),
+        (
+            &[DINO, &["--local-crops", "2", "--local-size", "16", "--local-scale", "0.4,0.05"]].concat(),
+            &["--local-scale 0.4,0.05", "low ≤ high"],
+        ),
+        (&["--drop-path", "1"], &["--drop-path 1", "0 to 0.99"]),
+        (&["--drop-path", "0.1"], &["--drop-path 0.1", "--depth 1", "leave it out"]),
+        (
+            &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--drop-path", "0.1"],
+            &["--drop-path does not go with --method mae"],
         ),
         (&["--clip-gradient", "0"], &["--clip-gradient 0"]),
         (&["--min-lr", "2000"], &["--min-lr 2000", "0 to 1000"]),

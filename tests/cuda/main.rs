@@ -54,6 +54,8 @@ mod on_ada {
             "clip",
             "cosine",
             "distill",
+            "drop_path",
+            "interpolate",
             "pairs",
             "patch_embed",
             "patch_loss",

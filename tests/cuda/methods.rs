@@ -1,8 +1,11 @@
 //! Whole runs of the methods with a momentum copy on the simulated devices, against the CPU.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
+use stablerep::image::{Rgb8, encode_png};
+use stablerep::rng::{Domain, Stream};
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
@@ -16,9 +19,10 @@ fn words(method: &str, output: &Path, device: &str, steps: &str) -> Vec<String> 
 fn words_at([lr, warmup]: [&str; 2], method: &str, output: &Path, device: &str, steps: &str) -> Vec<String> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train_run/simclr");
     let (data, output) = (data.display(), output.display());
+    let momentum = if method.contains("--momentum") { "" } else { " --momentum 0.9" };
     let line = format!(
-        "train --method {method} --data {data} --output {output} --device {device} --model custom --image-size 32 --patch-size 8 \
-         --width 64 --depth 2 --heads 2 --head-dims 64,32 --augmentation byol --momentum 0.9 --batch 16 --steps {steps} \
+        "train --method {method}{momentum} --data {data} --output {output} --device {device} --model custom --image-size 32 --patch-size 8 \
+         --width 64 --depth 2 --heads 2 --head-dims 64,32 --augmentation byol --batch 16 --steps {steps} \
          --warmup-steps {warmup} --lr {lr} --save-every 1000steps"
     );
     line.split_whitespace().map(str::to_owned).collect()
@@ -124,21 +128,31 @@ fn byol_on_ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100, "byol");
 }
 
-/// With a decay that grows, gradients that are cut, and a last layer that waits for the second epoch: two steps.
+/// With small crops, a decay that grows, gradients that are cut, branches that are left out, and a last layer that
+/// waits for the second epoch: two steps.
+const DINO: &str = "dino --local-crops 3 --local-size 16 --weight-decay-end 0.4 --clip-gradient 0.1 --drop-path 0.3";
+
 #[test]
 fn dino_on_hopper_follows_the_cpu() {
-    follows_the_cpu(Model::H200, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
+    follows_the_cpu(Model::H200, DINO);
+}
+
+/// Crops of both sizes in chunks.
+#[test]
+fn dino_on_ampere_follows_the_cpu() {
+    follows_the_cpu(Model::A100, &format!("{DINO} --chunk 20"));
 }
 
 #[test]
-fn dino_on_ampere_follows_the_cpu() {
-    follows_the_cpu(Model::A100, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
+fn dino_without_small_crops_on_hopper_follows_the_cpu() {
+    follows_the_cpu(Model::H200, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
 }
 
 /// The copy and its statistics go on too, and DINO's centre.
 #[test]
 fn a_momentum_copy_goes_on_with_the_same_bits() {
-    for method in ["mocov3", "byol", "dino", "simclr --queue 50"] {
+    let methods = ["mocov3", "byol", "dino --local-crops 3 --local-size 16 --drop-path 0.3", "simclr --queue 50"];
+    for method in methods {
         resumes_to_the_bit(&|output| words(method, output, "cuda", "8"), &["checkpoint.safetensors"]);
     }
 }
@@ -190,5 +204,50 @@ fn byol_on_ada_follows_the_cpu() {
 
 #[test]
 fn dino_on_ada_follows_the_cpu() {
-    follows_the_cpu(Model::Rtx4090, "dino --weight-decay-end 0.4 --clip-gradient 0.1");
+    follows_the_cpu(Model::Rtx4090, DINO);
+}
+
+/// Pictures of noise with a tint of its own for each of eight classes.
+fn tinted(folder: &Path) {
+    for class in 0..8u32 {
+        let to = folder.join(class.to_string());
+        fs::create_dir_all(&to).unwrap();
+        for number in 0..10 {
+            let mut stream = Stream::new(1, Domain::SelfTest, [class, number, 0]);
+            let mut picture = Rgb8::filled(32, 32, [0, 1, 2].map(|channel| 60 * (class >> channel & 1) as u8));
+            picture.data.iter_mut().for_each(|value| *value += stream.below(196) as u8);
+            fs::write(to.join(format!("{number}.png")), encode_png(&picture).unwrap()).unwrap();
+        }
+    }
+}
+
+/// Scored on its way a run gives the figure of its weights on the CPU: of those that learn (here nothing), and of
+/// DINO's teacher (here the first student), whatever the student does.
+#[test]
+fn runs_are_scored_on_the_device() {
+    if !has_kernels() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let photographs = folder.path().join("photographs");
+    tinted(&photographs);
+    let run = |name: &str, [method, lr, device]: [&str; 3]| {
+        let output = folder.path().join(name);
+        let mut words = words_at([lr, "0"], method, &output, device, "2");
+        words.extend(["--knn-every", "1steps", "--knn-train"].map(str::to_owned));
+        words.push(photographs.display().to_string());
+        finish(Model::H200, &words);
+        metrics(&output).iter().map(|line| line["knn"].as_f64().unwrap()).collect::<Vec<f64>>()
+    };
+    let want = run("cpu", ["byol --momentum 1", "0", "cpu"]);
+    assert!(want[0] > 20.0 && want[0] == want[1], "{want:?}");
+    assert_eq!(run("dino-cpu", ["dino --momentum 1", "0.3", "cpu"]), want);
+    let still = run("byol", ["byol --momentum 1", "0", "cuda"]);
+    let taught = run("dino", ["dino --momentum 1", "0.3", "cuda"]);
+    let learned = run("student", ["byol --momentum 1", "0.3", "cuda"]);
+    // Of sixteen pictures one may be told otherwise in bf16.
+    for got in still.iter().chain(&taught) {
+        assert!((got - want[0]).abs() <= 6.3, "{still:?} {taught:?}, on the CPU {want:?}");
+    }
+    assert!((learned[1] - want[0]).abs() > 6.3, "{learned:?}");
 }

@@ -2,7 +2,7 @@ use stablerep::device::Plan;
 use stablerep::eval::encoder::Encoder;
 use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::layers::training::{Kind, Layout};
-use stablerep::models::vit::{Vit, VitActs, VitConfig, VitGradients};
+use stablerep::models::vit::{DropPath, Vit, VitActs, VitConfig, VitGradients};
 use stablerep::weights::{ParamTable, SafeTensors};
 
 use crate::support::{assert_near, fixture, nhwc};
@@ -29,7 +29,8 @@ fn features(config: &VitConfig, params: &[f32], images: &[f32]) -> Vec<f32> {
 
 #[test]
 fn features_and_every_gradient_match_timm() {
-    for name in ["vit_32_patch8", "vit_48_patch16", "vit_24_patch8_qk_norm"] {
+    let all = [("vit_32_patch8", 2), ("vit_48_patch16", 2), ("vit_drop_path", 5), ("vit_24_patch8_qk_norm", 2)];
+    for (name, n) in all {
         let file = fixture(&format!("{name}.safetensors"));
         let config = config(&file);
         let mut table = ParamTable::new();
@@ -41,20 +42,31 @@ fn features_and_every_gradient_match_timm() {
         }
         let held = file.names().filter(|n| n.starts_with("param.")).count();
         assert_eq!(held, vit.tensors().count(), "{name}: tensors of timm's state dict");
-        let (n, side, d) = (2, config.image_size, config.width);
+        let (side, d) = (config.image_size, config.width);
         let images = nhwc(&file.f32("images", &[n, 3, side, side]).unwrap(), n, 3, side, side);
+        // Which images keep which branches, behind a number that is not read.
+        let rate = file.metadata("rate").map(|rate| rate.parse::<f64>().unwrap());
+        let kept = rate.map_or_else(Vec::new, |_| file.i64("kept", &[config.depth - 1, 2, n]).unwrap());
+        let numbers: Vec<u32> = [7].into_iter().chain(kept.iter().map(|&kept| kept as u32)).collect();
         let mut layout = Layout::default();
         let (acts, back) = (VitActs::new(&mut layout, &config, n), VitGradients::new(&mut layout, &config, n));
+        let acts = match rate {
+            Some(rate) => acts.dropping(DropPath::new(&config, rate, n, 1), 0),
+            None => acts,
+        };
         let dfeatures = layout.take("test", "d features", n * d, Kind::Rounded);
         let mut memory = Memory::take(&mut Plan::new(), &layout);
         memory.of_mut(dfeatures).copy_from_slice(&file.f32("upstream", &[n, d]).unwrap());
         let mut grads = vec![0.0; params.len()];
-        let mut call = Call { images: &images, grads: &mut grads, ..Call::new(&mut memory, &params) };
+        let call = Call::new(&mut memory, &params);
+        let mut call = Call { images: &images, numbers: &numbers, grads: &mut grads, ..call };
         vit.forward(&mut call, &acts, 0).unwrap();
         let want = file.f32("features", &[n, d]).unwrap();
         assert_near("features", call.memory.read(acts.features()), &want, 1e-5);
         vit.backward(&mut call, &acts, &back, dfeatures).unwrap();
-        assert_near("inference path", &features(&config, &params, &images), &want, 1e-5);
+        if rate.is_none() {
+            assert_near("inference path", &features(&config, &params, &images), &want, 1e-5);
+        }
         for (name, shape, param) in vit.tensors() {
             let (got, want) = (param.of(&grads), file.f32(&format!("grad.{name}"), shape).unwrap());
             if name.ends_with("k_norm.bias") {

@@ -2,6 +2,7 @@
 
 use stablerep::ops::cosine::{self, Shape};
 use stablerep::ops::distill;
+use stablerep::ops::interpolate;
 use stablerep::ops::l2norm;
 use stablerep::ops::pairs::{Batch, backward_rows, forward};
 use stablerep::rng::{Domain, Stream};
@@ -105,5 +106,61 @@ fn several_keys_of_a_row_match_f64_and_central_differences() {
         if want.iter().any(|value| value.abs() > 1e-6) {
             assert_close(&format!("{rows} rows, {keys} keys"), &drows, &want, 1e-4);
         }
+    }
+}
+
+/// Positions of another grid: PyTorch's `interpolate` (bicubic, corners not aligned) of sines, in f64; the gradient is
+/// the transposed map, added to what is there.
+#[test]
+fn positions_of_another_grid() {
+    let smaller = [
+        -0.105_092_863,
+        0.263_866_501,
+        0.286_727_109,
+        0.768_668_002,
+        0.854_598_908,
+        -0.180_399_209,
+        0.280_612_498,
+        -0.068_725_181,
+        -0.327_919_929,
+    ];
+    // The first two rows.
+    let larger = [
+        -0.178_820_242,
+        -0.006_870_473,
+        0.306_153_674,
+        0.678_025_581,
+        0.949_490_226,
+        1.086_801_666,
+        1.181_121_747,
+        0.072_875_923,
+        0.184_651_284,
+        0.394_137_134,
+        0.624_087_826,
+        0.761_618_776,
+        0.809_370_076,
+        0.849_691_284,
+    ];
+    for (from, to, want) in [(5, 3, &smaller[..]), (3, 7, &larger[..])] {
+        let shape = interpolate::Shape { from, to, d: 2 };
+        let [before, behind] = shape.lens();
+        // The class token's two values, then of each place the sine and its double.
+        let value = |i: usize| (f64::from(i as u32) * 0.7).sin() as f32;
+        let pos: Vec<f32> =
+            [3.0, 4.0].into_iter().chain((0..from * from).flat_map(|i| [value(i), 2.0 * value(i)])).collect();
+        let mut y = vec![f32::NAN; behind];
+        interpolate::forward(&mut y, &pos, shape);
+        assert_eq!(y[..2], [3.0, 4.0], "the class token's");
+        let first: Vec<f32> = y[2..].iter().step_by(2).copied().take(want.len()).collect();
+        assert_close("positions", &first, want, 4e-6);
+        let second: Vec<f64> = y[2..].iter().step_by(2).map(|v| 2.0 * f64::from(*v)).collect();
+        assert_close("second values", &y[3..].iter().step_by(2).copied().collect::<Vec<_>>(), &second, 1e-6);
+
+        let dy = random(behind, 3);
+        let mut dpos = vec![1.0; before];
+        interpolate::backward(&mut dpos, &dy, shape);
+        let gained: Vec<f64> = dpos.iter().map(|v| f64::from(*v) - 1.0).collect();
+        let (there, back) = (dot(&wide(&y), &wide(&dy)), dot(&wide(&pos), &gained));
+        assert!((there - back).abs() < 1e-5 * there.abs().max(1.0), "{there} and {back}");
     }
 }

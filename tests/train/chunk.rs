@@ -4,31 +4,44 @@ use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::models::vit::VitConfig;
 use stablerep::rng::{Domain, Stream};
-use stablerep::train::{Recipe, State};
+use stablerep::train::loader::{LocalCrops, Section};
+use stablerep::train::method::Name;
+use stablerep::train::{Augmentation, Recipe, State};
 
 use crate::support::recipe;
 
 /// Loss, running statistics and gradients of a step.
 type Step = (f64, Vec<f32>, Vec<(String, Vec<f32>)>);
 
-/// One step of 32 images, `chunk` at once.
-fn step(chunk: Option<usize>, recompute: bool) -> Step {
-    step_of(Recipe { chunk, recompute, ..recipe() })
+/// One step of 32 images, `chunk` at once, some of which leave out branches of the last block where `drop_path` is
+/// given.
+fn step(chunk: Option<usize>, recompute: bool, drop_path: Option<f64>) -> Step {
+    step_of(Recipe { chunk, recompute, drop_path, ..recipe() })
 }
 
 fn step_of(recipe: Recipe) -> Step {
+    step_with(recipe, &|number| u32::from(number % 3 > 0))
+}
+
+/// `kept` says by their numbers which branches are not left out.
+fn step_with(recipe: Recipe, kept: &dyn Fn(usize) -> u32) -> Step {
     recipe.validate().unwrap();
+    let sections = recipe.loader(None).sections();
     let network = recipe.network().unwrap();
     let mut plan = Plan::new();
     let mut state = State::new(&mut plan, &*network);
     state.init(&*network, &recipe).unwrap();
-    let mut images = vec![0.0; 32 * 32 * 32 * 3];
+    let mut images = vec![0.0; Section::values_of(&sections)];
     Stream::new(7, Domain::SelfTest, [0; 3]).fill_normal(&mut images);
-    let numbers: Vec<u32> = (0..32).map(|i| i % 8).collect();
+    let kept = (0..network.numbers() - recipe.rows_per_step()).map(kept);
+    let numbers: Vec<u32> = (0..recipe.rows_per_step()).map(|i| i as u32 % 8).chain(kept).collect();
     let mut memory = Memory::take(&mut plan, network.layout());
     let mut grads = vec![0.0; state.params.len()];
     let call = Call::new(&mut memory, &state.params);
-    let mut call = Call { grads: &mut grads, statistics: &mut state.kept, images: &images, numbers: &numbers, ..call };
+    let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
+    let momentum = (&*copied, network.momentum().map_or(0, |copy| copy.statistics));
+    let (images, numbers, scalars) = (&images[..], &numbers[..], &[0.0, 25.0]);
+    let mut call = Call { grads: &mut grads, statistics, momentum, images, numbers, scalars, ..call };
     network.gradient(&mut call).unwrap();
     let loss = call.loss;
     let named = network.parameters().iter().map(|info| (info.name.clone(), info.param.of(&grads).to_vec()));
@@ -37,6 +50,39 @@ fn step_of(recipe: Recipe) -> Step {
 
 #[test]
 fn chunks_have_the_gradient_of_the_whole() {
+    assert_chunks_are_the_whole(None);
+}
+
+#[test]
+fn chunks_leave_out_the_same_branches() {
+    assert_chunks_are_the_whole(Some(0.5));
+    assert_ne!(step(None, false, Some(0.5)).0, step(None, false, None).0);
+}
+
+/// 16 captions' 32 crops and 48 small ones, all of which may leave out two branches.
+fn dino() -> Recipe {
+    let local = Some(LocalCrops { crops: 3, size: 16, scale: [0.05, 0.4] });
+    let (method, augmentation, drop_path) = (Name::Dino, Augmentation::Byol, Some(0.5));
+    Recipe { method, batch: 16, augmentation, local, drop_path, init_from: None, ..recipe() }
+}
+
+#[test]
+fn chunks_of_two_sizes_have_the_gradient_of_the_whole() {
+    assert_same_gradient(&|chunk, recompute| step_of(Recipe { chunk, recompute, ..dino() }));
+}
+
+/// Their numbers lie behind the 64 of the others.
+#[test]
+fn small_crops_leave_out_branches_of_their_own() {
+    let [none, small, all] = [64 + 96, 64, 0].map(|kept| step_with(dino(), &|number| u32::from(number < kept)).0);
+    assert!(none != small && small != all, "{none}, {small}, {all}");
+}
+
+fn assert_chunks_are_the_whole(drop_path: Option<f64>) {
+    assert_same_gradient(&|chunk, recompute| step(chunk, recompute, drop_path));
+}
+
+fn assert_same_gradient(step: &dyn Fn(Option<usize>, bool) -> Step) {
     let (loss, kept, whole) = step(None, false);
     // Even, uneven, and one image at a time.
     let squares = |values: &[f32]| values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
@@ -60,8 +106,8 @@ fn chunks_have_the_gradient_of_the_whole() {
 
 #[test]
 fn what_is_computed_again_has_the_same_bits() {
-    for chunk in [None, Some(12)] {
-        assert_eq!(step(chunk, false), step(chunk, true), "{chunk:?}");
+    for (chunk, drop_path) in [(None, None), (Some(12), None), (Some(12), Some(0.5))] {
+        assert_eq!(step(chunk, false, drop_path), step(chunk, true, drop_path), "{chunk:?}, {drop_path:?}");
     }
 }
 

@@ -26,6 +26,7 @@ fn language() -> Language {
     Language {
         tokenizer: "tiny".into(),
         words: "hash".into(),
+        any_caption: false,
         vocabulary: size("vocabulary"),
         context: size("context"),
         width: size("width"),
@@ -37,7 +38,7 @@ fn language() -> Language {
     }
 }
 
-fn job(method: Name, output: &Path) -> Config {
+pub fn job(method: Name, output: &Path) -> Config {
     let golden = golden();
     let tokenizer = Tokenizer::open(&fixture_path("tiny_tokenizer"), language().context).unwrap();
     Config {
@@ -56,11 +57,12 @@ fn job(method: Name, output: &Path) -> Config {
         save_every: SaveEvery::Steps(1000),
         device: Device::Cpu,
         allow_partial: false,
+        watch: None,
         tokenizer: Some(Arc::new(tokenizer)),
     }
 }
 
-fn metrics(folder: &Path) -> Vec<Value> {
+pub fn metrics(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join(METRICS)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -81,6 +83,13 @@ fn ten_steps_follow_pytorch() {
             for (key, wanted) in [("loss", "loss"), ("loss", "loss_f64"), ("grad_norm", "grad_norm")] {
                 let (got, want) = (line[key].as_f64().unwrap(), want[wanted][step].as_f64().unwrap());
                 assert!((got - want).abs() <= 1e-4 * want, "{name} step {step}: {key} {got}, PyTorch {want}");
+            }
+            // A sum of two losses is told apart.
+            let [loss, image, text] =
+                ["loss", "image_loss", "text_loss"].map(|key| line.get(key).and_then(Value::as_f64));
+            match method {
+                Name::Clip => assert_eq!((image, text), (None, None)),
+                _ => assert!((image.unwrap() + text.unwrap() - loss.unwrap()).abs() < 1e-12 && image.unwrap() > 0.0),
             }
         }
         let checkpoint = SafeTensors::open(folder.path().join(CHECKPOINT)).unwrap();

@@ -93,6 +93,7 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         save_every: SaveEvery::Steps(1000),
         device: Device::Cpu,
         allow_partial: false,
+        watch: None,
         tokenizer: None,
         activations: Activations::default(),
     };
@@ -170,7 +171,8 @@ fn masks_are_keyed_by_the_picture() {
     let params = AugmentParams::draw(&mut Stream::new(0, Domain::SelfTest, [0; 3]), &augment, 32, 32);
     let row = |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key };
     let kept = |keys: [[u32; 3]; 3]| {
-        let batch = Batch { rows: keys.map(row).to_vec(), side: 32, texts: Vec::new() };
+        let sections = recipe.loader(None).sections();
+        let batch = Batch { rows: keys.map(row).to_vec(), sections, texts: Vec::new() };
         let numbers = recipe.numbers(&*network, &batch, 0).unwrap();
         assert_eq!(numbers.len(), network.numbers());
         [0, 1, 2].map(|image| numbers[3 + 4 * image..][..4].to_vec())

@@ -12,3 +12,4 @@ mod recipe;
 mod run;
 mod schedule;
 mod support;
+mod watch;

@@ -3,6 +3,7 @@
 use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::models::vit::{VitConfig, VitFile};
+use stablerep::train::loader::Section;
 use stablerep::train::method::{Held, Name, Network, Sizes};
 use stablerep::train::schedule::Schedule;
 use stablerep::train::{Recipe, State, Trainer};
@@ -28,9 +29,14 @@ pub fn model() -> VitConfig {
 
 /// Normalised images `[2·captions, 16, 16, 3]` of a step, by the script's formula.
 pub fn images(step: u64) -> Vec<f32> {
-    let len = model().image_len();
+    rows(step, 16, 0)
+}
+
+/// Rows `first` and following, as many as there are of a size.
+fn rows(step: u64, side: usize, first: usize) -> Vec<f32> {
+    let len = side * side * 3;
     let value = |i: usize| {
-        let (row, k) = ((i / len) as f64, (i % len) as f64);
+        let (row, k) = ((first + i / len) as f64, (i % len) as f64);
         (1.3 * row + 0.7 * step as f64 + 0.011 * k * (row % 5.0 + 1.0)).sin() as f32
     };
     (0..2 * CAPTIONS * len).map(value).collect()
@@ -63,6 +69,8 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         images: 2 * CAPTIONS,
         captions: CAPTIONS,
         held: Held { images: 2 * CAPTIONS, again: false },
+        local: None,
+        drop_path: 0.0,
         seed: 0,
         mae: None,
         language: None,
@@ -226,9 +234,24 @@ fn a_withheld_update_moves_no_copy() {
 /// grows and a last layer that waits; teacher and centre behind them.
 #[test]
 fn dino_follows_pytorch() {
+    dino_follows("dino", None);
+}
+
+/// The same with two small crops of each image, whose positions are those of another grid.
+#[test]
+fn dino_with_small_crops_follows_pytorch() {
+    dino_follows("dino_crops", Some(Section { rows: 16..32, side: 16, start: 16 * 32 * 32 * 3 }));
+}
+
+fn dino_follows(name: &str, local: Option<Section>) {
     const EPOCH: u64 = 3;
-    let path = fixture_path("momentum/dino.safetensors");
-    let file = SafeTensors::open(fixture_path("momentum/dino_steps.safetensors")).unwrap();
+    let path = fixture_path(&format!("momentum/{name}.safetensors"));
+    let file = SafeTensors::open(fixture_path(&format!("momentum/{name}_steps.safetensors"))).unwrap();
+    let side = if local.is_some() { 32 } else { 16 };
+    let images = |step: u64| match local {
+        Some(_) => [rows(step, side, 0), rows(step, 16, 2 * CAPTIONS)].concat(),
+        None => images(step),
+    };
     let [decay, decay_end]: [f64; 2] = header(&file, "weight_decay");
     let recipe = Recipe {
         beta2: 0.999,
@@ -237,7 +260,8 @@ fn dino_follows_pytorch() {
         clip_gradient: Some(header(&file, "clip")),
         ..recipe()
     };
-    let sizes = sizes(&file, [24, 40]);
+    let model = VitConfig { image_size: side, ..model() };
+    let sizes = Sizes { model, local: local.clone(), ..sizes(&file, [24, 40]) };
     let network = || Name::Dino.method().network(&sizes).unwrap();
     let mut state = State::new(&mut Plan::new(), &*network());
     network().init(&mut state.params, &mut state.kept, 3);
@@ -251,7 +275,8 @@ fn dino_follows_pytorch() {
         length: STEPS as f64,
         warmup: header(&file, "warmup"),
     };
-    let labels = vec![7; 2 * CAPTIONS];
+    let labels = vec![7; if local.is_some() { 4 } else { 2 } * CAPTIONS];
+    assert_eq!(network().numbers(), labels.len());
 
     let network_of_gradient = network();
     let mut memory = Memory::take(&mut Plan::new(), network_of_gradient.layout());
@@ -296,4 +321,37 @@ fn dino_follows_pytorch() {
         }
     }
     assert_eq!(compared, 5, "tensors of the teacher, and the centre");
+}
+
+/// With every branch of the last block left out the student says something else, the teacher what it said.
+#[test]
+fn a_teacher_leaves_no_branch_out() {
+    let file = SafeTensors::open(fixture_path("momentum/dino_steps.safetensors")).unwrap();
+    let logits = |drop_path: f64| {
+        let network = Name::Dino.method().network(&Sizes { drop_path, ..sizes(&file, [24, 40]) }).unwrap();
+        let mut state = State::new(&mut Plan::new(), &*network);
+        let path = fixture_path("momentum/dino.safetensors");
+        network.load(&mut state.params, &mut state.kept, &VitFile::open(&path).unwrap()).unwrap();
+        let numbers = vec![0; network.numbers()];
+        assert_eq!(numbers.len(), 2 * CAPTIONS * if drop_path > 0.0 { 3 } else { 1 });
+        let mut memory = Memory::take(&mut Plan::new(), network.layout());
+        let (mut grads, images) = (vec![0.0; state.params.len()], images(0));
+        let (statistics, copied) = state.kept.split_at_mut(network.statistics_len());
+        let scalars = [0.0, 25.0];
+        let mut call = Call {
+            grads: &mut grads,
+            statistics,
+            momentum: (copied, 0),
+            images: &images,
+            numbers: &numbers,
+            scalars: &scalars,
+            ..Call::new(&mut memory, &state.params)
+        };
+        network.gradient(&mut call).unwrap();
+        let of = |name: &str| network.activations().into_iter().find(|(found, _)| found.contains(name)).unwrap().1;
+        ["the teacher's logits", "the student's logits"].map(|name| memory.read(of(name)).to_vec())
+    };
+    let [teacher, student] = logits(0.0);
+    let [same, other] = logits(0.5);
+    assert!(teacher == same && student != other);
 }

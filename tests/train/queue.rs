@@ -31,6 +31,8 @@ fn sizes(file: &SafeTensors) -> Sizes {
         norm_slots: 2,
         temperature: header::<f64>(file, "temperature") as f32,
         momentum: header(file, "base"),
+        drop_path: 0.0,
+        local: None,
         queue: Some(SLOTS),
     }
 }
@@ -156,6 +158,7 @@ fn job(recipe: Recipe, output: &std::path::Path) -> Config {
         activations: Activations { chunk: Some(Chunk::All), recompute: Some(false) },
         device: Device::Cpu,
         allow_partial: false,
+        watch: None,
         tokenizer: None,
     }
 }

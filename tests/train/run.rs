@@ -26,6 +26,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         activations: Activations::default(),
         device: Device::Cpu,
         allow_partial: false,
+        watch: None,
         tokenizer: None,
     }
 }

@@ -21,8 +21,9 @@ const OPENAI: usize = 49_408;
 
 impl Settings {
     /// The flags that only methods with texts read, as given.
-    pub(super) fn of_texts(&self) -> [(&'static str, bool); 8] {
+    pub(super) fn of_texts(&self) -> [(&'static str, bool); 9] {
         [
+            ("--any-caption", self.any_caption.is_some()),
             ("--tokenizer", self.tokenizer.is_some()),
             ("--context-length", self.context_length.is_some()),
             ("--text-width", self.text_width.is_some()),
@@ -39,6 +40,7 @@ impl Settings {
         Ok(Language {
             tokenizer: self.tokenizer.clone().unwrap_or_default(),
             words: tokenizer.map_or_else(String::new, |tokenizer| tokenizer.sha256().to_owned()),
+            any_caption: self.any_caption.unwrap_or(false),
             vocabulary: tokenizer.map_or(OPENAI, Tokenizer::vocab_size),
             context: set(self.context_length, "context-length")?,
             width: set(self.text_width, "text-width")?,

@@ -10,6 +10,7 @@ use crate::config::{Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS}
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
+use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
 use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Projection, Rate, Recipe};
 
@@ -59,16 +60,26 @@ impl Settings {
         }
         let Some(name) = all.method else { return Ok(()) };
         let head = name.method().has_head() || (name.method().reads_texts() && all.projection == Some(Projection::Mlp));
+        let local = name.method().takes_local_crops();
         for (flag, given, goes, why) in [
             ("mask-ratio", self.mask_ratio.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
+            ("drop-path", self.drop_path.is_some(), name != Name::Mae, "keeps all branches of its encoder"),
+            ("local-crops", self.local_crops.is_some(), local, "sees no small crops"),
+            ("local-size", self.local_size.is_some(), local, "sees no small crops"),
+            ("local-scale", self.local_scale.is_some(), local, "sees no small crops"),
             ("head-dims", self.head_dims.is_some(), head, "has no projection head"),
             ("bn", self.bn.is_some(), head, "has no projection head"),
         ] {
             if given && !goes {
                 bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
+            }
+        }
+        for (flag, given) in [("size", self.local_size.is_some()), ("scale", self.local_scale.is_some())] {
+            if given && all.local_crops.is_none_or(|crops| crops == 0) {
+                bail!(Usage, "--local-{flag} is of small crops: say how many with --local-crops, or leave it out");
             }
         }
         if let (true, Some(m @ 2..)) = (!matches!(name, Name::StableRep | Name::StableRepPlus), self.images_per_caption)
@@ -77,6 +88,13 @@ impl Settings {
                 Usage,
                 "--images-per-caption {m} does not go with --method {}, which takes one image of each caption; leave \
                  it out",
+                name.name()
+            );
+        }
+        if let (Some(crops), false) = (self.crops, name.method().takes_crops()) {
+            bail!(
+                Usage,
+                "--crops {crops} does not go with --method {}, whose loss knows its crops one by one; leave it out",
                 name.name()
             );
         }
@@ -167,7 +185,19 @@ pub(super) fn recipe(
         }),
         _ => None,
     };
-    let widest = if matches!(augmentation, Augmentation::Weak | Augmentation::Clip) { 0.5 } else { 0.08 };
+    let local = match settings.local_crops.filter(|&crops| crops > 0) {
+        Some(crops) => Some(LocalCrops {
+            crops,
+            size: settings.local_size.unwrap_or(96),
+            scale: pair(settings.local_scale.unwrap_or_else(|| vec![0.05, 0.4]), "--local-scale", "0.05,0.4")?,
+        }),
+        None => None,
+    };
+    let smallest = match augmentation {
+        _ if local.is_some() => 0.4,
+        Augmentation::Weak | Augmentation::Clip => 0.5,
+        _ => 0.08,
+    };
     Ok(Recipe {
         data,
         weights,
@@ -178,6 +208,7 @@ pub(super) fn recipe(
         batch_norm: set(settings.bn, "bn")?,
         batch: set(settings.batch, "batch")?,
         images_per_caption,
+        crops: settings.crops.filter(|&crops| crops != method.method().views(images_per_caption).crops),
         // Set when it is known what fits.
         chunk: None,
         recompute: false,
@@ -189,6 +220,7 @@ pub(super) fn recipe(
         weight_decay: set(settings.weight_decay, "weight-decay")?,
         min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
         weight_decay_end: settings.weight_decay_end,
+        drop_path: settings.drop_path.filter(|&share| share != 0.0),
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,
@@ -196,7 +228,8 @@ pub(super) fn recipe(
         momentum: settings.momentum.or(method.method().momentum()).or(settings.queue.map(|_| QUEUE_MOMENTUM)),
         queue: settings.queue,
         augmentation,
-        crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![widest, 1.0]), "--crop-scale", "0.08,1")?,
+        crop_scale: pair(settings.crop_scale.unwrap_or_else(|| vec![smallest, 1.0]), "--crop-scale", "0.08,1")?,
+        local,
         crop_filter: settings.crop_filter.filter(|&filter| filter != CropFilter::Bilinear),
         downsample: settings.downsample.unwrap_or(false),
         shuffle: !settings.no_shuffle.unwrap_or(false),

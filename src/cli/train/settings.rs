@@ -23,6 +23,10 @@ pub(in crate::cli) struct Settings {
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
     #[arg(long, value_name = "M", help_heading = "Method")]
     pub(super) images_per_caption: Option<usize>,
+    /// Crops of each of these images, all of them positives of each other, of stablerep, stablerep+ and simclr
+    /// [default: 1; 2 for simclr]
+    #[arg(long, value_name = "K", help_heading = "Method")]
+    pub(super) crops: Option<usize>,
     /// Leave out captions with fewer images than this (it is said how many) [default: as many as are drawn of each]
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub(super) min_images: Option<usize>,
@@ -48,6 +52,9 @@ pub(in crate::cli) struct Settings {
     /// vocab.json and merges.txt, or `bundled`, a small vocabulary that spells most words
     #[arg(long, value_name = "PATH", help_heading = "Language")]
     pub(super) tokenizer: Option<String>,
+    /// Read any of a sample's texts, its caption and those listed as `captions` in its .json, with equal chances
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Language")]
+    pub(super) any_caption: Option<bool>,
     /// Tokens of a text, start and end among them; longer ones are cut [default: 77]
     #[arg(long, value_name = "N", help_heading = "Language")]
     pub(super) context_length: Option<usize>,
@@ -114,9 +121,19 @@ pub(in crate::cli) struct Settings {
     /// Random changes of the images [default: strong; weak for mae]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) augmentation: Option<Augmentation>,
-    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae]
+    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae;
+    /// 0.4,1 beside small crops]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     pub(super) crop_scale: Option<Vec<f64>>,
+    /// Small crops of each image that dino's student sees beside the two of the model's size [default: none]
+    #[arg(long, value_name = "N", help_heading = "Images")]
+    pub(super) local_crops: Option<usize>,
+    /// Side of a small crop, pixels [default: 96]
+    #[arg(long, value_name = "PIXELS", help_heading = "Images")]
+    pub(super) local_size: Option<usize>,
+    /// Share of the area a small crop takes [default: 0.05,0.4]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
+    pub(super) local_scale: Option<Vec<f64>>,
     /// What a random crop is resized by [default: bilinear; bicubic for mae]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) crop_filter: Option<CropFilter>,
@@ -166,6 +183,10 @@ pub(in crate::cli) struct Settings {
     /// Norm that the gradient of each tensor, by itself, is cut to [default: none is]
     #[arg(long, value_name = "NORM", help_heading = "Optimization")]
     pub(super) clip_gradient: Option<f64>,
+    /// Share of images that leave out the attention of the last block, and likewise its MLP, in training; fewer in
+    /// earlier blocks, none in the first (stochastic depth) [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
+    pub(super) drop_path: Option<f64>,
     /// Decay rate of AdamW's first moment [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta1: Option<f64>,

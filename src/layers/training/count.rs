@@ -1,15 +1,15 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    QkNorm, Queue, TextEmbed, Texts, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, QkNorm, Queue, TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale, qk_norm};
-use crate::ops::{cosine, pairs, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -120,6 +120,14 @@ impl Layers for Tally {
         Ok(())
     }
 
+    fn resize_positions(&mut self, _: [Buffer; 2], _: Param, _: interpolate::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn resize_positions_backward(&mut self, _: Param, _: Buffer, _: interpolate::Shape) -> Result<()> {
+        Ok(())
+    }
+
     fn embed_text(&mut self, _: Buffer, _: TextEmbed, _: Texts) -> Result<()> {
         Ok(())
     }
@@ -133,6 +141,14 @@ impl Layers for Tally {
     }
 
     fn pick_backward(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
+        Ok(())
+    }
+
+    fn drop_path(&mut self, _: Buffer, _: (Buffer, usize), _: Dropped) -> Result<()> {
+        Ok(())
+    }
+
+    fn drop_path_backward(&mut self, _: Buffer, _: Buffer, _: Dropped) -> Result<()> {
         Ok(())
     }
 
@@ -321,6 +337,10 @@ impl Layers for Tally {
             self.need(pairs::cuda::scratch_len(pairs::cuda::Shape { rows, keys, dim }));
             self.flops += pairs::flops(rows, keys, dim).0;
         }
+        Ok(())
+    }
+
+    fn note_loss(&mut self) -> Result<()> {
         Ok(())
     }
 

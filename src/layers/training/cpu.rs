@@ -3,16 +3,16 @@
 mod call;
 
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place, Places,
-    QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
 use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
-    activation, add, cosine, distill, embed, l2norm, layernorm, logit_scale, pairs, patch_embed, patch_loss, qk_norm,
-    queue, reduce, relu, rows, self_attention,
+    activation, add, cosine, distill, drop_path, embed, interpolate, l2norm, layernorm, logit_scale, pairs,
+    patch_embed, patch_loss, qk_norm, queue, reduce, relu, rows, self_attention,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
@@ -35,8 +35,10 @@ impl Layers for Call<'_, '_> {
         shape: patch_embed::Shape,
     ) -> Result<()> {
         let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.read()));
-        let weights = patch_embed::Weights { w, b, cls, pos };
-        self.memory.write([tokens], |[y], memory| patch_embed::forward(y, memory.read(patches), weights, shape));
+        self.memory.write([tokens], |[y], memory| {
+            let pos = at.resized.map_or(pos, |[resized, _]| memory.read(resized));
+            patch_embed::forward(y, memory.read(patches), patch_embed::Weights { w, b, cls, pos }, shape);
+        });
         Ok(())
     }
 
@@ -48,13 +50,31 @@ impl Layers for Call<'_, '_> {
         at: PatchEmbed,
         shape: patch_embed::Shape,
     ) -> Result<()> {
-        let PatchEmbed { w, b, cls, pos } = at;
+        let PatchEmbed { w, b, cls, pos, resized } = at;
         let [cls, pos, w, b] = several_mut(self.grads, [cls, pos, w, b]);
-        let gradients = patch_embed::Gradients { w, b, cls, pos };
         let spare = spare.first(shape.n * shape.patches() * shape.dim);
-        self.memory.write([spare], |[spare], memory| {
+        let mut back = |pos: &mut [f32], spare: &mut [f32], memory: &Memory| {
+            let gradients = patch_embed::Gradients { w, b, cls, pos };
             patch_embed::backward(gradients, spare, memory.read(dtokens), memory.read(patches), shape);
+        };
+        match resized {
+            None => self.memory.write([spare], |[spare], memory| back(pos, spare, memory)),
+            Some([_, dpos]) => self.memory.write([spare, dpos], |[spare, dpos], memory| back(dpos, spare, memory)),
+        }
+        Ok(())
+    }
+
+    fn resize_positions(&mut self, [y, dy]: [Buffer; 2], pos: Param, shape: interpolate::Shape) -> Result<()> {
+        let pos = pos.of(self.read());
+        self.memory.write([y, dy], |[y, dy], _| {
+            interpolate::forward(y, pos, shape);
+            dy.fill(0.0);
         });
+        Ok(())
+    }
+
+    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate::Shape) -> Result<()> {
+        interpolate::backward(pos.of_mut(self.grads), self.memory.read(dy), shape);
         Ok(())
     }
 
@@ -81,6 +101,22 @@ impl Layers for Call<'_, '_> {
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
         let places = &self.numbers[places.range()];
         self.memory.write([dx], |[dx], memory| embed::pick_backward(dx, memory.read(dy), places));
+        Ok(())
+    }
+
+    fn drop_path(&mut self, y: Buffer, (residual, stride): (Buffer, usize), of: Dropped) -> Result<()> {
+        let kept = &self.numbers[of.kept.range()];
+        self.memory.write([y], |[y], memory| {
+            drop_path::forward(y, (memory.read(residual), stride), kept, of.scale, of.shape);
+        });
+        Ok(())
+    }
+
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()> {
+        let kept = &self.numbers[of.kept.range()];
+        self.memory.write([dbranch], |[dbranch], memory| {
+            drop_path::backward(dbranch, memory.read(dy), kept, of.scale, of.shape);
+        });
         Ok(())
     }
 
@@ -395,6 +431,11 @@ impl Layers for Call<'_, '_> {
                 *loss += f64::from(of.factor) * pairs::forward(lse, weight, pair_batch(of, memory, numbers));
             });
         }
+        Ok(())
+    }
+
+    fn note_loss(&mut self) -> Result<()> {
+        self.noted = self.loss;
         Ok(())
     }
 

@@ -4,8 +4,8 @@ mod call;
 
 use super::count::{batch_norm_shape, patch_product};
 use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed, Place,
-    Places, QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
+    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
+    Place, Places, QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::activation::cuda as activation;
@@ -14,7 +14,9 @@ use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::convert::cuda as convert;
 use crate::ops::cosine::cuda as cosine;
 use crate::ops::distill::cuda as distill;
+use crate::ops::drop_path::cuda as drop_path;
 use crate::ops::embed::cuda as embed;
+use crate::ops::interpolate::{self as interpolate_of, cuda as interpolate};
 use crate::ops::l2norm::cuda::{self as l2norm, Outputs};
 use crate::ops::layernorm::cuda as layernorm;
 use crate::ops::linear::{Shape, cuda as linear};
@@ -53,7 +55,8 @@ impl Layers for Call<'_, '_> {
         let product = patch_product(shape);
         let embedded = self.bf16(spare.first(product.rows * product.outputs));
         linear::forward(self.gpu, embedded, self.bf16(patches), self.read().bf16(at.w), None, product)?;
-        let weights = self.embedding(at, |param| self.read().f32(param));
+        let resized = at.resized.map(|[positions, _]| positions);
+        let weights = self.embedding(at, resized, |param| self.read().f32(param));
         patch_embed::tokens(self.gpu, self.bf16(tokens), embedded, weights, shape)
     }
 
@@ -67,10 +70,20 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let (product, scratch) = (patch_product(shape), self.memory.scratch);
         let dembedded = self.bf16(spare.first(product.rows * product.outputs));
-        let gradients = self.embedding(at, |param| self.params.grad(param));
+        let resized = at.resized.map(|[_, gradient]| gradient);
+        let gradients = self.embedding(at, resized, |param| self.params.grad(param));
         patch_embed::backward(self.gpu, gradients, dembedded, self.bf16(dtokens), scratch, shape)?;
         let dw = self.params.grad(at.w);
         linear::backward_weight(self.gpu, dw, None, dembedded, self.bf16(patches), scratch, product)
+    }
+
+    fn resize_positions(&mut self, [y, dy]: [Buffer; 2], pos: Param, shape: interpolate_of::Shape) -> Result<()> {
+        self.gpu.zero(self.f32(dy))?;
+        interpolate::forward(self.gpu, self.f32(y), self.read().f32(pos), shape)
+    }
+
+    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate_of::Shape) -> Result<()> {
+        interpolate::backward(self.gpu, self.params.grad(pos), self.f32(dy), shape)
     }
 
     fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
@@ -92,6 +105,16 @@ impl Layers for Call<'_, '_> {
 
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
         embed::pick_backward(self.gpu, self.bf16(dx), self.bf16(dy), self.run(places))
+    }
+
+    fn drop_path(&mut self, y: Buffer, (residual, stride): (Buffer, usize), of: Dropped) -> Result<()> {
+        let residual = (self.bf16(residual), stride);
+        drop_path::forward(self.gpu, self.bf16(y), residual, self.run(of.kept), of.scale, of.shape)
+    }
+
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()> {
+        let [dbranch, dy] = [dbranch, dy].map(|buffer| self.bf16(buffer));
+        drop_path::backward(self.gpu, dbranch, dy, self.run(of.kept), of.scale, of.shape)
     }
 
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()> {
@@ -315,6 +338,10 @@ impl Layers for Call<'_, '_> {
             pairs::forward(self.gpu, loss, lse, weight, self.pair_batch(of))?;
         }
         Ok(())
+    }
+
+    fn note_loss(&mut self) -> Result<()> {
+        self.gpu.copy(self.noted, self.loss)
     }
 
     fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {

@@ -12,12 +12,12 @@ mod places;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{cosine, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, patch_embed, patch_loss, rows, self_attention};
 use crate::weights::Param;
 
 pub use places::{
-    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Kind, LayerNorm, Layout, Linear, MomentumCopy, Numbers,
-    Pairs, PatchEmbed, Place, Places, QkNorm, Queue, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
+    Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
 /// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
@@ -45,6 +45,11 @@ pub trait Layers {
         at: PatchEmbed,
         shape: patch_embed::Shape,
     ) -> Result<()>;
+
+    /// `y`, the first of `to`: positions `pos` for another grid, f32; the second, their gradient, becomes 0.
+    fn resize_positions(&mut self, to: [Buffer; 2], pos: Param, shape: interpolate::Shape) -> Result<()>;
+    /// Adds the gradient of `pos` from that of `y`.
+    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate::Shape) -> Result<()>;
 
     /// `y [texts, T, D]`: of the tables, rows by the ids plus those of the places.
     fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()>;
@@ -82,6 +87,11 @@ pub trait Layers {
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `y = gelu(hidden)`, for a backward that does not have it.
     fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
+    /// Turns the branch `y [N, rows, D]` into `residual + scale·y` where an image keeps it, else into the residual; row i
+    /// of the residual begins at i·stride.
+    fn drop_path(&mut self, y: Buffer, residual: (Buffer, usize), of: Dropped) -> Result<()>;
+    /// `dbranch` from the gradient `dy` of `y`.
+    fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()>;
     /// `y = x·sigmoid(1.702·x)`.
     fn quick_gelu(&mut self, y: Buffer, x: Buffer) -> Result<()>;
     /// Turns the gradient `d` of its result into that of `x`.
@@ -160,6 +170,8 @@ pub trait Layers {
     /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
     /// what it keeps where `add`.
     fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;
+    /// Remembers what the loss is so far, that of images among each other, before that against texts is added.
+    fn note_loss(&mut self) -> Result<()>;
     /// `drows [R, d]`, the gradient of the rows of one of them.
     fn pairs_backward(&mut self, drows: Buffer, pairs: Pairs) -> Result<()>;
     /// `drows [R, d]`, the gradient of the rows of `there`, which are the keys of `back`.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::ops::distill;
+use crate::ops::{distill, drop_path};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -129,6 +129,16 @@ pub enum Branch {
     OneIn(usize, Buffer),
 }
 
+/// A residual branch that some images leave out (stochastic depth, Huang et al. 2016, arXiv 1603.09382).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropped {
+    /// `[N]`: 0 for images that do.
+    pub kept: Numbers,
+    /// What the branch is multiplied by in the others.
+    pub scale: f32,
+    pub shape: drop_path::Shape,
+}
+
 /// The places of a patch embedding's tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct PatchEmbed {
@@ -136,6 +146,8 @@ pub struct PatchEmbed {
     pub b: Param,
     pub cls: Param,
     pub pos: Param,
+    /// Positions of another grid in the place of `pos`, and their gradient ([`super::Layers::resize_positions`]).
+    pub resized: Option<[Buffer; 2]>,
 }
 
 /// The places of a text embedding's tables `[vocabulary, D]` and `[T, D]`.

@@ -1,8 +1,9 @@
 //! What a ViT remembers between forward and backward, and the scratch of its backward.
 
 use super::config::VitConfig;
+use super::drop_path::DropPath;
 use super::shape::{BlockShape, Span};
-use crate::layers::training::{Buffer, Kind, Layout};
+use crate::layers::training::{Buffer, Dropped, Kind, Layout};
 
 /// Activations of one block.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +119,8 @@ pub struct TrunkActs {
     pub(super) blocks: Vec<BlockActs>,
     pub(super) norm_stats: Buffer,
     pub(super) features: Buffer,
+    /// Which branches its images leave out, the first of which is image so many of the step.
+    drop: Option<(DropPath, usize)>,
 }
 
 impl TrunkActs {
@@ -132,6 +135,12 @@ impl TrunkActs {
     ) -> Self {
         let features = take_features(layout, group, config, span);
         Self::shared(layout, group, config, (span, features), (config.depth, config.depth), again)
+    }
+
+    /// For no backward: two streams take turns, and all blocks but the last share their buffers.
+    pub fn in_passing(layout: &mut Layout, group: &'static str, config: &VitConfig, span: Span) -> Self {
+        let features = take_features(layout, group, config, span);
+        Self::shared(layout, group, config, (span, features), (2, 1), None)
     }
 
     /// With so many buffers for the inputs of blocks, and for the activations of blocks before the last.
@@ -159,6 +168,7 @@ impl TrunkActs {
             blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([end]).collect(),
             norm_stats: layout.take(group, "norm.stats", 2 * n * leaving, Kind::Exact),
             features,
+            drop: None,
         }
     }
 
@@ -171,7 +181,13 @@ impl TrunkActs {
             blocks: self.blocks.iter().map(|block| block.map(first)).collect(),
             norm_stats: first(self.norm_stats),
             features,
+            drop: None,
         }
+    }
+
+    /// The branches of a block that some of its images leave out.
+    pub(super) fn dropped(&self, block: usize, shape: BlockShape) -> Option<[Dropped; 2]> {
+        self.drop.and_then(|(drop, first)| drop.of(block, first, shape))
     }
 
     /// Where the input `[N, T, D]` goes.
@@ -209,6 +225,11 @@ fn take_features(layout: &mut Layout, group: &'static str, config: &VitConfig, s
     layout.take(group, "features", span.n * span.leaving * config.width, Kind::Rounded)
 }
 
+fn take_patches(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize) -> Buffer {
+    let patch = config.patch_shape(n);
+    layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded)
+}
+
 /// Activations of one batch of a [`super::Vit`].
 #[derive(Clone, Debug)]
 pub struct VitActs {
@@ -231,33 +252,33 @@ impl VitActs {
         features: Buffer,
         again: Option<&VitGradients>,
     ) -> Self {
-        let depth = config.depth;
-        Self::shared(layout, "activations", config, (n, features), (depth, depth), again)
+        let (group, depth, span) = ("activations", config.depth, config.class_span(n));
+        let patches = take_patches(layout, group, config, n);
+        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, features), (depth, depth), again) }
     }
 
-    /// Of `n` images that have no backward: two streams take turns, and all blocks but the last share their buffers.
+    /// Of `n` images that have no backward.
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        let features = take_features(layout, "encoder", config, config.class_span(n));
-        Self::shared(layout, "encoder", config, (n, features), (2, 1), None)
-    }
-
-    fn shared(
-        layout: &mut Layout,
-        group: &'static str,
-        config: &VitConfig,
-        (n, features): (usize, Buffer),
-        counts: (usize, usize),
-        again: Option<&VitGradients>,
-    ) -> Self {
-        let (patch, span) = (config.patch_shape(n), config.class_span(n));
-        let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
-        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, features), counts, again) }
+        let patches = take_patches(layout, "encoder", config, n);
+        Self { patches, trunk: TrunkActs::in_passing(layout, "encoder", config, config.class_span(n)) }
     }
 
     /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.
     pub fn first(&self, n: usize, features: Buffer) -> Self {
         let patches = self.patches.first(self.patches.len() / self.images() * n);
         Self { patches, trunk: self.trunk.first(n, features) }
+    }
+
+    /// The same buffers for images that leave branches out, the first of which is image `first` of the step.
+    pub fn dropping(mut self, drop: DropPath, first: usize) -> Self {
+        self.trunk.drop = Some((drop, first));
+        self
+    }
+
+    /// The same buffers for images that keep all branches.
+    pub fn whole(&self) -> Self {
+        let trunk = TrunkActs { drop: None, ..self.trunk.clone() };
+        Self { trunk, ..*self }
     }
 
     /// How many images.

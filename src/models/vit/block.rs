@@ -6,7 +6,8 @@ use super::config::VitConfig;
 use super::shape::BlockShape;
 use super::style::Style;
 use crate::error::Result;
-use crate::layers::training::{Branch, Buffer, LayerNorm, Layers, Linear, QkNorm};
+use crate::layers::training::{Branch, Buffer, Dropped, LayerNorm, Layers, Linear, QkNorm};
+use crate::ops::linear::Shape;
 use crate::weights::Param;
 
 /// timm's names of the norms of queries and of keys.
@@ -46,13 +47,13 @@ impl Block {
         }
     }
 
-    /// `y [N, queries, D]` from `x [N, T, D]`.
+    /// `y [N, queries, D]` from `x [N, T, D]`; some images may leave out attention or MLP.
     pub fn forward(
         &self,
         on: &mut dyn Layers,
         y: Buffer,
         x: Buffer,
-        acts: &BlockActs,
+        (acts, dropped): (&BlockActs, Option<[Dropped; 2]>),
         shape: BlockShape,
     ) -> Result<()> {
         let [qkv, proj, fc1, fc2] = shape.linears();
@@ -62,7 +63,8 @@ impl Block {
             on.qk_norm(acts.heads, acts.qk_stats, acts.qkv, norm, shape.attention())?;
         }
         on.attention(acts.attention, acts.lse, acts.heads, shape.attention())?;
-        on.linear_residual(acts.middle, (x, shape.residual_stride()), acts.attention, self.proj, proj)?;
+        let residual = (x, shape.residual_stride());
+        add_branch(on, acts.middle, residual, acts.attention, (self.proj, proj), dropped.map(|both| both[0]))?;
         on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
         if self.quick_gelu {
             on.linear(acts.hidden, acts.norm2, self.fc1, fc1)?;
@@ -70,7 +72,7 @@ impl Block {
         } else {
             on.linear_gelu(acts.gelu, acts.hidden, acts.norm2, self.fc1, fc1)?;
         }
-        on.linear_residual(y, (acts.middle, shape.width), acts.gelu, self.fc2, fc2)
+        add_branch(on, y, (acts.middle, shape.width), acts.gelu, (self.fc2, fc2), dropped.map(|both| both[1]))
     }
 
     /// Turns the gradient of the output (`back.dx`, or `back.dlast` where only class tokens leave) into that of the
@@ -80,7 +82,7 @@ impl Block {
         on: &mut dyn Layers,
         back: &VitGradients,
         x: Buffer,
-        acts: &BlockActs,
+        (acts, dropped): (&BlockActs, Option<[Dropped; 2]>),
         shape: BlockShape,
     ) -> Result<()> {
         let [qkv, proj, fc1, fc2] = shape.linears();
@@ -96,23 +98,26 @@ impl Block {
                 false => on.gelu(acts.gelu, acts.hidden)?,
             }
         }
-        on.weight_gradient(dy, acts.gelu, self.fc2, fc2)?;
+        // Of what a branch made; nothing else is in that room yet.
+        let room = dnorm.first(out * shape.width);
+        let dbranch = branch_gradient(on, room, dy, dropped.map(|both| both[1]))?;
+        on.weight_gradient(dbranch, acts.gelu, self.fc2, fc2)?;
         if self.quick_gelu {
-            on.input_gradient(dhidden, dy, self.fc2.w, fc2)?;
+            on.input_gradient(dhidden, dbranch, self.fc2.w, fc2)?;
             on.quick_gelu_backward(dhidden, acts.hidden)?;
         } else {
-            on.input_gradient_gelu(dhidden, dy, acts.hidden, self.fc2.w, fc2)?;
+            on.input_gradient_gelu(dhidden, dbranch, acts.hidden, self.fc2.w, fc2)?;
         }
         if acts.again {
             on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
         }
         on.weight_gradient(dhidden, acts.norm2, self.fc1, fc1)?;
-        let dnorm2 = dnorm.first(out * shape.width);
-        on.input_gradient(dnorm2, dhidden, self.fc1.w, fc1)?;
-        on.layer_norm_backward(dy, Branch::Kept, dnorm2, (acts.middle, acts.stats2), self.norm2)?;
+        on.input_gradient(room, dhidden, self.fc1.w, fc1)?;
+        on.layer_norm_backward(dy, Branch::Kept, room, (acts.middle, acts.stats2), self.norm2)?;
 
-        on.weight_gradient(dy, acts.attention, self.proj, proj)?;
-        on.input_gradient(datt, dy, self.proj.w, proj)?;
+        let dbranch = branch_gradient(on, room, dy, dropped.map(|both| both[0]))?;
+        on.weight_gradient(dbranch, acts.attention, self.proj, proj)?;
+        on.input_gradient(datt, dbranch, self.proj.w, proj)?;
         if let (Some(norm), true) = (self.qk_norm, acts.again) {
             on.qk_norm(acts.heads, acts.qk_stats, acts.qkv, norm, shape.attention())?;
         }
@@ -128,4 +133,25 @@ impl Block {
         let branch = if only_class { Branch::OneIn(shape.tokens, dlast) } else { Branch::Kept };
         on.layer_norm_backward(dx, branch, dnorm, (x, acts.stats1), self.norm1)
     }
+}
+
+/// `y = residual + x·Wᵀ + b`, where images keep that branch.
+fn add_branch(
+    on: &mut dyn Layers,
+    y: Buffer,
+    residual: (Buffer, usize),
+    x: Buffer,
+    (at, shape): (Linear, Shape),
+    dropped: Option<Dropped>,
+) -> Result<()> {
+    let Some(dropped) = dropped else { return on.linear_residual(y, residual, x, at, shape) };
+    on.linear(y, x, at, shape)?;
+    on.drop_path(y, residual, dropped)
+}
+
+/// The gradient of what a branch made, given that of the stream it went to: in `room` where some images left it out.
+fn branch_gradient(on: &mut dyn Layers, room: Buffer, dy: Buffer, dropped: Option<Dropped>) -> Result<Buffer> {
+    let Some(dropped) = dropped else { return Ok(dy) };
+    on.drop_path_backward(room, dy, dropped)?;
+    Ok(room)
 }

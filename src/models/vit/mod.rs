@@ -6,6 +6,7 @@
 mod acts;
 mod block;
 mod config;
+mod drop_path;
 mod file;
 mod moco_v3;
 mod names;
@@ -18,6 +19,7 @@ mod trunk;
 
 pub use acts::{TrunkActs, VitActs, VitGradients};
 pub use config::VitConfig;
+pub use drop_path::DropPath;
 pub use file::VitFile;
 pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};
@@ -28,8 +30,9 @@ pub use trunk::Trunk;
 
 use crate::error::Result;
 use crate::layers::training::count::Tally;
-use crate::layers::training::{Buffer, Layers, Layout, PatchEmbed};
+use crate::layers::training::{Buffer, Kind, Layers, Layout, PatchEmbed};
 use crate::models::init;
+use crate::ops::interpolate;
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
 
@@ -60,7 +63,48 @@ impl Vit {
         let trunk = Trunk::new(config, Style::VIT, &mut add);
         let tensors = table.iter().skip(first).cloned().collect();
         let (config, prefix) = (config.clone(), prefix.to_owned());
-        Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos }, trunk })
+        Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos, resized: None }, trunk })
+    }
+
+    /// The same network over images of `side`, for which [`Vit::resize_positions`] makes positions. Takes room for them
+    /// and their gradient.
+    ///
+    /// # Errors
+    /// Usage error if the side is no multiple of the patch.
+    pub fn resized(&self, layout: &mut Layout, side: usize) -> Result<Self> {
+        let config = VitConfig { image_size: side, ..self.config.clone() };
+        config.validate()?;
+        let mut take = |what: &str| {
+            layout.take("activations", format!("{what} of {side}²"), config.tokens() * config.width, Kind::Exact)
+        };
+        let resized = Some([take("positions"), take("d positions")]);
+        Ok(Self { embedding: PatchEmbed { resized, ..self.embedding }, config, ..self.clone() })
+    }
+
+    /// The positions of a network over other images than it has positions for, before its forwards of a step; their
+    /// gradient is 0 then.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn resize_positions(&self, on: &mut dyn Layers) -> Result<()> {
+        let PatchEmbed { pos, resized, .. } = self.embedding;
+        resized.map_or(Ok(()), |to| on.resize_positions(to, pos, self.interpolation()))
+    }
+
+    /// Adds the gradient of the positions, behind the backwards of the step.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn resize_positions_backward(&self, on: &mut dyn Layers) -> Result<()> {
+        let PatchEmbed { pos, resized, .. } = self.embedding;
+        resized.map_or(Ok(()), |[_, dy]| on.resize_positions_backward(pos, dy, self.interpolation()))
+    }
+
+    /// From the grid of the positions there are to that of its images.
+    fn interpolation(&self) -> interpolate::Shape {
+        let VitConfig { image_size, patch_size, width: d, .. } = self.config;
+        let from = (self.embedding.pos.len / d - 1).isqrt();
+        interpolate::Shape { from, to: image_size / patch_size, d }
     }
 
     pub fn config(&self) -> &VitConfig {

@@ -39,7 +39,8 @@ impl Trunk {
     pub fn forward(&self, on: &mut dyn Layers, acts: &TrunkActs) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate() {
             let shape = self.shape(acts.span, i);
-            block.forward(on, acts.streams[i + 1], acts.streams[i], &acts.blocks[i], shape)?;
+            let dropped = acts.dropped(i, shape);
+            block.forward(on, acts.streams[i + 1], acts.streams[i], (&acts.blocks[i], dropped), shape)?;
         }
         on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
     }
@@ -61,7 +62,7 @@ impl Trunk {
         on.layer_norm_backward(dlast, Branch::None, dfeatures, last, self.norm)?;
         for (i, block) in self.blocks.iter().enumerate().rev() {
             let shape = self.shape(acts.span, i);
-            block.backward(on, back, acts.streams[i], &acts.blocks[i], shape)?;
+            block.backward(on, back, acts.streams[i], (&acts.blocks[i], acts.dropped(i, shape)), shape)?;
         }
         Ok(())
     }

@@ -36,6 +36,9 @@ pub enum Policy {
 pub enum Turn {
     First,
     Second,
+    /// Neither: a small crop beside them, as DINO (arXiv 2104.14294) has it: blurred in half of the cases, never
+    /// solarised.
+    Local,
 }
 
 impl Policy {
@@ -59,12 +62,21 @@ impl Policy {
         }
     }
 
+    /// That of a small crop beside such views.
+    pub fn of_local(self) -> Self {
+        match self {
+            Self::Byol(_) => Self::Byol(Turn::Local),
+            other => other,
+        }
+    }
+
     /// Range of the saturation, probabilities of blur and of solarisation; none where colours stay.
     fn colours(self) -> Option<([f32; 2], f32, f32)> {
         match self {
             Self::Strong => Some(([0.6, 1.4], 0.5, 0.0)),
             Self::Byol(Turn::First) => Some(([0.8, 1.2], 1.0, 0.0)),
             Self::Byol(Turn::Second) => Some(([0.8, 1.2], 0.1, 0.2)),
+            Self::Byol(Turn::Local) => Some(([0.8, 1.2], 0.5, 0.0)),
             Self::Weak | Self::Crop | Self::Slip | Self::None => None,
         }
     }
@@ -89,6 +101,11 @@ impl Augment {
         // SLIP's crops for texts are others than those that are compared with each other.
         let own = self.policy == Policy::Slip && policy == Policy::Crop;
         Self { policy, crop_scale: if own { policy.crop_scale() } else { self.crop_scale }, ..self }
+    }
+
+    /// That of a small crop, which takes such a share of the area.
+    pub fn of_local(self, crop_scale: [f64; 2]) -> Self {
+        Self { policy: self.policy.of_local(), crop_scale, ..self }
     }
 }
 

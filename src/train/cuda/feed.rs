@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ops::augment::Augment;
 use crate::ops::augment::cuda::{self as augment, Job, Plan, Slot as Scratch};
 use crate::ops::optimizer::cuda::SETTINGS;
-use crate::train::loader::{Batch, Pictures, Row};
+use crate::train::loader::{Batch, Pictures, Row, Section};
 use crate::train::method::SCALARS;
 use crate::train::recipe::Recipe;
 
@@ -95,16 +95,48 @@ impl Card {
     }
 }
 
+/// Views of one size, and how they are made.
+#[derive(Clone, Debug)]
+struct Size {
+    section: Section,
+    /// What pictures take while views are made of them.
+    need: Scratch,
+    plan: Plan,
+}
+
+impl Size {
+    /// For the size's views of pictures of `width`×`height`.
+    fn new(section: Section, card: Card, augment: &Augment, (width, height): (usize, usize)) -> Self {
+        let need = Scratch::for_pictures(width, height, augment, section.side);
+        Self { plan: card.plan(section.side, need), need, section }
+    }
+
+    /// Makes room for larger pictures; whether any is.
+    fn grow(&mut self, card: Card, augment: &Augment, batch: &Batch) -> bool {
+        let side = self.section.side;
+        let pictures = batch.rows[self.section.rows.clone()].iter().map(|row| (row.image.width, row.image.height));
+        let need = pictures
+            .fold(self.need, |need, (width, height)| need.join(Scratch::for_pictures(width, height, augment, side)));
+        if need == self.need {
+            return false;
+        }
+        (self.need, self.plan) = (need, card.plan(side, need));
+        true
+    }
+}
+
+/// What any of them takes while views are made.
+fn scratch_len(sizes: &[Size]) -> usize {
+    sizes.iter().map(|size| size.plan.scratch_len()).max().unwrap_or(0)
+}
+
 /// The device's side of a feed.
 #[derive(Debug)]
 pub struct Memory {
     layout: Layout,
-    side: usize,
     card: Card,
     input: View<u8>,
-    /// What pictures take while views are made of them, and how those are made.
-    need: Scratch,
-    plan: Plan,
+    sizes: Vec<Size>,
     scratch: View<u8>,
     views: View<u8>,
 }
@@ -112,21 +144,21 @@ pub struct Memory {
 impl Memory {
     /// Taken from the arena, for steps of `pictures` and so many numbers.
     pub fn new(arena: &mut Arena, card: Card, recipe: &Recipe, numbers: usize, pictures: Pictures) -> Self {
-        let (rows, side) = (recipe.images_per_step(), recipe.model.image_size);
-        let layout = Layout::new(rows, numbers);
+        let layout = Layout::new(recipe.rows_per_step(), numbers);
         let Pictures { count, width, height } = pictures;
-        let need = Scratch::for_pictures(width, height, &recipe.loader(None).augment(), side);
-        let plan = card.plan(side, need);
-        let input = layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN);
+        let (loader, input) =
+            (recipe.loader(None), layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN));
+        let (augment, sections) = (loader.augment(), loader.sections());
+        let views = Section::values_of(&sections);
+        let size = |section| Size::new(section, card, &augment, (width, height));
+        let sizes: Vec<Size> = sections.into_iter().map(size).collect();
         Self {
             layout,
-            side,
             card,
             input: arena.take("feed", "pictures", input),
-            need,
-            plan,
-            scratch: arena.take("feed", "pictures while they are resized", plan.scratch_len()),
-            views: arena.take("feed", "views", rows * side * side * 3),
+            scratch: arena.take("feed", "pictures while they are resized", scratch_len(&sizes)),
+            views: arena.take("feed", "views", views),
+            sizes,
         }
     }
 
@@ -140,14 +172,12 @@ impl Memory {
 #[derive(Debug)]
 pub struct Feed {
     layout: Layout,
-    side: usize,
     card: Card,
     augment: Augment,
     slots: [Slot; 2],
     input: Buffer,
-    /// What the pictures so far take while views are made of them.
-    need: Scratch,
-    plan: Plan,
+    /// As the pictures so far need it.
+    sizes: Vec<Size>,
     scratch: Buffer,
     views: View<u8>,
 }
@@ -155,17 +185,15 @@ pub struct Feed {
 impl Feed {
     /// Allocates the host's side.
     pub fn new(gpu: &Gpu, recipe: &Recipe, memory: Memory) -> Result<Self> {
-        let Memory { layout, side, card, input, need, plan, scratch, views } = memory;
+        let Memory { layout, card, input, sizes, scratch, views } = memory;
         let slot = || -> Result<Slot> { Ok(Slot { staged: gpu.pinned(input.len())?, read: None }) };
         Ok(Self {
             layout,
-            side,
             card,
             augment: recipe.loader(None).augment(),
             slots: [slot()?, slot()?],
             input: Buffer::planned(input),
-            need,
-            plan,
+            sizes,
             scratch: Buffer::planned(scratch),
             views,
         })
@@ -192,17 +220,16 @@ impl Feed {
         }
         let job = |(row, (view, &offset)): (usize, (&Row, &usize))| {
             let size = (view.image.width, view.image.height);
-            Job::new(&view.params, size, offset - self.layout.pictures, row)
+            // Counted within its section.
+            let first = self.sizes.iter().rev().map(|size| size.section.rows.start).find(|&first| first <= row);
+            Job::new(&view.params, size, offset - self.layout.pictures, row - first.unwrap_or(0))
         };
         let jobs = batch.rows.iter().zip(&offsets).enumerate().map(job).collect::<Result<Vec<Job>>>()?;
-        let pictures = batch.rows.iter().map(|row| (row.image.width, row.image.height));
-        let need = pictures.fold(self.need, |need, (width, height)| {
-            need.join(Scratch::for_pictures(width, height, &self.augment, self.side))
-        });
-        if need != self.need {
-            (self.need, self.plan) = (need, self.card.plan(self.side, need));
-            if self.plan.scratch_len() > self.scratch.view.len() {
-                self.scratch.grow(gpu, self.plan.scratch_len())?;
+        let grown = self.sizes.iter_mut().map(|size| size.grow(self.card, &self.augment, batch));
+        if grown.fold(false, |any, grown| any | grown) {
+            let scratch = scratch_len(&self.sizes);
+            if scratch > self.scratch.view.len() {
+                self.scratch.grow(gpu, scratch)?;
             }
             moved = true;
         }
@@ -251,10 +278,13 @@ impl Feed {
         let input = self.input.view;
         let pictures = input.slice(self.layout.pictures..input.len());
         let jobs = self.section::<Job>(self.layout.jobs, self.layout.rows);
-        augment::views(gpu, self.views, jobs, pictures, &self.plan, self.scratch.view)
+        self.sizes.iter().try_for_each(|Size { section, plan, .. }| {
+            let (views, jobs) = (self.views.slice(section.values()), jobs.slice(section.rows.clone()));
+            augment::views(gpu, views, jobs, pictures, plan, self.scratch.view)
+        })
     }
 
-    /// `[rows, side, side, 3]`.
+    /// `[rows, side, side, 3]`, section by section.
     pub fn views(&self) -> View<u8> {
         self.views
     }

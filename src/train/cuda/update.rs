@@ -17,7 +17,7 @@ use crate::train::schedule::Position;
 use crate::train::state::State;
 use crate::weights::DeviceParams;
 
-/// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss (f32).
+/// Bytes that an update tells the host: the gradient's sum of squares (f64), the loss and what of it was noted (f32).
 pub const NUMBERS: usize = 16;
 
 /// Device memory of an update, but for the feed's.
@@ -125,6 +125,7 @@ impl Update {
             numbers: feed.numbers(),
             scalars: feed.scalars(),
             loss: self.loss(),
+            noted: self.numbers.slice(12..16).cast(),
             stages,
         }
     }
@@ -234,9 +235,9 @@ impl Update {
     }
 }
 
-/// Loss and sum of squares from what [`Update::read_numbers`] brought.
-pub fn numbers(bytes: &[u8]) -> [f64; 2] {
+/// Loss, what of it was noted, and sum of squares from what [`Update::read_numbers`] brought.
+pub fn numbers(bytes: &[u8]) -> [f64; 3] {
     let squares: f64 = bytemuck::pod_read_unaligned(&bytes[0..8]);
-    let loss: f32 = bytemuck::pod_read_unaligned(&bytes[8..12]);
-    [f64::from(loss), squares]
+    let [loss, noted]: [f32; 2] = bytemuck::pod_read_unaligned(&bytes[8..16]);
+    [f64::from(loss), f64::from(noted), squares]
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::super::views::Augmenter;
+use super::config::Section;
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::models::text_tower::Text;
@@ -29,30 +30,43 @@ pub struct Row {
     pub key: [u32; 3],
 }
 
-/// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop.
+/// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop; small crops come behind the
+/// others.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub rows: Vec<Row>,
-    /// Side of a view, pixels.
-    pub side: usize,
+    /// These by their size; the model's comes first.
+    pub sections: Vec<Section>,
     /// The captions' texts, one for each row of a slot; none where they were not asked for.
     pub texts: Vec<Text>,
 }
 
 impl Batch {
-    /// Fills `images` `[rows, side, side, 3]` with the normalised views.
+    /// Side of a view of the model's size, pixels.
+    pub fn side(&self) -> usize {
+        self.sections[0].side
+    }
+
+    /// Fills `images` with the normalised views, section by section.
     ///
     /// # Panics
     /// If `images` has another length.
     pub fn render(&self, images: &mut [f32]) -> Result<()> {
-        let view = self.side * self.side * 3;
-        assert_eq!(images.len(), self.rows.len() * view, "batch: {} rows of side {}", self.rows.len(), self.side);
-        images
-            .par_chunks_exact_mut(view)
-            .zip(&self.rows)
-            .try_for_each_init(Augmenter::default, |augmenter, (out, row)| {
-                augmenter.view(out, &row.image, &row.params, self.side)
-            })
+        assert_eq!(
+            images.len(),
+            Section::values_of(&self.sections),
+            "batch: {} rows in {:?}",
+            self.rows.len(),
+            self.sections
+        );
+        self.sections.iter().try_for_each(|section| {
+            images[section.values()]
+                .par_chunks_exact_mut(section.view_len())
+                .zip(&self.rows[section.rows.clone()])
+                .try_for_each_init(Augmenter::default, |augmenter, (out, row)| {
+                    augmenter.view(out, &row.image, &row.params, section.side)
+                })
+        })
     }
 
     /// The label of every row.

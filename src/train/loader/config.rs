@@ -1,5 +1,6 @@
 //! What a loader is asked for.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +25,62 @@ pub enum Positives {
     Class,
 }
 
+/// Small crops beside those of the model's size (multi-crop; Caron et al. 2020, arXiv 2006.09882).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalCrops {
+    /// How many of each image.
+    pub crops: usize,
+    /// Their side, pixels.
+    pub size: usize,
+    /// Share of the area that one takes, smallest and largest.
+    pub scale: [f64; 2],
+}
+
+/// Rows of a batch that have one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    pub rows: Range<usize>,
+    /// Side of a view, pixels.
+    pub side: usize,
+    /// Where its values begin among those of the batch.
+    pub start: usize,
+}
+
+impl Section {
+    /// Its first values are at a multiple of this, so that kernels read whole vectors.
+    const ALIGN: usize = 16;
+
+    fn behind(before: Option<&Self>, rows: usize, side: usize) -> Self {
+        let first = before.map_or(0, |section| section.rows.end);
+        let start = before.map_or(0, |section| section.values().end.next_multiple_of(Self::ALIGN));
+        Self { rows: first..first + rows, side, start }
+    }
+
+    /// Of all its views `[rows, side, side, 3]`.
+    pub fn values(&self) -> Range<usize> {
+        self.start..self.start + self.rows.len() * self.view_len()
+    }
+
+    pub fn view_len(&self) -> usize {
+        self.side * self.side * 3
+    }
+
+    /// Values of a batch of `sections`.
+    pub fn values_of(sections: &[Self]) -> usize {
+        sections.last().map_or(0, |section| section.values().end)
+    }
+}
+
+/// What a view slot shows of a caption.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Which of its images, and which crop of that.
+    pub image: usize,
+    pub crop: usize,
+    pub augment: Augment,
+}
+
 /// What a loader draws batches from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
@@ -39,6 +96,8 @@ pub struct LoaderConfig {
     pub images_per_caption: usize,
     /// Views made of each drawn image (2 for SimCLR).
     pub crops: usize,
+    /// Small crops of each beside them.
+    pub local: Option<LocalCrops>,
     /// Side of a view, pixels.
     pub image_size: usize,
     pub augmentation: Policy,
@@ -57,12 +116,35 @@ pub struct LoaderConfig {
     pub downsample: bool,
     /// What makes tokens of the captions, where batches hold their texts.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Whether any of a sample's texts may be read, else its caption is.
+    pub any_caption: bool,
 }
 
 impl LoaderConfig {
-    /// Views of one caption: images × crops.
+    /// Views of one caption: images × crops, small ones among them.
     pub fn views(&self) -> usize {
-        self.images_per_caption * self.crops
+        self.images_per_caption * (self.crops + self.local.map_or(0, |local| local.crops))
+    }
+
+    /// What view slot `slot` shows: the crops of the model's size come first, image by image, then the small ones.
+    pub fn slot(&self, slot: usize) -> Slot {
+        let first = self.images_per_caption * self.crops;
+        match self.local.filter(|_| slot >= first) {
+            None => Slot { image: slot / self.crops, crop: slot % self.crops, augment: self.augment().of_slot(slot) },
+            Some(LocalCrops { crops, scale, .. }) => Slot {
+                image: (slot - first) / crops,
+                crop: self.crops + (slot - first) % crops,
+                augment: self.augment().of_local(scale),
+            },
+        }
+    }
+
+    /// The rows of a batch by their size.
+    pub fn sections(&self) -> Vec<Section> {
+        let (n, m) = (self.captions_per_batch, self.images_per_caption);
+        let first = Section::behind(None, n * m * self.crops, self.image_size);
+        let local = self.local.map(|local| Section::behind(Some(&first), n * m * local.crops, local.size));
+        [first].into_iter().chain(local).collect()
     }
 
     /// Images that a caption must have, m at least.

@@ -30,7 +30,7 @@ use crate::say;
 use crate::shards::Shards;
 
 pub use batch::{Batch, Pictures, Row};
-pub use config::{LoaderConfig, Positives};
+pub use config::{LoaderConfig, LocalCrops, Positives, Section};
 
 use config::over_limit;
 use decode::Images;
@@ -143,7 +143,7 @@ impl Loader {
     /// # Errors
     /// Data error once more than `max_bad` samples turned out bad, or a batch cannot be filled.
     pub fn batch(&mut self, epoch: u64, step: u64) -> Result<Batch> {
-        let LoaderConfig { captions_per_batch: n, crops, image_size: side, seed, .. } = self.config;
+        let LoaderConfig { captions_per_batch: n, seed, .. } = self.config;
         assert!(step < self.steps_per_epoch(), "batch: step {step} of {}", self.steps_per_epoch());
         self.ahead.finish();
         let (mut found, mut bad) = self.source.find(epoch, step)?;
@@ -158,16 +158,16 @@ impl Loader {
         self.ahead.request(next);
 
         let row = |row: usize| {
-            let (slot, one) = (row / n, &found[row % n]);
-            let augment = self.config.augment().of_slot(slot);
-            let (picture, image) = &one.images[slot / crops];
-            let key = [one.pass as u32, *picture, (slot % crops) as u32];
+            let (slot, one) = (self.config.slot(row / n), &found[row % n]);
+            let (picture, image) = &one.images[slot.image];
+            let key = [one.pass as u32, *picture, slot.crop as u32];
             let mut stream = Stream::new(seed, Domain::Augmentation, key);
-            let params = AugmentParams::draw(&mut stream, &augment, image.width, image.height);
+            let params = AugmentParams::draw(&mut stream, &slot.augment, image.width, image.height);
             Row { image: Arc::clone(image), params, label: one.label, key }
         };
         let rows = (0..self.config.views() * n).map(row).collect();
-        Ok(Batch { rows, side, texts: found.iter_mut().filter_map(|found| found.text.take()).collect() })
+        let sections = self.config.sections();
+        Ok(Batch { rows, sections, texts: found.iter_mut().filter_map(|found| found.text.take()).collect() })
     }
 
     fn count(&mut self, message: &str) -> Result<()> {

@@ -30,6 +30,7 @@ pub(super) struct Source {
     max_bad: usize,
     positives: Positives,
     tokenizer: Option<Arc<Tokenizer>>,
+    any_caption: bool,
     /// Where batches are mixed of several sets.
     mixture: Option<Mixture>,
     /// The order of the epoch that was asked for last.
@@ -88,6 +89,7 @@ impl Source {
             shuffle: config.shuffle,
             seed: config.seed,
             max_bad: config.max_bad,
+            any_caption: config.any_caption,
             positives: config.positives,
             tokenizer: config.tokenizer.clone(),
             order: Mutex::new(None),
@@ -239,7 +241,8 @@ impl Source {
                 Err(message) => bad.push((picture, message.clone())),
             }
             if images.len() == self.m {
-                let text = self.tokenizer.as_ref().map(|tokenizer| self.text(images[0].0, tokenizer)).transpose()?;
+                let text = |tokenizer| self.text(images[0].0, [epoch as u32, caption, 0], tokenizer);
+                let text = self.tokenizer.as_ref().map(|tokenizer| text(tokenizer)).transpose()?;
                 let label = match self.positives {
                     Positives::Text => group.label,
                     Positives::Caption => caption,
@@ -264,11 +267,22 @@ impl Source {
         }
     }
 
-    /// The caption of a picture.
-    fn text(&self, picture: u32, tokenizer: &Tokenizer) -> Result<Text> {
+    /// The caption of a picture, or any of its texts: all with equal chances, where one of less than two words stands for
+    /// the caption (Fan et al. 2023, arXiv 2305.20088).
+    fn text(&self, picture: u32, key: [u32; 3], tokenizer: &Tokenizer) -> Result<Text> {
         let sample = self.shards.picture(picture)?.sample();
-        let caption = sample.record()?.caption.map_err(|what| Error::Data(format!("{}: {what}", sample.name())))?;
-        let Encoding { ids, end, .. } = tokenizer.encode(&caption)?;
+        let record = sample.record()?;
+        let caption = record.caption.map_err(|what| Error::Data(format!("{}: {what}", sample.name())))?;
+        let others: Vec<&String> = record.captions.iter().filter(|text| **text != caption).collect();
+        let text = match others.len() {
+            count @ 1.. if self.any_caption => {
+                let drawn = Stream::new(self.seed, Domain::TextChoice, key).below(count + 1);
+                let text = if drawn == 0 { &caption } else { others[drawn - 1] };
+                if text.split_whitespace().count() < 2 { &caption } else { text }
+            }
+            _ => &caption,
+        };
+        let Encoding { ids, end, .. } = tokenizer.encode(text)?;
         Ok(Text { ids, end })
     }
 

@@ -64,7 +64,9 @@ impl Contrastive {
         let config = ProjectorConfig { input: width, hidden, output };
         let head = Projector::new(&config, "image_mlp.", &mut parameters, &mut kept)?;
         let (n, mut layout) = (sizes.images, Layout::default());
-        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
+        // Behind the labels, and where the step's keys go.
+        let dropped = n + usize::from(sizes.queue.is_some());
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held).dropping(sizes, dropped);
         let head_acts = ProjectorActs::new(&mut layout, &head, n, sizes.norm_slots);
         let queued = sizes.queue.map(|slots| {
             let tables = (&parameters, &mut kept);
@@ -106,6 +108,10 @@ impl Network for Contrastive {
         &self.kept
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
     fn momentum(&self) -> Option<MomentumCopy> {
         self.queued.as_ref().map(|queued| queued.copy)
     }
@@ -134,16 +140,18 @@ impl Network for Contrastive {
 
     /// Where the step's keys go; labels that mean the same in every step.
     fn number(&self, batch: &Batch, step: u64, numbers: &mut Vec<u32>) -> Result<()> {
-        let Some(queued) = &self.queued else { return Ok(()) };
-        if self.alike == Alike::Picture {
-            numbers.iter_mut().zip(&batch.rows).for_each(|(label, row)| *label = row.key[1]);
+        if let Some(queued) = &self.queued {
+            if self.alike == Alike::Picture {
+                numbers.iter_mut().zip(&batch.rows).for_each(|(label, row)| *label = row.key[1]);
+            }
+            numbers.push(queued.start(step));
         }
-        numbers.push(queued.start(step));
+        self.encoder.number(&batch.rows, numbers);
         Ok(())
     }
 
     fn numbers(&self) -> usize {
-        self.rows.labels.len + self.queued.as_ref().map_or(0, |queued| queued.start.len)
+        self.rows.labels.len + self.queued.as_ref().map_or(0, |queued| queued.start.len) + self.encoder.numbers()
     }
 
     fn layout(&self) -> &Layout {
@@ -154,7 +162,7 @@ impl Network for Contrastive {
         let (Self { rows, norms, dz, dout, dfeatures, .. }, features) = (self, self.encoder.features());
         if let Some(Queued { acts, keys, norms, .. }) = &self.queued {
             on.switch(Weights::Momentum)?;
-            self.encoder.forward(on, &self.vit)?;
+            self.encoder.forward_copy(on, &self.vit)?;
             self.head.forward(on, acts, features)?;
             on.unit_rows(*keys, *norms, acts.out())?;
             on.switch(Weights::Online)?;

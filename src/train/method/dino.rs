@@ -1,10 +1,11 @@
 //! DINO (arXiv 2104.14294): one image of each caption, two unlike crops; a student tells from one crop what its
 //! momentum copy, the teacher, says of the other among many classes that nobody named.
 //!
-//! Both crops are global, as in the authors' runs without multi-crop.
+//! Beside them the student may see small crops of the image (multi-crop), by the same network with positions of their
+//! grid; each is compared with both of the teacher's.
 
-use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, MOMENTUM, Method, Network, Sizes, Views, outputs};
+use super::encoder::{Encoder, take_features};
+use super::network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, Sizes, Views, outputs};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Distill, Kind, Layers, Layout, MomentumCopy, Weights};
 use crate::models::dino_head::{DinoHead, DinoHeadActs};
@@ -12,6 +13,7 @@ use crate::models::vit::{Vit, VitFile};
 use crate::ops::distill;
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
+use crate::train::loader::Batch;
 use crate::train::schedule::{Position, follow};
 use crate::weights::{COPY, Param, ParamTable};
 
@@ -27,6 +29,10 @@ impl Method for Dino {
 
     /// The loss reads none.
     fn label(&self, _: &mut [u32], _: usize) {}
+
+    fn takes_local_crops(&self) -> bool {
+        true
+    }
 
     /// On its way to 1 in half a cosine.
     fn momentum(&self) -> Option<f64> {
@@ -60,12 +66,23 @@ struct Distillation {
     layout: Layout,
     /// The teacher's activations lie where the student's do, which come later.
     encoder: Encoder,
+    local: Option<Local>,
+    /// Of all rows of the student: the small crops' come last.
+    features: Buffer,
     head_acts: DinoHeadActs,
     loss: Distill,
     centre: Param,
     dlogits: Buffer,
     dfeatures: Buffer,
+    /// Rows of the teacher.
     images: usize,
+}
+
+/// What sees the small crops.
+#[derive(Debug)]
+struct Local {
+    vit: Vit,
+    encoder: Encoder,
 }
 
 impl Distillation {
@@ -77,20 +94,35 @@ impl Distillation {
         let centre = kept.add("centre", &[1, classes]);
         let copy = kept.add_all(COPY, &parameters);
         let (n, mut layout) = (sizes.images, Layout::default());
-        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
-        let head_acts = DinoHeadActs::new(&mut layout, &head, n);
+        let rows = n + sizes.local.as_ref().map_or(0, |section| section.rows.len());
+        let features = take_features(&mut layout, vit.config(), rows);
+        let own = features.first(n * width);
+        let encoder = Encoder::of(&mut layout, vit.config(), 0, own, sizes.held).dropping(sizes, rows);
+        let local = match &sizes.local {
+            Some(section) => {
+                let vit = vit.resized(&mut layout, section.side)?;
+                // As large a share of them as of the others.
+                let held = Held { images: ((rows - n) * sizes.held.images.min(n)).div_ceil(n), ..sizes.held };
+                let features = features.slice(n * width..rows * width);
+                let encoder = Encoder::of(&mut layout, vit.config(), section.start, features, held)
+                    .dropping(sizes, rows + encoder.numbers());
+                Some(Local { vit, encoder })
+            }
+            None => None,
+        };
+        let head_acts = DinoHeadActs::new(&mut layout, &head, rows);
         let mut take = |name: &str, len, kind| layout.take("loss", name, len, kind);
         let temperature = sizes.temperature;
         Ok(Self {
             loss: Distill {
-                student: take("student's logits", n * classes, Kind::Exact),
+                student: take("student's logits", rows * classes, Kind::Exact),
                 teacher: take("teacher's logits", n * classes, Kind::Exact),
                 centre,
                 sharpness: 1,
-                shape: distill::Shape { images: n / 2, views: 2, teachers: 2, classes, temperature },
+                shape: distill::Shape { images: n / 2, views: rows / (n / 2), teachers: 2, classes, temperature },
             },
-            dlogits: take("d student's logits", n * classes, Kind::Rounded),
-            dfeatures: take("d features", n * width, Kind::Rounded),
+            dlogits: take("d student's logits", rows * classes, Kind::Rounded),
+            dfeatures: take("d features", rows * width, Kind::Rounded),
             copy: MomentumCopy { parameters: copy, statistics: 0, rate: 0 },
             base: sizes.momentum,
             centre,
@@ -101,6 +133,8 @@ impl Distillation {
             head,
             layout,
             encoder,
+            local,
+            features,
             head_acts,
         })
     }
@@ -134,6 +168,15 @@ impl Network for Distillation {
         Some(self.head.last_layer())
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// The teacher's, as the authors do.
+    fn judged(&self) -> Weights {
+        Weights::Momentum
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         self.vit.init(parameters, seed);
         self.head.init(parameters, seed, self.vit.tensors().count());
@@ -156,8 +199,18 @@ impl Network for Distillation {
         Ok(if found { "encoder and head" } else { "encoder; the head is new" })
     }
 
+    fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
+        let (global, local) = batch.rows.split_at(self.images);
+        self.encoder.number(global, numbers);
+        if let Some(Local { encoder, .. }) = &self.local {
+            encoder.number(local, numbers);
+        }
+        Ok(())
+    }
+
     fn numbers(&self) -> usize {
-        self.images
+        let [rows, _] = self.loss.shape.rows();
+        rows + self.encoder.numbers() + self.local.as_ref().map_or(0, |local| local.encoder.numbers())
     }
 
     fn layout(&self) -> &Layout {
@@ -165,13 +218,17 @@ impl Network for Distillation {
     }
 
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
-        let features = self.encoder.features();
+        let features = self.features;
         on.switch(Weights::Momentum)?;
-        self.encoder.forward(on, &self.vit)?;
-        self.head.forward(on, &self.head_acts, self.loss.teacher, features)?;
+        self.encoder.forward_copy(on, &self.vit)?;
+        self.head.forward(on, &self.head_acts.first(self.images), self.loss.teacher, self.encoder.features())?;
         on.switch(Weights::Online)?;
         on.stage(MOMENTUM)?;
         self.encoder.forward(on, &self.vit)?;
+        if let Some(Local { vit, encoder }) = &self.local {
+            vit.resize_positions(on)?;
+            encoder.forward(on, vit)?;
+        }
         on.stage(ENCODER)?;
         self.head.forward(on, &self.head_acts, self.loss.student, features)?;
         on.stage(HEAD)?;
@@ -179,11 +236,19 @@ impl Network for Distillation {
         on.stage(LOSS)?;
         self.head.backward(on, &self.head_acts, self.dfeatures, self.dlogits, features)?;
         on.stage("head, backward")?;
-        self.encoder.backward(on, &self.vit, self.dfeatures)
+        let (own, all) = (self.encoder.features().len(), self.dfeatures.len());
+        self.encoder.backward(on, &self.vit, self.dfeatures.first(own))?;
+        if let Some(Local { vit, encoder }) = &self.local {
+            encoder.backward(on, vit, self.dfeatures.slice(own..all))?;
+            vit.resize_positions_backward(on)?;
+        }
+        Ok(())
     }
 
     fn activations(&self) -> Vec<(String, Buffer)> {
-        let all = outputs(self.encoder.named().into_iter().chain(self.head_acts.named()));
+        let local = self.local.iter().flat_map(|local| local.encoder.named());
+        let local = local.map(|(name, values)| (format!("{name} over small crops"), values));
+        let all = outputs(self.encoder.named().into_iter().chain(local).chain(self.head_acts.named()));
         let teacher = ("the teacher's logits".to_owned(), self.loss.teacher);
         [teacher].into_iter().chain(all).chain([("the student's logits".to_owned(), self.loss.student)]).collect()
     }

@@ -6,10 +6,11 @@
 //! activations and goes first; a single one is the plain walk. Within a chunk, layer norms and GELUs may be computed
 //! again rather than held (Chen et al. 2016, arXiv 1604.06174): five eighths of the memory for a few kernels more.
 
-use super::network::Held;
+use super::network::{Held, Sizes};
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout};
-use crate::models::vit::{Vit, VitActs, VitConfig, VitGradients};
+use crate::models::vit::{DropPath, Vit, VitActs, VitConfig, VitGradients};
+use crate::train::loader::Row;
 
 /// The parts of an update that are an encoder's backward, and forwards for the second time.
 const BACKWARD: &str = "encoder, backward";
@@ -22,6 +23,8 @@ pub struct Encoder {
     /// `[images, D]`.
     features: Buffer,
     chunks: Vec<Chunk>,
+    /// Stochastic depth, and the seed by which it is drawn.
+    drop: Option<(DropPath, u64)>,
 }
 
 #[derive(Debug)]
@@ -37,8 +40,14 @@ impl Encoder {
     /// Takes the buffers for `images` images of the call, the first of which begins at value `start`; the activations
     /// of as many as `held` says are held at once.
     pub fn new(layout: &mut Layout, model: &VitConfig, start: usize, images: usize, held: Held) -> Self {
-        let n = held.images.min(images);
         let features = take_features(layout, model, images);
+        Self::of(layout, model, start, features, held)
+    }
+
+    /// The same, whose `features [images, D]` were taken before ([`take_features`]).
+    pub fn of(layout: &mut Layout, model: &VitConfig, start: usize, features: Buffer, held: Held) -> Self {
+        let images = features.len() / model.width;
+        let n = held.images.min(images);
         let back = VitGradients::new(layout, model, n);
         let acts =
             VitActs::with_features(layout, model, n, features.first(n * model.width), held.again.then_some(&back));
@@ -57,7 +66,31 @@ impl Encoder {
                 back: back.first(rows.len()),
             }
         };
-        Self { features, chunks: ends.map(chunk).collect() }
+        Self { features, chunks: ends.map(chunk).collect(), drop: None }
+    }
+
+    /// With stochastic depth where `sizes` ask for it; its numbers begin at `start` in the call's.
+    pub fn dropping(mut self, sizes: &Sizes, start: usize) -> Self {
+        let images = self.features.len() / sizes.model.width;
+        if sizes.drop_path > 0.0 {
+            let drop = DropPath::new(&sizes.model, sizes.drop_path, images, start);
+            self.drop = Some((drop, sizes.seed));
+            let dropping = |chunk: Chunk| Chunk { acts: chunk.acts.dropping(drop, chunk.row), ..chunk };
+            self.chunks = self.chunks.into_iter().map(dropping).collect();
+        }
+        self
+    }
+
+    /// How many numbers it is given.
+    pub fn numbers(&self) -> usize {
+        self.drop.map_or(0, |(drop, _)| drop.numbers())
+    }
+
+    /// Adds them, for its images `rows`.
+    pub fn number(&self, rows: &[Row], to: &mut Vec<u32>) {
+        if let Some((drop, seed)) = self.drop {
+            drop.number(seed, rows.iter().map(|row| row.key), to);
+        }
     }
 
     /// The features `[images, D]` of the last forward.
@@ -71,6 +104,14 @@ impl Encoder {
     /// As the device's layers.
     pub fn forward(&self, on: &mut dyn Layers, vit: &Vit) -> Result<()> {
         self.chunks.iter().try_for_each(|chunk| vit.forward(on, &chunk.acts, chunk.start))
+    }
+
+    /// The same of a momentum copy, which leaves no branch out.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward_copy(&self, on: &mut dyn Layers, vit: &Vit) -> Result<()> {
+        self.chunks.iter().try_for_each(|chunk| vit.forward(on, &chunk.acts.whole(), chunk.start))
     }
 
     /// Adds the gradients of the parameters, given `dfeatures [images, D]`, after [`Encoder::forward`] with the same
@@ -108,6 +149,7 @@ impl Encoder {
     }
 }
 
-fn take_features(layout: &mut Layout, model: &VitConfig, images: usize) -> Buffer {
+/// Room for the features of so many images.
+pub(super) fn take_features(layout: &mut Layout, model: &VitConfig, images: usize) -> Buffer {
     layout.take("activations", "features", images * model.width, Kind::Rounded)
 }

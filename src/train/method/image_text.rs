@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::encoder::Encoder;
-use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS, outputs};
+use super::network::{ENCODER, HEAD, LOSS, Network, Sizes, TEXTS, ZeroShot, outputs};
 use super::projections::Projection;
 use super::text_encoder::TextEncoder;
 use crate::error::Result;
@@ -188,6 +188,8 @@ impl ImageText {
         let (of_pictures, of_texts) = (labels(range), labels(0..captions));
         let z = sides[1].z;
         let pairs = [pair(scaled, z, [of_pictures, of_texts]), pair(z, scaled, [of_texts, of_pictures])];
+        let own_pictures = own.as_ref().filter(|own| own.by_picture).map_or(0, |own| own.rows.labels.len);
+        let encoder = encoder.dropping(sizes, start + text.numbers_len() + own_pictures);
         Ok(Self {
             parameters,
             kept,
@@ -238,6 +240,16 @@ impl Network for ImageText {
         &self.kept
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    fn zero_shot(&self) -> Option<ZeroShot<'_>> {
+        let [pictures, texts] = &self.sides;
+        let projections = [pictures.projection.matrix()?, texts.projection.matrix()?];
+        Some(ZeroShot { tower: &self.tower, projections })
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         self.vit.init(parameters, seed);
         let mut first = self.vit.tensors().count();
@@ -284,17 +296,22 @@ impl Network for ImageText {
         if let Some(own) = self.own.as_ref().filter(|own| own.by_picture) {
             numbers.extend((0..own.rows.labels.len).map(|row| (row % self.captions) as u32));
         }
+        self.encoder.number(&batch.rows, numbers);
         Ok(())
     }
 
     fn numbers(&self) -> usize {
         let texts = self.encoder.features().len() / self.vit.config().width;
         let pictures = self.own.as_ref().filter(|own| own.by_picture).map_or(0, |own| own.rows.labels.len);
-        texts + self.text.numbers_len() + pictures
+        texts + self.text.numbers_len() + pictures + self.encoder.numbers()
     }
 
     fn bounded(&self) -> Option<Param> {
         Some(self.scale)
+    }
+
+    fn has_two_losses(&self) -> bool {
+        self.own.is_some()
     }
 
     fn layout(&self) -> &Layout {
@@ -311,6 +328,7 @@ impl Network for ImageText {
             on.stage(HEAD)?;
             on.unit_rows(rows.z, *norms, acts.out())?;
             on.contrastive(*rows)?;
+            on.note_loss()?;
             on.contrastive_backward(*dz, *rows)?;
             on.unit_rows_backward(*dout, *dz, rows.z, *norms)?;
         }

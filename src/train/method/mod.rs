@@ -26,7 +26,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use encoder::AGAIN;
-pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views};
+pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views, ZeroShot};
 pub use queue::{MOST_SLOTS, QUEUE_MOMENTUM};
 
 /// A method by its name.

@@ -76,7 +76,8 @@ impl MomentumNetwork {
         let copy = MomentumCopy { parameters: parameters_of_copy, statistics: statistics.len(), rate: 0 };
 
         let (n, slots, mut layout) = (sizes.images, sizes.norm_slots, Layout::default());
-        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held);
+        // Labels and own keys come before its numbers.
+        let encoder = Encoder::new(&mut layout, vit.config(), 0, n, sizes.held).dropping(sizes, n + n / 2);
         let projector_acts = ProjectorActs::of_kind(&mut layout, &projector, n, slots, Kind::Rounded);
         let copied_acts = projector_acts.before(&mut layout, &projector, Kind::Exact);
         let predictor_acts = ProjectorActs::new(&mut layout, &predictor, n, slots);
@@ -156,6 +157,10 @@ impl Network for MomentumNetwork {
         groups
     }
 
+    fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {
         let first = self.vit.tensors().count();
         self.vit.init_moco_v3(parameters, seed);
@@ -177,14 +182,15 @@ impl Network for MomentumNetwork {
     }
 
     /// Which key is a row's own: as many as there are captions.
-    fn number(&self, _: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
+    fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
         numbers.extend(0..self.pairs[0].labels[0].len as u32);
+        self.encoder.number(&batch.rows, numbers);
         Ok(())
     }
 
     fn numbers(&self) -> usize {
         let own = self.pairs[0].labels[0];
-        own.start + own.len
+        own.start + own.len + self.encoder.numbers()
     }
 
     fn layout(&self) -> &Layout {
@@ -194,7 +200,7 @@ impl Network for MomentumNetwork {
     fn gradient(&self, on: &mut dyn Layers) -> Result<()> {
         let (Self { rows, keys, norms, pairs, .. }, features) = (self, self.encoder.features());
         on.switch(Weights::Momentum)?;
-        self.encoder.forward(on, &self.vit)?;
+        self.encoder.forward_copy(on, &self.vit)?;
         self.projector.forward(on, &self.copied_acts, features)?;
         on.unit_rows(*keys, norms[1], self.copied_acts.out())?;
         on.switch(Weights::Online)?;

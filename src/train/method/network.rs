@@ -5,13 +5,14 @@ use std::fmt::Debug;
 use crate::bail;
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::layers::training::{Buffer, Layers, Layout, MomentumCopy};
+use crate::layers::training::{Buffer, Layers, Layout, MomentumCopy, Weights};
 use crate::models::mae::MaeConfig;
-use crate::models::vit::{VitConfig, VitFile};
+use crate::models::text_tower::TextTower;
+use crate::models::vit::{Vit, VitConfig, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::decay_groups;
 use crate::train::language::Language;
-use crate::train::loader::Batch;
+use crate::train::loader::{Batch, Section};
 use crate::train::schedule::Position;
 use crate::weights::{Param, ParamTable};
 
@@ -38,12 +39,16 @@ pub struct Sizes {
     pub model: VitConfig,
     /// Width of the head's hidden layers, and of what the loss compares.
     pub head_dims: [usize; 2],
-    /// Rows of a step, in so many runs that the head's batch norms see each on its own.
+    /// Rows of a step of the model's size, in so many runs that the head's batch norms see each on its own.
     pub images: usize,
     /// Captions of a step.
     pub captions: usize,
+    /// Small crops behind these rows.
+    pub local: Option<Section>,
     pub norm_slots: usize,
     pub held: Held,
+    /// Share of images that leave out a branch of the encoder's last block in training ([`crate::models::vit::DropPath`]).
+    pub drop_path: f64,
     pub temperature: f32,
     /// Of a momentum copy, at the beginning of the run.
     pub momentum: f64,
@@ -77,6 +82,14 @@ pub struct Held {
     pub again: bool,
 }
 
+/// What tells which of some texts a picture goes with.
+#[derive(Clone, Copy, Debug)]
+pub struct ZeroShot<'a> {
+    pub tower: &'a TextTower,
+    /// Matrices `[E, D]` that take the features of pictures and of texts to where they are compared.
+    pub projections: [Param; 2],
+}
+
 /// What one caption contributes to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Views {
@@ -98,6 +111,11 @@ pub trait Method: Sync {
     /// The views of a caption when `images_per_caption` images were asked for.
     fn views(&self, images_per_caption: usize) -> Views;
 
+    /// Whether each image may be taken in any number of crops, all of which belong together.
+    fn takes_crops(&self) -> bool {
+        false
+    }
+
     /// Whether it reads the captions' texts.
     fn reads_texts(&self) -> bool {
         false
@@ -110,6 +128,11 @@ pub trait Method: Sync {
     /// Momentum of its momentum copy at the beginning of a run; none where it has no such copy.
     fn momentum(&self) -> Option<f64> {
         None
+    }
+
+    /// Whether its student sees small crops beside those of the model's size.
+    fn takes_local_crops(&self) -> bool {
+        false
     }
 
     /// Whether it has a projection head.
@@ -145,9 +168,28 @@ pub trait Network: Debug + Send + Sync {
     /// What a step changes beside the parameters and a checkpoint keeps, such as running statistics.
     fn kept(&self) -> &ParamTable;
 
+    /// The encoder that is trained.
+    fn vit(&self) -> &Vit;
+
+    /// Whose encoder a run is judged by.
+    fn judged(&self) -> Weights {
+        Weights::Online
+    }
+
+    /// What compares pictures with texts, where it is matrices that do.
+    fn zero_shot(&self) -> Option<ZeroShot<'_>> {
+        None
+    }
+
     /// A learned scale of logits, which every update leaves in its bounds.
     fn bounded(&self) -> Option<Param> {
         None
+    }
+
+    /// Whether its loss is a sum of that of images among each other and that against texts, the first of which is
+    /// noted.
+    fn has_two_losses(&self) -> bool {
+        false
     }
 
     /// Its momentum copy, where it has one.

@@ -63,6 +63,14 @@ impl Projection {
         }
     }
 
+    /// Its matrix, where that is all.
+    pub fn matrix(&self) -> Option<Param> {
+        match &self.which {
+            Which::Linear(w) => Some(*w),
+            Which::Mlp(_) => None,
+        }
+    }
+
     pub fn out(&self) -> Buffer {
         self.out
     }

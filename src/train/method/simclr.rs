@@ -12,6 +12,10 @@ impl Method for SimClr {
         Views { images: 1, crops: 2 }
     }
 
+    fn takes_crops(&self) -> bool {
+        true
+    }
+
     /// Row i of every view slot is crop of the same image.
     fn label(&self, labels: &mut [u32], captions: usize) {
         labels.iter_mut().enumerate().for_each(|(row, label)| *label = (row % captions) as u32);

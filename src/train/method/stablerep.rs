@@ -11,6 +11,10 @@ impl Method for StableRep {
         Views { images: images_per_caption, crops: 1 }
     }
 
+    fn takes_crops(&self) -> bool {
+        true
+    }
+
     /// Caption identities are the labels: a caption that comes twice in a batch is its own positive, not a false
     /// negative.
     fn label(&self, _: &mut [u32], _: usize) {}

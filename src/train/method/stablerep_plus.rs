@@ -13,6 +13,10 @@ impl Method for StableRepPlus {
         Views { images: images_per_caption, crops: 1 }
     }
 
+    fn takes_crops(&self) -> bool {
+        true
+    }
+
     fn reads_texts(&self) -> bool {
         true
     }

@@ -55,6 +55,8 @@ pub struct Call<'a, 's> {
     pub scalars: &'a [f32],
     /// What [`crate::layers::training::Layers::contrastive`] gave.
     pub loss: f64,
+    /// What it was when it was noted.
+    pub noted: f64,
     pub stages: Stages<'a, 's>,
 }
 
@@ -71,6 +73,7 @@ impl<'a> Call<'a, '_> {
             numbers: &[],
             scalars: &[],
             loss: 0.0,
+            noted: 0.0,
             stages: None,
         }
     }

@@ -84,6 +84,8 @@ pub struct Call<'a, 's> {
     pub scalars: View<f32>,
     /// Where the loss goes.
     pub loss: View<f32>,
+    /// And what it was when it was noted.
+    pub noted: View<f32>,
     pub stages: Stages<'a, 's>,
 }
 
@@ -180,9 +182,15 @@ impl Call<'_, '_> {
         }
     }
 
-    pub(super) fn embedding(&self, at: PatchEmbed, of: impl Fn(Param) -> View<f32>) -> patch_embed::Weights {
-        let [b, cls, pos] = [at.b, at.cls, at.pos].map(of);
-        patch_embed::Weights { b, cls, pos }
+    /// What `of` gives of the embedding's tensors; in the place of its positions those that are `resized`.
+    pub(super) fn embedding(
+        &self,
+        at: PatchEmbed,
+        resized: Option<Buffer>,
+        of: impl Fn(Param) -> View<f32>,
+    ) -> patch_embed::Weights {
+        let pos = resized.map_or_else(|| of(at.pos), |resized| self.f32(resized));
+        patch_embed::Weights { b: of(at.b), cls: of(at.cls), pos }
     }
 
     pub(super) fn run(&self, numbers: Numbers) -> View<u32> {

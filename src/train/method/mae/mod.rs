@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::{Buffer, Layers, Layout};
 use crate::models::mae::{Mae, MaeActs, Masks, POSITIONS};
-use crate::models::vit::VitFile;
+use crate::models::vit::{Vit, VitFile};
 use crate::ops::optimizer::Group;
 use crate::rng::{Domain, Stream};
 use crate::train::groups::decay_groups_but;
@@ -103,6 +103,10 @@ impl Network for Masked {
     fn groups(&self) -> Vec<Group> {
         let [encoder, decoder] = POSITIONS;
         decay_groups_but(&self.parameters, &[&format!("{ENCODER_PREFIX}{encoder}"), decoder])
+    }
+
+    fn vit(&self) -> &Vit {
+        self.mae.encoder()
     }
 
     fn init(&self, parameters: &mut [f32], _: &mut [f32], seed: u64) {

@@ -33,8 +33,8 @@ pub(super) fn sheet(
     let mut rows = Vec::with_capacity(images);
     let shown = batch.rows.iter().skip(masks.first);
     for (image, (row, predictions)) in shown.zip(all.chunks_exact(all.len() / images)).enumerate() {
-        let data = augmenter.pixels(&row.image, &row.params, batch.side)?.to_vec();
-        let whole = Rgb8 { width: batch.side, height: batch.side, data };
+        let data = augmenter.pixels(&row.image, &row.params, batch.side())?.to_vec();
+        let whole = Rgb8 { width: batch.side(), height: batch.side(), data };
         let (masked, drawn) = of_image(&whole, &masks.seen(numbers, image), predictions, shape);
         rows.push(SheetRow { label: format!("image {}", masks.first + image + 1), images: vec![whole, masked, drawn] });
     }
