@@ -49,6 +49,7 @@ fn main() -> Result<()> {
                     heads: 2,
                     mlp_ratio: 4,
                     channels: 3,
+                    qk_norm: false,
                 };
                 train(&options, name, demo, [512, 64], 64)?;
             }

@@ -205,5 +205,8 @@ pub(super) fn feature_memory(plan: &mut Plan, vit: &Vit, images: usize) -> Memor
 fn describe(model: &VitConfig) -> String {
     let VitConfig { image_size, patch_size, width, depth, heads, .. } = model;
     let name = model.timm_name().unwrap_or_else(|| "ViT".into());
-    format!("{name}: {image_size}×{image_size} pixels, patch {patch_size}, width {width}, depth {depth}, {heads} heads")
+    let norms = if model.qk_norm { ", norms of queries and keys" } else { "" };
+    format!(
+        "{name}: {image_size}×{image_size} pixels, patch {patch_size}, width {width}, depth {depth}, {heads} heads{norms}"
+    )
 }

@@ -131,6 +131,9 @@ fn config_json(encoder: &Encoder) -> Value {
             "num_heads": model.heads,
             "mlp_ratio": model.mlp_ratio,
         });
+        if model.qk_norm {
+            config["model_args"]["qk_norm"] = true.into();
+        }
     }
     config
 }

@@ -28,7 +28,7 @@ impl TextConfig {
     /// Its blocks, as if they were a ViT's.
     fn trunk(&self) -> VitConfig {
         let Self { width, depth, heads, .. } = *self;
-        VitConfig { image_size: 1, patch_size: 1, width, depth, heads, mlp_ratio: 4, channels: 1 }
+        VitConfig { image_size: 1, patch_size: 1, width, depth, heads, mlp_ratio: 4, channels: 1, qk_norm: false }
     }
 
     fn span(&self, n: usize) -> Span {

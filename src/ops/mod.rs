@@ -52,6 +52,7 @@ pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
 pub mod pixels;
+pub mod qk_norm;
 pub mod queue;
 pub mod rand_augment;
 pub mod reduce;

@@ -157,14 +157,17 @@ fn of_json(value: &Value) -> Option<Toml> {
 
 /// `--model` by its name where it has one, else with every size.
 fn model(model: &VitConfig, flags: &mut Table) {
-    let VitConfig { image_size, patch_size, width, depth, heads, .. } = *model;
-    let name = VitConfig::NAMES
-        .into_iter()
-        .find(|name| VitConfig::named(name).is_some_and(|v| VitConfig { image_size, patch_size, ..v } == *model));
+    let VitConfig { image_size, patch_size, width, depth, heads, qk_norm, .. } = *model;
+    let name = VitConfig::NAMES.into_iter().find(|name| {
+        VitConfig::named(name).is_some_and(|v| VitConfig { image_size, patch_size, qk_norm, ..v } == *model)
+    });
     let mut sizes = vec![("image-size", image_size), ("patch-size", patch_size)];
     if name.is_none() {
         sizes.extend([("width", width), ("depth", depth), ("heads", heads)]);
     }
     flags.insert("model".into(), Toml::String(name.unwrap_or("custom").into()));
     flags.extend(sizes.into_iter().map(|(flag, size)| (flag.to_owned(), Toml::Integer(size as i64))));
+    if qk_norm {
+        flags.insert("qk-norm".into(), Toml::Boolean(true));
+    }
 }

@@ -62,6 +62,7 @@ mod on_ada {
             "pairs",
             "patch_embed",
             "patch_loss",
+            "qk_norm",
             "queue",
             "reduce",
             "rows",

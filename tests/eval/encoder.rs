@@ -7,7 +7,7 @@ use stablerep::error::{Error, Result};
 use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::timm;
 use stablerep::image::Filter;
-use stablerep::models::vit::{CropMode, Preprocessing, VitConfig};
+use stablerep::models::vit::{CropMode, Preprocessing, VitConfig, VitFile};
 use stablerep::ops::augment::Normalize;
 use stablerep::shards::Shards;
 use stablerep::train::method::Name;
@@ -16,7 +16,16 @@ use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
 fn small() -> VitConfig {
-    VitConfig { image_size: 32, patch_size: 8, width: 24, depth: 2, heads: 3, mlp_ratio: 2, channels: 3 }
+    VitConfig {
+        image_size: 32,
+        patch_size: 8,
+        width: 24,
+        depth: 2,
+        heads: 3,
+        mlp_ratio: 2,
+        channels: 3,
+        qk_norm: false,
+    }
 }
 
 fn open(path: &Path, heads: Option<usize>) -> Result<Encoder> {
@@ -169,7 +178,7 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     refused(json!({"architecture": "vit_tiny_patch16_224"}), &["image size 224", "32"]);
     refused(args(json!({"img_size": 32, "depth": 6})), &["depth 6", "12"]);
     for (key, value) in [
-        ("qk_norm", json!(true)),
+        ("qk_norm", json!("yes")),
         ("class_token", json!(false)),
         ("init_values", json!(1e-5)),
         ("reg_tokens", json!(4)),
@@ -185,6 +194,40 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     with(json!({"architecture": "vit_tiny_patch16_32"})).unwrap();
     let error = open(folder, Some(4)).unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("3 heads"), "{error}");
+}
+
+/// Norms of queries and keys are found by their names, go to timm and back, and are no part of a model without.
+#[test]
+fn norms_of_queries_and_keys_are_known_again() {
+    let root = TempDir::new().unwrap();
+    let normed = VitConfig { qk_norm: true, ..small() };
+    let mut params = Encoder::random(&normed, 3).unwrap().params().to_vec();
+    params.iter_mut().enumerate().for_each(|(i, value)| *value += (i % 5) as f32 * 0.01);
+    let (mean, std) = (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD);
+    let encoder = Encoder::from_params(&normed, params, mean, std, "test").unwrap();
+    assert!(encoder.describe().ends_with("3 heads, norms of queries and keys"));
+    let folder = root.path().join("timm");
+    timm::export(&encoder, &folder).unwrap();
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(config["model_args"]["qk_norm"], json!(true));
+    let again = open(&folder, None).unwrap();
+    assert_eq!((again.vit().config(), bits(again.params())), (&normed, bits(encoder.params())));
+    let images: Vec<f32> = (0..2 * 32 * 32 * 3).map(|i| (i % 23) as f32 * 0.1 - 1.0).collect();
+    assert_eq!(bits(&again.features_of(&images).unwrap()), bits(&encoder.features_of(&images).unwrap()));
+    // Tensors decide; what is said of them must be so.
+    config["model_args"]["qk_norm"] = json!(false);
+    fs::write(&path, config.to_string()).unwrap();
+    let error = open(&folder, None).unwrap_err().to_string();
+    assert!(error.contains("queries and keys have no norms, its tensors have them"), "{error}");
+    let plain = root.path().join("plain.safetensors");
+    write(&plain, &Encoder::random(&small(), 3).unwrap(), "", &[], &[]);
+    let with = root.path().join("with.safetensors");
+    write(&with, &encoder, "", &[], &[]);
+    for (file, model, needle) in [(&plain, &normed, "leave --qk-norm out"), (&with, &small(), "give --qk-norm")] {
+        let error = VitFile::open(file).unwrap().check_is(model).unwrap_err();
+        assert!(error.exit_code() == 3 && error.to_string().contains(needle), "{error}");
+    }
 }
 
 /// An export writes over nothing but an export.

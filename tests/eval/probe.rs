@@ -47,7 +47,16 @@ fn dataset(count: usize, id: u32) -> Dataset {
 }
 
 fn model() -> VitConfig {
-    VitConfig { image_size: 16, patch_size: 4, width: 32, depth: 2, heads: 2, mlp_ratio: 4, channels: 3 }
+    VitConfig {
+        image_size: 16,
+        patch_size: 4,
+        width: 32,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 4,
+        channels: 3,
+        qk_norm: false,
+    }
 }
 
 fn settings(augmentation: Augmentation) -> ProbeSettings {

@@ -21,6 +21,7 @@ fn configs(file: &SafeTensors) -> (VitConfig, MaeConfig) {
         heads: value("heads"),
         mlp_ratio: 4,
         channels: 3,
+        qk_norm: false,
     };
     let mae = MaeConfig {
         decoder_width: value("decoder_width"),

@@ -75,7 +75,8 @@ fn what_is_no_plain_vit_is_named() {
     refuse(with("blocks.99999999999.norm1.weight"), &["no plain ViT"]);
     refuse(with("blocks.01.norm1.weight"), &["blocks.01.norm1.weight", "no plain ViT"]);
     refuse(with("reg_token"), &["reg_token", "register tokens"]);
-    refuse(with("blocks.0.attn.q_norm.weight"), &["q_norm", "norms of queries"]);
+    refuse(with("blocks.0.attn.q_norm.weight"), &["blocks.0.attn.q_norm.bias"]);
+    refuse(with("blocks.0.attn.norm.weight"), &["blocks.0.attn.norm.weight", "no plain ViT"]);
     refuse(without("cls_token"), &["patch_embed.proj.weight", "without a `cls_token`"]);
     refuse(vec!["vit.embeddings.cls_token".into()], &["vit.embeddings.cls_token", "transformers"]);
     refuse(with("fc_norm.weight"), &["fc_norm.weight"]);

@@ -17,6 +17,7 @@ fn config(file: &SafeTensors) -> VitConfig {
         heads: value("heads"),
         mlp_ratio: value("mlp_ratio"),
         channels: 3,
+        qk_norm: file.metadata("qk_norm") == Some("true"),
     }
 }
 
@@ -28,7 +29,8 @@ fn features(config: &VitConfig, params: &[f32], images: &[f32]) -> Vec<f32> {
 
 #[test]
 fn features_and_every_gradient_match_timm() {
-    for (name, n) in [("vit_32_patch8", 2), ("vit_48_patch16", 2), ("vit_drop_path", 5)] {
+    let all = [("vit_32_patch8", 2), ("vit_48_patch16", 2), ("vit_drop_path", 5), ("vit_24_patch8_qk_norm", 2)];
+    for (name, n) in all {
         let file = fixture(&format!("{name}.safetensors"));
         let config = config(&file);
         let mut table = ParamTable::new();
@@ -66,7 +68,13 @@ fn features_and_every_gradient_match_timm() {
             assert_near("inference path", &features(&config, &params, &images), &want, 1e-5);
         }
         for (name, shape, param) in vit.tensors() {
-            assert_near(name, param.of(&grads), &file.f32(&format!("grad.{name}"), shape).unwrap(), 1e-4);
+            let (got, want) = (param.of(&grads), file.f32(&format!("grad.{name}"), shape).unwrap());
+            if name.ends_with("k_norm.bias") {
+                // What is added to all keys of a head changes no softmax.
+                assert!(got.iter().chain(&want).all(|value| value.abs() < 1e-6), "{name}: {got:?} {want:?}");
+            } else {
+                assert_near(name, got, &want, 1e-4);
+            }
         }
     }
 }
@@ -75,7 +83,16 @@ fn features_and_every_gradient_match_timm() {
 #[test]
 fn features_of_many_images() {
     for depth in [1, 2, 3] {
-        let config = VitConfig { image_size: 4, patch_size: 2, width: 6, depth, heads: 2, mlp_ratio: 2, channels: 3 };
+        let config = VitConfig {
+            image_size: 4,
+            patch_size: 2,
+            width: 6,
+            depth,
+            heads: 2,
+            mlp_ratio: 2,
+            channels: 3,
+            qk_norm: false,
+        };
         let mut table = ParamTable::new();
         let vit = Vit::new(&config, "", &mut table).unwrap();
         let mut params = vec![0.0; table.len()];
@@ -146,4 +163,22 @@ fn named_sizes_and_refused_sizes() {
         let error = bad.validate().unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains(word), "{error}");
     }
+}
+
+/// Records of networks without norms of queries and keys are what they were before there were any.
+#[test]
+fn norms_of_queries_and_keys_are_recorded_where_they_are() {
+    let plain = VitConfig::named("vit_tiny").unwrap();
+    let text = r#"{"image_size":224,"patch_size":16,"width":192,"depth":12,"heads":3,"mlp_ratio":4,"channels":3}"#;
+    assert_eq!(serde_json::to_string(&plain).unwrap(), text);
+    assert_eq!(serde_json::from_str::<VitConfig>(text).unwrap(), plain);
+    let normed = VitConfig { qk_norm: true, ..plain.clone() };
+    let again: VitConfig = serde_json::from_str(&serde_json::to_string(&normed).unwrap()).unwrap();
+    assert!(again == normed && normed.timm_name().is_none());
+    let mut tables = [ParamTable::new(), ParamTable::new()];
+    for (config, table) in [plain, normed].iter().zip(&mut tables) {
+        Vit::new(config, "", table).unwrap();
+    }
+    // Gain and shift of 64 values, of queries and of keys, in every block.
+    assert_eq!(tables[1].len() - tables[0].len(), 12 * 4 * 64);
 }

@@ -13,6 +13,7 @@ mod linear;
 mod pairs;
 mod pointwise;
 mod pytorch;
+mod qk_norm;
 mod rand_augment;
 mod self_attention;
 mod soft_labels;

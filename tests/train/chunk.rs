@@ -2,6 +2,7 @@
 
 use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
+use stablerep::models::vit::VitConfig;
 use stablerep::rng::{Domain, Stream};
 use stablerep::train::loader::{LocalCrops, Section};
 use stablerep::train::method::Name;
@@ -108,6 +109,17 @@ fn what_is_computed_again_has_the_same_bits() {
     for (chunk, drop_path) in [(None, None), (Some(12), None), (Some(12), Some(0.5))] {
         assert_eq!(step(chunk, false, drop_path), step(chunk, true, drop_path), "{chunk:?}, {drop_path:?}");
     }
+}
+
+/// Norms of queries and keys are computed again too.
+#[test]
+fn norms_of_queries_and_keys_have_the_same_bits_again() {
+    let step = |chunk, recompute| {
+        let model = VitConfig { qk_norm: true, ..recipe().model };
+        step_of(Recipe { chunk, recompute, model, init_from: None, ..recipe() })
+    };
+    assert_eq!(step(None, false), step(None, true));
+    assert_eq!(step(Some(12), false), step(Some(12), true));
 }
 
 #[test]

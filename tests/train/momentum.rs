@@ -15,7 +15,16 @@ pub const CAPTIONS: usize = 8;
 pub const STEPS: u64 = 10;
 
 pub fn model() -> VitConfig {
-    VitConfig { image_size: 16, patch_size: 8, width: 16, depth: 2, heads: 2, mlp_ratio: 4, channels: 3 }
+    VitConfig {
+        image_size: 16,
+        patch_size: 8,
+        width: 16,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 4,
+        channels: 3,
+        qk_norm: false,
+    }
 }
 
 /// Normalised images `[2·captions, 16, 16, 3]` of a step, by the script's formula.

@@ -67,7 +67,7 @@ const COLOURS: [(&str, [u8; 3]); 8] = [
 /// Shards of coloured squares with their names, and a folder of them for each colour.
 fn squares(shards: &Path, classes: &Path) {
     fs::create_dir_all(shards).unwrap();
-    let mut shard = ShardWriter::create(&shards.join("00000.tar")).unwrap();
+    let mut shard = ShardWriter::create(shards.join("00000.tar")).unwrap();
     for (number, (name, colour)) in COLOURS.iter().enumerate() {
         let png = encode_png(&Rgb8::filled(32, 32, *colour)).unwrap();
         shard.add(name, &[("png", &png), ("txt", name.as_bytes())]).unwrap();

@@ -263,7 +263,7 @@ pub(super) fn recipe(
 }
 
 fn model(settings: &Settings) -> Result<VitConfig> {
-    let name = settings.model.as_deref().unwrap_or("vit_base");
+    let (name, qk_norm) = (settings.model.as_deref().unwrap_or("vit_base"), settings.qk_norm.unwrap_or(false));
     let sizes = [("--width", settings.width), ("--depth", settings.depth)];
     if let Some(standard) = VitConfig::named(name) {
         if let Some((flag, Some(value))) = sizes.iter().find(|(_, value)| value.is_some()) {
@@ -272,7 +272,7 @@ fn model(settings: &Settings) -> Result<VitConfig> {
         let image_size = settings.image_size.unwrap_or(standard.image_size);
         let patch_size = settings.patch_size.unwrap_or(standard.patch_size);
         let heads = settings.heads.unwrap_or(standard.heads);
-        return Ok(VitConfig { image_size, patch_size, heads, ..standard });
+        return Ok(VitConfig { image_size, patch_size, heads, qk_norm, ..standard });
     }
     if name != "custom" {
         bail!(Usage, "--model {name}: expected vit_tiny, vit_small, vit_base, vit_large or custom");
@@ -289,6 +289,7 @@ fn model(settings: &Settings) -> Result<VitConfig> {
         heads: need("--heads", settings.heads)?,
         mlp_ratio: 4,
         channels: 3,
+        qk_norm,
     })
 }
 

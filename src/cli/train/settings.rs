@@ -130,6 +130,9 @@ pub(in crate::cli) struct Settings {
     /// Attention heads of a custom model, or in place of a standard one's (MoCo v3's vit_small has 12)
     #[arg(long, value_name = "G", help_heading = "Model")]
     pub(super) heads: Option<usize>,
+    /// Normalise the queries and keys of every head before their products, as LaCLIP's ViTs do
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Model")]
+    pub(super) qk_norm: Option<bool>,
     /// Hidden and output width of the projection head [default: 4096,256]
     #[arg(long, value_name = "HIDDEN,OUT", value_delimiter = ',', help_heading = "Model")]
     pub(super) head_dims: Option<Vec<usize>>,

@@ -2,13 +2,13 @@
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, Queue, SoftLabels, TextEmbed, Texts, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
-use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale};
+use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale, qk_norm};
 use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention, token_mean};
 use crate::weights::Param;
 
@@ -205,6 +205,23 @@ impl Layers for Tally {
 
     fn input_gradient_gelu(&mut self, _: Buffer, _: Buffer, _: Buffer, _: Param, shape: Shape) -> Result<()> {
         self.tally_product(shape)
+    }
+
+    fn qk_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: QkNorm, _: self_attention::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
+    fn qk_norm_backward(
+        &mut self,
+        _: Buffer,
+        _: (Buffer, Buffer),
+        _: QkNorm,
+        shape: self_attention::Shape,
+    ) -> Result<()> {
+        #[cfg(cuda_kernels)]
+        self.need(qk_norm::cuda::scratch_len(shape.heads()));
+        Ok(())
     }
 
     fn attention(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: self_attention::Shape) -> Result<()> {

@@ -4,7 +4,7 @@ mod call;
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
@@ -12,7 +12,7 @@ use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
     activation, add, cosine, distill, drop_path, embed, interpolate, l2norm, layernorm, logit_scale, pairs,
-    patch_embed, patch_loss, queue, reduce, relu, rows, self_attention, soft_labels, token_mean,
+    patch_embed, patch_loss, qk_norm, queue, reduce, relu, rows, self_attention, soft_labels, token_mean,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
@@ -228,6 +228,35 @@ impl Layers for Call<'_, '_> {
         let w = w.of(self.read());
         self.memory.write([dhidden], |[dhidden], memory| {
             linear::backward_input_gelu(dhidden, memory.read(dy), w, memory.read(hidden), shape);
+        });
+        Ok(())
+    }
+
+    fn qk_norm(
+        &mut self,
+        y: Buffer,
+        stats: Buffer,
+        qkv: Buffer,
+        at: QkNorm,
+        shape: self_attention::Shape,
+    ) -> Result<()> {
+        let affine = at.affine.of(self.read());
+        self.memory.write([y, stats], |[y, stats], memory| {
+            qk_norm::forward(y, stats, memory.read(qkv), affine, at.eps, shape.heads());
+        });
+        Ok(())
+    }
+
+    fn qk_norm_backward(
+        &mut self,
+        d: Buffer,
+        (qkv, stats): (Buffer, Buffer),
+        at: QkNorm,
+        shape: self_attention::Shape,
+    ) -> Result<()> {
+        let (affine, daffine) = (at.affine.of(self.read()), at.affine.of_mut(self.grads));
+        self.memory.write([d], |[d], memory| {
+            qk_norm::backward(d, daffine, memory.read(qkv), memory.read(stats), affine, shape.heads());
         });
         Ok(())
     }

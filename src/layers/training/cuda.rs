@@ -5,7 +5,7 @@ mod call;
 use super::count::{batch_norm_shape, patch_product};
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::activation::cuda as activation;
@@ -24,6 +24,7 @@ use crate::ops::logit_scale::cuda as logit_scale;
 use crate::ops::pairs::cuda as pairs;
 use crate::ops::patch_embed::cuda as patch_embed;
 use crate::ops::patch_loss::cuda as patch_loss;
+use crate::ops::qk_norm::cuda as qk_norm;
 use crate::ops::queue::cuda as queue;
 use crate::ops::reduce::cuda::Loss;
 use crate::ops::rows::cuda as rows;
@@ -200,6 +201,23 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let (w, hidden) = (self.read().bf16(w), self.bf16(hidden));
         linear::backward_input_gelu(self.gpu, self.bf16(dhidden), self.bf16(dy), w, hidden, shape)
+    }
+
+    fn qk_norm(&mut self, y: Buffer, stats: Buffer, qkv: Buffer, at: QkNorm, shape: attention_of::Shape) -> Result<()> {
+        let (affine, stats, [y, qkv]) = (self.read().f32(at.affine), self.f32(stats), [y, qkv].map(|x| self.bf16(x)));
+        qk_norm::forward(self.gpu, y, stats, qkv, affine, at.eps, shape.heads())
+    }
+
+    fn qk_norm_backward(
+        &mut self,
+        d: Buffer,
+        (qkv, stats): (Buffer, Buffer),
+        at: QkNorm,
+        shape: attention_of::Shape,
+    ) -> Result<()> {
+        let (affine, daffine) = (self.read().f32(at.affine), self.params.grad(at.affine));
+        let ([d, qkv], scratch) = ([d, qkv].map(|x| self.bf16(x)), self.memory.scratch);
+        qk_norm::backward(self.gpu, d, daffine, qkv, self.f32(stats), affine, scratch, shape.heads())
     }
 
     fn attention(&mut self, y: Buffer, lse: Buffer, qkv: Buffer, shape: attention_of::Shape) -> Result<()> {

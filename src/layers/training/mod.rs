@@ -17,7 +17,7 @@ use crate::weights::Param;
 
 pub use places::{
     Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
-    Numbers, Pairs, PatchEmbed, Place, Places, Queue, SoftLabels, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, SoftLabels, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
 /// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
@@ -110,6 +110,23 @@ pub trait Layers {
         shape: Shape,
     ) -> Result<()>;
 
+    /// `y [N, T, 3, G, d]`: norms of the queries and keys of `qkv`, and its values as they are; `stats [N, T, 2, G, 2]`.
+    fn qk_norm(
+        &mut self,
+        y: Buffer,
+        stats: Buffer,
+        qkv: Buffer,
+        at: QkNorm,
+        shape: self_attention::Shape,
+    ) -> Result<()>;
+    /// Turns the gradient `d` of the result into that of `qkv`.
+    fn qk_norm_backward(
+        &mut self,
+        d: Buffer,
+        qkv: (Buffer, Buffer),
+        at: QkNorm,
+        shape: self_attention::Shape,
+    ) -> Result<()>;
     /// `y [N, queries, G, d]` and `lse [N, G, queries]` from `qkv [N, T, 3, G, d]`.
     fn attention(&mut self, y: Buffer, lse: Buffer, qkv: Buffer, shape: self_attention::Shape) -> Result<()>;
     /// `dqkv` from the gradient `dy` of `y`.

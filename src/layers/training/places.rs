@@ -110,6 +110,14 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
+/// Norms of queries and keys, each head on its own.
+#[derive(Clone, Copy, Debug)]
+pub struct QkNorm {
+    /// Gain and shift of queries, then of keys: `[4, d]`.
+    pub affine: Param,
+    pub eps: f32,
+}
+
 /// What is added to the gradient through a norm.
 #[derive(Clone, Copy, Debug)]
 pub enum Branch {

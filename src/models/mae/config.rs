@@ -26,7 +26,7 @@ impl MaeConfig {
     /// The decoder's blocks, as if they were a ViT's.
     pub fn decoder(&self, encoder: &VitConfig) -> VitConfig {
         let &Self { decoder_width: width, decoder_depth: depth, decoder_heads: heads, .. } = self;
-        VitConfig { width, depth, heads, mlp_ratio: 4, ..encoder.clone() }
+        VitConfig { width, depth, heads, mlp_ratio: 4, qk_norm: false, ..encoder.clone() }
     }
 
     /// # Errors

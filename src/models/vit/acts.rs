@@ -11,6 +11,9 @@ pub(super) struct BlockActs {
     pub norm1: Buffer,
     pub stats1: Buffer,
     pub qkv: Buffer,
+    /// What the attention reads: `qkv`, or its norms, and what these keep.
+    pub heads: Buffer,
+    pub qk_stats: Buffer,
     pub lse: Buffer,
     pub attention: Buffer,
     pub middle: Buffer,
@@ -41,10 +44,22 @@ impl BlockActs {
             [("norm1", all * d), ("norm2", out * d), ("mlp.act", out * shape.hidden)]
                 .map(|(name, len)| take(name, len, rounded))
         });
+        let (stats1, qkv) = (take("norm1.stats", all * 2, exact), take("attn.qkv", all * 3 * d, rounded));
+        let (heads, qk_stats) = match (shape.qk_norm, again) {
+            (false, _) => (qkv, qkv.first(0)),
+            (true, None) => {
+                (take("attn.qk_norm", all * 3 * d, rounded), take("attn.qk_norm.stats", all * 4 * shape.heads, exact))
+            }
+            (true, Some(back)) => {
+                (back.heads.first(all * 3 * d), take("attn.qk_norm.stats", all * 4 * shape.heads, exact))
+            }
+        };
         Self {
             norm1,
-            stats1: take("norm1.stats", all * 2, exact),
-            qkv: take("attn.qkv", all * 3 * d, rounded),
+            stats1,
+            qkv,
+            heads,
+            qk_stats,
             lse: take("attn.lse", shape.attention().lse_len(), exact),
             attention: take("attn", out * d, rounded),
             middle: take("attn.proj", out * d, rounded),
@@ -58,11 +73,14 @@ impl BlockActs {
 
     /// With `cut` to each of its buffers.
     fn map(self, cut: impl Fn(Buffer) -> Buffer) -> Self {
-        let Self { norm1, stats1, qkv, lse, attention, middle, norm2, stats2, hidden, gelu, again } = self;
+        let Self { norm1, stats1, qkv, heads, qk_stats, lse, attention, middle, norm2, stats2, hidden, gelu, again } =
+            self;
         Self {
             norm1: cut(norm1),
             stats1: cut(stats1),
             qkv: cut(qkv),
+            heads: cut(heads),
+            qk_stats: cut(qk_stats),
             lse: cut(lse),
             attention: cut(attention),
             middle: cut(middle),
@@ -79,14 +97,16 @@ impl BlockActs {
         let all = [
             ("norm1", self.norm1),
             ("attn.qkv", self.qkv),
+            ("attn.qk_norm", self.heads),
             ("attn.softmax", self.attention),
             ("attn.proj", self.middle),
             ("norm2", self.norm2),
             ("mlp.fc1", self.hidden),
             ("mlp.act", self.gelu),
         ];
-        let again = self.again;
-        all.into_iter().filter(move |(name, _)| !(again && ["norm1", "norm2", "mlp.act"].contains(name)))
+        let (again, normed) = (self.again, self.heads != self.qkv);
+        let held = move |name: &str| !(again && ["norm1", "attn.qk_norm", "norm2", "mlp.act"].contains(&name));
+        all.into_iter().filter(move |(name, _)| held(name) && (normed || *name != "attn.qk_norm"))
     }
 }
 
@@ -307,6 +327,8 @@ pub struct VitGradients {
     pub(super) datt: Buffer,
     /// `[N, T, 3D]`.
     pub(super) dqkv: Buffer,
+    /// Norms of queries and keys, and the values, where these are computed again `[N, T, 3D]`.
+    pub(super) heads: Buffer,
     /// Of the MLP's hidden layer before its GELU `[N, T, 4D]`.
     pub(super) dhidden: Buffer,
 }
@@ -324,13 +346,15 @@ impl VitGradients {
         // What leaves the last block may be its class tokens alone.
         let full = if *depth > 1 { rows } else { out };
         let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
+        let dx = take("d stream", rows * width);
         Self {
             n,
-            dx: take("d stream", rows * width),
+            dx,
             dlast: take("d class tokens", if leaving < tokens { out * width } else { 0 }),
             dnorm: take("d norm", rows * width),
             datt: take("d attention", full * width),
             dqkv: take("d qkv", rows * 3 * width),
+            heads: if config.qk_norm { take("norms of queries and keys", rows * 3 * width) } else { dx.first(0) },
             dhidden: take("d hidden", full * config.hidden()),
         }
     }
@@ -348,7 +372,7 @@ impl VitGradients {
     /// The same buffers for `n` images, no more than these are of.
     pub fn first(&self, n: usize) -> Self {
         let first = |buffer: Buffer| buffer.first(buffer.len() / self.n * n);
-        let Self { dx, dlast, dnorm, datt, dqkv, dhidden, .. } = *self;
+        let Self { dx, dlast, dnorm, datt, dqkv, heads, dhidden, .. } = *self;
         Self {
             n,
             dx: first(dx),
@@ -356,6 +380,7 @@ impl VitGradients {
             dnorm: first(dnorm),
             datt: first(datt),
             dqkv: first(dqkv),
+            heads: first(heads),
             dhidden: first(dhidden),
         }
     }

@@ -1,19 +1,24 @@
-//! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`.
+//! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`; queries and keys
+//! may have norms of their own.
 
 use super::acts::{BlockActs, VitGradients};
 use super::config::VitConfig;
 use super::shape::BlockShape;
 use super::style::Style;
 use crate::error::Result;
-use crate::layers::training::{Branch, Buffer, Dropped, LayerNorm, Layers, Linear};
+use crate::layers::training::{Branch, Buffer, Dropped, LayerNorm, Layers, Linear, QkNorm};
 use crate::ops::linear::Shape;
 use crate::weights::Param;
+
+/// timm's names of the norms of queries and of keys.
+const QK_NORMS: [&str; 2] = ["attn.q_norm", "attn.k_norm"];
 
 /// The places of a block's tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     norm1: LayerNorm,
     qkv: Linear,
+    qk_norm: Option<QkNorm>,
     proj: Linear,
     norm2: LayerNorm,
     fc1: Linear,
@@ -29,6 +34,11 @@ impl Block {
         Self {
             norm1: LayerNorm { affine: pair(of(style.norm1), &[d]), eps: style.eps },
             qkv: pair(style.qkv.map(str::to_owned), &[3 * d, d]).into(),
+            qk_norm: config.qk_norm.then(|| {
+                let [[first, ..], _] = QK_NORMS.map(|name| pair(of(name), &[d / config.heads]));
+                // The four lie side by side.
+                QkNorm { affine: Param { len: 4 * first.len, ..first }, eps: style.eps }
+            }),
             proj: pair(of(style.proj), &[d, d]).into(),
             norm2: LayerNorm { affine: pair(of(style.norm2), &[d]), eps: style.eps },
             fc1: pair(of(style.fc1), &[hidden, d]).into(),
@@ -49,7 +59,10 @@ impl Block {
         let [qkv, proj, fc1, fc2] = shape.linears();
         on.layer_norm(acts.norm1, acts.stats1, x, self.norm1)?;
         on.linear(acts.qkv, acts.norm1, self.qkv, qkv)?;
-        on.attention(acts.attention, acts.lse, acts.qkv, shape.attention())?;
+        if let Some(norm) = self.qk_norm {
+            on.qk_norm(acts.heads, acts.qk_stats, acts.qkv, norm, shape.attention())?;
+        }
+        on.attention(acts.attention, acts.lse, acts.heads, shape.attention())?;
         let residual = (x, shape.residual_stride());
         add_branch(on, acts.middle, residual, acts.attention, (self.proj, proj), dropped.map(|both| both[0]))?;
         on.layer_norm(acts.norm2, acts.stats2, acts.middle, self.norm2)?;
@@ -105,7 +118,13 @@ impl Block {
         let dbranch = branch_gradient(on, room, dy, dropped.map(|both| both[0]))?;
         on.weight_gradient(dbranch, acts.attention, self.proj, proj)?;
         on.input_gradient(datt, dbranch, self.proj.w, proj)?;
-        on.attention_backward(dqkv, datt, acts.qkv, (acts.attention, acts.lse), shape.attention())?;
+        if let (Some(norm), true) = (self.qk_norm, acts.again) {
+            on.qk_norm(acts.heads, acts.qk_stats, acts.qkv, norm, shape.attention())?;
+        }
+        on.attention_backward(dqkv, datt, acts.heads, (acts.attention, acts.lse), shape.attention())?;
+        if let Some(norm) = self.qk_norm {
+            on.qk_norm_backward(dqkv, (acts.qkv, acts.qk_stats), norm, shape.attention())?;
+        }
         if acts.again {
             on.layer_norm(acts.norm1, acts.stats1, x, self.norm1)?;
         }

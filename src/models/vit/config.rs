@@ -25,6 +25,9 @@ pub struct VitConfig {
     pub mlp_ratio: usize,
     /// Values of one pixel.
     pub channels: usize,
+    /// Whether every head's queries and keys are normalised before their products.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub qk_norm: bool,
 }
 
 impl VitConfig {
@@ -40,7 +43,7 @@ impl VitConfig {
             "vit_large" => (1024, 24, 16),
             _ => return None,
         };
-        Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3 })
+        Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3, qk_norm: false })
     }
 
     /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch
@@ -106,7 +109,16 @@ impl VitConfig {
 
     fn block_flops(&self) -> f64 {
         let (&Self { width, heads, .. }, tokens) = (self, self.tokens());
-        let shape = BlockShape { n: 1, tokens, queries: tokens, width, heads, hidden: self.hidden(), causal: false };
+        let shape = BlockShape {
+            n: 1,
+            tokens,
+            queries: tokens,
+            width,
+            heads,
+            hidden: self.hidden(),
+            causal: false,
+            qk_norm: self.qk_norm,
+        };
         shape.linears().iter().map(|linear| linear.flops()).sum::<f64>() + shape.attention().flops().0
     }
 
@@ -124,7 +136,7 @@ impl VitConfig {
     pub(super) fn block_shape(&self, Span { n, tokens, leaving }: Span, block: usize) -> BlockShape {
         let &Self { width, heads, depth, .. } = self;
         let queries = if block + 1 == depth { leaving } else { tokens };
-        BlockShape { n, tokens, queries, width, heads, hidden: self.hidden(), causal: false }
+        BlockShape { n, tokens, queries, width, heads, hidden: self.hidden(), causal: false, qk_norm: self.qk_norm }
     }
 
     pub(super) fn hidden(&self) -> usize {

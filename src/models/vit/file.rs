@@ -178,6 +178,13 @@ impl VitFile {
                 bail!(Data, "{shown}: {flag} {file}, {from}, but the model has {flag} {wanted}; they must be the same");
             }
         }
+        if sizes.qk_norm != model.qk_norm {
+            let (has, give) = match sizes.qk_norm {
+                true => ("norms of queries and keys (`attn.q_norm`, `attn.k_norm`), the model none", "give --qk-norm"),
+                false => ("no norms of queries and keys, the model has them (--qk-norm)", "leave --qk-norm out"),
+            };
+            bail!(Data, "{shown}: has {has}; {give}, or take other weights");
+        }
         Ok(())
     }
 
@@ -209,6 +216,15 @@ impl VitFile {
                     stated.by
                 );
             }
+        }
+        if stated.qk_norm.is_some_and(|says| says != sizes.qk_norm) {
+            bail!(
+                Data,
+                "{shown}: {} says that queries and keys have {}norms, its tensors have {}; do they belong together?",
+                stated.by,
+                if sizes.qk_norm { "no " } else { "" },
+                if sizes.qk_norm { "them" } else { "none" }
+            );
         }
         Ok(())
     }
@@ -274,7 +290,7 @@ fn pickled(path: &Path) -> Error {
 /// tensors.
 fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
     if let Some(model) = file.metadata("model") {
-        let VitConfig { image_size, patch_size, width, depth, heads, .. } = from_header(path, "model", model)?;
+        let VitConfig { image_size, patch_size, width, depth, heads, qk_norm, .. } = from_header(path, "model", model)?;
         let triple = |key| file.metadata(key).map(|text| from_header::<[f32; 3]>(path, key, text)).transpose();
         return Ok(Stated {
             by: "its header".into(),
@@ -283,6 +299,7 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
             width: Some(width),
             depth: Some(depth),
             heads: Some(heads),
+            qk_norm: Some(qk_norm),
             mean: triple("mean")?,
             std: triple("std")?,
             preprocessing: None,
@@ -332,5 +349,6 @@ fn sizes(file: &SafeTensors, names: &BackboneNames, shown: &str) -> Result<VitCo
         );
     }
     let (depth, mlp_ratio) = (names.depth(), hidden / width);
-    Ok(VitConfig { image_size: grid * patch_size, patch_size, width, depth, heads: 0, mlp_ratio, channels })
+    let (image_size, qk_norm) = (grid * patch_size, names.qk_norm());
+    Ok(VitConfig { image_size, patch_size, width, depth, heads: 0, mlp_ratio, channels, qk_norm })
 }

@@ -38,8 +38,16 @@ struct Parts {
 fn parts() -> &'static Parts {
     static PARTS: OnceLock<Parts> = OnceLock::new();
     PARTS.get_or_init(|| {
-        let config =
-            VitConfig { image_size: 1, patch_size: 1, width: 1, depth: 1, heads: 1, mlp_ratio: 1, channels: 1 };
+        let config = VitConfig {
+            image_size: 1,
+            patch_size: 1,
+            width: 1,
+            depth: 1,
+            heads: 1,
+            mlp_ratio: 1,
+            channels: 1,
+            qk_norm: true,
+        };
         let mut parts = Parts::default();
         for (name, ..) in Vit::new(&config, "", &mut ParamTable::new()).iter().flat_map(Vit::tensors) {
             match name.strip_prefix("blocks.0.") {
@@ -56,6 +64,7 @@ fn parts() -> &'static Parts {
 pub struct BackboneNames {
     prefix: String,
     depth: usize,
+    qk_norm: bool,
 }
 
 impl BackboneNames {
@@ -77,10 +86,13 @@ impl BackboneNames {
                 bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file")
             }
         };
-        let mut depth = 0;
+        let (mut depth, mut qk_norm) = (0, false);
         for name in names.iter().filter_map(|name| name.strip_prefix(prefix)) {
             match part_of(name) {
-                Part::Block(block) => depth = depth.max(block.saturating_add(1)),
+                Part::Block(block) => {
+                    depth = depth.max(block.saturating_add(1));
+                    qk_norm |= is_qk_norm(name);
+                }
                 Part::Trunk => {}
                 Part::Other if BESIDE.iter().any(|start| name.starts_with(start)) => {}
                 Part::Other => bail!(
@@ -90,7 +102,7 @@ impl BackboneNames {
                 ),
             }
         }
-        let this = Self { prefix: prefix.to_owned(), depth };
+        let this = Self { prefix: prefix.to_owned(), depth, qk_norm };
         match this.timm_names().find(|name| !has(&this.in_file(name))) {
             Some(absent) => {
                 bail!(
@@ -134,13 +146,24 @@ impl BackboneNames {
         self.depth
     }
 
+    /// Whether its queries and keys have norms.
+    pub fn qk_norm(&self) -> bool {
+        self.qk_norm
+    }
+
     /// Every tensor of the backbone by timm's name.
     pub fn timm_names(&self) -> impl Iterator<Item = String> + use<> {
-        let depth = self.depth;
+        let (depth, qk_norm) = (self.depth, self.qk_norm);
         let Parts { trunk, block } = parts();
-        let blocks = (0..depth).flat_map(move |i| block.iter().map(move |name| format!("blocks.{i}.{name}")));
+        let block = move || block.iter().filter(move |name| qk_norm || !is_qk_norm(name));
+        let blocks = (0..depth).flat_map(move |i| block().map(move |name| format!("blocks.{i}.{name}")));
         trunk.iter().cloned().chain(blocks)
     }
+}
+
+/// Whether a name is of a norm of queries or keys.
+fn is_qk_norm(name: &str) -> bool {
+    ["attn.q_norm.", "attn.k_norm."].iter().any(|norm| name.contains(norm))
 }
 
 /// Whether a name is of a copy of the network's tensors.
@@ -187,8 +210,6 @@ fn variant_of(name: &str) -> &'static str {
         "layer scale is not supported"
     } else if has("reg_token") {
         "register tokens are not supported"
-    } else if has("q_norm") || has("k_norm") {
-        "norms of queries and keys are not supported"
     } else if name.starts_with("fc_norm") {
         "a feature that is the average of the tokens (fc_norm) is not supported"
     } else if name.starts_with("norm_pre") {

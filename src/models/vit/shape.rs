@@ -22,6 +22,8 @@ pub(super) struct BlockShape {
     pub hidden: usize,
     /// Whether a token sees none behind it.
     pub causal: bool,
+    /// Whether queries and keys are normalised.
+    pub qk_norm: bool,
 }
 
 impl BlockShape {

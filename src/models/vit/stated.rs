@@ -13,6 +13,8 @@ pub struct Stated {
     pub width: Option<usize>,
     pub depth: Option<usize>,
     pub heads: Option<usize>,
+    /// Whether queries and keys have norms.
+    pub qk_norm: Option<bool>,
     /// Of the pixels (0 to 1) that its images are normalised with, per channel.
     pub mean: Option<[f32; 3]>,
     pub std: Option<[f32; 3]>,

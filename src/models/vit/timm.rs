@@ -50,12 +50,11 @@ const HARMLESS: [&str; 14] = [
 ];
 
 /// `model_args` that make another network unless they have this value (null means timm's own, which is it).
-const FIXED: [(&str, Value); 17] = [
+const FIXED: [(&str, Value); 16] = [
     ("class_token", Value::Bool(true)),
     ("qkv_bias", Value::Bool(true)),
     ("proj_bias", Value::Bool(true)),
     ("final_norm", Value::Bool(true)),
-    ("qk_norm", Value::Bool(false)),
     ("scale_attn_norm", Value::Bool(false)),
     ("scale_mlp_norm", Value::Bool(false)),
     ("no_embed_class", Value::Bool(false)),
@@ -135,6 +134,11 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         width: number("embed_dim")?.or(named.width),
         depth: number("depth")?.or(named.depth),
         heads: number("num_heads")?.or(named.heads),
+        qk_norm: match args.get("qk_norm") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(norms)) => Some(*norms),
+            Some(other) => bail!(Data, "{shown}: model_args.qk_norm is {other}, expected true or false"),
+        },
         mean: triple("mean")?,
         std: triple("std")?,
         preprocessing: Some(Preprocessing::read(pretrained, &shown.to_string())?),
@@ -143,8 +147,8 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
 
 /// Refuses what makes another network than the plain ViT.
 fn check_args(args: &Map<String, Value>, shown: &str) -> Result<()> {
-    const READ: [&str; 8] =
-        ["img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "in_chans", "act_layer"];
+    const READ: [&str; 9] =
+        ["qk_norm", "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "in_chans", "act_layer"];
     for (key, value) in args.iter().filter(|(_, value)| !value.is_null()) {
         let fixed = FIXED.iter().find(|(name, _)| name == key).map(|(_, wanted)| wanted);
         let harmless = READ.contains(&key.as_str()) || HARMLESS.contains(&key.as_str());

@@ -38,7 +38,7 @@ pub fn forward(y: &mut [f32], stats: &mut [f32], x: &[f32], gamma: &[f32], beta:
 }
 
 #[inline(always)]
-fn forward_row(y: &mut [f32], stats: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
+pub(super) fn forward_row(y: &mut [f32], stats: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
     let d = x.len();
     let (y, gamma, beta) = (&mut y[..d], &gamma[..d], &beta[..d]);
     let mean = sum(d, |i| x[i]) / d as f32;
@@ -120,7 +120,7 @@ pub fn backward(
 
 /// With `g = dy·gamma` and `x̂` the normalised row: `dx = rstd·(g − mean(g) − x̂·mean(g·x̂))`.
 #[inline(always)]
-fn backward_row(dx: &mut [f32], partial: &mut [f32], dy: &[f32], x: &[f32], stats: &[f32], gamma: &[f32]) {
+pub(super) fn backward_row(dx: &mut [f32], partial: &mut [f32], dy: &[f32], x: &[f32], stats: &[f32], gamma: &[f32]) {
     let d = x.len();
     let (mean, rstd) = (stats[0], stats[1]);
     let (dx, dy, gamma) = (&mut dx[..d], &dy[..d], &gamma[..d]);

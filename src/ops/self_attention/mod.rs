@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};
 use super::math::exp_nonpositive;
+use super::qk_norm;
 use super::simd::{max, sum, vectorize};
 
 /// Sizes: `n` images, `tokens` T, the first `queries` of them asking, `heads` G, head dimension d.
@@ -35,6 +36,11 @@ pub struct Shape {
 impl Shape {
     fn width(self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// Queries, keys and values of all tokens.
+    pub fn heads(self) -> qk_norm::Shape {
+        qk_norm::Shape { tokens: self.n * self.tokens, heads: self.heads, head_dim: self.head_dim }
     }
 
     /// Values of `qkv`.
