@@ -174,6 +174,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         max_bad: 0,
         max_bad_updates: 0,
         init_from: None,
+        init_weights: None,
         language: None,
         mae: None,
     };

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::image::Filter;
 use crate::models::mae::MaeConfig;
 use crate::models::tokenizer::Tokenizer;
-use crate::models::vit::VitConfig;
+use crate::models::vit::{VitConfig, Whose};
 use crate::ops::augment::{Policy, Turn};
 use crate::ops::optimizer::AdamW;
 
@@ -163,6 +163,9 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_bad_updates: u64,
     pub init_from: Option<PathBuf>,
+    /// Whose weights of it, where it has a momentum copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_weights: Option<Whose>,
     /// Texts, of a method that has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,

@@ -40,6 +40,7 @@ pub fn smallest() -> Recipe {
         max_bad: 0,
         max_bad_updates: 0,
         init_from: None,
+        init_weights: None,
         language: None,
         mae: None,
     }

@@ -77,6 +77,9 @@ impl Settings {
                 bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
             }
         }
+        if self.init_weights.is_some() && all.init_from.is_none() {
+            bail!(Usage, "--init-weights is of --init-from: give that, or leave it out");
+        }
         for (flag, given) in [("size", self.local_size.is_some()), ("scale", self.local_scale.is_some())] {
             if given && all.local_crops.is_none_or(|crops| crops == 0) {
                 bail!(Usage, "--local-{flag} is of small crops: say how many with --local-crops, or leave it out");
@@ -140,6 +143,7 @@ impl Settings {
             warmup_steps: Some(0),
             warmup_epochs: None,
             init_from: None,
+            init_weights: None,
             ..settings
         };
         let reads_texts = set(settings.method, "method")?.method().reads_texts();
@@ -227,6 +231,7 @@ pub(super) fn recipe(
         max_bad: set(settings.max_bad, "max-bad")?,
         max_bad_updates: settings.max_bad_updates.unwrap_or(0),
         init_from: settings.init_from,
+        init_weights: settings.init_weights,
         language,
         mae,
     })

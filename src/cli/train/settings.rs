@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TRAIN_PRESETS;
+use crate::models::vit::Whose;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
 use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Projection};
@@ -103,6 +104,9 @@ pub(in crate::cli) struct Settings {
     /// with the projection head (image_mlp.…) or mae's decoder if it is there
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(super) init_from: Option<PathBuf>,
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    #[arg(long, value_enum, value_name = "WHOSE", help_heading = "Model")]
+    pub(super) init_weights: Option<Whose>,
 
     /// Random changes of the images [default: strong; weak for mae]
     #[arg(long, value_enum, help_heading = "Images")]
