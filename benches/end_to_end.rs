@@ -156,6 +156,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
         weight_decay: 0.1,
+        optimizer: None,
         min_lr: None,
         weight_decay_end: None,
         drop_path: None,

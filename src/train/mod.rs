@@ -36,6 +36,6 @@ pub use data::DataRecord;
 pub use groups::decay_groups;
 pub use job::{CHECKPOINT, Config, METRICS, PICTURES};
 pub use language::{Language, Projection};
-pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Rate, Recipe};
+pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Optimizer, Rate, Recipe};
 pub use run::{Summary, run};
 pub use state::{Outcome, State};

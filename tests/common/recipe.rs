@@ -22,6 +22,7 @@ pub fn smallest() -> Recipe {
         warmup: Length::Epochs(2.5),
         rate: Rate::Peak(2e-3),
         weight_decay: 0.1,
+        optimizer: None,
         min_lr: None,
         weight_decay_end: None,
         drop_path: None,

@@ -336,6 +336,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
         weight_decay: 0.1,
+        optimizer: None,
         min_lr: None,
         weight_decay_end: None,
         drop_path: None,

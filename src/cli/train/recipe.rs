@@ -12,7 +12,7 @@ use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::train::loader::LocalCrops;
 use crate::train::method::Name;
-use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Projection, Rate, Recipe};
+use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Optimizer, Projection, Rate, Recipe};
 
 /// Keys that replace each other.
 const EXCLUSIVE: &[[&str; 2]] = &[["epochs", "steps"], ["warmup-epochs", "warmup-steps"], ["blr", "lr"]];
@@ -76,6 +76,12 @@ impl Settings {
             if given && !goes {
                 bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
             }
+        }
+        if let (Some(Optimizer::Lars), Some(beta2)) = (all.optimizer, self.beta2) {
+            bail!(
+                Usage,
+                "--beta2 {beta2} does not go with --optimizer lars, which keeps no second moments; leave it out"
+            );
         }
         if self.init_weights.is_some() && all.init_from.is_none() {
             bail!(Usage, "--init-weights is of --init-from: give that, or leave it out");
@@ -215,6 +221,7 @@ pub(super) fn recipe(
         weight_decay: set(settings.weight_decay, "weight-decay")?,
         min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
         weight_decay_end: settings.weight_decay_end,
+        optimizer: settings.optimizer.filter(|&optimizer| optimizer != Optimizer::AdamW),
         drop_path: settings.drop_path.filter(|&share| share != 0.0),
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,

@@ -8,7 +8,7 @@ use crate::config::TRAIN_PRESETS;
 use crate::models::vit::Whose;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
-use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Projection};
+use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Optimizer, Projection};
 
 /// What preset, file and flags may set; keys of the files are the names of the flags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
@@ -164,6 +164,9 @@ pub(in crate::cli) struct Settings {
     /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) max_bad_updates: Option<u64>,
+    /// What updates are computed by [default: adamw]
+    #[arg(long, value_enum, help_heading = "Optimization")]
+    pub(super) optimizer: Option<Optimizer>,
     /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     pub(super) weight_decay: Option<f64>,
@@ -177,7 +180,7 @@ pub(in crate::cli) struct Settings {
     /// earlier blocks, none in the first (stochastic depth) [default: 0]
     #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
     pub(super) drop_path: Option<f64>,
-    /// Decay rate of AdamW's first moment [default: 0.9]
+    /// Decay rate of AdamW's first moment, or momentum of LARS [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta1: Option<f64>,
     /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae]

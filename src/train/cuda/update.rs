@@ -9,10 +9,12 @@ use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
 use crate::ops::clip::cuda as clip;
+use crate::ops::lars::cuda as lars;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::{convert, logit_scale, reduce};
+use crate::train::groups::lars_tensors;
 use crate::train::method::Network;
-use crate::train::recipe::Recipe;
+use crate::train::recipe::{Optimizer, Recipe};
 use crate::train::schedule::Position;
 use crate::train::state::State;
 use crate::weights::DeviceParams;
@@ -37,6 +39,7 @@ pub struct Update {
     /// Where a late tensor begins.
     late: Option<usize>,
     clip: Option<Clip>,
+    lars: Option<Lars>,
     recipe: Recipe,
 }
 
@@ -64,6 +67,27 @@ impl Clip {
     }
 }
 
+/// What LARS knows of the tensors.
+#[derive(Debug)]
+struct Lars {
+    table: lars::Table,
+    tensors: lars::Tensors,
+    partials: View<f64>,
+}
+
+impl Lars {
+    fn new(arena: &mut Arena, network: &dyn Network) -> Self {
+        let table = lars::Table::new(&lars_tensors(network.parameters(), &network.groups()));
+        let tensors = lars::Tensors {
+            pieces: arena.take("optimizer", "pieces of scaled tensors", table.pieces.len()),
+            first: arena.take("optimizer", "first pieces of scaled tensors", table.first.len()),
+            scaled: arena.take("optimizer", "which tensors are scaled", table.scaled.len()),
+        };
+        let partials = arena.take("optimizer", "norms of scaled pieces", table.scratch_len());
+        Self { table, tensors, partials }
+    }
+}
+
 impl Update {
     pub fn new(arena: &mut Arena, network: &dyn Network, recipe: &Recipe) -> Result<Self> {
         let mut tally = Tally::default();
@@ -87,6 +111,7 @@ impl Update {
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
             late: network.late().map(|param| param.offset),
             clip: recipe.clip_gradient.map(|most| Clip::new(arena, network, most)),
+            lars: (recipe.optimizer == Some(Optimizer::Lars)).then(|| Lars::new(arena, network)),
             recipe: recipe.clone(),
         })
     }
@@ -97,6 +122,11 @@ impl Update {
             gpu.write(clip.pieces, &clip.table.pieces)?;
             gpu.write(clip.first, &clip.table.first)?;
         }
+        if let Some(Lars { table, tensors, .. }) = &self.lars {
+            gpu.write(tensors.pieces, &table.pieces)?;
+            gpu.write(tensors.first, &table.first)?;
+            gpu.write(tensors.scaled, &table.scaled)?;
+        }
         gpu.write(self.decay, &optimizer::decay_mask(&network.groups(), network.parameters().len()))
     }
 
@@ -105,7 +135,10 @@ impl Update {
         let mut all = [0.0; ALL_SETTINGS];
         let (adamw, rest) = all.split_at_mut(optimizer::SETTINGS);
         let (late, scalars) = rest.split_at_mut(optimizer::SETTINGS);
-        adamw.copy_from_slice(&self.recipe.adamw(at, step + 1).settings());
+        match self.recipe.lars(at) {
+            Some(settings) => adamw[..lars::SETTINGS].copy_from_slice(&settings.settings()),
+            None => adamw.copy_from_slice(&self.recipe.adamw(at, step + 1).settings()),
+        }
         let frozen = optimizer::NOTHING;
         late.copy_from_slice(&self.recipe.late_adamw(at, step + 1).map_or(frozen, |adamw| adamw.settings()));
         scalars.iter_mut().zip(network.scalars(at)).for_each(|(to, value)| *to = value);
@@ -157,9 +190,15 @@ impl Update {
             let decay = self.decay.slice(range.start / 8..range.end.div_ceil(8));
             optimizer::adamw(gpu, buffers, g, decay, settings, guard, true)
         };
-        update(0..late, feed.settings())?;
-        if late < len {
-            update(late..len, feed.late_settings())?;
+        if let Some(Lars { tensors, partials, .. }) = &self.lars {
+            let buffers = lars::Buffers { p: params.master, m: self.m, rounded: params.rounded };
+            let settings = feed.settings().slice(0..lars::SETTINGS);
+            lars::update(gpu, buffers, params.grads, *tensors, settings, guard, *partials)?;
+        } else {
+            update(0..late, feed.settings())?;
+            if late < len {
+                update(late..len, feed.late_settings())?;
+            }
         }
         if let Some(scale) = network.bounded() {
             logit_scale::cuda::clamp(gpu, params.f32(scale), params.bf16(scale))?;
