@@ -6,7 +6,7 @@
 //! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head, with the running statistics that it keeps |
 //! | `projector.…`, `predictor.…`; `head.…`, `centre` | heads of MoCo v3 and BYOL; of DINO, with its centre |
 //! | `momentum.NAME` | the momentum copy of each tensor that has one |
-//! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |
+//! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter; LARS keeps its momentum in the first |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
 //! epoch), `bad_updates` (how many were left out; absent where none was), `data` (hash of the shards), `bad` (numbers
