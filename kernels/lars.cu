@@ -1,5 +1,5 @@
-// LARS, tensor by tensor of a flat buffer: d = g + decay * p; m = momentum * m + factor * d; p -= lr * m, where factor is
-// trust * |p| / |d|; tensors that are not scaled have decay 0 and factor 1.
+// LARS, tensor by tensor of a flat buffer: d = g + decay * p; m = momentum * m + factor * d; p -= lr * m, where factor
+// is trust * |p| / |d|; tensors that are not scaled have decay 0 and factor 1.
 //
 //   pieces    [P, 3]: first value, length, tensor of runs of the buffer; those of tensor t are first[t] .. first[t + 1]
 //   scaled    [T]: whether a tensor is decayed and scaled

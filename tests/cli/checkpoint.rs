@@ -254,8 +254,8 @@ fn a_pickle_comes_with_its_conversion() {
     fails(&["export", "--checkpoint", &text(&pickle), "--output", &text(&case.path("o"))], 3, &lines);
 }
 
-/// Of a run with a momentum copy either can be read: DINO's is the teacher where nothing is said, MoCo v3's the student;
-/// what a file does not have is refused.
+/// Of a run with a momentum copy either can be read: DINO's is the teacher where nothing is said, MoCo v3's the
+/// student; what a file does not have is refused.
 #[test]
 fn a_teacher_or_its_student_is_read() {
     let case = Case::new();

@@ -52,8 +52,8 @@ pub struct VitFile {
 }
 
 impl VitFile {
-    /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors; of a
-    /// run with a momentum copy the teacher's weights of DINO, else the student's.
+    /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors; of
+    /// a run with a momentum copy the teacher's weights of DINO, else the student's.
     ///
     /// # Errors
     /// `Data` naming file, tensor or key: when there is no plain ViT, or when it is not the one that its header or

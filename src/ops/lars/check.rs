@@ -10,8 +10,8 @@ use crate::ops::optimizer::cuda::Guard;
 
 pub const CHECKS: Checks = Checks::quick(&[Check { name: "lars tensor by tensor f32", run: tensors }]);
 
-/// Tensors of one value and of several pieces, every other one scaled, the first of zeros; a second update keeps momentum, a
-/// third is withheld.
+/// Tensors of one value and of several pieces, every other one scaled, the first of zeros; a second update keeps
+/// momentum, a third is withheld.
 fn tensors(case: &Case) -> Result<()> {
     let gpu = case.gpu();
     let lengths = if case.full() { vec![1, 700, 3_000_001, 5] } else { vec![1, 700, 70_001, 5, 32_768] };
