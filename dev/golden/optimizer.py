@@ -1,4 +1,4 @@
-"""AdamW with the paper's parameter groups over ten steps, and learning rates of the schedule.
+"""AdamW with the paper's parameter groups and LARS over ten steps, and learning rates of the schedule.
 
     python dev/golden/optimizer.py
 """
@@ -22,6 +22,26 @@ SHAPES = {
     "image_mlp.bn1.weight": (6,),
     "logit_scale": (),
 }
+
+
+def lars(parameters: dict, gradients: dict, rates: list[float], scaled: list[str]) -> None:
+    """BYOL's and MoCo v3's LARS on the same tensors; only `scaled` ones are decayed and scaled. In f64, as a formula: no library has it."""
+    settings = dict(momentum=0.9, weight_decay=0.01, trust=1e-3)
+    values = {name: p.double() for name, p in parameters.items()}
+    velocity = {name: torch.zeros_like(p) for name, p in values.items()}
+    out = {}
+    for step, rate in enumerate(rates):
+        for name, p in values.items():
+            d = gradients[name][step].double()
+            if name in scaled:
+                d = d + settings["weight_decay"] * p
+                d = d * settings["trust"] * p.norm() / d.norm()
+            velocity[name] = settings["momentum"] * velocity[name] + d
+            values[name] = p - rate * velocity[name]
+        if step in (1, STEPS - 1):
+            out |= {f"after_{step + 1}.{name}": p.clone() for name, p in values.items()}
+    out |= {f"m.{name}": m for name, m in velocity.items()}
+    save_tensors("lars.safetensors", {name: value.float() for name, value in out.items()}, settings | {"lr": rates})
 
 
 def main() -> None:
@@ -50,6 +70,8 @@ def main() -> None:
     decayed = {id(p) for p in groups[0]["params"]}
     metadata = SETTINGS | {"lr": rates, "decayed": [name for name, p in parameters.items() if id(p) in decayed]}
     save_tensors("adamw.safetensors", out, metadata)
+    begun = {name: out[f"param.{name}"] for name in parameters}
+    lars(begun, gradients, [400 * rate for rate in rates], metadata["decayed"])
 
     schedules = []
     for steps_per_epoch, epochs, warmup, peak, last in (

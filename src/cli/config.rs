@@ -124,6 +124,7 @@ fn voids(command: &Command, flag: &str, value: &str) -> &'static [&'static str] 
             "local-size",
             "local-scale",
         ],
+        ("train", "optimizer", "lars") => &["beta2"],
         ("train", "model", model) if model != "custom" => &["image-size", "patch-size", "width", "depth", "heads"],
         _ => &[],
     }

@@ -6,6 +6,7 @@ use crate::answer;
 use crate::error::Result;
 use crate::eval::encoder::{Encoder, ModelSource};
 use crate::eval::timm;
+use crate::models::vit::Whose;
 
 /// Write an encoder as a timm folder.
 ///
@@ -25,12 +26,16 @@ pub struct Args {
     /// Attention heads, for a file that does not tell
     #[arg(long)]
     heads: Option<usize>,
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    weights: Option<Whose>,
 }
 
 /// Writes the folder and says what it holds.
 pub fn run(args: Args) -> Result<()> {
-    let encoder = Encoder::open(&ModelSource::Checkpoint { path: args.checkpoint, heads: args.heads })?;
+    let Args { checkpoint: path, heads, weights, .. } = args;
+    let encoder = Encoder::open(&ModelSource::Checkpoint { path, heads, weights })?;
     timm::export(&encoder, &args.output)?;
-    answer!("{}: {}", args.output.display(), encoder.describe());
+    answer!("{}: {}, from {}", args.output.display(), encoder.describe(), encoder.source());
     Ok(())
 }

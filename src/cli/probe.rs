@@ -11,7 +11,7 @@ use crate::eval::knn::KnnConfig;
 use crate::eval::linear_probe::LinearConfig;
 use crate::eval::transform::Fit;
 use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings, TestSource};
-use crate::models::vit::VitConfig;
+use crate::models::vit::{VitConfig, Whose};
 
 /// Score a frozen encoder on labelled photographs: linear probe, k-NN.
 ///
@@ -39,6 +39,9 @@ pub struct Args {
     /// safetensors
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "random_init")]
+    weights: Option<Whose>,
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
     #[arg(long, value_name = "MODEL")]
     random_init: Option<String>,
@@ -135,7 +138,7 @@ impl Args {
     fn config(self) -> Result<ProbeConfig> {
         let Linear { no_linear, config: linear } = self.linear;
         let model = match (self.checkpoint, self.random_init) {
-            (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads },
+            (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads, weights: self.weights },
             (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },
             (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
         };

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::Layout;
 use crate::layers::training::cpu::{Call, Memory};
-use crate::models::vit::{Preprocessing, Vit, VitActs, VitConfig, VitFile};
+use crate::models::vit::{Preprocessing, Vit, VitActs, VitConfig, VitFile, Whose};
 use crate::ops::augment::Normalize;
 use crate::say;
 use crate::weights::ParamTable;
@@ -29,6 +29,9 @@ pub enum ModelSource {
         path: PathBuf,
         /// Number of attention heads, for files that do not tell.
         heads: Option<usize>,
+        /// Whose weights, of a run with a momentum copy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weights: Option<Whose>,
     },
     /// Untrained weights.
     Random { model: VitConfig, seed: u64 },
@@ -53,7 +56,7 @@ impl Encoder {
     /// `Data` naming file, tensor or key; `Usage` when the number of heads is needed or does not fit.
     pub fn open(source: &ModelSource) -> Result<Self> {
         match source {
-            ModelSource::Checkpoint { path, heads } => Self::load(path, *heads),
+            ModelSource::Checkpoint { path, heads, weights } => Self::load(path, *heads, *weights),
             ModelSource::Random { model, seed } => Self::random(model, *seed),
         }
     }
@@ -90,8 +93,8 @@ impl Encoder {
         Ok(Self::new(vit, params, mean, std, source.to_string()))
     }
 
-    fn load(path: &Path, heads: Option<usize>) -> Result<Self> {
-        let file = VitFile::open(path)?;
+    fn load(path: &Path, heads: Option<usize>, weights: Option<Whose>) -> Result<Self> {
+        let file = VitFile::open_of(path, weights)?;
         let model = file.config(heads)?;
         let (mean, std) = file.mean_std()?;
         let mut table = ParamTable::new();

@@ -41,6 +41,7 @@ pub mod groupnorm;
 pub mod interpolate;
 pub mod jitter;
 pub mod l2norm;
+pub mod lars;
 pub mod layernorm;
 pub mod linear;
 pub mod logit_scale;

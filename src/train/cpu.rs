@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::checkpoint;
 use super::chunk::Activations;
 use super::engine::{Engine, Stage};
+use super::groups::lars_tensors;
 use super::job::SMALLER;
 use super::loader::{Batch, Section};
 use super::method::Network;
@@ -22,7 +23,7 @@ use crate::layers::training::{Buffer, Stages, Weights};
 use crate::ops::augment::Normalize;
 use crate::ops::clip::clip;
 use crate::ops::optimizer::{Group, follow, within};
-use crate::ops::{logit_scale, reduce};
+use crate::ops::{lars, logit_scale, reduce};
 use crate::say;
 
 /// The buffers of a step.
@@ -32,6 +33,8 @@ pub struct Trainer {
     groups: Vec<Group>,
     /// The tensors of the gradient.
     tensors: Vec<Range<usize>>,
+    /// The same as LARS takes them.
+    lars: Vec<lars::Tensor>,
     recipe: Recipe,
     grads: Vec<f32>,
     /// What the network keeps, as it was before an update that may be left out.
@@ -46,6 +49,7 @@ impl Trainer {
         let kept = if max_bad_updates > 0 { network.kept().len() } else { 0 };
         Self {
             groups: network.groups(),
+            lars: lars_tensors(network.parameters(), &network.groups()),
             tensors: network.parameters().iter().map(|info| info.param.range()).collect(),
             recipe: recipe.clone(),
             grads: plan.f32("gradients", "gradients", network.parameters().len()),
@@ -86,7 +90,7 @@ impl Trainer {
         at: Position,
         stages: Stages<'_, '_>,
     ) -> Result<Outcome> {
-        let Self { network, groups, tensors, recipe, grads, kept, max_bad_updates, memory } = self;
+        let Self { network, groups, tensors, lars, recipe, grads, kept, max_bad_updates, memory } = self;
         if *max_bad_updates > 0 {
             kept.copy_from_slice(&state.kept);
         }
@@ -121,8 +125,16 @@ impl Trainer {
             clip(grads, tensors, most);
         }
         let late = network.late().map_or(grads.len(), |param| param.offset);
-        let updates =
-            [(0..late, Some(recipe.adamw(at, state.step))), (late..grads.len(), recipe.late_adamw(at, state.step))];
+        let updates = match recipe.lars(at) {
+            Some(settings) => {
+                settings.update(&mut state.params, &mut state.m, grads, lars);
+                Vec::new()
+            }
+            None => vec![
+                (0..late, Some(recipe.adamw(at, state.step))),
+                (late..grads.len(), recipe.late_adamw(at, state.step)),
+            ],
+        };
         for (range, adamw) in updates {
             if let Some(adamw) = adamw {
                 let State { params, m, v, .. } = &mut *state;

@@ -1,6 +1,7 @@
 //! Which parameters decay: not those with fewer than two dimensions, and none whose name contains `bias`, `ln` or `bn`,
 //! as in the official code. Position embedding and class token therefore do decay.
 
+use crate::ops::lars::Tensor;
 use crate::ops::optimizer::Group;
 use crate::weights::{ParamInfo, ParamTable};
 
@@ -33,4 +34,15 @@ pub(super) fn groups_at(table: &ParamTable, rule: impl Fn(&ParamInfo) -> (bool, 
         }
     }
     groups
+}
+
+/// The tensors as LARS takes them: those of two and more dimensions that decay by `groups` are decayed and scaled, so
+/// that biases, norms and what learns nothing are neither.
+pub(super) fn lars_tensors(table: &ParamTable, groups: &[Group]) -> Vec<Tensor> {
+    let decays = |at: usize| groups.iter().any(|group| group.decay && group.range.contains(&at));
+    let tensor = |info: &ParamInfo| Tensor {
+        range: info.param.range(),
+        scaled: info.shape.len() >= 2 && decays(info.param.offset),
+    };
+    table.iter().map(tensor).collect()
 }

@@ -39,7 +39,7 @@ pub use data::DataRecord;
 pub use groups::decay_groups;
 pub use job::{CHECKPOINT, Config, METRICS, PICTURES, TestSet, WatchConfig};
 pub use language::{Language, Projection};
-pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Rate, Recipe};
+pub use recipe::{Augmentation, BatchNorm, CropFilter, Length, Optimizer, Rate, Recipe};
 pub use run::{Summary, run};
 pub use state::{Outcome, State};
 pub use test::Scores;

@@ -16,12 +16,15 @@ use crate::error::Result;
 use crate::image::Filter;
 use crate::models::mae::MaeConfig;
 use crate::models::tokenizer::Tokenizer;
-use crate::models::vit::VitConfig;
+use crate::models::vit::{VitConfig, Whose};
 use crate::ops::augment::{Policy, Turn};
+use crate::ops::lars::Lars;
 use crate::ops::optimizer::AdamW;
 
 /// AdamW's epsilon.
 const ADAM_EPS: f64 = 1e-8;
+/// The share of a tensor's norm that a step of LARS with a rate of 1 has.
+const TRUST: f64 = 1e-3;
 
 /// Over which rows the head's batch norm takes its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -75,6 +78,18 @@ pub enum CropFilter {
     Bilinear,
     /// Keys' cubic
     Bicubic,
+}
+
+/// What updates are computed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay
+    #[value(name = "adamw")]
+    AdamW,
+    /// SGD with momentum whose step is a thousandth of each tensor's own norm, but for biases and norms: SimCLR's and
+    /// BYOL's
+    Lars,
 }
 
 /// A length of training.
@@ -135,6 +150,9 @@ pub struct Recipe {
     /// The rate at the end of the run; 0 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_lr: Option<f64>,
+    /// AdamW where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Optimizer>,
     pub weight_decay: f64,
     /// What it becomes by the end of the run, in half a cosine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,6 +191,9 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_bad_updates: u64,
     pub init_from: Option<PathBuf>,
+    /// Whose weights of it, where it has a momentum copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_weights: Option<Whose>,
     /// Texts, of a method that has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
@@ -239,11 +260,21 @@ impl Recipe {
         Ok(numbers)
     }
 
+    /// LARS at `at`, where it is the optimizer.
+    pub(super) fn lars(&self, at: Position) -> Option<Lars> {
+        let (lr, momentum, weight_decay) = (at.lr, self.beta1, self.decay(at));
+        (self.optimizer == Some(Optimizer::Lars)).then_some(Lars { lr, momentum, weight_decay, trust: TRUST })
+    }
+
+    /// The weight decay at `at`.
+    fn decay(&self, at: Position) -> f64 {
+        self.weight_decay_end.map_or(self.weight_decay, |last| cosine(self.weight_decay, last, at.before))
+    }
+
     /// AdamW at `at`, update `step` of the run counted from 1.
     pub(super) fn adamw(&self, at: Position, step: u64) -> AdamW {
-        let Self { beta1, beta2, weight_decay: first, .. } = *self;
-        let weight_decay = self.weight_decay_end.map_or(first, |last| cosine(first, last, at.before));
-        AdamW { lr: at.lr, beta1, beta2, eps: ADAM_EPS, weight_decay, step }
+        let Self { beta1, beta2, .. } = *self;
+        AdamW { lr: at.lr, beta1, beta2, eps: ADAM_EPS, weight_decay: self.decay(at), step }
     }
 
     /// The same for a tensor of which nothing is learned in the first epoch, whose updates are counted from there on;
@@ -266,6 +297,7 @@ impl Recipe {
             "images_per_caption" => !matches!(self.method, Name::StableRep | Name::StableRepPlus),
             "head_dims" => !self.has_head(),
             "batch_norm" => !(self.has_head() && self.method.method().has_batch_norm()),
+            "beta2" => self.optimizer == Some(Optimizer::Lars),
             "temperature" => !self.method.method().has_temperature(),
             _ => false,
         }
@@ -447,6 +479,13 @@ impl Recipe {
             if !finite(value, low, high) {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");
             }
+        }
+        if self.optimizer == Some(Optimizer::Lars) && matches!(self.method, Name::Dino | Name::FineTune) {
+            bail!(
+                Usage,
+                "--optimizer lars does not go with --method {}, whose layers do not all have one rate; leave it out",
+                self.method.name()
+            );
         }
         if let Some(share) = self.drop_path.filter(|_| self.model.depth == 1) {
             bail!(

@@ -44,7 +44,7 @@ impl State {
     pub fn init(&mut self, network: &dyn Network, recipe: &Recipe) -> Result<()> {
         network.init(&mut self.params, &mut self.kept, recipe.seed);
         let Some(path) = &recipe.init_from else { return Ok(()) };
-        let file = VitFile::open(path)?;
+        let file = VitFile::open_of(path, recipe.init_weights)?;
         file.check_is(&recipe.model)?;
         let found = network.load(&mut self.params, &mut self.kept, &file)?;
         say!("starting from {}: {found}", file.shown());

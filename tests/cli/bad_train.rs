@@ -140,6 +140,11 @@ fn settings_that_cannot_be_run() {
             &["--method", "dino", "--images-per-caption", "UNSET", "--head-dims", "32,1"],
             &["--head-dims 32,1", "2048,65536"],
         ),
+        (
+            &["--optimizer", "lars", "--beta2", "0.9"],
+            &["--beta2 0.9 does not go with --optimizer lars", "leave it out"],
+        ),
+        (&[DINO, &["--optimizer", "lars"]].concat(), &["--optimizer lars does not go with --method dino"]),
         (&["--local-crops", "8"], &["--local-crops does not go with --method stablerep", "leave it out"]),
         (
             &["--method", "dino", "--images-per-caption", "UNSET", "--local-size", "16"],

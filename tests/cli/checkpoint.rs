@@ -253,3 +253,51 @@ fn a_pickle_comes_with_its_conversion() {
     case.refuses(&["--init-from", &text(&pickle)], 3, &lines);
     fails(&["export", "--checkpoint", &text(&pickle), "--output", &text(&case.path("o"))], 3, &lines);
 }
+
+/// Of a run with a momentum copy either can be read: DINO's is the teacher where nothing is said, MoCo v3's the
+/// student; what a file does not have is refused.
+#[test]
+fn a_teacher_or_its_student_is_read() {
+    let case = Case::new();
+    let name = |file: &SafeTensors, name: &str| file.f32(name, file.shape(name).unwrap()).unwrap();
+    for (method, asked, prefix) in [
+        ("dino", None, "momentum.visual."),
+        ("dino", Some("student"), "visual."),
+        ("dino", Some("teacher"), "momentum.visual."),
+        ("mocov3", None, "visual."),
+        ("mocov3", Some("teacher"), "momentum.visual."),
+    ] {
+        let run = case.path(method);
+        case.succeeds(&["--method", method, "--images-per-caption", "UNSET", "--output", &text(&run)]);
+        let (given, timm) =
+            (asked.unwrap_or("default"), case.path(&format!("{method}-{}", asked.unwrap_or("default"))));
+        let [from, to] = [text(&run), text(&timm)];
+        let whose = asked.map_or_else(Vec::new, |asked| vec!["--weights", asked]);
+        let words = [&["export", "--checkpoint", &from, "--output", &to], &whose[..]].concat();
+        let said = succeeds(&words);
+        let side = if prefix == "visual." { "student" } else { "teacher" };
+        assert!(said.contains(&format!("the {side}'s weights")), "{method}, {given}: {said}");
+        let [from, to] = [run.join("checkpoint.safetensors"), timm.join("model.safetensors")]
+            .map(|path| SafeTensors::open(path).unwrap());
+        let of = |prefix: &str| name(&from, &format!("{prefix}blocks.0.attn.qkv.weight"));
+        let got = name(&to, "blocks.0.attn.qkv.weight");
+        assert!(got == of(prefix) && of("visual.") != of("momentum.visual."), "{method}, {given}");
+        // What goes on from it begins with the same.
+        let next = case.path(&format!("next-{method}-{given}"));
+        let (start, output) = (text(&run), text(&next));
+        let whose = asked.map_or_else(Vec::new, |asked| vec!["--init-weights", asked]);
+        let mut flags = vec!["--method", method, "--images-per-caption", "UNSET", "--init-from", &start];
+        flags.extend(["--output", &output, "--lr", "0", "--blr", "UNSET"].into_iter().chain(whose));
+        case.succeeds(&flags);
+        let next = SafeTensors::open(next.join("checkpoint.safetensors")).unwrap();
+        assert!(name(&next, "visual.blocks.0.attn.qkv.weight") == got, "{method}, {given}");
+    }
+    let plain = case.path("plain");
+    case.succeeds(&["--output", &text(&plain)]);
+    for whose in ["teacher", "student"] {
+        let out = text(&case.path("refused"));
+        let words = ["export", "--checkpoint", &text(&plain), "--output", &out, "--weights", whose];
+        fails(&words, 3, &["no momentum copy", "leave out --weights"]);
+    }
+    case.refuses(&["--init-weights", "teacher"], 2, &["--init-weights is of --init-from"]);
+}

@@ -112,7 +112,8 @@ fn survives_kills(words: &dyn Fn(&Path, &str, &str) -> Vec<String>, kills: usize
 /// What follows with momentum, and a queue of its keys, are kept with the rest.
 #[test]
 fn momentum_copies_survive_kills() {
-    for method in ["mocov3", "byol", "dino --local-crops 2 --local-size 16", "simclr --queue 100"] {
+    let dino = "dino --local-crops 2 --local-size 16";
+    for method in ["mocov3", "byol --optimizer lars", dino, "simclr --queue 100"] {
         survives_two_kills(&format!(
             "--method {method} --data {} --head-dims 32,16 --augmentation byol --depth 2 --drop-path 0.3",
             text(&fixture("train_run/simclr"))

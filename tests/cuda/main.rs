@@ -59,6 +59,7 @@ mod on_ada {
             "distill",
             "drop_path",
             "interpolate",
+            "lars",
             "pairs",
             "patch_embed",
             "patch_loss",

@@ -29,7 +29,7 @@ fn small() -> VitConfig {
 }
 
 fn open(path: &Path, heads: Option<usize>) -> Result<Encoder> {
-    Encoder::open(&ModelSource::Checkpoint { path: path.to_path_buf(), heads })
+    Encoder::open(&ModelSource::Checkpoint { path: path.to_path_buf(), heads, weights: None })
 }
 
 /// Writes the weights of `encoder` with `prefix` before timm's names and `extra` tensors beside them.
@@ -189,7 +189,8 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     ] {
         refused(args(json!({"img_size": 32, key: value})), &[key]);
     }
-    let error = Encoder::open(&ModelSource::Checkpoint { path: folder.into(), heads: Some(4) }).unwrap_err();
+    let error =
+        Encoder::open(&ModelSource::Checkpoint { path: folder.into(), heads: Some(4), weights: None }).unwrap_err();
     assert!(error.to_string().contains("something_new"), "{error}");
     with(json!({"architecture": "vit_tiny_patch16_32"})).unwrap();
     let error = open(folder, Some(4)).unwrap_err();
@@ -379,6 +380,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         warmup: Length::Steps(0),
         rate: Rate::Peak(1e-4),
         weight_decay: 0.1,
+        optimizer: None,
         min_lr: None,
         weight_decay_end: None,
         drop_path: None,
@@ -398,6 +400,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         max_bad: 0,
         max_bad_updates: 0,
         init_from: None,
+        init_weights: None,
         language: None,
         mae: None,
         finetune: None,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use stablerep::ops::contrastive::{self, Batch, Queue};
 use stablerep::ops::l2norm;
+use stablerep::ops::lars::{Lars, Tensor};
 use stablerep::ops::optimizer::{AdamW, Group};
 use stablerep::weights::SafeTensors;
 
@@ -81,4 +82,55 @@ fn adamw_follows_pytorch_for_ten_steps() {
         assert_close(name, &m[group.range.clone()], &wide(&load("m", name)), 1e-6);
         assert_close(name, &v[group.range.clone()], &wide(&load("v", name)), 1e-6);
     }
+}
+
+/// LARS on the same tensors and gradients, against its formula in f64.
+#[test]
+fn lars_follows_its_formula_for_ten_steps() {
+    let (file, inputs) = (fixture("lars.safetensors"), fixture("adamw.safetensors"));
+    let value = |key: &str| serde_json::from_str::<serde_json::Value>(file.metadata(key).unwrap()).unwrap();
+    let scaled: Vec<String> = serde_json::from_str(inputs.metadata("decayed").unwrap()).unwrap();
+    let names: Vec<String> = inputs.names().filter_map(|n| n.strip_prefix("param.")).map(str::to_owned).collect();
+    let load = |file: &SafeTensors, name: &str| file.f32(name, file.shape(name).unwrap()).unwrap();
+    let (mut p, mut tensors) = (Vec::new(), Vec::new());
+    for name in &names {
+        let values = load(&inputs, &format!("param.{name}"));
+        tensors.push(Tensor { range: p.len()..p.len() + values.len(), scaled: scaled.contains(name) });
+        p.extend(values);
+    }
+    let mut m = vec![0.0; p.len()];
+    for step in 0..10 {
+        let mut g = Vec::new();
+        for name in &names {
+            let all = load(&inputs, &format!("grads.{name}"));
+            g.extend_from_slice(&all[step * all.len() / 10..(step + 1) * all.len() / 10]);
+        }
+        let number = |key: &str| value(key).as_f64().unwrap();
+        let lars = Lars {
+            lr: value("lr")[step].as_f64().unwrap(),
+            momentum: number("momentum"),
+            weight_decay: number("weight_decay"),
+            trust: number("trust"),
+        };
+        lars.update(&mut p, &mut m, &g, &tensors);
+        for (name, tensor) in names.iter().zip(&tensors).filter(|_| step == 1 || step == 9) {
+            let want = load(&file, &format!("after_{}.{name}", step + 1));
+            assert_close(name, &p[tensor.range.clone()], &wide(&want), 2e-6);
+        }
+    }
+    for (name, tensor) in names.iter().zip(&tensors) {
+        assert_close(name, &m[tensor.range.clone()], &wide(&load(&file, &format!("m.{name}"))), 2e-6);
+    }
+}
+
+/// One step from rest, in f64; a tensor of zeros moves as if it were not scaled.
+#[test]
+fn lars_takes_a_share_of_the_norm() {
+    let sines = |first: usize, scale: f64| (0..4).map(move |i| (scale * ((first + i) as f64).sin()) as f32);
+    let (mut p, g): (Vec<f32>, Vec<f32>) = (sines(1, 1.0).chain([0.0]).collect(), sines(8, 0.1).chain([2.0]).collect());
+    let tensors = [0..4, 4..5].map(|range| Tensor { range, scaled: true });
+    let lars = Lars { lr: 0.45, momentum: 0.9, weight_decay: 1e-6, trust: 1e-3 };
+    lars.update(&mut p, &mut [0.0; 5], &g, &tensors);
+    let want = [0.841_055_646_0, 0.909_124_414_6, 0.141_348_389_0, -0.756_382_693_5, -0.9];
+    assert_close("parameters", &p, &want, 1e-6);
 }

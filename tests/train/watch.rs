@@ -42,7 +42,7 @@ fn scores_are_those_of_the_probe() {
     assert_eq!(scored, [3, 7, 9]);
 
     let report = probe(&ProbeConfig {
-        model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None },
+        model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None, weights: None },
         train: DataSource { path: photographs(), labels: None },
         test: TestSource::Images(DataSource { path: photographs(), labels: None }),
         max_bad: 0,

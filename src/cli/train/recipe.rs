@@ -12,7 +12,7 @@ use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
-use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Projection, Rate, Recipe};
+use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Optimizer, Projection, Rate, Recipe};
 
 /// Classes of an update over synthetic pictures.
 const IMAGENET: usize = 1000;
@@ -80,6 +80,15 @@ impl Settings {
             if given && !goes {
                 bail!(Usage, "--{flag} does not go with --method {}, which {why}; leave it out", name.name());
             }
+        }
+        if let (Some(Optimizer::Lars), Some(beta2)) = (all.optimizer, self.beta2) {
+            bail!(
+                Usage,
+                "--beta2 {beta2} does not go with --optimizer lars, which keeps no second moments; leave it out"
+            );
+        }
+        if self.init_weights.is_some() && all.init_from.is_none() {
+            bail!(Usage, "--init-weights is of --init-from: give that, or leave it out");
         }
         for (flag, given) in [("size", self.local_size.is_some()), ("scale", self.local_scale.is_some())] {
             if given && all.local_crops.is_none_or(|crops| crops == 0) {
@@ -163,6 +172,7 @@ impl Settings {
             warmup_steps: Some(0),
             warmup_epochs: None,
             init_from: None,
+            init_weights: None,
             ..settings
         };
         let reads_texts = set(settings.method, "method")?.method().reads_texts();
@@ -239,6 +249,7 @@ pub(super) fn recipe(
         weight_decay: set(settings.weight_decay, "weight-decay")?,
         min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
         weight_decay_end: settings.weight_decay_end,
+        optimizer: settings.optimizer.filter(|&optimizer| optimizer != Optimizer::AdamW),
         drop_path: settings.drop_path.filter(|&share| share != 0.0),
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,
@@ -256,6 +267,7 @@ pub(super) fn recipe(
         max_bad: set(settings.max_bad, "max-bad")?,
         max_bad_updates: settings.max_bad_updates.unwrap_or(0),
         init_from: settings.init_from,
+        init_weights: settings.init_weights,
         language,
         mae,
         finetune,

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TRAIN_PRESETS;
 use crate::models::classifier::Pool;
+use crate::models::vit::Whose;
 use crate::ops::rand_augment::RandAugment;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
-use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Projection};
+use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Optimizer, Projection};
 
 /// What preset, file and flags may set; keys of the files are the names of the flags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
@@ -152,6 +153,9 @@ pub(in crate::cli) struct Settings {
     /// with the projection head (image_mlp.…), mae's decoder or finetune's classifier if it is there
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(super) init_from: Option<PathBuf>,
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    #[arg(long, value_enum, value_name = "WHOSE", help_heading = "Model")]
+    pub(super) init_weights: Option<Whose>,
 
     /// Random changes of the images [default: strong; weak for mae; finetune for finetune]
     #[arg(long, value_enum, help_heading = "Images")]
@@ -209,6 +213,9 @@ pub(in crate::cli) struct Settings {
     /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) max_bad_updates: Option<u64>,
+    /// What updates are computed by [default: adamw]
+    #[arg(long, value_enum, help_heading = "Optimization")]
+    pub(super) optimizer: Option<Optimizer>,
     /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae and finetune]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     pub(super) weight_decay: Option<f64>,
@@ -222,7 +229,7 @@ pub(in crate::cli) struct Settings {
     /// earlier blocks, none in the first (stochastic depth) [default: 0; 0.1 for finetune]
     #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
     pub(super) drop_path: Option<f64>,
-    /// Decay rate of AdamW's first moment [default: 0.9]
+    /// Decay rate of AdamW's first moment, or momentum of LARS [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta1: Option<f64>,
     /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae, 0.999 for finetune]

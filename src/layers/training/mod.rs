@@ -87,8 +87,8 @@ pub trait Layers {
     fn linear_gelu(&mut self, y: Buffer, hidden: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()>;
     /// `y = gelu(hidden)`, for a backward that does not have it.
     fn gelu(&mut self, y: Buffer, hidden: Buffer) -> Result<()>;
-    /// Turns the branch `y [N, rows, D]` into `residual + scale·y` where an image keeps it, else into the residual; row i
-    /// of the residual begins at i·stride.
+    /// Turns the branch `y [N, rows, D]` into `residual + scale·y` where an image keeps it, else into the residual; row
+    /// i of the residual begins at i·stride.
     fn drop_path(&mut self, y: Buffer, residual: (Buffer, usize), of: Dropped) -> Result<()>;
     /// `dbranch` from the gradient `dy` of `y`.
     fn drop_path_backward(&mut self, dbranch: Buffer, dy: Buffer, of: Dropped) -> Result<()>;

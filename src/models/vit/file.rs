@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::names::BackboneNames;
 use super::stated::Stated;
@@ -15,7 +16,7 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::ops::augment::Normalize;
 use crate::say;
-use crate::weights::SafeTensors;
+use crate::weights::{COPY, SafeTensors};
 
 /// The checkpoint in the folder of a training run.
 const TRAINED: &str = "checkpoint.safetensors";
@@ -25,6 +26,19 @@ const TIMM: &str = "model";
 
 /// Endings of pickled weights.
 const PICKLES: [&str; 6] = ["pth", "pt", "bin", "ckpt", "pkl", "tar"];
+
+/// Whose weights a file of a run with a momentum copy is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Whose {
+    /// The momentum copy, as DINO's authors evaluate theirs
+    Teacher,
+    /// What learns by gradients
+    Student,
+}
+
+/// Methods whose runs are read as their teacher where nothing else is asked for.
+const TEACHING: [&str; 1] = ["dino"];
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
 #[derive(Debug)]
@@ -38,16 +52,41 @@ pub struct VitFile {
 }
 
 impl VitFile {
-    /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors.
+    /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors; of
+    /// a run with a momentum copy the teacher's weights of DINO, else the student's.
     ///
     /// # Errors
     /// `Data` naming file, tensor or key: when there is no plain ViT, or when it is not the one that its header or
     /// `config.json` tells of.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_of(path, None)
+    }
+
+    /// The same with the weights of `whose`, where it is said.
+    ///
+    /// # Errors
+    /// As [`VitFile::open`]; `Data` when it is said of a file without a momentum copy.
+    pub fn open_of(path: &Path, whose: Option<Whose>) -> Result<Self> {
         let path = &resolve(path)?;
         let file = if path.is_dir() { SafeTensors::open_folder(path, TIMM)? } else { SafeTensors::open(path)? };
-        let shown = path.display().to_string();
-        let names = BackboneNames::find(&file.names().collect::<Vec<_>>(), &shown)?;
+        let (plain, all) = (path.display().to_string(), file.names().collect::<Vec<_>>());
+        let has_copy = all.iter().any(|name| name.starts_with(COPY));
+        let whose = match whose {
+            // Without a copy it is refused there.
+            Some(Whose::Student) if !has_copy => Some(Whose::Teacher),
+            None if has_copy && is_teaching(&file) => Some(Whose::Teacher),
+            None if has_copy => Some(Whose::Student),
+            asked => asked,
+        };
+        let names = match whose {
+            Some(Whose::Teacher) => BackboneNames::find_copy(&all, &plain)?,
+            Some(Whose::Student) | None => BackboneNames::find(&all, &plain)?,
+        };
+        let shown = match whose {
+            Some(Whose::Teacher) => format!("{plain} (the teacher's weights)"),
+            Some(Whose::Student) => format!("{plain} (the student's weights)"),
+            None => plain,
+        };
         let sizes = sizes(&file, &names, &shown)?;
         let this = Self { stated: stated(path, &file)?, file, names, sizes, shown };
         this.agree()?;
@@ -311,6 +350,12 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let config = folder.join("config.json");
     if own && config.is_file() { timm::read_config(&config) } else { Ok(Stated::default()) }
+}
+
+/// Whether the run that wrote the file is of a method that is read as its teacher.
+fn is_teaching(file: &SafeTensors) -> bool {
+    let config = file.metadata("config").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    config.as_ref().and_then(|config| config["method"].as_str()).is_some_and(|method| TEACHING.contains(&method))
 }
 
 fn from_header<T: DeserializeOwned>(path: &Path, key: &str, text: &str) -> Result<T> {

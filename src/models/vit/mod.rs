@@ -20,7 +20,7 @@ mod trunk;
 pub use acts::{TrunkActs, VitActs, VitGradients};
 pub use config::VitConfig;
 pub use drop_path::DropPath;
-pub use file::VitFile;
+pub use file::{VitFile, Whose};
 pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};
 pub use shape::Span;

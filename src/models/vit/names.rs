@@ -74,13 +74,30 @@ impl BackboneNames {
     /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that a plain ViT
     /// (class token, learned positions, pre-norm blocks without layer scale) does not.
     pub fn find(names: &[&str], file: &str) -> Result<Self> {
+        Self::find_of(names, false, file)
+    }
+
+    /// The same of its momentum copy.
+    ///
+    /// # Errors
+    /// As [`BackboneNames::find`].
+    pub fn find_copy(names: &[&str], file: &str) -> Result<Self> {
+        Self::find_of(names, true, file)
+    }
+
+    fn find_of(names: &[&str], copied: bool, file: &str) -> Result<Self> {
         let known: HashSet<&str> = names.iter().copied().collect();
         let has = |wanted: &str| known.contains(wanted);
         let with_class = prefixes(names, MARKS[0]);
         let found: Vec<&str> =
-            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| !is_copy(p)).collect();
+            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| is_wanted(p, copied)).collect();
         let prefix = match found[..] {
             [prefix] => prefix,
+            [] if copied => bail!(
+                Data,
+                "{file}: holds no momentum copy of a ViT (`{COPY}visual.…`), as runs of mocov3, byol and dino do; leave out \
+                 --weights or --init-weights, which say whose are read"
+            ),
             [] => return none(names, file),
             _ => {
                 bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file")
@@ -166,9 +183,9 @@ fn is_qk_norm(name: &str) -> bool {
     ["attn.q_norm.", "attn.k_norm."].iter().any(|norm| name.contains(norm))
 }
 
-/// Whether a name is of a copy of the network's tensors.
-fn is_copy(name: &str) -> bool {
-    [MOMENTS, COPY].iter().any(|prefix| name.starts_with(prefix))
+/// Whether a name is of the network's tensors, or of their momentum copy where `copied`.
+fn is_wanted(name: &str, copied: bool) -> bool {
+    !name.starts_with(MOMENTS) && name.starts_with(COPY) == copied
 }
 
 /// What stands before `mark` in names that end in it: nothing, or something that ends in a dot.

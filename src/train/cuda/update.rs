@@ -9,11 +9,13 @@ use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
 use crate::ops::clip::cuda as clip;
+use crate::ops::lars::cuda as lars;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
 use crate::ops::optimizer::within;
 use crate::ops::{convert, logit_scale, reduce};
+use crate::train::groups::lars_tensors;
 use crate::train::method::{Network, SCALARS};
-use crate::train::recipe::Recipe;
+use crate::train::recipe::{Optimizer, Recipe};
 use crate::train::schedule::Position;
 use crate::train::state::State;
 use crate::weights::DeviceParams;
@@ -37,6 +39,7 @@ pub struct Update {
     numbers: View<u8>,
     parts: Vec<Part>,
     clip: Option<Clip>,
+    lars: Option<Lars>,
     recipe: Recipe,
 }
 
@@ -89,6 +92,27 @@ impl Clip {
     }
 }
 
+/// What LARS knows of the tensors.
+#[derive(Debug)]
+struct Lars {
+    table: lars::Table,
+    tensors: lars::Tensors,
+    partials: View<f64>,
+}
+
+impl Lars {
+    fn new(arena: &mut Arena, network: &dyn Network) -> Self {
+        let table = lars::Table::new(&lars_tensors(network.parameters(), &network.groups()));
+        let tensors = lars::Tensors {
+            pieces: arena.take("optimizer", "pieces of scaled tensors", table.pieces.len()),
+            first: arena.take("optimizer", "first pieces of scaled tensors", table.first.len()),
+            scaled: arena.take("optimizer", "which tensors are scaled", table.scaled.len()),
+        };
+        let partials = arena.take("optimizer", "norms of scaled pieces", table.scratch_len());
+        Self { table, tensors, partials }
+    }
+}
+
 impl Update {
     pub fn new(arena: &mut Arena, network: &dyn Network, recipe: &Recipe) -> Result<Self> {
         let mut tally = Tally::default();
@@ -112,6 +136,7 @@ impl Update {
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
             parts: parts(network),
             clip: recipe.clip_gradient.map(|most| Clip::new(arena, network, most)),
+            lars: (recipe.optimizer == Some(Optimizer::Lars)).then(|| Lars::new(arena, network)),
             recipe: recipe.clone(),
         })
     }
@@ -121,6 +146,11 @@ impl Update {
         if let Some(clip) = &self.clip {
             gpu.write(clip.pieces, &clip.table.pieces)?;
             gpu.write(clip.first, &clip.table.first)?;
+        }
+        if let Some(Lars { table, tensors, .. }) = &self.lars {
+            gpu.write(tensors.pieces, &table.pieces)?;
+            gpu.write(tensors.first, &table.first)?;
+            gpu.write(tensors.scaled, &table.scaled)?;
         }
         gpu.write(self.decay, &optimizer::decay_mask(&network.groups(), network.parameters().len()))
     }
@@ -134,6 +164,9 @@ impl Update {
             None => optimizer::NOTHING,
         };
         let mut all: Vec<f32> = self.parts.iter().flat_map(of_part).chain(network.scalars(at)).collect();
+        if let Some(settings) = self.recipe.lars(at) {
+            all[..lars::SETTINGS].copy_from_slice(&settings.settings());
+        }
         all.resize(self.settings_len(), 0.0);
         all
     }
@@ -181,7 +214,13 @@ impl Update {
             clip::clip(gpu, params.grads, (*pieces, *first), *most, *partials)?;
         }
         let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
-        for (i, Part { range, .. }) in self.parts.iter().enumerate() {
+        if let Some(Lars { tensors, partials, .. }) = &self.lars {
+            let buffers = lars::Buffers { p: params.master, m: self.m, rounded: params.rounded };
+            let settings = feed.settings(0).slice(0..lars::SETTINGS);
+            lars::update(gpu, buffers, params.grads, *tensors, settings, guard, *partials)?;
+        }
+        let parts = self.parts.iter().enumerate().filter(|_| self.lars.is_none());
+        for (i, Part { range, .. }) in parts {
             let [p, m, v, g] = [params.master, self.m, self.v, params.grads].map(|view| view.slice(range.clone()));
             let buffers = Buffers { p, m, v, rounded: Some(params.rounded.slice(range.clone())) };
             let decay = self.decay.slice(range.start / 8..range.end.div_ceil(8));

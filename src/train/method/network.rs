@@ -48,7 +48,8 @@ pub struct Sizes {
     pub local: Option<Section>,
     pub norm_slots: usize,
     pub held: Held,
-    /// Share of images that leave out a branch of the encoder's last block in training ([`crate::models::vit::DropPath`]).
+    /// Share of images that leave out a branch of the encoder's last block in training
+    /// ([`crate::models::vit::DropPath`]).
     pub drop_path: f64,
     pub temperature: f32,
     /// Of a momentum copy, at the beginning of the run.
