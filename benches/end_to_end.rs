@@ -179,6 +179,7 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         init_from: None,
         language: None,
         mae: None,
+        finetune: None,
     };
     let mut plan = Plan::new();
     let network = recipe.network()?;

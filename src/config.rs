@@ -47,11 +47,16 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "mocov3-cc12m",
     "byol-cc12m",
     "dino-cc12m",
+    "finetune-vitb16",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.
 pub const TRAIN_DEFAULTS: Preset =
     Preset { name: "train-defaults", text: include_str!("../configs/train-defaults.toml") };
+
+/// What `--method finetune` uses in the place of some of them.
+pub const FINETUNE_DEFAULTS: Preset =
+    Preset { name: "finetune-defaults", text: include_str!("../configs/finetune-defaults.toml") };
 
 /// What `--method mae` uses in the place of some of them.
 pub const MAE_DEFAULTS: Preset = Preset { name: "mae-defaults", text: include_str!("../configs/mae-defaults.toml") };

@@ -25,9 +25,11 @@ pub enum Domain {
     /// Patches that a masked autoencoder keeps; ids: epoch, sample, view.
     Mask = 9,
     /// Which of a caption's texts is read; ids: epoch, caption, 0.
-    TextChoice = 12,
+    TextChoice = 13,
     /// Residual branches that an image leaves out; ids: epoch, sample, view.
     DropPath = 10,
+    /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.
+    Mix = 12,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

@@ -69,6 +69,7 @@ fn config(folder: &Path) -> LoaderConfig {
         tokenizer: Some(tokenizer()),
         any_caption: false,
         downsample: false,
+        labelled: None,
     }
 }
 

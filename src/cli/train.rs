@@ -1,6 +1,7 @@
 //! `stablerep train`.
 
 mod data;
+mod finetune;
 mod language;
 mod recipe;
 mod settings;
@@ -14,8 +15,9 @@ use crate::cli::paths;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
+use crate::eval::DataSource;
 use crate::say;
-use crate::train::{self, Config, SaveEvery, Summary};
+use crate::train::{self, Config, SaveEvery, Summary, TestSet};
 
 use recipe::{recipe, set};
 pub(super) use settings::{Settings, preset_help};
@@ -41,8 +43,8 @@ use watch::WatchArgs;
 /// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
-/// size; for --method mae then configs/mae-defaults.toml), --preset, --config, flags. The run writes config.toml, with
-/// which `--config` gives the same run again.
+/// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune), --preset,
+/// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -58,6 +60,16 @@ pub struct Args {
     output: PathBuf,
     #[arg(long, value_name = "NAME", help = preset_help())]
     preset: Option<String>,
+    /// Labelled photographs that finetune's classifier is scored on at the end, as `stablerep probe --test` takes them;
+    /// classes are matched by number
+    #[arg(long, value_name = "PATH")]
+    test: Option<PathBuf>,
+    /// IDX labels of --test
+    #[arg(long, value_name = "FILE", requires = "test")]
+    test_labels: Option<PathBuf>,
+    /// How often to score it before the end: 1epochs, 5000steps or 3600s
+    #[arg(long, value_name = "INTERVAL", requires = "test")]
+    test_every: Option<SaveEvery>,
     /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)
     #[arg(long, default_value = "600s", value_name = "INTERVAL")]
     save_every: SaveEvery,
@@ -129,7 +141,11 @@ fn config(args: Args) -> Result<Config> {
         bail!(Usage, "--init-from {}: {what}", path.display());
     }
     let device = Device::parse(&args.device)?;
-    let Args { output, save_every, allow_partial, watch, .. } = args;
+    let Args { output, save_every, allow_partial, watch, test, test_labels: labels, test_every: every, .. } = args;
     let watch = watch.config();
-    Ok(Config { recipe, activations, output, save_every, device, allow_partial, watch, tokenizer })
+    let test = test.map(|path| TestSet { images: DataSource { path, labels }, every });
+    if test.is_some() && recipe.finetune.is_none() {
+        bail!(Usage, "--test goes with --method finetune alone; `stablerep probe` scores other encoders");
+    }
+    Ok(Config { recipe, activations, output, save_every, device, allow_partial, watch, tokenizer, test })
 }

@@ -14,6 +14,7 @@ use crate::layers::training::Layout;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::models::vit::{Preprocessing, Vit, VitActs, VitConfig, VitFile};
 use crate::ops::augment::Normalize;
+use crate::say;
 use crate::weights::ParamTable;
 
 /// Images that go through the ViT at once.
@@ -97,6 +98,13 @@ impl Encoder {
         let vit = Vit::new(&model, "", &mut table)?;
         let mut params = room(&table)?;
         file.load(&vit, &mut params)?;
+        if file.tensors().contains(&format!("{}fc_norm.weight", file.beside())) {
+            say!(
+                "note: {}: was fine-tuned on the mean of its patch tokens (fc_norm.…, head.…), which is not read; what \
+                 is read is its class token",
+                file.shown()
+            );
+        }
         let preprocessing = file.stated().preprocessing;
         Ok(Self { preprocessing, ..Self::new(vit, params, mean, std, file.shown().to_owned()) })
     }

@@ -1,6 +1,7 @@
 //! Networks, each written once, as walks over the fused layers of [`crate::layers`] (generation) and as explicit
 //! forward and backward passes over ops (training).
 
+pub mod classifier;
 pub mod clip_text;
 pub mod dino_head;
 pub mod init;

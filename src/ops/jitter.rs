@@ -13,7 +13,7 @@ fn luma(pixel: &[u8]) -> u8 {
 
 /// Pillow's blend: `from + factor·(to − from)`, truncated; saturating, which changes nothing for factors in [0, 1].
 #[inline(always)]
-fn blend(from: u8, to: u8, factor: f32) -> u8 {
+pub(super) fn blend(from: u8, to: u8, factor: f32) -> u8 {
     (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
 }
 

@@ -24,8 +24,8 @@ pub struct CaptionGroup<'a> {
 #[derive(Debug, Default)]
 pub struct CaptionGroups {
     /// By group: label, and where its pictures end; they begin where those of the group before end.
-    groups: Vec<(u32, u32)>,
-    pictures: Vec<u32>,
+    pub(super) groups: Vec<(u32, u32)>,
+    pub(super) pictures: Vec<u32>,
     /// Number of different texts.
     pub texts: usize,
     /// (position of the file in [`Shards::files`], message) of every sample that has no picture or no readable caption

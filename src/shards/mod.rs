@@ -6,6 +6,7 @@ mod ending;
 mod finished;
 mod foreign;
 mod index;
+mod labelled;
 mod locate;
 mod open_files;
 mod pictures;

@@ -5,6 +5,7 @@
 //! | `visual.NAME` | backbone, timm's names (as in the official checkpoints) |
 //! | `image_mlp.{layer1,bn1,layer2,bn2,layer3}.…` | head, with the running statistics that it keeps |
 //! | `projector.…`, `predictor.…`; `head.…`, `centre` | heads of MoCo v3 and BYOL; of DINO, with its centre |
+//! | `fc_norm.…`, `head.{weight,bias}` | classifier of fine-tuning, and the norm before it where the mean is pooled |
 //! | `momentum.NAME` | the momentum copy of each tensor that has one |
 //! | `queue.keys`, `queue.labels` | keys of earlier steps, and the bits of their labels (of an empty slot the largest f32) |
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter |

@@ -66,6 +66,19 @@ impl Trainer {
         self.step_in_stages(state, (images, numbers), at, None)
     }
 
+    /// Logits of normalised images `[N, H, W, 3]` by these weights of `state`, if the network classifies.
+    ///
+    /// # Errors
+    /// None but the network's.
+    fn predict(&mut self, state: &mut State, images: &[f32], weights: Weights) -> Result<Option<Vec<f32>>> {
+        let (statistics, copied) = state.kept.split_at_mut(self.network.statistics_len());
+        let behind = self.network.momentum().map_or(0, |copy| copy.statistics);
+        let momentum = (&*copied, behind);
+        let mut call = Call { statistics, momentum, images, ..Call::new(&mut self.memory, &state.params) };
+        let logits = self.network.predict(&mut call, weights)?;
+        Ok(logits.map(|logits| self.memory.read(logits).to_vec()))
+    }
+
     fn step_in_stages(
         &mut self,
         state: &mut State,
@@ -201,6 +214,11 @@ impl Engine for Cpu {
 
     fn settle(&mut self) -> Result<Option<Outcome>> {
         Ok(None)
+    }
+
+    fn predict(&mut self, batch: &Batch, weights: Weights) -> Result<Option<Vec<f32>>> {
+        batch.render(&mut self.images)?;
+        self.trainer.predict(&mut self.state, &self.images, weights)
     }
 
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {

@@ -25,7 +25,7 @@ use crate::device::Plan;
 use crate::device::cuda::{Arena, Gpu, Graph, Mark, Pinned};
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::layers::training::Buffer;
+use crate::layers::training::{Buffer, Weights};
 use crate::models::vit::VitConfig;
 use crate::ops::self_attention::cuda::HEAD_DIMS;
 use crate::say;
@@ -82,7 +82,7 @@ impl Cuda {
         let (room, _) = gpu.room()?;
         activations.settle(recipe, |recipe| Ok(measure(recipe, card, needs)?.bytes() <= room))?;
         let network = recipe.network()?;
-        if network.late().is_some_and(|param| param.offset % 8 != 0) {
+        if update::parts(&*network).iter().any(|part| part.range.start % 8 != 0) {
             bail!(
                 Usage,
                 "--width {} with --head-dims {}: the CUDA kernels take multiples of 8; use these, or --device cpu",
@@ -162,7 +162,8 @@ fn lay_out(
     (pictures, scored): (Pictures, bool),
 ) -> Result<(Update, feed::Memory, Option<Passing>)> {
     let update = Update::new(arena, network, recipe)?;
-    let feed = feed::Memory::new(arena, card, recipe, network.numbers(), pictures);
+    let counts = [update.settings_len(), network.numbers()];
+    let feed = feed::Memory::new(arena, card, recipe, counts, pictures);
     Ok((update, feed, if scored { Some(Passing::new(arena, network)?) } else { None }))
 }
 
@@ -245,6 +246,16 @@ impl Engine for Cuda {
             Some(pending) => self.outcome(&pending).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn predict(&mut self, batch: &Batch, weights: Weights) -> Result<Option<Vec<f32>>> {
+        let (gpu, numbers) = (self.gpu.clone(), vec![0; self.network.numbers()]);
+        let settings = self.update.settings(&*self.network, Position::first(0.0), self.steps);
+        let moved = self.feed.fill(&gpu, self.steps, batch, &numbers, &settings)?;
+        self.graph = self.graph.take().filter(|_| !moved);
+        self.feed.render(&gpu)?;
+        let logits = self.network.predict(&mut self.update.call(&gpu, &self.feed, None), weights)?;
+        logits.map(|logits| self.update.read(&gpu, logits)).transpose()
     }
 
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>> {

@@ -8,7 +8,7 @@ use super::schedule::Position;
 use super::state::{Outcome, State};
 use crate::error::Result;
 use crate::image::Rgb8;
-use crate::layers::training::Buffer;
+use crate::layers::training::{Buffer, Weights};
 
 /// What the loop of a run needs of a device.
 pub trait Engine {
@@ -41,6 +41,13 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::step`].
     fn settle(&mut self) -> Result<Option<Outcome>>;
+
+    /// Classifies the rows of `batch`, as many as a step has, by these weights: logits `[rows, classes]`, nothing from a
+    /// network that does not classify. Call [`Engine::settle`] first.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn predict(&mut self, batch: &Batch, weights: Weights) -> Result<Option<Vec<f32>>>;
 
     /// What the last update left in `buffer`; call [`Engine::settle`] first.
     fn read(&mut self, buffer: Buffer) -> Result<Vec<f32>>;

@@ -45,6 +45,16 @@ pub const FLAGS: &FlagNames = &[
     ("mae.decoder_depth", "--decoder-depth"),
     ("mae.decoder_heads", "--decoder-heads"),
     ("mae.mask_ratio", "--mask-ratio"),
+    ("finetune.classes", "--classes"),
+    ("finetune.pool", "--pool"),
+    ("finetune.layer_decay", "--layer-decay"),
+    ("finetune.label_smoothing", "--label-smoothing"),
+    ("finetune.ema", "--ema"),
+    ("finetune.rand_augment", "--rand-augment"),
+    ("finetune.erase", "--erase"),
+    ("finetune.mixup", "--mixup"),
+    ("finetune.cutmix", "--cutmix"),
+    ("finetune.mix_switch", "--mix-switch"),
     ("max_bad_updates", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),
@@ -99,6 +109,11 @@ pub fn toml(config: &Config) -> Result<String> {
             flags.extend(named.map(|named| (flag.to_owned(), path(named))));
         }
         flags.insert("template".into(), Toml::Array(templates.iter().cloned().map(Toml::String).collect()));
+    }
+    if let Some(test) = &config.test {
+        flags.insert("test".into(), path(&test.images.path));
+        flags.extend(test.images.labels.iter().map(|labels| ("test-labels".to_owned(), path(labels))));
+        flags.extend(test.every.iter().map(|every| ("test-every".to_owned(), Toml::String(every.to_string()))));
     }
     if config.allow_partial {
         flags.insert("allow-partial".into(), Toml::Boolean(true));

@@ -17,13 +17,19 @@ pub fn decay_groups_but(table: &ParamTable, fixed: &[&str]) -> Vec<Group> {
 
 /// The same by another rule.
 pub(super) fn groups(table: &ParamTable, decays: impl Fn(&ParamInfo) -> bool) -> Vec<Group> {
+    groups_at(table, |info| (decays(info), 1.0))
+}
+
+/// The same at rates of their own: whether a tensor decays, and what its learning rate is multiplied by.
+pub(super) fn groups_at(table: &ParamTable, rule: impl Fn(&ParamInfo) -> (bool, f64)) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for info in table.iter() {
-        let decay = decays(info);
-        let end = info.param.offset + info.param.len;
+        let (range, (decay, rate)) = (info.param.range(), rule(info));
         match groups.last_mut() {
-            Some(last) if last.decay == decay && last.range.end == info.param.offset => last.range.end = end,
-            _ => groups.push(Group { range: info.param.offset..end, decay }),
+            Some(last) if (last.decay, last.rate, last.range.end) == (decay, rate, range.start) => {
+                last.range.end = range.end;
+            }
+            _ => groups.push(Group { range, decay, rate }),
         }
     }
     groups

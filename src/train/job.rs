@@ -7,6 +7,7 @@ use super::cadence::SaveEvery;
 use super::chunk::Activations;
 use super::recipe::Recipe;
 use crate::device::Device;
+use crate::eval::DataSource;
 use crate::models::tokenizer::Tokenizer;
 
 /// File names inside the folder of a run.
@@ -20,6 +21,13 @@ pub(super) const SMALLER: &str = "lower --batch, --images-per-caption, --image-s
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const CONFIG_TOML: &str = "config.toml";
 pub(super) const DONE: &str = "done.json";
+
+/// Labelled photographs, and how often they are classified before the end of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestSet {
+    pub images: DataSource,
+    pub every: Option<SaveEvery>,
+}
 
 /// A training job.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +45,8 @@ pub struct Config {
     pub watch: Option<WatchConfig>,
     /// What makes tokens of captions, for a method with texts.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What a classifier is scored on.
+    pub test: Option<TestSet>,
 }
 
 /// What is scored, and when.

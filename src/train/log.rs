@@ -9,7 +9,7 @@ use super::job::METRICS;
 use super::recipe::Recipe;
 use super::schedule::Schedule;
 use super::state::Outcome;
-use super::watch::{Scores, say_scores};
+use super::{test, watch};
 use crate::error::{Error, Result};
 use crate::metrics::{JsonLines, Progress, TensorBoard};
 
@@ -35,6 +35,16 @@ pub struct Entry {
     pub knn: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<f64>,
+    /// What a classifier scored behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<test::Scores>,
+}
+
+/// What is scored behind a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    pub test: Option<test::Scores>,
+    pub watch: Option<watch::Scores>,
 }
 
 /// Writes entries to every place.
@@ -75,9 +85,9 @@ impl Log {
     ///
     /// # Errors
     /// Those of `score`; if nothing can be written.
-    pub fn step(&mut self, outcome: Outcome, score: impl FnOnce() -> Result<Option<Scores>>) -> Result<()> {
+    pub fn step(&mut self, outcome: Outcome, score: impl FnOnce() -> Result<Found>) -> Result<()> {
         let images_per_second = self.images as f64 / self.last.elapsed().as_secs_f64();
-        let (Outcome { step, loss, image_loss, grad_norm }, scores) = (outcome, score()?);
+        let (Outcome { step, loss, image_loss, grad_norm }, found) = (outcome, score()?);
         let entry = Entry {
             step,
             epoch: step / self.steps_per_epoch,
@@ -87,8 +97,9 @@ impl Log {
             lr: self.schedule.lr(step),
             grad_norm,
             images_per_second,
-            knn: scores.map(|scores| scores.knn),
-            zero_shot: scores.and_then(|scores| scores.zero_shot),
+            knn: found.watch.map(|scores| scores.knn),
+            zero_shot: found.watch.and_then(|scores| scores.zero_shot),
+            test: found.test,
         };
         self.lines.write(&entry)?;
         let all = [
@@ -106,8 +117,11 @@ impl Log {
                 self.board.scalar(tag, value as f32, step)?;
             }
         }
-        if let Some(scores) = scores {
-            say_scores(step + 1, scores);
+        for (tag, value) in entry.test.iter().flat_map(test::Scores::named) {
+            self.board.scalar(&format!("test/{tag}"), value as f32, step)?;
+        }
+        if let Some(scores) = found.watch {
+            watch::say_scores(step + 1, scores);
         }
         self.last = Instant::now();
         self.loss = Some(loss);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::finetune::FineTune;
 use super::language::{Language, Projection};
-use super::loader::{Batch, LoaderConfig, LocalCrops, Positives};
+use super::loader::{Batch, Labelled, LoaderConfig, LocalCrops, Positives};
 use super::method::{Held, MOST_SLOTS, Name, Network, Sizes, Views};
 use super::schedule::{Position, Schedule, cosine};
 use crate::bail;
@@ -46,6 +47,9 @@ pub enum Augmentation {
     Clip,
     /// One view as CLIP's, two strong: SLIP's
     Slip,
+    /// Crop (scale 0.08–1, bicubic) and flip, RandAugment, random erasing, mixup or CutMix, made on the host: finetune's
+    #[value(name = "finetune")]
+    FineTune,
     /// None: images are resized to the model's size
     None,
 }
@@ -55,7 +59,7 @@ impl Augmentation {
         match self {
             Self::Strong => Policy::Strong,
             Self::Byol => Policy::Byol(Turn::First),
-            Self::Weak => Policy::Weak,
+            Self::Weak | Self::FineTune => Policy::Weak,
             Self::Clip => Policy::Crop,
             Self::Slip => Policy::Slip,
             Self::None => Policy::None,
@@ -175,6 +179,9 @@ pub struct Recipe {
     /// What `mae` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mae: Option<MaeConfig>,
+    /// What `finetune` has beside its encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FineTune>,
 }
 
 fn is_text(positives: &Positives) -> bool {
@@ -214,6 +221,7 @@ impl Recipe {
             temperature: self.temperature as f32,
             seed: self.seed,
             mae: self.mae.clone(),
+            finetune: self.finetune.clone(),
             language: self.language.clone(),
             queue: self.queue,
             momentum: self.momentum.or(self.method.method().momentum()).unwrap_or(0.0),
@@ -310,7 +318,18 @@ impl Recipe {
             downsample: self.downsample,
             tokenizer,
             any_caption: self.language.as_ref().is_some_and(|language| language.any_caption),
+            labelled: self.finetune.as_ref().map(|finetune| Labelled {
+                classes: finetune.classes,
+                rand_augment: finetune.rand_augment,
+                erase: finetune.erase,
+                mix: finetune.mix(),
+            }),
         }
+    }
+
+    /// Classes of labelled pictures, where it is known how many.
+    pub fn classes(&self) -> Option<usize> {
+        self.finetune.as_ref().and_then(|finetune| finetune.classes)
     }
 
     /// Groups of rows that the head's batch norm treats on their own.
@@ -340,6 +359,16 @@ impl Recipe {
         }
         if let Some(mae) = &self.mae {
             mae.validate(&self.model)?;
+        }
+        if let Some(finetune) = &self.finetune {
+            finetune.validate()?;
+        }
+        let own = matches!(self.augmentation, Augmentation::FineTune | Augmentation::None);
+        if self.finetune.is_some() && !own {
+            bail!(Usage, "--method finetune makes its views on the host: give --augmentation finetune or none");
+        }
+        if self.finetune.is_none() && self.augmentation == Augmentation::FineTune {
+            bail!(Usage, "--augmentation finetune goes with --method finetune alone; take weak or strong");
         }
         let m = self.images_per_caption;
         if m == 0 || m > 1000 {

@@ -241,7 +241,8 @@ fn pictures(recipe: &Recipe) -> Pictures {
 
 /// Side of the synthetic pictures, pixels.
 fn picture_side(recipe: &Recipe) -> usize {
-    recipe.model.image_size * 8 / 7
+    // Views of labelled pictures were made by the host.
+    if recipe.finetune.is_some() { recipe.model.image_size } else { recipe.model.image_size * 8 / 7 }
 }
 
 /// A text of ids without meaning, of about the length that captions have.
@@ -265,12 +266,13 @@ fn synthetic(recipe: &Recipe) -> Batch {
     };
     let pictures: Vec<Arc<Rgb8>> = (0..n * views.images).into_par_iter().map(picture).collect();
     let row = |row: usize| {
-        let (slot, caption) = (loader.slot(row / n), row % n);
+        let (slot, caption) = (loader.slot(row / n, &loader.augment()), row % n);
         let image = Arc::clone(&pictures[slot.image * n + caption]);
         let key = [0, row as u32, 0];
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
         let params = AugmentParams::draw(&mut stream, &slot.augment, side, side);
-        Row { image, params, label: caption as u32, key }
+        let label = recipe.classes().map_or(caption, |classes| caption % classes) as u32;
+        Row { image, params, label, key, mixed: None }
     };
     let texts =
         recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());

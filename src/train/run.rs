@@ -11,9 +11,10 @@ use super::cuda;
 use super::engine::Engine;
 use super::job::{CHECKPOINT, Config, DONE, PICTURES};
 use super::loader::{Loader, Pictures};
-use super::log::Log;
+use super::log::{Found, Log};
 use super::recipe::Recipe;
 use super::state::Outcome;
+use super::test::{Scores, Tester};
 use super::watch::Watch;
 use super::{checkpoint, chunk, claim};
 use crate::device::{Device, Plan};
@@ -30,6 +31,9 @@ pub struct Summary {
     pub parameters: usize,
     /// Where the trained network is.
     pub checkpoint: PathBuf,
+    /// What it scored in the end, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Scores>,
     /// Loss of the last step, if this process ran any.
     #[serde(skip)]
     pub loss: Option<f64>,
@@ -46,14 +50,24 @@ pub fn run(config: &Config) -> Result<Summary> {
     config.recipe.validate()?;
     claim::check_finished(&config.recipe.data, config.allow_partial)?;
     let mut loader = Loader::new(&config.recipe.loader(config.tokenizer.clone()))?;
+    if let Some(finetune) = &mut config.recipe.finetune {
+        finetune.classes.get_or_insert(loader.classes());
+        finetune.validate()?;
+    }
     for note in loader.notes() {
         say!("note: {note}");
     }
     let steps_per_epoch = loader.steps_per_epoch();
     let schedule = config.recipe.schedule(steps_per_epoch)?;
 
+    let mut tester = Tester::open(&config, steps_per_epoch)?;
+
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
+    if config.recipe.finetune.is_some() {
+        let views = config.recipe.images_per_step() * config.recipe.model.image_len();
+        plan.record("loader", "views, before and after they are mixed", 2 * views as u64);
+    }
     plan.record_held("loader", "index of the shards", loader.index_bytes());
     // A run that goes on holds as much as it did: its bits depend on it.
     config.activations = config.activations.or(claim::recorded(&config)?);
@@ -68,6 +82,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         images_per_step: recipe.images_per_step(),
         parameters: network.parameters().len(),
         checkpoint: path.clone(),
+        test: None,
         loss: None,
     };
     if !path.exists() {
@@ -86,6 +101,7 @@ pub fn run(config: &Config) -> Result<Summary> {
     describe(recipe, &loader, &summary, engine.step_count());
 
     let mut log = Log::open(output, engine.step_count(), (schedule, steps_per_epoch), recipe)?;
+    let mut tested = None;
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
     while engine.step_count() < schedule.steps {
         let step = engine.step_count();
@@ -93,21 +109,24 @@ pub fn run(config: &Config) -> Result<Summary> {
         let numbers = recipe.numbers(&*network, &batch, step)?;
         let ended = engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?;
         let now = engine.step_count();
-        let look = watch.as_mut().and_then(|watch| watch.due(now, schedule.steps).then_some(&*watch));
+        let last = now == schedule.steps;
+        let look = watch.as_mut().and_then(|watch| (watch.due(now) || last).then_some(&*watch));
+        let test = tester.as_mut().and_then(|tester| (tester.due(now) || last).then_some(&*tester));
         let mut record = |engine: &mut dyn Engine, outcome: Option<Outcome>| match outcome {
-            Some(outcome) => log.step(outcome, || match look.filter(|_| outcome.step == step) {
-                Some(watch) => watch.scores(engine, &*network),
-                None => Ok(None),
+            Some(outcome) if outcome.step == step => log.step(outcome, || {
+                tested = test.map_or(Ok(None), |test| test.score(engine))?;
+                Ok(Found { test: tested, watch: look.map_or(Ok(None), |watch| watch.scores(engine, &*network))? })
             }),
+            Some(outcome) => log.step(outcome, || Ok(Found::default())),
             None => Ok(()),
         };
         record(&mut *engine, ended)?;
-        if look.is_some() {
+        if look.is_some() || test.is_some() {
             let settled = engine.settle()?;
             record(&mut *engine, settled)?;
         }
         // A signal that comes later stops the next step.
-        let (last, stop) = (now == schedule.steps, store::interrupted());
+        let stop = store::interrupted();
         if cadence.due(now) || last || stop {
             let settled = engine.settle()?;
             record(&mut *engine, settled)?;
@@ -129,8 +148,14 @@ pub fn run(config: &Config) -> Result<Summary> {
         }
     }
     let loss = log.finish();
+    // A run that was stopped behind its last step has not been scored.
+    if let (Some(tester), None) = (&tester, tested) {
+        tested = tester.score(&mut *engine)?;
+        store::check_interrupt("the state is saved; run the same command again to score it")?;
+    }
+    let summary = Summary { test: tested, loss, ..summary };
     write_summary(&done, &summary)?;
-    Ok(Summary { loss, ..summary })
+    Ok(summary)
 }
 
 /// The engine of a run for steps of `pictures`, which settles what of its recipe is held at once; `plan` already counts

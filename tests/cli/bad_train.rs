@@ -165,6 +165,21 @@ fn settings_that_cannot_be_run() {
             &["--method", "mae", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--drop-path", "0.1"],
             &["--drop-path does not go with --method mae"],
         ),
+        (&["--layer-decay", "0.5"], &["--layer-decay does not go with --method stablerep", "take finetune"]),
+        (&["--augmentation", "finetune"], &["--augmentation finetune goes with --method finetune alone"]),
+        (&["--test", "photos"], &["--test goes with --method finetune alone", "probe"]),
+        (
+            &["--method", "finetune", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--mixup", "0.5"],
+            &["--mixup does not go with --augmentation none"],
+        ),
+        (
+            &["--method", "finetune", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--rand-augment", "m11"],
+            &["--rand-augment", "m9-n2-mstd0.5"],
+        ),
+        (
+            &["--method", "finetune", "--images-per-caption", "UNSET"],
+            &["--head-dims does not go with --method finetune"],
+        ),
         (&["--clip-gradient", "0"], &["--clip-gradient 0"]),
         (&["--min-lr", "2000"], &["--min-lr 2000", "0 to 1000"]),
         (&["--min-lr", "1"], &["--min-lr 1", "no more than the peak rate"]),
@@ -176,6 +191,11 @@ fn settings_that_cannot_be_run() {
     ] {
         case.refuses(flags, 2, needles);
     }
+    case.refuses(
+        &["--method", "finetune", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--depth", "2"],
+        3,
+        &["no .cls beside the image", "key.jpg and key.cls"],
+    );
     // No kernels, no driver, no GPU, or not so many: which of them depends on the machine.
     case.refuses(&["--device", "cuda:99"], 4, &["--device"]);
     assert!(!case.path("run").exists(), "a refused run leaves nothing behind");

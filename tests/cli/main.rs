@@ -16,6 +16,8 @@ mod folder_generate;
 mod generate;
 mod help;
 mod inspect;
+#[path = "../common/labelled.rs"]
+mod labelled;
 mod limits;
 mod lost_generate;
 mod model;

@@ -9,6 +9,7 @@ use stablerep::rng::{Domain, Stream};
 use tempfile::TempDir;
 
 use crate::common::{command, fails, fixture, succeeds, text};
+use crate::labelled::{of_classes, shards};
 use crate::process::{freezes, meets, signal, thaw};
 
 fn words(output: &Path, steps: &str, save_every: &str) -> Vec<String> {
@@ -130,6 +131,17 @@ fn towers_of_texts_survive_kills() {
             text(&fixture("tiny_tokenizer"))
         ));
     }
+}
+
+/// Views changed by chance, mixed batches, moving averages and scores go on where they were.
+#[test]
+fn fine_tuning_survives_kills() {
+    let data = TempDir::new().unwrap();
+    shards(data.path(), 26, 4, &of_classes(4));
+    survives_two_kills(&format!(
+        "--method finetune --data {0} --test {0}/00000.tar --test-every 9steps --ema 0.9 --depth 2",
+        text(data.path())
+    ));
 }
 
 /// A run of these settings that was killed twice after it had saved ends as one that was not.

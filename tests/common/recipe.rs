@@ -53,5 +53,6 @@ pub fn smallest() -> Recipe {
         init_from: None,
         language: None,
         mae: None,
+        finetune: None,
     }
 }

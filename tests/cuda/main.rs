@@ -9,10 +9,13 @@ mod bench;
 #[cfg(cuda_kernels)]
 mod compiler;
 mod errors;
+mod finetune;
 #[cfg(cuda_kernels)]
 mod formats;
 mod fp8;
 mod generate;
+#[path = "../common/labelled.rs"]
+mod labelled;
 mod language;
 mod mae;
 mod methods;
@@ -63,6 +66,8 @@ mod on_ada {
             "queue",
             "reduce",
             "rows",
+            "soft_labels",
+            "token_mean",
         ]) {
             selftest(op, Model::Rtx4090);
         }

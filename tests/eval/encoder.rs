@@ -400,6 +400,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         init_from: None,
         language: None,
         mae: None,
+        finetune: None,
     };
     let network = recipe.network().unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);

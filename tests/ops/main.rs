@@ -14,6 +14,8 @@ mod pairs;
 mod pointwise;
 mod pytorch;
 mod qk_norm;
+mod rand_augment;
 mod self_attention;
+mod soft_labels;
 mod support;
 mod training_small;

@@ -53,7 +53,7 @@ fn adamw_follows_pytorch_for_ten_steps() {
     let (mut p, mut groups) = (Vec::new(), Vec::new());
     for name in &names {
         let values = load("param", name);
-        groups.push(Group { range: p.len()..p.len() + values.len(), decay: decayed.contains(name) });
+        groups.push(Group::new(p.len()..p.len() + values.len(), decayed.contains(name)));
         p.extend(values);
     }
     let (mut m, mut v) = (vec![0.0; p.len()], vec![0.0; p.len()]);

@@ -127,7 +127,7 @@ fn adamw_matches_f64() {
     let len = 40_000;
     let (mut p, mut m, mut v) = (random(len, 1), vec![0.0; len], vec![0.0; len]);
     let (mut p64, mut m64, mut v64) = (wide(&p), vec![0.0; len], vec![0.0; len]);
-    let groups = [Group { range: 0..30_001, decay: true }, Group { range: 30_001..len, decay: false }];
+    let groups = [Group::new(0..30_001, true), Group::new(30_001..len, false)];
     for step in 1..=10u64 {
         let g = random(len, 100 + step as u32);
         let lr = 1e-2 * step as f64;

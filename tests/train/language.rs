@@ -59,6 +59,7 @@ pub fn job(method: Name, output: &Path) -> Config {
         allow_partial: false,
         watch: None,
         tokenizer: Some(Arc::new(tokenizer)),
+        test: None,
     }
 }
 

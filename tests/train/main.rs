@@ -1,6 +1,9 @@
 //! Training against PyTorch's run of the same steps, schedules, groups, chunks, bad settings.
 
 mod chunk;
+mod finetune;
+#[path = "../common/labelled.rs"]
+mod labelled;
 mod language;
 mod mae;
 mod momentum;

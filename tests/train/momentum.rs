@@ -73,6 +73,7 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         drop_path: 0.0,
         seed: 0,
         mae: None,
+        finetune: None,
         language: None,
         norm_slots: 2,
         temperature: header::<f64>(file, "temperature") as f32,

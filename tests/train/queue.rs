@@ -33,6 +33,7 @@ fn sizes(file: &SafeTensors) -> Sizes {
         momentum: header(file, "base"),
         drop_path: 0.0,
         local: None,
+        finetune: None,
         queue: Some(SLOTS),
     }
 }
@@ -159,6 +160,7 @@ fn job(recipe: Recipe, output: &std::path::Path) -> Config {
         device: Device::Cpu,
         allow_partial: false,
         watch: None,
+        test: None,
         tokenizer: None,
     }
 }

@@ -28,6 +28,7 @@ fn job(recipe: Recipe, output: &Path) -> Config {
         allow_partial: false,
         watch: None,
         tokenizer: None,
+        test: None,
     }
 }
 

@@ -68,6 +68,6 @@ fn groups_by_name_and_shape() {
     }
     let groups = decay_groups(&table);
     assert!(groups.windows(2).all(|pair| pair[0].decay != pair[1].decay && pair[0].range.end == pair[1].range.start));
-    let got: Vec<bool> = groups.iter().flat_map(|Group { range, decay }| range.clone().map(|_| *decay)).collect();
+    let got: Vec<bool> = groups.iter().flat_map(|Group { range, decay, .. }| range.clone().map(|_| *decay)).collect();
     assert_eq!(got, want);
 }

@@ -6,13 +6,16 @@ use clap::ValueEnum;
 
 use super::settings::Settings;
 use crate::bail;
-use crate::config::{Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS};
+use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
 use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Projection, Rate, Recipe};
+
+/// Classes of an update over synthetic pictures.
+const IMAGENET: usize = 1000;
 
 /// Keys that replace each other.
 const EXCLUSIVE: &[[&str; 2]] = &[["epochs", "steps"], ["warmup-epochs", "warmup-steps"], ["blr", "lr"]];
@@ -36,6 +39,7 @@ impl Settings {
         };
         let all = match lay(None)? {
             all if all.method == Some(Name::Mae) => lay(Some(MAE_DEFAULTS))?,
+            all if all.method == Some(Name::FineTune) => lay(Some(FINETUNE_DEFAULTS))?,
             all => all,
         };
         self.applies_to(&all)?;
@@ -123,6 +127,15 @@ impl Settings {
                 positives.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
             );
         }
+        self.changes_nothing(all.augmentation)?;
+        let of_finetune = self.of_finetune().into_iter().find(|(_, given)| *given && name != Name::FineTune);
+        if let Some((flag, _)) = of_finetune {
+            bail!(
+                Usage,
+                "{flag} does not go with --method {}, which has no classifier; take finetune, or leave it out",
+                name.name()
+            );
+        }
         let of_texts = self.of_texts().into_iter().find(|(_, given)| *given && !name.method().reads_texts());
         if let Some((flag, _)) = of_texts {
             bail!(
@@ -142,7 +155,9 @@ impl Settings {
     pub(in crate::cli) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Activations, Option<u64>)> {
         let settings = self.over(preset)?;
         let (wanted, activations) = (settings.steps, settings.activations());
+        let classes = settings.classes.or((settings.method == Some(Name::FineTune)).then_some(IMAGENET));
         let settings = Self {
+            classes,
             steps: Some(1),
             epochs: None,
             warmup_steps: Some(0),
@@ -183,6 +198,10 @@ pub(super) fn recipe(
             decoder_heads: set(settings.decoder_heads, "decoder-heads")?,
             mask_ratio: set(settings.mask_ratio, "mask-ratio")?,
         }),
+        _ => None,
+    };
+    let finetune = match method {
+        Name::FineTune => Some(settings.finetune()?),
         _ => None,
     };
     let local = match settings.local_crops.filter(|&crops| crops > 0) {
@@ -239,6 +258,7 @@ pub(super) fn recipe(
         init_from: settings.init_from,
         language,
         mae,
+        finetune,
     })
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TRAIN_PRESETS;
+use crate::models::classifier::Pool;
+use crate::ops::rand_augment::RandAugment;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
 use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Projection};
@@ -16,8 +18,8 @@ pub(in crate::cli) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip and mae, n·3 for slip,
-    /// n·2 for the others: for equal compute give simclr n·m/2
+    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip, mae and finetune, n·3 for
+    /// slip, n·2 for the others: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub(super) batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]
@@ -77,6 +79,39 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "W", help_heading = "Language")]
     pub(super) text_weight: Option<f64>,
 
+    /// Classes that finetune tells apart; numbers in .cls are below this [default: as many as the data has]
+    #[arg(long, value_name = "N", help_heading = "Fine-tuning")]
+    pub(super) classes: Option<usize>,
+    /// What the classifier reads [default: mean]
+    #[arg(long, value_enum, help_heading = "Fine-tuning")]
+    pub(super) pool: Option<Pool>,
+    /// What the learning rate of a layer is multiplied by for each layer above it [default: 0.65]
+    #[arg(long, value_name = "FACTOR", help_heading = "Fine-tuning")]
+    pub(super) layer_decay: Option<f64>,
+    /// Share of a target that all classes have alike [default: 0.1]
+    #[arg(long, value_name = "SHARE", help_heading = "Fine-tuning")]
+    pub(super) label_smoothing: Option<f64>,
+    /// Keep a moving average of all weights with this decay, and score it too; a checkpoint has it as momentum.…
+    /// [default: none is kept]
+    #[arg(long, value_name = "DECAY", help_heading = "Fine-tuning")]
+    pub(super) ema: Option<f64>,
+    /// RandAugment by timm's magnitude, number of changes, and spread of the magnitude, or none [default:
+    /// m9-n2-mstd0.5]
+    #[arg(long, value_name = "SETTINGS", help_heading = "Fine-tuning")]
+    pub(super) rand_augment: Option<RandAugment>,
+    /// Odds that a rectangle of an image is replaced by noise [default: 0.25]
+    #[arg(long, value_name = "ODDS", help_heading = "Fine-tuning")]
+    pub(super) erase: Option<f64>,
+    /// α of mixup's Beta distribution, 0 for no mixup [default: 0.8]
+    #[arg(long, value_name = "ALPHA", help_heading = "Fine-tuning")]
+    pub(super) mixup: Option<f64>,
+    /// α of CutMix's Beta distribution, 0 for no CutMix [default: 1]
+    #[arg(long, value_name = "ALPHA", help_heading = "Fine-tuning")]
+    pub(super) cutmix: Option<f64>,
+    /// Odds of CutMix in the place of mixup for a batch [default: 0.5]
+    #[arg(long, value_name = "ODDS", help_heading = "Fine-tuning")]
+    pub(super) mix_switch: Option<f64>,
+
     /// vit_tiny, vit_small, vit_base, vit_large, or custom with the five sizes below [default: vit_base]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) model: Option<String>,
@@ -114,14 +149,14 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "G", help_heading = "Model")]
     pub(super) decoder_heads: Option<usize>,
     /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors;
-    /// with the projection head (image_mlp.…) or mae's decoder if it is there
+    /// with the projection head (image_mlp.…), mae's decoder or finetune's classifier if it is there
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(super) init_from: Option<PathBuf>,
 
-    /// Random changes of the images [default: strong; weak for mae]
+    /// Random changes of the images [default: strong; weak for mae; finetune for finetune]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) augmentation: Option<Augmentation>,
-    /// Share of the area a random crop takes [default: 0.08,1 for strong, 0.5,1 for weak; 0.2,1 for mae;
+    /// Share of the area a random crop takes [default: 0.08,1 for strong and finetune, 0.5,1 for weak; 0.2,1 for mae;
     /// 0.4,1 beside small crops]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     pub(super) crop_scale: Option<Vec<f64>>,
@@ -134,7 +169,7 @@ pub(in crate::cli) struct Settings {
     /// Share of the area a small crop takes [default: 0.05,0.4]
     #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', help_heading = "Images")]
     pub(super) local_scale: Option<Vec<f64>>,
-    /// What a random crop is resized by [default: bilinear; bicubic for mae]
+    /// What a random crop is resized by [default: bilinear; bicubic for mae and finetune]
     #[arg(long, value_enum, help_heading = "Images")]
     pub(super) crop_filter: Option<CropFilter>,
     /// Shrink 5 % of the images to 64 or 128 pixels and enlarge them again first (none that is over 64 times as long as
@@ -162,19 +197,19 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) warmup_steps: Option<u64>,
     /// Learning rate per 512 images of a step: peak = blr · images / 512 [default: 2e-4; 3e-4 for mae,
-    /// whose authors say 1.5e-4 per 256]
+    /// whose authors say 1.5e-4 per 256; 1e-3 for finetune]
     #[arg(long, value_name = "RATE", conflicts_with = "lr", help_heading = "Optimization")]
     pub(super) blr: Option<f64>,
     /// Peak learning rate itself, in place of --blr
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     pub(super) lr: Option<f64>,
-    /// Learning rate at the end of the run [default: 0]
+    /// Learning rate at the end of the run [default: 0; 1e-6 for finetune]
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     pub(super) min_lr: Option<f64>,
     /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) max_bad_updates: Option<u64>,
-    /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae]
+    /// AdamW's decay of weight matrices and embeddings [default: 0.1; 0.05 for mae and finetune]
     #[arg(long, value_name = "WD", help_heading = "Optimization")]
     pub(super) weight_decay: Option<f64>,
     /// What the decay becomes by the end of the run, in half a cosine [default: it stays]
@@ -184,21 +219,21 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "NORM", help_heading = "Optimization")]
     pub(super) clip_gradient: Option<f64>,
     /// Share of images that leave out the attention of the last block, and likewise its MLP, in training; fewer in
-    /// earlier blocks, none in the first (stochastic depth) [default: 0]
+    /// earlier blocks, none in the first (stochastic depth) [default: 0; 0.1 for finetune]
     #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
     pub(super) drop_path: Option<f64>,
     /// Decay rate of AdamW's first moment [default: 0.9]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta1: Option<f64>,
-    /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae]
+    /// Decay rate of AdamW's second moment [default: 0.98; 0.95 for mae, 0.999 for finetune]
     #[arg(long, value_name = "B", help_heading = "Optimization")]
     pub(super) beta2: Option<f64>,
     /// Seed of initial weights, order, choice of images and augmentation [default: 0]
     #[arg(long, value_name = "S", help_heading = "Optimization")]
     pub(super) seed: Option<u64>,
 
-    /// Images whose activations are held at once, or all of a step: the others run forward a second time (with mae they
-    /// come before or after, once), for the same gradient but for rounding [default: as many as fit]
+    /// Images whose activations are held at once, or all of a step: the others run forward a second time (with mae and
+    /// finetune they come before or after, once), for the same gradient but for rounding [default: as many as fit]
     #[arg(long, value_name = "N", help_heading = "Memory")]
     pub(super) chunk: Option<Chunk>,
     /// Compute layer norms and GELUs again in the backward rather than hold them: five eighths of the activations

@@ -2,14 +2,14 @@
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, QkNorm, Queue, TextEmbed, Texts, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, Weights,
 };
 use crate::error::Result;
 use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
 use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale, qk_norm};
-use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention, token_mean};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -327,6 +327,18 @@ impl Layers for Tally {
     }
 
     fn mean_loss(&mut self, _: Buffer) -> Result<()> {
+        Ok(())
+    }
+
+    fn token_mean(&mut self, _: Buffer, _: Buffer, _: token_mean::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn token_mean_backward(&mut self, _: Buffer, _: Buffer, _: token_mean::Shape) -> Result<()> {
+        Ok(())
+    }
+
+    fn soft_labels(&mut self, _: Buffer, _: Buffer, _: Buffer, _: SoftLabels) -> Result<()> {
         Ok(())
     }
 

@@ -4,7 +4,7 @@ mod call;
 
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
@@ -12,7 +12,7 @@ use crate::ops::contrastive::{self, Batch};
 use crate::ops::linear::{self, Shape};
 use crate::ops::{
     activation, add, cosine, distill, drop_path, embed, interpolate, l2norm, layernorm, logit_scale, pairs,
-    patch_embed, patch_loss, qk_norm, queue, reduce, relu, rows, self_attention,
+    patch_embed, patch_loss, qk_norm, queue, reduce, relu, rows, self_attention, soft_labels, token_mean,
 };
 use crate::weights::{Param, pair_mut, several_mut};
 
@@ -453,6 +453,25 @@ impl Layers for Call<'_, '_> {
         self.memory.write([drows], |[drows], memory| {
             let known = [there, back].map(|of| (memory.read(of.lse), memory.read(of.weight)));
             pairs::both::backward(drows, known, [there.factor, back.factor], pair_batch(there, memory, numbers));
+        });
+        Ok(())
+    }
+
+    fn token_mean(&mut self, y: Buffer, x: Buffer, shape: token_mean::Shape) -> Result<()> {
+        self.memory.write([y], |[y], memory| token_mean::forward(y, memory.read(x), shape));
+        Ok(())
+    }
+
+    fn token_mean_backward(&mut self, dx: Buffer, dy: Buffer, shape: token_mean::Shape) -> Result<()> {
+        self.memory.write([dx], |[dx], memory| token_mean::backward(dx, memory.read(dy), shape));
+        Ok(())
+    }
+
+    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()> {
+        let [first, second, shares] = [of.both[0], of.both[1], of.shares].map(|run| &self.numbers[run.range()]);
+        let labels = soft_labels::Labels { both: [first, second], shares };
+        self.memory.write([d, losses], |[d, losses], memory| {
+            soft_labels::forward(d, losses, memory.read(logits), labels, of.shape);
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ mod call;
 use super::count::{batch_norm_shape, patch_product};
 use super::{
     BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, QkNorm, Queue, TextEmbed, Texts, UNIT_EPS, Weights,
+    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 use crate::error::Result;
 use crate::ops::activation::cuda as activation;
@@ -29,9 +29,11 @@ use crate::ops::queue::cuda as queue;
 use crate::ops::reduce::cuda::Loss;
 use crate::ops::rows::cuda as rows;
 use crate::ops::self_attention::cuda as self_attention;
+use crate::ops::soft_labels::cuda as soft_labels;
+use crate::ops::token_mean::cuda as token_mean;
 use crate::ops::{
     cosine as cosine_of, patch_embed as patches_of, patch_loss as loss_of, rows as rows_of,
-    self_attention as attention_of,
+    self_attention as attention_of, token_mean as means_of,
 };
 use crate::weights::Param;
 
@@ -353,6 +355,19 @@ impl Layers for Call<'_, '_> {
         let known = [there, back].map(|of| (self.f32(of.lse), self.f32(of.weight)));
         let (batch, factors) = (self.pair_batch(there), [there.factor, back.factor]);
         pairs::backward_both(self.gpu, self.f32(drows), known, factors, batch)
+    }
+
+    fn token_mean(&mut self, y: Buffer, x: Buffer, shape: means_of::Shape) -> Result<()> {
+        token_mean::forward(self.gpu, self.bf16(y), self.bf16(x), shape)
+    }
+
+    fn token_mean_backward(&mut self, dx: Buffer, dy: Buffer, shape: means_of::Shape) -> Result<()> {
+        token_mean::backward(self.gpu, self.bf16(dx), self.bf16(dy), shape)
+    }
+
+    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()> {
+        let labels = soft_labels::Labels { both: of.both.map(|run| self.run(run)), shares: self.run(of.shares) };
+        soft_labels::forward(self.gpu, self.bf16(d), self.f32(losses), self.f32(logits), labels, of.shape)
     }
 
     fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine_of::Shape) -> Result<()> {

@@ -12,12 +12,12 @@ mod places;
 
 use crate::error::Result;
 use crate::ops::linear::Shape;
-use crate::ops::{cosine, interpolate, patch_embed, patch_loss, rows, self_attention};
+use crate::ops::{cosine, interpolate, patch_embed, patch_loss, rows, self_attention, token_mean};
 use crate::weights::Param;
 
 pub use places::{
     Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
-    Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
+    Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, SoftLabels, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
 /// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
@@ -197,6 +197,14 @@ pub trait Layers {
     ) -> Result<()>;
     /// The mean of the `losses` of a step, which the device keeps as its loss.
     fn mean_loss(&mut self, losses: Buffer) -> Result<()>;
+
+    /// `y [N, D]`: the mean of the patch tokens of `x [N, T, D]`.
+    fn token_mean(&mut self, y: Buffer, x: Buffer, shape: token_mean::Shape) -> Result<()>;
+    /// `dx` from the gradient `dy` of `y`.
+    fn token_mean_backward(&mut self, dx: Buffer, dy: Buffer, shape: token_mean::Shape) -> Result<()>;
+    /// The cross-entropies of `logits [N, C]`: `losses [N]`, of which [`Layers::mean_loss`] takes the mean of a step,
+    /// and their gradient `d`.
+    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()>;
 
     /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
     /// `drows`.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::ops::{distill, drop_path};
+use crate::ops::{distill, drop_path, soft_labels};
 use crate::weights::Param;
 
 /// Rows shorter than this are not scaled to unit length.
@@ -277,6 +277,14 @@ pub struct Distill {
     /// Which of the call's scalars is one over the teacher's temperature.
     pub sharpness: usize,
     pub shape: distill::Shape,
+}
+
+/// What classified rows are compared with, as [`soft_labels::Labels`].
+#[derive(Clone, Copy, Debug)]
+pub struct SoftLabels {
+    pub both: [Numbers; 2],
+    pub shares: Numbers,
+    pub shape: soft_labels::Shape,
 }
 
 /// What a walk looks at when something is not finite.

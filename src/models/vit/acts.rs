@@ -166,7 +166,7 @@ impl TrunkActs {
             span,
             streams: (0..*depth).map(|i| inputs[i % inputs.len()]).chain([last]).collect(),
             blocks: (0..at).map(|i| earlier[i % earlier.len()]).chain([end]).collect(),
-            norm_stats: layout.take(group, "norm.stats", 2 * n * leaving, Kind::Exact),
+            norm_stats: layout.take(group, "norm.stats", 2 * features.len() / width, Kind::Exact),
             features,
             drop: None,
         }
@@ -217,6 +217,7 @@ impl TrunkActs {
         let last = self.blocks.len();
         all.push((format!("{prefix}blocks.{}.mlp.fc2", last - 1), self.streams[last]));
         all.push((format!("{prefix}norm"), self.features));
+        all.retain(|(_, values)| !values.is_empty());
         all
     }
 }
@@ -261,6 +262,20 @@ impl VitActs {
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
         let patches = take_patches(layout, "encoder", config, n);
         Self { patches, trunk: TrunkActs::in_passing(layout, "encoder", config, config.class_span(n)) }
+    }
+
+    /// Of `n` images all of whose tokens leave, with no norm behind them ([`super::Vit::forward_tokens`]).
+    pub fn of_tokens(layout: &mut Layout, config: &VitConfig, n: usize, again: Option<&VitGradients>) -> Self {
+        let (group, patch, span) = ("activations", config.patch_shape(n), config.token_span(n));
+        let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
+        let none = layout.take(group, "features", 0, Kind::Rounded);
+        let all = (config.depth, config.depth);
+        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, none), all, again) }
+    }
+
+    /// What leaves the last block `[N, leaving, D]`.
+    pub fn output(&self) -> Buffer {
+        self.trunk.streams[self.trunk.blocks.len()]
     }
 
     /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.

@@ -127,6 +127,11 @@ impl VitConfig {
         Span { n, tokens: self.tokens(), leaving: 1 }
     }
 
+    /// All tokens of `n` images, which all leave the last block.
+    pub fn token_span(&self, n: usize) -> Span {
+        Span { n, tokens: self.tokens(), leaving: self.tokens() }
+    }
+
     /// Of block number `block` over `span`.
     pub(super) fn block_shape(&self, Span { n, tokens, leaving }: Span, block: usize) -> BlockShape {
         let &Self { width, heads, depth, .. } = self;

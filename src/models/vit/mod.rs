@@ -151,10 +151,15 @@ impl Vit {
     /// # Errors
     /// As the device's layers.
     pub fn forward(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
+        self.embed(on, acts, start)?;
+        self.trunk.forward(on, &acts.trunk)
+    }
+
+    /// The tokens of as many of the call's images.
+    fn embed(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
         let (trunk, shape) = (&acts.trunk, self.config.patch_shape(acts.trunk.span.n));
         on.unfold(acts.patches, start, shape)?;
-        on.embed(trunk.input(), acts.patches, trunk.spare(), self.embedding, shape)?;
-        self.trunk.forward(on, trunk)
+        on.embed(trunk.input(), acts.patches, trunk.spare(), self.embedding, shape)
     }
 
     /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`],
@@ -164,8 +169,30 @@ impl Vit {
     /// As the device's layers.
     pub fn backward(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients, dfeatures: Buffer) -> Result<()> {
         self.trunk.backward(on, &acts.trunk, back, dfeatures)?;
+        self.embed_backward(on, acts, back)
+    }
+
+    fn embed_backward(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients) -> Result<()> {
         let shape = self.config.patch_shape(acts.trunk.span.n);
         on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, shape)
+    }
+
+    /// What leaves the last block ([`VitActs::output`]), for activations of [`VitActs::of_tokens`].
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward_tokens(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
+        self.embed(on, acts, start)?;
+        self.trunk.forward_blocks(on, &acts.trunk)
+    }
+
+    /// Adds the gradients of the parameters, where that of [`VitActs::output`] is in [`VitGradients::of_input`].
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn backward_tokens(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients) -> Result<()> {
+        self.trunk.backward_blocks(on, &acts.trunk, back)?;
+        self.embed_backward(on, acts, back)
     }
 
     /// FLOPs (two per multiply-accumulate) of the products and attention of one image as computed here, where the last

@@ -37,12 +37,18 @@ impl Trunk {
     /// # Errors
     /// As the device's layers.
     pub fn forward(&self, on: &mut dyn Layers, acts: &TrunkActs) -> Result<()> {
+        self.forward_blocks(on, acts)?;
+        on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
+    }
+
+    /// What leaves the last block from `acts.input()`: without the norm behind it.
+    pub(super) fn forward_blocks(&self, on: &mut dyn Layers, acts: &TrunkActs) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate() {
             let shape = self.shape(acts.span, i);
             let dropped = acts.dropped(i, shape);
             block.forward(on, acts.streams[i + 1], acts.streams[i], (&acts.blocks[i], dropped), shape)?;
         }
-        on.layer_norm(acts.features, acts.norm_stats, acts.streams[self.blocks.len()], self.norm)
+        Ok(())
     }
 
     /// Adds the gradients of the parameters, given `dfeatures` of what [`Trunk::forward`] made last, and leaves that of
@@ -60,6 +66,11 @@ impl Trunk {
         let last = (acts.streams[self.blocks.len()], acts.norm_stats);
         let dlast = if acts.span.leaving < acts.span.tokens { back.dlast } else { back.dx };
         on.layer_norm_backward(dlast, Branch::None, dfeatures, last, self.norm)?;
+        self.backward_blocks(on, acts, back)
+    }
+
+    /// The same where no norm is behind the blocks: the gradient of what leaves them is in `back`.
+    pub(super) fn backward_blocks(&self, on: &mut dyn Layers, acts: &TrunkActs, back: &VitGradients) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate().rev() {
             let shape = self.shape(acts.span, i);
             block.backward(on, back, acts.streams[i], (&acts.blocks[i], acts.dropped(i, shape)), shape)?;

@@ -143,6 +143,20 @@ pub struct Jitter {
 }
 
 impl AugmentParams {
+    /// The whole image of `width`×`height` and nothing else.
+    pub fn whole(width: usize, height: usize) -> Self {
+        Self {
+            downsample: None,
+            crop: [0, 0, width, height],
+            filter: Filter::Bilinear,
+            jitter: None,
+            grayscale: false,
+            blur: None,
+            solarize: false,
+            flip: false,
+        }
+    }
+
     /// The parameters of a view of an image of `width`×`height`. Every decision takes its numbers from `stream` in a
     /// fixed order.
     pub fn draw(stream: &mut Stream, augment: &Augment, width: usize, height: usize) -> Self {
@@ -152,9 +166,7 @@ impl AugmentParams {
         let downsample = low.filter(|_| sizes.is_some()).map(|low| (low, HIGH));
         let (width, height) = sizes.map_or((width, height), |[_, high]| high);
         if augment.policy == Policy::None {
-            let (crop, filter) = ([0, 0, width, height], augment.filter);
-            let (jitter, grayscale, blur) = (None, false, None);
-            return Self { downsample, crop, filter, jitter, grayscale, blur, solarize: false, flip: false };
+            return Self { downsample, filter: augment.filter, ..Self::whole(width, height) };
         }
         let crop = draw_crop(stream, augment.crop_scale, (width, height));
         let colours = augment.policy.colours();

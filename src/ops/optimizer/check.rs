@@ -20,7 +20,7 @@ const ADAMW: AdamW = AdamW { lr: 3e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, weigh
 fn groups(len: usize) -> Vec<Group> {
     let cut = |share: usize| (len * share / 7).min(len);
     let bounds = [0, cut(1), cut(3), cut(4), len];
-    bounds.windows(2).enumerate().map(|(i, w)| Group { range: w[0]..w[1], decay: i % 2 == 0 }).collect()
+    bounds.windows(2).enumerate().map(|(i, w)| Group::new(w[0]..w[1], i % 2 == 0)).collect()
 }
 
 fn bits(values: &[f32]) -> Vec<bf16> {

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_mask_holds_one_bit_per_decayed_value() {
-        let groups = [(0..3, true), (3..9, false), (9..20, true)].map(|(range, decay)| Group { range, decay });
+        let groups = [(0..3, true), (3..9, false), (9..20, true)].map(|(range, decay)| Group::new(range, decay));
         let mask = decay_mask(&groups, 20);
         for i in 0..20 {
             assert_eq!(mask[i / 8] >> (i % 8) & 1 == 1, !(3..9).contains(&i), "{i}");

@@ -18,11 +18,20 @@ use super::simd::vectorize;
 /// Parameters per task.
 const VALUES: usize = 1 << 14;
 
-/// A stretch of the flat buffer whose tensors are all decayed or all not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A stretch of the flat buffer whose tensors are all decayed or all not, at one rate.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub range: Range<usize>,
     pub decay: bool,
+    /// What the learning rate is multiplied by.
+    pub rate: f64,
+}
+
+impl Group {
+    /// At the learning rate itself.
+    pub fn new(range: Range<usize>, decay: bool) -> Self {
+        Self { range, decay, rate: 1.0 }
+    }
 }
 
 /// Settings of one update; `step` counts from 1.
@@ -49,6 +58,11 @@ struct Coefficients {
 }
 
 impl AdamW {
+    /// With the learning rate times `rate`; decay follows it, as in PyTorch.
+    pub fn at(&self, rate: f64) -> Self {
+        Self { lr: self.lr * rate, ..*self }
+    }
+
     fn coefficients(&self) -> Coefficients {
         let step = self.step as f64;
         Coefficients {
@@ -66,8 +80,9 @@ impl AdamW {
     /// eps)`.
     pub fn update(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], groups: &[Group]) {
         assert!(m.len() == p.len() && v.len() == p.len() && g.len() == p.len(), "adamw: p, m, v, g");
-        let Coefficients { step_size, shrink, lerp, beta2, rest2, correction, eps } = self.coefficients();
         for group in groups {
+            let Coefficients { step_size, shrink, lerp, beta2, rest2, correction, eps } =
+                self.at(group.rate).coefficients();
             let shrink = if group.decay { shrink } else { 1.0 };
             let r = group.range.clone();
             p[r.clone()]

@@ -20,14 +20,13 @@ use crate::train::recipe::Recipe;
 /// Sections begin at multiples of this.
 const ALIGN: usize = 256;
 
-/// The optimizer's settings, those of a late tensor, and as many scalars of the network: what changes from step to
-/// step.
-pub const ALL_SETTINGS: usize = 2 * SETTINGS + SCALARS;
-
 /// Offsets of the sections, bytes. Pictures come last: they alone vary in size.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     rows: usize,
+    /// How many settings: those of the optimizer for every part of the parameters, and scalars of the network, which
+    /// change from step to step.
+    settings: usize,
     /// How many numbers, and where.
     count: usize,
     numbers: usize,
@@ -36,11 +35,11 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(rows: usize, count: usize) -> Self {
+    fn new(rows: usize, settings: usize, count: usize) -> Self {
         let after = |start: usize, bytes: usize| (start + bytes).next_multiple_of(ALIGN);
-        let numbers = after(0, ALL_SETTINGS * size_of::<f32>());
+        let numbers = after(0, settings * size_of::<f32>());
         let jobs = after(numbers, count * size_of::<u32>());
-        Self { rows, count, numbers, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
+        Self { rows, settings, count, numbers, jobs, pictures: after(jobs, rows * size_of::<Job>()) }
     }
 }
 
@@ -142,9 +141,15 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Taken from the arena, for steps of `pictures` and so many numbers.
-    pub fn new(arena: &mut Arena, card: Card, recipe: &Recipe, numbers: usize, pictures: Pictures) -> Self {
-        let layout = Layout::new(recipe.rows_per_step(), numbers);
+    /// Taken from the arena, for steps of `pictures`, and so many settings and numbers.
+    pub fn new(
+        arena: &mut Arena,
+        card: Card,
+        recipe: &Recipe,
+        [settings, numbers]: [usize; 2],
+        pictures: Pictures,
+    ) -> Self {
+        let layout = Layout::new(recipe.rows_per_step(), settings, numbers);
         let Pictures { count, width, height } = pictures;
         let (loader, input) =
             (recipe.loader(None), layout.pictures + count * (3 * width * height).next_multiple_of(ALIGN));
@@ -201,15 +206,9 @@ impl Feed {
 
     /// Packs update `step` and queues its copy to the device. Returns whether device buffers moved because pictures are
     /// larger than any before.
-    pub fn fill(
-        &mut self,
-        gpu: &Gpu,
-        step: u64,
-        batch: &Batch,
-        numbers: &[u32],
-        settings: &[f32; ALL_SETTINGS],
-    ) -> Result<bool> {
-        let Layout { rows, count, .. } = self.layout;
+    pub fn fill(&mut self, gpu: &Gpu, step: u64, batch: &Batch, numbers: &[u32], settings: &[f32]) -> Result<bool> {
+        let Layout { rows, settings: some, count, .. } = self.layout;
+        assert!(settings.len() == some, "feed: {} settings for {some}", settings.len());
         assert!(batch.rows.len() == rows && numbers.len() == count, "feed: {} rows for {rows}", batch.rows.len());
         let (offsets, bytes) = self.place(batch);
         let mut moved = false;
@@ -293,18 +292,14 @@ impl Feed {
         self.section(self.layout.numbers, self.layout.count)
     }
 
-    pub fn settings(&self) -> View<f32> {
-        self.section(0, SETTINGS)
-    }
-
-    /// The optimizer's for a tensor of which nothing is learned in the first epoch.
-    pub fn late_settings(&self) -> View<f32> {
-        self.section(SETTINGS * size_of::<f32>(), SETTINGS)
+    /// The optimizer's for a part of the parameters.
+    pub fn settings(&self, part: usize) -> View<f32> {
+        self.section(part * SETTINGS * size_of::<f32>(), SETTINGS)
     }
 
     /// The scalars of the network.
     pub fn scalars(&self) -> View<f32> {
-        self.section(2 * SETTINGS * size_of::<f32>(), SCALARS)
+        self.section((self.layout.settings - SCALARS) * size_of::<f32>(), SCALARS)
     }
 
     fn section<T: crate::device::cuda::Element>(&self, start: usize, len: usize) -> View<T> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::feed::{ALL_SETTINGS, Feed};
+use super::feed::Feed;
 use crate::device::cuda::{Arena, Gpu, Pinned, View};
 use crate::error::Result;
 use crate::layers::training::count::Tally;
@@ -10,8 +10,9 @@ use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
 use crate::ops::clip::cuda as clip;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
+use crate::ops::optimizer::within;
 use crate::ops::{convert, logit_scale, reduce};
-use crate::train::method::Network;
+use crate::train::method::{Network, SCALARS};
 use crate::train::recipe::Recipe;
 use crate::train::schedule::Position;
 use crate::train::state::State;
@@ -34,10 +35,34 @@ pub struct Update {
     memory: Memory,
     squares: View<f64>,
     numbers: View<u8>,
-    /// Where a late tensor begins.
-    late: Option<usize>,
+    parts: Vec<Part>,
     clip: Option<Clip>,
     recipe: Recipe,
+}
+
+/// Parameters that one launch updates, at one rate; of some nothing is learned in the first epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    pub range: Range<usize>,
+    rate: f64,
+    late: bool,
+}
+
+/// Those of a network, in order.
+pub fn parts(network: &dyn Network) -> Vec<Part> {
+    let (groups, len) = (network.groups(), network.parameters().len());
+    let late = network.late().map_or(len, |param| param.offset);
+    let mut parts: Vec<Part> = Vec::new();
+    for (range, is_late) in [(0..late, false), (late..len, true)] {
+        for group in within(&groups, range.clone()) {
+            let at = range.start + group.range.start..range.start + group.range.end;
+            match parts.last_mut() {
+                Some(last) if (last.rate, last.late) == (group.rate, is_late) => last.range.end = at.end,
+                _ => parts.push(Part { range: at, rate: group.rate, late: is_late }),
+            }
+        }
+    }
+    parts
 }
 
 /// What gradients are cut with, tensor by tensor.
@@ -85,7 +110,7 @@ impl Update {
             memory: Memory::take(arena, network.layout(), &tally),
             squares: arena.take("optimizer", "partial sums", reduce::cuda::scratch_len(len)),
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
-            late: network.late().map(|param| param.offset),
+            parts: parts(network),
             clip: recipe.clip_gradient.map(|most| Clip::new(arena, network, most)),
             recipe: recipe.clone(),
         })
@@ -101,15 +126,21 @@ impl Update {
     }
 
     /// The numbers that update `step`, at `at`, reads from device memory.
-    pub fn settings(&self, network: &dyn Network, at: Position, step: u64) -> [f32; ALL_SETTINGS] {
-        let mut all = [0.0; ALL_SETTINGS];
-        let (adamw, rest) = all.split_at_mut(optimizer::SETTINGS);
-        let (late, scalars) = rest.split_at_mut(optimizer::SETTINGS);
-        adamw.copy_from_slice(&self.recipe.adamw(at, step + 1).settings());
-        let frozen = optimizer::NOTHING;
-        late.copy_from_slice(&self.recipe.late_adamw(at, step + 1).map_or(frozen, |adamw| adamw.settings()));
-        scalars.iter_mut().zip(network.scalars(at)).for_each(|(to, value)| *to = value);
+    pub fn settings(&self, network: &dyn Network, at: Position, step: u64) -> Vec<f32> {
+        let adamw = self.recipe.adamw(at, step + 1);
+        let late = self.recipe.late_adamw(at, step + 1);
+        let of_part = |part: &Part| match if part.late { late } else { Some(adamw) } {
+            Some(adamw) => adamw.at(part.rate).settings(),
+            None => optimizer::NOTHING,
+        };
+        let mut all: Vec<f32> = self.parts.iter().flat_map(of_part).chain(network.scalars(at)).collect();
+        all.resize(self.settings_len(), 0.0);
         all
+    }
+
+    /// How many they are: the optimizer's of every part, then the network's.
+    pub fn settings_len(&self) -> usize {
+        self.parts.len() * optimizer::SETTINGS + SCALARS
     }
 
     /// A call of the network on what lies in the feed.
@@ -150,17 +181,11 @@ impl Update {
             clip::clip(gpu, params.grads, (*pieces, *first), *most, *partials)?;
         }
         let guard = Guard { sum_of_squares: sum, loss: Some(self.loss()) };
-        let len = params.grads.len();
-        let late = self.late.unwrap_or(len);
-        let update = |range: Range<usize>, settings| {
+        for (i, Part { range, .. }) in self.parts.iter().enumerate() {
             let [p, m, v, g] = [params.master, self.m, self.v, params.grads].map(|view| view.slice(range.clone()));
             let buffers = Buffers { p, m, v, rounded: Some(params.rounded.slice(range.clone())) };
             let decay = self.decay.slice(range.start / 8..range.end.div_ceil(8));
-            optimizer::adamw(gpu, buffers, g, decay, settings, guard, true)
-        };
-        update(0..late, feed.settings())?;
-        if late < len {
-            update(late..len, feed.late_settings())?;
+            optimizer::adamw(gpu, buffers, g, decay, feed.settings(i), guard, true)?;
         }
         if let Some(scale) = network.bounded() {
             logit_scale::cuda::clamp(gpu, params.f32(scale), params.bf16(scale))?;

@@ -19,6 +19,13 @@ pub struct Pictures {
     pub height: usize,
 }
 
+/// The second label of a row, and the share of the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixed {
+    pub label: u32,
+    pub share: f32,
+}
+
 /// One row of a batch.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -28,6 +35,8 @@ pub struct Row {
     pub label: u32,
     /// Epoch, picture and crop: what keys its randomness.
     pub key: [u32; 3],
+    /// Where two labelled pictures were mixed.
+    pub mixed: Option<Mixed>,
 }
 
 /// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop; small crops come behind the

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::labelled::Labelled;
 use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
@@ -118,6 +119,8 @@ pub struct LoaderConfig {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Whether any of a sample's texts may be read, else its caption is.
     pub any_caption: bool,
+    /// Where labelled pictures are drawn, each by itself, whose views the host makes.
+    pub labelled: Option<Labelled>,
 }
 
 impl LoaderConfig {
@@ -126,15 +129,15 @@ impl LoaderConfig {
         self.images_per_caption * (self.crops + self.local.map_or(0, |local| local.crops))
     }
 
-    /// What view slot `slot` shows: the crops of the model's size come first, image by image, then the small ones.
-    pub fn slot(&self, slot: usize) -> Slot {
+    /// What view slot `slot` shows, drawn by `augment`: the crops of the model's size come first, image by image, then the small ones.
+    pub fn slot(&self, slot: usize, augment: &Augment) -> Slot {
         let first = self.images_per_caption * self.crops;
         match self.local.filter(|_| slot >= first) {
-            None => Slot { image: slot / self.crops, crop: slot % self.crops, augment: self.augment().of_slot(slot) },
+            None => Slot { image: slot / self.crops, crop: slot % self.crops, augment: augment.of_slot(slot) },
             Some(LocalCrops { crops, scale, .. }) => Slot {
                 image: (slot - first) / crops,
                 crop: self.crops + (slot - first) % crops,
-                augment: self.augment().of_local(scale),
+                augment: augment.of_local(scale),
             },
         }
     }
@@ -152,8 +155,16 @@ impl LoaderConfig {
         self.min_images.unwrap_or(0).max(self.images_per_caption)
     }
 
-    /// What views are drawn from.
+    /// What a device makes of the rows of a batch: nothing where the host made their views.
     pub fn augment(&self) -> Augment {
+        match self.labelled {
+            Some(_) => Augment { policy: Policy::None, downsample: false, ..self.drawn() },
+            None => self.drawn(),
+        }
+    }
+
+    /// What views are drawn from.
+    pub(super) fn drawn(&self) -> Augment {
         let Self { augmentation: policy, crop_scale, crop_filter: filter, downsample, .. } = *self;
         Augment { policy, crop_scale, filter, downsample }
     }
@@ -161,6 +172,9 @@ impl LoaderConfig {
     pub(super) fn check(&self) -> Result<()> {
         if self.captions_per_batch == 0 || self.images_per_caption == 0 || self.crops == 0 {
             bail!(Usage, "captions per batch, images per caption and crops must be at least 1");
+        }
+        if self.labelled.is_some() && self.views() != 1 {
+            bail!(Usage, "labelled pictures are drawn one by one, one crop of each");
         }
         if self.image_size == 0 || self.image_size > 4096 {
             bail!(Usage, "image size {}: expected 1 to 4096", self.image_size);

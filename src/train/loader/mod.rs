@@ -13,6 +13,7 @@
 mod batch;
 mod config;
 mod decode;
+mod labelled;
 mod mixture;
 mod source;
 mod usable;
@@ -29,8 +30,9 @@ use crate::rng::{Domain, Stream};
 use crate::say;
 use crate::shards::Shards;
 
-pub use batch::{Batch, Pictures, Row};
+pub use batch::{Batch, Mixed, Pictures, Row};
 pub use config::{LoaderConfig, LocalCrops, Positives, Section};
+pub use labelled::Labelled;
 
 use config::over_limit;
 use decode::Images;
@@ -133,9 +135,18 @@ impl Loader {
         self.source.cache_bytes()
     }
 
-    /// What a step takes, by the sizes of a few images spread over the shards.
+    /// What a device is given of a step, by the sizes of a few images spread over the shards.
     pub fn pictures(&self) -> Pictures {
-        self.source.pictures()
+        let side = self.config.image_size;
+        match self.config.labelled {
+            Some(_) => Pictures { count: self.config.captions_per_batch, width: side, height: side },
+            None => self.source.pictures(),
+        }
+    }
+
+    /// One more than the largest class number, of labelled pictures.
+    pub fn classes(&self) -> usize {
+        self.source.classes()
     }
 
     /// The rows of step `step` of `epoch`: decoded images, the parameters of their views, and their labels.
@@ -157,15 +168,20 @@ impl Loader {
         self.source.images.forget_ahead();
         self.ahead.request(next);
 
-        let row = |row: usize| {
-            let (slot, one) = (self.config.slot(row / n), &found[row % n]);
-            let (picture, image) = &one.images[slot.image];
-            let key = [one.pass as u32, *picture, slot.crop as u32];
-            let mut stream = Stream::new(seed, Domain::Augmentation, key);
-            let params = AugmentParams::draw(&mut stream, &slot.augment, image.width, image.height);
-            Row { image: Arc::clone(image), params, label: one.label, key }
-        };
-        let rows = (0..self.config.views() * n).map(row).collect();
+        let (mut rows, streams): (Vec<Row>, Vec<Stream>) = (0..self.config.views() * n)
+            .map(|row| {
+                let (slot, one) = (self.config.slot(row / n, &self.config.drawn()), &found[row % n]);
+                let (picture, image) = &one.images[slot.image];
+                let key = [one.pass as u32, *picture, slot.crop as u32];
+                let mut stream = Stream::new(seed, Domain::Augmentation, key);
+                let params = AugmentParams::draw(&mut stream, &slot.augment, image.width, image.height);
+                (Row { image: Arc::clone(image), params, label: one.label, key, mixed: None }, stream)
+            })
+            .unzip();
+        if let Some(labelled) = &self.config.labelled {
+            let batch = Stream::new(seed, Domain::Mix, [epoch as u32, step as u32, 0]);
+            labelled.finish(&mut rows, streams, batch, self.config.image_size)?;
+        }
         let sections = self.config.sections();
         Ok(Batch { rows, sections, texts: found.iter_mut().filter_map(|found| found.text.take()).collect() })
     }

@@ -101,6 +101,11 @@ impl Source {
         self.groups.len()
     }
 
+    /// One more than the largest label.
+    pub fn classes(&self) -> usize {
+        self.groups.iter().map(|group| group.label as usize + 1).max().unwrap_or(0)
+    }
+
     pub fn images(&self) -> usize {
         self.groups.iter().map(|group| group.pictures.len()).sum()
     }

@@ -24,9 +24,10 @@ pub(super) struct Usable {
 /// that weighs most.
 pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
     let (n, least) = (config.captions_per_batch, config.least_images());
-    let mut groups = match config.weights.is_empty() {
-        true => CaptionGroups::new(shards)?,
-        false => CaptionGroups::apart(shards)?,
+    let mut groups = match (&config.labelled, config.weights.is_empty()) {
+        (Some(labelled), _) => CaptionGroups::labelled(shards, labelled.classes)?,
+        (None, true) => CaptionGroups::new(shards)?,
+        (None, false) => CaptionGroups::apart(shards)?,
     };
     let mut bad: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();
     bad.extend(std::mem::take(&mut groups.bad).into_iter().map(|(_, message)| message));

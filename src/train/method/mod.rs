@@ -9,6 +9,7 @@ mod clip;
 mod contrastive;
 mod dino;
 pub mod encoder;
+mod finetune;
 mod image_text;
 mod mae;
 mod moco_v3;
@@ -59,6 +60,9 @@ pub enum Name {
     Byol,
     /// One crop foretells the class, of many without names, that a momentum copy gives the other
     Dino,
+    /// The class (.cls) of an image is learned: supervised fine-tuning of an encoder (--init-from)
+    #[value(name = "finetune")]
+    FineTune,
 }
 
 impl Name {
@@ -69,7 +73,7 @@ impl Name {
 
     /// Whether images of a step are compared with each other.
     pub fn is_contrastive(self) -> bool {
-        !matches!(self, Self::Mae)
+        !matches!(self, Self::Mae | Self::FineTune)
     }
 
     /// Whether the loss may have a queue of keys: that of images against images alone.
@@ -88,6 +92,7 @@ impl Name {
             Self::MocoV3 => &moco_v3::MocoV3,
             Self::Byol => &byol::Byol,
             Self::Dino => &dino::Dino,
+            Self::FineTune => &finetune::FineTuning,
         }
     }
 }

@@ -149,11 +149,11 @@ impl Network for MomentumNetwork {
         frozen.sort_unstable_by_key(|param| param.offset);
         let (mut groups, mut end) = (Vec::new(), 0);
         for param in frozen {
-            groups.push(Group { range: end..param.offset, decay: true });
-            groups.push(Group { range: param.range(), decay: false });
+            groups.push(Group::new(end..param.offset, true));
+            groups.push(Group::new(param.range(), false));
             end = param.range().end;
         }
-        groups.push(Group { range: end..self.parameters.len(), decay: true });
+        groups.push(Group::new(end..self.parameters.len(), true));
         groups
     }
 

@@ -10,6 +10,7 @@ use crate::models::mae::MaeConfig;
 use crate::models::text_tower::TextTower;
 use crate::models::vit::{Vit, VitConfig, VitFile};
 use crate::ops::optimizer::Group;
+use crate::train::finetune::FineTune;
 use crate::train::groups::decay_groups;
 use crate::train::language::Language;
 use crate::train::loader::{Batch, Section};
@@ -58,6 +59,8 @@ pub struct Sizes {
     pub seed: u64,
     /// What a masked autoencoder has beside its encoder.
     pub mae: Option<MaeConfig>,
+    /// What a classifier has beside its encoder.
+    pub finetune: Option<FineTune>,
     /// Texts, of a method that reads them.
     pub language: Option<Language>,
 }
@@ -246,6 +249,15 @@ pub trait Network: Debug + Send + Sync {
     /// # Errors
     /// As the device's layers.
     fn gradient(&self, on: &mut dyn Layers) -> Result<()>;
+
+    /// Classifies the call's images by these weights, where that is what the network does: where their logits are,
+    /// `[images, classes]`.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    fn predict(&self, _on: &mut dyn Layers, _weights: Weights) -> Result<Option<Buffer>> {
+        Ok(None)
+    }
 
     /// What a step stores, in the order it is computed, in words.
     fn activations(&self) -> Vec<(String, Buffer)>;

@@ -62,6 +62,9 @@ impl Watch {
                  was before"
             );
         }
+        if recipe.finetune.is_some() {
+            bail!(Usage, "--knn-every does not go with --method finetune, which --test scores; leave it out");
+        }
         let source = |path: &PathBuf| DataSource { path: path.clone(), labels: None };
         let test = config.test.as_ref().map_or(TestSource::HeldOut(HELD_OUT), |path| TestSource::Images(source(path)));
         let (train, mut test, _) = photographs(&source(&config.train), &test, recipe.max_bad, recipe.seed)?;
@@ -92,9 +95,9 @@ impl Watch {
         Ok(Self { cadence: Cadence::new(config.every, steps_per_epoch), train, test, transform, side, width, prompts })
     }
 
-    /// Whether to score now that `step` of `steps` updates are done.
-    pub fn due(&mut self, step: u64, steps: u64) -> bool {
-        self.cadence.due(step) || step == steps
+    /// Whether to score now that `step` updates are done.
+    pub fn due(&mut self, step: u64) -> bool {
+        self.cadence.due(step)
     }
 
     /// Scores what `engine` has trained so far; nothing once a signal came.
