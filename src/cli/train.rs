@@ -127,10 +127,20 @@ fn config(args: Args) -> Result<Config> {
     let language = reads_texts.then(|| settings.language(tokenizer.as_deref())).transpose()?;
     let recipe = recipe(data::weighted(args.data)?, settings, language)?;
     recipe.validate()?;
+    let beside = args.watch.paths().chain(args.test.iter().map(|path| ("--test", path)));
+    let beside: Vec<(&str, &PathBuf)> = beside.chain(args.test_labels.iter().map(|path| ("--test-labels", path))).collect();
     let named = recipe.data.iter().map(|path| ("--data", path)).chain([("--output", &args.output)]);
-    for (flag, path) in named.chain(recipe.init_from.iter().map(|path| ("--init-from", path))) {
+    let named = named.chain(recipe.init_from.iter().map(|path| ("--init-from", path)));
+    for (flag, path) in named.chain(beside.iter().copied()) {
         if path.to_str().is_none() {
             bail!(Usage, "{flag} {}: its name is not UTF-8, in which a run records it; rename it", path.display());
+        }
+    }
+    for (flag, path) in beside {
+        if !path.display().to_string().contains('{')
+            && let Err(what) = paths::there(path, "labelled photographs, or what is said of them")
+        {
+            bail!(Usage, "{flag} {}: {what}", path.display());
         }
     }
     // A run that goes on does not read it again.

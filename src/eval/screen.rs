@@ -88,7 +88,7 @@ pub fn screen(sets: Vec<Dataset>, max_bad: usize) -> Result<Vec<Screened>> {
         bail!(
             Data,
             "{}\n{bad} bad picture(s) in the training and test images, --max-bad allows {max_bad}: repair or remove them, \
-             or raise --max-bad to probe without them",
+             or raise --max-bad to go on without them",
             messages.join("\n")
         );
     }
@@ -108,7 +108,7 @@ pub fn warn_of_shared(train: &Screened, test: &Screened) {
     if shared == test.images.len() {
         say!(
             "warning: every test picture ({}) is also a training picture ({}): the figures say nothing of pictures that the probe \
-             has not seen; give others, or --holdout 0.2 in place of --test",
+             has not seen; give others, or none and have some of the training pictures held out",
             test.images.name(),
             train.images.name()
         );

@@ -77,6 +77,21 @@ impl JsonLines {
         self.file.write_all(&line).map_err(Error::io("write", &self.path))
     }
 
+    /// Adds the keys of `value`, an object, to the last line; nothing where there is none. The file is whole before and
+    /// after.
+    pub fn amend_last(&mut self, value: &impl Serialize) -> Result<()> {
+        let more = serde_json::to_string(value).map_err(|e| Error::Failed(format!("{}: {e}", self.path.display())))?;
+        let mut text = std::fs::read_to_string(&self.path).map_err(Error::io("read", &self.path))?;
+        let more = more.trim_start_matches('{');
+        if !text.ends_with("}\n") || more == "}" {
+            return Ok(());
+        }
+        text.truncate(text.len() - "}\n".len());
+        write_atomic(&self.path, format!("{text},{more}\n").as_bytes())?;
+        self.file = OpenOptions::new().append(true).open(&self.path).map_err(Error::io("open", &self.path))?;
+        Ok(())
+    }
+
     /// Makes what was written durable.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(Error::io("sync", &self.path))
@@ -131,6 +146,22 @@ mod tests {
         assert_eq!(which_lines(&[3]), "line 3 is");
         assert_eq!(which_lines(&[3, 5]), "lines 3, 5 are");
         assert_eq!(which_lines(&[1, 2, 3, 4, 5]), "lines 1, 2, 3, 4, … (5 in all) are");
+    }
+
+    #[test]
+    fn the_last_line_takes_more_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let mut lines = JsonLines::create(&path).unwrap();
+        lines.amend_last(&serde_json::json!({"knn": 1})).unwrap();
+        for step in 0..2 {
+            lines.write(&serde_json::json!({"step": step})).unwrap();
+        }
+        lines.amend_last(&serde_json::json!({"knn": 0.5})).unwrap();
+        lines.amend_last(&serde_json::json!({})).unwrap();
+        lines.write(&serde_json::json!({"step": 2})).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"step\":0}\n{\"step\":1,\"knn\":0.5}\n{\"step\":2}\n");
     }
 
     #[test]

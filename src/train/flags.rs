@@ -133,7 +133,10 @@ fn data(recipe: &Recipe) -> Toml {
 }
 
 fn insert(flags: &mut Table, key: &str, value: &Value) {
-    // Not every name in the table is a flag's.
+    // Some are known by what a flag names.
+    if FLAGS.iter().any(|(known, named)| *known == key && !named.is_empty() && !named.starts_with("--")) {
+        return;
+    }
     let flag = flag_of(key, &FLAGS.iter().filter(|(_, flag)| flag.starts_with("--")).copied().collect::<Vec<_>>());
     if let (Some(name), Some(value)) = (flag.strip_prefix("--"), of_json(value)) {
         flags.insert(name.to_owned(), value);

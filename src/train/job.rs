@@ -59,6 +59,6 @@ pub struct WatchConfig {
     pub test: Option<PathBuf>,
     /// A file of class names, a line each.
     pub class_names: Option<PathBuf>,
-    /// Sentences with `{}` where the name of a class goes.
+    /// Sentences with `{}` where the name of a class goes; CLIP's simplest where there are none.
     pub templates: Vec<String>,
 }

@@ -1,9 +1,11 @@
 //! Where the numbers of every step go: `metrics.jsonl`, TensorBoard, and the progress line.
 
+use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::job::METRICS;
 use super::recipe::Recipe;
@@ -30,12 +32,19 @@ pub struct Entry {
     pub grad_norm: f64,
     /// From the end of the step before to the end of this one, loading included, scoring not.
     pub images_per_second: f64,
-    /// Top-1 in percent of what is scored behind this step.
+    #[serde(flatten)]
+    pub scored: Scored,
+}
+
+/// What was scored behind a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Scored {
+    /// Top-1 in percent of what is looked at on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<f64>,
-    /// What a classifier scored behind it.
+    /// What a classifier scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<test::Scores>,
 }
@@ -45,6 +54,16 @@ pub struct Entry {
 pub struct Found {
     pub test: Option<test::Scores>,
     pub watch: Option<watch::Scores>,
+}
+
+impl From<Found> for Scored {
+    fn from(Found { test, watch }: Found) -> Self {
+        Self {
+            knn: watch.map(|scores| scores.knn),
+            zero_shot: watch.and_then(|scores| scores.zero_shot),
+            test,
+        }
+    }
 }
 
 /// Writes entries to every place.
@@ -97,9 +116,7 @@ impl Log {
             lr: self.schedule.lr(step),
             grad_norm,
             images_per_second,
-            knn: found.watch.map(|scores| scores.knn),
-            zero_shot: found.watch.and_then(|scores| scores.zero_shot),
-            test: found.test,
+            scored: found.into(),
         };
         self.lines.write(&entry)?;
         let all = [
@@ -109,25 +126,48 @@ impl Log {
             ("train/lr", Some(entry.lr)),
             ("train/grad_norm", Some(grad_norm)),
             ("train/images_per_second", Some(images_per_second)),
-            ("eval/knn", entry.knn),
-            ("eval/zero_shot", entry.zero_shot),
         ];
         for (tag, value) in all {
             if let Some(value) = value {
                 self.board.scalar(tag, value as f32, step)?;
             }
         }
-        for (tag, value) in entry.test.iter().flat_map(test::Scores::named) {
-            self.board.scalar(&format!("test/{tag}"), value as f32, step)?;
-        }
-        if let Some(scores) = found.watch {
-            watch::say_scores(step + 1, scores);
-        }
+        self.scored(step, found)?;
         self.last = Instant::now();
         self.loss = Some(loss);
         self.progress.note(format!("loss {loss:.4}  lr {:.2e}", entry.lr));
         self.progress.advance(1);
         Ok(())
+    }
+
+    /// Puts into TensorBoard what was found behind `step`.
+    fn scored(&mut self, step: u64, found: Found) -> Result<()> {
+        let Scored { knn, zero_shot, test } = found.into();
+        if let Some(scores) = found.watch {
+            watch::say_scores(step + 1, scores);
+        }
+        let own = [("eval/knn", knn), ("eval/zero_shot", zero_shot)];
+        let own = own.into_iter().filter_map(|(tag, value)| value.map(|value| (tag.to_owned(), value)));
+        let test = test.iter().flat_map(test::Scores::named).map(|(tag, value)| (format!("test/{tag}"), value));
+        for (tag, value) in own.chain(test) {
+            self.board.scalar(&tag, value as f32, step)?;
+        }
+        Ok(())
+    }
+
+    /// What was written of the step before this one, if anything was.
+    pub fn last_line(folder: &Path) -> Option<Value> {
+        let text = fs::read_to_string(folder.join(METRICS)).ok()?;
+        serde_json::from_str(text.lines().last()?).ok()
+    }
+
+    /// Adds what was found behind the last step that was recorded, `step`: a signal had come before.
+    ///
+    /// # Errors
+    /// If nothing can be written.
+    pub fn make_up(&mut self, step: u64, found: Found) -> Result<()> {
+        self.lines.amend_last(&Scored::from(found))?;
+        self.scored(step, found)
     }
 
     /// Makes the lines durable, before the checkpoint that counts on them.

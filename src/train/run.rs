@@ -102,6 +102,21 @@ pub fn run(config: &Config) -> Result<Summary> {
 
     let mut log = Log::open(output, engine.step_count(), (schedule, steps_per_epoch), recipe)?;
     let mut tested = None;
+    if engine.step_count() > 0 {
+        // What a signal kept from being scored.
+        let (now, line) = (engine.step_count(), Log::last_line(output).unwrap_or_default());
+        let last = now == schedule.steps;
+        let lacks = |key: &str| line["step"] == now - 1 && line.get(key).is_none();
+        let look = watch.as_mut().is_some_and(|watch| (watch.due(now) || last) && lacks("knn"));
+        let test = tester.as_mut().is_some_and(|tester| (tester.due(now) || last) && lacks("test"));
+        let found = Found {
+            test: tester.as_ref().filter(|_| test).map_or(Ok(None), |tester| tester.score(&mut *engine))?,
+            watch: watch.as_ref().filter(|_| look).map_or(Ok(None), |watch| watch.scores(&mut *engine, &*network))?,
+        };
+        log.make_up(now - 1, found)?;
+        store::check_interrupt("what is scored is left for the next time: run the same command again")?;
+        tested = found.test;
+    }
     let mut cadence = Cadence::new(config.save_every, steps_per_epoch);
     while engine.step_count() < schedule.steps {
         let step = engine.step_count();
@@ -112,10 +127,13 @@ pub fn run(config: &Config) -> Result<Summary> {
         let last = now == schedule.steps;
         let look = watch.as_mut().and_then(|watch| (watch.due(now) || last).then_some(&*watch));
         let test = tester.as_mut().and_then(|tester| (tester.due(now) || last).then_some(&*tester));
+        let mut missed = false;
         let mut record = |engine: &mut dyn Engine, outcome: Option<Outcome>| match outcome {
             Some(outcome) if outcome.step == step => log.step(outcome, || {
                 tested = test.map_or(Ok(None), |test| test.score(engine))?;
-                Ok(Found { test: tested, watch: look.map_or(Ok(None), |watch| watch.scores(engine, &*network))? })
+                let watch = look.map_or(Ok(None), |watch| watch.scores(engine, &*network))?;
+                missed = test.is_some() && tested.is_none() || look.is_some() && watch.is_none();
+                Ok(Found { test: tested, watch })
             }),
             Some(outcome) => log.step(outcome, || Ok(Found::default())),
             None => Ok(()),
@@ -143,12 +161,12 @@ pub fn run(config: &Config) -> Result<Summary> {
                 (&claim.data, &loader.bad_pictures()),
             )?;
         }
-        if stop && !last {
+        if stop && (missed || !last) {
             store::check_interrupt("the state is saved; run the same command again to go on")?;
         }
     }
     let loss = log.finish();
-    // A run that was stopped behind its last step has not been scored.
+    // Scored before, and stopped before it was said.
     if let (Some(tester), None) = (&tester, tested) {
         tested = tester.score(&mut *engine)?;
         store::check_interrupt("the state is saved; run the same command again to score it")?;

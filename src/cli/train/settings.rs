@@ -184,7 +184,7 @@ pub(in crate::cli) struct Settings {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Images")]
     pub(super) no_shuffle: Option<bool>,
     /// Bad samples (unreadable image, no caption, damage of a shard) to leave out, each named, before the run stops
-    /// [default: 0]
+    /// [default: 0]. As many photographs of --knn-train and --knn-test may be damaged
     #[arg(long, value_name = "N", help_heading = "Images")]
     pub(super) max_bad: Option<usize>,
 

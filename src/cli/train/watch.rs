@@ -17,7 +17,8 @@ pub(super) struct WatchArgs {
     /// Photographs that are classified [default: a fifth of every class of --knn-train, held out]
     #[arg(long, value_name = "PATH", requires = "knn_every")]
     knn_test: Option<PathBuf>,
-    /// Names of the classes for zero-shot accuracy, a line each in the order of the labels [default: the folders' names]
+    /// Names of the classes for zero-shot accuracy, a line each in the order of the labels [default: the folders' names];
+    /// of methods with texts and --projection linear
     #[arg(long, value_name = "FILE", requires = "knn_every")]
     class_names: Option<PathBuf>,
     /// Sentences for zero-shot accuracy, {} for the class; may be given several times [default: a photo of a {}.]
@@ -26,9 +27,15 @@ pub(super) struct WatchArgs {
 }
 
 impl WatchArgs {
+    /// What it names, by its flags.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let Self { knn_train, knn_test, class_names, .. } = self;
+        let all = [("--knn-train", knn_train), ("--knn-test", knn_test), ("--class-names", class_names)];
+        all.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)))
+    }
+
     pub(super) fn config(self) -> Option<WatchConfig> {
         let Self { knn_every, knn_train, knn_test, class_names, template } = self;
-        let templates = if template.is_empty() { vec!["a photo of a {}.".to_owned()] } else { template };
-        Some(WatchConfig { every: knn_every?, train: knn_train?, test: knn_test, class_names, templates })
+        Some(WatchConfig { every: knn_every?, train: knn_train?, test: knn_test, class_names, templates: template })
     }
 }

@@ -3,7 +3,7 @@
 
 mod names;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
@@ -12,7 +12,7 @@ use super::method::Network;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
-use crate::eval::dataset::Dataset;
+use crate::eval::dataset::{Dataset, Split};
 use crate::eval::features::{BATCH, Preparation, prepared};
 use crate::eval::knn::{KnnConfig, classify};
 use crate::eval::transform::Transform;
@@ -27,6 +27,8 @@ const HELD_OUT: f64 = 0.2;
 /// Top-1 in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scores {
+    /// How many neighbours voted.
+    pub neighbours: usize,
     pub knn: f64,
     pub zero_shot: Option<f64>,
 }
@@ -67,6 +69,9 @@ impl Watch {
         }
         let source = |path: &PathBuf| DataSource { path: path.clone(), labels: None };
         let test = config.test.as_ref().map_or(TestSource::HeldOut(HELD_OUT), |path| TestSource::Images(source(path)));
+        if config.test.is_none() {
+            check_holds_out(&config.train)?;
+        }
         let (train, mut test, _) = photographs(&source(&config.train), &test, recipe.max_bad, recipe.seed)?;
         test.match_classes(&train)?;
         let network = recipe.network()?;
@@ -74,9 +79,10 @@ impl Watch {
         let (side, width) = (model.image_size, model.width);
         let prompts = match (tokenizer, network.zero_shot()) {
             (Some(tokenizer), Some(_)) => Prompts::of(config, train.class_names(), tokenizer)?,
-            _ if config.class_names.is_some() => bail!(
+            _ if config.class_names.is_some() || !config.templates.is_empty() => bail!(
                 Usage,
-                "--class-names: --method {} {}; leave it out",
+                "{}: --method {} {}; leave it out",
+                if config.class_names.is_some() { "--class-names" } else { "--template" },
                 recipe.method.name(),
                 if recipe.language.is_some() {
                     "with --projection mlp is not scored zero-shot"
@@ -84,6 +90,10 @@ impl Watch {
                     "reads no texts"
                 }
             ),
+            (Some(_), None) => {
+                say!("note: with --projection mlp a run is not scored zero-shot");
+                None
+            }
             _ => None,
         };
         plan.record("k-NN", "features", 8 * (train.len() + test.len()) as u64 * width as u64);
@@ -124,7 +134,8 @@ impl Watch {
             let right = predicted.iter().zip(self.test.labels()).filter(|(a, b)| a == b).count();
             100.0 * right as f64 / self.test.len() as f64
         };
-        Ok(Scores { knn: top1(knn), zero_shot: zero_shot.map(top1) })
+        let neighbours = KnnConfig::default().k.min(self.train.len());
+        Ok(Scores { neighbours, knn: top1(knn), zero_shot: zero_shot.map(top1) })
     }
 
     /// `[N, D]`.
@@ -140,9 +151,22 @@ impl Watch {
     }
 }
 
+/// Refuses photographs of which no class has two images, by the flags that a run has.
+fn check_holds_out(path: &Path) -> Result<()> {
+    let images = Dataset::open(path, None, Split::Train)?;
+    if images.divide(HELD_OUT, 0).is_err() {
+        bail!(
+            Usage,
+            "--knn-train {}: no class has two images, so that none can be held out; give --knn-test",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Says what was found after `step` updates.
 pub(super) fn say_scores(step: u64, scores: Scores) {
-    let Scores { knn, zero_shot } = scores;
+    let Scores { neighbours, knn, zero_shot } = scores;
     let zero_shot = zero_shot.map_or(String::new(), |top1| format!(", zero-shot {top1:.2} %"));
-    say!("after {step} steps: {}-NN {knn:.2} %{zero_shot}", KnnConfig::default().k);
+    say!("after {step} steps: {neighbours}-NN {knn:.2} %{zero_shot}");
 }

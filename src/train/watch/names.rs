@@ -1,6 +1,7 @@
 //! Zero-shot classification (Radford et al. 2021, arXiv 2103.00020, section 3.1): of the names of all classes, each in
 //! some sentences, the one whose mean unit embedding is the most alike to a picture's. Texts are embedded on the CPU.
 
+use std::collections::HashMap;
 use std::fs;
 
 use crate::bail;
@@ -16,6 +17,9 @@ use crate::say;
 use crate::train::job::WatchConfig;
 use crate::train::method::ZeroShot;
 use crate::weights::Param;
+
+/// The sentence where none is given.
+const TEMPLATE: &str = "a photo of a {}.";
 
 /// Texts that go through the tower at once.
 const AT_ONCE: usize = 32;
@@ -35,7 +39,10 @@ impl Prompts {
     pub fn of(config: &WatchConfig, classes: &[String], tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let names: Vec<String> = match &config.class_names {
             Some(path) => {
-                let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+                let bytes = fs::read(path).map_err(Error::io("read", path))?;
+                let Ok(text) = String::from_utf8(bytes) else {
+                    bail!(Data, "--class-names {}: its names are not UTF-8; save it as UTF-8", path.display());
+                };
                 let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
                 let blank = names.iter().position(String::is_empty);
                 if names.len() != classes.len() || blank.is_some() {
@@ -56,7 +63,9 @@ impl Prompts {
             }
             None => classes.iter().map(|name| name.replace('_', " ")).collect(),
         };
-        if let Some(template) = config.templates.iter().find(|template| !template.contains("{}")) {
+        let default = [TEMPLATE.to_owned()];
+        let templates = if config.templates.is_empty() { &default[..] } else { &config.templates };
+        if let Some(template) = templates.iter().find(|template| !template.contains("{}")) {
             bail!(
                 Usage,
                 "--template {template:?}: expected {{}} where the name of a class goes, as in 'a photo of a {{}}.'"
@@ -66,8 +75,21 @@ impl Prompts {
             let Encoding { ids, end, .. } = tokenizer.encode(&template.replace("{}", name))?;
             Ok(Text { ids, end })
         };
-        let pairs = names.iter().flat_map(|name| config.templates.iter().map(move |template| (name, template)));
-        Ok(Some(Self { texts: pairs.map(text).collect::<Result<_>>()?, templates: config.templates.len() }))
+        let pairs = names.iter().flat_map(|name| templates.iter().map(move |template| (name, template)));
+        let texts: Vec<Text> = pairs.map(text).collect::<Result<_>>()?;
+        let mut read: HashMap<Vec<&[u32]>, usize> = HashMap::new();
+        for (class, texts) in texts.chunks_exact(templates.len()).enumerate() {
+            if let Some(other) = read.insert(texts.iter().map(|text| &text.ids[..]).collect(), class) {
+                bail!(
+                    Data,
+                    "classes {other} ({:?}) and {class} ({:?}) read alike for zero-shot accuracy; give them other names, or                      shorter sentences (--template) than --context-length cuts",
+                    names[other],
+                    names[class]
+                );
+            }
+        }
+        drop(read);
+        Ok(Some(Self { texts, templates: templates.len() }))
     }
 
     /// The class of each picture by its features `[N, D]`.
