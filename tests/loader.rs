@@ -427,7 +427,7 @@ fn batches_hold_the_texts_of_their_captions() {
 #[test]
 fn any_of_several_captions_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shard = ShardWriter::create(&folder.path().join("00000.tar")).unwrap();
+    let mut shard = ShardWriter::create(folder.path().join("00000.tar")).unwrap();
     let json = r#"{"captions": ["a red shoe", "shoe", "a shoe that is red", "caption 0", 7]}"#;
     for key in ["a", "b", "c"] {
         let png = encode_png(&Rgb8::filled(SIDE, SIDE, [9, 9, 9])).unwrap();

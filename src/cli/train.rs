@@ -67,7 +67,7 @@ pub struct Args {
     /// IDX labels of --test
     #[arg(long, value_name = "FILE", requires = "test")]
     test_labels: Option<PathBuf>,
-    /// How often to score it before the end: 1epochs, 5000steps or 3600s
+    /// How often to score it before the end: 1epochs or 5000steps
     #[arg(long, value_name = "INTERVAL", requires = "test")]
     test_every: Option<SaveEvery>,
     /// How often to save: 10000steps, 0.5epochs or 600s (and always at the end and on SIGINT/SIGTERM)

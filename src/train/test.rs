@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::cadence::Cadence;
+use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
 use super::job::{Config, TestSet};
 use super::loader::{Batch, Row, Section};
@@ -69,6 +69,13 @@ impl Tester {
         let (Some(settings), Some(classes)) = (&recipe.finetune, recipe.classes()) else {
             bail!(Usage, "--test goes with --method finetune alone; `stablerep probe` scores other encoders")
         };
+        if let Some(SaveEvery::Seconds(seconds)) = every {
+            bail!(
+                Usage,
+                "--test-every {seconds}s: expected steps or epochs, such as 500steps: a run that goes on is then scored \
+                 where it was before"
+            );
+        }
         let set = Dataset::open(&images.path, images.labels.as_deref(), Split::Test)?;
         set.notes().iter().for_each(|note| say!("note: {note}"));
         let Some(screened) = screen(vec![set], 0)?.pop() else { bail!(Data, "--test: no images") };

@@ -172,7 +172,7 @@ fn settings_that_cannot_be_run() {
         ),
         (&["--layer-decay", "0.5"], &["--layer-decay does not go with --method stablerep", "take finetune"]),
         (&["--augmentation", "finetune"], &["--augmentation finetune goes with --method finetune alone"]),
-        (&["--test", "photos"], &["--test goes with --method finetune alone", "probe"]),
+        (&["--test", "tests"], &["--test goes with --method finetune alone", "probe"]),
         (
             &["--method", "finetune", "--head-dims", "UNSET", "--images-per-caption", "UNSET", "--mixup", "0.5"],
             &["--mixup does not go with --augmentation none"],

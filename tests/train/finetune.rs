@@ -272,6 +272,9 @@ fn a_run_is_scored() {
         Recipe { augmentation: Augmentation::None, rate: Rate::Peak(5e-3), ..a_run(data.path(), settings, 60) };
     let images = DataSource { path: data.path().join("00000.tar"), labels: None };
     let test = Some(TestSet { images, every: Some(SaveEvery::Steps(20)) });
+    let hourly = test.clone().map(|test| TestSet { every: Some(SaveEvery::Seconds(3600.0)), ..test });
+    let error = run(&Config { test: hourly, ..job(recipe.clone(), &output) }).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--test-every 3600s: expected steps"), "{error}");
     let summary = run(&Config { test, ..job(recipe, &output) }).unwrap();
     let scores = summary.test.unwrap();
     assert!(scores.top1 > 0.9 && scores.top5 == 1.0 && scores.ema_top1.unwrap() > 0.9, "{scores:?}");
