@@ -449,6 +449,9 @@ fn any_of_several_captions_is_read() {
     for (text, share) in [("caption 0", 0.5), ("a red shoe", 0.25), ("a shoe that is red", 0.25), ("shoe", 0.0)] {
         assert!((count(text) - share).abs() < 0.07, "{text}: {}", count(text));
     }
+    let none = data();
+    let error = Loader::new(&LoaderConfig { any_caption: true, ..config(none.path()) }).unwrap_err().to_string();
+    assert!(error.starts_with("--any-caption: no sample of the shards lists"), "{error}");
     let plain = drawn(&LoaderConfig { any_caption: false, ..few });
     assert!(plain.iter().all(|ids| *ids == tokenizer().encode("caption 0").unwrap().ids));
 }

@@ -128,7 +128,8 @@ fn config(args: Args) -> Result<Config> {
     let recipe = recipe(data::weighted(args.data)?, settings, language)?;
     recipe.validate()?;
     let beside = args.watch.paths().chain(args.test.iter().map(|path| ("--test", path)));
-    let beside: Vec<(&str, &PathBuf)> = beside.chain(args.test_labels.iter().map(|path| ("--test-labels", path))).collect();
+    let beside: Vec<(&str, &PathBuf)> =
+        beside.chain(args.test_labels.iter().map(|path| ("--test-labels", path))).collect();
     let named = recipe.data.iter().map(|path| ("--data", path)).chain([("--output", &args.output)]);
     let named = named.chain(recipe.init_from.iter().map(|path| ("--init-from", path)));
     for (flag, path) in named.chain(beside.iter().copied()) {

@@ -108,7 +108,7 @@ pub fn warn_of_shared(train: &Screened, test: &Screened) {
     if shared == test.images.len() {
         say!(
             "warning: every test picture ({}) is also a training picture ({}): the figures say nothing of pictures that the probe \
-             has not seen; give others, or none and have some of the training pictures held out",
+             has not seen; give others, or have some held out (`probe --holdout 0.2`, `train` without --knn-test)",
             test.images.name(),
             train.images.name()
         );

@@ -28,6 +28,8 @@ pub struct CaptionGroups {
     pub(super) pictures: Vec<u32>,
     /// Number of different texts.
     pub texts: usize,
+    /// Samples whose json lists `captions`.
+    pub listed: usize,
     /// (position of the file in [`Shards::files`], message) of every sample that has no picture or no readable caption
     /// and is therefore in no group.
     pub bad: Vec<(usize, String)>,
@@ -63,6 +65,7 @@ struct Placed {
 #[derive(Default)]
 struct Described {
     samples: Vec<Sample>,
+    listed: usize,
     bad: Vec<String>,
     remarks: BTreeMap<Remark, (usize, String)>,
 }
@@ -101,6 +104,7 @@ impl CaptionGroups {
         // Label of every group, and how many pictures it has.
         let mut counts: Vec<(u32, u32)> = Vec::new();
         for (number, file) in files.into_iter().enumerate() {
+            all.listed += file.listed;
             all.bad.extend(file.bad.into_iter().map(|message| (number, message)));
             for (remark, (count, example)) in file.remarks {
                 remarks.entry(remark).or_insert((0, example)).0 += count;
@@ -245,6 +249,7 @@ fn describe(sample: &SampleRef<'_>, all: &mut Described) -> Result<()> {
     if left_out {
         return Ok(());
     }
+    all.listed += usize::from(!record.captions.is_empty());
     let hash: [u8; 32] = Sha256::digest(caption.as_bytes()).into();
     let word = |i: usize| u32::from_le_bytes([hash[4 * i], hash[4 * i + 1], hash[4 * i + 2], hash[4 * i + 3]]);
     let text = [word(0), word(1), word(2), word(3)];

@@ -34,6 +34,7 @@ pub struct Record {
 pub enum Remark {
     UnreadableJson,
     OddCaptionId,
+    OddCaptions,
     CaptionsDiffer,
     MorePictures,
     NotFinite,
@@ -55,6 +56,9 @@ impl Remark {
             Self::OddCaptionId => format!(
                 "{count} {samples} a caption_id that is no whole number, e.g. {example}; {their} text alone decides \
                  the group"
+            ),
+            Self::OddCaptions => format!(
+                "{count} {samples} `captions` in .json that are no list of texts, e.g. {example}; what is no text is not read"
             ),
             Self::CaptionsDiffer => {
                 format!("{count} {samples} another caption in .json than in .txt, e.g. {example}; .txt is taken")
@@ -134,8 +138,13 @@ impl Record {
         if flags.iter().any(|flag| flag == NOT_FINITE) {
             remarks.push(Remark::NotFinite);
         }
-        let captions = fields.get("captions").and_then(Value::as_array).into_iter().flatten();
-        let captions = captions.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        let listed = fields.get("captions");
+        let captions = listed.and_then(Value::as_array).into_iter().flatten();
+        let captions: Vec<String> = captions.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        let texts = |list: &Value| list.as_array().is_some_and(|list| list.len() == captions.len());
+        if listed.is_some_and(|list| !list.is_null() && !texts(list)) {
+            remarks.push(Remark::OddCaptions);
+        }
         Self { caption, captions, caption_id, flags, drawn: drawn(&fields), remarks }
     }
 }

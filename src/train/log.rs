@@ -58,11 +58,7 @@ pub struct Found {
 
 impl From<Found> for Scored {
     fn from(Found { test, watch }: Found) -> Self {
-        Self {
-            knn: watch.map(|scores| scores.knn),
-            zero_shot: watch.and_then(|scores| scores.zero_shot),
-            test,
-        }
+        Self { knn: watch.map(|scores| scores.knn), zero_shot: watch.and_then(|scores| scores.zero_shot), test }
     }
 }
 

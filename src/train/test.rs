@@ -23,7 +23,7 @@ use crate::store;
 /// Guesses among which a label counts as found in the second score.
 const TOP: usize = 5;
 
-/// Shares of the photographs whose class is the likeliest, and is among the five likeliest, by the weights and by their
+/// Percent of the photographs whose class is the likeliest, and is among the five likeliest, by the weights and by their
 /// moving average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
@@ -104,11 +104,11 @@ impl Tester {
     pub fn score(&self, engine: &mut dyn Engine) -> Result<Option<Scores>> {
         let Some([top1, top5]) = self.shares(engine, Weights::Online)? else { return Ok(None) };
         let (mut scores, mut said) =
-            (Scores { top1, top5, ema_top1: None, ema_top5: None }, format!("top-1 {:.2} %", 100.0 * top1));
+            (Scores { top1, top5, ema_top1: None, ema_top5: None }, format!("top-1 {top1:.2} %"));
         if self.averaged {
             let Some([top1, top5]) = self.shares(engine, Weights::Momentum)? else { return Ok(None) };
             (scores.ema_top1, scores.ema_top5) = (Some(top1), Some(top5));
-            said += &format!(", of the averaged weights {:.2} %", 100.0 * top1);
+            said += &format!(", of the averaged weights {top1:.2} %");
         }
         say!("{} test images after {} steps: {said}", self.set.len(), engine.step_count());
         Ok(Some(scores))
@@ -137,7 +137,7 @@ impl Tester {
                 found[1] += usize::from(place < TOP);
             }
         }
-        Ok(Some(found.map(|found| found as f64 / self.set.len() as f64)))
+        Ok(Some(found.map(|found| 100.0 * found as f64 / self.set.len() as f64)))
     }
 
     fn row(&self, index: usize) -> Result<Row> {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::bad_train::Case;
-use crate::common::{fails, succeeds, text};
+use crate::common::{fails, fixture, succeeds, text};
 
 /// A run from a file alone, and again from the file it wrote: the same bits.
 #[test]
@@ -47,6 +47,40 @@ fn odd_settings_survive() {
     succeeds(&["train", "--config", &text(&simclr.join("config.toml")), "--output", &text(&plain)]);
     assert_eq!(fs::read(simclr.join("config.json")).unwrap(), fs::read(plain.join("config.json")).unwrap());
     case.refuses(&["--seed", "9223372036854775808"], 2, &["--seed", "9223372036854775807"]);
+}
+
+/// What only some methods are told comes back too.
+#[test]
+fn settings_of_every_method_survive() {
+    let case = Case::new();
+    let tokenizer = text(&fixture("tiny_tokenizer"));
+    let texts = format!(
+        "--tokenizer {tokenizer} --context-length 12 --text-width 16 --text-depth 1 --text-heads 2 --embed-dim 8"
+    );
+    let one = "--images-per-caption UNSET --head-dims 32,16";
+    for (name, flags) in [
+        ("clip", format!("--method clip --images-per-caption UNSET --head-dims UNSET {texts}")),
+        ("plus", format!("--method stablerep+ --projection mlp --text-weight 0.5 {texts}")),
+        ("queue", "--queue 24 --crops 2 --drop-path 0.2 --qk-norm --depth 2 --positives caption".to_owned()),
+        ("byol", format!("--method byol --optimizer lars --momentum 0.9 {one}")),
+        (
+            "dino",
+            format!("--method dino --augmentation byol --local-crops 2 --local-size 16 --local-scale 0.1,0.4 {one}"),
+        ),
+        (
+            "mae",
+            "--method mae --images-per-caption UNSET --head-dims UNSET --decoder-width 16 --decoder-heads 2".to_owned(),
+        ),
+    ] {
+        let (run, again) = (case.path(name), case.path(&format!("{name}-again")));
+        let output = text(&run);
+        let words: Vec<&str> = flags.split_whitespace().chain(["--output", &output, "--threads", "1"]).collect();
+        case.succeeds(&words);
+        succeeds(&["train", "--config", &text(&run.join("config.toml")), "--output", &text(&again), "--threads", "1"]);
+        for file in ["checkpoint.safetensors", "config.json"] {
+            assert!(fs::read(run.join(file)).unwrap() == fs::read(again.join(file)).unwrap(), "{name}: {file}");
+        }
+    }
 }
 
 #[test]

@@ -277,14 +277,15 @@ fn a_run_is_scored() {
     assert!(error.exit_code() == 2 && error.to_string().contains("--test-every 3600s: expected steps"), "{error}");
     let summary = run(&Config { test, ..job(recipe, &output) }).unwrap();
     let scores = summary.test.unwrap();
-    assert!(scores.top1 > 0.9 && scores.top5 == 1.0 && scores.ema_top1.unwrap() > 0.9, "{scores:?}");
+    assert!(scores.top1 > 90.0 && scores.top5 == 100.0 && scores.ema_top1.unwrap() > 90.0, "{scores:?}");
     let text = fs::read_to_string(output.join(METRICS)).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let tested: Vec<usize> = (0..60).filter(|&i| lines[i]["test"]["top1"].is_f64()).collect();
     assert_eq!(tested, [19, 39, 59]);
-    assert_eq!(lines[59]["test"]["ema_top1"], scores.ema_top1.unwrap());
+    let near = |found: &Value, score: f64| (found.as_f64().unwrap() - score).abs() < 1e-9;
+    assert!(near(&lines[59]["test"]["ema_top1"], scores.ema_top1.unwrap()));
     let done: Value = serde_json::from_str(&fs::read_to_string(output.join("done.json")).unwrap()).unwrap();
-    assert_eq!(done["test"]["top1"], scores.top1);
+    assert!(near(&done["test"]["top1"], scores.top1));
 }
 
 #[test]

@@ -41,6 +41,15 @@ fn scores_are_those_of_the_probe() {
     let scored: Vec<usize> = (0..10).filter(|&step| lines[step].get("knn").is_some()).collect();
     assert_eq!(scored, [3, 7, 9]);
 
+    // What a signal kept from being scored is made up by the next run.
+    let path = folder.path().join("metrics.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    let cut = whole.rfind(",\"knn\"").unwrap();
+    fs::write(&path, format!("{}}}\n", &whole[..cut])).unwrap();
+    fs::remove_file(folder.path().join("done.json")).unwrap();
+    run(&watched).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+
     let report = probe(&ProbeConfig {
         model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None, weights: None },
         train: DataSource { path: photographs(), labels: None },

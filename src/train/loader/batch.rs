@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::super::views::Augmenter;
-use super::config::Section;
+use super::section::Section;
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::models::text_tower::Text;

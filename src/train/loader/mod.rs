@@ -15,6 +15,7 @@ mod config;
 mod decode;
 mod labelled;
 mod mixture;
+mod section;
 mod source;
 mod usable;
 
@@ -31,8 +32,9 @@ use crate::say;
 use crate::shards::Shards;
 
 pub use batch::{Batch, Mixed, Pictures, Row};
-pub use config::{LoaderConfig, LocalCrops, Positives, Section};
+pub use config::{LoaderConfig, LocalCrops, Positives};
 pub use labelled::Labelled;
+pub use section::Section;
 
 use config::over_limit;
 use decode::Images;

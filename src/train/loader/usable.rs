@@ -29,6 +29,12 @@ pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
         (None, true) => CaptionGroups::new(shards)?,
         (None, false) => CaptionGroups::apart(shards)?,
     };
+    if config.any_caption && groups.listed == 0 {
+        bail!(
+            Data,
+            "--any-caption: no sample of the shards lists other texts as `captions` in its .json; leave it out"
+        );
+    }
     let mut bad: Vec<String> = shards.damage().iter().map(ToString::to_string).collect();
     bad.extend(std::mem::take(&mut groups.bad).into_iter().map(|(_, message)| message));
 
