@@ -8,6 +8,9 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -64,8 +67,17 @@ fn granted(pointer: *mut u8, size: usize) -> *mut u8 {
     pointer
 }
 
+/// Whether it was said.
+static SAID: AtomicBool = AtomicBool::new(false);
+
 #[cold]
 fn refused(size: usize) -> ! {
+    let code = i32::from(Error::Device(String::new()).exit_code());
+    if SAID.swap(true, Ordering::Relaxed) {
+        // Another thread has said so, and ends the program.
+        thread::sleep(Duration::from_secs(10));
+        process::exit(code);
+    }
     let mut text = [0; LONGEST];
     let mut rest = &mut text[..];
     let _ = writeln!(
@@ -77,7 +89,7 @@ fn refused(size: usize) -> ! {
     // SAFETY: descriptor 2 is not closed here, as the file is never dropped. A closed one gives an error, which is.
     let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
     let _ = stderr.write_all(&text[..length]);
-    process::exit(i32::from(Error::Device(String::new()).exit_code()))
+    process::exit(code)
 }
 
 #[cfg(test)]
