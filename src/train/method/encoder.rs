@@ -44,7 +44,7 @@ impl Encoder {
         Self::of(layout, model, start, features, held)
     }
 
-    /// The same, whose `features [images, D]` were taken before ([`take_features`]).
+    /// The same, whose `features [images, D]` were taken before by `take_features`.
     pub fn of(layout: &mut Layout, model: &VitConfig, start: usize, features: Buffer, held: Held) -> Self {
         let images = features.len() / model.width;
         let n = held.images.min(images);
