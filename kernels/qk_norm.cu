@@ -1,13 +1,14 @@
 // Layer norms of queries and keys, each head on its own: y = (x - mean)*rstd*gain + shift over the d values of a row,
 // values as they are.
 //
-// Shapes   x, y, dx [tokens, 3, G, d] bf16: rows of d values, G of queries, G of keys, G of values in every token; stats
-//          [tokens, 2, G, 2] f32 (mean, rstd); affine [4, d] f32: gain and shift of queries, then of keys.
+// Shapes   x, y, dx [tokens, 3, G, d] bf16: rows of d values, G of queries, G of keys, G of values in every token;
+//          stats [tokens, 2, G, 2] f32 (mean, rstd); affine [4, d] f32: gain and shift of queries, then of keys.
 // Backward with g = dy*gain and n = (x - mean)*rstd:   dx = rstd*(g - mean(g) - n*mean(g*n)), in the place of dy,
 //          dgain += sum over rows of dy*n,   dshift += sum over rows of dy.
 // Aligned  d is 32 or 64, every pointer 16-byte aligned.
-// Order    A row's sums: a lane's 8 values in order, lanes by butterfly. Parameter gradients: rows of a group of lanes in
-//          order, the groups of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the shape.
+// Order    A row's sums: a lane's 8 values in order, lanes by butterfly. Parameter gradients: rows of a group of lanes
+//          in order, the groups of a block in order, then the blocks by `reduce_partials_f32`; blocks are fixed by the
+//          shape.
 //
 // FLOPs    per query or key value: forward 8, backward 13.  Bytes per value: forward 4, backward 6.
 // Bound    memory. A row is 4 or 8 lanes of 16 bytes; no value is read twice.

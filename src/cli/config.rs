@@ -91,43 +91,24 @@ pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
     Ok((words, origin))
 }
 
-/// Keys that mean nothing beside a flag that was typed. (The file that a run writes holds all its settings.)
-fn voids(command: &Command, flag: &str, value: &str) -> &'static [&'static str] {
-    match (command.get_name(), flag, value) {
-        ("train", "augmentation", "none") => &["crop-scale", "crop-filter", "local-crops", "local-size", "local-scale"],
-        ("train", "method", "simclr") => &[
-            "images-per-caption",
-            "mask-ratio",
-            "decoder-width",
-            "decoder-depth",
-            "decoder-heads",
-            "local-crops",
-            "local-size",
-            "local-scale",
-        ],
-        ("train", "method", "stablerep") => &[
-            "mask-ratio",
-            "decoder-width",
-            "decoder-depth",
-            "decoder-heads",
-            "local-crops",
-            "local-size",
-            "local-scale",
-        ],
-        ("train", "method", "mae") => &[
-            "images-per-caption",
-            "head-dims",
-            "bn",
-            "temperature",
-            "drop-path",
-            "local-crops",
-            "local-size",
-            "local-scale",
-        ],
-        ("train", "optimizer", "lars") => &["beta2"],
-        ("train", "model", model) if model != "custom" => &["image-size", "patch-size", "width", "depth", "heads"],
+/// What only mae is told, and only dino.
+const OF_MAE: &[&str] = &["mask-ratio", "decoder-width", "decoder-depth", "decoder-heads"];
+const OF_DINO: &[&str] = &["local-crops", "local-size", "local-scale"];
+
+/// Whether `key` means nothing beside a flag that was typed. (The file that a run writes holds all its settings.)
+fn voids(command: &Command, flag: &str, value: &str, key: &str) -> bool {
+    let lists: &[&[&str]] = match (command.get_name(), flag, value) {
+        ("train", "augmentation", "none") => &[&["crop-scale", "crop-filter"], OF_DINO],
+        ("train", "method", "simclr") => &[&["images-per-caption"], OF_MAE, OF_DINO],
+        ("train", "method", "stablerep") => &[OF_MAE, OF_DINO],
+        ("train", "method", "mae") => {
+            &[&["images-per-caption", "head-dims", "bn", "temperature", "drop-path"], OF_DINO]
+        }
+        ("train", "optimizer", "lars") => &[&["beta2"]],
+        ("train", "model", model) if model != "custom" => &[&["image-size", "patch-size", "width", "depth", "heads"]],
         _ => &[],
-    }
+    };
+    lists.iter().any(|keys| keys.contains(&key))
 }
 
 /// What was typed that makes the file's `key` mean nothing, as it was typed.
@@ -136,7 +117,7 @@ fn voided(command: &Command, given: &ArgMatches, key: &str) -> Option<String> {
         let (flag, id) = (arg.get_long()?, arg.get_id().as_str());
         let typed = given.try_contains_id(id).ok()? && given.value_source(id) == Some(ValueSource::CommandLine);
         let value = given.try_get_raw(id).ok().flatten().filter(|_| typed)?.next()?.to_str()?;
-        voids(command, flag, value).contains(&key).then(|| format!("--{flag} {value}"))
+        voids(command, flag, value, key).then(|| format!("--{flag} {value}"))
     })
 }
 

@@ -7,7 +7,7 @@
 //! | `projector.…`, `predictor.…`; `head.…`, `centre` | heads of MoCo v3 and BYOL; of DINO, with its centre |
 //! | `fc_norm.…`, `head.{weight,bias}` | classifier of fine-tuning, and the norm before it where the mean is pooled |
 //! | `momentum.NAME` | the momentum copy of each tensor that has one |
-//! | `queue.keys`, `queue.labels` | keys of earlier steps, and the bits of their labels (of an empty slot the largest f32) |
+//! | `queue.keys`, `queue.labels` | keys of earlier steps, and the bits of their labels (an empty slot: the largest f32) |
 //! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter; LARS keeps its momentum in the first |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that

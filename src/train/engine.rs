@@ -42,8 +42,8 @@ pub trait Engine {
     /// As [`Engine::step`].
     fn settle(&mut self) -> Result<Option<Outcome>>;
 
-    /// Classifies the rows of `batch`, as many as a step has, by these weights: logits `[rows, classes]`, nothing from a
-    /// network that does not classify. Call [`Engine::settle`] first.
+    /// Classifies the rows of `batch`, as many as a step has, by these weights: logits `[rows, classes]`, nothing from
+    /// a network that does not classify. Call [`Engine::settle`] first.
     ///
     /// # Errors
     /// If the device fails.

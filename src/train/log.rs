@@ -77,8 +77,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on before step `step` of a `schedule` whose epochs have so many: what was written of later steps (by a run that was killed after its
-    /// checkpoint) is cut off.
+    /// Goes on before step `step` of a `schedule` whose epochs have so many: what was written of later steps (by a run
+    /// that was killed after its checkpoint) is cut off.
     pub fn open(
         folder: &Path,
         step: u64,

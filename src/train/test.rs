@@ -23,8 +23,8 @@ use crate::store;
 /// Guesses among which a label counts as found in the second score.
 const TOP: usize = 5;
 
-/// Percent of the photographs whose class is the likeliest, and is among the five likeliest, by the weights and by their
-/// moving average.
+/// Percent of the photographs whose class is the likeliest, and is among the five likeliest, by the weights and by
+/// their moving average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
     pub top1: f64,

@@ -21,7 +21,7 @@ use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
 use crate::labelled::{of_classes, shards};
-use crate::support::{fixture_path, recipe};
+use crate::support::{fixture_path, golden_state, recipe};
 
 fn plain() -> FineTune {
     FineTune {
@@ -66,12 +66,7 @@ fn ten_steps_follow_pytorch() {
         for chunk in [None, Some(4)] {
             let recipe = Recipe { chunk, drop_path, ..finetune(FineTune { pool, ..plain() }) };
             let network = recipe.network().unwrap();
-            let mut plan = Plan::new();
-            let mut state = State::new(&mut plan, &*network);
-            for info in network.parameters().iter() {
-                let values = file.f32(&format!("param.{}", info.name), &info.shape).unwrap();
-                info.param.of_mut(&mut state.params).copy_from_slice(&values);
-            }
+            let mut state = golden_state(&file, &*network);
             let (n, side) = (recipe.batch, recipe.model.image_size);
             let pixels = file.f32("pixels", &[n, side, side, 3]).unwrap();
             let pixels: Vec<u8> = pixels.into_iter().map(|pixel| pixel as u8).collect();
@@ -80,7 +75,7 @@ fn ten_steps_follow_pytorch() {
             let norm = network.parameters().get("visual.norm.weight").unwrap().param;
             let before = norm.of(&state.params).to_vec();
             let count = network.numbers();
-            let mut trainer = Trainer::new(&mut plan, network, &recipe);
+            let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
             let schedule = Schedule { peak: 4e-3, last: 1e-6, steps: 10, length: 10.0, warmup: 3.0 };
             for (step, share) in shares.iter().enumerate() {
                 // As timm mixes a batch: with itself, the other way round.

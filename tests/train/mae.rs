@@ -18,7 +18,7 @@ use stablerep::train::{
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
-use crate::support::{fixture_path, recipe};
+use crate::support::{fixture_path, golden_state, recipe};
 
 fn mae() -> Recipe {
     Recipe {
@@ -41,12 +41,7 @@ fn ten_steps_follow_pytorch() {
     let list = |key| serde_json::from_str::<Vec<f64>>(file.metadata(key).unwrap()).unwrap();
     let recipe = mae();
     let network = recipe.network().unwrap();
-    let mut plan = Plan::new();
-    let mut state = State::new(&mut plan, &*network);
-    for info in network.parameters().iter() {
-        let values = file.f32(&format!("param.{}", info.name), &info.shape).unwrap();
-        info.param.of_mut(&mut state.params).copy_from_slice(&values);
-    }
+    let mut state = golden_state(&file, &*network);
     let (n, side) = (recipe.batch, recipe.model.image_size);
     let pixels: Vec<u8> =
         file.f32("pixels", &[n, side, side, 3]).unwrap().into_iter().map(|pixel| pixel as u8).collect();
@@ -57,7 +52,7 @@ fn ten_steps_follow_pytorch() {
         MaeActs::new(&mut Layout::default(), (&recipe.model, recipe.mae.as_ref().unwrap()), (n, n), n, false).masks();
     let position = network.parameters().get("visual.pos_embed").unwrap().param;
     let before = position.of(&state.params).to_vec();
-    let mut trainer = Trainer::new(&mut plan, network, &recipe);
+    let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
     let schedule = Schedule { peak: 2e-3, last: 0.0, steps: 10, length: 10.0, warmup: 3.0 };
     for (step, kept) in kept.chunks_exact(n * 4).enumerate() {
         let mut numbers = vec![0; n];

@@ -1,7 +1,10 @@
 use std::path::{Path, PathBuf};
 
+use stablerep::device::Plan;
 use stablerep::models::vit::VitConfig;
-use stablerep::train::Recipe;
+use stablerep::train::method::Network;
+use stablerep::train::{Recipe, State};
+use stablerep::weights::SafeTensors;
 
 use crate::recipe::smallest;
 
@@ -32,4 +35,14 @@ pub fn recipe() -> Recipe {
         language: None,
         ..smallest()
     }
+}
+
+/// A state with the parameters that `file` holds as `param.NAME`.
+pub fn golden_state(file: &SafeTensors, network: &dyn Network) -> State {
+    let mut state = State::new(&mut Plan::new(), network);
+    for info in network.parameters().iter() {
+        let values = file.f32(&format!("param.{}", info.name), &info.shape).unwrap();
+        info.param.of_mut(&mut state.params).copy_from_slice(&values);
+    }
+    state
 }

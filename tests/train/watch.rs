@@ -132,6 +132,17 @@ fn what_cannot_be_scored_is_refused() {
     let letters = folder.path().join("ten");
     fs::write(&letters, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
     let template = with(Name::Clip, WatchConfig { class_names: Some(letters), ..template });
+    let alike = folder.path().join("alike");
+    fs::write(&alike, "bag\n".repeat(10)).unwrap();
+    let alike = with(Name::Clip, WatchConfig { class_names: Some(alike), ..base.clone() });
+    let mut said_nowhere = with(Name::StableRep, base.clone());
+    (said_nowhere.recipe.language, said_nowhere.recipe.init_from, said_nowhere.tokenizer) = (None, None, None);
+    let single = folder.path().join("single");
+    for class in ["ant", "bee"] {
+        fs::create_dir_all(single.join(class)).unwrap();
+        fs::write(single.join(class).join("0.png"), encode_png(&Rgb8::filled(9, 9, [7; 3])).unwrap()).unwrap();
+    }
+    let single = with(Name::Clip, WatchConfig { train: single, test: None, ..base.clone() });
     let named = WatchConfig { class_names: Some(names), ..base };
     let mut no_texts = with(Name::StableRep, named.clone());
     no_texts.recipe.language = None;
@@ -140,6 +151,9 @@ fn what_cannot_be_scored_is_refused() {
     for (job, code, words) in [
         (seconds, 2, "--knn-every 60s: expected steps or epochs"),
         (template, 2, "--template \"a photo\": expected {}"),
+        (alike, 3, "0 (\"bag\") and 1 (\"bag\") read alike for zero-shot accuracy; give them other names, or shorter"),
+        (said_nowhere, 2, "--template: --method stablerep reads no texts"),
+        (single, 2, "no class has two images, so none can be held out; give test images"),
         (with(Name::Clip, named), 3, "3 lines, the 2. blank, expected one name for each of the 10 classes"),
         (no_texts, 2, "--class-names: --method stablerep reads no texts"),
     ] {

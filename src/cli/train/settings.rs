@@ -19,8 +19,8 @@ pub(in crate::cli) struct Settings {
     /// What makes two images belong together [default: stablerep]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) method: Option<Name>,
-    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip, mae and finetune, n·3 for
-    /// slip, n·2 for the others: for equal compute give simclr n·m/2
+    /// Captions per step, n. Images per step are n·m for stablerep and stablerep+, n for clip, mae and finetune, n·3
+    /// for slip, n·2 for the others: for equal compute give simclr n·m/2
     #[arg(long, value_name = "N", help_heading = "Method")]
     pub(super) batch: Option<usize>,
     /// Images per caption and step of stablerep, m, drawn anew without replacement in every epoch [default: 6]

@@ -17,8 +17,8 @@ pub(super) struct WatchArgs {
     /// Photographs that are classified [default: a fifth of every class of --knn-train, held out]
     #[arg(long, value_name = "PATH", requires = "knn_every")]
     knn_test: Option<PathBuf>,
-    /// Names of the classes for zero-shot accuracy, a line each in the order of the labels [default: the folders' names];
-    /// of methods with texts and --projection linear
+    /// Names of the classes for zero-shot accuracy, a line each in the order of the labels [default: the folders'
+    /// names]; of methods with texts and --projection linear
     #[arg(long, value_name = "FILE", requires = "knn_every")]
     class_names: Option<PathBuf>,
     /// Sentences for zero-shot accuracy, {} for the class; may be given several times [default: a photo of a {}.]

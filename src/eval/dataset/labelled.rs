@@ -180,7 +180,7 @@ impl Dataset {
         if test.is_empty() {
             bail!(
                 Usage,
-                "--holdout {share}: no class of {} has two images, so none can be held out; give --test",
+                "{}: no class has two images, so none can be held out; give test images of their own (--test, --knn-test)",
                 self.name
             );
         }

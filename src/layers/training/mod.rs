@@ -110,7 +110,8 @@ pub trait Layers {
         shape: Shape,
     ) -> Result<()>;
 
-    /// `y [N, T, 3, G, d]`: norms of the queries and keys of `qkv`, and its values as they are; `stats [N, T, 2, G, 2]`.
+    /// `y [N, T, 3, G, d]`: norms of the queries and keys of `qkv`, and its values as they are; `stats [N, T, 2, G,
+    /// 2]`.
     fn qk_norm(
         &mut self,
         y: Buffer,

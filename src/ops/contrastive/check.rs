@@ -168,8 +168,8 @@ fn wide(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Keys of earlier steps behind the rows: full, with empty slots between and behind the others, with none filled; in the
-/// tile of the last rows and in tiles and splits of their own; rows whose only positives are there.
+/// Keys of earlier steps behind the rows: full, with empty slots between and behind the others, with none filled; in
+/// the tile of the last rows and in tiles and splits of their own; rows whose only positives are there.
 fn queued(case: &Case) -> Result<()> {
     let (labels, dims) = (|rows: usize, classes| unsorted(case, rows, classes), [8, 64, 256, 33]);
     for (rows, slots, dim) in [(3, 1, 0), (6, 130, 1), (64, 64, 1), (70, 300, 2), (128, 128, 3), (130, 700, 1)] {

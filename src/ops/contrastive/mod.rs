@@ -7,8 +7,8 @@
 //! recomputes. As `s` is symmetric, the gradient of row i as anchor and as candidate is one sum over its own logits:
 //! `dz_i = 1/(K·τ)·Σ_{j≠i} (a_i·q_ij − p_ij + a_j·q_ji − p_ji)·z_j` with `a_i = 1` if `P_i > 0`, else 0.
 //!
-//! Behind the rows may stand the slots of a [`Queue`], candidates that are no anchors (MoCo, arXiv 1911.05722): they are
-//! in the softmax and among the positives of every row, get no gradient, and are nothing where they are empty.
+//! Behind the rows may stand the slots of a [`Queue`], candidates that are no anchors (MoCo, arXiv 1911.05722): they
+//! are in the softmax and among the positives of every row, get no gradient, and are nothing where they are empty.
 //!
 //! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each (with Q slots K·(K + Q) in the place of K²).
 //! Bytes: z is read K/`ROWS` times from cache.

@@ -1,8 +1,9 @@
-//! Layer norms of queries and keys before their products (QK-norm; Henry et al. 2020, arXiv 2010.04245, with Ba et al.'s
-//! norm as timm's `qk_norm` and LaCLIP have it): of every head's own values, by one gain and shift for all queries and
-//! one for all keys.
+//! Layer norms of queries and keys before their products (QK-norm; Henry et al. 2020, arXiv 2010.04245, with Ba et
+//! al.'s norm as timm's `qk_norm` and LaCLIP have it): of every head's own values, by one gain and shift for all
+//! queries and one for all keys.
 //!
-//! `qkv` is `[N, T, 3, G, d]`, of which values go through as they are. FLOPs per query or key value: forward 8, backward
+//! `qkv` is `[N, T, 3, G, d]`, of which values go through as they are. FLOPs per query or key value: forward 8,
+//! backward
 //! 13. Memory-bound: see [`bytes`].
 
 #[cfg(cuda_kernels)]

@@ -94,7 +94,8 @@ impl LoaderConfig {
         self.images_per_caption * (self.crops + self.local.map_or(0, |local| local.crops))
     }
 
-    /// What view slot `slot` shows, drawn by `augment`: the crops of the model's size come first, image by image, then the small ones.
+    /// What view slot `slot` shows, drawn by `augment`: the crops of the model's size come first, image by image, then
+    /// the small ones.
     pub fn slot(&self, slot: usize, augment: &Augment) -> Slot {
         let first = self.images_per_caption * self.crops;
         match self.local.filter(|_| slot >= first) {

@@ -272,8 +272,8 @@ impl Source {
         }
     }
 
-    /// The caption of a picture, or any of its texts: all with equal chances, where one of less than two words stands for
-    /// the caption (Fan et al. 2023, arXiv 2305.20088).
+    /// The caption of a picture, or any of its texts: all with equal chances, where one of less than two words stands
+    /// for the caption (Fan et al. 2023, arXiv 2305.20088).
     fn text(&self, picture: u32, key: [u32; 3], tokenizer: &Tokenizer) -> Result<Text> {
         let sample = self.shards.picture(picture)?.sample();
         let record = sample.record()?;

@@ -3,7 +3,7 @@
 
 mod names;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
@@ -12,7 +12,7 @@ use super::method::Network;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
-use crate::eval::dataset::{Dataset, Split};
+use crate::eval::dataset::Dataset;
 use crate::eval::features::{BATCH, Preparation, prepared};
 use crate::eval::knn::{KnnConfig, classify};
 use crate::eval::transform::Transform;
@@ -69,9 +69,6 @@ impl Watch {
         }
         let source = |path: &PathBuf| DataSource { path: path.clone(), labels: None };
         let test = config.test.as_ref().map_or(TestSource::HeldOut(HELD_OUT), |path| TestSource::Images(source(path)));
-        if config.test.is_none() {
-            check_holds_out(&config.train)?;
-        }
         let (train, mut test, _) = photographs(&source(&config.train), &test, recipe.max_bad, recipe.seed)?;
         test.match_classes(&train)?;
         let network = recipe.network()?;
@@ -149,19 +146,6 @@ impl Watch {
         }
         Ok(features)
     }
-}
-
-/// Refuses photographs of which no class has two images, by the flags that a run has.
-fn check_holds_out(path: &Path) -> Result<()> {
-    let images = Dataset::open(path, None, Split::Train)?;
-    if images.divide(HELD_OUT, 0).is_err() {
-        bail!(
-            Usage,
-            "--knn-train {}: no class has two images, so that none can be held out; give --knn-test",
-            path.display()
-        );
-    }
-    Ok(())
 }
 
 /// Says what was found after `step` updates.

@@ -82,7 +82,8 @@ impl Prompts {
             if let Some(other) = read.insert(texts.iter().map(|text| &text.ids[..]).collect(), class) {
                 bail!(
                     Data,
-                    "classes {other} ({:?}) and {class} ({:?}) read alike for zero-shot accuracy; give them other names, or                      shorter sentences (--template) than --context-length cuts",
+                    "classes {other} ({:?}) and {class} ({:?}) read alike for zero-shot accuracy; give them other names, or \
+                     shorter sentences (--template) than --context-length cuts",
                     names[other],
                     names[class]
                 );
