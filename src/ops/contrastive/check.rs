@@ -56,13 +56,10 @@ impl Rows {
         Self { z: unit(case, name, labels.len(), dim), labels, keys: Vec::new(), of_slots: Vec::new() }
     }
 
-    /// With keys of the labels `of_slots`, zeros where a slot is empty.
+    /// With keys of the labels `of_slots`: what an empty slot holds must change nothing, so it holds something.
     fn queued(self, case: &Case, of_slots: Vec<u32>) -> Self {
         let dim = self.z.len() / self.labels.len();
-        let mut keys = unit(case, "keys", of_slots.len(), dim);
-        for (key, _) in keys.chunks_exact_mut(dim).zip(&of_slots).filter(|(_, label)| **label == EMPTY) {
-            key.fill(0.0);
-        }
+        let keys = unit(case, "keys", of_slots.len(), dim);
         Self { keys, of_slots, ..self }
     }
 
