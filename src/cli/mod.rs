@@ -6,12 +6,12 @@ mod captions;
 mod config;
 mod demo;
 mod doctor;
+mod eval;
 mod export;
 mod generate;
 mod inspect;
 mod model;
 mod paths;
-mod probe;
 mod selftest;
 mod table;
 mod train;
@@ -52,7 +52,8 @@ enum Command {
     Generate(Box<generate::Args>),
     Calibrate(Box<calibrate::Args>),
     Train(Box<train::Args>),
-    Probe(Box<probe::Args>),
+    Eval(eval::Args),
+    Probe(Box<eval::linear::Args>),
     Export(export::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
@@ -138,7 +139,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(*args),
         Command::Calibrate(args) => calibrate::run(*args),
         Command::Train(args) => train::run(*args),
-        Command::Probe(args) => probe::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Probe(args) => eval::linear::run(*args),
         Command::Export(args) => export::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -1,17 +1,15 @@
-//! `stablerep probe`: score a frozen encoder on labelled photographs.
+//! `stablerep eval linear`, or `stablerep probe`: score a frozen encoder on labelled photographs.
 
 use std::path::PathBuf;
 
 use clap::builder::ArgGroup;
 
+use super::encoder::{Encoder, Preparation, Sizes};
 use crate::bail;
 use crate::error::Result;
-use crate::eval::encoder::ModelSource;
 use crate::eval::knn::KnnConfig;
 use crate::eval::linear_probe::LinearConfig;
-use crate::eval::transform::Fit;
 use crate::eval::{self, DataSource, ProbeConfig, ProbeSettings, TestSource};
-use crate::models::vit::{VitConfig, Whose};
 
 /// Score a frozen encoder on labelled photographs: linear probe, k-NN.
 ///
@@ -24,7 +22,6 @@ use crate::models::vit::{VitConfig, Whose};
 /// gray and CMYK become RGB; samples of 16 bits keep their high byte. Files of more than 178,956,970 pixels or 65,535
 /// on a side are refused.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
 #[command(group(ArgGroup::new("tested").required(true).args(["test", "holdout"])))]
 #[command(after_long_help = "\
 Images (--train, --test) are one of:
@@ -35,16 +32,8 @@ Classes of --test are matched with those of --train by name.
 
 Example: stablerep probe --checkpoint run --train imagenet/train --test imagenet/val --output scores")]
 pub struct Args {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
-    /// safetensors
-    #[arg(long, value_name = "PATH")]
-    checkpoint: Option<PathBuf>,
-    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
-    #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "random_init")]
-    weights: Option<Whose>,
-    /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
-    #[arg(long, value_name = "MODEL")]
-    random_init: Option<String>,
+    #[command(flatten)]
+    encoder: Encoder,
     /// Labelled images that train the probe
     #[arg(long, value_name = "PATH")]
     train: PathBuf,
@@ -64,13 +53,8 @@ pub struct Args {
     /// Damaged images of --train and --test together to leave out (each is named) before the probe refuses to begin
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bad: usize,
-    /// How a photograph becomes the encoder's square [default: as a timm config.json says, else crop]
-    #[arg(long, value_enum)]
-    fit: Option<Fit>,
-    /// Short side before the centre crop, pixels [default: the encoder's side over a timm config.json's crop_pct, else
-    /// 256/224 of it from 128 pixels on, else its side; rounded down]
-    #[arg(long, value_name = "PIXELS")]
-    resize: Option<usize>,
+    #[command(flatten)]
+    preparation: Preparation,
     /// Also classify by the K nearest training images (20 is usual)
     #[arg(long, value_name = "K")]
     knn: Option<usize>,
@@ -91,26 +75,6 @@ pub struct Args {
     linear: Linear,
     #[command(flatten)]
     sizes: Sizes,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Sizes of --random-init")]
-struct Sizes {
-    /// Side of its images, pixels
-    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
-    image_size: Option<usize>,
-    /// Side of a patch, pixels
-    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
-    patch_size: Option<usize>,
-    /// Width of a token
-    #[arg(long, conflicts_with = "checkpoint")]
-    width: Option<usize>,
-    /// Number of blocks
-    #[arg(long, conflicts_with = "checkpoint")]
-    depth: Option<usize>,
-    /// Attention heads; for a --checkpoint that does not tell, too
-    #[arg(long)]
-    heads: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -137,47 +101,24 @@ pub fn run(args: Args) -> Result<()> {
 impl Args {
     fn config(self) -> Result<ProbeConfig> {
         let Linear { no_linear, config: linear } = self.linear;
-        let model = match (self.checkpoint, self.random_init) {
-            (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads, weights: self.weights },
-            (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },
-            (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
-        };
         let test = match (self.test, self.holdout) {
             (Some(path), _) => TestSource::Images(DataSource { path, labels: self.test_labels }),
             (None, Some(share)) => TestSource::HeldOut(share),
             (None, None) => bail!(Usage, "give --test PATH or --holdout SHARE"),
         };
         Ok(ProbeConfig {
-            model,
+            model: self.encoder.source(&self.sizes, self.seed)?,
             train: DataSource { path: self.train, labels: self.train_labels },
             test,
             max_bad: self.max_bad,
             settings: ProbeSettings {
-                fit: self.fit,
-                resize: self.resize,
+                fit: self.preparation.fit,
+                resize: self.preparation.resize,
                 linear: (!no_linear).then_some(linear),
                 knn: self.knn.map(|k| KnnConfig { k, temperature: self.knn_temperature }),
                 seed: self.seed,
             },
             output: self.output,
         })
-    }
-}
-
-impl Sizes {
-    fn of(&self, name: &str) -> Result<VitConfig> {
-        let Some(standard) = VitConfig::named(name) else {
-            bail!(Usage, "--random-init {name}: expected vit_tiny, vit_small, vit_base or vit_large");
-        };
-        let model = VitConfig {
-            image_size: self.image_size.unwrap_or(standard.image_size),
-            patch_size: self.patch_size.unwrap_or(standard.patch_size),
-            width: self.width.unwrap_or(standard.width),
-            depth: self.depth.unwrap_or(standard.depth),
-            heads: self.heads.unwrap_or(standard.heads),
-            ..standard
-        };
-        model.validate()?;
-        Ok(model)
     }
 }

@@ -1,0 +1,86 @@
+//! Which encoder is scored, and how a photograph reaches it: flags that the protocols share.
+
+use std::path::PathBuf;
+
+use clap::builder::ArgGroup;
+
+use crate::bail;
+use crate::error::Result;
+use crate::eval::encoder::ModelSource;
+use crate::eval::transform::Fit;
+use crate::models::vit::{VitConfig, Whose};
+
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
+pub struct Encoder {
+    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
+    /// safetensors
+    #[arg(long, value_name = "PATH")]
+    checkpoint: Option<PathBuf>,
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "random_init")]
+    weights: Option<Whose>,
+    /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
+    #[arg(long, value_name = "MODEL")]
+    random_init: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Preparation {
+    /// How a photograph becomes the encoder's square [default: as a timm config.json says, else crop]
+    #[arg(long, value_enum)]
+    pub fit: Option<Fit>,
+    /// Short side before the centre crop, pixels [default: the encoder's side over a timm config.json's crop_pct, else
+    /// 256/224 of it from 128 pixels on, else its side; rounded down]
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sizes of --random-init")]
+pub struct Sizes {
+    /// Side of its images, pixels
+    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    image_size: Option<usize>,
+    /// Side of a patch, pixels
+    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    patch_size: Option<usize>,
+    /// Width of a token
+    #[arg(long, conflicts_with = "checkpoint")]
+    width: Option<usize>,
+    /// Number of blocks
+    #[arg(long, conflicts_with = "checkpoint")]
+    depth: Option<usize>,
+    /// Attention heads; for a --checkpoint that does not tell, too
+    #[arg(long)]
+    heads: Option<usize>,
+}
+
+impl Encoder {
+    /// What is to be opened; `seed` draws an untrained one.
+    pub fn source(self, sizes: &Sizes, seed: u64) -> Result<ModelSource> {
+        match (self.checkpoint, self.random_init) {
+            (Some(path), _) => Ok(ModelSource::Checkpoint { path, heads: sizes.heads, weights: self.weights }),
+            (None, Some(name)) => Ok(ModelSource::Random { model: sizes.of(&name)?, seed }),
+            (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
+        }
+    }
+}
+
+impl Sizes {
+    fn of(&self, name: &str) -> Result<VitConfig> {
+        let Some(standard) = VitConfig::named(name) else {
+            bail!(Usage, "--random-init {name}: expected vit_tiny, vit_small, vit_base or vit_large");
+        };
+        let model = VitConfig {
+            image_size: self.image_size.unwrap_or(standard.image_size),
+            patch_size: self.patch_size.unwrap_or(standard.patch_size),
+            width: self.width.unwrap_or(standard.width),
+            depth: self.depth.unwrap_or(standard.depth),
+            heads: self.heads.unwrap_or(standard.heads),
+            ..standard
+        };
+        model.validate()?;
+        Ok(model)
+    }
+}

@@ -1,0 +1,28 @@
+//! `stablerep eval`: a trained encoder to scores, one command per protocol.
+
+mod encoder;
+pub mod linear;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+/// Score an encoder: one command per protocol.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// The protocols; each `Args` says what its own does.
+#[derive(Debug, Subcommand)]
+enum What {
+    Linear(Box<linear::Args>),
+}
+
+/// Runs one protocol.
+pub fn run(args: Args) -> Result<()> {
+    match args.what {
+        What::Linear(args) => linear::run(*args),
+    }
+}
