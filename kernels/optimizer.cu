@@ -12,12 +12,13 @@
 //          Nothing changes where the gradient's sum of squares or the loss is not a finite number.
 // Follow   slow += rate*(fast - slow), the momentum copy of a network, and its bf16 copy; `rate` [1] in device memory,
 //          withheld as AdamW is.
-// SGD      v = momentum*v + g; w = w - (lr[head]*schedule)*v over weights [rows, heads*classes].
+// SGD      v = momentum*v + g; w = w - (lr[head]*schedule)*v over heads of `per_head` values each, one after another; the
+//          bf16 copy is written where there is one, and the gradient cleared.
 //
 // Aligned  f32 buffers 16 bytes, the bf16 copy 8 bytes; any length. `decay`: bit i % 8 of byte i / 8 for value i.
 // FLOPs    about 15 per value (AdamW), 3 (follow), 4 (SGD).
 // Bytes    AdamW 30 per value (read p, m, v, g; write p, m, v, copy; the mask is 1/8), 34 where gradients are cleared;
-//          follow 14; SGD 20.
+//          follow 14; SGD 26.
 // Bound    memory. 8 accesses of 16 bytes in flight per thread; the exact divisions and root are about 60 instructions
 //          per value, a quarter of the time that memory takes.
 #include "common/types.cuh"
@@ -27,8 +28,8 @@ namespace {
 constexpr int THREADS = 256;
 /// Vectors of 4 values per thread.
 constexpr int VECTORS = 2;
-/// Rows per thread of SGD.
-constexpr int ROWS = 8;
+/// Values per thread of SGD.
+constexpr int SGD_VALUES = 8;
 
 struct Adam {
     float step_size, shrink, lerp, beta2, rest2, correction, eps;
@@ -116,31 +117,28 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// Grid (columns, rows).
+// Grid (values).
 extern "C" __global__ void __launch_bounds__(THREADS)
-    optimizer_sgd_f32(float *weight, float *velocity, bf16 *OR_NULL rounded, const float *gradient, const float *lrs,
-                      const float *schedule, uint32_t rows, uint32_t columns, uint32_t classes, float momentum) {
-    const uint32_t column = blockIdx.x * THREADS + threadIdx.x;
-    if (column >= columns) return;
-    const float rate = __fmul_rn(lrs[column / classes], *schedule);
-    const uint32_t start = blockIdx.y * ROWS;
+    optimizer_sgd_f32(float *weight, float *velocity, bf16 *OR_NULL rounded, float *gradient, const float *lrs,
+                      const float *schedule, uint32_t len, uint32_t per_head, float momentum) {
+    const uint32_t start = blockIdx.x * THREADS * SGD_VALUES + threadIdx.x;
+    const float factor = *schedule;
     // All is read before anything is written.
-    float ws[ROWS], vs[ROWS], gs[ROWS];
+    float ws[SGD_VALUES], vs[SGD_VALUES], gs[SGD_VALUES], rates[SGD_VALUES];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        if (start + r < rows) {
-            const uint64_t i = uint64_t(start + r) * columns + column;
-            ws[r] = weight[i], vs[r] = velocity[i], gs[r] = gradient[i];
-        }
+    for (int r = 0; r < SGD_VALUES; r++) {
+        const uint32_t i = start + r * THREADS;
+        if (i < len) ws[r] = weight[i], vs[r] = velocity[i], gs[r] = gradient[i], rates[r] = lrs[i / per_head];
     }
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        if (start + r < rows) {
-            const uint64_t i = uint64_t(start + r) * columns + column;
+    for (int r = 0; r < SGD_VALUES; r++) {
+        const uint32_t i = start + r * THREADS;
+        if (i < len) {
             const float v = __fadd_rn(__fmul_rn(momentum, vs[r]), gs[r]);
-            const float w = __fsub_rn(ws[r], __fmul_rn(rate, v));
+            const float w = __fsub_rn(ws[r], __fmul_rn(__fmul_rn(rates[r], factor), v));
             velocity[i] = v;
             weight[i] = w;
+            gradient[i] = 0.f;
             if (rounded != nullptr) rounded[i] = from_f32<bf16>(w);
         }
     }
@@ -149,4 +147,4 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 EXPORT(THREADS, THREADS)
 EXPORT(VALUES, 4 * VECTORS)
 EXPORT(FOLLOW_VALUES, 4)
-EXPORT(ROWS, ROWS)
+EXPORT(SGD_VALUES, SGD_VALUES)

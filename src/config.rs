@@ -1,6 +1,7 @@
 //! Presets: TOML whose keys are the long flags of the command, laid over each other; and the reader of other programs'
 //! JSON.
 
+mod hex;
 pub mod json;
 mod recorded;
 pub mod spelling;
@@ -12,6 +13,7 @@ use toml::{Table, Value};
 use crate::bail;
 use crate::error::{Error, Result};
 
+pub use hex::hex;
 pub use recorded::{FlagNames, differences, flag_of};
 
 /// A configuration that travels in the binary (`configs/NAME.toml`).

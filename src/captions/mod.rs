@@ -18,6 +18,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::bail;
+use crate::config::hex;
 use crate::error::Result;
 pub use options::{Format, Options, Read};
 use reader::Reader;
@@ -60,7 +61,7 @@ impl Captions {
         if list.is_empty() {
             bail!(Data, "{name}: no caption in it ({skipped_empty} empty and {} bad lines)", bad.len());
         }
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&Sha256::digest(&bytes));
         Ok(Self { list, skipped_empty, bad, notes, sha256, read })
     }
 }

@@ -6,14 +6,22 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+#[cfg(cuda_kernels)]
+use super::card::Card;
+#[cfg(cuda_kernels)]
+use super::heads::CudaHeads;
+use super::heads::{Classifiers, Heads, Kind};
+use super::kept::{self, Kept};
 use crate::bail;
-use crate::device::Plan;
+use crate::device::{Device, Plan};
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::Layout;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::models::vit::{Preprocessing, Vit, VitActs, VitConfig, VitFile, Whose};
 use crate::ops::augment::Normalize;
+#[cfg(cuda_kernels)]
+use crate::ops::augment::Scales;
 use crate::say;
 use crate::weights::ParamTable;
 
@@ -47,6 +55,9 @@ pub struct Encoder {
     normalize: Normalize,
     preprocessing: Option<Preprocessing>,
     source: String,
+    kept: Option<Kept>,
+    #[cfg(cuda_kernels)]
+    card: Option<Card>,
 }
 
 impl Encoder {
@@ -59,6 +70,44 @@ impl Encoder {
             ModelSource::Checkpoint { path, heads, weights } => Self::load(path, *heads, *weights),
             ModelSource::Random { model, seed } => Self::random(model, *seed),
         }
+    }
+
+    /// The same on `device`.
+    ///
+    /// # Errors
+    /// Device error when there is no usable GPU or too little memory there; usage error for sizes without kernels.
+    pub fn on(self, device: Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(self),
+            #[cfg(cuda_kernels)]
+            Device::Cuda(ordinal) => {
+                let card = Card::new(ordinal, &self.vit, &self.params, Scales::new(self.mean, self.std))?;
+                Ok(Self { card: Some(card), ..self })
+            }
+        }
+    }
+
+    /// The same, with its features of whole data sets kept in `folder`, and found there; `None` keeps none.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be made.
+    pub fn keeping(self, folder: Option<PathBuf>) -> Result<Self> {
+        let kept = folder.map(|folder| Kept::new(folder, self.identity()?)).transpose()?;
+        Ok(Self { kept, ..self })
+    }
+
+    /// Where its features are kept.
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// What tells its features from those of other weights and devices.
+    pub(super) fn identity(&self) -> Result<[u8; 32]> {
+        #[cfg(cuda_kernels)]
+        let device = self.card.as_ref().map_or("cpu".into(), |card| card.gpu().name());
+        #[cfg(not(cuda_kernels))]
+        let device = String::from("cpu");
+        kept::identity(&self.params, &(self.vit.config(), self.mean, self.std), &device)
     }
 
     /// Fresh weights of `model` as training starts from, ImageNet mean and std.
@@ -113,7 +162,18 @@ impl Encoder {
     }
 
     fn new(vit: Vit, params: Vec<f32>, mean: [f32; 3], std: [f32; 3], source: String) -> Self {
-        Self { vit, params, mean, std, normalize: Normalize::new(mean, std), preprocessing: None, source }
+        Self {
+            vit,
+            params,
+            mean,
+            std,
+            normalize: Normalize::new(mean, std),
+            preprocessing: None,
+            source,
+            kept: None,
+            #[cfg(cuda_kernels)]
+            card: None,
+        }
     }
 
     pub fn vit(&self) -> &Vit {
@@ -140,6 +200,26 @@ impl Encoder {
         self.preprocessing
     }
 
+    /// Whether it computes on a GPU.
+    pub fn is_on_gpu(&self) -> bool {
+        #[cfg(cuda_kernels)]
+        return self.card.is_some();
+        #[cfg(not(cuda_kernels))]
+        false
+    }
+
+    /// Linear heads on its device.
+    ///
+    /// # Errors
+    /// Device error when they do not fit there.
+    pub fn heads(&self, kind: &Kind) -> Result<Box<dyn Classifiers>> {
+        #[cfg(cuda_kernels)]
+        if let Some(card) = &self.card {
+            return Ok(Box::new(CudaHeads::new(card.gpu(), kind)?));
+        }
+        Ok(Box::new(Heads::new(kind)))
+    }
+
     /// Where the weights come from, for people.
     pub fn source(&self) -> &str {
         &self.source
@@ -149,7 +229,14 @@ impl Encoder {
     ///
     /// # Panics
     /// When an image is not S×S.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn features(&self, images: &[Rgb8]) -> Result<Vec<f32>> {
+        #[cfg(cuda_kernels)]
+        if let Some(card) = &self.card {
+            return card.features(&self.vit, images);
+        }
         features(&self.vit, &self.params, &pixels(images, &self.normalize))
     }
 

@@ -1,5 +1,7 @@
 //! What scores a frozen encoder: the trait that every protocol implements, and what it is given and gives.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::dataset::Dataset;
@@ -19,6 +21,8 @@ pub struct Task<'a> {
     pub test_features: &'a [f32],
     pub transform: Transform,
     pub seed: u64,
+    /// Folder for what is kept on the way.
+    pub output: Option<&'a Path>,
 }
 
 impl Task<'_> {
@@ -28,13 +32,15 @@ impl Task<'_> {
     }
 }
 
-/// Numbers of images and classes, and the width D of a feature.
+/// Numbers of images and classes, the width D of a feature, and where it is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub train: usize,
     pub test: usize,
     pub classes: usize,
     pub width: usize,
+    /// Whether encoder and heads are on a GPU, with a plan of their own.
+    pub on_gpu: bool,
 }
 
 /// A protocol with its settings.

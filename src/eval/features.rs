@@ -1,9 +1,14 @@
-//! Photographs to frozen features: decode and transform on every core, normalise, one batch at a time through the ViT.
+//! Photographs to frozen features: decode and transform on every core, and one batch at a time through the ViT while the
+//! next is decoded.
+
+use std::sync::mpsc;
+use std::thread;
 
 use rayon::prelude::*;
 
 use super::dataset::Dataset;
 use super::encoder::Encoder;
+use super::kept::Kept;
 use super::stop::check_stop;
 use super::transform::{Transform, crop_flip};
 use crate::bail;
@@ -12,9 +17,13 @@ use crate::image::Rgb8;
 use crate::metrics::Progress;
 use crate::models::vit::VitConfig;
 use crate::rng::{Domain, Stream};
+use crate::say;
 
 /// Images decoded and encoded together: bounds memory, and feeds the ViT whole batches.
 pub const BATCH: usize = 128;
+
+/// Images whose features are kept in one file: what an interrupted run computes again at most.
+const PART: usize = 64 * BATCH;
 
 /// What a photograph goes through before the encoder.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +50,39 @@ pub fn extract(
 ) -> Result<()> {
     let VitConfig { width, image_size, .. } = *encoder.vit().config();
     assert_eq!(out.len(), indices.len() * width);
-    for (out, indices) in out.chunks_mut(BATCH * width).zip(indices.chunks(BATCH)) {
+    let encode = |out: &mut [f32], indices: &[usize], images: Result<Vec<Rgb8>>| {
         check_stop()?;
-        out.copy_from_slice(&encoder.features(&prepared(dataset, indices, preparation, image_size)?)?);
-        check_finite(out, width, |row| dataset.describe(indices[row]))?;
-        done(indices.len());
+        out.copy_from_slice(&encoder.features(&images?)?);
+        check_finite(out, width, |row| dataset.describe(indices[row]))
+    };
+    let prepare = |indices: &[usize]| prepared(dataset, indices, preparation, image_size);
+    let batches = || indices.chunks(BATCH);
+    let outs = out.chunks_mut(BATCH * width).zip(batches());
+    if batches().len() == 1 {
+        for (out, indices) in outs {
+            encode(out, indices, prepare(indices))?;
+            done(indices.len());
+        }
+        return Ok(());
     }
-    Ok(())
+    // A batch is decoded while the one before it is encoded, and another waits at most.
+    let (sender, receiver) = mpsc::sync_channel(1);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for indices in batches() {
+                // Whoever takes no more has failed, and says so.
+                if sender.send(prepare(indices)).is_err() {
+                    return;
+                }
+            }
+        });
+        for (out, indices) in outs {
+            let images = receiver.recv().map_err(|_| Error::Failed("the thread that decodes pictures is gone".into()));
+            encode(out, indices, images.and_then(|images| images))?;
+            done(indices.len());
+        }
+        Ok(())
+    })
 }
 
 /// The images at `indices` as the encoder takes them, `[side, side]` each.
@@ -69,17 +104,42 @@ pub fn prepared(dataset: &Dataset, indices: &[usize], preparation: Preparation, 
     indices.par_iter().map(prepare).collect()
 }
 
-/// Features `[N, D]` of the whole data set under the test transform, with a progress bar called `what`.
+/// Features `[N, D]` of the whole data set under the test transform, with a progress bar called `what`; those that
+/// `encoder` keeps are read.
 ///
 /// # Errors
-/// As [`extract`].
+/// As [`extract`]; `Io` when features cannot be kept.
 pub fn extract_all(encoder: &Encoder, dataset: &Dataset, transform: Transform, what: &str) -> Result<Vec<f32>> {
-    let mut features = vec![0.0; dataset.len() * encoder.vit().config().width];
+    let width = encoder.vit().config().width;
+    let mut features = vec![0.0; dataset.len() * width];
     let indices: Vec<usize> = (0..dataset.len()).collect();
     let progress = Progress::bar(dataset.len() as u64, what, ("image", 1));
-    extract(&mut features, encoder, dataset, &indices, Preparation::Test(transform), |n| progress.advance(n as u64))?;
+    let mut known = 0;
+    for (out, indices) in features.chunks_mut(PART * width).zip(indices.chunks(PART)) {
+        check_stop()?;
+        let key = encoder.kept().map(|kept| key(kept, dataset, indices, transform)).transpose()?;
+        let kept = encoder.kept().zip(key.as_deref());
+        if kept.is_some_and(|(kept, key)| kept.read(key, width, out)) {
+            check_finite(out, width, |row| dataset.describe(indices[row]))?;
+            known += indices.len();
+            progress.advance(indices.len() as u64);
+            continue;
+        }
+        extract(out, encoder, dataset, indices, Preparation::Test(transform), |n| progress.advance(n as u64))?;
+        if let Some((kept, key)) = kept {
+            kept.write(key, width, out, [("encoder", encoder.source()), ("pictures", dataset.name())])?;
+        }
+    }
     progress.finish();
+    if known > 0 {
+        say!("{what}: those of {known} of {} pictures were computed before", dataset.len());
+    }
     Ok(features)
+}
+
+/// What the features of the images at `indices` are kept as.
+fn key(kept: &Kept, dataset: &Dataset, indices: &[usize], transform: Transform) -> Result<String> {
+    kept.key(&transform, &dataset.fingerprints(indices)?)
 }
 
 /// Refuses `features[N, width]` that are not finite; `image` says which image a row is of.

@@ -13,14 +13,16 @@ pub(super) const SMALLER: &str = "lower --batch or the number of --lrs, leave --
 /// Everything that [`super::probe_encoder`] holds beside encoder and photographs.
 pub(super) fn plan(evaluators: &[&dyn Evaluator], vit: &Vit, sizes: Sizes) -> Plan {
     let mut plan = Plan::dry();
-    let Sizes { train, test, width, .. } = sizes;
+    let Sizes { train, test, width, on_gpu, .. } = sizes;
     take(&mut plan, "features", "test", &[test, width]);
     if evaluators.iter().any(|evaluator| evaluator.reads_train_features()) {
         take(&mut plan, "features", "train", &[train, width]);
     }
     let images = BATCH.min(train.max(test));
-    take(&mut plan, "encoder", "pixels", &[images, vit.config().image_len()]);
-    feature_memory(&mut plan, vit, images);
+    if !on_gpu {
+        take(&mut plan, "encoder", "pixels", &[images, vit.config().image_len()]);
+        feature_memory(&mut plan, vit, images);
+    }
     evaluators.iter().for_each(|evaluator| evaluator.plan(&mut plan, sizes));
     plan
 }

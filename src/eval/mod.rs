@@ -1,10 +1,14 @@
 //! A trained encoder to scores.
 
+#[cfg(cuda_kernels)]
+mod card;
 pub mod dataset;
 pub mod encoder;
 pub mod evaluator;
 pub mod features;
 pub mod heads;
+mod kept;
+pub mod language;
 pub mod knn;
 pub mod linear_probe;
 mod memory;
@@ -16,11 +20,13 @@ pub mod timm;
 pub mod transform;
 
 use std::fs;
+use std::path::Path;
 
 use self::dataset::{Dataset, Split};
 use self::encoder::Encoder;
 use self::evaluator::{Sizes, Task};
 use self::features::extract_all;
+use self::linear_probe::StateFile;
 use self::report::{DataReport, ModelReport, ProbeReport};
 pub use self::settings::{DataSource, ProbeConfig, ProbeSettings, TestSource};
 use crate::bail;
@@ -41,14 +47,15 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     {
         bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
     }
-    let encoder = Encoder::open(&config.model)?;
+    let encoder = Encoder::open(&config.model)?.on(config.device)?;
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
     let (train, test, bad) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
     // Made before the work, not after it, to know whether it can be.
     let new = config.output.as_deref().filter(|folder| !folder.exists());
     config.output.as_deref().map_or(Ok(()), store::create_dir)?;
-    let measured = probe_encoder(&config.settings, &encoder, &train, test);
+    let encoder = encoder.keeping(config.features.clone())?;
+    let measured = probe_encoder(&config.settings, &encoder, &train, test, config.output.as_deref());
     if let (Err(_), Some(folder)) = (&measured, new) {
         // Nothing came of it; what cannot be removed is empty.
         let _ = fs::remove_dir(folder);
@@ -57,6 +64,7 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     (report.train.bad, report.test.bad) = bad;
     if let Some(folder) = &config.output {
         report.write(&folder.join("report.json"))?;
+        StateFile::remove(folder)?;
     }
     Ok(report)
 }
@@ -101,7 +109,7 @@ pub fn photographs(
     Ok((train.images, test.images, bad))
 }
 
-/// The same with everything in memory.
+/// The same with everything in memory; what is kept on the way is in `output`.
 ///
 /// # Errors
 /// As [`probe`].
@@ -110,12 +118,14 @@ pub fn probe_encoder(
     encoder: &Encoder,
     train: &Dataset,
     mut test: Dataset,
+    output: Option<&Path>,
 ) -> Result<ProbeReport> {
     settings.check()?;
     test.match_classes(train)?;
     let transform = settings.transform(encoder)?;
     let (evaluators, width) = (settings.evaluators(), encoder.vit().config().width);
-    let sizes = Sizes { train: train.len(), test: test.len(), classes: train.classes(), width };
+    let sizes =
+        Sizes { train: train.len(), test: test.len(), classes: train.classes(), width, on_gpu: encoder.is_on_gpu() };
     let plan = memory::plan(&evaluators, encoder.vit(), sizes);
     plan.check(memory::SMALLER)?;
     say!("{plan}");
@@ -133,6 +143,7 @@ pub fn probe_encoder(
         test_features: &test_features,
         transform,
         seed: settings.seed,
+        output,
     };
     Ok(ProbeReport {
         model: ModelReport::of(encoder),

@@ -10,6 +10,7 @@ use super::knn::KnnConfig;
 use super::linear_probe::LinearConfig;
 use super::transform::{Fit, Transform};
 use crate::bail;
+use crate::device::Device;
 use crate::error::Result;
 
 /// Which photographs, and how they are labelled.
@@ -45,14 +46,17 @@ pub struct ProbeSettings {
 }
 
 /// A run of `stablerep probe`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProbeConfig {
     pub model: ModelSource,
+    pub device: Device,
     pub train: DataSource,
     pub test: TestSource,
     /// Damaged photographs, of training and test together, that are left out; one more is an error.
     pub max_bad: usize,
     pub settings: ProbeSettings,
+    /// Where features are kept and found.
+    pub features: Option<PathBuf>,
     /// Where `report.json` goes.
     pub output: Option<PathBuf>,
 }

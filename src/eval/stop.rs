@@ -8,7 +8,10 @@ use crate::store;
 pub(super) fn check_stop() -> Result<()> {
     match store::interrupted() {
         true => {
-            bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start")
+            bail!(
+                Interrupted,
+                "stopped by a signal: run the same command again; with --output it goes on from what it has kept there"
+            )
         }
         false => Ok(()),
     }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::encoder::Encoder;
 use crate::bail;
+use crate::config::hex;
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
 use crate::store::{create_dir, write_atomic};
@@ -92,7 +93,7 @@ fn refuse_foreign(folder: &Path, text: &str) -> Result<()> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// timm's description of the model. Sizes that are not those of a named ViT are spelled out as `model_args`.

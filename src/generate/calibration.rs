@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::drawing::Drawing;
-use super::fingerprint::hex;
 use crate::bail;
+use crate::config::hex;
 use crate::error::{Error, Result};
 use crate::models::unet;
 use crate::store;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::painter::NOTHING_YET;
+use crate::config::hex;
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
 use crate::store;
@@ -73,9 +74,4 @@ fn states(files: &[PathBuf]) -> Result<String> {
         hash.update(format!("{}\n{} {modified:?} {changed:?} {place:?}\n", real.display(), info.len()));
     }
     Ok(hex(&hash.finalize()))
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

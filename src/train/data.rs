@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bail;
+use crate::config::hex;
 use crate::error::{Error, Result};
 use crate::models::vit::VitFile;
 use crate::shards::Shards;
@@ -186,10 +187,6 @@ fn without<'a>(shards: &'a [Entry], hashes: &[String]) -> Vec<&'a Entry> {
             _ => true,
         })
         .collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

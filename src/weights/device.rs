@@ -25,6 +25,15 @@ impl DeviceParams {
         }
     }
 
+    /// Buffers for `len` values that nothing is learned of: without gradients.
+    pub fn frozen(arena: &mut Arena, len: usize) -> Self {
+        Self {
+            master: arena.take("parameters", "parameters", len),
+            rounded: arena.take("parameters", "rounded to bf16", len),
+            grads: arena.take("gradients", "none", 0),
+        }
+    }
+
     /// The first `len` of these parameters, for a copy of them that has no gradient of its own.
     pub fn copied(&self, arena: &mut Arena, len: usize) -> Self {
         Self {

@@ -9,6 +9,7 @@ mod bench;
 #[cfg(cuda_kernels)]
 mod compiler;
 mod errors;
+mod eval;
 mod finetune;
 #[cfg(cuda_kernels)]
 mod formats;

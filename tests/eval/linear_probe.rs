@@ -1,8 +1,10 @@
+use std::path::Path;
+
 use stablerep::error::Error;
 use stablerep::eval::evaluator::Evaluator;
-use stablerep::eval::heads::Heads;
+use stablerep::eval::heads::{Classifiers, Heads, Kind};
 use stablerep::eval::linear_probe::{
-    Augmentation, BASE_LRS, BatchNorm, LinearConfig, LinearReport, ProbeData, Select, cosine, run,
+    Augmentation, BASE_LRS, BatchNorm, LinearConfig, LinearReport, ProbeData, Select, StateFile, cosine, run,
 };
 use stablerep::rng::{Domain, Stream};
 
@@ -29,6 +31,14 @@ fn config(epochs: usize) -> LinearConfig {
     LinearConfig { epochs, batch: 64, eval_every: 5, augmentation: Augmentation::None, ..LinearConfig::default() }
 }
 
+fn fresh(width: usize, classes: usize, lrs: &[f32], batch_norm: bool, seed: u64) -> Heads {
+    Heads::new(&Kind { width, classes, lrs: lrs.to_vec(), batch_norm, batch: 1, seed })
+}
+
+fn on_the_cpu(kind: &Kind) -> Result<Box<dyn Classifiers>, Error> {
+    Ok(Box::new(Heads::new(kind)))
+}
+
 /// Runs the probe on features in memory.
 fn probe(config: &LinearConfig, noise: f32, seed: u64) -> Vec<LinearReport> {
     probe_of(300, config, noise, seed, &mut |_| ()).unwrap()
@@ -41,6 +51,22 @@ fn probe_of(
     noise: f32,
     seed: u64,
     seen: &mut dyn FnMut(&[usize]),
+) -> Result<Vec<LinearReport>, Error> {
+    let seen = &mut |indices: &[usize]| {
+        seen(indices);
+        Ok(())
+    };
+    probe_with(count, config, noise, seed, seen, None)
+}
+
+/// The same; `seen` may refuse a step, and the probe is kept on its way in the file at `state`.
+fn probe_with(
+    count: usize,
+    config: &LinearConfig,
+    noise: f32,
+    seed: u64,
+    seen: &mut dyn FnMut(&[usize]) -> Result<(), Error>,
+    state: Option<&Path>,
 ) -> Result<Vec<LinearReport>, Error> {
     let (width, classes) = (24, 5);
     let (train, train_labels) = clouds(count, width, classes, noise, 1);
@@ -55,13 +81,56 @@ fn probe_of(
         val_features: &|indices| Ok(gather(indices)),
         test_features: &test,
         test_labels: &test_labels,
+        heads: &on_the_cpu,
+        state: state.map(|path| StateFile::new(path.to_owned(), format!("{config:?}"))),
     };
     let mut source = |_: usize, indices: &[usize], out: &mut [f32]| {
-        seen(indices);
+        seen(indices)?;
         out.copy_from_slice(&gather(indices));
         Ok(())
     };
     run(config, &data, &mut source, seed)
+}
+
+/// Wherever a signal stops it, a probe that is run again ends as one that was left alone; what is kept of other settings
+/// is not gone on with.
+#[test]
+fn a_stopped_probe_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("linear.safetensors");
+    let config = LinearConfig { batch: 64, epochs: 4, eval_every: 2, select: Select::Val, ..config(4) };
+    // One head's loss is beyond numbers, which JSON has none for.
+    let config = LinearConfig { base_lrs: vec![0.1, 1.0, 1e30], ..config };
+    let whole = probe_of(300, &config, 1.0, 3, &mut |_| ()).unwrap();
+    let steps = 4 * (270 / 64);
+    let mut done = Vec::new();
+    for stop in 1..steps {
+        let mut seen = 0;
+        let mut stopping = |_: &[usize]| {
+            seen += 1;
+            if seen > stop { Err(Error::Interrupted("a signal".into())) } else { Ok(()) }
+        };
+        let error = probe_with(300, &config, 1.0, 3, &mut stopping, Some(&state)).unwrap_err();
+        assert!(matches!(error, Error::Interrupted(_)), "{error}");
+        let mut left = 0;
+        let mut counting = |_: &[usize]| {
+            left += 1;
+            Ok(())
+        };
+        let again = probe_with(300, &config, 1.0, 3, &mut counting, Some(&state)).unwrap();
+        assert_eq!(again, whole, "stopped after {stop} steps");
+        assert_eq!(left, steps - stop);
+        done.push(left);
+        // It is done: nothing is left to do, and all is known.
+        let mut none = |_: &[usize]| panic!("a step again");
+        assert_eq!(probe_with(300, &config, 1.0, 3, &mut none, Some(&state)).unwrap(), whole);
+        std::fs::remove_file(&state).unwrap();
+    }
+    assert_eq!(done.len(), steps - 1);
+    probe_with(300, &config, 1.0, 3, &mut |_| Ok(()), Some(&state)).unwrap();
+    let other = LinearConfig { batch: 32, ..config };
+    let alone = probe_of(300, &other, 1.0, 3, &mut |_| ()).unwrap();
+    assert_eq!(probe_with(300, &other, 1.0, 3, &mut |_| Ok(()), Some(&state)).unwrap(), alone);
 }
 
 /// What an epoch leaves over waits: every step is a whole batch, and in time every image is in one.
@@ -185,9 +254,9 @@ fn weights_of_many_heads_equal_those_of_single_heads() {
     let (width, classes, lrs) = (20, 7, [0.01f32, 0.3, 2.0]);
     let (x, labels) = clouds(96, width, classes, 1.0, 4);
     let train = |lrs: &[f32], batch_norm| {
-        let mut heads = Heads::new(width, classes, lrs, batch_norm, 9);
+        let mut heads = fresh(width, classes, lrs, batch_norm, 9);
         for step in 0..12 {
-            heads.step(&x, &labels, cosine(step, 12) as f32);
+            heads.step(&x, &labels, cosine(step, 12) as f32).unwrap();
         }
         heads
     };
@@ -243,7 +312,7 @@ fn gradient_matches_central_differences() {
     let (width, classes, lrs) = (6, 4, [0.1f32, 0.5]);
     let (x, labels) = clouds(17, width, classes, 1.0, 8);
     for batch_norm in [false, true] {
-        let mut heads = Heads::new(width, classes, &lrs, batch_norm, 2);
+        let mut heads = fresh(width, classes, &lrs, batch_norm, 2);
         heads.weight_mut().iter_mut().for_each(|w| *w *= 30.0);
         heads.bias_mut().copy_from_slice(&random(lrs.len() * classes, 20));
         let mut w: Vec<f64> = heads.weight().iter().map(|&v| f64::from(v)).collect();
@@ -282,8 +351,8 @@ fn gradient_matches_central_differences() {
 fn steps_are_sgd_with_momentum() {
     let (width, classes, lrs) = (5, 3, [0.2f32, 0.7]);
     let (x, labels) = clouds(12, width, classes, 1.0, 9);
-    let mut heads = Heads::new(width, classes, &lrs, false, 4);
-    let mut twin = Heads::new(width, classes, &lrs, false, 4);
+    let mut heads = fresh(width, classes, &lrs, false, 4);
+    let mut twin = fresh(width, classes, &lrs, false, 4);
     let mut velocity = vec![0.0f64; heads.weight().len()];
     let mut want: Vec<f64> = heads.weight().iter().map(|&v| f64::from(v)).collect();
     for schedule in [1.0f32, 0.5, 0.25] {
@@ -292,8 +361,8 @@ fn steps_are_sgd_with_momentum() {
             *v = 0.9 * *v + f64::from(twin.gradient().0[i]);
             *w -= f64::from(lrs[i / classes % 2] * schedule) * *v;
         }
-        twin.step(&x, &labels, schedule);
-        heads.step(&x, &labels, schedule);
+        twin.step(&x, &labels, schedule).unwrap();
+        heads.step(&x, &labels, schedule).unwrap();
         for (got, want) in heads.weight().iter().zip(&want) {
             assert!((f64::from(*got) - want).abs() < 1e-6, "{got} {want}");
         }
@@ -304,7 +373,7 @@ fn steps_are_sgd_with_momentum() {
 fn batch_norm_statistics() {
     let (width, rows) = (3, 8);
     let x: Vec<f32> = random(rows * width, 30).iter().enumerate().map(|(i, v)| v * 2.0 + (i % width) as f32).collect();
-    let mut heads = Heads::new(width, 2, &[0.1], true, 0);
+    let mut heads = fresh(width, 2, &[0.1], true, 0);
     assert_eq!(heads.running().unwrap().mean, [0.0; 3]);
     assert_eq!(heads.running().unwrap().var, [1.0; 3]);
     let labels = vec![0; rows];
@@ -333,9 +402,9 @@ fn batch_norm_statistics() {
 fn evaluation_does_not_depend_on_the_batch() {
     let (width, classes) = (10, 4);
     let (x, labels) = clouds(50, width, classes, 2.0, 31);
-    let mut heads = Heads::new(width, classes, &[0.3, 1.0], true, 0);
+    let mut heads = fresh(width, classes, &[0.3, 1.0], true, 0);
     for _ in 0..5 {
-        heads.step(&x, &labels, 1.0);
+        heads.step(&x, &labels, 1.0).unwrap();
     }
     let whole = heads.count_correct(&x, &labels).unwrap();
     let mut parts = vec![0; 2];
@@ -385,6 +454,8 @@ fn features_that_are_not_numbers_are_refused() {
         val_features: &|_| Ok(Vec::new()),
         test_features: &[0.0; 8],
         test_labels: &labels,
+        heads: &on_the_cpu,
+        state: None,
     };
     let mut source = |_: usize, _: &[usize], out: &mut [f32]| {
         out[3] = f32::NAN;

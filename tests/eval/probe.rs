@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
 use serde_json::Value;
+use stablerep::device::Device;
 use stablerep::eval::dataset::{Dataset, idx};
 use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::eval::knn::{KnnConfig, KnnReport};
@@ -85,12 +86,81 @@ fn a_random_vit_tells_bright_quarters_apart() {
     let encoder = Encoder::random(&model(), 0).unwrap();
     let (train, test) = (dataset(160, 1), || dataset(80, 2));
     let settings = settings(Augmentation::None);
-    let report = probe_encoder(&settings, &encoder, &train, test()).unwrap();
+    let report = probe_encoder(&settings, &encoder, &train, test(), None).unwrap();
     assert!(best(&linear(&report)) > 95.0, "{}", report.text());
     let knn: KnnReport = report.found("knn").unwrap().unwrap();
     assert!(knn.test > 95.0, "{}", report.text());
-    assert_eq!(report, probe_encoder(&settings, &encoder, &train, test()).unwrap());
+    assert_eq!(report, probe_encoder(&settings, &encoder, &train, test(), None).unwrap());
     assert_eq!((report.train.images, report.test.images, report.test.classes), (160, 80, 4));
+}
+
+/// Features are found again by weights and pictures, wherever those lie, and by nothing else.
+#[test]
+fn features_are_kept_by_weights_and_pictures() {
+    let root = TempDir::new().unwrap();
+    let place = |name: &str, count: usize, id: u32| {
+        let folder = root.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let (images, labels) = pictures(count, id);
+        fs::write(folder.join("train-images-idx3-ubyte"), images).unwrap();
+        fs::write(folder.join("train-labels-idx1-ubyte"), labels).unwrap();
+        folder
+    };
+    let (train, test) = (place("a", 40, 1), place("b", 30, 2));
+    let kept = root.path().join("kept");
+    let run = |model: u64, train: &Path, fit| {
+        let source = |path: &Path| DataSource { path: path.join("train-images-idx3-ubyte"), labels: None };
+        let settings = ProbeSettings { fit: Some(fit), ..settings(Augmentation::None) };
+        probe(&ProbeConfig {
+            model: ModelSource::Random { model: self::model(), seed: model },
+            device: Device::Cpu,
+            features: Some(kept.clone()),
+            train: source(train),
+            test: TestSource::Images(source(&test)),
+            max_bad: 0,
+            settings,
+            output: None,
+        })
+        .unwrap()
+    };
+    let files = || {
+        let mut all: Vec<_> = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.sort();
+        all
+    };
+    let first = run(0, &train, Fit::Pad);
+    let of_first = files();
+    assert_eq!(of_first.len(), 2);
+    // Elsewhere, under another name: the same files serve.
+    let moved = root.path().join("elsewhere");
+    fs::rename(&train, &moved).unwrap();
+    let again = run(0, &moved, Fit::Pad);
+    assert_eq!((again.scores, files()), (first.scores.clone(), of_first.clone()));
+    // Other weights, another way to prepare, one other picture among the same file names: each has its own.
+    let mut known = of_first.len();
+    let others: [&dyn Fn() -> ProbeReport; 3] =
+        [&|| run(1, &moved, Fit::Pad), &|| run(0, &moved, Fit::Stretch), &|| {
+            run(0, &place("elsewhere", 40, 3), Fit::Pad)
+        }];
+    for (i, other) in others.iter().enumerate() {
+        assert_ne!(other().scores, first.scores, "{i}");
+        known += if i < 2 { 2 } else { 1 };
+        assert_eq!(files().len(), known, "{i}");
+    }
+    // What is kept is what is used; what is damaged is made anew.
+    place("elsewhere", 40, 1);
+    for path in &of_first {
+        let mut bytes = fs::read(path).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0);
+        fs::write(path, bytes).unwrap();
+    }
+    assert_ne!(run(0, &moved, Fit::Pad).scores, first.scores);
+    for path in &of_first {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 5]).unwrap();
+    }
+    assert_eq!(run(0, &moved, Fit::Pad).scores, first.scores);
 }
 
 /// Crops and flips of training images are keyed by epoch and image: the same run gives the same report, another seed
@@ -100,9 +170,9 @@ fn augmentation_is_keyed_and_changes_the_features() {
     let encoder = Encoder::random(&model(), 0).unwrap();
     let (train, test) = (dataset(96, 1), || dataset(48, 2));
     let settings = settings(Augmentation::CropFlip);
-    let report = probe_encoder(&settings, &encoder, &train, test()).unwrap();
-    assert_eq!(report, probe_encoder(&settings, &encoder, &train, test()).unwrap());
-    let other = probe_encoder(&ProbeSettings { seed: 5, ..settings }, &encoder, &train, test()).unwrap();
+    let report = probe_encoder(&settings, &encoder, &train, test(), None).unwrap();
+    assert_eq!(report, probe_encoder(&settings, &encoder, &train, test(), None).unwrap());
+    let other = probe_encoder(&ProbeSettings { seed: 5, ..settings }, &encoder, &train, test(), None).unwrap();
     assert_ne!(linear(&report), linear(&other));
     assert!(linear(&report)[0].heads[1].train_loss.unwrap() > 0.3, "{report:?}");
 }
@@ -123,6 +193,8 @@ fn the_report_is_written_and_reads_back() {
     }
     let config = ProbeConfig {
         model: ModelSource::Random { model: model(), seed: 3 },
+        device: Device::Cpu,
+        features: None,
         train: source.clone(),
         test: TestSource::Images(source),
         max_bad: 0,
@@ -156,14 +228,14 @@ fn only_what_is_asked_for_is_measured() {
     let base = settings(Augmentation::None);
     let off = LinearConfig { batch_norm: BatchNorm::Off, ..base.linear.clone().unwrap() };
     let alone = ProbeSettings { knn: None, linear: Some(off), ..base.clone() };
-    let report = probe_encoder(&alone, &encoder, &dataset(20, 1), dataset(20, 2)).unwrap();
+    let report = probe_encoder(&alone, &encoder, &dataset(20, 1), dataset(20, 2), None).unwrap();
     let kinds = linear(&report);
     assert_eq!((report.scores.len(), kinds.len(), kinds[0].batch_norm), (1, 1, false));
     let knn = ProbeSettings { linear: None, ..base.clone() };
-    let report = probe_encoder(&knn, &encoder, &dataset(20, 1), dataset(20, 2)).unwrap();
+    let report = probe_encoder(&knn, &encoder, &dataset(20, 1), dataset(20, 2), None).unwrap();
     assert_eq!(report.scores.iter().map(|score| score.key).collect::<Vec<_>>(), ["knn"]);
     let nothing = ProbeSettings { linear: None, knn: None, ..base };
-    let error = probe_encoder(&nothing, &encoder, &dataset(20, 1), dataset(20, 2)).unwrap_err();
+    let error = probe_encoder(&nothing, &encoder, &dataset(20, 1), dataset(20, 2), None).unwrap_err();
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -378,31 +450,31 @@ fn links_to_nothing_are_bad_pictures() {
     stablerep(&[&TINY[..], &data, &["--max-bad", "2"]].concat());
 }
 
-/// A stopped probe does not claim that anything is kept.
+/// A stopped probe says how to go on, and goes on.
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_the_probe_without_a_promise() {
+fn a_signal_stops_the_probe_where_it_goes_on() {
     let root = TempDir::new().unwrap();
     let train = classes(root.path(), "a", 8, 0);
     let output = path(root.path(), "out");
     let endless =
         ["--epochs", "1000000000", "--augmentation", "none", "--train", &train, "--test", &train, "--output", &output];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_stablerep"))
-        .args(TINY[..13].iter().chain(&endless))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    // The heads come after this line.
-    assert!(said.any(|line| line.contains("train features")));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let last: Vec<String> = said.collect();
-    assert_eq!(child.wait().unwrap().code(), Some(75));
-    let error = last.iter().find(|line| line.starts_with("error")).unwrap();
-    assert!(
-        error.contains("stopped by a signal") && error.contains("keeps nothing") && !error.contains("saved"),
-        "{error}"
-    );
-    assert!(!Path::new(&output).join("report.json").exists());
+    for waited in ["train features", "linear probe: goes on at epoch", "linear probe: goes on at epoch"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stablerep"))
+            .args(TINY[..13].iter().chain(&endless))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        // The heads come after this line.
+        assert!(said.any(|line| line.contains(waited)), "no {waited}");
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let last: Vec<String> = said.collect();
+        assert_eq!(child.wait().unwrap().code(), Some(75));
+        let error = last.iter().find(|line| line.starts_with("error")).unwrap();
+        assert!(error.contains("stopped by a signal") && error.contains("same command again"), "{error}");
+        assert!(!Path::new(&output).join("report.json").exists());
+        assert!(Path::new(&output).join("linear.safetensors").exists());
+    }
 }

@@ -1,10 +1,11 @@
 //! Which encoder is scored, and how a photograph reaches it: flags that the protocols share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::ArgGroup;
 
 use crate::bail;
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval::encoder::ModelSource;
 use crate::eval::transform::Fit;
@@ -23,6 +24,13 @@ pub struct Encoder {
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large
     #[arg(long, value_name = "MODEL")]
     random_init: Option<String>,
+    /// Where it computes: cpu, cuda or cuda:N; a GPU computes with bf16 weights and activations
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Where features of whole data sets are kept, and found again by whatever is scored next with the same weights and
+    /// pictures [default: features in --output, if that is given]
+    #[arg(long, value_name = "DIR")]
+    features: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +65,16 @@ pub struct Sizes {
 }
 
 impl Encoder {
+    /// Where it is to compute.
+    pub fn device(&self) -> Result<Device> {
+        Device::parse(&self.device)
+    }
+
+    /// Where its features are kept.
+    pub fn features(&self, output: Option<&Path>) -> Option<PathBuf> {
+        self.features.clone().or_else(|| Some(output?.join("features")))
+    }
+
     /// What is to be opened; `seed` draws an untrained one.
     pub fn source(self, sizes: &Sizes, seed: u64) -> Result<ModelSource> {
         match (self.checkpoint, self.random_init) {

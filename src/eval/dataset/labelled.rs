@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::samples::Samples;
@@ -30,6 +31,8 @@ pub struct Dataset {
     labels: Vec<u32>,
     class_names: Vec<String>,
     images: Arc<Images>,
+    /// Of every one of `images`, once it is known.
+    fingerprints: Arc<[OnceLock<Fingerprint>]>,
     pub(super) notes: Vec<String>,
     pub(super) defects: Vec<String>,
 }
@@ -56,14 +59,23 @@ fn not_read(path: &Path, error: std::io::Error) -> Error {
     }
 }
 
-/// What tells a picture from others: the first half of the SHA-256 of its file, or of its pixels where no file is its
-/// own.
+/// What tells a picture from others: the first half of the SHA-256 of its file, or of its size and pixels where no file
+/// is its own.
 pub type Fingerprint = [u8; 16];
 
 impl Dataset {
     pub(super) fn new(name: String, labels: Vec<u32>, class_names: Vec<String>, images: Images) -> Self {
         let index = (0..labels.len() as u32).collect();
-        Self { name, index, labels, class_names, images: Arc::new(images), notes: Vec::new(), defects: Vec::new() }
+        Self {
+            name,
+            index,
+            fingerprints: labels.iter().map(|_| OnceLock::new()).collect(),
+            labels,
+            class_names,
+            images: Arc::new(images),
+            notes: Vec::new(),
+            defects: Vec::new(),
+        }
     }
 
     /// Where it came from, as the user wrote it.
@@ -129,9 +141,39 @@ impl Dataset {
         if !matches!(&*self.images, Images::Gray { .. }) {
             crate::image::decode(&stored, &self.describe(index))?;
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(&Sha256::digest(&stored)[..16]);
-        Ok(fingerprint)
+        Ok(self.note(index, &stored))
+    }
+
+    /// What image `index` is known by; it is read where it was not before.
+    ///
+    /// # Errors
+    /// `Io` naming the file.
+    pub fn fingerprint(&self, index: usize) -> Result<Fingerprint> {
+        match self.fingerprints[self.index[index] as usize].get() {
+            Some(&known) => Ok(known),
+            None => Ok(self.note(index, &self.stored(index)?)),
+        }
+    }
+
+    /// What the images at `indices` are known by.
+    ///
+    /// # Errors
+    /// As [`Dataset::fingerprint`].
+    pub fn fingerprints(&self, indices: &[usize]) -> Result<Vec<Fingerprint>> {
+        indices.par_iter().map(|&index| self.fingerprint(index)).collect()
+    }
+
+    fn note(&self, index: usize, stored: &[u8]) -> Fingerprint {
+        *self.fingerprints[self.index[index] as usize].get_or_init(|| {
+            let mut hash = Sha256::new();
+            if let Images::Gray { height, width, .. } = &*self.images {
+                hash.update(format!("{height} × {width}"));
+            }
+            hash.update(stored);
+            let mut fingerprint = Fingerprint::default();
+            fingerprint.copy_from_slice(&hash.finalize()[..16]);
+            fingerprint
+        })
     }
 
     /// The bytes of image `index` as they are stored: a file's, a member's, or gray pixels.
@@ -164,6 +206,7 @@ impl Dataset {
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
             class_names: self.class_names.clone(),
             images: Arc::clone(&self.images),
+            fingerprints: Arc::clone(&self.fingerprints),
             notes: Vec::new(),
             defects: Vec::new(),
         }

@@ -6,9 +6,9 @@ use half::bf16;
 use sha2::{Digest, Sha256};
 
 use crate::bail;
+use crate::config::hex;
 use crate::device::cuda::{Arena, DType, Gpu, Half, View};
 use crate::error::{Error, Result};
-use crate::generate::fingerprint::hex;
 use crate::generate::painter::NOTHING_YET;
 use crate::generate::parts::Parts;
 use crate::generate::settings::Fp8;

@@ -43,7 +43,7 @@ use call::{Tensor, norm_shape};
 impl Layers for Call<'_, '_> {
     fn unfold(&mut self, patches: Buffer, start: usize, shape: patches_of::Shape) -> Result<()> {
         let images = self.images.slice(start..start + patches.len);
-        patch_embed::unfold(self.gpu, self.bf16(patches), images, shape)
+        patch_embed::unfold(self.gpu, self.bf16(patches), images, self.scales, shape)
     }
 
     fn embed(

@@ -311,12 +311,6 @@ impl Normalize {
         Self { table: std::array::from_fn(channel) }
     }
 
-    /// Factor and offset of each channel of ImageNet's for kernels: `v·scale + shift = (v/255 − mean)/std`.
-    pub fn imagenet_scales() -> ([f32; 3], [f32; 3]) {
-        let (mean, std) = (Self::IMAGENET_MEAN.map(f64::from), Self::IMAGENET_STD.map(f64::from));
-        (std.map(|std| (1.0 / (255.0 * std)) as f32), std::array::from_fn(|c| (-mean[c] / std[c]) as f32))
-    }
-
     /// `out` and `pixels` are `[_, 3]`.
     pub fn apply(&self, out: &mut [f32], pixels: &[u8]) {
         assert_eq!(out.len(), pixels.len(), "normalize: {} values from {}", out.len(), pixels.len());
@@ -325,6 +319,29 @@ impl Normalize {
                 out[c] = self.table[c][usize::from(pixel[c])];
             }
         }
+    }
+}
+
+/// The same as a kernel computes it: `v·scale + shift = (v/255 − mean)/std` of each channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    pub scale: [f32; 3],
+    pub shift: [f32; 3],
+}
+
+impl Scales {
+    /// With the given mean and standard deviation of red, green, blue.
+    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
+        let (mean, std) = (mean.map(f64::from), std.map(f64::from));
+        let shift = std::array::from_fn(|c| (-mean[c] / std[c]) as f32);
+        Self { scale: std.map(|std| (1.0 / (255.0 * std)) as f32), shift }
+    }
+}
+
+impl Default for Scales {
+    /// ImageNet's.
+    fn default() -> Self {
+        Self::new(Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD)
     }
 }
 

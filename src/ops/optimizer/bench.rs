@@ -1,12 +1,15 @@
 //! One update of ViT-B/16's parameters by AdamW: f32 parameters and moments, bf16 copy, gradient cleared in the same
-//! pass; and one of their momentum copy.
+//! pass; one of their momentum copy; and one of as many weights of linear heads by SGD.
 
 use half::bf16;
 
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::optimizer::AdamW;
-use crate::ops::optimizer::cuda::{Buffers, Guard, adamw, follow};
+use crate::ops::optimizer::cuda::{Buffers, Guard, Heads, adamw, follow, sgd};
 use crate::ops::shapes::parameters;
+
+/// Learning rates of a linear probe.
+const HEADS: usize = 10;
 
 pub fn cases(size: Size) -> Vec<Case> {
     let len = parameters(size);
@@ -34,5 +37,18 @@ pub fn cases(size: Size) -> Vec<Case> {
             follow(gpu, slow.view(), rounded.view(), fast.view(), rate.view(), guard)
         })
     });
-    vec![adam, copy]
+    // Weight and velocity read and written, the gradient read and cleared, the rounded copy written.
+    let work = Work { bytes: 26.0 * len as f64, ..Work::default() };
+    let len = len / HEADS * HEADS;
+    let heads = Case::new(("optimizer", "SGD of heads", format!("[{len}]")), work, move |inputs| {
+        let (w, v) = (inputs.normal::<f32>(len)?, inputs.room::<f32>(len)?);
+        let (g, rounded) = (inputs.scaled::<f32>(len, 1e-3)?, inputs.room::<bf16>(len)?);
+        let (lrs, schedule) = (inputs.upload(&[0.1f32; HEADS])?, inputs.upload(&[1.0f32])?);
+        Ok(move |gpu: &_| {
+            let (weight, velocity, gradient) = (w.view(), v.view(), g.view());
+            let heads = Heads { weight, velocity, rounded: Some(rounded.view()), gradient };
+            sgd(gpu, heads, lrs.view(), schedule.view(), 0.9)
+        })
+    });
+    vec![adam, copy, heads]
 }

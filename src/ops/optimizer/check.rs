@@ -4,7 +4,7 @@ use half::bf16;
 
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks};
-use crate::ops::optimizer::cuda::{self, Buffers, Guard, SETTINGS, adamw, decay_mask, sgd};
+use crate::ops::optimizer::cuda::{self, Buffers, Guard, Heads, SETTINGS, adamw, decay_mask, sgd};
 use crate::ops::optimizer::{AdamW, Group, follow};
 
 pub const CHECKS: Checks = Checks::quick(&[
@@ -122,8 +122,8 @@ fn followed(case: &Case) -> Result<()> {
 fn sgd_steps(case: &Case) -> Result<()> {
     const MOMENTUM: f32 = 0.9;
     let gpu = case.gpu();
-    for (rows, heads, classes) in [(1, 1, 1), (1, 3, 7), (9, 2, 5), (16, 10, 30), (33, 1, 300)] {
-        let (columns, len) = (heads * classes, rows * heads * classes);
+    for (heads, each) in [(1, 1), (3, 7), (2, 45), (10, 480), (1, 9900)] {
+        let len = heads * each;
         let lrs: Vec<f32> = (0..heads).map(|g| 0.1 * (g + 1) as f32).collect();
         let (mut w, mut v) = (case.normal("w", len, 0.1), vec![0.0f32; len]);
         let (weight, velocity, copy) = (case.f32(&w)?, case.f32(&v)?, gpu.upload(&vec![bf16::NAN; len])?);
@@ -133,17 +133,17 @@ fn sgd_steps(case: &Case) -> Result<()> {
             let gradient = case.f32(&g)?;
             gpu.write(schedule.view(), &[factor])?;
             let rounded = (step != 1).then(|| copy.view());
-            let (weight, velocity) = (weight.view(), velocity.view());
-            let (gradient, rates, schedule) = (gradient.view(), rates.view(), schedule.view());
-            sgd(gpu, weight, velocity, rounded, gradient, rates, schedule, classes, MOMENTUM)?;
+            let (weight, velocity, gradient) = (weight.view(), velocity.view(), gradient.view());
+            sgd(gpu, Heads { weight, velocity, rounded, gradient }, rates.view(), schedule.view(), MOMENTUM)?;
             for i in 0..len {
-                let rate = lrs[i % columns / classes] * factor;
+                let rate = lrs[i / each] * factor;
                 v[i] = MOMENTUM * v[i] + g[i];
                 w[i] -= rate * v[i];
             }
-            let what = |name: &str| format!("{name} of {rows} × {heads}·{classes} after step {step}");
+            let what = |name: &str| format!("{name} of {heads} heads of {each} after step {step}");
             case.same(&what("weight"), &gpu.read(weight)?, &w)?;
             case.same(&what("velocity"), &gpu.read(velocity)?, &v)?;
+            case.same(&what("gradient"), &gpu.read(gradient)?, &vec![0.0; len])?;
             if step != 1 {
                 case.same(&what("bf16 weight"), &gpu.read(copy.view())?, &bits(&w))?;
             }

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{AdamW, Group};
-use crate::device::cuda::kernels::optimizer::{FOLLOW_VALUES, ROWS, THREADS, VALUES};
+use crate::device::cuda::kernels::optimizer::{FOLLOW_VALUES, SGD_VALUES, THREADS, VALUES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
@@ -103,31 +103,31 @@ pub fn follow(
     kernels::OptimizerFollow { slow, rounded, fast, rate, sum_of_squares, loss, len: len as u64 }.launch(gpu, at)
 }
 
-/// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head
-/// and a factor `schedule [1]` for all of them; v ← momentum·v + g, w ← w − lr·schedule·v.
+/// Linear heads side by side, as SGD sees them: all of one head's values stand together, head after head.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    pub weight: View<f32>,
+    pub velocity: View<f32>,
+    /// The copy that products read.
+    pub rounded: Option<View<bf16>>,
+    /// Read, and cleared for the next one.
+    pub gradient: View<f32>,
+}
+
+/// One step of SGD, each head at its learning rate of `lrs` times `schedule [1]`: v ← momentum·v + g, w ← w −
+/// lr·schedule·v.
 ///
 /// # Panics
 /// If lengths do not fit.
-#[allow(clippy::too_many_arguments)]
-pub fn sgd(
-    gpu: &Gpu,
-    weight: View<f32>,
-    velocity: View<f32>,
-    rounded: Option<View<bf16>>,
-    gradient: View<f32>,
-    lrs: View<f32>,
-    schedule: View<f32>,
-    classes: usize,
-    momentum: f32,
-) -> Result<()> {
-    let (len, columns) = (weight.len(), lrs.len() * classes);
-    assert!(columns > 0 && len > 0 && len.is_multiple_of(columns), "sgd: {len} weights in {columns} columns");
-    assert!(velocity.len() == len && gradient.len() == len && schedule.len() == 1, "sgd: {len} weights");
+pub fn sgd(gpu: &Gpu, heads: Heads, lrs: View<f32>, schedule: View<f32>, momentum: f32) -> Result<()> {
+    let Heads { weight, velocity, rounded, gradient } = heads;
+    let len = weight.len();
+    assert!(len > 0 && len < 1 << 31 && len.is_multiple_of(lrs.len()), "sgd: {len} values of {} heads", lrs.len());
+    assert!(velocity.len() == len && gradient.len() == len && schedule.len() == 1, "sgd: {len} values");
     assert!(rounded.is_none_or(|r| r.len() == len), "sgd: the bf16 copy of {len}");
-    let rows = len / columns;
-    let at = Launch::grid([columns.div_ceil(THREADS), rows.div_ceil(ROWS), 1], THREADS as u32);
-    let [rows, columns, classes] = [rows, columns, classes].map(|n| n as u32);
-    kernels::OptimizerSgd { weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum }
+    let at = Launch::new(len.div_ceil(THREADS * SGD_VALUES), THREADS as u32);
+    let (per_head, len) = ((len / lrs.len()) as u32, len as u32);
+    kernels::OptimizerSgd { weight, velocity, rounded, gradient, lrs, schedule, len, per_head, momentum }
         .launch(gpu, at)
 }
 

@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use crate::ops::augment::Scales;
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::patch_embed::Shape;
 use crate::ops::patch_embed::cuda::{Weights, backward, scratch_len, tokens, unfold};
@@ -34,7 +35,7 @@ fn unfolded(shape: Shape) -> Case {
     let values = shape.n * shape.patches() * shape.patch_len();
     Case::new(name("unfold bf16", shape), memory(3 * values), move |inputs| {
         let (images, patches) = (inputs.bytes(values)?, inputs.room::<bf16>(values)?);
-        Ok(move |gpu: &_| unfold(gpu, patches.view(), images.view(), shape))
+        Ok(move |gpu: &_| unfold(gpu, patches.view(), images.view(), Scales::default(), shape))
     })
 }
 

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use crate::error::Result;
-use crate::ops::augment::Normalize;
+use crate::ops::augment::{Normalize, Scales};
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::patch_embed::cuda::{Weights, backward, scratch_len, tokens, unfold};
 use crate::ops::patch_embed::{self, Gradients, Shape};
@@ -40,17 +40,26 @@ fn compare_unfold(case: &Case, shape: Shape) -> Result<()> {
     let shift = stream.uniform_in(0.0, 256.0) as usize;
     let pixels: Vec<u8> = (0..n * height * width * 3).map(|i| (i * 89 + i / 256 * 31 + shift) as u8).collect();
     let mut normalised = vec![0.0; pixels.len()];
+    let unfolded = |normalised: &[f32]| {
+        let mut want = vec![0.0; pixels.len()];
+        patch_embed::unfold(&mut want, normalised, shape);
+        want.into_iter().map(bf16::from_f32).collect::<Vec<bf16>>()
+    };
     Normalize::default().apply(&mut normalised, &pixels);
-    let mut want = vec![0.0; pixels.len()];
-    patch_embed::unfold(&mut want, &normalised, shape);
-    let want: Vec<bf16> = want.into_iter().map(bf16::from_f32).collect();
+    let want = unfolded(&normalised);
     // At an aligned address and one byte after.
     for offset in [0, 1] {
         let mut bytes = vec![0; offset];
         bytes.extend(&pixels);
         let (images, patches) = (case.gpu().upload(&bytes)?, case.gpu().upload(&vec![bf16::NAN; want.len()])?);
-        unfold(case.gpu(), patches.view(), images.view().slice(offset..bytes.len()), shape)?;
+        unfold(case.gpu(), patches.view(), images.view().slice(offset..bytes.len()), Scales::default(), shape)?;
         case.same(&format!("patches of {shape:?} + {offset}"), &case.gpu().read(patches.view())?, &want)?;
+        // Others than ImageNet's, each channel's own.
+        let others = Scales::new([0.5, 0.25, 0.75], [0.5, 0.125, 1.0]);
+        let of = |(i, &v): (usize, &u8)| f32::from(v).mul_add(others.scale[i % 3], others.shift[i % 3]);
+        let want = unfolded(&pixels.iter().enumerate().map(of).collect::<Vec<_>>());
+        unfold(case.gpu(), patches.view(), images.view().slice(offset..bytes.len()), others, shape)?;
+        case.same(&format!("others of {shape:?} + {offset}"), &case.gpu().read(patches.view())?, &want)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::Shape;
 use crate::device::cuda::kernels::patch_embed::{GATHER_IMAGES, THREADS, TOKEN_IMAGES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-use crate::ops::augment::Normalize;
+use crate::ops::augment::Scales;
 use crate::ops::reduce;
 
 /// Values per thread.
@@ -39,8 +39,8 @@ fn check(shape: Shape) {
     assert!(height.is_multiple_of(patch) && width.is_multiple_of(patch), "patch embedding: {shape:?}");
 }
 
-/// `patches [N·patches, 3·p·p]` from `images [N, H, W, 3]`, normalised by ImageNet's mean and standard deviation.
-pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, shape: Shape) -> Result<()> {
+/// `patches [N·patches, 3·p·p]` from `images [N, H, W, 3]`, normalised by `scales`.
+pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, scales: Scales, shape: Shape) -> Result<()> {
     check(shape);
     let Shape { n, height, width, patch, .. } = shape;
     assert!(
@@ -51,7 +51,7 @@ pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, shape: Shape) ->
     );
     let wide = patch.is_multiple_of(8) && images.is_aligned(8) && patches.is_aligned(16);
     let at = unfold_plan(shape, wide);
-    let ([scale0, scale1, scale2], [shift0, shift1, shift2]) = Normalize::imagenet_scales();
+    let Scales { scale: [scale0, scale1, scale2], shift: [shift0, shift1, shift2] } = scales;
     let (height, width, patch) = (height as u32, width as u32, patch as u32);
     kernels::PatchEmbedUnfold { patches, images, height, width, patch, scale0, scale1, scale2, shift0, shift1, shift2 }
         .launch(gpu, at, width_of(wide))

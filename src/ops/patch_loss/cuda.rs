@@ -6,7 +6,7 @@ use super::Shape;
 use crate::device::cuda::kernels::patch_loss::WARPS;
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
-use crate::ops::augment::Normalize;
+use crate::ops::augment::Scales;
 use crate::ops::cross_entropy;
 
 /// [`super::loss`] of bytes, which are normalised by ImageNet's mean and standard deviation.
@@ -27,7 +27,7 @@ pub fn loss(
     assert!(predictions.len() == values && dpredictions.len() == values, "patch loss: predictions of {shape:?}");
     assert!(losses.len() == count && rows.len() == count, "patch loss: rows of {shape:?}");
     let at = Launch::new(count.div_ceil(WARPS), 32 * WARPS as u32);
-    let ([scale0, scale1, scale2], [shift0, shift1, shift2]) = Normalize::imagenet_scales();
+    let Scales { scale: [scale0, scale1, scale2], shift: [shift0, shift1, shift2] } = Scales::default();
     let (share, slope) = (shape.share(), shape.slope());
     let [n, side, patch, kept] = [n, side, patch, kept].map(|n| n as u32);
     kernels::PatchLoss {

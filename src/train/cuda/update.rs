@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::layers::training::count::Tally;
 use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
+use crate::ops::augment::Scales;
 use crate::ops::clip::cuda as clip;
 use crate::ops::lars::cuda as lars;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
@@ -186,6 +187,7 @@ impl Update {
             momentum: self.momentum.map(|(copy, params)| (params, copy.statistics)),
             weights: Weights::Online,
             images: feed.views(),
+            scales: Scales::default(),
             numbers: feed.numbers(),
             scalars: feed.scalars(),
             loss: self.loss(),

@@ -8,18 +8,19 @@ use std::path::PathBuf;
 use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
 use super::job::{Config, WatchConfig};
-use super::method::Network;
+use super::method::{Network, ZeroShot};
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::eval::dataset::Dataset;
 use crate::eval::features::{BATCH, Preparation, prepared};
 use crate::eval::knn::{KnnConfig, classify};
+use crate::eval::language::{Prompts, Space, memory};
 use crate::eval::transform::Transform;
 use crate::eval::{DataSource, TestSource, photographs};
 use crate::say;
 use crate::store;
-use names::Prompts;
+use names::prompts;
 
 /// Share of every class that is held out where no test images are given.
 const HELD_OUT: f64 = 0.2;
@@ -75,7 +76,7 @@ impl Watch {
         let model = network.vit().config();
         let (side, width) = (model.image_size, model.width);
         let prompts = match (tokenizer, network.zero_shot()) {
-            (Some(tokenizer), Some(_)) => Prompts::of(config, train.class_names(), tokenizer)?,
+            (Some(tokenizer), Some(_)) => prompts(config, train.class_names(), tokenizer)?,
             _ if config.class_names.is_some() || !config.templates.is_empty() => bail!(
                 Usage,
                 "{}: --method {} {}; leave it out",
@@ -96,7 +97,7 @@ impl Watch {
         plan.record("k-NN", "features", 8 * (train.len() + test.len()) as u64 * width as u64);
         plan.record("k-NN", "photographs", 5 * BATCH as u64 * model.image_len() as u64);
         if let (Some(_), Some(of)) = (&prompts, network.zero_shot()) {
-            plan.record("zero-shot", "text tower", names::memory(of.tower.config()).total_bytes());
+            plan.record("zero-shot", "text tower", memory(of.tower.config()).total_bytes());
         }
         let transform = Transform::new(side, None, None, None)?;
         Ok(Self { cadence: Cadence::new(config.every, steps_per_epoch), train, test, transform, side, width, prompts })
@@ -124,7 +125,10 @@ impl Watch {
         let (labels, classes) = (self.train.labels(), self.train.classes());
         let knn = classify(&KnnConfig::default(), &train, labels, classes, &test, self.width)?;
         let zero_shot = match (&self.prompts, network.zero_shot()) {
-            (Some(prompts), Some(of)) => Some(prompts.classify(of, &engine.state()?.params, &test)?),
+            (Some(prompts), Some(ZeroShot { tower, projections })) => {
+                let params = &engine.state()?.params;
+                Some(prompts.classify(&Space { tower, projections, params }, &test)?)
+            }
             _ => None,
         };
         let top1 = |predicted: Vec<u32>| {

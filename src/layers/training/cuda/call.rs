@@ -9,6 +9,7 @@ use crate::layers::training::{
     Affine, BatchNorm, Buffer, Contrast, Kind, LayerNorm, Layout, Linear, Numbers, Pairs, PatchEmbed, Queue, Stages,
     Weights,
 };
+use crate::ops::augment::Scales;
 use crate::ops::batchnorm::{EPS, MOMENTUM, cuda as batchnorm};
 use crate::ops::contrastive::cuda as contrastive;
 use crate::ops::layernorm::cuda as layernorm;
@@ -78,6 +79,8 @@ pub struct Call<'a, 's> {
     pub weights: Weights,
     /// `[N, H, W, 3]`.
     pub images: View<u8>,
+    /// How their pixels are normalised.
+    pub scales: Scales,
     /// What [`Numbers`] are runs of.
     pub numbers: View<u32>,
     /// What changes from step to step.

@@ -1,28 +1,13 @@
-//! Linear classifiers trained side by side on the same features, one per learning rate, in one matrix product.
+//! Linear classifiers on the CPU.
 //!
 //! Weights are `[D, G·C]` (features × heads × classes), so `logits = x·W + b` and `dW = xᵀ·dlogits` are one product
 //! each for all heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
 
-use super::stop::check_stop;
+use super::kind::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Classifiers, EVAL_ROWS, Kind, MOMENTUM, Tensor};
 use crate::error::Result;
+use crate::eval::stop::check_stop;
 use crate::ops::cross_entropy::{self, Shape};
 use crate::ops::gemm::{self, Threads};
-use crate::rng::{Domain, Stream};
-
-/// eps of the batch norm before the heads (as StableRep's linear probe; PyTorch's default would be 1e-5).
-const BATCH_NORM_EPS: f64 = 1e-6;
-
-/// Weight of the newest batch in the running statistics.
-const BATCH_NORM_MOMENTUM: f32 = 0.1;
-
-/// SGD momentum.
-const MOMENTUM: f32 = 0.9;
-
-/// Standard deviation of the initial weights.
-const INIT_STD: f32 = 0.01;
-
-/// Rows of one evaluation product.
-pub(super) const EVAL_ROWS: usize = 1024;
 
 /// G heads of C classes on features of width D, with or without a batch norm (no affine part) before them.
 #[derive(Debug)]
@@ -49,25 +34,21 @@ pub struct Running {
 }
 
 impl Heads {
-    /// One head per entry of `lrs` (peak learning rates). Weights are N(0, 0.01), keyed by `seed`, the head's learning
-    /// rate and `batch_norm`, so that a head starts alike whichever others are trained beside it; biases are 0.
-    pub fn new(width: usize, classes: usize, lrs: &[f32], batch_norm: bool, seed: u64) -> Self {
+    /// Fresh ones ([`Kind::init`]).
+    pub fn new(kind: &Kind) -> Self {
+        let Kind { width, classes, lrs, batch_norm, .. } = kind;
         let columns = lrs.len() * classes;
         let mut weight = vec![0.0; width * columns];
-        let mut column = vec![0.0; width * classes];
-        for (g, lr) in lrs.iter().enumerate() {
-            Stream::new(seed, Domain::Probe, [lr.to_bits(), batch_norm.into(), 2]).fill_normal(&mut column);
-            for (c, values) in column.chunks_exact(width).enumerate() {
-                for (d, value) in values.iter().enumerate() {
-                    weight[d * columns + g * classes + c] = INIT_STD * value;
-                }
+        for (column, values) in kind.init().chunks_exact(*width).enumerate() {
+            for (d, value) in values.iter().enumerate() {
+                weight[d * columns + column] = *value;
             }
         }
         Self {
-            width,
-            classes,
-            lrs: lrs.to_vec(),
-            running: batch_norm.then(|| Running { mean: vec![0.0; width], var: vec![1.0; width] }),
+            width: *width,
+            classes: *classes,
+            lrs: lrs.clone(),
+            running: batch_norm.then(|| Running { mean: vec![0.0; *width], var: vec![1.0; *width] }),
             dweight: vec![0.0; weight.len()],
             weight_velocity: vec![0.0; weight.len()],
             weight,
@@ -132,9 +113,16 @@ impl Heads {
         means.iter().map(|sum| (sum / rows as f64) as f32).collect()
     }
 
-    /// One step of SGD with momentum 0.9 and no weight decay (v ← 0.9·v + g, w ← w − lr·v), each head at its learning
-    /// rate times `schedule`. Returns each head's loss before the step.
-    pub fn step(&mut self, x: &[f32], labels: &[u32], schedule: f32) -> Vec<f32> {
+    fn logits(&self, x: &[f32], rows: usize) -> Vec<f32> {
+        let columns = self.bias.len();
+        let mut logits = self.bias.repeat(rows);
+        gemm::nn(&mut logits, x, &self.weight, (rows, columns, self.width), true, Threads::All);
+        logits
+    }
+}
+
+impl Classifiers for Heads {
+    fn step(&mut self, x: &[f32], labels: &[u32], schedule: f32) -> Result<Vec<f32>> {
         let losses = self.loss_and_gradient(x, labels);
         let rates: Vec<f32> = self.lrs.iter().flat_map(|lr| std::iter::repeat_n(lr * schedule, self.classes)).collect();
         let columns = rates.len();
@@ -143,15 +131,10 @@ impl Heads {
             descend(weight, velocity, gradient, &rates);
         }
         descend(&mut self.bias, &mut self.bias_velocity, &self.dbias, &rates);
-        losses
+        Ok(losses)
     }
 
-    /// How many of `features[N, D]` each head classifies as `labels` says, in evaluation mode. Where a head's logits
-    /// are not all finite it is wrong; equal logits go to the lower class.
-    ///
-    /// # Errors
-    /// `Interrupted` on a signal.
-    pub fn count_correct(&self, features: &[f32], labels: &[u32]) -> Result<Vec<usize>> {
+    fn count_correct(&self, features: &[f32], labels: &[u32]) -> Result<Vec<usize>> {
         let columns = self.bias.len();
         let mut correct = vec![0; self.lrs.len()];
         for (x, labels) in features.chunks(EVAL_ROWS * self.width).zip(labels.chunks(EVAL_ROWS)) {
@@ -167,11 +150,33 @@ impl Heads {
         Ok(correct)
     }
 
-    fn logits(&self, x: &[f32], rows: usize) -> Vec<f32> {
-        let columns = self.bias.len();
-        let mut logits = self.bias.repeat(rows);
-        gemm::nn(&mut logits, x, &self.weight, (rows, columns, self.width), true, Threads::All);
-        logits
+    fn tensors(&self) -> Result<Vec<Tensor>> {
+        let mut all = vec![
+            ("weight", self.weight.clone()),
+            ("bias", self.bias.clone()),
+            ("weight_velocity", self.weight_velocity.clone()),
+            ("bias_velocity", self.bias_velocity.clone()),
+        ];
+        if let Some(running) = &self.running {
+            all.extend([("running_mean", running.mean.clone()), ("running_var", running.var.clone())]);
+        }
+        Ok(all)
+    }
+
+    fn restore(&mut self, read: &mut dyn FnMut(&str, usize) -> Result<Vec<f32>>) -> Result<()> {
+        let mut all = vec![
+            ("weight", &mut self.weight),
+            ("bias", &mut self.bias),
+            ("weight_velocity", &mut self.weight_velocity),
+            ("bias_velocity", &mut self.bias_velocity),
+        ];
+        if let Some(running) = &mut self.running {
+            all.extend([("running_mean", &mut running.mean), ("running_var", &mut running.var)]);
+        }
+        for (name, values) in all {
+            *values = read(name, values.len())?;
+        }
+        Ok(())
     }
 }
 
