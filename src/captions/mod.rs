@@ -8,7 +8,7 @@ mod columns;
 mod keys;
 mod options;
 mod reader;
-mod rows;
+pub mod rows;
 mod source;
 mod table;
 mod txt;

@@ -12,14 +12,14 @@ use super::options::Format;
 
 /// What separates the fields of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Dialect {
+pub struct Dialect {
     pub delimiter: u8,
     /// Whether `"` quotes fields; a plain character otherwise.
     pub quotes: bool,
 }
 
 impl Dialect {
-    pub(super) fn of(format: Format) -> Self {
+    pub fn of(format: Format) -> Self {
         match format {
             Format::Tsv => Self { delimiter: b'\t', quotes: false },
             Format::Csv | Format::Txt => Self { delimiter: b',', quotes: true },
@@ -29,7 +29,7 @@ impl Dialect {
 
 /// A row that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub struct Fault {
     /// Line from 1 on which the field begins that is wrong.
     pub line: u64,
     pub why: &'static str,
@@ -37,7 +37,7 @@ pub(super) struct Fault {
 
 /// A reader over the bytes of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Rows<'a> {
+pub struct Rows<'a> {
     bytes: &'a [u8],
     dialect: Dialect,
     at: usize,
@@ -46,14 +46,15 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(bytes: &'a [u8], dialect: Dialect) -> Self {
+    /// From the first byte on.
+    pub fn new(bytes: &'a [u8], dialect: Dialect) -> Self {
         Self { bytes, dialect, at: 0, line: 1 }
     }
 
     /// Reads the next row into `fields` and returns the line on which it begins, `None` at the end of the file. A blank
     /// line is a row of one empty field. After a fault the reader goes on with the line after the one that the fault
     /// names: an unclosed quote costs one row.
-    pub(super) fn next(&mut self, fields: &mut Vec<Cow<'a, [u8]>>) -> Option<Result<u64, Fault>> {
+    pub fn next(&mut self, fields: &mut Vec<Cow<'a, [u8]>>) -> Option<Result<u64, Fault>> {
         fields.clear();
         if self.at == self.bytes.len() {
             return None;

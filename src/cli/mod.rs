@@ -14,6 +14,7 @@ mod model;
 mod paths;
 mod selftest;
 mod table;
+mod tokenizer;
 mod train;
 
 use std::ffi::OsString;

@@ -2,22 +2,25 @@
 
 #[cfg(cuda_kernels)]
 mod card;
+mod columns;
 pub mod dataset;
 pub mod encoder;
 pub mod evaluator;
 pub mod features;
 pub mod heads;
 mod kept;
-pub mod language;
 pub mod knn;
+pub mod language;
 pub mod linear_probe;
 mod memory;
+pub mod pairs;
 pub mod report;
 pub mod screen;
 mod settings;
 mod stop;
 pub mod timm;
 pub mod transform;
+pub mod zero_shot;
 
 use std::fs;
 use std::path::Path;

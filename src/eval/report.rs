@@ -9,9 +9,8 @@ use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::evaluator::{Row, Score};
 use super::settings::ProbeSettings;
-use super::transform::{Fit, Transform};
+use super::transform::Transform;
 use crate::error::{Error, Result};
-use crate::image::Filter;
 use crate::models::vit::VitConfig;
 use crate::store::write_atomic;
 
@@ -75,6 +74,15 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// Writes a report as JSON, atomically.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+pub(super) fn write_json(report: &impl Serialize, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(report).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    write_atomic(path, (text + "\n").as_bytes())
+}
+
 const COLUMNS: [&str; 5] = ["probe", "top-1 %", "base lr", "epoch", "last epoch %"];
 
 impl ProbeReport {
@@ -92,8 +100,7 @@ impl ProbeReport {
     /// # Errors
     /// `Io` when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
-        write_atomic(path, (text + "\n").as_bytes())
+        write_json(self, path)
     }
 
     /// A table in aligned columns under what was probed, on what, and how the figures were chosen.
@@ -128,20 +135,11 @@ impl ProbeReport {
             let bad = if data.bad == 0 { String::new() } else { format!(", {} damaged left out", data.bad) };
             format!("{} ({} images, {} classes{bad})", data.name, data.images, data.classes)
         };
-        let transform = match self.transform {
-            Transform { fit: Fit::Crop, size, resize, .. } => format!("short side to {resize}, centre {size}×{size}"),
-            Transform { fit: Fit::Stretch, size, .. } => format!("stretched to {size}×{size}"),
-            Transform { fit: Fit::Pad, size, .. } => format!("padded to {size}×{size}"),
-        };
-        let transform = match self.transform.filter {
-            Filter::Bilinear => transform,
-            other => format!("{transform}, {}", format!("{other:?}").to_lowercase()),
-        };
         [
             ("encoder", format!("{}, {}", self.model.source, self.model.description)),
             ("train", data(&self.train)),
             ("test", data(&self.test)),
-            ("transform", transform),
+            ("transform", self.transform.to_string()),
         ]
     }
 

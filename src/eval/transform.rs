@@ -1,6 +1,8 @@
 //! From a photograph of any size to the square the encoder takes: at test time, and the paper's augmentation of the
 //! probe's training images.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bail;
@@ -33,6 +35,21 @@ pub struct Transform {
     pub resize: usize,
     #[serde(rename = "interpolation", skip_serializing_if = "is_bilinear", default)]
     pub filter: Filter,
+}
+
+impl fmt::Display for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, resize, .. } = self;
+        match self.fit {
+            Fit::Crop => write!(f, "short side to {resize}, centre {size}×{size}"),
+            Fit::Stretch => write!(f, "stretched to {size}×{size}"),
+            Fit::Pad => write!(f, "padded to {size}×{size}"),
+        }?;
+        match self.filter {
+            Filter::Bilinear => Ok(()),
+            other => write!(f, ", {}", format!("{other:?}").to_lowercase()),
+        }
+    }
 }
 
 fn is_bilinear(filter: &Filter) -> bool {

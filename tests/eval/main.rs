@@ -3,6 +3,7 @@
 mod dataset;
 mod encoder;
 mod knn;
+mod language;
 mod linear_probe;
 mod probe;
 mod transform;

@@ -239,12 +239,12 @@ fn only_what_is_asked_for_is_measured() {
     assert_eq!(error.exit_code(), 2);
 }
 
-fn stablerep(arguments: &[&str]) -> Output {
+pub fn stablerep(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stablerep")).args(arguments).output().unwrap()
 }
 
 #[track_caller]
-fn fails(arguments: &[&str], code: i32, parts: &[&str]) {
+pub fn fails(arguments: &[&str], code: i32, parts: &[&str]) {
     let output = stablerep(arguments);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{text}");

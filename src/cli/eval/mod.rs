@@ -1,7 +1,12 @@
 //! `stablerep eval`: a trained encoder to scores, one command per protocol.
 
+mod aro;
 mod encoder;
+mod fairface;
+mod language;
 pub mod linear;
+mod retrieval;
+mod zero_shot;
 
 use clap::Subcommand;
 
@@ -18,11 +23,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     Linear(Box<linear::Args>),
+    ZeroShot(Box<zero_shot::Args>),
+    Retrieval(Box<retrieval::Args>),
+    Fairface(Box<fairface::Args>),
+    Aro(Box<aro::Args>),
 }
 
 /// Runs one protocol.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Linear(args) => linear::run(*args),
+        What::ZeroShot(args) => zero_shot::run(*args),
+        What::Retrieval(args) => retrieval::run(*args),
+        What::Fairface(args) => fairface::run(*args),
+        What::Aro(args) => aro::run(*args),
     }
 }

@@ -1,21 +1,15 @@
 //! Flags of methods with texts.
 
-use std::path::Path;
 use std::sync::Arc;
-
-use tempfile::TempDir;
 
 use super::recipe::set;
 use super::settings::Settings;
 use crate::bail;
-use crate::cli::demo::assets;
-use crate::cli::paths;
-use crate::error::{Error, Result};
+use crate::cli::tokenizer::{self, BUNDLED};
+use crate::error::Result;
 use crate::models::tokenizer::Tokenizer;
 use crate::train::Language;
 
-/// Name of the vocabulary in the binary.
-const BUNDLED: &str = "bundled";
 /// Tokens of OpenAI's vocabulary, which an update over synthetic texts has without any.
 const OPENAI: usize = 49_408;
 
@@ -65,16 +59,6 @@ impl Settings {
             );
         };
         let length = set(self.context_length, "context-length")?;
-        let tokenizer = if named == BUNDLED {
-            let unpacked = TempDir::with_prefix("stablerep-").map_err(Error::io("create", std::env::temp_dir()))?;
-            Tokenizer::open(&assets::unpack_model(unpacked.path())?.join("tokenizer"), length)?
-        } else {
-            let path = Path::new(named);
-            if let Err(what) = paths::there(path, "a tokenizer's folder or file") {
-                bail!(Usage, "--tokenizer {named}: {what}");
-            }
-            Tokenizer::open(path, length)?
-        };
-        Ok(Arc::new(tokenizer))
+        tokenizer::open(named, length).map(Arc::new)
     }
 }

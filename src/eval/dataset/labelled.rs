@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::region::Region;
 use super::samples::Samples;
 use super::split::hold_out;
 use crate::bail;
@@ -31,6 +32,8 @@ pub struct Dataset {
     labels: Vec<u32>,
     class_names: Vec<String>,
     images: Arc<Images>,
+    /// Of every one of `images`; none where they count whole.
+    regions: Arc<[Region]>,
     /// Of every one of `images`, once it is known.
     fingerprints: Arc<[OnceLock<Fingerprint>]>,
     pub(super) notes: Vec<String>,
@@ -73,9 +76,25 @@ impl Dataset {
             labels,
             class_names,
             images: Arc::new(images),
+            regions: [].into(),
             notes: Vec::new(),
             defects: Vec::new(),
         }
+    }
+
+    /// One file per image, with a label each below the number of `class_names`.
+    pub fn of_files(name: String, paths: Vec<PathBuf>, labels: Vec<u32>, class_names: Vec<String>) -> Self {
+        assert_eq!(paths.len(), labels.len());
+        Self::new(name, labels, class_names, Images::Files(paths))
+    }
+
+    /// The same where of each image a region counts.
+    ///
+    /// # Panics
+    /// If they are not as many.
+    pub fn with_regions(self, regions: Vec<Region>) -> Self {
+        assert_eq!(regions.len(), self.len());
+        Self { regions: regions.into(), ..self }
     }
 
     /// Where it came from, as the user wrote it.
@@ -128,7 +147,16 @@ impl Dataset {
                 let data = stored.iter().flat_map(|&v| [v, v, v]).collect();
                 Ok(Rgb8 { width: *width, height: *height, data })
             }
-            Images::Files(_) | Images::Samples(_) => crate::image::decode(&stored, &self.describe(index)),
+            Images::Files(_) | Images::Samples(_) => self.decoded(index, &stored),
+        }
+    }
+
+    /// What counts of the file of image `index`.
+    fn decoded(&self, index: usize, stored: &[u8]) -> Result<Rgb8> {
+        let image = crate::image::decode(stored, &self.describe(index))?;
+        match self.regions.get(self.index[index] as usize) {
+            Some(region) => region.of(image, &self.describe(index)),
+            None => Ok(image),
         }
     }
 
@@ -139,7 +167,7 @@ impl Dataset {
     pub fn examine(&self, index: usize) -> Result<Fingerprint> {
         let stored = self.stored(index)?;
         if !matches!(&*self.images, Images::Gray { .. }) {
-            crate::image::decode(&stored, &self.describe(index))?;
+            self.decoded(index, &stored)?;
         }
         Ok(self.note(index, &stored))
     }
@@ -168,6 +196,9 @@ impl Dataset {
             let mut hash = Sha256::new();
             if let Images::Gray { height, width, .. } = &*self.images {
                 hash.update(format!("{height} × {width}"));
+            }
+            if let Some(region) = self.regions.get(self.index[index] as usize) {
+                hash.update(format!("{region:?}"));
             }
             hash.update(stored);
             let mut fingerprint = Fingerprint::default();
@@ -206,6 +237,7 @@ impl Dataset {
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
             class_names: self.class_names.clone(),
             images: Arc::clone(&self.images),
+            regions: Arc::clone(&self.regions),
             fingerprints: Arc::clone(&self.fingerprints),
             notes: Vec::new(),
             defects: Vec::new(),

@@ -4,6 +4,7 @@
 pub mod idx;
 pub mod image_folder;
 mod labelled;
+mod region;
 mod samples;
 mod split;
 pub mod webdataset;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::bail;
 use crate::error::{Error, Result};
 pub use labelled::{Dataset, Fingerprint, Split};
+pub use region::Region;
 pub use split::hold_out;
 
 impl Dataset {

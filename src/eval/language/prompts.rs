@@ -19,6 +19,7 @@ pub struct Prompts {
     texts: Vec<Text>,
     /// Those of each class.
     classes: Vec<Range<usize>>,
+    templates: Vec<String>,
 }
 
 impl Prompts {
@@ -60,7 +61,18 @@ impl Prompts {
             }
         }
         drop(read);
-        Ok(Self { texts, classes })
+        Ok(Self { texts, classes, templates: templates.to_vec() })
+    }
+
+    /// How many texts there are.
+    #[allow(clippy::len_without_is_empty, reason = "there is a text of every class")]
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// The sentences.
+    pub fn templates(&self) -> &[String] {
+        &self.templates
     }
 
     /// One row `[classes, E]` each: the mean of the unit embeddings of its texts, of length 1 again.

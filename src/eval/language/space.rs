@@ -60,7 +60,7 @@ pub(super) fn unit_rows(x: &[f32], dim: usize) -> Vec<f32> {
 }
 
 /// Dot products `[N, M]` of rows `[N, dim]` and `[M, dim]`.
-pub(super) fn alike(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
+pub fn alike(a: &[f32], b: &[f32], dim: usize) -> Vec<f32> {
     let shape = Shape { rows: a.len() / dim, inputs: dim, outputs: b.len() / dim };
     let mut alike = vec![0.0; shape.rows * shape.outputs];
     linear::forward(&mut alike, a, b, None, shape);
