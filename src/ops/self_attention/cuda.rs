@@ -1,5 +1,6 @@
 //! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
 
+mod arguments;
 pub mod hopper;
 pub mod portable;
 
@@ -130,15 +131,6 @@ pub fn backward_by(
             portable::backward(gpu, dqkv, dout, qkv, lse, delta, shape)
         }
     }
-}
-
-/// [images, tokens, queries, heads, causal] as the kernels take them.
-fn numbers(shape: Shape) -> [u32; 5] {
-    [shape.n as u32, shape.tokens as u32, shape.queries as u32, shape.heads as u32, u32::from(shape.causal)]
-}
-
-fn scale(shape: Shape) -> f32 {
-    (shape.head_dim as f32).powf(-0.5)
 }
 
 /// Lengths and alignments of (out, qkv) or their gradients.

@@ -3,12 +3,13 @@
 
 use half::bf16;
 
-use super::{Shape, numbers, scale};
+use super::arguments::{numbers, scale};
 use crate::device::cuda::kernels::self_attention_backward_sm90::{OUT_ROWS, QUERY_ROWS};
 use crate::device::cuda::kernels::self_attention_long_sm90::{BACKWARD_SHARED, FORWARD_SHARED, ROWS};
 use crate::device::cuda::kernels::self_attention_sm90::{BARRIERS, KEYS, THREADS, TILE};
 use crate::device::cuda::{Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
+use crate::ops::self_attention::Shape;
 
 /// Most shared memory of a block, bytes.
 const SHARED: usize = 232_448;

@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::{Shape, numbers, scale};
+use super::arguments::{numbers, scale};
 use crate::device::cuda::kernels::self_attention::{CHUNK, MAX_WARPS};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::self_attention::Shape;
 
 /// Query or key rows of a warp.
 const WARP_ROWS: usize = 16;
