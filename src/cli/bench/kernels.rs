@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 #[cfg(cuda_kernels)]
 use super::output;
+#[cfg(cuda_kernels)]
 use crate::answer;
 #[cfg(cuda_kernels)]
 use crate::bench::kernels::{Options, Report};
