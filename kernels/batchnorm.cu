@@ -291,15 +291,6 @@ extern "C" __global__ void __launch_bounds__(128)
     if (running_mean != nullptr) running_mean[column] = slow_mean, running_var[column] = slow_var;
 }
 
-// Statistics [1, 2, C] that make `apply` normalise by the running estimates (evaluation).
-extern "C" __global__ void __launch_bounds__(128)
-    batchnorm_frozen_f32(float *stats, const float *running_mean, const float *running_var, uint32_t cols, float eps) {
-    const uint32_t column = blockIdx.x * 128 + threadIdx.x;
-    if (column >= cols) return;
-    stats[column] = running_mean[column];
-    stats[cols + column] = 1.f / sqrtf(running_var[column] + eps);
-}
-
 // Backward sums [S, 2, C] from those of the chunks; dbeta and dgamma (null: none) are added to. Grid (columns); warp w
 // takes chunks w, w + 8, ... of each slot.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)

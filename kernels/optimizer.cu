@@ -1,23 +1,20 @@
 // Updates of parameters, each value in the CPU's order of operations with every operation rounded on its own: the bits
 // are the same.
 //
-// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g; p = p*shrink + step_size*(m /
-// (sqrt(v)/correction + eps)),
+// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g;
+//          p = p*shrink + step_size*(m / (sqrt(v)/correction + eps)),
 //          where shrink is 1 - lr*decay for decayed values and 1 for the others. The bf16 copy that the network
-//          computes with is
-//          written, and the gradient cleared, in the same pass.
+//          computes with is written, and the gradient cleared, in the same pass.
 //          `settings` [7] f32 in device memory, so that a captured graph takes each step's: step_size = -lr/(1 - b1^t),
-//          shrink,
-//          1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
+//          shrink, 1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
 //          Nothing changes where the gradient's sum of squares or the loss is not a finite number.
 // Follow   slow += rate*(fast - slow), the momentum copy of a network, and its bf16 copy; `rate` [1] in device memory,
 //          withheld as AdamW is.
-// SGD      v = momentum*v + g; w = w - (lr[head]*schedule)*v over weights [rows, heads*classes].
 //
 // Aligned  f32 buffers 16 bytes, the bf16 copy 8 bytes; any length. `decay`: bit i % 8 of byte i / 8 for value i.
-// FLOPs    about 15 per value (AdamW), 3 (follow), 4 (SGD).
+// FLOPs    about 15 per value (AdamW), 3 (follow).
 // Bytes    AdamW 30 per value (read p, m, v, g; write p, m, v, copy; the mask is 1/8), 34 where gradients are cleared;
-//          follow 14; SGD 20.
+//          follow 14.
 // Bound    memory. 8 accesses of 16 bytes in flight per thread; the exact divisions and root are about 60 instructions
 //          per value, a quarter of the time that memory takes.
 #include "common/types.cuh"
@@ -27,8 +24,6 @@ namespace {
 constexpr int THREADS = 256;
 /// Vectors of 4 values per thread.
 constexpr int VECTORS = 2;
-/// Rows per thread of SGD.
-constexpr int ROWS = 8;
 
 struct Adam {
     float step_size, shrink, lerp, beta2, rest2, correction, eps;
@@ -116,37 +111,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// Grid (columns, rows).
-extern "C" __global__ void __launch_bounds__(THREADS)
-    optimizer_sgd_f32(float *weight, float *velocity, bf16 *OR_NULL rounded, const float *gradient, const float *lrs,
-                      const float *schedule, uint32_t rows, uint32_t columns, uint32_t classes, float momentum) {
-    const uint32_t column = blockIdx.x * THREADS + threadIdx.x;
-    if (column >= columns) return;
-    const float rate = __fmul_rn(lrs[column / classes], *schedule);
-    const uint32_t start = blockIdx.y * ROWS;
-    // All is read before anything is written.
-    float ws[ROWS], vs[ROWS], gs[ROWS];
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        if (start + r < rows) {
-            const uint64_t i = uint64_t(start + r) * columns + column;
-            ws[r] = weight[i], vs[r] = velocity[i], gs[r] = gradient[i];
-        }
-    }
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        if (start + r < rows) {
-            const uint64_t i = uint64_t(start + r) * columns + column;
-            const float v = __fadd_rn(__fmul_rn(momentum, vs[r]), gs[r]);
-            const float w = __fsub_rn(ws[r], __fmul_rn(rate, v));
-            velocity[i] = v;
-            weight[i] = w;
-            if (rounded != nullptr) rounded[i] = from_f32<bf16>(w);
-        }
-    }
-}
-
 EXPORT(THREADS, THREADS)
 EXPORT(VALUES, 4 * VECTORS)
 EXPORT(FOLLOW_VALUES, 4)
-EXPORT(ROWS, ROWS)

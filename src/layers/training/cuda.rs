@@ -46,7 +46,7 @@ impl Layers for Call<'_, '_> {
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()> {
         let ([gamma, beta], shape) = (self.exact(at.affine), norm_shape(y, at));
         let (y, x, stats) = (self.bf16(y), self.bf16(x), self.f32(stats));
-        layernorm::forward(self.gpu, y, stats, x, gamma, beta, at.eps, shape)
+        layernorm::forward(self.gpu, y, stats, x, layernorm::Affine { gamma, beta, eps: at.eps }, shape)
     }
 
     fn layer_norm_backward(
@@ -65,7 +65,8 @@ impl Layers for Call<'_, '_> {
             Branch::Kept => layernorm::Branch::Every(dx),
             Branch::OneIn(period, class) => layernorm::Branch::OneIn(period, self.bf16(class)),
         };
-        layernorm::backward(self.gpu, dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch, shape)
+        let of = layernorm::Backward { dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch };
+        layernorm::backward(self.gpu, of, shape)
     }
 
     fn linear(&mut self, y: Buffer, x: Buffer, at: Linear, shape: Shape) -> Result<()> {
@@ -133,7 +134,7 @@ impl Layers for Call<'_, '_> {
     ) -> Result<()> {
         let (affine, daffine) = (self.read().f32(at.affine), self.params.grad(at.affine));
         let ([d, qkv], scratch) = ([d, qkv].map(|x| self.bf16(x)), self.memory.scratch);
-        qk_norm::backward(self.gpu, d, daffine, qkv, self.f32(stats), affine, scratch, shape.heads())
+        qk_norm::backward(self.gpu, d, daffine, (qkv, self.f32(stats)), affine, scratch, shape.heads())
     }
 
     fn attention(&mut self, y: Buffer, lse: Buffer, qkv: Buffer, shape: attention_of::Shape) -> Result<()> {
@@ -148,8 +149,9 @@ impl Layers for Call<'_, '_> {
         (y, lse): (Buffer, Buffer),
         shape: attention_of::Shape,
     ) -> Result<()> {
-        let [dqkv, dy, qkv, y] = [dqkv, dy, qkv, y].map(|buffer| self.bf16(buffer));
-        self_attention::backward(self.gpu, dqkv, dy, qkv, y, self.f32(lse), self.memory.scratch, shape)
+        let [dqkv, dout, qkv, out] = [dqkv, dy, qkv, y].map(|buffer| self.bf16(buffer));
+        let (lse, scratch) = (self.f32(lse), self.memory.scratch);
+        self_attention::backward(self.gpu, self_attention::Backward { dqkv, dout, qkv, out, lse, scratch }, shape)
     }
 
     fn batch_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, norm: BatchNorm) -> Result<()> {

@@ -4,14 +4,13 @@ use half::bf16;
 
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks};
-use crate::ops::optimizer::cuda::{self, Buffers, Guard, SETTINGS, adamw, decay_mask, sgd};
+use crate::ops::optimizer::cuda::{self, Buffers, Guard, SETTINGS, adamw, decay_mask};
 use crate::ops::optimizer::{AdamW, Group, follow};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "AdamW", run: adamw_steps },
     Check { name: "AdamW withheld from numbers that are not finite", run: withheld },
     Check { name: "momentum copy", run: followed },
-    Check { name: "SGD with momentum", run: sgd_steps },
 ]);
 
 const ADAMW: AdamW = AdamW { lr: 3e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1, step: 1 };
@@ -114,39 +113,6 @@ fn followed(case: &Case) -> Result<()> {
             }
             case.same(&format!("copy of {len} after step {i}"), &gpu.read(slow_gpu.view())?, &slow)?;
             case.same(&format!("bf16 copy of {len} after step {i}"), &gpu.read(copy.view())?, &bits(&slow))?;
-        }
-    }
-    Ok(())
-}
-
-fn sgd_steps(case: &Case) -> Result<()> {
-    const MOMENTUM: f32 = 0.9;
-    let gpu = case.gpu();
-    for (rows, heads, classes) in [(1, 1, 1), (1, 3, 7), (9, 2, 5), (16, 10, 30), (33, 1, 300)] {
-        let (columns, len) = (heads * classes, rows * heads * classes);
-        let lrs: Vec<f32> = (0..heads).map(|g| 0.1 * (g + 1) as f32).collect();
-        let (mut w, mut v) = (case.normal("w", len, 0.1), vec![0.0f32; len]);
-        let (weight, velocity, copy) = (case.f32(&w)?, case.f32(&v)?, gpu.upload(&vec![bf16::NAN; len])?);
-        let (rates, schedule) = (case.f32(&lrs)?, gpu.alloc(1)?);
-        for step in 0..3 {
-            let (g, factor) = (case.normal(&format!("g {step}"), len, 1.0), 1.0 - 0.3 * step as f32);
-            let gradient = case.f32(&g)?;
-            gpu.write(schedule.view(), &[factor])?;
-            let rounded = (step != 1).then(|| copy.view());
-            let (weight, velocity) = (weight.view(), velocity.view());
-            let (gradient, rates, schedule) = (gradient.view(), rates.view(), schedule.view());
-            sgd(gpu, weight, velocity, rounded, gradient, rates, schedule, classes, MOMENTUM)?;
-            for i in 0..len {
-                let rate = lrs[i % columns / classes] * factor;
-                v[i] = MOMENTUM * v[i] + g[i];
-                w[i] -= rate * v[i];
-            }
-            let what = |name: &str| format!("{name} of {rows} × {heads}·{classes} after step {step}");
-            case.same(&what("weight"), &gpu.read(weight)?, &w)?;
-            case.same(&what("velocity"), &gpu.read(velocity)?, &v)?;
-            if step != 1 {
-                case.same(&what("bf16 weight"), &gpu.read(copy.view())?, &bits(&w))?;
-            }
         }
     }
     Ok(())

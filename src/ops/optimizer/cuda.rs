@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::{AdamW, Group};
-use crate::device::cuda::kernels::optimizer::{FOLLOW_VALUES, ROWS, THREADS, VALUES};
+use crate::device::cuda::kernels::optimizer::{FOLLOW_VALUES, THREADS, VALUES};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
 
@@ -60,7 +60,6 @@ pub struct Guard {
 ///
 /// # Panics
 /// If lengths differ or a buffer is not aligned to 16 bytes.
-#[allow(clippy::too_many_arguments)]
 pub fn adamw(
     gpu: &Gpu,
     buffers: Buffers,
@@ -101,34 +100,6 @@ pub fn follow(
     assert!(slow.is_aligned(16) && fast.is_aligned(16) && rounded.is_aligned(8), "follow: alignment of {len} values");
     let at = Launch::new(len.div_ceil(THREADS * FOLLOW_VALUES), THREADS as u32);
     kernels::OptimizerFollow { slow, rounded, fast, rate, sum_of_squares, loss, len: len as u64 }.launch(gpu, at)
-}
-
-/// SGD of linear heads side by side: `weight`, `velocity`, `gradient` `[rows, heads·classes]`, a learning rate per head
-/// and a factor `schedule [1]` for all of them; v ← momentum·v + g, w ← w − lr·schedule·v.
-///
-/// # Panics
-/// If lengths do not fit.
-#[allow(clippy::too_many_arguments)]
-pub fn sgd(
-    gpu: &Gpu,
-    weight: View<f32>,
-    velocity: View<f32>,
-    rounded: Option<View<bf16>>,
-    gradient: View<f32>,
-    lrs: View<f32>,
-    schedule: View<f32>,
-    classes: usize,
-    momentum: f32,
-) -> Result<()> {
-    let (len, columns) = (weight.len(), lrs.len() * classes);
-    assert!(columns > 0 && len > 0 && len.is_multiple_of(columns), "sgd: {len} weights in {columns} columns");
-    assert!(velocity.len() == len && gradient.len() == len && schedule.len() == 1, "sgd: {len} weights");
-    assert!(rounded.is_none_or(|r| r.len() == len), "sgd: the bf16 copy of {len}");
-    let rows = len / columns;
-    let at = Launch::grid([columns.div_ceil(THREADS), rows.div_ceil(ROWS), 1], THREADS as u32);
-    let [rows, columns, classes] = [rows, columns, classes].map(|n| n as u32);
-    kernels::OptimizerSgd { weight, velocity, rounded, gradient, lrs, schedule, rows, columns, classes, momentum }
-        .launch(gpu, at)
 }
 
 #[cfg(test)]

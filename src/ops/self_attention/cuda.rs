@@ -4,6 +4,8 @@ mod arguments;
 pub mod hopper;
 pub mod portable;
 
+pub use arguments::Backward;
+
 use half::bf16;
 
 use super::Shape;
@@ -82,53 +84,32 @@ pub fn forward_by(
     }
 }
 
-/// `dqkv` (overwritten) from the gradient `dout` of the output; `scratch` of [`scratch_len`].
+/// The gradient of `qkv`.
 ///
 /// # Errors
 /// As for [`forward`].
 ///
 /// # Panics
 /// As for [`forward`].
-#[allow(clippy::too_many_arguments)]
-pub fn backward(
-    gpu: &Gpu,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    out: View<bf16>,
-    lse: View<f32>,
-    scratch: View<f32>,
-    shape: Shape,
-) -> Result<()> {
-    backward_by(Variant::backward(gpu, shape, gpu.sms())[0], gpu, dqkv, dout, qkv, out, lse, scratch, shape)
+pub fn backward(gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    backward_by(Variant::backward(gpu, shape, gpu.sms())[0], gpu, of, shape)
 }
 
 /// [`backward`] by a chosen variant.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_by(
-    variant: Variant,
-    gpu: &Gpu,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    out: View<bf16>,
-    lse: View<f32>,
-    scratch: View<f32>,
-    shape: Shape,
-) -> Result<()> {
-    check(shape, [out, qkv], lse)?;
-    let delta = scratch.slice(0..scratch_len(shape));
-    check(shape, [dout, dqkv], delta)?;
+pub fn backward_by(variant: Variant, gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    let of = Backward { scratch: of.scratch.slice(0..scratch_len(shape)), ..of };
+    check(shape, [of.out, of.qkv], of.lse)?;
+    check(shape, [of.dout, of.dqkv], of.scratch)?;
     match variant {
         _ if shape.n == 0 => Ok(()),
-        Variant::Hopper { sms } => hopper::backward(gpu, sms, dqkv, dout, qkv, out, lse, shape),
+        Variant::Hopper { sms } => hopper::backward(gpu, sms, of, shape),
         Variant::HopperLong { sms } => {
-            portable::delta(gpu, delta, out, dout, shape)?;
-            hopper::backward_long(gpu, sms, dqkv, dout, qkv, lse, delta, shape)
+            portable::delta(gpu, of, shape)?;
+            hopper::backward_long(gpu, sms, of, shape)
         }
         Variant::Portable => {
-            portable::delta(gpu, delta, out, dout, shape)?;
-            portable::backward(gpu, dqkv, dout, qkv, lse, delta, shape)
+            portable::delta(gpu, of, shape)?;
+            portable::backward(gpu, of, shape)
         }
     }
 }

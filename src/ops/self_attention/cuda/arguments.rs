@@ -1,6 +1,24 @@
 //! What the kernels of every family take.
 
+use half::bf16;
+
+use crate::device::cuda::View;
 use crate::ops::self_attention::Shape;
+
+/// What the launches of a backward pass read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward {
+    /// Overwritten.
+    pub dqkv: View<bf16>,
+    /// The gradient of `out`.
+    pub dout: View<bf16>,
+    pub qkv: View<bf16>,
+    /// What [`forward`](super::forward) gave.
+    pub out: View<bf16>,
+    pub lse: View<f32>,
+    /// Of [`scratch_len`](super::scratch_len) values: row sums of out∘dout, where a kernel reads them.
+    pub scratch: View<f32>,
+}
 
 /// [images, tokens, queries, heads, causal] as the kernels take them.
 pub(super) fn numbers(shape: Shape) -> [u32; 5] {
