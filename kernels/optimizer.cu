@@ -1,14 +1,12 @@
 // Updates of parameters, each value in the CPU's order of operations with every operation rounded on its own: the bits
 // are the same.
 //
-// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g; p = p*shrink + step_size*(m /
-// (sqrt(v)/correction + eps)),
+// AdamW over flat buffers: m += (1-b1)*(g - m); v = b2*v + (1-b2)*g*g;
+//          p = p*shrink + step_size*(m / (sqrt(v)/correction + eps)),
 //          where shrink is 1 - lr*decay for decayed values and 1 for the others. The bf16 copy that the network
-//          computes with is
-//          written, and the gradient cleared, in the same pass.
+//          computes with is written, and the gradient cleared, in the same pass.
 //          `settings` [7] f32 in device memory, so that a captured graph takes each step's: step_size = -lr/(1 - b1^t),
-//          shrink,
-//          1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
+//          shrink, 1-b1, b2, 1-b2, correction = sqrt(1 - b2^t), eps.
 //          Nothing changes where the gradient's sum of squares or the loss is not a finite number.
 // Follow   slow += rate*(fast - slow), the momentum copy of a network, and its bf16 copy; `rate` [1] in device memory,
 //          withheld as AdamW is.

@@ -25,7 +25,7 @@ pub struct Machine {
 impl Machine {
     /// # Errors
     /// Device error if there is no usable GPU, usage error for a simulated one that has nowhere to write its counts to.
-    #[cfg_attr(not(cuda_kernels), allow(unused_variables))]
+    #[cfg_attr(not(cuda_kernels), expect(unused_variables, reason = "the CPU counts nothing"))]
     pub fn open(device: Device, counts: Option<PathBuf>) -> Result<Self> {
         match device {
             Device::Cpu => Ok(Self {

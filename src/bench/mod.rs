@@ -1,7 +1,6 @@
 //! `stablerep bench`: how fast this machine does the work. On the simulated driver, which knows no time, launches and
 //! bytes are counted.
 
-#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 mod counts;
 mod generate;
 #[cfg(cuda_kernels)]

@@ -17,7 +17,6 @@ pub fn cells(cells: impl AsRef<[String]>) -> String {
 }
 
 /// Thousands and millions.
-#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub fn large(count: u64) -> String {
     match count {
         0..10_000 => count.to_string(),

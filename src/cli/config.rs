@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use toml::{Spanned, Value};
 
-use super::Cli;
 use super::paths;
 use crate::bail;
 use crate::error::{Error, Result};
@@ -31,8 +30,8 @@ const COMMANDS: [&[&str]; 10] = [
     &["bench", "train"],
 ];
 
-/// The whole command line: what the arguments' types say, and `--config` where it is taken.
-pub fn command() -> Command {
+/// The whole command line: what the arguments' types say (`root`), and `--config` where it is taken.
+pub fn command(root: Command) -> Command {
     let config = || {
         Arg::new("config")
             .long("config")
@@ -42,7 +41,7 @@ pub fn command() -> Command {
             .help_heading(None::<&str>)
             .display_order(1)
     };
-    paths::refuse_tildes(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
+    paths::refuse_tildes(COMMANDS.iter().fold(root, |root, words| add(root, words, &config)))
 }
 
 fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
@@ -83,18 +82,19 @@ impl Origin {
     }
 }
 
-/// The arguments with those of the file that `--config` names, if it is given, behind them, and where those stand.
+/// The arguments of the command line `root` with those of the file that `--config` names, if it is given, behind them,
+/// and where those stand.
 ///
 /// # Errors
 /// Usage error naming file, line and key for what is no flag of the command, or no value of it; if the file cannot be
 /// read.
-pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
-    let (root, nothing) = (command(), Origin::default());
+pub fn expand(root: &Command, mut words: Vec<OsString>) -> Result<(Vec<OsString>, Origin)> {
+    let nothing = Origin::default();
     // Whatever is wrong on the command line is found again, and reported, when all arguments are parsed.
     let Ok(matches) = root.clone().ignore_errors(true).try_get_matches_from(&words) else {
         return Ok((words, nothing));
     };
-    let Some((command, given)) = asked(&root, &matches) else { return Ok((words, nothing)) };
+    let Some((command, given)) = asked(root, &matches) else { return Ok((words, nothing)) };
     let Ok(Some(path)) = given.try_get_one::<PathBuf>("config") else { return Ok((words, nothing)) };
     let globals = root.get_arguments().filter(|arg| arg.is_global_set()).cloned();
     let mut origin = Origin { path: path.clone(), lines: BTreeMap::new() };
@@ -271,7 +271,14 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
+
+    fn root() -> Command {
+        command(Cli::command())
+    }
 
     fn expanded(toml: &str, line: &str) -> Result<Vec<String>> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -279,7 +286,7 @@ mod tests {
         let path = file.path().display().to_string();
         let words: Vec<OsString> = line.replace("FILE", &path).split(' ').map(OsString::from).collect();
         let given = words.len();
-        Ok(expand(words)?.0.into_iter().skip(given).map(|word| word.into_string().unwrap()).collect())
+        Ok(expand(&root(), words)?.0.into_iter().skip(given).map(|word| word.into_string().unwrap()).collect())
     }
 
     #[test]
@@ -328,7 +335,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"\ntemperature = 0.0\n").unwrap();
         let words = ["stablerep", "train", "--config", &file.path().display().to_string()].map(OsString::from);
-        let (_, origin) = expand(words.to_vec()).unwrap();
+        let (_, origin) = expand(&root(), words.to_vec()).unwrap();
         let explained = |text: &str| origin.explain(Error::Usage(text.into())).to_string();
         assert!(explained("--temperature 0: expected more").contains("line 2: --temperature 0: expected more"));
         assert_eq!(explained("--temper 0"), "--temper 0");

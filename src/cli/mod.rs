@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::console;
 use crate::device;
@@ -99,11 +99,12 @@ pub fn check(words: Vec<OsString>) -> Result<Result<()>, clap::Error> {
 
 /// Acts on what `words` and the file of their `--config` ask for.
 fn with(words: Vec<OsString>, act: impl FnOnce(Cli) -> Result<()>) -> Result<Result<()>, clap::Error> {
-    let (words, origin) = match config::expand(words) {
+    let root = config::command(Cli::command());
+    let (words, origin) = match config::expand(&root, words) {
         Ok(expanded) => expanded,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(parse(words)?.and_then(act).map_err(|error| origin.explain(error)))
+    Ok(parse(root, words)?.and_then(act).map_err(|error| origin.explain(error)))
 }
 
 /// Says what went wrong, if anything did.
@@ -118,8 +119,7 @@ fn ended(result: Result<()>) -> ExitCode {
 }
 
 /// The arguments, their paths looked at, or what to print in place of a command.
-fn parse(words: Vec<OsString>) -> Result<Result<Cli>, clap::Error> {
-    let mut command = config::command();
+fn parse(mut command: clap::Command, words: Vec<OsString>) -> Result<Result<Cli>, clap::Error> {
     let matches = command.try_get_matches_from_mut(words)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let looked = config::asked(&command, &matches).map_or(Ok(()), |(asked, given)| paths::check(asked, given));
@@ -136,7 +136,9 @@ fn run(cli: Cli) -> Result<()> {
 /// Runs one command.
 fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Demo(args) => demo::run(&args),
+        Command::Demo(args) => {
+            demo::run(&args, &|words| Cli::try_parse_from(words).map(|stage| dispatch(stage.command)))
+        }
         Command::Generate(args) => generate::run(*args),
         Command::Calibrate(args) => calibrate::run(*args),
         Command::Train(args) => train::run(*args),

@@ -10,7 +10,6 @@ use crate::error::Result;
 /// Runs each kernel over real and awkward shapes, forward and backward, and compares with the same operation on the
 /// CPU. Run it once on a new machine, after a driver update, or when a result looks wrong.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub struct Args {
     /// Only checks whose name contains this, e.g. `attention`
     #[arg(value_name = "NAME")]

@@ -5,7 +5,7 @@ use super::fingerprint::fingerprint;
 use super::model_folder;
 use super::sampler::{Sampler, SchedulerConfig};
 use super::settings::{Fp8, Settings};
-use super::sizes::{check_fit, latent_size, stored_size};
+use super::sizes::{check_fit, latent_size};
 use super::trace::Flops;
 use crate::bail;
 use crate::error::Result;
@@ -16,8 +16,6 @@ use crate::weights::{Cache, SafeTensors};
 
 /// A model's files and what is to be drawn with it.
 #[derive(Debug)]
-// A build without kernels has only the CPU, which stores pictures as drawn and packs nothing.
-#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub(super) struct Parts<'a> {
     pub tokenizer: Tokenizer,
     pub text: (clip_text::Config, SafeTensors),
@@ -30,14 +28,11 @@ pub(super) struct Parts<'a> {
     pub unconditional: Option<Vec<u32>>,
     /// Height and width.
     pub latent: (usize, usize),
-    /// Width and height of the pictures as drawn and as stored.
+    /// Width and height of the pictures as drawn.
     pub drawn: (usize, usize),
-    pub stored: (usize, usize),
-    pub batch: Option<usize>,
-    pub fp8: Fp8<'a>,
+    pub settings: &'a Settings<'a>,
     /// Over everything of the model that decides an image: weights, configs, tokenizer.
     pub sha256: String,
-    pub cache: Cache,
 }
 
 impl<'a> Parts<'a> {
@@ -45,7 +40,7 @@ impl<'a> Parts<'a> {
     ///
     /// # Errors
     /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
-    pub(super) fn open(settings: &Settings<'a>) -> Result<Self> {
+    pub(super) fn open(settings: &'a Settings<'a>) -> Result<Self> {
         let model = settings.model;
         model_folder::check(model)?;
         let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
@@ -74,8 +69,7 @@ impl<'a> Parts<'a> {
         let text_weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
         let unet_weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
         let vae_weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
-        let cache = Cache::open();
-        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &cache)?;
+        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &Cache::open())?;
         if let Fp8::On(calibration) = settings.fp8 {
             calibration.check(model, &sha256, &unet)?;
         }
@@ -87,23 +81,25 @@ impl<'a> Parts<'a> {
             false => None,
             true => Some(negative(&tokenizer, &settings.drawing.negative_prompt)?),
         };
-        let drawn = (latent.1 * vae.factor(), latent.0 * vae.factor());
         Ok(Self {
             tokenizer,
             text: (text, text_weights),
             unet: (unet, unet_weights),
+            drawn: (latent.1 * vae.factor(), latent.0 * vae.factor()),
             decoder: (vae, vae_weights),
             sampler,
             corrected,
             unconditional,
             latent,
-            drawn,
-            stored: settings.store_size.map_or(drawn, |side| stored_size(drawn, side)),
-            batch: settings.batch,
-            fp8: settings.fp8,
+            settings,
             sha256,
-            cache,
         })
+    }
+
+    /// Width and height of the pictures as stored.
+    #[cfg(cuda_kernels)]
+    pub(super) fn stored(&self) -> (usize, usize) {
+        self.settings.store_size.map_or(self.drawn, |side| super::sizes::stored_size(self.drawn, side))
     }
 
     /// What an image asks for.

@@ -47,7 +47,7 @@ impl Pipeline {
     /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
     pub fn open(settings: &Settings<'_>, plan: &mut Plan) -> Result<Self> {
         let parts = Parts::open(settings)?;
-        let (painter, precision) = painter(settings, &parts, plan)?;
+        let (painter, precision) = painter(&parts, plan)?;
         Ok(Self {
             painter,
             precision,
@@ -175,7 +175,8 @@ impl Pipeline {
 }
 
 /// What draws, and in which precision.
-fn painter(settings: &Settings<'_>, parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Precision)> {
+fn painter(parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Precision)> {
+    let settings = parts.settings;
     if settings.device == Device::Cpu && !matches!(settings.fp8, Fp8::Off) {
         bail!(Usage, "fp8: the CPU computes in f32; give --device cuda");
     }

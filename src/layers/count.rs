@@ -237,3 +237,8 @@ pub(super) fn copy_of(parts: &[Tensor], rows: usize) -> Option<Tensor> {
     let channels = parts.iter().map(|part| part.channels).sum();
     parts.first().filter(|_| needed).map(|part| Tensor { slot: Slot::Joined, rows, size: part.size, channels })
 }
+
+/// The largest of what `of` says; 0 of nothing.
+pub(super) fn largest<T>(all: impl Iterator<Item = T>, of: impl Fn(T) -> usize) -> usize {
+    all.map(of).max().unwrap_or(0)
+}

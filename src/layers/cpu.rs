@@ -1,14 +1,17 @@
 //! Layers on the CPU, in f32.
 
+mod call;
 mod gated_mlp;
+mod weights;
 
-use std::collections::BTreeMap;
+pub use call::{Call, Caption, Memory};
+pub use weights::{Closing, Cpu, LayerNorm, Linear, Reader};
 
 use rayon::prelude::*;
 
-use super::count::{Rooms, copy_of};
-use super::{Backend, Layers, Load, Resolution, Slot, Tensor};
-use crate::device::Plan;
+use self::gated_mlp::GatedMlp;
+use super::count::copy_of;
+use super::{Layers, Resolution, Slot, Tensor};
 use crate::error::Result;
 use crate::ops::activation::{self, Activation};
 use crate::ops::attention::{self, Context, Tokens};
@@ -17,232 +20,9 @@ use crate::ops::gemm::Threads;
 use crate::ops::groupnorm::GroupNorm;
 use crate::ops::layernorm;
 use crate::ops::packed::{self, Packed, Start};
-use crate::weights::SafeTensors;
-use gated_mlp::GatedMlp;
 
 /// Pixels per task of a copy side by side.
 const PIXELS: usize = 256;
-
-/// Weights in f32, packed as products read them.
-#[derive(Debug)]
-pub struct Cpu;
-
-/// Gain and shift over the last axis.
-#[derive(Debug)]
-pub struct LayerNorm {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    eps: f32,
-}
-
-/// A product and what is done to its results.
-#[derive(Debug)]
-pub struct Linear {
-    w: Packed,
-    activation: Activation,
-}
-
-/// The second convolution of a residual block, and the 1×1 convolution of its input if that is needed.
-#[derive(Debug)]
-pub struct Closing {
-    conv: Packed,
-    shortcut: Option<Packed>,
-}
-
-impl Backend for Cpu {
-    type Table = Vec<f32>;
-    type LayerNorm = LayerNorm;
-    type GroupNorm = GroupNorm;
-    type Linear = Linear;
-    type KeysValues = [Packed; 2];
-    type Conv = Packed;
-    type Closing = Closing;
-}
-
-/// Reads layers from a file of weights.
-#[derive(Debug)]
-pub struct Reader<'a> {
-    weights: &'a SafeTensors,
-    values: usize,
-}
-
-impl<'a> Reader<'a> {
-    pub fn new(weights: &'a SafeTensors) -> Self {
-        Self { weights, values: 0 }
-    }
-
-    /// Values read so far, and held.
-    pub fn values(&self) -> usize {
-        self.values
-    }
-
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.weights.f32(name, shape)?;
-        self.values += tensor.len();
-        Ok(tensor)
-    }
-
-    /// A vector.
-    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.tensor(name, &[len])
-    }
-
-    /// A linear layer `k → n`, stored `[n, k]` or as a 1×1 convolution `[n, k, 1, 1]`.
-    pub fn packed(&mut self, name: &str, (k, n): (usize, usize), bias: bool) -> Result<Packed> {
-        let w = self.weights.matrix(name, k, n)?;
-        self.values += w.len();
-        let bias = if bias { Some(self.vector(&format!("{name}.bias"), n)?) } else { None };
-        Ok(Packed::from_out_in(&w, bias, n, k))
-    }
-
-    fn affine(&mut self, name: &str, len: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        Ok((self.vector(&format!("{name}.weight"), len)?, self.vector(&format!("{name}.bias"), len)?))
-    }
-}
-
-impl Load<Cpu> for Reader<'_> {
-    fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<Vec<f32>> {
-        self.tensor(name, &[rows, width])
-    }
-
-    fn layer_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<LayerNorm> {
-        let (gamma, beta) = self.affine(name, width)?;
-        Ok(LayerNorm { gamma, beta, eps: eps as f32 })
-    }
-
-    fn group_norm(&mut self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<GroupNorm> {
-        let (gamma, beta) = self.affine(name, channels)?;
-        Ok(GroupNorm { gamma, beta, groups, eps: eps as f32 })
-    }
-
-    fn linear(
-        &mut self,
-        names: &[&str],
-        (inputs, outputs): (usize, usize),
-        bias: bool,
-        activation: Activation,
-    ) -> Result<Linear> {
-        let each = outputs / names.len();
-        let mut parts = Vec::new();
-        for name in names {
-            parts.push(self.packed(name, (inputs, each), bias)?);
-        }
-        let w = match parts.len() {
-            1 => parts.remove(0),
-            _ => Packed::side_by_side(&parts.iter().collect::<Vec<_>>()),
-        };
-        Ok(Linear { w, activation })
-    }
-
-    fn keys_values(&mut self, [key, value]: [&str; 2], sizes: (usize, usize)) -> Result<[Packed; 2]> {
-        Ok([self.packed(key, sizes, false)?, self.packed(value, sizes, false)?])
-    }
-
-    fn conv(&mut self, name: &str, (c, n): (usize, usize), _: Resolution) -> Result<Packed> {
-        let w = self.tensor(&format!("{name}.weight"), &[n, c, 3, 3])?;
-        Ok(Packed::from_conv3x3(&w, Some(self.vector(&format!("{name}.bias"), n)?), n, c))
-    }
-
-    fn closing(&mut self, name: &str, shortcut: &str, parts: &[usize], outputs: usize) -> Result<Closing> {
-        let conv = self.conv(name, (outputs, outputs), Resolution::Same)?;
-        let inputs = parts.iter().sum();
-        let shortcut = if parts == [outputs] { None } else { Some(self.packed(shortcut, (inputs, outputs), true)?) };
-        Ok(Closing { conv, shortcut })
-    }
-}
-
-/// The slots of a network, each as large as the largest tensor that any call stores there.
-#[derive(Debug, Default)]
-pub struct Memory(BTreeMap<Slot, Vec<f32>>);
-
-impl Memory {
-    /// Takes what `rooms` asks for from the plan.
-    pub fn take(plan: &mut Plan, group: &'static str, rooms: &Rooms) -> Self {
-        let slot = |(slot, tensors): (Slot, _)| {
-            let values = largest(tensors, |(rows, size, c): (usize, super::Size, usize)| rows * size.0 * size.1 * c);
-            (slot, plan.f32(group, slot.name(), values))
-        };
-        Self(rooms.slots().map(slot).collect())
-    }
-}
-
-pub(super) fn largest<T>(all: impl Iterator<Item = T>, of: impl Fn(T) -> usize) -> usize {
-    all.map(of).max().unwrap_or(0)
-}
-
-/// Keys and values of one caption for every cross-attention of a network.
-#[derive(Debug, Default)]
-pub struct Caption(Vec<Context>);
-
-/// A call on this thread or on all. What a network does not read may be left as [`Call::new`] makes it.
-#[derive(Debug)]
-pub struct Call<'a> {
-    pub memory: &'a mut Memory,
-    pub threads: Threads,
-    /// [`Slot::Input`] and [`Slot::Output`].
-    pub input: &'a [f32],
-    pub output: &'a mut [f32],
-    /// Of the texts to encode, one behind the other.
-    pub ids: &'a [u32],
-    /// A row of the table of timesteps.
-    pub time: &'a [f32],
-    /// How many adjacent rows share which caption, in order.
-    pub captions: &'a [(usize, &'a Caption)],
-    /// Keys and values that the call made.
-    pub made: Caption,
-}
-
-impl<'a> Call<'a> {
-    pub fn new(memory: &'a mut Memory, threads: Threads) -> Self {
-        Self {
-            memory,
-            threads,
-            input: &[],
-            output: &mut [],
-            ids: &[],
-            time: &[],
-            captions: &[],
-            made: Caption::default(),
-        }
-    }
-
-    /// The values of a tensor.
-    pub fn read(&self, x: Tensor) -> &[f32] {
-        let slot = match x.slot {
-            Slot::Input => self.input,
-            slot => &self.memory.0[&slot],
-        };
-        &slot[..x.values()]
-    }
-
-    /// Lends the values of `y` to `op`, which may read every other slot.
-    fn write(&mut self, y: Tensor, op: impl FnOnce(&mut [f32], &Self)) {
-        if y.slot == Slot::Output {
-            let output = std::mem::take(&mut self.output);
-            op(&mut output[..y.values()], self);
-            self.output = output;
-        } else {
-            let mut values = self.memory.0.get_mut(&y.slot).map(std::mem::take).unwrap_or_default();
-            op(&mut values[..y.values()], self);
-            self.memory.0.insert(y.slot, values);
-        }
-    }
-
-    /// What a norm gave of `x`.
-    fn normed(&mut self, x: Tensor, norm: impl FnOnce(&mut [f32], &[f32], Threads)) -> Tensor {
-        let y = Tensor { slot: Slot::Normed, ..x };
-        self.write(y, |y, this| norm(y, this.read(x), this.threads));
-        y
-    }
-
-    fn group_normed(&mut self, x: Tensor, norm: &GroupNorm, silu: bool) -> Tensor {
-        self.normed(x, |y, values, threads| norm.forward(y, values, x.pixels(), silu, threads))
-    }
-
-    fn convolve(&mut self, y: Tensor, w: &Packed, x: Tensor, start: Start<'_>, shape: Shape) {
-        self.write(y, |y, this| conv::forward(y, this.read(x), w, start, shape, this.threads));
-    }
-}
 
 /// The convolution of `x` as it is.
 fn same(x: Tensor) -> Shape {

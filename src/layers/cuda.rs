@@ -15,8 +15,10 @@ use crate::ops::attention::Shape;
 use crate::ops::attention::cuda::{self as attention, Heads};
 use crate::ops::conv::cuda::{Bias, Epilogue, Source, Taps};
 use crate::ops::embed::cuda as embed;
+use crate::ops::groupnorm::cuda::Norm;
+use crate::ops::layernorm::cuda::Affine;
 pub use memory::Memory;
-use norm::{Affine, Norm};
+use norm::{group_norm, layer_norm};
 use product::{Closing, Input, Layer};
 pub use weights::{LAYOUT, Quantization, Weights};
 
@@ -118,7 +120,7 @@ impl<'a, T: Half> Call<'a, T> {
         let channels = parts.iter().map(|part| part.channels).sum();
         let input = self.normed(layer, Tensor { rows, channels, ..parts[0] });
         let maps: Vec<_> = parts.iter().map(|&part| self.memory.map(part)).collect();
-        norm.forward(self.gpu, input.x, &maps, rows, silu, self.memory.table)?;
+        group_norm(self.gpu, input.x, &maps, rows, norm, silu, self.memory.table)?;
         Ok(input)
     }
 
@@ -144,7 +146,7 @@ impl<T: Half> Layers<Cuda<T>> for Call<'_, T> {
     }
 
     fn layer_norm(&mut self, y: Tensor, x: Tensor, norm: &Affine) -> Result<()> {
-        norm.forward(self.gpu, self.view(y).into(), self.view(x))
+        layer_norm(self.gpu, self.view(y).into(), self.view(x), *norm)
     }
 
     fn linear(&mut self, y: Tensor, layer: &Layer<T>, x: Tensor, residual: Option<Tensor>) -> Result<()> {
@@ -153,7 +155,7 @@ impl<T: Half> Layers<Cuda<T>> for Call<'_, T> {
 
     fn normed_linear(&mut self, y: Tensor, layer: &Layer<T>, x: Tensor, norm: &Affine) -> Result<()> {
         let input = self.normed(layer, x);
-        norm.forward(self.gpu, input.x, self.view(x))?;
+        layer_norm(self.gpu, input.x, self.view(x), *norm)?;
         self.product(y, layer, input, None)
     }
 
@@ -164,7 +166,7 @@ impl<T: Half> Layers<Cuda<T>> for Call<'_, T> {
 
     fn gated_mlp(&mut self, x: Tensor, norm: &Affine, gate: &Layer<T>, out: &Layer<T>) -> Result<()> {
         let input = self.normed(gate, x);
-        norm.forward(self.gpu, input.x, self.view(x))?;
+        layer_norm(self.gpu, input.x, self.view(x), *norm)?;
         let size = (x.rows, x.pixels());
         let hidden = out.input(self.memory.slot(Slot::Wide), x.rows, x.rows * x.pixels() * out.inputs());
         gate.linear(self.gpu, hidden.x, input, None, size)?;

@@ -9,7 +9,6 @@ use super::damage::Damage;
 use super::locate::{Located, locate_all};
 use super::open_files::OpenFiles;
 use super::recent::Recent;
-use super::sample::{PictureRef, SampleRef};
 use super::scan::{Scanned, scan};
 use crate::bail;
 use crate::error::{Error, Result};
@@ -138,38 +137,6 @@ impl Shards {
                 + file.path.as_os_str().len()
         };
         self.files.iter().map(|file| of(file) as u64).sum()
-    }
-
-    /// Sample `index`, below [`Shards::len`].
-    pub fn sample(&self, index: usize) -> SampleRef<'_> {
-        let file = self.firsts.partition_point(|first| first.0 as usize <= index) - 1;
-        SampleRef { shards: self, file, local: index - self.firsts[file].0 as usize }
-    }
-
-    /// All samples, in order.
-    pub fn iter(&self) -> impl Iterator<Item = SampleRef<'_>> {
-        (0..self.files.len()).flat_map(|file| self.samples_of(file))
-    }
-
-    /// The samples of one file, in order.
-    pub fn samples_of(&self, file: usize) -> impl Iterator<Item = SampleRef<'_>> {
-        (0..self.files[file].samples.len()).map(move |local| SampleRef { shards: self, file, local })
-    }
-
-    /// Picture `number`, one of [`SampleRef::pictures`]'.
-    ///
-    /// # Errors
-    /// `Data` if no sample has such a picture.
-    pub fn picture(&self, number: u32) -> Result<PictureRef<'_>> {
-        let file = self.firsts.partition_point(|first| first.1 <= number).saturating_sub(1);
-        let within = self.files.get(file).zip(number.checked_sub(self.firsts[file].1));
-        let Some((scanned, within)) = within else { bail!(Data, "no picture {number} in these shards") };
-        let local = scanned.samples.partition_point(|ends| ends.pictures <= within);
-        if local == scanned.samples.len() {
-            bail!(Data, "no picture {number} in these shards");
-        }
-        let sample = SampleRef { shards: self, file, local };
-        sample.picture_at((number - sample.first_picture()) as usize)
     }
 }
 

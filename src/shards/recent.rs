@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sample::SampleRef;
 use super::scan::Member;
 use crate::error::Result;
 
@@ -12,17 +11,17 @@ use crate::error::Result;
 pub(super) struct Recent(Mutex<Option<(u32, Arc<[Member]>)>>);
 
 impl Recent {
-    /// The members of `sample` that are its pictures, in order.
+    /// The members that are the pictures of a sample whose first picture has the number `first`, in order; `find` looks
+    /// for them.
     ///
     /// # Errors
-    /// As [`SampleRef::pictures`].
-    pub fn members(&self, sample: &SampleRef<'_>) -> Result<Arc<[Member]>> {
-        let first = sample.first_picture();
+    /// Those of `find`.
+    pub fn members(&self, first: u32, find: impl FnOnce() -> Result<Arc<[Member]>>) -> Result<Arc<[Member]>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((known, members)) if *known == first => Ok(Arc::clone(members)),
             _ => {
-                let members: Arc<[Member]> = sample.pictures()?.iter().map(|picture| picture.member()).collect();
+                let members = find()?;
                 *last = Some((first, Arc::clone(&members)));
                 Ok(members)
             }

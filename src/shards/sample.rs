@@ -1,6 +1,6 @@
-//! One sample of the index, and reading what it holds.
+//! The samples of the index one by one, and reading what they hold.
 
-use super::Shards;
+use super::index::Shards;
 use super::pictures::{looks_like_picture, pictures};
 use super::scan::{Ends, Member};
 use crate::bail;
@@ -15,9 +15,9 @@ const MAX_CLASSES: u32 = 1_000_000;
 /// One sample of [`Shards`].
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRef<'a> {
-    pub(super) shards: &'a Shards,
-    pub(super) file: usize,
-    pub(super) local: usize,
+    shards: &'a Shards,
+    file: usize,
+    local: usize,
 }
 
 /// One picture of a sample.
@@ -28,6 +28,40 @@ pub struct PictureRef<'a> {
     member: Member,
     /// Whether it is the only one of its sample.
     alone: bool,
+}
+
+impl Shards {
+    /// Sample `index`, below [`Shards::len`].
+    pub fn sample(&self, index: usize) -> SampleRef<'_> {
+        let file = self.firsts.partition_point(|first| first.0 as usize <= index) - 1;
+        SampleRef { shards: self, file, local: index - self.firsts[file].0 as usize }
+    }
+
+    /// All samples, in order.
+    pub fn iter(&self) -> impl Iterator<Item = SampleRef<'_>> {
+        (0..self.files.len()).flat_map(|file| self.samples_of(file))
+    }
+
+    /// The samples of one file, in order.
+    pub fn samples_of(&self, file: usize) -> impl Iterator<Item = SampleRef<'_>> {
+        (0..self.files[file].samples.len()).map(move |local| SampleRef { shards: self, file, local })
+    }
+
+    /// Picture `number`, one of [`SampleRef::pictures`]'.
+    ///
+    /// # Errors
+    /// `Data` if no sample has such a picture.
+    pub fn picture(&self, number: u32) -> Result<PictureRef<'_>> {
+        let file = self.firsts.partition_point(|first| first.1 <= number).saturating_sub(1);
+        let within = self.files.get(file).zip(number.checked_sub(self.firsts[file].1));
+        let Some((scanned, within)) = within else { bail!(Data, "no picture {number} in these shards") };
+        let local = scanned.samples.partition_point(|ends| ends.pictures <= within);
+        if local == scanned.samples.len() {
+            bail!(Data, "no picture {number} in these shards");
+        }
+        let sample = SampleRef { shards: self, file, local };
+        sample.picture_at((number - sample.first_picture()) as usize)
+    }
 }
 
 impl<'a> SampleRef<'a> {
@@ -132,14 +166,15 @@ impl<'a> SampleRef<'a> {
     }
 
     /// Picture `place` of [`SampleRef::pictures`].
-    pub(super) fn picture_at(&self, place: usize) -> Result<PictureRef<'a>> {
+    fn picture_at(&self, place: usize) -> Result<PictureRef<'a>> {
         if self.places().len() <= FEW {
             return match self.pictures()?.into_iter().nth(place) {
                 Some(picture) => Ok(picture),
                 None => bail!(Data, "{}: no picture {place}", self.name()),
             };
         }
-        let members = self.shards.recent.members(self)?;
+        let find = || Ok(self.pictures()?.iter().map(PictureRef::member).collect());
+        let members = self.shards.recent.members(self.first_picture(), find)?;
         match members.get(place) {
             Some(&member) => Ok(PictureRef {
                 sample: *self,
@@ -179,7 +214,7 @@ impl<'a> PictureRef<'a> {
         self.sample
     }
 
-    pub(super) fn member(&self) -> Member {
+    fn member(&self) -> Member {
         self.member
     }
 

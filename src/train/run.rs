@@ -178,7 +178,7 @@ pub fn run(config: &Config) -> Result<Summary> {
 
 /// The engine of a run for steps of `pictures`, which settles what of its recipe is held at once; `plan` already counts
 /// what the host holds beside it.
-#[cfg_attr(not(cuda_kernels), allow(unused_variables))]
+#[cfg_attr(not(cuda_kernels), expect(unused_variables, reason = "a GPU alone makes room for pictures"))]
 fn engine(config: &mut Config, pictures: Pictures, plan: Plan) -> Result<Box<dyn Engine>> {
     let Config { recipe, activations, watch, .. } = config;
     match config.device {

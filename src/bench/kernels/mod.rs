@@ -6,6 +6,7 @@
 //!
 //! The cases are what the ops list in their `bench.rs`.
 
+mod ceilings;
 mod cublaslt;
 mod measure;
 mod report;
@@ -15,7 +16,8 @@ use std::path::Path;
 
 pub use self::report::Report;
 
-use self::measure::{Ceilings, Clock, product_rates};
+use self::ceilings::{Ceilings, product_rates};
+use self::measure::Clock;
 use super::counts::Counter;
 use crate::bail;
 use crate::device::cuda::{Gpu, Library};

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::measure::{Ceilings, Timing};
+use super::ceilings::Ceilings;
+use super::measure::Timing;
 use crate::bench::counts::Counts;
 use crate::bench::table::{cells, large, three};
 use crate::device::cuda::Gpu;

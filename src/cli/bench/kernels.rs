@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 #[cfg(cuda_kernels)]
 use super::output;
+#[cfg(cuda_kernels)]
 use crate::answer;
 #[cfg(cuda_kernels)]
 use crate::bench::kernels::{Options, Report};
@@ -17,7 +18,6 @@ use crate::error::Result;
 /// compared with where the library is found; nothing else needs it. On the simulated driver, which has no times,
 /// instructions, bytes and bank conflicts are counted at reduced shapes; it is told where to by CUDA_SIM_STATS=FILE.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(cuda_kernels), allow(dead_code))]
 pub struct Args {
     /// Only kernels whose op, name or shape contains this, e.g. `attention` or `layernorm backward`
     #[arg(long, value_name = "NAME")]

@@ -11,9 +11,6 @@ mod stages;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Parser;
-
-use super::Cli;
 use crate::error::{Error, Result};
 use crate::say;
 use crate::store;
@@ -36,8 +33,11 @@ pub struct Args {
     seed: u64,
 }
 
-/// Runs the demo.
-pub fn run(args: &Args) -> Result<()> {
+/// Runs the words of a command line, or says what is wrong with them.
+type Shell<'a> = &'a dyn Fn(&[&str]) -> Result<Result<()>, clap::Error>;
+
+/// Runs the demo, its stages by `shell`.
+pub fn run(args: &Args, shell: Shell<'_>) -> Result<()> {
     let started = Instant::now();
     let folder = &args.output;
     store::claim_folder(
@@ -53,14 +53,13 @@ pub fn run(args: &Args) -> Result<()> {
     for (index, stage) in stages.iter().enumerate() {
         say!("\n[{}/{}] {}\n$ {}", index + 1, stages.len(), stage.title, stage.command_line());
         let begun = Instant::now();
-        run_stage(stage)?;
+        run_stage(stage, shell)?;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     report::write(folder, &stages, &seconds, started.elapsed().as_secs_f64())
 }
 
-fn run_stage(stage: &Stage) -> Result<()> {
-    let words = std::iter::once("stablerep").chain(stage.words.iter().map(String::as_str));
-    let cli = Cli::try_parse_from(words).map_err(|e| Error::Failed(format!("demo stage {}: {e}", stage.name)))?;
-    super::dispatch(cli.command)
+fn run_stage(stage: &Stage, shell: Shell<'_>) -> Result<()> {
+    let words: Vec<&str> = std::iter::once("stablerep").chain(stage.words.iter().map(String::as_str)).collect();
+    shell(&words).map_err(|e| Error::Failed(format!("demo stage {}: {e}", stage.name)))?
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use super::launch::KernelType;
+use super::element::KernelType;
 
 /// Which 16-bit type tensors are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

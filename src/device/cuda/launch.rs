@@ -4,9 +4,6 @@ use std::ffi::c_void;
 use std::fmt;
 
 use cudarc::driver::sys::{self, CUlaunchAttributeID as Id, CUresult};
-use half::{bf16, f16};
-
-use super::memory::Element;
 
 /// Grid, block and cluster sizes of one launch, in blocks, threads and blocks; what a kernel's plan returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,23 +83,6 @@ impl fmt::Display for Launch {
         let Self { grid, block, cluster, shared, .. } = self;
         write!(f, "grid {grid:?} × block {block:?}, cluster {cluster:?}, {shared} bytes of shared memory")
     }
-}
-
-/// A type for which there are kernels of their own; their names end in it.
-pub trait KernelType: Element {
-    const NAME: &'static str;
-}
-
-impl KernelType for f16 {
-    const NAME: &'static str = "f16";
-}
-
-impl KernelType for bf16 {
-    const NAME: &'static str = "bf16";
-}
-
-impl KernelType for f32 {
-    const NAME: &'static str = "f32";
 }
 
 /// The address of an argument as the driver takes it.

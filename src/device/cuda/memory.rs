@@ -5,10 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
-use bytemuck::Pod;
 use cudarc::driver::sys;
 
 use super::driver::check;
+use super::element::Element;
 use super::gpu::Gpu;
 use crate::bail;
 use crate::device::{Plan, human_bytes};
@@ -17,10 +17,6 @@ use crate::error::Result;
 /// Buffers begin at multiples of this: what the driver's own allocations do, and more than any vector load or tensor
 /// map needs.
 const ALIGN: u64 = 256;
-
-/// What device memory can hold: plain values whose every bit pattern is one.
-pub trait Element: Pod + Send + Sync + fmt::Debug {}
-impl<T: Pod + Send + Sync + fmt::Debug> Element for T {}
 
 /// An address on the device with a length in elements. Copies freely like a pointer: which op may write where is said
 /// by the ops' argument order (destination first), not by borrows.

@@ -8,6 +8,7 @@ pub mod compiler;
 mod cublaslt;
 mod driver;
 mod e4m3;
+mod element;
 mod gpu;
 mod graph;
 mod half;
@@ -20,13 +21,14 @@ mod tensor_map;
 
 pub use cublaslt::{Library, Proposals};
 pub use e4m3::E4m3;
+pub use element::{Element, KernelType};
 pub use gpu::{Arch, Gpu, room};
 pub use graph::Graph;
 pub use half::{DType, Half};
 pub use images::Images;
-pub use launch::{KernelType, Launch};
+pub use launch::Launch;
 pub use mark::Mark;
-pub use memory::{Arena, Element, Owned, Pinned, View};
+pub use memory::{Arena, Owned, Pinned, View};
 pub use resources::Resources;
 pub use tensor_map::{Filter, Swizzle, TensorMap};
 

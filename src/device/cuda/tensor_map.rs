@@ -6,8 +6,9 @@ use std::mem::MaybeUninit;
 use cudarc::driver::sys;
 
 use super::driver::check;
+use super::element::Element;
 use super::launch::argument;
-use super::memory::{Element, View};
+use super::memory::View;
 use crate::error::Result;
 
 /// What is fetched into L2 for a copy that misses it.

@@ -57,7 +57,7 @@ impl<T: Half> Memory<T> {
         let calls = parts.sampler.rows().len();
         let tokens = parts.text.0.tokens;
         let values = parts.latent.0 * parts.latent.1 * parts.decoder.0.latent_channels;
-        let (from, to) = (parts.drawn, parts.stored);
+        let (from, to) = (parts.drawn, parts.stored());
         let bytes = |(width, height): (usize, usize)| 3 * width * height;
         let resized = from != to;
         let shape = Resize { n: decoded, from, to, columns_first: false };

@@ -75,7 +75,7 @@ impl<T: Half> Cuda<T> {
     pub(super) fn open(ordinal: usize, parts: &Parts<'_>) -> Result<Self> {
         nets::check(parts)?;
         let gpu = Gpu::open(ordinal)?;
-        if !matches!(parts.fp8, Fp8::Off) && !gpu.has_e4m3() {
+        if !matches!(parts.settings.fp8, Fp8::Off) && !gpu.has_e4m3() {
             bail!(
                 Usage,
                 "{}: has no e4m3 products (Ada and Hopper have, and newer), which --fp8 and calibrate need",
@@ -91,7 +91,7 @@ impl<T: Half> Cuda<T> {
             Ok(dry)
         };
         let (mut batch, mut dry) = (0, Arena::dry());
-        for candidate in parts.batch.map_or(BATCHES.to_vec(), |batch| vec![batch]) {
+        for candidate in parts.settings.batch.map_or(BATCHES.to_vec(), |batch| vec![batch]) {
             (batch, dry) = (candidate, measure(candidate)?);
             if dry.bytes() <= room {
                 break;
@@ -101,7 +101,7 @@ impl<T: Half> Cuda<T> {
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let nets = Nets::new(&mut arena, Some(&gpu), parts)?;
         let memory = Memory::new(&mut arena, &nets, &time, parts, batch)?;
-        let narrow = match parts.fp8 {
+        let narrow = match parts.settings.fp8 {
             Fp8::On(calibration) => format!(" and {} layers in e4m3", calibration.ranges.len()),
             _ => String::new(),
         };
@@ -120,7 +120,7 @@ impl<T: Half> Cuda<T> {
             steps: parts.sampler.steps(),
             first: (parts.sampler.initial(), parts.sampler.first_input()),
             latent: parts.latent,
-            stored: parts.stored,
+            stored: parts.stored(),
             batch,
             captions: ContextCache::new(batch),
             gpu,
@@ -134,7 +134,7 @@ impl<T: Half> Cuda<T> {
         let (gpu, memory) = (&self.gpu, &self.memory);
         let time = time.table(&parts.sampler.timesteps());
         gpu.write(memory.time, &time.concat())?;
-        let (from, to) = (parts.drawn, parts.stored);
+        let (from, to) = (parts.drawn, parts.stored());
         for (table, from, to) in [(memory.tables.along, from.0, to.0), (memory.tables.across, from.1, to.1)] {
             if !table.is_empty() {
                 gpu.write(table, &weight_table(from, to, Filter::Bicubic))?;

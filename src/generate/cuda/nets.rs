@@ -18,7 +18,7 @@ use crate::models::clip_text::{self, ClipText};
 use crate::models::unet::UNet;
 use crate::models::vae::{self, Decoder};
 use crate::store;
-use crate::weights::SafeTensors;
+use crate::weights::{Cache, SafeTensors};
 
 /// Refuses sizes without kernels.
 pub(super) fn check(parts: &Parts<'_>) -> Result<()> {
@@ -66,12 +66,12 @@ impl<T: Half> Nets<T> {
         let text = |w: &mut Weights<'_>| ClipText::load(parts.text.0.clone(), prefixed, w);
         let unet = |w: &mut Weights<'_>| UNet::load(parts.unet.0.clone(), w);
         let decoder = |w: &mut Weights<'_>| Decoder::load(parts.decoder.0.clone(), old, w);
-        let observed = matches!(parts.fp8, Fp8::Observe).then(|| {
+        let observed = matches!(parts.settings.fp8, Fp8::Observe).then(|| {
             let names = parts.unet.0.quantizable();
             let places = arena.take("calibration", "largest magnitudes", names.len());
             (names, places)
         });
-        let (quantization, suffix) = match (parts.fp8, &observed) {
+        let (quantization, suffix) = match (parts.settings.fp8, &observed) {
             (Fp8::On(calibration), _) => (Quantization::Ranges(&calibration.ranges), ranges_name(&calibration.ranges)),
             (_, Some((names, places))) => (Quantization::Observe(names, *places), String::new()),
             _ => (Quantization::Off, String::new()),
@@ -109,7 +109,8 @@ fn bring<T: Half, N>(
     let mut dry = Arena::dry();
     load(&mut Weights::place(&mut dry, name, quantization))?;
     let file = format!("{}-{name}-{}{suffix}-{LAYOUT}.weights", parts.sha256, T::DTYPE);
-    if let Some(bytes) = parts.cache.get(&file).filter(|bytes| bytes.len() as u64 == dry.bytes()) {
+    let cache = Cache::open();
+    if let Some(bytes) = cache.get(&file).filter(|bytes| bytes.len() as u64 == dry.bytes()) {
         let mut weights = Weights::place(arena, name, quantization);
         let net = load(&mut weights)?;
         weights.upload(gpu, &bytes)?;
@@ -118,6 +119,6 @@ fn bring<T: Half, N>(
     let mut weights = Weights::pack(arena, name, quantization, files);
     let net = load(&mut weights)?;
     spare::check(name, files)?;
-    parts.cache.put(&file, &weights.upload_packed(gpu)?);
+    cache.put(&file, &weights.upload_packed(gpu)?);
     Ok(net)
 }

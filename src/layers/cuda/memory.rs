@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::device::cuda::{Arena, Half, View};
-use crate::layers::count::Rooms;
-use crate::layers::cpu::largest;
+use crate::layers::count::{Rooms, largest};
 use crate::layers::{Size, Slot, Tensor};
 use crate::ops::conv::cuda::Source;
 use crate::ops::groupnorm::cuda as groupnorm;

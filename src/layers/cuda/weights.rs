@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytemuck::cast_slice;
 
 use super::Cuda;
-use super::norm::{Affine, Norm};
 use super::product::{Closing, Layer, Matrix, Shortcut};
 use crate::device::cuda::{Arena, E4m3, Element, Gpu, Half, View};
 use crate::error::Result;
@@ -14,6 +13,8 @@ use crate::ops::activation::Activation;
 use crate::ops::conv::cuda::{
     self as conv, Quantized, Segment, SegmentWeights, Taps, pack, pack_bias, pack_doubling, pack_e4m3,
 };
+use crate::ops::groupnorm::cuda::Norm;
+use crate::ops::layernorm::cuda::Affine;
 use crate::weights::SafeTensors;
 
 /// Part of the name of cached weights: raise it when what is placed, in which order, or what is refused, changes.
@@ -255,7 +256,8 @@ impl<T: Half> Load<Cuda<T>> for Weights<'_> {
     }
 
     fn group_norm(&mut self, name: &str, channels: usize, groups: usize, eps: f64) -> Result<Norm> {
-        Ok(Norm { affine: Load::<Cuda<T>>::layer_norm(self, name, channels, eps)?, groups })
+        let (gamma, beta) = self.affine(name, channels)?;
+        Ok(Norm { gamma, beta, groups, eps: eps as f32 })
     }
 
     fn linear(

@@ -1,15 +1,14 @@
 //! Training that computes nothing: how many FLOPs a walk stands for and, for a GPU, how much scratch its kernels need.
 
-use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, Weights,
-};
+mod embeddings;
+mod losses;
+
+use super::{BatchNorm, Branch, Buffer, Contrast, Dropped, LayerNorm, Layers, Linear, Pairs, Place, QkNorm, Weights};
 use crate::error::Result;
-use crate::ops::contrastive;
 use crate::ops::linear::Shape;
 #[cfg(cuda_kernels)]
-use crate::ops::{batchnorm, distill, layernorm, linear, logit_scale, qk_norm};
-use crate::ops::{cosine, interpolate, pairs, patch_embed, patch_loss, rows, self_attention, token_mean};
+use crate::ops::{batchnorm, layernorm, linear, logit_scale, qk_norm};
+use crate::ops::{contrastive, patch_embed, self_attention, token_mean};
 use crate::weights::Param;
 
 /// Counts a call. Two FLOPs for each multiply-accumulate of products, attention and loss; elementwise work is not
@@ -92,55 +91,7 @@ pub(super) fn patch_product(shape: patch_embed::Shape) -> Shape {
 }
 
 impl Layers for Tally {
-    fn unfold(&mut self, _: Buffer, _: usize, _: patch_embed::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    fn embed(&mut self, _: Buffer, _: Buffer, _: Buffer, _: PatchEmbed, shape: patch_embed::Shape) -> Result<()> {
-        self.tally_product(patch_product(shape))
-    }
-
-    fn embed_backward(
-        &mut self,
-        _: Buffer,
-        _: Buffer,
-        _: Buffer,
-        _: PatchEmbed,
-        shape: patch_embed::Shape,
-    ) -> Result<()> {
-        #[cfg(cuda_kernels)]
-        {
-            self.need(patch_embed::cuda::scratch_len(shape));
-            self.need(linear::cuda::backward_weight_scratch_len(patch_product(shape)));
-        }
-        self.tally_product(patch_product(shape))
-    }
-
     fn layer_norm(&mut self, _: Buffer, _: Buffer, _: Buffer, _: LayerNorm) -> Result<()> {
-        Ok(())
-    }
-
-    fn resize_positions(&mut self, _: [Buffer; 2], _: Param, _: interpolate::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    fn resize_positions_backward(&mut self, _: Param, _: Buffer, _: interpolate::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    fn embed_text(&mut self, _: Buffer, _: TextEmbed, _: Texts) -> Result<()> {
-        Ok(())
-    }
-
-    fn embed_text_backward(&mut self, _: Buffer, _: TextEmbed, _: Texts) -> Result<()> {
-        Ok(())
-    }
-
-    fn pick(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
-        Ok(())
-    }
-
-    fn pick_backward(&mut self, _: Buffer, _: Buffer, _: Numbers) -> Result<()> {
         Ok(())
     }
 
@@ -283,102 +234,11 @@ impl Layers for Tally {
         Ok(())
     }
 
-    fn contrastive(&mut self, of: Contrast) -> Result<()> {
-        #[cfg(cuda_kernels)]
-        self.need(contrastive::cuda::scratch_len(contrast_shape(of)));
-        self.flops += contrast_flops(of).0;
-        Ok(())
-    }
-
-    fn contrastive_backward(&mut self, _: Buffer, of: Contrast) -> Result<()> {
-        self.flops += contrast_flops(of).1;
-        Ok(())
-    }
-
-    fn enqueue(&mut self, _: Queue, _: Buffer, _: Numbers, _: Numbers) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_rows(&mut self, _: Buffer, _: Buffer, _: Numbers, _: rows::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    fn place_rows(&mut self, _: Buffer, _: Buffer, _: Places, _: rows::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
-    fn place_rows_backward(&mut self, _: Buffer, _: Buffer, _: Places, shape: rows::Shape) -> Result<()> {
-        #[cfg(cuda_kernels)]
-        self.need(rows::cuda::scratch_len(shape));
-        Ok(())
-    }
-
-    fn patch_loss(
-        &mut self,
-        _: Buffer,
-        _: Buffer,
-        _: Buffer,
-        _: Numbers,
-        _: usize,
-        _: patch_loss::Shape,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn mean_loss(&mut self, _: Buffer) -> Result<()> {
-        Ok(())
-    }
-
     fn token_mean(&mut self, _: Buffer, _: Buffer, _: token_mean::Shape) -> Result<()> {
         Ok(())
     }
 
     fn token_mean_backward(&mut self, _: Buffer, _: Buffer, _: token_mean::Shape) -> Result<()> {
-        Ok(())
-    }
-
-    fn soft_labels(&mut self, _: Buffer, _: Buffer, _: Buffer, _: SoftLabels) -> Result<()> {
-        Ok(())
-    }
-
-    fn pairs(&mut self, all: &[Pairs], _: bool) -> Result<()> {
-        for &of in all {
-            let (rows, keys, dim) = pair_sizes(of);
-            #[cfg(cuda_kernels)]
-            self.need(pairs::cuda::scratch_len(pairs::cuda::Shape { rows, keys, dim }));
-            self.flops += pairs::flops(rows, keys, dim).0;
-        }
-        Ok(())
-    }
-
-    fn note_loss(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn pairs_backward(&mut self, _: Buffer, of: Pairs) -> Result<()> {
-        let (rows, keys, dim) = pair_sizes(of);
-        self.flops += pairs::flops(rows, keys, dim).1;
-        Ok(())
-    }
-
-    fn pairs_both_backward(&mut self, _: Buffer, there: Pairs, _: Pairs) -> Result<()> {
-        let (rows, keys, d) = pair_sizes(there);
-        self.flops += pairs::flops(rows, keys, d).1;
-        Ok(())
-    }
-
-    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
-    fn cosine(&mut self, _: Buffer, _: Buffer, _: Buffer, shape: cosine::Shape) -> Result<()> {
-        #[cfg(cuda_kernels)]
-        self.need(cosine::cuda::scratch_len(shape));
-        Ok(())
-    }
-
-    #[cfg_attr(not(cuda_kernels), expect(unused_variables))]
-    fn distill(&mut self, _: Buffer, of: Distill) -> Result<()> {
-        #[cfg(cuda_kernels)]
-        self.need(distill::cuda::scratch_len(of.shape));
         Ok(())
     }
 

@@ -1,109 +1,21 @@
 //! Training on the CPU, in f32.
 
 mod call;
-
-use super::{
-    BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, LayerNorm, Layers, Linear, Numbers, Pairs, PatchEmbed,
-    Place, Places, QkNorm, Queue, SoftLabels, TextEmbed, Texts, UNIT_EPS, Weights,
-};
-use crate::error::Result;
-use crate::ops::batchnorm::{self, Running};
-use crate::ops::contrastive::{self, Batch};
-use crate::ops::linear::{self, Shape};
-use crate::ops::{
-    activation, add, cosine, distill, drop_path, embed, interpolate, l2norm, layernorm, logit_scale, pairs,
-    patch_embed, patch_loss, qk_norm, queue, reduce, relu, rows, self_attention, soft_labels, token_mean,
-};
-use crate::weights::{Param, pair_mut, several_mut};
+mod embeddings;
+mod losses;
 
 pub use call::{Call, Memory};
-use call::{pair_batch, queue_of};
+
+use super::{BatchNorm, Branch, Buffer, Dropped, LayerNorm, Layers, Linear, Place, QkNorm, UNIT_EPS, Weights};
+use crate::error::Result;
+use crate::ops::batchnorm::{self, Running};
+use crate::ops::linear::{self, Shape};
+use crate::ops::{
+    activation, add, drop_path, l2norm, layernorm, logit_scale, qk_norm, reduce, relu, self_attention, token_mean,
+};
+use crate::weights::{Param, pair_mut};
 
 impl Layers for Call<'_, '_> {
-    fn unfold(&mut self, patches: Buffer, start: usize, shape: patch_embed::Shape) -> Result<()> {
-        let images = &self.images[start..start + patches.len];
-        self.memory.write([patches], |[y], _| patch_embed::unfold(y, images, shape));
-        Ok(())
-    }
-
-    fn embed(
-        &mut self,
-        tokens: Buffer,
-        patches: Buffer,
-        _: Buffer,
-        at: PatchEmbed,
-        shape: patch_embed::Shape,
-    ) -> Result<()> {
-        let [w, b, cls, pos] = [at.w, at.b, at.cls, at.pos].map(|param| param.of(self.read()));
-        self.memory.write([tokens], |[y], memory| {
-            let pos = at.resized.map_or(pos, |[resized, _]| memory.read(resized));
-            patch_embed::forward(y, memory.read(patches), patch_embed::Weights { w, b, cls, pos }, shape);
-        });
-        Ok(())
-    }
-
-    fn embed_backward(
-        &mut self,
-        dtokens: Buffer,
-        patches: Buffer,
-        spare: Buffer,
-        at: PatchEmbed,
-        shape: patch_embed::Shape,
-    ) -> Result<()> {
-        let PatchEmbed { w, b, cls, pos, resized } = at;
-        let [cls, pos, w, b] = several_mut(self.grads, [cls, pos, w, b]);
-        let spare = spare.first(shape.n * shape.patches() * shape.dim);
-        let mut back = |pos: &mut [f32], spare: &mut [f32], memory: &Memory| {
-            let gradients = patch_embed::Gradients { w, b, cls, pos };
-            patch_embed::backward(gradients, spare, memory.read(dtokens), memory.read(patches), shape);
-        };
-        match resized {
-            None => self.memory.write([spare], |[spare], memory| back(pos, spare, memory)),
-            Some([_, dpos]) => self.memory.write([spare, dpos], |[spare, dpos], memory| back(dpos, spare, memory)),
-        }
-        Ok(())
-    }
-
-    fn resize_positions(&mut self, [y, dy]: [Buffer; 2], pos: Param, shape: interpolate::Shape) -> Result<()> {
-        let pos = pos.of(self.read());
-        self.memory.write([y, dy], |[y, dy], _| {
-            interpolate::forward(y, pos, shape);
-            dy.fill(0.0);
-        });
-        Ok(())
-    }
-
-    fn resize_positions_backward(&mut self, pos: Param, dy: Buffer, shape: interpolate::Shape) -> Result<()> {
-        interpolate::backward(pos.of_mut(self.grads), self.memory.read(dy), shape);
-        Ok(())
-    }
-
-    fn embed_text(&mut self, y: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
-        let [token, position] = [at.token, at.position].map(|param| param.of(self.read()));
-        let (ids, d) = (&self.numbers[texts.ids.range()], y.len / texts.ids.len);
-        self.memory.write([y], |[y], _| embed::text(y, ids, token, position, d));
-        Ok(())
-    }
-
-    fn embed_text_backward(&mut self, dy: Buffer, at: TextEmbed, texts: Texts) -> Result<()> {
-        let [ids, order, ends] = [texts.ids, texts.order, texts.ends].map(|run| &self.numbers[run.range()]);
-        let (token, position) = pair_mut(self.grads, at.token, at.position);
-        embed::text_backward(token, position, self.memory.read(dy), ids, (order, ends), dy.len / ids.len());
-        Ok(())
-    }
-
-    fn pick(&mut self, y: Buffer, x: Buffer, places: Numbers) -> Result<()> {
-        let places = &self.numbers[places.range()];
-        self.memory.write([y], |[y], memory| embed::pick(y, memory.read(x), places));
-        Ok(())
-    }
-
-    fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()> {
-        let places = &self.numbers[places.range()];
-        self.memory.write([dx], |[dx], memory| embed::pick_backward(dx, memory.read(dy), places));
-        Ok(())
-    }
-
     fn drop_path(&mut self, y: Buffer, (residual, stride): (Buffer, usize), of: Dropped) -> Result<()> {
         let kept = &self.numbers[of.kept.range()];
         self.memory.write([y], |[y], memory| {
@@ -357,106 +269,6 @@ impl Layers for Call<'_, '_> {
         Ok(())
     }
 
-    fn contrastive(&mut self, rows: Contrast) -> Result<()> {
-        let (labels, queue, loss) =
-            (&self.numbers[rows.labels.range()], queue_of(rows, self.statistics), &mut self.loss);
-        self.memory.write([rows.lse, rows.weight], |[lse, weight], memory| {
-            let batch = Batch { z: memory.read(rows.z), labels, queue, temperature: rows.temperature };
-            *loss = contrastive::forward(lse, weight, batch);
-        });
-        Ok(())
-    }
-
-    fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()> {
-        let (labels, queue) = (&self.numbers[rows.labels.range()], queue_of(rows, self.statistics));
-        self.memory.write([dz], |[dz], memory| {
-            let batch = Batch { z: memory.read(rows.z), labels, queue, temperature: rows.temperature };
-            contrastive::backward(dz, memory.read(rows.lse), memory.read(rows.weight), batch);
-        });
-        Ok(())
-    }
-
-    fn enqueue(&mut self, at: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()> {
-        let (labels, start) = (&self.numbers[labels.range()], self.numbers[start.start]);
-        let (to, kept) = pair_mut(self.statistics, at.keys, at.labels);
-        queue::put(to, kept, self.memory.read(keys), labels, start as usize);
-        Ok(())
-    }
-
-    fn take_rows(&mut self, y: Buffer, x: Buffer, at: Numbers, shape: rows::Shape) -> Result<()> {
-        let at = &self.numbers[at.range()];
-        self.memory.write([y], |[y], memory| rows::take(y, memory.read(x), at, shape));
-        Ok(())
-    }
-
-    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()> {
-        let [fill, pos] = self.affine([places.fill, places.pos]);
-        let rows = &self.numbers[places.rows.range()];
-        let places = rows::Places { rows, at: places.at.map(|at| &self.numbers[at.range()]) };
-        self.memory.write([y], |[y], memory| rows::place(y, memory.read(x), fill, pos, places, shape));
-        Ok(())
-    }
-
-    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()> {
-        let [rows, back] = [places.rows, places.back].map(|run| &self.numbers[run.range()]);
-        rows::fill_backward(places.fill.of_mut(self.grads), self.memory.read(dy), rows, shape);
-        self.memory.write([dx], |[dx], memory| rows::take(dx, memory.read(dy), back, shape.backward()));
-        Ok(())
-    }
-
-    fn patch_loss(
-        &mut self,
-        d: Buffer,
-        losses: Buffer,
-        predictions: Buffer,
-        rows: Numbers,
-        start: usize,
-        shape: patch_loss::Shape,
-    ) -> Result<()> {
-        let images = &self.images[start..start + shape.n * shape.image_len()];
-        let rows = &self.numbers[rows.range()];
-        self.memory.write([d, losses], |[d, losses], memory| {
-            patch_loss::loss(d, losses, memory.read(predictions), images, rows, shape);
-        });
-        Ok(())
-    }
-
-    fn pairs(&mut self, all: &[Pairs], add: bool) -> Result<()> {
-        let (numbers, loss) = (self.numbers, &mut self.loss);
-        if !add {
-            *loss = 0.0;
-        }
-        for &of in all {
-            self.memory.write([of.lse, of.weight], |[lse, weight], memory| {
-                *loss += f64::from(of.factor) * pairs::forward(lse, weight, pair_batch(of, memory, numbers));
-            });
-        }
-        Ok(())
-    }
-
-    fn note_loss(&mut self) -> Result<()> {
-        self.noted = self.loss;
-        Ok(())
-    }
-
-    fn pairs_backward(&mut self, drows: Buffer, of: Pairs) -> Result<()> {
-        let numbers = self.numbers;
-        self.memory.write([drows], |[drows], memory| {
-            let (lse, weight) = (memory.read(of.lse), memory.read(of.weight));
-            pairs::backward_rows(drows, lse, weight, of.factor, pair_batch(of, memory, numbers));
-        });
-        Ok(())
-    }
-
-    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()> {
-        let numbers = self.numbers;
-        self.memory.write([drows], |[drows], memory| {
-            let known = [there, back].map(|of| (memory.read(of.lse), memory.read(of.weight)));
-            pairs::both::backward(drows, known, [there.factor, back.factor], pair_batch(there, memory, numbers));
-        });
-        Ok(())
-    }
-
     fn token_mean(&mut self, y: Buffer, x: Buffer, shape: token_mean::Shape) -> Result<()> {
         self.memory.write([y], |[y], memory| token_mean::forward(y, memory.read(x), shape));
         Ok(())
@@ -464,34 +276,6 @@ impl Layers for Call<'_, '_> {
 
     fn token_mean_backward(&mut self, dx: Buffer, dy: Buffer, shape: token_mean::Shape) -> Result<()> {
         self.memory.write([dx], |[dx], memory| token_mean::backward(dx, memory.read(dy), shape));
-        Ok(())
-    }
-
-    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()> {
-        let [first, second, shares] = [of.both[0], of.both[1], of.shares].map(|run| &self.numbers[run.range()]);
-        let labels = soft_labels::Labels { both: [first, second], shares };
-        self.memory.write([d, losses], |[d, losses], memory| {
-            soft_labels::forward(d, losses, memory.read(logits), labels, of.shape);
-        });
-        Ok(())
-    }
-
-    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()> {
-        let loss = &mut self.loss;
-        self.memory.write([drows], |[drows], memory| {
-            *loss = cosine::forward(drows, memory.read(rows), memory.read(keys), shape);
-        });
-        Ok(())
-    }
-
-    fn distill(&mut self, ds: Buffer, Distill { student, teacher, centre, sharpness, shape }: Distill) -> Result<()> {
-        let (loss, centre) = (&mut self.loss, centre.of_mut(self.statistics));
-        let sharpness = self.scalars[sharpness];
-        self.memory.write([ds], |[ds], memory| {
-            let (student, teacher) = (memory.read(student), memory.read(teacher));
-            *loss = distill::forward(ds, student, teacher, centre, sharpness, shape);
-            distill::centre(centre, teacher);
-        });
         Ok(())
     }
 
@@ -533,11 +317,6 @@ impl Layers for Call<'_, '_> {
 
     fn freeze(&mut self, param: Param) -> Result<()> {
         param.of_mut(self.grads).fill(0.0);
-        Ok(())
-    }
-
-    fn mean_loss(&mut self, losses: Buffer) -> Result<()> {
-        self.loss = patch_loss::mean(self.memory.read(losses));
         Ok(())
     }
 

@@ -20,11 +20,11 @@ pub use places::{
     Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, SoftLabels, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
 };
 
-/// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
+/// How tokens come about of what a call is given, and which of them go on.
 ///
 /// # Errors
-/// All fail when the device does.
-pub trait Layers {
+/// As of [`Layers`].
+pub trait Embeddings {
     /// `patches [N·patches, channels·P²]` of the call's images, the first of which begins at value `start`.
     fn unfold(&mut self, patches: Buffer, start: usize, shape: patch_embed::Shape) -> Result<()>;
     /// `tokens [N, T, D]`: class token and embedded patches plus positions. `spare` has room for `[N·patches, D]`.
@@ -60,6 +60,65 @@ pub trait Layers {
     /// `dx`: `dy` in those rows, 0 in the others.
     fn pick_backward(&mut self, dx: Buffer, dy: Buffer, places: Numbers) -> Result<()>;
 
+    /// `y [N, to, D]`: rows `rows [N, to]` of `x [N, from, D]`.
+    fn take_rows(&mut self, y: Buffer, x: Buffer, rows: Numbers, shape: rows::Shape) -> Result<()>;
+    /// `y [N, to, D]`: rows of `x [N, from, D]`, or the filler, at `places`, plus positions.
+    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
+    /// `dx` from the gradient `dy` of `y`; adds that of the filler.
+    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
+}
+
+/// What is learned by, and its gradients.
+///
+/// # Errors
+/// As of [`Layers`].
+pub trait Losses {
+    /// The multi-positive contrastive loss of the rows, which the device keeps.
+    fn contrastive(&mut self, rows: Contrast) -> Result<()>;
+    /// `dz`, its gradient.
+    fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;
+    /// Puts `keys [n, d]` of `labels [n]` in the slots of the queue from the one on that the number `start` says.
+    fn enqueue(&mut self, queue: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()>;
+    /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
+    /// what it keeps where `add`.
+    fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;
+    /// Remembers what the loss is so far, that of images among each other, before that against texts is added.
+    fn note_loss(&mut self) -> Result<()>;
+    /// `drows [R, d]`, the gradient of the rows of one of them.
+    fn pairs_backward(&mut self, drows: Buffer, pairs: Pairs) -> Result<()>;
+    /// `drows [R, d]`, the gradient of the rows of `there`, which are the keys of `back`.
+    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()>;
+    /// The squares of `predictions [N, 1 + patches, P]` less the removed patches (those that `rows` puts above
+    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in
+    /// f32, and the gradient `d`.
+    fn patch_loss(
+        &mut self,
+        d: Buffer,
+        losses: Buffer,
+        predictions: Buffer,
+        rows: Numbers,
+        start: usize,
+        shape: patch_loss::Shape,
+    ) -> Result<()>;
+    /// The mean of the `losses` of a step, which the device keeps as its loss.
+    fn mean_loss(&mut self, losses: Buffer) -> Result<()>;
+    /// The cross-entropies of `logits [N, C]`: `losses [N]`, of which [`Losses::mean_loss`] takes the mean of a step,
+    /// and their gradient `d`.
+    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()>;
+
+    /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
+    /// `drows`.
+    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()>;
+
+    /// The loss of a student, which the device keeps, and its gradient `ds`; then the centre moves.
+    fn distill(&mut self, ds: Buffer, of: Distill) -> Result<()>;
+}
+
+/// A call of networks and their gradients on a device. Images and whole numbers ([`Numbers`]) are the call's.
+///
+/// # Errors
+/// All fail when the device does.
+pub trait Layers: Embeddings + Losses {
     /// `y [rows, D]` from as many rows of x, and their `stats [rows, 2]`.
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()>;
     /// `dx`: `branch` plus the gradient through the norm of x.
@@ -162,57 +221,11 @@ pub trait Layers {
     fn scale_rows_backward(&mut self, dx: Buffer, dy: Buffer, y: Buffer, s: Param) -> Result<()>;
     /// `y += x`.
     fn add(&mut self, y: Buffer, x: Buffer) -> Result<()>;
-    /// The multi-positive contrastive loss of the rows, which the device keeps.
-    fn contrastive(&mut self, rows: Contrast) -> Result<()>;
-    /// `dz`, its gradient.
-    fn contrastive_backward(&mut self, dz: Buffer, rows: Contrast) -> Result<()>;
-    /// Puts `keys [n, d]` of `labels [n]` in the slots of the queue from the one on that the number `start` says.
-    fn enqueue(&mut self, queue: Queue, keys: Buffer, labels: Numbers, start: Numbers) -> Result<()>;
-    /// The loss, which the device keeps: the sum of the cross-entropies of all `pairs`, each times its factor; added to
-    /// what it keeps where `add`.
-    fn pairs(&mut self, pairs: &[Pairs], add: bool) -> Result<()>;
-    /// Remembers what the loss is so far, that of images among each other, before that against texts is added.
-    fn note_loss(&mut self) -> Result<()>;
-    /// `drows [R, d]`, the gradient of the rows of one of them.
-    fn pairs_backward(&mut self, drows: Buffer, pairs: Pairs) -> Result<()>;
-    /// `drows [R, d]`, the gradient of the rows of `there`, which are the keys of `back`.
-    fn pairs_both_backward(&mut self, drows: Buffer, there: Pairs, back: Pairs) -> Result<()>;
-
-    /// `y [N, to, D]`: rows `rows [N, to]` of `x [N, from, D]`.
-    fn take_rows(&mut self, y: Buffer, x: Buffer, rows: Numbers, shape: rows::Shape) -> Result<()>;
-    /// `y [N, to, D]`: rows of `x [N, from, D]`, or the filler, at `places`, plus positions.
-    fn place_rows(&mut self, y: Buffer, x: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
-    /// `dx` from the gradient `dy` of `y`; adds that of the filler.
-    fn place_rows_backward(&mut self, dx: Buffer, dy: Buffer, places: Places, shape: rows::Shape) -> Result<()>;
-    /// The squares of `predictions [N, 1 + patches, P]` less the removed patches (those that `rows` puts above
-    /// `shape.kept`) of the call's images, the first of which begins at value `start`: `losses [N, 1 + patches]` in
-    /// f32, and the gradient `d`.
-    fn patch_loss(
-        &mut self,
-        d: Buffer,
-        losses: Buffer,
-        predictions: Buffer,
-        rows: Numbers,
-        start: usize,
-        shape: patch_loss::Shape,
-    ) -> Result<()>;
-    /// The mean of the `losses` of a step, which the device keeps as its loss.
-    fn mean_loss(&mut self, losses: Buffer) -> Result<()>;
 
     /// `y [N, D]`: the mean of the patch tokens of `x [N, T, D]`.
     fn token_mean(&mut self, y: Buffer, x: Buffer, shape: token_mean::Shape) -> Result<()>;
     /// `dx` from the gradient `dy` of `y`.
     fn token_mean_backward(&mut self, dx: Buffer, dy: Buffer, shape: token_mean::Shape) -> Result<()>;
-    /// The cross-entropies of `logits [N, C]`: `losses [N]`, of which [`Layers::mean_loss`] takes the mean of a step,
-    /// and their gradient `d`.
-    fn soft_labels(&mut self, d: Buffer, losses: Buffer, logits: Buffer, of: SoftLabels) -> Result<()>;
-
-    /// The loss, which the device keeps: the negative cosine of unit rows and the unit keys of others; and its gradient
-    /// `drows`.
-    fn cosine(&mut self, drows: Buffer, rows: Buffer, keys: Buffer, shape: cosine::Shape) -> Result<()>;
-
-    /// The loss of a student, which the device keeps, and its gradient `ds`; then the centre moves.
-    fn distill(&mut self, ds: Buffer, of: Distill) -> Result<()>;
 
     /// Rows of unit length of the parameter `at`, f32 and rounded, and what their lengths were.
     fn unit_weights(&mut self, y: [Buffer; 2], norms: Buffer, at: Param) -> Result<()>;

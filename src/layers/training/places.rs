@@ -146,7 +146,7 @@ pub struct PatchEmbed {
     pub b: Param,
     pub cls: Param,
     pub pos: Param,
-    /// Positions of another grid in the place of `pos`, and their gradient ([`super::Layers::resize_positions`]).
+    /// Positions of another grid in the place of `pos`, and their gradient ([`super::Embeddings::resize_positions`]).
     pub resized: Option<[Buffer; 2]>,
 }
 

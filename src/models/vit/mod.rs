@@ -29,7 +29,6 @@ pub use style::Style;
 pub use trunk::Trunk;
 
 use crate::error::Result;
-use crate::layers::training::count::Tally;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, PatchEmbed};
 use crate::models::init;
 use crate::ops::interpolate;
@@ -193,16 +192,5 @@ impl Vit {
     pub fn backward_tokens(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients) -> Result<()> {
         self.trunk.backward_blocks(on, &acts.trunk, back)?;
         self.embed_backward(on, acts, back)
-    }
-
-    /// FLOPs (two per multiply-accumulate) of the products and attention of one image as computed here, where the last
-    /// block ends in the class token; a backward takes twice as many.
-    ///
-    /// # Errors
-    /// None: nothing is computed.
-    pub fn flops(&self) -> Result<f64> {
-        let mut tally = Tally::default();
-        self.forward(&mut tally, &VitActs::new(&mut Layout::default(), &self.config, 1), 0)?;
-        Ok(tally.flops())
     }
 }

@@ -1,16 +1,20 @@
 //! Fused attention of inference against the CPU op on the same rounded inputs.
 
-use half::{bf16, f16};
-
-use crate::device::cuda::{Half, Owned, View};
-use crate::error::Result;
-use crate::ops::attention::cuda::{Heads, Variant, cross, forward, forward_by};
-use crate::ops::attention::{self, Context, Shape, Tokens};
-use crate::ops::check::{Case, Check, Checks, Tolerance};
-use crate::ops::gemm::Threads;
-
+mod compare;
+mod cross;
 mod full_size;
 mod values;
+
+use half::{bf16, f16};
+
+use self::compare::{FEW, compare, on_gpu, packed, shape, wide_values, width};
+use self::cross::{Inputs, Rows, compare_cross, cross_on_gpu, inputs, rows};
+use crate::device::cuda::{Half, View};
+use crate::error::Result;
+use crate::ops::attention::cuda::{Heads, Variant};
+use crate::ops::attention::{self, Shape, Tokens};
+use crate::ops::check::{Case, Check, Checks, Tolerance};
+use crate::ops::gemm::Threads;
 
 pub const CHECKS: Checks = Checks { quick: QUICK, full_size: full_size::CHECKS };
 
@@ -33,13 +37,6 @@ const QUICK: &[Check] = &[
     Check { name: "cross-attention, an image's bits in any batch", run: cross_batch_independent },
     Check { name: "attention at full size", run: full_size },
 ];
-
-/// Multiprocessors for kernels whose blocks take several heads: so few that rings of slots go round more than once.
-const FEW: u32 = 4;
-
-const fn shape(n: usize, queries: usize, heads: usize, head_dim: usize) -> Shape {
-    Shape { n, queries, keys: queries, heads, head_dim, causal: false }
-}
 
 /// One token, latents of 4×4, 5×7, 8×8 and 16×16, and one more or less than blocks, steps and tiles hold.
 fn unet() -> Vec<Shape> {
@@ -109,66 +106,6 @@ fn every_shape<T: Half>(case: &Case, shapes: &[Shape]) -> Result<()> {
     shapes.iter().try_for_each(|&shape| compare::<T>(case, shape, &packed(case, shape, 1.0)))
 }
 
-fn width(shape: Shape) -> usize {
-    shape.heads * shape.head_dim
-}
-
-/// N(0, spread²), `[N, T, 3, G, d]`; T is the larger of queries and keys.
-fn packed(case: &Case, shape: Shape, spread: f32) -> Vec<f32> {
-    case.normal(&format!("qkv of {shape:?}"), shape.n * shape.queries.max(shape.keys) * 3 * width(shape), spread)
-}
-
-/// A buffer of NaN for the output.
-fn output<T: Half>(case: &Case, shape: Shape) -> Result<Owned<T>> {
-    case.gpu().upload(&vec![T::round(f32::NAN); shape.n * shape.queries * width(shape)])
-}
-
-/// What a variant makes of q, k and v, `q_stride`, … values apart, as bit patterns.
-fn on_gpu<T: Half>(case: &Case, variant: Variant, [q, k, v]: [Heads<T>; 3], shape: Shape) -> Result<Vec<T>> {
-    let y = output(case, shape)?;
-    forward_by(variant, case.gpu(), y.view(), q, k, v, shape)?;
-    case.gpu().read(y.view())
-}
-
-fn wide_values<T: Half>(values: &[T]) -> Vec<f32> {
-    values.iter().map(|v| v.widen()).collect()
-}
-
-/// Every variant's output for packed queries, keys and values against the CPU's. Of images with as many queries as keys, and else of one image or
-/// of several whose queries and keys follow each other without a gap.
-fn compare<T: Half>(case: &Case, shape: Shape, qkv: &[f32]) -> Result<()> {
-    let width = width(shape);
-    let (device, rounded) = case.half::<T>(qkv)?;
-    let part = |i: usize| Tokens { data: &rounded[i * width..], stride: 3 * width };
-    let mut want = vec![0.0; shape.n * shape.queries * width];
-    attention::forward(&mut want, part(0), part(1), part(2), shape, Threads::All);
-    compare_by(case, shape, &device, &want, &Variant::forward(case.gpu(), shape, FEW)?)
-}
-
-/// Outputs of these variants against the CPU's.
-fn compare_by<T: Half>(case: &Case, shape: Shape, qkv: &Owned<T>, want: &[f32], variants: &[Variant]) -> Result<()> {
-    for &variant in variants {
-        let parts = [0, 1, 2].map(|i| Heads::part(qkv.view(), i, 3, width(shape)));
-        let got = on_gpu(case, variant, parts, shape)?;
-        let what = format!("{} of {shape:?} by {variant:?}", T::DTYPE);
-        case.close(&what, &wide_values(&got), want, Tolerance::of::<T>())?;
-    }
-    Ok(())
-}
-
-/// The first variant, on all multiprocessors.
-fn as_chosen(case: &Case, shape: Shape) -> Result<()> {
-    let (qkv, width) = (packed(case, shape, 1.0), width(shape));
-    let (device, rounded) = case.half::<f16>(&qkv)?;
-    let part = |i: usize| Tokens { data: &rounded[i * width..], stride: 3 * width };
-    let mut want = vec![0.0; shape.n * shape.queries * width];
-    attention::forward(&mut want, part(0), part(1), part(2), shape, Threads::All);
-    let y = output::<f16>(case, shape)?;
-    let [q, k, v] = [0, 1, 2].map(|i| Heads::part(device.view(), i, 3, width));
-    forward(case.gpu(), y.view(), q, k, v, shape)?;
-    case.close(&format!("{shape:?}"), &case.read_half(y.view())?, &want, Tolerance::f16())
-}
-
 /// Scores of hundreds: probabilities are 0 or 1, and nothing may overflow.
 fn far_apart(case: &Case) -> Result<()> {
     for shape in [shape(1, 77, 1, 40), shape(1, 200, 1, 80), shape(1, 40, 1, 160), shape(1, 33, 1, 512)] {
@@ -186,7 +123,8 @@ fn push_apart(qkv: &mut [f32], width: usize) {
     }
 }
 
-/// Scores of about −150 to −560 for every key there is: one past the end, whose score is 0, would have a probability of infinity.
+/// Scores of about −150 to −560 for every key there is: one past the end, whose score is 0, would have a probability
+/// of infinity.
 fn far_below(case: &Case) -> Result<()> {
     for shape in [
         shape(1, 77, 1, 40),
@@ -264,20 +202,8 @@ fn batch_independent(case: &Case) -> Result<()> {
     Ok(())
 }
 
-// ------------------------------------------------------------------------------------------------------------------------------ cross
-
-/// Rows of a problem of cross-attention: images of queries, and whose context each row uses.
-struct Rows {
-    shape: Shape,
-    q_rows: usize,
-    which: Vec<u32>,
-}
-
-fn rows(shape: Shape, keys: usize, q_rows: usize, which: &[u32]) -> Rows {
-    Rows { shape: Shape { keys, ..shape }, q_rows, which: which.to_vec() }
-}
-
-/// Queries once for both branches of guidance, one set for all, contexts in any order; 77 keys, few, and as many as there may be.
+/// Queries once for both branches of guidance, one set for all, contexts in any order; 77 keys, few, and as many as
+/// there may be.
 fn contexts() -> Vec<Rows> {
     vec![
         rows(shape(4, 64, 2, 40), 77, 2, &[1, 2, 0, 0]),
@@ -311,57 +237,6 @@ fn far_contexts(case: &Case) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Queries and contexts on the device, and rounded.
-struct Inputs<T: Half> {
-    q: (Owned<T>, Vec<f32>),
-    kv: (Owned<T>, Vec<f32>),
-}
-
-/// N(0, spread²); queries moved up by `apart`, keys down.
-fn inputs<T: Half>(case: &Case, rows: &Rows, spread: f32, apart: f32) -> Result<Inputs<T>> {
-    let Rows { shape, q_rows, which } = rows;
-    let (width, contexts) = (width(*shape), which.iter().max().map_or(0, |&most| most as usize + 1));
-    let mut q = case.normal(&format!("q of {shape:?}"), q_rows * shape.queries * width, spread);
-    q.iter_mut().for_each(|q| *q += apart);
-    let mut kv = case.normal(&format!("kv of {shape:?}"), contexts * shape.keys * 2 * width, spread);
-    kv.chunks_exact_mut(2 * width).for_each(|token| token[..width].iter_mut().for_each(|k| *k -= apart));
-    Ok(Inputs { q: case.half(&q)?, kv: case.half(&kv)? })
-}
-
-fn cross_on_gpu<T: Half>(case: &Case, rows: &Rows, q: View<T>, kv: View<T>) -> Result<Vec<T>> {
-    let shape = rows.shape;
-    let y = output(case, shape)?;
-    let which = case.gpu().upload(&rows.which)?;
-    let q = Heads { x: q, stride: width(shape) };
-    cross(case.gpu(), y.view(), q, rows.q_rows, kv, which.view(), shape)?;
-    case.gpu().read(y.view())
-}
-
-fn compare_cross<T: Half>(case: &Case, rows: &Rows, spread: f32, apart: f32) -> Result<()> {
-    let &Rows { shape, q_rows, ref which } = rows;
-    let inputs = inputs::<T>(case, rows, spread, apart)?;
-    let width = width(shape);
-    let contexts: Vec<Context> = inputs
-        .kv
-        .1
-        .chunks_exact(shape.keys * 2 * width)
-        .map(|context| {
-            let part = |i: usize| -> Vec<f32> {
-                context.chunks_exact(2 * width).flat_map(|token| token[i * width..][..width].iter().copied()).collect()
-            };
-            Context::new(&part(0), &part(1), shape.heads, shape.head_dim)
-        })
-        .collect();
-    let image = shape.queries * width;
-    let q: Vec<f32> = (0..shape.n).flat_map(|n| inputs.q.1[n % q_rows * image..][..image].iter().copied()).collect();
-    let runs: Vec<(usize, &Context)> = which.iter().map(|&which| (1, &contexts[which as usize])).collect();
-    let mut want = vec![0.0; q.len()];
-    attention::cross(&mut want, &q, &runs, shape, Threads::All);
-    let got = cross_on_gpu(case, rows, inputs.q.0.view(), inputs.kv.0.view())?;
-    let what = format!("{} of {shape:?}, queries of {q_rows}, contexts {which:?}", T::DTYPE);
-    case.close(&what, &wide_values(&got), &want, Tolerance::of::<T>())
 }
 
 /// The last of 3 and of 8 rows alone gives the same bits.

@@ -1,49 +1,17 @@
 //! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
 
+mod heads;
 pub mod hopper;
 pub mod portable;
 
+pub use heads::Heads;
 pub use hopper::Values;
 
+use self::heads::{CONTEXT, WIDE, WIDTH};
 use super::Shape;
 use crate::bail;
 use crate::device::cuda::{Arch, Gpu, Half, View};
 use crate::error::Result;
-
-/// Most values of a head: [`forward`] up to `WIDE`, [`cross`] up to `WIDTH`.
-const WIDTH: usize = 160;
-const WIDE: usize = 512;
-/// Most keys of a context of [`cross`].
-const CONTEXT: usize = 128;
-
-/// Tokens whose heads lie one after the other: value c of head h of token t of image n is `x[(n·T + t)·stride + h·d + c]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads<T> {
-    pub x: View<T>,
-    /// Values from one token to the next.
-    pub stride: usize,
-}
-
-impl<T: Half> Heads<T> {
-    /// Part `part` of `parts` that lie side by side in each token, `width` values each: q of packed `[…, 3C]` is part 0 of 3.
-    pub fn part(packed: View<T>, part: usize, parts: usize, width: usize) -> Self {
-        Self { x: packed.slice(part * width..packed.len()), stride: parts * width }
-    }
-
-    fn check(self, what: &str, rows: usize, width: usize) {
-        let Self { x, stride } = self;
-        assert!(
-            stride >= width && x.len() >= (rows - 1) * stride + width,
-            "attention: {what} has {} values for {rows} tokens of {width}, {stride} apart",
-            x.len()
-        );
-        assert!(
-            x.is_aligned(16) && stride.is_multiple_of(8),
-            "attention: {what} at {:#x}, tokens {stride} values apart: not whole 16 bytes",
-            x.address()
-        );
-    }
-}
 
 /// The kernels that compute attention; all give the same results up to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,10 +111,6 @@ pub fn cross<T: Half>(
         bail!(Device, "contexts of {} tokens: the CUDA kernels of cross-attention take {CONTEXT}", shape.keys);
     }
     portable::cross(gpu, y, q, q_rows, kv, which, shape)
-}
-
-fn scale(shape: Shape) -> f32 {
-    (shape.head_dim as f32).powf(-0.5)
 }
 
 fn check<T: Half>(y: View<T>, shape: Shape, most: usize) -> Result<()> {

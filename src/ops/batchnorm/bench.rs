@@ -2,7 +2,9 @@
 
 use half::bf16;
 
-use crate::ops::batchnorm::cuda::{Settings, Shape, apply, backward_apply, backward_sums, moments, statistics};
+use crate::ops::batchnorm::cuda::{
+    Backward, Settings, Shape, apply, backward_apply, backward_sums, moments, statistics,
+};
 use crate::ops::bench::{Case, Size, Work};
 
 const OP: &str = "batchnorm";
@@ -45,9 +47,9 @@ fn backward(shape: Shape) -> Case {
         let scratch = inputs.room(shape.scratch_len())?;
         Ok(move |gpu: &_| {
             let (affine, gradients) = (Some([gamma.view(), beta.view()]), Some([dgamma.view(), dbeta.view()]));
-            let (dy, x, stats, sums) = (dy.view(), x.view(), stats.view(), sums.view());
-            backward_sums(gpu, sums, gradients, dy, x, stats, affine, true, scratch.view(), shape)?;
-            backward_apply(gpu, dx.view(), dy, x, stats, sums, affine, true, 1, shape)
+            let of = Backward { dy: dy.view(), x: x.view(), stats: stats.view(), affine, relu: true };
+            backward_sums(gpu, sums.view(), gradients, of, scratch.view(), shape)?;
+            backward_apply(gpu, dx.view(), of, sums.view(), 1, shape)
         })
     })
 }

@@ -5,7 +5,7 @@ use half::bf16;
 use crate::device::cuda::{Owned, View};
 use crate::error::Result;
 use crate::ops::batchnorm::cuda::{
-    Activation, Settings, Shape, apply, backward_apply, backward_sums, frozen, moments, statistics,
+    Activation, Backward, Settings, Shape, apply, backward_apply, backward_sums, frozen, moments, statistics,
 };
 use crate::ops::batchnorm::{self, EPS, Running};
 use crate::ops::check::{Case, Check, Checks, Tolerance};
@@ -164,10 +164,10 @@ fn compare<T: Stored>(case: &Case, shape: Shape, affine: bool, relu: bool, toler
     let sums = gpu.upload(&vec![f32::NAN; shape.stats_len()])?;
     let (dgamma, dbeta) = (case.f32(&vec![0.5; shape.cols])?, case.f32(&vec![0.25; shape.cols])?);
     let dx = gpu.upload(&vec![T::from(f32::NAN); shape.values()])?;
-    let (dy, x, stats, sums) = (dy.view(), x.view(), stats.view(), sums.view());
+    let of = Backward { dy: dy.view(), x: x.view(), stats: stats.view(), affine, relu };
     let gradients = Some([dgamma.view(), dbeta.view()]);
-    backward_sums(gpu, sums, gradients, dy, x, stats, affine, relu, scratch.view(), shape)?;
-    backward_apply(gpu, dx.view(), dy, x, stats, sums, affine, relu, 1, shape)?;
+    backward_sums(gpu, sums.view(), gradients, of, scratch.view(), shape)?;
+    backward_apply(gpu, dx.view(), of, sums.view(), 1, shape)?;
     case.close(&what("dx"), &read(case, dx.view())?, &want.dx, tolerance)?;
     case.close(&what("dgamma"), &gpu.read(dgamma.view())?, &want.dgamma, F32)?;
     case.close(&what("dbeta"), &gpu.read(dbeta.view())?, &want.dbeta, F32)
@@ -211,15 +211,17 @@ fn two_ranks(case: &Case) -> Result<()> {
     statistics(gpu, stats.view(), None, gathered.view(), Settings::default(), half)?;
     case.close("stats", &gpu.read(stats.view())?, &want.stats, F32)?;
     let mut added = vec![0.0f32; len];
-    for [x, dy] in &ranks {
-        backward_sums(gpu, sums.view(), None, dy.view(), x.view(), stats.view(), affine, true, scratch.view(), half)?;
+    let of =
+        |[x, dy]: &[Owned<f32>; 2]| Backward { dy: dy.view(), x: x.view(), stats: stats.view(), affine, relu: true };
+    for rank in &ranks {
+        backward_sums(gpu, sums.view(), None, of(rank), scratch.view(), half)?;
         added.iter_mut().zip(gpu.read(sums.view())?).for_each(|(a, b)| *a += b);
     }
     gpu.write(sums.view(), &added)?;
-    for (rank, [x, dy]) in ranks.iter().enumerate() {
+    for (rank, both) in ranks.iter().enumerate() {
         let (y, dx) = (gpu.alloc(half.values())?, gpu.alloc(half.values())?);
-        apply(gpu, y.view(), x.view(), stats.view(), affine, true, half)?;
-        backward_apply(gpu, dx.view(), dy.view(), x.view(), stats.view(), sums.view(), affine, true, 2, half)?;
+        apply(gpu, y.view(), both[0].view(), stats.view(), affine, true, half)?;
+        backward_apply(gpu, dx.view(), of(both), sums.view(), 2, half)?;
         case.close(&format!("y of rank {rank}"), &gpu.read(y.view())?, &of_rank(&want.y, rank), F32)?;
         case.close(&format!("dx of rank {rank}"), &gpu.read(dx.view())?, &of_rank(&want.dx, rank), F32)?;
     }

@@ -163,22 +163,29 @@ pub fn apply<T: Activation>(
     kernels::BatchnormApply { y, x, stats, gamma, beta, rows, cols, relu }.launch(gpu, shape.plan(vector), vector)
 }
 
+/// What both parts of the backward read.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<T> {
+    /// The gradient of what [`apply`] gave.
+    pub dy: View<T>,
+    pub x: View<T>,
+    pub stats: View<f32>,
+    pub affine: Option<Affine>,
+    pub relu: bool,
+}
+
 /// `sums [slots, 2, cols]`: Σ dy and Σ dy·x̂ over this rank's rows, dy behind the ReLU where there is one. They are
 /// also added to `gradients`, dgamma and dbeta.
-#[allow(clippy::too_many_arguments)]
 pub fn backward_sums<T: Activation>(
     gpu: &Gpu,
     sums: View<f32>,
     gradients: Option<Affine>,
-    dy: View<T>,
-    x: View<T>,
-    stats: View<f32>,
-    affine: Option<Affine>,
-    relu: bool,
+    of: Backward<T>,
     scratch: View<f32>,
     shape: Shape,
 ) -> Result<()> {
     shape.check();
+    let Backward { dy, x, stats, affine, relu } = of;
     let Shape { slots, rows, cols } = shape;
     assert!(x.len() == shape.values() && dy.len() == x.len(), "batchnorm: x {}, dy {}, {shape:?}", x.len(), dy.len());
     assert!(stats.len() == shape.stats_len() && sums.len() == shape.stats_len(), "batchnorm: stats, sums, {shape:?}");
@@ -199,20 +206,16 @@ pub fn backward_sums<T: Activation>(
 
 /// `dx = gamma·rstd·(dy − mean(dy) − x̂·mean(dy·x̂))`, means over the rows of a slot on all `ranks`, whose sums `sums`
 /// holds. `dx` may be `dy`.
-#[allow(clippy::too_many_arguments)]
 pub fn backward_apply<T: Activation>(
     gpu: &Gpu,
     dx: View<T>,
-    dy: View<T>,
-    x: View<T>,
-    stats: View<f32>,
+    of: Backward<T>,
     sums: View<f32>,
-    affine: Option<Affine>,
-    relu: bool,
     ranks: usize,
     shape: Shape,
 ) -> Result<()> {
     shape.check();
+    let Backward { dy, x, stats, affine, relu } = of;
     let Shape { rows, cols, .. } = shape;
     let values = shape.values();
     assert!(x.len() == values && dy.len() == values && dx.len() == values, "batchnorm: x {}, {shape:?}", x.len());

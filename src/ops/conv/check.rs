@@ -1,21 +1,20 @@
 //! Convolutions and linear layers of the generator: every variant the device can run against the CPU ops on the same
 //! rounded inputs, moments against sums of what was stored, and bits against each other's over tiles and batches.
 
+mod full_size;
+mod inputs;
+mod layer;
+
 use half::{bf16, f16};
 
-use crate::device::cuda::{Half, Owned, View};
-use crate::error::Result;
-use crate::ops::activation;
-use crate::ops::check::{Case, Check, Checks, Tolerance};
-use crate::ops::conv::cuda::{
-    Activation, Bias, Epilogue, RUN, Segment, SegmentWeights, Shape, Source, Taps, Variant, forward_by, forward_f32,
-    pack, pack_bias, pack_doubling,
-};
-use crate::ops::conv::{self, cuda};
-use crate::ops::gemm::Threads;
-use crate::ops::packed::{Packed, Start, linear};
+pub(in crate::ops) use self::layer::{Layer, sums};
 
-mod full_size;
+use self::inputs::{Inputs, run};
+use self::layer::three;
+use crate::device::cuda::{Half, Owned};
+use crate::error::Result;
+use crate::ops::check::{Case, Check, Checks, Tolerance};
+use crate::ops::conv::cuda::{self, Activation, Shape, Variant, forward_f32};
 
 pub const CHECKS: Checks = Checks { quick: QUICK, full_size: full_size::CHECKS };
 
@@ -27,120 +26,6 @@ const QUICK: &[Check] = &[
     Check { name: "conv rows do not depend on the batch f16", run: batches::<f16> },
     Check { name: "conv rows do not depend on the batch bf16", run: batches::<bf16> },
 ];
-
-/// A layer with everything its epilogue does.
-#[derive(Clone, Debug)]
-pub(in crate::ops) struct Layer {
-    pub(in crate::ops) shape: Shape,
-    /// Images each source holds; fewer than n repeat.
-    pub(in crate::ops) rows: Vec<usize>,
-    /// Rows of the bias table and the one to take; 0: a vector.
-    pub(in crate::ops) table: (usize, usize),
-    pub(in crate::ops) bias: bool,
-    pub(in crate::ops) activation: Activation,
-    /// Images of the residual; 0: none.
-    pub(in crate::ops) residual: usize,
-    pub(in crate::ops) moments: bool,
-    /// Weights packed for twofold enlargement too.
-    pub(in crate::ops) doubling: bool,
-}
-
-impl Layer {
-    /// With a bias, sources of n images.
-    pub(in crate::ops) fn new(shape: Shape) -> Self {
-        let rows = vec![shape.n; shape.segments.len()];
-        Self {
-            shape,
-            rows,
-            table: (0, 0),
-            bias: true,
-            activation: Activation::None,
-            residual: 0,
-            moments: false,
-            doubling: false,
-        }
-    }
-
-    pub(in crate::ops) fn moments(self) -> Self {
-        Self { moments: true, ..self }
-    }
-
-    pub(in crate::ops) fn residual(self, rows: usize) -> Self {
-        Self { residual: rows, ..self }
-    }
-
-    pub(in crate::ops) fn rows(self, rows: &[usize]) -> Self {
-        Self { rows: rows.to_vec(), ..self }
-    }
-
-    pub(in crate::ops) fn table(self, rows: usize, row: usize) -> Self {
-        Self { table: (rows, row), ..self }
-    }
-
-    pub(in crate::ops) fn activated(self, activation: Activation) -> Self {
-        Self { activation, ..self }
-    }
-
-    fn doubling(self) -> Self {
-        Self { doubling: true, ..self }
-    }
-
-    pub(in crate::ops) fn gated(&self) -> bool {
-        self.activation == Activation::Geglu
-    }
-
-    /// Columns of y.
-    pub(in crate::ops) fn width(&self) -> usize {
-        if self.gated() { self.shape.outputs / 2 } else { self.shape.outputs }
-    }
-
-    /// Rows of outputs after the activation.
-    pub(in crate::ops) fn activate(&self, mut sums: Vec<f32>) -> Vec<f32> {
-        match self.activation {
-            Activation::None => {}
-            Activation::Geglu => {
-                let mut half = vec![0.0; sums.len() / 2];
-                activation::geglu(&mut half, &sums, self.shape.outputs / 2);
-                return half;
-            }
-            Activation::Silu => activation::silu(&mut sums),
-            Activation::Gelu => activation::gelu(&mut sums),
-            Activation::QuickGelu => activation::quick_gelu(&mut sums),
-        }
-        sums
-    }
-
-    /// The rows of a table of biases as kernels read them, three more columns on either side of each.
-    pub(in crate::ops) fn pack_biases(&self, table: &[f32]) -> Vec<f32> {
-        let gap = vec![f32::NAN; if self.table.0 > 0 { 3 } else { 0 }];
-        let rows = table.chunks_exact(self.shape.outputs);
-        rows.flat_map(|bias| [&gap[..], &pack_bias(bias, self.gated()), &gap].concat()).collect()
-    }
-
-    /// The bias of [`Self::pack_biases`].
-    pub(in crate::ops) fn bias(&self, packed: Option<View<f32>>, step: View<u32>) -> Bias {
-        match packed {
-            None => Bias::None,
-            Some(bias) if self.table.0 == 0 => Bias::Vector(bias),
-            Some(table) => Bias::Table { table, stride: self.shape.outputs + 6, offset: 3, step },
-        }
-    }
-
-    pub(in crate::ops) fn y_len(&self) -> usize {
-        self.shape.n * self.shape.pixels() * self.width()
-    }
-}
-
-fn three(
-    n: usize,
-    size: (usize, usize),
-    channels: usize,
-    outputs: usize,
-    stride: usize,
-    enlarge: Option<(usize, usize)>,
-) -> Shape {
-    Shape::of(n, size, Segment { channels, taps: Taps::Three { stride, enlarge } }, outputs)
-}
 
 /// One of each kind at awkward sizes, then the pilot model's and (on a card) Stable Diffusion 1.5's.
 fn all(case: &Case) -> Vec<Layer> {
@@ -192,123 +77,6 @@ fn all(case: &Case) -> Vec<Layer> {
             all.push(Layer::new(three(2, (size, size), outputs, outputs, 2, None)));
         }
         all.push(Layer::new(three(1, (128, 128), 512, 512, 1, Some((256, 256)))).moments().doubling());
-    }
-    all
-}
-
-/// Inputs on the device and what the CPU makes of them.
-struct Inputs<T: Half> {
-    sources: Vec<Owned<T>>,
-    w: Owned<T>,
-    bias: Option<Owned<f32>>,
-    step: Owned<u32>,
-    residual: Option<Owned<T>>,
-    want: Vec<f32>,
-}
-
-impl<T: Half> Inputs<T> {
-    fn new(case: &Case, layer: &Layer) -> Result<Self> {
-        let Shape { n, outputs, ref segments, .. } = layer.shape;
-        let (pixels, k) = (layer.shape.pixels(), layer.shape.k());
-        let mut want = vec![0.0; n * pixels * outputs];
-        let (mut sources, mut weights) = (Vec::new(), Vec::new());
-        for (i, (segment, &rows)) in segments.iter().zip(&layer.rows).enumerate() {
-            let channels = segment.channels;
-            let (height, width, taps) = match segment.taps {
-                Taps::One => (1, pixels, 1),
-                Taps::Three { .. } => (layer.shape.height, layer.shape.width, 9),
-            };
-            let x = case.normal(&format!("x {i} of {layer:?}"), rows * height * width * channels, 1.0);
-            let (x, values) = case.half::<T>(&x)?;
-            let repeated: Vec<f32> = values.iter().cycle().take(n * height * width * channels).copied().collect();
-            let std = 1.0 / (k as f32).sqrt();
-            let w = case.normal(&format!("w {i} of {layer:?}"), outputs * channels * taps, std);
-            let w: Vec<f32> = w.into_iter().map(|v| T::round(v).widen()).collect();
-            match segment.taps {
-                Taps::One => {
-                    let packed = Packed::from_out_in(&w, None, outputs, channels);
-                    linear(&mut want, &repeated, &packed, Start::Keep, Threads::All);
-                }
-                Taps::Three { stride, enlarge } => {
-                    let packed = Packed::from_conv3x3(&w, None, outputs, channels);
-                    let shape = conv::Shape { n, height, width, channels, stride, enlarge };
-                    conv::forward(&mut want, &repeated, &packed, Start::Keep, shape, Threads::All);
-                }
-            }
-            sources.push(x);
-            weights.push((w, channels, taps));
-        }
-        let parts: Vec<_> = weights
-            .iter()
-            .map(|(w, channels, taps)| SegmentWeights { w, inputs: *channels, channels: 0..*channels, taps: *taps })
-            .collect();
-        let w = match &parts[..] {
-            [only] if layer.doubling => pack_doubling::<T>(only.w, only.inputs, outputs),
-            _ => pack::<T>(&parts, outputs, layer.gated()),
-        };
-        let w = case.gpu().upload(&w)?;
-
-        let (rows, row) = (layer.table.0.max(1), layer.table.1);
-        let table = case.normal(&format!("bias of {layer:?}"), rows * outputs, 1.0);
-        if layer.bias {
-            let bias = &table[row * outputs..(row + 1) * outputs];
-            want.chunks_exact_mut(outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
-        }
-        let want = layer.activate(want);
-        let mut this = Self { sources, w, bias: None, step: case.gpu().upload(&[row as u32])?, residual: None, want };
-        if layer.bias {
-            this.bias = Some(case.f32(&layer.pack_biases(&table))?);
-        }
-        if layer.residual > 0 {
-            let len = layer.residual * pixels * layer.width();
-            let (residual, values) = case.half::<T>(&case.normal(&format!("residual of {layer:?}"), len, 1.0))?;
-            this.want.iter_mut().zip(values.iter().cycle()).for_each(|(y, r)| *y += r);
-            this.residual = Some(residual);
-        }
-        Ok(this)
-    }
-
-    fn sources(&self, layer: &Layer) -> Vec<Source<T>> {
-        self.sources.iter().zip(&layer.rows).map(|(x, &rows)| Source { x: x.view(), rows }).collect()
-    }
-
-    fn epilogue(&self, layer: &Layer, moments: Option<View<f32>>) -> Epilogue<T> {
-        let bias = layer.bias(self.bias.as_ref().map(Owned::view), self.step.view());
-        let residual = self.residual.as_ref().map(|x| Source { x: x.view(), rows: layer.residual });
-        Epilogue { bias, activation: layer.activation, residual, moments }
-    }
-}
-
-/// y and moments (none: empty) of a layer by one variant.
-fn run<T: Half>(
-    case: &Case,
-    layer: &Layer,
-    inputs: &Inputs<T>,
-    variant: Option<Variant>,
-) -> Result<(Vec<T>, Vec<f32>)> {
-    let y = case.gpu().alloc::<T>(layer.y_len())?;
-    let moments = match layer.moments {
-        true => Some(case.gpu().alloc::<f32>(layer.shape.n * layer.shape.runs() * layer.width() * 2)?),
-        false => None,
-    };
-    let epilogue = inputs.epilogue(layer, moments.as_ref().map(Owned::view));
-    forward_by(case.gpu(), variant, y.view(), &inputs.sources(layer), inputs.w.view(), epilogue, &layer.shape)?;
-    let moments = moments.map_or(Ok(Vec::new()), |moments| case.gpu().read(moments.view()))?;
-    Ok((case.gpu().read(y.view())?, moments))
-}
-
-/// Sums and sums of squares per image, run and channel.
-pub(in crate::ops) fn sums(y: &[f32], layer: &Layer) -> Vec<f32> {
-    let (pixels, width) = (layer.shape.pixels(), layer.width());
-    let mut all = Vec::new();
-    for image in y.chunks_exact(pixels * width) {
-        for run in image.chunks(RUN * width) {
-            for channel in 0..width {
-                let values = || run.iter().skip(channel).step_by(width).map(|&v| f64::from(v));
-                all.push(values().sum::<f64>() as f32);
-                all.push(values().map(|v| v * v).sum::<f64>() as f32);
-            }
-        }
     }
     all
 }

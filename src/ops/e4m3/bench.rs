@@ -5,8 +5,8 @@ use half::f16;
 use crate::device::cuda::E4m3;
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::conv::cuda::{Activation, Bias, Epilogue, Quantized, Shape, Source, Stored, forward_e4m3};
-use crate::ops::groupnorm::cuda::{apply_e4m3, table_len};
-use crate::ops::layernorm::cuda::infer_e4m3;
+use crate::ops::groupnorm::cuda::{Modulation, apply_e4m3, table_len};
+use crate::ops::layernorm::cuda::{Affine, infer_e4m3};
 use crate::ops::reduce::cuda::absmax;
 use crate::ops::shapes::{UNET, unet_channels, unet_level, unet_rows};
 
@@ -102,7 +102,10 @@ fn group_norm(n: usize, pixels: usize, c: usize) -> Case {
     Case::new((OP, "group norm, SiLU of f16", format!("[{n}, {pixels}, {c}]")), work, move |inputs| {
         let (x, table) = (inputs.normal::<f16>(values)?, inputs.normal(table_len(n, c))?);
         let y = inputs.room::<E4m3>(values)?;
-        Ok(move |gpu: &_| apply_e4m3(gpu, y.view(), INVERSE, &[(x.view(), n, c)], table.view(), true, n, pixels))
+        Ok(move |gpu: &_| {
+            let modulation = Modulation { table: table.view(), silu: true };
+            apply_e4m3(gpu, y.view(), INVERSE, &[(x.view(), n, c)], modulation, n, pixels)
+        })
     })
     .over_e4m3()
 }
@@ -112,7 +115,10 @@ fn layer_norm(rows: usize, d: usize) -> Case {
     Case::new((OP, "layer norm of f16", format!("[{rows}, {d}]")), work, move |inputs| {
         let (x, y) = (inputs.normal::<f16>(rows * d)?, inputs.room::<E4m3>(rows * d)?);
         let (gamma, beta) = (inputs.normal(d)?, inputs.normal(d)?);
-        Ok(move |gpu: &_| infer_e4m3(gpu, y.view(), INVERSE, x.view(), gamma.view(), beta.view(), EPS, rows, d))
+        Ok(move |gpu: &_| {
+            let affine = Affine { gamma: gamma.view(), beta: beta.view(), eps: EPS };
+            infer_e4m3(gpu, y.view(), INVERSE, x.view(), affine, rows, d)
+        })
     })
     .over_e4m3()
 }

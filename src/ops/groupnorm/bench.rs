@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::device::cuda::Half;
 use crate::ops::bench::{Case, Number, Size, Work, in_both_types, stored};
-use crate::ops::groupnorm::cuda::{apply, moments, moments_len, scale_shift, table_len};
+use crate::ops::groupnorm::cuda::{Modulation, Norm, apply, moments, moments_len, scale_shift, table_len};
 use crate::ops::shapes::{UNET, decoder_rows, unet_channels, unet_level, unet_rows};
 
 const GROUPS: usize = 32;
@@ -62,7 +62,8 @@ fn tables(n: usize, pixels: usize, c: usize, groups: usize) -> Case {
         let (gamma, beta, table) = (inputs.normal(c)?, inputs.normal(c)?, inputs.room(table_len(n, c))?);
         Ok(move |gpu: &_| {
             let parts = [(statistics.view(), n, c)];
-            scale_shift(gpu, table.view(), &parts, gamma.view(), beta.view(), groups, 1e-5, n, pixels)
+            let norm = Norm { gamma: gamma.view(), beta: beta.view(), groups, eps: 1e-5 };
+            scale_shift(gpu, table.view(), &parts, norm, n, pixels)
         })
     })
 }
@@ -83,7 +84,7 @@ fn applied<T: Half + Number>(n: usize, pixels: usize, channels: &[usize]) -> Cas
         let (table, y) = (inputs.normal(table_len(n, c))?, inputs.room::<T>(values)?);
         Ok(move |gpu: &_| {
             let parts: Vec<_> = sources.iter().map(|(x, c)| (x.view(), n, *c)).collect();
-            apply(gpu, y.view(), &parts, table.view(), true, n, pixels)
+            apply(gpu, y.view(), &parts, Modulation { table: table.view(), silu: true }, n, pixels)
         })
     })
 }

@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::gemm::Threads;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::groupnorm::cuda::{RUN, apply, apply_e4m3, moments, moments_len, scale_shift, table_len};
+use crate::ops::groupnorm::cuda::{
+    Modulation, Norm, RUN, apply, apply_e4m3, moments, moments_len, scale_shift, table_len,
+};
 
 pub const CHECKS: Checks = Checks { quick: QUICK, full_size: FULL_SIZE };
 
@@ -166,12 +168,13 @@ fn make<T: Half>(case: &Case, problem: &Problem, silu: bool, image: Option<usize
     let y = gpu.upload(&vec![T::round(f32::NAN); n * pixels * channels])?;
     let statistics: Vec<_> = sources.iter().map(|(_, m, part, _)| (m.view(), part.rows, part.channels)).collect();
     let tensors: Vec<_> = sources.iter().map(|(x, _, part, _)| (x.view(), part.rows, part.channels)).collect();
-    let (groups, table_view) = (problem.groups, table.view());
-    scale_shift(gpu, table_view, &statistics, gamma.view(), beta.view(), groups, EPS, n, pixels)?;
-    apply(gpu, y.view(), &tensors, table_view, silu, n, pixels)?;
+    let on_gpu = Norm { gamma: gamma.view(), beta: beta.view(), groups: problem.groups, eps: EPS };
+    let modulation = Modulation { table: table.view(), silu };
+    scale_shift(gpu, table.view(), &statistics, on_gpu, n, pixels)?;
+    apply(gpu, y.view(), &tensors, modulation, n, pixels)?;
     let narrow = gpu.upload(&vec![E4m3::round(f32::NAN); if gpu.has_e4m3() { n * pixels * channels } else { 0 }])?;
     if gpu.has_e4m3() {
-        apply_e4m3(gpu, narrow.view(), INVERSE, &tensors, table_view, silu, n, pixels)?;
+        apply_e4m3(gpu, narrow.view(), INVERSE, &tensors, modulation, n, pixels)?;
     }
 
     let mut x = Vec::with_capacity(n * pixels * channels);
@@ -182,7 +185,7 @@ fn make<T: Half>(case: &Case, problem: &Problem, silu: bool, image: Option<usize
             }
         }
     }
-    Ok(Made { y: gpu.read(y.view())?, narrow: gpu.read(narrow.view())?, table: gpu.read(table_view)?, x, norm })
+    Ok(Made { y: gpu.read(y.view())?, narrow: gpu.read(narrow.view())?, table: gpu.read(table.view())?, x, norm })
 }
 
 fn compare<T: Half>(case: &Case, problem: &Problem, silu: bool) -> Result<()> {

@@ -70,20 +70,26 @@ pub fn moments<T: Half>(
     kernels::GroupnormMoments { moment: moments, x, pixels, channels }.launch(gpu, at)
 }
 
+/// A group norm: gain and shift, `[C]` each, and what is added to the variance.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub gamma: View<f32>,
+    pub beta: View<f32>,
+    pub groups: usize,
+    pub eps: f32,
+}
+
 /// `table [n, C, 2]` such that the norm is `x·table[0] + table[1]`: `gamma·rstd` and `beta − mean·gamma·rstd`, from the
 /// moments of one tensor or of two whose channels lie side by side; groups may reach over the border between them.
-#[allow(clippy::too_many_arguments)]
 pub fn scale_shift(
     gpu: &Gpu,
     table: View<f32>,
     parts: &[Part<f32>],
-    gamma: View<f32>,
-    beta: View<f32>,
-    groups: usize,
-    eps: f32,
+    norm: Norm,
     n: usize,
     pixels: usize,
 ) -> Result<()> {
+    let Norm { gamma, beta, groups, eps } = norm;
     let (a, b) = pair(parts);
     let channels = a.2 + b.map_or(0, |b| b.2);
     assert!(groups > 0 && channels.is_multiple_of(groups), "groupnorm: {channels} channels in {groups} groups");
@@ -102,14 +108,20 @@ pub fn scale_shift(
         .launch(gpu, at)
 }
 
-/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if `silu`, of one tensor or of two side by side, which are
-/// joined here.
+/// What is done to the values: `table` from [`scale_shift`], then SiLU if `silu`.
+#[derive(Clone, Copy, Debug)]
+pub struct Modulation {
+    pub table: View<f32>,
+    pub silu: bool,
+}
+
+/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if it is asked for, of one tensor or of two side by side, which
+/// are joined here.
 pub fn apply<T: Half>(
     gpu: &Gpu,
     y: View<T>,
     parts: &[Part<T>],
-    table: View<f32>,
-    silu: bool,
+    Modulation { table, silu }: Modulation,
     n: usize,
     pixels: usize,
 ) -> Result<()> {
@@ -123,14 +135,12 @@ pub fn apply<T: Half>(
 ///
 /// # Errors
 /// Device error on cards without e4m3 ([`Gpu::has_e4m3`]).
-#[allow(clippy::too_many_arguments)]
 pub fn apply_e4m3<T: Half>(
     gpu: &Gpu,
     y: View<E4m3>,
     inverse: f32,
     parts: &[Part<T>],
-    table: View<f32>,
-    silu: bool,
+    Modulation { table, silu }: Modulation,
     n: usize,
     pixels: usize,
 ) -> Result<()> {

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use crate::device::cuda::Half;
 use crate::ops::bench::{Case, Number, Size, Work, stored};
 use crate::ops::layernorm::bytes;
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, infer, scratch_len};
+use crate::ops::layernorm::cuda::{Affine, Backward, Branch, Shape, backward, forward, infer, scratch_len};
 use crate::ops::shapes::{TEXT_TOKENS, TEXT_WIDTH, UNET, texts, unet_level, unet_rows, vits};
 
 const OP: &str = "layernorm";
@@ -37,7 +37,8 @@ fn trained(rows: usize, d: usize) -> Case {
         let (stats, gamma, beta) = (inputs.room(2 * rows)?, inputs.normal(d)?, inputs.normal(d)?);
         Ok(move |gpu: &_| {
             let shape = Shape::dense(rows, d);
-            forward(gpu, y.view(), stats.view(), x.view(), gamma.view(), beta.view(), EPS, shape)
+            let affine = Affine { gamma: gamma.view(), beta: beta.view(), eps: EPS };
+            forward(gpu, y.view(), stats.view(), x.view(), affine, shape)
         })
     })
 }
@@ -53,9 +54,9 @@ fn gradient(rows: usize, d: usize) -> Case {
         let (sums, scratch) = (inputs.room(2 * d)?, inputs.room(scratch_len(shape))?);
         Ok(move |gpu: &_| {
             let (dgamma, dbeta) = (sums.view().slice(0..d), sums.view().slice(d..2 * d));
-            let (dx, dy, x) = (dx.view(), dy.view(), x.view());
-            let branch = Branch::Every(dx);
-            backward(gpu, dx, branch, dgamma, dbeta, dy, x, stats.view(), gamma.view(), scratch.view(), shape)
+            let (dx, dy, x, stats) = (dx.view(), dy.view(), x.view(), stats.view());
+            let (branch, gamma, scratch) = (Branch::Every(dx), gamma.view(), scratch.view());
+            backward(gpu, Backward { dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch }, shape)
         })
     })
 }
@@ -67,7 +68,10 @@ fn inferred<T: Half + Number>(rows: usize, d: usize) -> Case {
         move |inputs| {
             let (x, y) = (inputs.normal::<T>(rows * d)?, inputs.room::<T>(rows * d)?);
             let (gamma, beta) = (inputs.normal(d)?, inputs.normal(d)?);
-            Ok(move |gpu: &_| infer(gpu, y.view(), x.view(), gamma.view(), beta.view(), EPS, rows, d))
+            Ok(move |gpu: &_| {
+                let affine = Affine { gamma: gamma.view(), beta: beta.view(), eps: EPS };
+                infer(gpu, y.view(), x.view(), affine, rows, d)
+            })
         },
     )
 }

@@ -6,7 +6,7 @@ use crate::device::cuda::{E4m3, Element, Half, Owned, View};
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::gemm::Threads;
-use crate::ops::layernorm::cuda::{Branch, Shape, backward, forward, infer, infer_e4m3, scratch_len};
+use crate::ops::layernorm::cuda::{Affine, Backward, Branch, Shape, backward, forward, infer, infer_e4m3, scratch_len};
 use crate::ops::layernorm::{self};
 
 pub const CHECKS: Checks = Checks::quick(&[
@@ -88,6 +88,10 @@ fn dense(values: &[f32], shape: Shape) -> Vec<f32> {
     values.chunks(shape.stride).flat_map(|row| row[..shape.d].to_vec()).collect()
 }
 
+fn affine(gamma: &Owned<f32>, beta: &Owned<f32>) -> Affine {
+    Affine { gamma: gamma.view(), beta: beta.view(), eps: EPS }
+}
+
 fn gamma_beta(case: &Case, d: usize) -> (Vec<f32>, Vec<f32>) {
     (case.normal("gamma", d, 0.5).iter().map(|v| 1.0 + v).collect(), case.normal("beta", d, 0.5))
 }
@@ -106,7 +110,7 @@ fn compare_forward(case: &Case, shape: Shape, offset: usize) -> Result<()> {
     let y = gpu.upload(&vec![bf16::NAN; rows * d + offset])?;
     let stats = gpu.upload(&vec![f32::NAN; 2 * rows])?;
     let y = tail(&y, offset);
-    forward(gpu, y, stats.view(), x.view(), gamma_gpu.view(), beta_gpu.view(), EPS, shape)?;
+    forward(gpu, y, stats.view(), x.view(), affine(&gamma_gpu, &beta_gpu), shape)?;
     check_forward(case, &format!("{shape:?} + {offset}"), y, stats.view(), &dense(&x.values, shape), &gamma, &beta)
 }
 
@@ -147,13 +151,13 @@ fn compare_inference<T: Half>(case: &Case) -> Result<()> {
         let (gamma, beta) = gamma_beta(case, d);
         let (gamma_gpu, beta_gpu) = (case.f32(&gamma)?, case.f32(&beta)?);
         let y = gpu.upload(&vec![T::round(f32::NAN); rows * d])?;
-        let (x, gamma_view, beta_view) = (tail(&x, offset), gamma_gpu.view(), beta_gpu.view());
-        infer(gpu, y.view(), x, gamma_view, beta_view, EPS, rows, d)?;
+        let (x, affine) = (tail(&x, offset), affine(&gamma_gpu, &beta_gpu));
+        infer(gpu, y.view(), x, affine, rows, d)?;
         let mut want = vec![0.0; rows * d];
         layernorm::infer(&mut want, values, &gamma, &beta, EPS, Threads::One);
         case.close(&format!("{rows}×{d} + {offset}"), &case.read_half(y.view())?, &want, Tolerance::of::<T>())?;
         let all = gpu.read(y.view())?;
-        infer(gpu, y.view().slice(0..d), x.slice(3 * d..4 * d), gamma_view, beta_view, EPS, 1, d)?;
+        infer(gpu, y.view().slice(0..d), x.slice(3 * d..4 * d), affine, 1, d)?;
         case.same(&format!("row 3 of {d} alone"), &gpu.read(y.view().slice(0..d))?, &all[3 * d..4 * d])?;
     }
     Ok(())
@@ -170,14 +174,14 @@ fn narrow<T: Half>(case: &Case) -> Result<()> {
         let (x, _) = case.half::<T>(&case.normal(&format!("x {d}"), rows * d + offset, 2.0))?;
         let (gamma, beta) = gamma_beta(case, d);
         let (gamma, beta) = (case.f32(&gamma)?, case.f32(&beta)?);
-        let (x, gamma, beta) = (tail(&x, offset), gamma.view(), beta.view());
+        let (x, affine) = (tail(&x, offset), affine(&gamma, &beta));
         let y = gpu.upload(&vec![T::round(f32::NAN); rows * d])?;
-        infer(gpu, y.view(), x, gamma, beta, EPS, rows, d)?;
+        infer(gpu, y.view(), x, affine, rows, d)?;
         let narrow = gpu.upload(&vec![E4m3::round(f32::NAN); rows * d])?;
-        infer_e4m3(gpu, narrow.view(), INVERSE, x, gamma, beta, EPS, rows, d)?;
+        infer_e4m3(gpu, narrow.view(), INVERSE, x, affine, rows, d)?;
         let all = gpu.read(narrow.view())?;
         case.narrowed(&format!("{rows}×{d} + {offset}"), &all, &gpu.read(y.view())?, INVERSE)?;
-        infer_e4m3(gpu, narrow.view().slice(0..d), INVERSE, x.slice(3 * d..4 * d), gamma, beta, EPS, 1, d)?;
+        infer_e4m3(gpu, narrow.view().slice(0..d), INVERSE, x.slice(3 * d..4 * d), affine, 1, d)?;
         case.same(&format!("row 3 of {d} alone"), &gpu.read(narrow.view().slice(0..d))?, &all[3 * d..4 * d])?;
     }
     Ok(())
@@ -212,8 +216,19 @@ fn compare_backward(case: &Case, shape: Shape, offset: usize) -> Result<()> {
         let scratch = gpu.upload(&vec![f32::NAN; scratch_len(shape)])?;
         let dx = tail(&dx, offset);
         let (dg, db) = (dgamma_gpu.view(), dbeta_gpu.view());
-        let (stats, scratch) = (stats_gpu.view(), scratch.view());
-        backward(gpu, dx, branch, dg, db, dy.view(), x.view(), stats, gamma_gpu.view(), scratch, shape)?;
+        let stats = stats_gpu.view();
+        let of = Backward {
+            dx,
+            branch,
+            dgamma: dg,
+            dbeta: db,
+            dy: dy.view(),
+            x: x.view(),
+            stats,
+            gamma: gamma_gpu.view(),
+            scratch: scratch.view(),
+        };
+        backward(gpu, of, shape)?;
 
         let (mut want_dgamma, mut want_dbeta) = (dgamma.clone(), dbeta.clone());
         let stats = gpu.read(stats)?;
@@ -231,8 +246,7 @@ fn compare_backward(case: &Case, shape: Shape, offset: usize) -> Result<()> {
             // The branch in place, and the same bits again.
             let (dgamma_gpu, dbeta_gpu) = (case.f32(&dgamma)?, case.f32(&dbeta)?);
             let (over, dg2, db2) = (around.view(), dgamma_gpu.view(), dbeta_gpu.view());
-            let (x, dy, gamma) = (x.view(), dy.view(), gamma_gpu.view());
-            backward(gpu, over, Branch::Every(over), dg2, db2, dy, x, stats_gpu.view(), gamma, scratch, shape)?;
+            backward(gpu, Backward { dx: over, branch: Branch::Every(over), dgamma: dg2, dbeta: db2, ..of }, shape)?;
             case.same(&what("dx in place"), &gpu.read(over)?, &gpu.read(dx)?)?;
             case.same(&what("dgamma again"), &gpu.read(dg2)?, &gpu.read(dg)?)?;
             case.same(&what("dbeta again"), &gpu.read(db2)?, &gpu.read(db)?)?;
@@ -254,11 +268,12 @@ fn batch_independent(case: &Case) -> Result<()> {
             let (x, dy) = (x.view().slice(part.clone()), dy.view().slice(part));
             let (y, dx) = (gpu.alloc(rows * d)?, gpu.alloc(rows * d)?);
             let (stats, scratch, sums) = (gpu.alloc(2 * rows)?, gpu.alloc(scratch_len(shape))?, gpu.zeros(2 * d)?);
-            let (stats, gamma) = (stats.view(), gamma.view());
-            forward(gpu, y.view(), stats, x, gamma, beta.view(), EPS, shape)?;
+            let (stats, dx) = (stats.view(), dx.view());
+            forward(gpu, y.view(), stats, x, affine(&gamma, &beta), shape)?;
             let (dgamma, dbeta) = (sums.view().slice(0..d), sums.view().slice(d..2 * d));
-            backward(gpu, dx.view(), Branch::None, dgamma, dbeta, dy, x, stats, gamma, scratch.view(), shape)?;
-            Ok((gpu.read(y.view())?, gpu.read(dx.view())?))
+            let (branch, gamma, scratch) = (Branch::None, gamma.view(), scratch.view());
+            backward(gpu, Backward { dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch }, shape)?;
+            Ok((gpu.read(y.view())?, gpu.read(dx)?))
         };
         let (all, alone) = (run(0, rows)?, run(13, 1)?);
         // An odd width puts row 13 at another alignment: both run the same kernel.

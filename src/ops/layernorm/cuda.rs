@@ -67,6 +67,21 @@ impl Shape {
     }
 }
 
+/// Gain and shift, `[d]` each, and what is added to the variance.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine {
+    pub gamma: View<f32>,
+    pub beta: View<f32>,
+    pub eps: f32,
+}
+
+impl Affine {
+    fn check(self, shape: Shape) {
+        let (gamma, beta) = (self.gamma.len(), self.beta.len());
+        assert!(gamma == shape.d && beta == shape.d, "layernorm: gamma {gamma}, beta {beta}, {shape:?}");
+    }
+}
+
 /// The gradient that reaches `x` around the norm, added to the one through it.
 #[derive(Clone, Copy, Debug)]
 pub enum Branch {
@@ -83,21 +98,11 @@ mod infer;
 pub use infer::{infer, infer_e4m3};
 
 /// `y [rows, d]` and `stats [rows, 2]` from `x`, as [`super::forward`].
-#[allow(clippy::too_many_arguments)]
-pub fn forward(
-    gpu: &Gpu,
-    y: View<bf16>,
-    stats: View<f32>,
-    x: View<bf16>,
-    gamma: View<f32>,
-    beta: View<f32>,
-    eps: f32,
-    shape: Shape,
-) -> Result<()> {
-    let Shape { rows, d, stride } = shape;
+pub fn forward(gpu: &Gpu, y: View<bf16>, stats: View<f32>, x: View<bf16>, affine: Affine, shape: Shape) -> Result<()> {
+    let (Shape { rows, d, stride }, Affine { gamma, beta, eps }) = (shape, affine);
     shape.check();
+    affine.check(shape);
     assert!(x.len() >= shape.span() && y.len() == rows * d && stats.len() == 2 * rows, "layernorm: {shape:?}");
-    assert!(gamma.len() == d && beta.len() == d, "layernorm: gamma {}, beta {}, {shape:?}", gamma.len(), beta.len());
     let addresses = [y.address(), x.address(), gamma.address(), beta.address()];
     let (vectors, at) = (shape.vectors(FORWARD_VALUES, WIDEST, &addresses), shape.plan());
     let (rows, d, stride) = (rows as u32, d as u32, stride as u64);
@@ -113,22 +118,27 @@ pub fn scratch_len(shape: Shape) -> usize {
     2 * shape.pieces() * shape.d
 }
 
-/// `dx`, laid out as `x`, is overwritten by `branch` plus the gradient through the norm; `dgamma` and `dbeta` are added
-/// to.
-#[allow(clippy::too_many_arguments)]
-pub fn backward(
-    gpu: &Gpu,
-    dx: View<bf16>,
-    branch: Branch,
-    dgamma: View<f32>,
-    dbeta: View<f32>,
-    dy: View<bf16>,
-    x: View<bf16>,
-    stats: View<f32>,
-    gamma: View<f32>,
-    scratch: View<f32>,
-    shape: Shape,
-) -> Result<()> {
+/// What the launches of a backward read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward {
+    /// Laid out as `x`; overwritten by `branch` plus the gradient through the norm.
+    pub dx: View<bf16>,
+    pub branch: Branch,
+    /// Added to.
+    pub dgamma: View<f32>,
+    pub dbeta: View<f32>,
+    pub dy: View<bf16>,
+    pub x: View<bf16>,
+    /// What [`forward`] kept.
+    pub stats: View<f32>,
+    pub gamma: View<f32>,
+    /// Of [`scratch_len`] values.
+    pub scratch: View<f32>,
+}
+
+/// Gradients of [`forward`].
+pub fn backward(gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    let Backward { dx, branch, dgamma, dbeta, dy, x, stats, gamma, scratch } = of;
     let Shape { rows, d, stride } = shape;
     shape.check();
     assert!(x.len() >= shape.span() && dx.len() >= shape.span() && dy.len() == rows * d, "layernorm: {shape:?}");

@@ -10,8 +10,8 @@ use crate::ops::optimizer::{AdamW, Group, follow};
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "AdamW", run: adamw_steps },
     Check { name: "AdamW withheld from numbers that are not finite", run: withheld },
-    Check { name: "momentum copy", run: followed },
     Check { name: "SGD with momentum", run: sgd_steps },
+    Check { name: "momentum copy", run: followed },
 ]);
 
 const ADAMW: AdamW = AdamW { lr: 3e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1, step: 1 };

@@ -60,7 +60,6 @@ pub struct Guard {
 ///
 /// # Panics
 /// If lengths differ or a buffer is not aligned to 16 bytes.
-#[allow(clippy::too_many_arguments)]
 pub fn adamw(
     gpu: &Gpu,
     buffers: Buffers,

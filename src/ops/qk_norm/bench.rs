@@ -27,7 +27,7 @@ fn case(shape: Shape, gradient: bool) -> Case {
         Ok(move |gpu: &_| {
             let (x, y, stats, affine) = (x.view(), y.view(), stats.view(), affine.view());
             match gradient {
-                true => backward(gpu, y, sums.view(), x, stats, affine, scratch.view(), shape),
+                true => backward(gpu, y, sums.view(), (x, stats), affine, scratch.view(), shape),
                 false => forward(gpu, y, stats, x, affine, EPS, shape),
             }
         })

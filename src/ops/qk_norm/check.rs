@@ -47,7 +47,7 @@ fn compare(case: &Case, shape: Shape) -> Result<()> {
     qk_norm::backward(&mut dx, &mut daffine, &x, &stats, &affine, shape);
     let (sums, scratch) = (case.f32(&before)?, gpu.upload(&vec![f32::NAN; scratch_len(shape)])?);
     let (gradient, of_rows) = (d.view(), of_rows.view());
-    backward(gpu, gradient, sums.view(), qkv.view(), of_rows, affine_gpu.view(), scratch.view(), shape)?;
+    backward(gpu, gradient, sums.view(), (qkv.view(), of_rows), affine_gpu.view(), scratch.view(), shape)?;
     case.close(&what("dx"), &case.read_bf16(gradient)?, &dx, Tolerance::bf16())?;
     case.close(&what("daffine"), &gpu.read(sums.view())?, &daffine, Tolerance::f32())
 }

@@ -55,13 +55,11 @@ pub fn forward(
 }
 
 /// As [`super::backward`]; `scratch` has [`scratch_len`] values.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     gpu: &Gpu,
     d: View<bf16>,
     daffine: View<f32>,
-    x: View<bf16>,
-    stats: View<f32>,
+    (x, stats): (View<bf16>, View<f32>),
     affine: View<f32>,
     scratch: View<f32>,
     shape: Shape,

@@ -4,7 +4,7 @@ use half::bf16;
 
 use crate::ops::bench::{Case, Size, Work};
 use crate::ops::self_attention::Shape;
-use crate::ops::self_attention::cuda::{backward, forward, scratch_len};
+use crate::ops::self_attention::cuda::{Backward, backward, forward, scratch_len};
 use crate::ops::shapes::{Vit, vits};
 
 pub fn cases(size: Size) -> Vec<Case> {
@@ -34,7 +34,8 @@ fn case(Vit { images: n, tokens, heads, .. }: Vit, gradient: bool) -> Case {
         Ok(move |gpu: &_| {
             let (qkv, out, lse) = (qkv.view(), out.view(), lse.view());
             if gradient {
-                backward(gpu, dqkv.view(), dout.view(), qkv, out, lse, scratch.view(), shape)
+                let (dqkv, dout, scratch) = (dqkv.view(), dout.view(), scratch.view());
+                backward(gpu, Backward { dqkv, dout, qkv, out, lse, scratch }, shape)
             } else {
                 forward(gpu, out, lse, qkv, shape)
             }

@@ -6,7 +6,7 @@ use crate::bail;
 use crate::device::cuda::Gpu;
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
-use crate::ops::self_attention::cuda::{Variant, backward_by, forward_by, scratch_len};
+use crate::ops::self_attention::cuda::{Backward, Variant, backward_by, forward_by, scratch_len};
 use crate::ops::self_attention::{self, Shape};
 
 pub const CHECKS: Checks = Checks::quick(&[
@@ -142,7 +142,15 @@ fn on_gpu(gpu: &Gpu, problem: &Problem, variants: (Variant, Variant)) -> Result<
     let scratch = gpu.upload(&vec![f32::NAN; scratch_len(shape)])?;
     let dqkv = gpu.upload(&vec![bf16::NAN; shape.qkv_len()])?;
     forward_by(variants.0, gpu, out.view(), lse.view(), qkv.view(), shape)?;
-    backward_by(variants.1, gpu, dqkv.view(), dout.view(), qkv.view(), out.view(), lse.view(), scratch.view(), shape)?;
+    let of = Backward {
+        dqkv: dqkv.view(),
+        dout: dout.view(),
+        qkv: qkv.view(),
+        out: out.view(),
+        lse: lse.view(),
+        scratch: scratch.view(),
+    };
+    backward_by(variants.1, gpu, of, shape)?;
     Ok(Outputs { out: gpu.read(out.view())?, lse: gpu.read(lse.view())?, dqkv: gpu.read(dqkv.view())? })
 }
 

@@ -1,7 +1,10 @@
 //! The CUDA side of [`super`]: which kernels serve a shape, how they are launched.
 
+mod arguments;
 pub mod hopper;
 pub mod portable;
+
+pub use arguments::Backward;
 
 use half::bf16;
 
@@ -81,64 +84,34 @@ pub fn forward_by(
     }
 }
 
-/// `dqkv` (overwritten) from the gradient `dout` of the output; `scratch` of [`scratch_len`].
+/// The gradient of `qkv`.
 ///
 /// # Errors
 /// As for [`forward`].
 ///
 /// # Panics
 /// As for [`forward`].
-#[allow(clippy::too_many_arguments)]
-pub fn backward(
-    gpu: &Gpu,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    out: View<bf16>,
-    lse: View<f32>,
-    scratch: View<f32>,
-    shape: Shape,
-) -> Result<()> {
-    backward_by(Variant::backward(gpu, shape, gpu.sms())[0], gpu, dqkv, dout, qkv, out, lse, scratch, shape)
+pub fn backward(gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    backward_by(Variant::backward(gpu, shape, gpu.sms())[0], gpu, of, shape)
 }
 
 /// [`backward`] by a chosen variant.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_by(
-    variant: Variant,
-    gpu: &Gpu,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    out: View<bf16>,
-    lse: View<f32>,
-    scratch: View<f32>,
-    shape: Shape,
-) -> Result<()> {
-    check(shape, [out, qkv], lse)?;
-    let delta = scratch.slice(0..scratch_len(shape));
-    check(shape, [dout, dqkv], delta)?;
+pub fn backward_by(variant: Variant, gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    let of = Backward { scratch: of.scratch.slice(0..scratch_len(shape)), ..of };
+    check(shape, [of.out, of.qkv], of.lse)?;
+    check(shape, [of.dout, of.dqkv], of.scratch)?;
     match variant {
         _ if shape.n == 0 => Ok(()),
-        Variant::Hopper { sms } => hopper::backward(gpu, sms, dqkv, dout, qkv, out, lse, shape),
+        Variant::Hopper { sms } => hopper::backward(gpu, sms, of, shape),
         Variant::HopperLong { sms } => {
-            portable::delta(gpu, delta, out, dout, shape)?;
-            hopper::backward_long(gpu, sms, dqkv, dout, qkv, lse, delta, shape)
+            portable::delta(gpu, of, shape)?;
+            hopper::backward_long(gpu, sms, of, shape)
         }
         Variant::Portable => {
-            portable::delta(gpu, delta, out, dout, shape)?;
-            portable::backward(gpu, dqkv, dout, qkv, lse, delta, shape)
+            portable::delta(gpu, of, shape)?;
+            portable::backward(gpu, of, shape)
         }
     }
-}
-
-/// [images, tokens, queries, heads, causal] as the kernels take them.
-fn numbers(shape: Shape) -> [u32; 5] {
-    [shape.n as u32, shape.tokens as u32, shape.queries as u32, shape.heads as u32, u32::from(shape.causal)]
-}
-
-fn scale(shape: Shape) -> f32 {
-    (shape.head_dim as f32).powf(-0.5)
 }
 
 /// Lengths and alignments of (out, qkv) or their gradients.

@@ -53,7 +53,7 @@ pub struct Call<'a, 's> {
     pub numbers: &'a [u32],
     /// What changes from step to step.
     pub scalars: &'a [f32],
-    /// What [`crate::layers::training::Layers::contrastive`] gave.
+    /// What [`crate::layers::training::Losses::contrastive`] gave.
     pub loss: f64,
     /// What it was when it was noted.
     pub noted: f64,

@@ -166,10 +166,11 @@ impl Call<'_, '_> {
         shape: batchnorm::Shape,
     ) -> Result<()> {
         let (gpu, Memory { moments, scratch, .. }) = (self.gpu, self.memory);
-        let (affine, sums) = (self.norm_weights(norm), moments.slice(0..shape.stats_len()));
+        let sums = moments.slice(0..shape.stats_len());
         let gradients = norm.affine.map(|affine| self.gradients(affine));
-        batchnorm::backward_sums(gpu, sums, gradients, d, x, stats, affine, norm.relu, *scratch, shape)?;
-        batchnorm::backward_apply(gpu, d, d, x, stats, sums, affine, norm.relu, 1, shape)
+        let of = batchnorm::Backward { dy: d, x, stats, affine: self.norm_weights(norm), relu: norm.relu };
+        batchnorm::backward_sums(gpu, sums, gradients, of, *scratch, shape)?;
+        batchnorm::backward_apply(gpu, d, of, sums, 1, shape)
     }
 
     /// What the loss of `of` looks at.

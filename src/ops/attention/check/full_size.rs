@@ -2,7 +2,10 @@
 
 use half::f16;
 
-use super::{Check, Shape, as_chosen, compare_cross, rows, shape};
+use super::compare::{as_chosen, shape};
+use super::cross::{compare_cross, rows};
+use crate::ops::attention::Shape;
+use crate::ops::check::Check;
 
 pub const CHECKS: &[Check] = &[
     Check { name: "attention of 4096 tokens, heads of 40", run: |case| as_chosen(case, shape(1, 4096, 2, 40)) },

@@ -3,7 +3,7 @@
 
 use half::f16;
 
-use super::{FEW, compare_by, on_gpu, packed, shape, width};
+use super::compare::{FEW, compare_by, on_gpu, packed, shape, width};
 use crate::bail;
 use crate::device::cuda::Arch;
 use crate::error::Result;

@@ -2,11 +2,11 @@
 
 use half::f16;
 
-use super::super::{self as attention, Tokens};
-use super::{Heads, Shape, WIDTH, scale};
+use super::heads::{Heads, WIDTH, scale};
 use crate::device::cuda::kernels::attention_sm90::{BLOCKS, PLANS};
 use crate::device::cuda::{Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
+use crate::ops::attention::{self, Shape, Tokens};
 use crate::ops::gemm::Threads;
 use crate::rng::{Domain, Stream};
 

@@ -1,11 +1,13 @@
 //! `kernels/attention.cu`: cp.async and mma.sync, every shape, every card.
 
-use super::{CONTEXT, Heads, Shape, WIDTH, scale};
+use super::heads::{CONTEXT, Heads, WIDE, WIDTH, scale};
 use crate::device::cuda::kernels::attention::{FORWARDS, MAX_WARPS, WIDE_ROWS};
 use crate::device::cuda::{Gpu, Half, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::attention::Shape;
 
-/// Queries of a block of cross-attention: its keys and values (12 KB of 77 tokens of 40) are read for 41 KB of queries and outputs.
+/// Queries of a block of cross-attention: its keys and values (12 KB of 77 tokens of 40) are read for 41 KB of queries
+/// and outputs.
 const CROSS_ROWS: usize = 256;
 /// Shared memory of a block on every card since sm_80, bytes.
 const SHARED: usize = 99 << 10;
@@ -35,7 +37,7 @@ pub const KERNELS: [Kernel; FORWARDS.len() / 3] = {
 };
 
 /// Values that the kernel for heads of more than 160 computes.
-const WIDE_WIDTH: usize = super::WIDE;
+const WIDE_WIDTH: usize = WIDE;
 
 /// Bytes of a row in shared memory: whole 16-byte pieces, an odd number of them where rows are not swizzled.
 fn row_bytes(width: usize) -> usize {

@@ -3,8 +3,11 @@
 
 use half::f16;
 
-use super::{Activation, Case, Check, Inputs, Layer, Shape, Tolerance, forward_f32, run, sums, three};
+use super::inputs::{Inputs, run};
+use super::layer::{Layer, sums, three};
 use crate::error::Result;
+use crate::ops::check::{Case, Check, Tolerance};
+use crate::ops::conv::cuda::{Activation, Shape, forward_f32};
 
 pub const CHECKS: &[Check] = &[
     Check { name: "conv, 3×3 of 64² and of 8²", run: |case| layers(case, &convolutions()) },

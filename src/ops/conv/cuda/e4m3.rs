@@ -5,7 +5,11 @@
 //! of their products are multiplied by s_x·s_w, and everything after is what [`forward`](super::forward) does. So
 //! results differ from it by the operands' rounding (2⁻⁴ of each at most) alone.
 
-use super::{Epilogue, Output, Product, Shape, Source, Taps, Tile, Variant, hopper, portable};
+use super::portable::Tile;
+use super::product::{Epilogue, Output, Product, Source};
+use super::shape::{Shape, Taps};
+use super::variant::Variant;
+use super::{hopper, portable};
 use crate::device::cuda::{E4m3, Gpu, Half, View};
 use crate::error::Result;
 
@@ -68,17 +72,6 @@ pub fn forward_e4m3_by<T: Half>(
     match variant.unwrap_or_else(|| Variant::choose(gpu, &product, tiles)) {
         Variant::Portable(tile) => portable::product_e4m3(gpu, &product, w.scales, tile),
         Variant::Hopper(schedule, sms) => hopper::product_e4m3(gpu, &product, w.scales, schedule, sms),
-    }
-}
-
-impl<T: Half> Product<E4m3, T> {
-    /// y of T, or y of e4m3 and its factor.
-    pub(super) fn destination(&self) -> (Option<View<T>>, Option<View<E4m3>>, f32) {
-        match self.y {
-            Output::Half(y) => (Some(y), None, 1.0),
-            Output::E4m3(y, inverse) => (None, Some(y), inverse),
-            Output::F32(_) => panic!("conv: e4m3 into f32"),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plans and launches of `kernels/conv_sm90.cu` and `kernels/conv_e4m3_sm90.cu`.
 
-use super::{Arguments, Grid, Output, Product, RUN, Shape, Source, Taps, int};
+use super::product::{Arguments, Grid, Output, Product, Source, int};
+use super::shape::{RUN, Shape, Taps};
 use crate::device::cuda::kernels::conv_sm90::{BLOCKS, ROW, SUBTILES, THREADS};
 use crate::device::cuda::{E4m3, Element, Filter, Gpu, Half, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! Plans and launches of `kernels/conv.cu` and `kernels/conv_sm89.cu`.
 
-use super::{Arguments, Grid, Output, Product, RUN, int};
+use super::product::{Arguments, Grid, Output, Product, int};
+use super::shape::RUN;
 use crate::device::cuda::kernels::conv::{ROW, STAGES, THREADS};
 use crate::device::cuda::{E4m3, Gpu, Half, Launch, View, kernels};
 use crate::error::Result;

@@ -1,6 +1,9 @@
 //! Sizes of a product: its segments, what they read, and what comes out.
 
-use super::RUN;
+use crate::device::cuda::kernels;
+
+/// Pixels of one image over which moments are summed; the last run of an image may be shorter.
+pub const RUN: usize = kernels::conv::RUN;
 
 /// Which neighbours of a pixel a segment looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

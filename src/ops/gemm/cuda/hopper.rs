@@ -2,18 +2,14 @@
 
 use half::bf16;
 
-use super::partition::{Partition, Walk};
-use super::{Epilogue, Layout, Matrix, Output, Product, int};
-pub(super) use crate::device::cuda::kernels::gemm_sm90::DEPTH;
-use crate::device::cuda::kernels::gemm_sm90::{BLOCKS, COLUMNS, ROWS, SHARED, THREADS};
+use super::operands::{Epilogue, Layout, Matrix, Output, Product, int};
+use super::partition::{Partition, SIDE, Walk};
+use crate::device::cuda::kernels::gemm_sm90::{BLOCKS, COLUMNS, DEPTH, ROWS, SHARED, THREADS};
 use crate::device::cuda::{Element, Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
 
 /// Columns of a swizzled box.
 const BOX: u32 = 64;
-
-/// Side of a pair of tiles of a weight gradient, which is square, and of a piece of partial sums.
-pub(super) const SIDE: usize = BLOCKS * ROWS;
 
 /// How a block's two consumers share the work, in the order of the kernel file; see there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! How a weight gradient is cut into partial sums, the same on every card, and who computes which of them.
 
-use super::hopper::{DEPTH, SIDE};
+use crate::device::cuda::kernels::gemm_sm90::{BLOCKS, DEPTH, ROWS};
+
+/// Side of a pair of tiles of a weight gradient, which is square, and of a piece of partial sums.
+pub(super) const SIDE: usize = BLOCKS * ROWS;
 
 /// Clusters that the cut of a weight gradient is made for, the 132 multiprocessors of an H100 or H200 in pairs, and
 /// those that it must do for too: an H100 PCIe has 114. Constants: its bits must not depend on the card.

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Epilogue, Layout, Matrix, Output, Product, int};
+use super::operands::{Epilogue, Layout, Matrix, Output, Product, int};
 use crate::device::cuda::kernels::gemm::{DEPTH, STAGES, THREADS};
 use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;

@@ -3,12 +3,13 @@
 
 use half::bf16;
 
-use super::{Shape, numbers, scale};
+use super::arguments::{Backward, numbers, scale};
 use crate::device::cuda::kernels::self_attention_backward_sm90::{OUT_ROWS, QUERY_ROWS};
 use crate::device::cuda::kernels::self_attention_long_sm90::{BACKWARD_SHARED, FORWARD_SHARED, ROWS};
 use crate::device::cuda::kernels::self_attention_sm90::{BARRIERS, KEYS, THREADS, TILE};
 use crate::device::cuda::{Gpu, Launch, Swizzle, TensorMap, View, kernels};
 use crate::error::Result;
+use crate::ops::self_attention::Shape;
 
 /// Most shared memory of a block, bytes.
 const SHARED: usize = 232_448;
@@ -120,17 +121,8 @@ pub(super) fn forward(
     )
 }
 
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward(
-    gpu: &Gpu,
-    sms: u32,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    out: View<bf16>,
-    lse: View<f32>,
-    shape: Shape,
-) -> Result<()> {
+pub(super) fn backward(gpu: &Gpu, sms: u32, of: Backward, shape: Shape) -> Result<()> {
+    let Backward { dqkv, dout, qkv, out, lse, .. } = of;
     let BackwardPlan { launch, tiles, rows } = plan_backward(shape, sms);
     let dqkv_map = map(dqkv, shape, 3, shape.tokens, TILE)?;
     let queries_map = map(qkv, shape, 3, shape.tokens, rows)?;
@@ -177,18 +169,9 @@ pub(super) fn forward_long(
     )
 }
 
-/// `delta`: row sums of out∘dout, already there.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward_long(
-    gpu: &Gpu,
-    sms: u32,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    lse: View<f32>,
-    delta: View<f32>,
-    shape: Shape,
-) -> Result<()> {
+/// The scratch holds row sums of out∘dout.
+pub(super) fn backward_long(gpu: &Gpu, sms: u32, of: Backward, shape: Shape) -> Result<()> {
+    let Backward { dqkv, dout, qkv, lse, scratch: delta, .. } = of;
     let (_, launch) = plan_long(shape, sms);
     let dqkv = map(dqkv, shape, 3, shape.tokens, TILE)?;
     let qkv = map(qkv, shape, 3, shape.tokens, TILE)?;

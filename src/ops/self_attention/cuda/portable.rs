@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::{Shape, numbers, scale};
+use super::arguments::{Backward, numbers, scale};
 use crate::device::cuda::kernels::self_attention::{CHUNK, MAX_WARPS};
 use crate::device::cuda::{Gpu, Launch, View, kernels};
 use crate::error::Result;
+use crate::ops::self_attention::Shape;
 
 /// Query or key rows of a warp.
 const WARP_ROWS: usize = 16;
@@ -55,8 +56,9 @@ pub(super) fn forward(gpu: &Gpu, out: View<bf16>, lse: View<f32>, qkv: View<bf16
     )
 }
 
-/// Row sums of out∘dout, `[N, G, queries]`.
-pub(super) fn delta(gpu: &Gpu, delta: View<f32>, out: View<bf16>, dout: View<bf16>, shape: Shape) -> Result<()> {
+/// Row sums of out∘dout, `[N, G, queries]`, into the scratch.
+pub(super) fn delta(gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    let Backward { dout, out, scratch: delta, .. } = of;
     let [images, _, queries, heads, _] = numbers(shape);
     kernels::SelfAttentionDelta { delta, out, dout, images, queries, heads }.launch(
         gpu,
@@ -65,16 +67,9 @@ pub(super) fn delta(gpu: &Gpu, delta: View<f32>, out: View<bf16>, dout: View<bf1
     )
 }
 
-/// `delta` as [`delta`] left it.
-pub(super) fn backward(
-    gpu: &Gpu,
-    dqkv: View<bf16>,
-    dout: View<bf16>,
-    qkv: View<bf16>,
-    lse: View<f32>,
-    delta: View<f32>,
-    shape: Shape,
-) -> Result<()> {
+/// The scratch as [`delta`] left it.
+pub(super) fn backward(gpu: &Gpu, of: Backward, shape: Shape) -> Result<()> {
+    let Backward { dqkv, dout, qkv, lse, scratch: delta, .. } = of;
     let [_, tokens, queries, heads, causal] = numbers(shape);
     let (launch, scale) = (plan(shape).backward, scale(shape));
     kernels::SelfAttentionBackward { dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale }.launch(
