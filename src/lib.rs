@@ -7,7 +7,7 @@
 //! Images are NHWC, tokens `[N, T, D]`, matrices row-major. A gradient of `x` is `dx`.
 //!
 //! # Rooms
-//! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `selftest` → `eval` →
+//! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `selftest` `report` → `eval` →
 //! `captions` `shards` `models` → `layers` → `ops` `weights` → `device` `metrics` `dist` `image` → `store` → `rng`
 //! `config` `console` `error`.
 
@@ -28,6 +28,7 @@ pub mod layers;
 pub mod metrics;
 pub mod models;
 pub mod ops;
+pub mod report;
 pub mod rng;
 #[cfg(cuda_kernels)]
 pub mod selftest;

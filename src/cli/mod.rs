@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod captions;
+mod compare;
 mod config;
 mod demo;
 mod doctor;
@@ -12,6 +13,7 @@ mod generate;
 mod inspect;
 mod model;
 mod paths;
+mod report;
 mod selftest;
 mod table;
 mod tokenizer;
@@ -57,6 +59,8 @@ enum Command {
     Probe(Box<eval::linear::Args>),
     Export(export::Args),
     Inspect(inspect::Args),
+    Report(report::Args),
+    Compare(compare::Args),
     Doctor(doctor::Args),
     Selftest(selftest::Args),
     Bench(bench::Args),
@@ -146,6 +150,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Probe(args) => eval::linear::run(*args),
         Command::Export(args) => export::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Selftest(args) => selftest::run(args),
         Command::Bench(args) => bench::run(args),

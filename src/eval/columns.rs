@@ -2,7 +2,7 @@
 
 /// Cells under their header, and what stands above and below.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub struct Columns {
     /// What the table is of: a word and a text each.
     pub heading: Vec<(&'static str, String)>,
     pub header: Vec<String>,

@@ -2,7 +2,7 @@
 
 #[cfg(cuda_kernels)]
 mod card;
-mod columns;
+pub mod columns;
 pub mod dataset;
 pub mod encoder;
 pub mod evaluator;

@@ -5,14 +5,22 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 21] = [
     "demo",
     "generate",
     "calibrate",
     "train",
     "probe",
+    "eval",
+    "eval linear",
+    "eval zero-shot",
+    "eval retrieval",
+    "eval fairface",
+    "eval aro",
     "export",
     "inspect",
+    "report",
+    "compare",
     "doctor",
     "selftest",
     "bench",

@@ -22,6 +22,7 @@ mod limits;
 mod lost_generate;
 mod model;
 mod paths;
+mod report;
 #[path = "../common/process.rs"]
 mod process;
 mod resume_generate;

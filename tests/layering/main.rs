@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 10] = [
     &["cli"],
     &["bench"],
-    &["generate", "train", "selftest"],
+    &["generate", "train", "selftest", "report"],
     &["eval"],
     &["captions", "shards", "models"],
     &["layers"],

@@ -1,0 +1,185 @@
+//! Evaluations: what their `report.json` says, as tables and curves.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::chart::{Curve, figure};
+use super::page::{Section, folded, table, text};
+use super::run::pairs;
+use super::{Kind, Subject, heat, name, published};
+use crate::config::json;
+use crate::error::{Error, Result};
+
+/// Rows of a list that are shown.
+const ROWS: usize = 200;
+
+fn read(folder: &Path) -> Result<Value> {
+    let path = folder.join("report.json");
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    json::parse(&bytes).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
+}
+
+/// The section of the evaluation in `folder`.
+pub fn section(folder: &Path) -> Result<Section> {
+    let report = read(folder)?;
+    let mut html = String::new();
+    if let Some(source) = report["model"]["source"].as_str() {
+        html += &format!("<p>Encoder: {}</p>\n", text(source));
+    }
+    html += &linear(&report);
+    let mut about = Vec::new();
+    for (key, value) in report.as_object().into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("linear" | "confusion", _) => {}
+            ("model" | "settings" | "transform" | "train" | "test" | "data", value) => {
+                about.extend(pairs(value).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            }
+            (key, value) => html += &shown(key, value, 3),
+        }
+    }
+    html += &confusion(&report);
+    html += &folded("of what", &about);
+    Ok(super::section(name(folder), Kind::Evaluation, html))
+}
+
+/// The linear probe's kinds of heads: the chosen ones, and accuracies on the way.
+fn linear(report: &Value) -> String {
+    let Some(kinds) = report["linear"].as_array() else { return String::new() };
+    let header = ["linear probe", "top-1 %", "base lr", "epoch", "last epoch %"].map(str::to_owned);
+    let mut rows = Vec::new();
+    let mut charts = String::new();
+    for kind in kinds {
+        let title = if kind["batch_norm"] == true { "linear, batch norm" } else { "linear" };
+        let two = |value: &Value| value.as_f64().map_or(String::new(), |value| format!("{value:.2}"));
+        let best = &kind["best"];
+        rows.push(vec![
+            title.to_owned(),
+            two(&best["test"]),
+            best["base_lr"].to_string(),
+            best["epoch"].to_string(),
+            two(&kind["last"]["test"]),
+        ]);
+        let curve = |head: &Value| Curve {
+            name: head["base_lr"].to_string(),
+            points: head["evaluations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|at| Some((at["epoch"].as_f64()?, at["test"].as_f64()?)))
+                .collect(),
+        };
+        let heads: Vec<Curve> = kind["heads"].as_array().into_iter().flatten().map(curve).collect();
+        if heads.iter().any(|head| head.points.len() > 1) {
+            charts += &figure(&format!("{title}: top-1 % by base learning rate"), "epoch", &heads);
+        }
+    }
+    let (published_header, published_rows) = published::linear();
+    format!(
+        "{}<div class=\"charts\">\n{charts}</div>\n<details><summary>what the paper reports</summary>{}</details>\n",
+        table(&header, &rows),
+        table(&published_header, &published_rows)
+    )
+}
+
+/// A value under its name, whatever it is: objects by their fields, lists of objects as tables.
+fn shown(key: &str, value: &Value, level: usize) -> String {
+    let heading = || format!("<h{level}>{}</h{level}>\n", text(&key.replace('_', " ")));
+    match value {
+        Value::Null => String::new(),
+        Value::Object(fields) => {
+            let plain = |value: &Value| !value.is_object() && !value.is_array();
+            let rows: Vec<Vec<String>> = fields
+                .iter()
+                .filter(|(_, value)| plain(value))
+                .map(|(key, value)| vec![key.replace('_', " "), cell(value)])
+                .collect();
+            let mut out = heading();
+            if !rows.is_empty() {
+                out += &table(&[], &rows);
+            }
+            for (key, value) in fields.iter().filter(|(_, value)| !plain(value)) {
+                out += &shown(key, value, (level + 1).min(6));
+            }
+            out
+        }
+        Value::Array(items) if items.iter().all(Value::is_object) && !items.is_empty() => {
+            let header: Vec<String> = items[0].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+            let row = |item: &Value| header.iter().map(|key| cell(&item[key.as_str()])).collect();
+            let rows: Vec<Vec<String>> = items.iter().take(ROWS).map(row).collect();
+            let more = items.len().saturating_sub(ROWS);
+            let more = if more == 0 { String::new() } else { format!("<p class=\"note\">and {more} more</p>\n") };
+            let header: Vec<String> = header.iter().map(|key| key.replace('_', " ")).collect();
+            heading() + &table(&header, &rows) + &more
+        }
+        other => table(&[], &[vec![key.replace('_', " "), cell(other)]]),
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(whole), _) => whole.to_string(),
+            (None, Some(value)) if value.abs() >= 0.01 => format!("{value:.2}"),
+            (None, Some(value)) => format!("{value:.3e}"),
+            (None, None) => number.to_string(),
+        },
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| format!("{key} {}", cell(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The confusion of classes, where it is kept.
+fn confusion(report: &Value) -> String {
+    let counts = |value: &Value| -> Option<Vec<Vec<u64>>> {
+        let rows = value.as_array()?.iter();
+        rows.map(|row| row.as_array()?.iter().map(Value::as_u64).collect()).collect()
+    };
+    let Some(counts) = counts(&report["confusion"]) else { return String::new() };
+    let mut names = report["classes"].as_array().into_iter().flatten().filter_map(|class| class["name"].as_str());
+    // A class that no picture is of has no name among those that are scored.
+    let names: Vec<String> = counts
+        .iter()
+        .map(|row| if row.iter().sum::<u64>() > 0 { names.next().unwrap_or_default().to_owned() } else { "–".into() })
+        .collect();
+    heat::confusion(&names, &counts)
+}
+
+/// One table of all that was scored, where there is anything.
+pub fn summary(subjects: &[Subject]) -> Result<Option<Section>> {
+    let mut rows = Vec::new();
+    for Subject { path, .. } in subjects.iter().filter(|subject| subject.kind == Kind::Evaluation) {
+        let report = read(path)?;
+        let percent = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
+        let linear = |batch_norm: bool| {
+            let kinds = report["linear"].as_array()?;
+            kinds.iter().find(|kind| kind["batch_norm"] == batch_norm)?["best"]["test"].as_f64()
+        };
+        let (knn, zero_shot) = (report["knn"]["test"].as_f64(), report["top1"].as_f64());
+        if linear(false).or(linear(true)).or(knn).or(zero_shot).is_none() {
+            continue;
+        }
+        let images = report["test"]["images"].as_u64().or(report["data"]["images"].as_u64());
+        rows.push(vec![
+            name(path),
+            report["model"]["source"].as_str().unwrap_or_default().to_owned(),
+            images.map_or(String::new(), |images| images.to_string()),
+            percent(linear(false)),
+            percent(linear(true)),
+            percent(knn),
+            percent(zero_shot),
+        ]);
+    }
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let header =
+        ["scores", "encoder", "N", "linear %", "linear, batch norm %", "k-NN %", "zero-shot %"].map(str::to_owned);
+    Ok(Some(super::section("All scores".into(), Kind::Evaluation, table(&header, &rows))))
+}

@@ -1,0 +1,82 @@
+//! Shards: how they were drawn, and pictures with their captions.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::page::{Section, command, folded, text};
+use super::run::pairs;
+use super::{Kind, Limits, name};
+use crate::config::json;
+use crate::error::{Error, Result};
+use crate::image::{Filter, Rgb8, decode, encode_jpeg, encode_png, resize};
+use crate::shards::{CaptionGroups, Shards};
+
+/// Side that larger pictures are shrunk to.
+const SIDE: usize = 192;
+
+/// Side up to which a picture's pixels are shown as they are.
+const SMALL: usize = 64;
+
+/// What a `generate` folder says of itself.
+const RECORD: &str = "generate.json";
+
+/// The section of the shards at `path`: captions spread over all of them.
+pub fn section(path: &Path, limits: Limits) -> Result<Section> {
+    let shards = Shards::open(&[path.to_owned()])?;
+    let captions = CaptionGroups::new(&shards)?;
+    let all = captions.len();
+    let mut html =
+        format!("<p>{} pictures of {all} captions, {} different texts.</p>\n", shards.pictures(), captions.texts);
+    let record = path.join(RECORD);
+    if record.is_file() {
+        let bytes = fs::read(&record).map_err(Error::io("read", &record))?;
+        let said: Value = json::parse(&bytes).map_err(|e| Error::Data(format!("{}: {e}", record.display())))?;
+        html += &folded("how they were drawn", &pairs(&said));
+        html += &command(&format!("stablerep inspect {} --regenerate KEY --model MODEL", path.display()));
+    }
+    let shown = limits.captions.min(all);
+    for row in 0..shown {
+        let group = captions.get(row * all / shown);
+        let mut caption = String::new();
+        let mut pictures = String::new();
+        for &number in group.pictures.iter().take(limits.pictures) {
+            let picture = shards.picture(number)?;
+            if pictures.is_empty() {
+                caption = picture.sample().record()?.caption.unwrap_or_default();
+            }
+            // What does not decode is a matter of `inspect --check`.
+            if let Ok(image) = decode(&picture.read()?, &picture.name()) {
+                pictures += &embedded(&image, picture.sample().key())?;
+            }
+        }
+        let _ = write!(
+            html,
+            "<div class=\"caption\"><p>{}</p><div class=\"pictures\">{pictures}</div></div>\n",
+            text(&caption)
+        );
+    }
+    Ok(super::section(name(path), Kind::Shards, html))
+}
+
+/// `image` as an element that holds it.
+pub fn embedded(image: &Rgb8, key: &str) -> Result<String> {
+    let longest = image.width.max(image.height);
+    let (kind, bytes, class) = if longest <= SMALL {
+        ("png", encode_png(image)?, " class=\"small\"")
+    } else if longest <= SIDE {
+        ("jpeg", encode_jpeg(image, 85)?, "")
+    } else {
+        let side = |length: usize| (length * SIDE / longest).max(1);
+        ("jpeg", encode_jpeg(&resize(image, side(image.width), side(image.height), Filter::Bilinear)?, 85)?, "")
+    };
+    let key = text(key);
+    Ok(format!(
+        "<img{class} alt=\"{key}\" title=\"{key}\" src=\"data:image/{kind};base64,{}\">",
+        STANDARD.encode(bytes)
+    ))
+}

@@ -1,0 +1,146 @@
+//! `report` and `compare`: pages and tables of what lies in folders.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use stablerep::image::{Rgb8, encode_png};
+use stablerep::shards::ShardWriter;
+use tempfile::TempDir;
+
+use crate::common::{fails, succeeds, text};
+
+/// Two captions with three pictures each, one of them large; a caption that is HTML.
+fn shards(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let mut shard = ShardWriter::create(folder.join("00000.tar")).unwrap();
+    for (caption, words) in ["a <b>red</b> bag & \"more\"", "a dress"].iter().enumerate() {
+        for image in 0..3 {
+            let side = if image == 2 { 300 } else { 32 };
+            let png = encode_png(&Rgb8::filled(side, side, [90 * image as u8, 40, 200])).unwrap();
+            shard.add(&format!("{caption:08}_{image:03}"), &[("png", &png), ("txt", words.as_bytes())]).unwrap();
+        }
+    }
+    shard.finish().unwrap();
+    fs::write(folder.join("generate.json"), json!({"steps": 25, "guidance_scale": 2.0, "seed": null}).to_string()).unwrap();
+}
+
+/// A run of a thousand steps that was scored twice.
+fn run(folder: &Path, rate: f64) {
+    fs::create_dir_all(folder).unwrap();
+    let line = |step: u32| {
+        let mut line = json!({"step": step, "loss": 5.0 * (-rate * f64::from(step)).exp(), "lr": rate, "grad_norm": 1.5});
+        if step % 500 == 499 {
+            line["knn"] = json!(40.0 + f64::from(step) / 100.0);
+        }
+        line.to_string() + "\n"
+    };
+    fs::write(folder.join("metrics.jsonl"), (0..1000).map(line).collect::<String>()).unwrap();
+    fs::write(folder.join("config.toml"), format!("method = \"simclr\"\nlr = {rate}\noutput = \"{rate}\"\n")).unwrap();
+    fs::write(folder.join("checkpoint.safetensors"), "weights").unwrap();
+}
+
+fn evaluation(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let evaluation = |epoch: u32, test: f64| json!({"epoch": epoch, "test": test});
+    let report = json!({
+        "model": {"source": "run/checkpoint.safetensors", "mean": [0.5, 0.5, 0.5]},
+        "test": {"name": "photos", "images": 2000},
+        "linear": [{
+            "batch_norm": false,
+            "heads": [{"base_lr": 0.1, "evaluations": [evaluation(10, 50.0), evaluation(20, 61.25)]}],
+            "best": {"base_lr": 0.1, "epoch": 20, "test": 61.25},
+            "last": {"base_lr": 0.1, "epoch": 20, "test": 61.25},
+        }],
+        "knn": {"k": 20, "test": 58.5},
+        "classes": [{"name": "bag", "images": 3}, {"name": "<i>", "images": 1}],
+        "confusion": [[2, 0, 1], [0, 0, 0], [0, 1, 0]],
+    });
+    fs::write(folder.join("report.json"), report.to_string()).unwrap();
+}
+
+#[test]
+fn a_page_holds_all_that_lies_below() {
+    let root = TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    shards(&at("all/shards"));
+    run(&at("all/first"), 0.001);
+    run(&at("all/second"), 0.01);
+    evaluation(&at("all/scores"));
+    let page = at("page.html");
+    let write = |more: &[&str]| {
+        let (all, page) = (text(&at("all")), text(&page));
+        succeeds(&[&["report", &all, "--output", &page], more].concat());
+        fs::read_to_string(&page).unwrap()
+    };
+    let html = write(&[]);
+    // It needs nothing but itself, and what was written elsewhere is text in it.
+    for absent in ["<script", "http:", "https:", "<link", "@import", "<b>red", "<i></td>", "NaN"] {
+        assert!(!html.contains(absent), "{absent}");
+    }
+    for part in [
+        "a &lt;b&gt;red&lt;/b&gt; bag &amp; &quot;more&quot;",
+        "&lt;i&gt;",
+        "6 pictures of 2 captions",
+        "guidance_scale",
+        "linear probe",
+        "61.25",
+        "58.50",
+        "what the paper reports",
+        "run/checkpoint.safetensors",
+        "All runs",
+        "All scores",
+        "Which class is taken for which",
+        "color-mix(in srgb, var(--c2) 53%",
+        "prefers-color-scheme: dark",
+        "name=\"viewport\"",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert_eq!(html.matches("<img").count(), 6);
+    assert_eq!(html.matches("data:image/jpeg").count(), 2);
+    // A figure each of loss, scores, rate and gradient; two of both runs; one of the heads.
+    assert_eq!(html.matches("<svg").count(), 2 * 4 + 2 + 1);
+    // A thousand steps in no more points than can be seen.
+    let longest = html.split("points=\"").skip(1).map(|rest| rest.split('"').next().unwrap().split(' ').count()).max();
+    assert!((200..=300).contains(&longest.unwrap()), "{longest:?}");
+    assert_eq!(html.matches("id=\"s").count(), html.matches("href=\"#s").count());
+    assert_eq!(write(&[]), html);
+    let fewer = write(&["--captions", "1", "--pictures", "2"]);
+    assert_eq!(fewer.matches("<img").count(), 2);
+}
+
+#[test]
+fn what_is_none_of_these_is_refused() {
+    let root = TempDir::new().unwrap();
+    let (page, empty) = (text(&root.path().join("page.html")), text(root.path()));
+    fails(&["report", &empty, "--output", &page], 3, &["neither shards", "metrics.jsonl", "report.json"]);
+    fails(&["report", "nowhere", "--output", &page], 1, &["nowhere"]);
+    let broken = root.path().join("run");
+    run(&broken, 0.1);
+    fs::write(broken.join("metrics.jsonl"), "{\"step\":0,\"loss\":1}\n{\"step\":").unwrap();
+    fails(&["report", &text(&broken), "--output", &page], 3, &["metrics.jsonl", "line 2"]);
+    fs::write(broken.join("metrics.jsonl"), "").unwrap();
+    fs::write(broken.join("report.json"), "[").unwrap();
+    fails(&["report", &text(&broken), "--output", &page], 3, &["report.json", "line 1"]);
+    assert!(!Path::new(&page).exists());
+}
+
+#[test]
+fn runs_are_told_apart() {
+    let root = TempDir::new().unwrap();
+    let [first, second] = ["first", "second"].map(|name| root.path().join(name));
+    run(&first, 0.001);
+    run(&second, 0.01);
+    let (first, second) = (text(&first), text(&second));
+    let table = succeeds(&["compare", &first, &second]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["setting", "first", "second"]);
+    assert_eq!(rows[1], ["lr", "0.001", "0.01"]);
+    assert_eq!(rows[2], ["steps", "1000", "1000"]);
+    assert_eq!(rows[4], ["k-NN", "%", "49.99", "49.99"]);
+    assert!(!table.contains("method") && !table.contains("output"), "{table}");
+    assert!(succeeds(&["compare", &first, &second, "--markdown"]).contains("| lr | 0.001 | 0.01 |"));
+    fails(&["compare", &first], 2, &["two runs"]);
+    fails(&["compare", &first, "nowhere"], 1, &["nowhere/metrics.jsonl"]);
+}
