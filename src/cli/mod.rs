@@ -12,6 +12,7 @@ mod export;
 mod generate;
 mod inspect;
 mod model;
+mod numbers;
 mod paths;
 mod report;
 mod selftest;

@@ -94,7 +94,7 @@ impl Cuda {
         let (_, feed, _) = lay_out(&mut dry, &*network, recipe, card, needs)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
-        let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
+        let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::by(plan, &*network, recipe.optimizer())))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let (update, feed, passing) = lay_out(&mut arena, &*network, recipe, card, needs)?;
         update.prepare(&gpu, &*network)?;
@@ -164,7 +164,7 @@ fn lay_out(
     let update = Update::new(arena, network, recipe)?;
     let counts = [update.settings_len(), network.numbers()];
     let feed = feed::Memory::new(arena, card, recipe, counts, pictures);
-    Ok((update, feed, if scored { Some(Passing::new(arena, network)?) } else { None }))
+    Ok((update, feed, if scored { Some(Passing::new(arena, network, recipe.method)?) } else { None }))
 }
 
 /// The same without a card.

@@ -47,8 +47,8 @@ pub struct Preparation {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sizes of --random-init")]
 pub struct Sizes {
-    /// Side of its images, pixels
-    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    /// Side of its images, pixels; of a --checkpoint, whose positions are then resampled as timm does, too
+    #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
     /// Side of a patch, pixels
     #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
@@ -78,7 +78,10 @@ impl Encoder {
     /// What is to be opened; `seed` draws an untrained one.
     pub fn source(self, sizes: &Sizes, seed: u64) -> Result<ModelSource> {
         match (self.checkpoint, self.random_init) {
-            (Some(path), _) => Ok(ModelSource::Checkpoint { path, heads: sizes.heads, weights: self.weights }),
+            (Some(path), _) => {
+                let Sizes { heads, image_size, .. } = *sizes;
+                Ok(ModelSource::Checkpoint { path, heads, weights: self.weights, image_size })
+            }
             (None, Some(name)) => Ok(ModelSource::Random { model: sizes.of(&name)?, seed }),
             (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
         }

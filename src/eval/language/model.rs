@@ -104,7 +104,7 @@ impl LanguageModel {
             };
             info.param.of_mut(&mut params).copy_from_slice(&values);
         }
-        let source = ModelSource::Checkpoint { path, heads, weights: None };
+        let source = ModelSource::Checkpoint { path, heads, weights: None, image_size: None };
         let encoder = Encoder::open(&source)?.on(device)?.keeping(features)?;
         Ok(Self { encoder, tower, projections, params, tokenizer })
     }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::space::{Space, alike, unit_rows};
+use sha2::{Digest, Sha256};
+
 use crate::bail;
+use crate::config::hex;
 use crate::error::Result;
 use crate::models::text_tower::Text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
@@ -20,6 +23,8 @@ pub struct Prompts {
     /// Those of each class.
     classes: Vec<Range<usize>>,
     templates: Vec<String>,
+    /// What the names are known by.
+    names: String,
 }
 
 impl Prompts {
@@ -61,7 +66,9 @@ impl Prompts {
             }
         }
         drop(read);
-        Ok(Self { texts, classes, templates: templates.to_vec() })
+        let hash = hex(&Sha256::digest(format!("{names:?}"))[..8]);
+        let names = format!("{} names (sha256 {hash}…)", names.len());
+        Ok(Self { texts, classes, templates: templates.to_vec(), names })
     }
 
     /// How many texts there are.
@@ -73,6 +80,11 @@ impl Prompts {
     /// The sentences.
     pub fn templates(&self) -> &[String] {
         &self.templates
+    }
+
+    /// What it classifies by, by flags; names by how many they are and the beginning of a hash.
+    pub fn told(&self) -> [(String, String); 2] {
+        [("class-names".into(), self.names.clone()), ("template".into(), format!("{:?}", self.templates))]
     }
 
     /// One row `[classes, E]` each: the mean of the unit embeddings of its texts, of length 1 again.

@@ -14,6 +14,7 @@ use super::stated::Stated;
 use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::models::positions;
 use crate::ops::augment::Normalize;
 use crate::say;
 use crate::weights::{COPY, SafeTensors};
@@ -37,8 +38,13 @@ pub enum Whose {
     Student,
 }
 
-/// Methods whose runs are read as their teacher where nothing else is asked for.
-const TEACHING: [&str; 1] = ["dino"];
+impl Whose {
+    /// Whose weights of a run of `method` with a momentum copy are read where nothing else is asked for: of DINO the
+    /// teacher's, as its authors do.
+    pub fn of_method(method: &str) -> Self {
+        if method == "dino" { Self::Teacher } else { Self::Student }
+    }
+}
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
 #[derive(Debug)]
@@ -74,8 +80,7 @@ impl VitFile {
         let whose = match whose {
             // Without a copy it is refused there.
             Some(Whose::Student) if !has_copy => Some(Whose::Teacher),
-            None if has_copy && is_teaching(&file) => Some(Whose::Teacher),
-            None if has_copy => Some(Whose::Student),
+            None if has_copy => Some(Whose::of_method(&method(&file))),
             asked => asked,
         };
         let names = match whose {
@@ -174,7 +179,13 @@ impl VitFile {
         Ok(config)
     }
 
-    /// Refuses weights of another network than `model`, whose sizes the flags of `train` gave.
+    /// Height and width of the images that its positions are of, pixels.
+    pub fn image_size(&self) -> usize {
+        self.sizes.image_size
+    }
+
+    /// Refuses weights of another network than `model`, whose sizes the flags of `train` gave, but for the size of its
+    /// images.
     ///
     /// # Errors
     /// `Data` naming what differs by its flag.
@@ -203,7 +214,6 @@ impl VitFile {
         for (flag, tensor, file, wanted) in [
             ("--width", "cls_token", sizes.width, model.width),
             ("--patch-size", "patch_embed.proj.weight", sizes.patch_size, model.patch_size),
-            ("--image-size", "pos_embed", sizes.image_size, model.image_size),
             ("mlp_ratio", "blocks.0.mlp.fc1.weight", sizes.mlp_ratio, model.mlp_ratio),
             ("--heads", "", stated.heads.unwrap_or(model.heads), model.heads),
         ] {
@@ -227,13 +237,19 @@ impl VitFile {
         Ok(())
     }
 
-    /// Fills the parameters of `vit`, which must be of this file's sizes.
+    /// Fills the parameters of `vit`, which must be of this file's sizes but for its images: to those of another size
+    /// positions are resampled ([`positions::read`]).
     ///
     /// # Errors
     /// `Data` if a tensor has another shape or holds a value that is not finite.
     pub fn load(&self, vit: &Vit, params: &mut [f32]) -> Result<()> {
         for (name, shape, param) in vit.tensors() {
-            param.of_mut(params).copy_from_slice(&self.file.f32(&self.names.in_file(name), shape)?);
+            let in_file = self.names.in_file(name);
+            let values = match name {
+                "pos_embed" => positions::read(&self.file, &in_file, shape)?,
+                _ => self.file.f32(&in_file, shape)?,
+            };
+            param.of_mut(params).copy_from_slice(&values);
         }
         Ok(())
     }
@@ -352,10 +368,10 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
     if own && config.is_file() { timm::read_config(&config) } else { Ok(Stated::default()) }
 }
 
-/// Whether the run that wrote the file is of a method that is read as its teacher.
-fn is_teaching(file: &SafeTensors) -> bool {
+/// The method of the run that wrote the file; empty where it does not say.
+fn method(file: &SafeTensors) -> String {
     let config = file.metadata("config").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    config.as_ref().and_then(|config| config["method"].as_str()).is_some_and(|method| TEACHING.contains(&method))
+    config.as_ref().and_then(|config| config["method"].as_str()).unwrap_or_default().to_owned()
 }
 
 fn from_header<T: DeserializeOwned>(path: &Path, key: &str, text: &str) -> Result<T> {
