@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::space::{Space, alike, unit_rows};
 use sha2::{Digest, Sha256};
 
+use super::space::{Space, alike, unit_rows};
 use crate::bail;
 use crate::config::hex;
 use crate::error::Result;
