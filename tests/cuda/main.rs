@@ -24,6 +24,7 @@ mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;
+mod signals;
 mod support;
 mod train;
 
