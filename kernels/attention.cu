@@ -1,21 +1,25 @@
 // Fused attention of inference: Y = softmax(Q·Kᵀ/√d)·V per image and head. Portable version (sm_80 and newer).
 //
-// Tokens lie `stride` values apart, heads d apart within a token: q, k, v may be parts of packed rows. y [N, queries, G·d]. f16 or bf16; d a
-// multiple of 8; every address and stride a multiple of 16 bytes. Any number of queries and keys.
+// Tokens lie `stride` values apart, heads d apart within a token: q, k, v may be parts of packed rows. y [N, queries,
+// G·d]. f16 or bf16; d a multiple of 8; every address and stride a multiple of 16 bytes. Any number of queries and
+// keys.
 //
-//   forward   self-attention, or causal: query i sees keys 0..=i. For d ≤ 160 by the smallest of the widths 40, 64, 80, 160 that holds d;
-//             what is missing in a row is zero. d = 40 is native: k = 16 + 16 + 8 in the first product, 40 columns in the second.
+//   forward   self-attention, or causal: query i sees keys 0..=i. For d ≤ 160 by the smallest of the widths 40, 64, 80,
+//             160 that holds d; what is missing in a row is zero. d = 40 is native: k = 16 + 16 + 8 in the first
+//             product, 40 columns in the second.
 //   wide      the same for d ≤ 512 (the one head of the image decoder), not causal
-//   cross     up to 128 keys, the same for many rows: row n uses context which[n] of kv [contexts, keys, 2·G·d] (k, then v), and the queries
-//             of image n mod q_rows, so that one set of queries serves both branches of guidance
+//   cross     up to 128 keys, the same for many rows: row n uses context which[n] of kv [contexts, keys, 2·G·d] (k,
+//             then v), and the queries of image n mod q_rows, so that one set of queries serves both branches of
+//             guidance
 //
-// forward: a warp owns 32 or 16 queries as fragments, its block streams keys and values through two stages of shared memory; scores, softmax
-// (online, see common/softmax.cuh) and P stay in registers. cross: keys and values of a head stay in shared memory, a warp streams its
-// queries 16 at a time through two buffers of its own; with all scores of a row in registers the softmax is one pass. wide: see there.
-// P is rounded to the storage type, sums are f32, 1/sum comes last. A row's bits depend on its image alone: keys are taken from 0 on, in
-// steps that depend on d only.
+// forward: a warp owns 32 or 16 queries as fragments, its block streams keys and values through two stages of shared
+// memory; scores, softmax (online, see common/softmax.cuh) and P stay in registers. cross: keys and values of a head
+// stay in shared memory, a warp streams its queries 16 at a time through two buffers of its own; with all scores of a
+// row in registers the softmax is one pass. wide: see there. P is rounded to the storage type, sums are f32, 1/sum
+// comes last. A row's bits depend on its image alone: keys are taken from 0 on, in steps that depend on d only.
 //
-// FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once (keys come again from L2 for each block of queries).
+// FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once (keys come again from L2 for each
+// block of queries).
 #include "common/reduce.cuh"
 #include "common/softmax.cuh"
 #include "common/tile.cuh"
@@ -138,18 +142,19 @@ template <int COLUMNS> DEVICE float exponentials(float (&s)[COLUMNS / 8][4], int
     return sum;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------- forward
+// ------------------------------------------------------------------------------------------------------------- forward
 
 template <typename T, int DIM, int TILES, int KEYS>
-DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int keys, int heads, int d, int q_stride, int k_stride,
-                    int v_stride, int causal, float scale) {
+DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int keys, int heads, int d, int q_stride,
+                    int k_stride, int v_stride, int causal, float scale) {
     using Rows = Tile<DIM, T>;
     constexpr int WARP_ROWS = 16 * TILES, STAGE = 2 * KEYS * Rows::ROW_BYTES;  // keys, then values
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, pieces = d / 8;
     const int block_rows = blockDim.x / 32 * WARP_ROWS, blocks = ceil_div(queries, block_rows);
     const int head = blockIdx.x % heads, block = blockIdx.x / heads % blocks, image = blockIdx.x / heads / blocks;
     const int block_row = block * block_rows, row = block_row + warp_id() * WARP_ROWS;
-    const Head<const T> own = head_of(q, q_stride, image, queries, head, d), key = head_of(k, k_stride, image, keys, head, d),
+    const Head<const T> own = head_of(q, q_stride, image, queries, head, d),
+                        key = head_of(k, k_stride, image, keys, head, d),
                         value = head_of(v, v_stride, image, keys, head, d);
     const Head<T> out = head_of(y, heads * d, image, queries, head, d);
     const int end = causal ? min(keys, block_row + block_rows) : keys;  // the block's last query sees no more
@@ -160,7 +165,8 @@ DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int k
     auto fetch = [&](int step) {
         const uint32_t stage = stages + (step & 1) * STAGE;
         Rows::copy_rows(stage, key.at, key.stride, step * KEYS, KEYS, end, threadIdx.x, blockDim.x, pieces);
-        Rows::copy_rows(stage + STAGE / 2, value.at, value.stride, step * KEYS, KEYS, end, threadIdx.x, blockDim.x, pieces);
+        Rows::copy_rows(stage + STAGE / 2, value.at, value.stride, step * KEYS, KEYS, end, threadIdx.x, blockDim.x,
+                        pieces);
         cp_async_commit();
     };
     Rows::copy_rows(shared_address(own_tile), own.at, own.stride, row, WARP_ROWS, queries, lane, 32, pieces);
@@ -190,7 +196,8 @@ DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int k
             for (int m = 0; m < TILES; m++) {
 #pragma unroll
                 for (int i = 0; i < KEYS / 2; i++) {
-                    const int column = first + i / 4 * 8 + 2 * t + (i & 1), mine = row + 16 * m + g + ((i >> 1) & 1) * 8;
+                    const int column = first + i / 4 * 8 + 2 * t + (i & 1),
+                              mine = row + 16 * m + g + ((i >> 1) & 1) * 8;
                     if (column >= keys || (causal && column > mine)) s[m][i / 4][i % 4] = -INFINITY;
                 }
             }
@@ -204,7 +211,8 @@ DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int k
                 const float most = row_max<KEYS>(s[m], half);  // finite in the first step: every query sees key 0
                 rescale[m][half] = move_shift(shift[m][half], most * scale_log2);
                 moved |= rescale[m][half] != 1.0f;
-                total[m][half] = total[m][half] * rescale[m][half] + exponentials<KEYS>(s[m], half, scale_log2, shift[m][half]);
+                total[m][half] =
+                    total[m][half] * rescale[m][half] + exponentials<KEYS>(s[m], half, scale_log2, shift[m][half]);
             }
         }
         if (__any_sync(FULL_WARP, moved)) {
@@ -225,14 +233,15 @@ DEVICE void forward(T *y, const T *q, const T *k, const T *v, int queries, int k
         Rows::store_accumulators(own_tile + 16 * m * Rows::ROW_BYTES, o[m], 1.0f / low, 1.0f / high, lane);
     }
     __syncwarp();
-    Rows::write_rows(out.at + size_t(row) * out.stride, out.stride, own_tile, min(WARP_ROWS, queries - row), lane, pieces);
+    Rows::write_rows(out.at + size_t(row) * out.stride, out.stride, own_tile, min(WARP_ROWS, queries - row), lane,
+                     pieces);
 }
 
-// ------------------------------------------------------------------------------------------------------------------------------ cross
+// --------------------------------------------------------------------------------------------------------------- cross
 
 template <typename T, int DIM, int KEYS>
-DEVICE void cross(T *y, const T *q, const T *kv, const uint32_t *which, int queries, int keys, int heads, int d, int q_stride, int q_rows,
-                  int block_rows, float scale) {
+DEVICE void cross(T *y, const T *q, const T *kv, const uint32_t *which, int queries, int keys, int heads, int d,
+                  int q_stride, int q_rows, int block_rows, float scale) {
     using Rows = Tile<DIM, T>;
     const int lane = lane_id(), t = lane & 3, pieces = d / 8, width = heads * d;
     const int blocks = ceil_div(queries, block_rows);
@@ -246,7 +255,8 @@ DEVICE void cross(T *y, const T *q, const T *kv, const uint32_t *which, int quer
     unsigned char *const own_tiles = shared_memory + 2 * KEYS * Rows::ROW_BYTES + warp_id() * 2 * 16 * Rows::ROW_BYTES;
     auto own_tile = [&](int turn) { return own_tiles + (turn & 1) * 16 * Rows::ROW_BYTES; };
     auto fetch = [&](int row, int turn) {
-        if (row < end) Rows::copy_rows(shared_address(own_tile(turn)), own.at, own.stride, row, 16, end, lane, 32, pieces);
+        if (row < end)
+            Rows::copy_rows(shared_address(own_tile(turn)), own.at, own.stride, row, 16, end, lane, 32, pieces);
         cp_async_commit();
     };
     int row = block * block_rows + warp_id() * 16;
@@ -278,17 +288,19 @@ DEVICE void cross(T *y, const T *q, const T *kv, const uint32_t *which, int quer
         __syncwarp();  // the queries were read from where the output goes
         Rows::store_accumulators(own_tile(turn), o[0], inverse[0], inverse[1], lane);
         __syncwarp();
-        Rows::write_rows(out.at + size_t(row) * out.stride, out.stride, own_tile(turn), min(16, end - row), lane, pieces);
+        Rows::write_rows(out.at + size_t(row) * out.stride, out.stride, own_tile(turn), min(16, end - row), lane,
+                         pieces);
         __syncwarp();  // before the next queries land there
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------------------- wide
+// ---------------------------------------------------------------------------------------------------------------- wide
 
-/// 32 queries of one head per block of 16 warps. The first product is cut along d: a warp has 16 queries and 128 of their values as operands, and
-/// 16 of a step's 32 keys pass; the four parts of a score meet in shared memory, where 16 threads have a row's softmax. The second product is cut
-/// along the columns: a warp makes 32 columns of all 32 rows, so that each value is read once. Keys of the next step arrive during the softmax and
-/// the second product, values during the first.
+/// 32 queries of one head per block of 16 warps. The first product is cut along d: a warp has 16 queries and 128 of
+/// their values as operands, and 16 of a step's 32 keys pass; the four parts of a score meet in shared memory, where 16
+/// threads have a row's softmax. The second product is cut along the columns: a warp makes 32 columns of all 32 rows,
+/// so that each value is read once. Keys of the next step arrive during the softmax and the second product, values
+/// during the first.
 template <typename T> struct Wide {
     static constexpr int DIM = 512, ROWS = 32, KEYS = 32, WARPS = 16, SLICE = 128, COLUMNS = DIM / WARPS;
     static constexpr int PARTS = DIM / SLICE, PITCH = KEYS + 8;  // floats; rows of float2 stores spread over the banks
@@ -300,13 +312,14 @@ template <typename T> struct Wide {
 };
 
 template <typename T>
-DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys, int heads, int d, int q_stride, int k_stride, int v_stride,
-                 float scale) {
+DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys, int heads, int d, int q_stride,
+                 int k_stride, int v_stride, float scale) {
     using W = Wide<T>;
     using Rows = typename W::Rows;
     const int lane = lane_id(), warp = warp_id(), g = lane >> 2, t = lane & 3, pieces = d / 8;
     const int blocks = ceil_div(queries, W::ROWS);
-    const int head = blockIdx.x % heads, row = blockIdx.x / heads % blocks * W::ROWS, image = blockIdx.x / heads / blocks;
+    const int head = blockIdx.x % heads, row = blockIdx.x / heads % blocks * W::ROWS,
+              image = blockIdx.x / heads / blocks;
     const Head<T> out = head_of(y, heads * d, image, queries, head, d);
 
     const uint32_t key_tile = shared_address(shared_memory), value_tile = key_tile + W::VALUES_AT;
@@ -322,13 +335,16 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
     fetch(key_tile, k, k_stride, keys, 0);
     cp_async_wait<1>();
     __syncthreads();
-    const int half = warp & 1, slice = warp >> 1 & 3, part = warp >> 3;  // of queries, values, keys of the first product
+    // of queries, values, keys of the first product
+    const int half = warp & 1, slice = warp >> 1 & 3, part = warp >> 3;
     uint32_t operand[W::SLICE / 16][4];
 #pragma unroll
-    for (int step = 0; step < W::SLICE / 16; step++) Rows::load_a(operand[step], value_tile, 16 * half, W::SLICE / 16 * slice + step, lane);
+    for (int step = 0; step < W::SLICE / 16; step++)
+        Rows::load_a(operand[step], value_tile, 16 * half, W::SLICE / 16 * slice + step, lane);
 
     const float scale_log2 = scale * LOG2_E;
-    const int mine = threadIdx.x / 16, column = threadIdx.x % 16 * 2;  // this thread's row in the softmax, and the first of its two keys
+    // this thread's row in the softmax, and the first of its two keys
+    const int mine = threadIdx.x / 16, column = threadIdx.x % 16 * 2;
     float shift = -INFINITY, total = 0.0f;
     float o[2][W::COLUMNS / 8][4] = {};
     for (int first = 0; first < keys; first += W::KEYS) {
@@ -364,7 +380,8 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
 #pragma unroll
         for (int i = 0; i < 2; i++) p[i] = exp2_approx(fmaf(p[i], scale_log2, -shift));
         total = total * rescale + (p[0] + p[1]);
-        unsigned char *const to = shared_memory + W::PROBABILITIES_AT + W::Probabilities::offset(mine, column / 8) + column % 8 * 2;
+        unsigned char *const to =
+            shared_memory + W::PROBABILITIES_AT + W::Probabilities::offset(mine, column / 8) + column % 8 * 2;
         *reinterpret_cast<uint32_t *>(to) = pack<T>(p[0], p[1]);
         if (column == 0) rescales[mine] = rescale;
         cp_async_wait<1>();
@@ -404,7 +421,8 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
     unsigned char *const staged = shared_memory + warp * W::ROWS * Staged::ROW_BYTES;
 #pragma unroll
     for (int m = 0; m < 2; m++) {
-        Staged::store_accumulators(staged + 16 * m * Staged::ROW_BYTES, o[m], rescales[16 * m + g], rescales[16 * m + g + 8], lane);
+        Staged::store_accumulators(staged + 16 * m * Staged::ROW_BYTES, o[m], rescales[16 * m + g],
+                                   rescales[16 * m + g + 8], lane);
     }
     __syncwarp();
     const int first_piece = warp * Staged::PIECES;
@@ -416,37 +434,38 @@ DEVICE void wide(T *y, const T *q, const T *k, const T *v, int queries, int keys
 
 }  // namespace
 
-// Grid of forward: N·⌈queries / rows⌉·G blocks of 1 to 4 warps, rows = 16·TILES per warp; of cross N·⌈queries / block_rows⌉·G; of wide
-// N·⌈queries / 32⌉·G blocks of 16 warps. Dynamic shared memory: see the host's plan.
-#define ATTENTION_FORWARD(TYPE, DIM, TILES, KEYS)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) attention_forward_d##DIM##_##TYPE(                                         \
-        TYPE *y, const TYPE *q, const TYPE *k, const TYPE *v, int queries, int keys, int heads, int d, int q_stride, int k_stride,         \
-        int v_stride, int causal, float scale) {                                                                                           \
-        forward<TYPE, DIM, TILES, KEYS>(y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, causal, scale);                 \
+// Grid of forward: N·⌈queries / rows⌉·G blocks of 1 to 4 warps, rows = 16·TILES per warp; of cross N·⌈queries /
+// block_rows⌉·G; of wide N·⌈queries / 32⌉·G blocks of 16 warps. Dynamic shared memory: see the host's plan.
+#define ATTENTION_FORWARD(TYPE, DIM, TILES, KEYS)                                                                    \
+    extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) attention_forward_d##DIM##_##TYPE(                  \
+        TYPE *y, const TYPE *q, const TYPE *k, const TYPE *v, int queries, int keys, int heads, int d, int q_stride, \
+        int k_stride, int v_stride, int causal, float scale) {                                                       \
+        forward<TYPE, DIM, TILES, KEYS>(y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, causal,   \
+                                        scale);                                                                      \
     }
-#define ATTENTION_CROSS(TYPE, DIM, KEYS)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) attention_cross_d##DIM##_k##KEYS##_##TYPE(                                 \
-        TYPE *y, const TYPE *q, const TYPE *kv, const uint32_t *which, int queries, int keys, int heads, int d, int q_stride, int q_rows,  \
-        int block_rows, float scale) {                                                                                                     \
-        cross<TYPE, DIM, KEYS>(y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale);                             \
+#define ATTENTION_CROSS(TYPE, DIM, KEYS)                                                                        \
+    extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) attention_cross_d##DIM##_k##KEYS##_##TYPE(     \
+        TYPE *y, const TYPE *q, const TYPE *kv, const uint32_t *which, int queries, int keys, int heads, int d, \
+        int q_stride, int q_rows, int block_rows, float scale) {                                                \
+        cross<TYPE, DIM, KEYS>(y, q, kv, which, queries, keys, heads, d, q_stride, q_rows, block_rows, scale);  \
     }
 /// Values of a head as computed, tiles of 16 queries of a warp, keys of a stage.
 #define FORWARDS(KERNEL, TYPE) \
     KERNEL(TYPE, 40, 2, 64) KERNEL(TYPE, 64, 2, 64) KERNEL(TYPE, 80, 2, 32) KERNEL(TYPE, 160, 1, 32)
-#define ATTENTION(TYPE)                                                                                                                    \
-    FORWARDS(ATTENTION_FORWARD, TYPE)                                                                                                      \
-    ATTENTION_CROSS(TYPE, 40, 80)                                                                                                          \
-    ATTENTION_CROSS(TYPE, 40, 128)                                                                                                         \
-    ATTENTION_CROSS(TYPE, 64, 80)                                                                                                          \
-    ATTENTION_CROSS(TYPE, 64, 128)                                                                                                         \
-    ATTENTION_CROSS(TYPE, 80, 80)                                                                                                          \
-    ATTENTION_CROSS(TYPE, 80, 128)                                                                                                         \
-    ATTENTION_CROSS(TYPE, 160, 80)                                                                                                         \
-    ATTENTION_CROSS(TYPE, 160, 128)                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(32 * Wide<TYPE>::WARPS) attention_wide_##TYPE(                                          \
-        TYPE *y, const TYPE *q, const TYPE *k, const TYPE *v, int queries, int keys, int heads, int d, int q_stride, int k_stride,         \
-        int v_stride, float scale) {                                                                                                       \
-        wide<TYPE>(y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, scale);                                              \
+#define ATTENTION(TYPE)                                                                                               \
+    FORWARDS(ATTENTION_FORWARD, TYPE)                                                                                 \
+    ATTENTION_CROSS(TYPE, 40, 80)                                                                                     \
+    ATTENTION_CROSS(TYPE, 40, 128)                                                                                    \
+    ATTENTION_CROSS(TYPE, 64, 80)                                                                                     \
+    ATTENTION_CROSS(TYPE, 64, 128)                                                                                    \
+    ATTENTION_CROSS(TYPE, 80, 80)                                                                                     \
+    ATTENTION_CROSS(TYPE, 80, 128)                                                                                    \
+    ATTENTION_CROSS(TYPE, 160, 80)                                                                                    \
+    ATTENTION_CROSS(TYPE, 160, 128)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(32 * Wide<TYPE>::WARPS)                                              \
+        attention_wide_##TYPE(TYPE *y, const TYPE *q, const TYPE *k, const TYPE *v, int queries, int keys, int heads, \
+                              int d, int q_stride, int k_stride, int v_stride, float scale) {                         \
+        wide<TYPE>(y, q, k, v, queries, keys, heads, d, q_stride, k_stride, v_stride, scale);                         \
     }
 
 ATTENTION(f16)

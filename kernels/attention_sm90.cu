@@ -1,11 +1,12 @@
-// Fused attention of inference on Hopper: Y = softmax(Q·Kᵀ/√d)·V per image and head, not causal, for d ≤ 160. Buffers and meaning as in
-// attention.cu.
+// Fused attention of inference on Hopper: Y = softmax(Q·Kᵀ/√d)·V per image and head, not causal, for d ≤ 160. Buffers
+// and meaning as in attention.cu.
 //
-// Clusters of two blocks, one block per multiprocessor, walk over items: two neighbouring blocks of queries of one head, 64 for each computing
-// warpgroup. Keys and values pass through a ring of slots in the order K0 K1 V0 K2 V1 … : each block loads half of every tile into both
-// (multicast), which halves what is read from L2: from 14 to 7 bytes per cycle and multiprocessor at d = 40, times 1.4 because rows of 80 bytes
-// begin anywhere in sectors of 32. A row of a tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for
-// d = 40, and V is read at 40.
+// Clusters of two blocks, one block per multiprocessor, walk over items: two neighbouring blocks of queries of one
+// head, 64 for each computing warpgroup. Keys and values pass through a ring of slots in the order K0 K1 V0 K2 V1 … :
+// each block loads half of every tile into both (multicast), which halves what is read from L2: from 14 to 7 bytes per
+// cycle and multiprocessor at d = 40, times 1.4 because rows of 80 bytes begin anywhere in sectors of 32. A row of a
+// tile takes 128 bytes whatever d is; TMA fills it with zeros behind d, so K has 48 = 3·16 columns for d = 40, and V is
+// read at 40.
 //
 // V is an MN-major operand of 40, 80 or 160 columns under a swizzle of 64: PTX draws that layout in whole spans of 64
 // only, and nobody known reads part of one. So there are kernels that multiply whole spans, zeros behind d included
@@ -13,14 +14,16 @@
 // on each card (src/ops/attention/cuda/hopper.rs) takes them where the others are wrong. Products are then 512 cycles
 // of a step at d = 40 (352 otherwise) and only two warpgroups share them, 832 at d = 80 (640), 1408 at d = 160 (1280).
 //
-// A warpgroup keeps its queries as operands in registers. While it computes the exponentials of one step, the tensor cores work at its P·V of the
-// step before, and at what the other warpgroups are at: with three of them (d = 40) one may compute scores, one P·V, one exponentials. P stays in
-// registers. Exponents are counted from a shift that seldom moves (common/softmax.cuh).
+// A warpgroup keeps its queries as operands in registers. While it computes the exponentials of one step, the tensor
+// cores work at its P·V of the step before, and at what the other warpgroups are at: with three of them (d = 40) one
+// may compute scores, one P·V, one exponentials. P stays in registers. Exponents are counted from a shift that seldom
+// moves (common/softmax.cuh).
 //
-// At d = 40 a step of 64 queries and 128 keys takes, in cycles of a multiprocessor: 352 for products (192 + 160); 528 for exponentials at 16 per
-// cycle (and two for moved shifts); 418 to issue its instructions. Therefore an eighth of the keys, the last 8 of each 64, gets the exponential
-// from a cubic on the multiply-add pipes, 7 instructions more: then 464 for exponentials and 474 to issue. A quarter would be 400 and 530.
-// At d = 64 512 for products, the rest alike; at d = 80 640, 528 and 430 without the cubic; at d = 160 1280 and half the others: products.
+// At d = 40 a step of 64 queries and 128 keys takes, in cycles of a multiprocessor: 352 for products (192 + 160); 528
+// for exponentials at 16 per cycle (and two for moved shifts); 418 to issue its instructions. Therefore an eighth of
+// the keys, the last 8 of each 64, gets the exponential from a cubic on the multiply-add pipes, 7 instructions more:
+// then 464 for exponentials and 474 to issue. A quarter would be 400 and 530. At d = 64 512 for products, the rest
+// alike; at d = 80 640, 528 and 430 without the cubic; at d = 160 1280 and half the others: products.
 //
 // FLOPs 4·N·G·queries·keys·d, exponentials N·G·queries·keys, bytes q + k + v + y once.
 #include "common/attention_sm90.cuh"
@@ -38,7 +41,8 @@ constexpr int NEVER = 1 << 20;
 template <int DIM> struct Plan {
     static constexpr int GROUPS = DIM == 40 ? 3 : 2;  // warpgroups that compute
     static constexpr int KEYS = DIM == 160 ? 64 : 128;  // of a step
-    static constexpr int CUBIC = DIM <= 64 ? 8 : NEVER;  // of so many groups of 8 keys the last has exponentials from a cubic
+    // of so many groups of 8 keys the last has exponentials from a cubic
+    static constexpr int CUBIC = DIM <= 64 ? 8 : NEVER;
     static constexpr int SLOTS = DIM <= 64 ? 8 : 5;
     static constexpr int THREADS = 128 * (1 + GROUPS), ROWS = 64 * GROUPS;
     static constexpr int LOADER_REGISTERS = GROUPS == 3 ? 32 : 40, REGISTERS = GROUPS == 3 ? 160 : 232;
@@ -121,8 +125,8 @@ template <int DIM> DEVICE void load_all(const Problem &p, const TensorMap *q, co
             mbarrier_arrive_expect_tx(shared.full(stream), P::SLOT);
 #pragma unroll
             for (int piece = 0; piece < P::PIECES; piece++) {
-                tma_load_multicast(shared.slot(stream) + piece * P::PIECE + rank * HALF * ROW, map, shared.full(stream), ALL, piece * 64,
-                                   item.head, step * P::KEYS + rank * HALF, item.image);
+                tma_load_multicast(shared.slot(stream) + piece * P::PIECE + rank * HALF * ROW, map, shared.full(stream),
+                                   ALL, piece * 64, item.head, step * P::KEYS + rank * HALF, item.image);
             }
             stream.next(P::SLOTS);
         };
@@ -144,15 +148,17 @@ DEVICE uint64_t further(uint64_t descriptor, int bytes) {
     return (descriptor & 0xffffffff00000000) | static_cast<uint32_t>(static_cast<uint32_t>(descriptor) + bytes / 16);
 }
 
-/// Scores to probabilities, not normalised; moves shifts and totals of rows g and g + 8 (totals of this lane's columns only). Returns whether any
-/// row of the warp moved, by `rescale`.
+/// Scores to probabilities, not normalised; moves shifts and totals of rows g and g + 8 (totals of this lane's columns
+/// only). Returns whether any row of the warp moved, by `rescale`.
 template <int KEYS, int CUBIC>
-DEVICE bool softmax_step(float (&s)[KEYS / 2], float (&shift)[2], float (&total)[2], float (&rescale)[2], float scale_log2) {
+DEVICE bool softmax_step(float (&s)[KEYS / 2], float (&shift)[2], float (&total)[2], float (&rescale)[2],
+                         float scale_log2) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float even = s[2 * half], odd = s[2 * half + 1];
 #pragma unroll
-        for (int j = 1; j < KEYS / 8; j++) even = fmaxf(even, s[4 * j + 2 * half]), odd = fmaxf(odd, s[4 * j + 2 * half + 1]);
+        for (int j = 1; j < KEYS / 8; j++)
+            even = fmaxf(even, s[4 * j + 2 * half]), odd = fmaxf(odd, s[4 * j + 2 * half + 1]);
         rescale[half] = move_shift(shift[half], warp_max<4>(fmaxf(even, odd)) * scale_log2);
     }
     float sums[2][2] = {};
@@ -172,10 +178,12 @@ DEVICE bool softmax_step(float (&s)[KEYS / 2], float (&shift)[2], float (&total)
 
 /// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as T to 16 rows in pieces
 /// of 64 columns. Behind them may be accumulators of columns that no head has.
-template <typename T, int DIM, int HALF> DEVICE void stage_outputs(uint32_t rows, const float (&o)[HALF], float low, float high, int lane) {
+template <typename T, int DIM, int HALF>
+DEVICE void stage_outputs(uint32_t rows, const float (&o)[HALF], float low, float high, int lane) {
     uint32_t words[DIM / 4];
 #pragma unroll
-    for (int i = 0; i < DIM / 4; i++) words[i] = pack<T>(o[2 * i] * (i & 1 ? high : low), o[2 * i + 1] * (i & 1 ? high : low));
+    for (int i = 0; i < DIM / 4; i++)
+        words[i] = pack<T>(o[2 * i] * (i & 1 ? high : low), o[2 * i + 1] * (i & 1 ? high : low));
     const uint32_t at = rows + Tile<64>::offset(lane & 15, lane >> 4);
 #pragma unroll
     for (int step = 0; step < DIM / 16; step++) {
@@ -199,10 +207,12 @@ template <typename T, int DIM, int VALUES> DEVICE void compute(const Problem &p,
     const uint32_t outputs = shared.outputs(group) + warp * 16 * ROW;  // the warp's rows of each piece
     if constexpr (DIM % 64 != 0) {  // TMA reads the columns behind DIM too, though it stores none of them
 #pragma unroll
-        for (int i = 0; i < 4; i++) store_shared(outputs + (P::PIECES - 1) * P::OWN_PIECE + (lane + 32 * i) * 16, make_uint4(0, 0, 0, 0));
+        for (int i = 0; i < 4; i++)
+            store_shared(outputs + (P::PIECES - 1) * P::OWN_PIECE + (lane + 32 * i) * 16, make_uint4(0, 0, 0, 0));
     }
     Position own, stream;
-    const uint32_t free = cluster_address(shared.free(stream), lane & (BLOCKS - 1));  // of slot 0, in the block to which this lane speaks
+    // Of slot 0, in the block to which this lane speaks.
+    const uint32_t free = cluster_address(shared.free(stream), lane & (BLOCKS - 1));
     auto release = [&](Position at) {
         __syncwarp();
         mbarrier_arrive_cluster(free + at.slot * 8, lane < BLOCKS);
@@ -246,7 +256,8 @@ template <typename T, int DIM, int VALUES> DEVICE void compute(const Problem &p,
             wgmma_pin(o);
             wgmma_fence();
 #pragma unroll
-            for (int step = 0; step < KEYS / 16; step++) wgmma_rs<VALUES, MN_MAJOR, T>(o, probabilities[step], further(v, step * 16 * ROW), 1);
+            for (int step = 0; step < KEYS / 16; step++)
+                wgmma_rs<VALUES, MN_MAJOR, T>(o, probabilities[step], further(v, step * 16 * ROW), 1);
             wgmma_commit();
         };
         auto mask = [&](int step) {
@@ -331,13 +342,14 @@ DEVICE void forward(const Problem &p, const TensorMap *y, const TensorMap *q, co
 
 }  // namespace
 
-// Grid: clusters of two blocks, at most one block per multiprocessor. Dynamic shared memory: Plan's barriers and what lies before them. Boxes of the
-// tensor maps (d, heads, tokens, images): 64 values of q 64 tokens, of k and v half a step's keys, of y 16 tokens.
-#define ATTENTION_SM90(NAME, TYPE, DIM, VALUES)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(Plan<DIM>::THREADS, 1) attention_forward_sm90_##NAME##_##TYPE(                            \
-        const __grid_constant__ TensorMap y, const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,                     \
-        const __grid_constant__ TensorMap v, int images, int queries, int keys, int heads, float scale) {                                  \
-        forward<TYPE, DIM, VALUES>({images, queries, keys, heads, scale}, &y, &q, &k, &v);                                                 \
+// Grid: clusters of two blocks, at most one block per multiprocessor. Dynamic shared memory: Plan's barriers and what
+// lies before them. Boxes of the tensor maps (d, heads, tokens, images): 64 values of q 64 tokens, of k and v half a
+// step's keys, of y 16 tokens.
+#define ATTENTION_SM90(NAME, TYPE, DIM, VALUES)                                                                        \
+    extern "C" __global__ void __launch_bounds__(Plan<DIM>::THREADS, 1) attention_forward_sm90_##NAME##_##TYPE(        \
+        const __grid_constant__ TensorMap y, const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, \
+        const __grid_constant__ TensorMap v, int images, int queries, int keys, int heads, float scale) {              \
+        forward<TYPE, DIM, VALUES>({images, queries, keys, heads, scale}, &y, &q, &k, &v);                             \
     }
 /// Values of a head as computed, columns of V as multiplied.
 #define KERNELS(KERNEL, TYPE) \

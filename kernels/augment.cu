@@ -86,7 +86,12 @@ struct HueTables {
             saturation[i] = __ddiv_rn(i, 255.0);
             fraction[i] = __double2float_rn(__dsub_rn(__ddiv_rn(i * 6, 255.0), sector));
             // vtp, qvp, pvt, pqv, tpv, vpq; the seventh is the first.
-            channels[i] = sector == 1 ? 0x102 : sector == 2 ? 0x301 : sector == 3 ? 0x021 : sector == 4 ? 0x013 : sector == 5 ? 0x210 : 0x130;
+            channels[i] = sector == 1   ? 0x102
+                          : sector == 2 ? 0x301
+                          : sector == 3 ? 0x021
+                          : sector == 4 ? 0x013
+                          : sector == 5 ? 0x210
+                                        : 0x130;
         }
     }
 };
@@ -105,11 +110,17 @@ DEVICE Color turned(const Color &color, int steps, const HueTables &tables) {
     const float share = __fdiv_rn(static_cast<float>(most - middle), static_cast<float>(max(most - least, 1)));
     auto part = [&](int v) -> double { return v == most ? 0.0f : v == least ? 1.0f : share; };
     const double base = r == most ? 0.0 : g == most ? 2.0 : 4.0;
-    const double hue = __dsub_rn(__dadd_rn(base, part(r == most ? b : g == most ? r : g)), part(r == most ? g : g == most ? b : r));
+    const double hue = __dsub_rn(__dadd_rn(base, part(r == most   ? b
+                                                      : g == most ? r
+                                                                  : g)),
+                                 part(r == most   ? g
+                                      : g == most ? b
+                                                  : r));
     double turn = __dadd_rn(sixth(__double2float_rn(hue)), 1.0);
     if (turn >= 1.0) turn = __dsub_rn(turn, 1.0);
     const int h = (__double2int_rz(__dmul_rn(__double2float_rn(turn), 255.0)) + steps) & 255;
-    const int s = __double2int_rz(__dmul_rn(__fdiv_rn(static_cast<float>(most - least), static_cast<float>(max(most, 1))), 255.0));
+    const int s = __double2int_rz(
+        __dmul_rn(__fdiv_rn(static_cast<float>(most - least), static_cast<float>(max(most, 1))), 255.0));
 
     const double value = most, saturation = tables.saturation[s], fraction = tables.fraction[h];
     auto dimmed = [&](double by) {
@@ -133,7 +144,8 @@ DEVICE Color changed(uint32_t change, const Color &color, const Job &job, uint32
 
 /// Applies the changes of `changes` (one byte each, until NOTHING) and maybe grayscale to every pixel; returns this
 /// thread's sum of lumas.
-DEVICE uint32_t recolor(Rows view, int side, uint32_t changes, bool grayscale, const Job &job, uint32_t mean, const HueTables &tables) {
+DEVICE uint32_t recolor(Rows view, int side, uint32_t changes, bool grayscale, const Job &job, uint32_t mean,
+                        const HueTables &tables) {
     uint32_t sum = 0;
     for (int y = warp_id(); y < side; y += blockDim.x / 32) {
         for (int x = lane_id(); x < side; x += 32) {
@@ -205,8 +217,9 @@ DEVICE void blur(Rows view, int side, const Job &job, unsigned char *between) {
                 const Rows from = there ? view : Rows{between, pitch}, to = there ? Rows{between, pitch} : view;
                 for (int i = threadIdx.x; i < lines; i += blockDim.x) {
                     const int row = direction == 0 ? i / 3 : 0, within = direction == 0 ? i % 3 : i;
-                    box_line(to.data + row * to.pitch + within, direction == 0 ? 3 : to.pitch, from.data + row * from.pitch + within,
-                             direction == 0 ? 3 : from.pitch, side, job.radius, weights);
+                    box_line(to.data + row * to.pitch + within, direction == 0 ? 3 : to.pitch,
+                             from.data + row * from.pitch + within, direction == 0 ? 3 : from.pitch, side, job.radius,
+                             weights);
                 }
                 __syncthreads();
             }
@@ -241,8 +254,9 @@ DEVICE void write(unsigned char *out, Rows view, int side, bool flip, bool solar
 /// Each block takes every gridDim.x-th job. Its slot of `scratch` [blocks, slot] holds the filters' weights (4-byte
 /// words) from 0 on, and pictures from the other offsets (multiples of 16).
 template <bool SHARED>
-DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned char *images, unsigned char *scratch, int count, int side,
-                    uint32_t between_at, uint32_t low_at, uint32_t high_at, uint32_t view_at, unsigned long long slot_bytes) {
+DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned char *images, unsigned char *scratch,
+                    int count, int side, uint32_t between_at, uint32_t low_at, uint32_t high_at, uint32_t view_at,
+                    unsigned long long slot_bytes) {
     __shared__ Job job;
     __shared__ HueTables tables;
     unsigned char *slot = scratch + blockIdx.x * slot_bytes, *between = slot + between_at;
@@ -275,11 +289,12 @@ DEVICE void augment(unsigned char *out, const uint32_t *jobs, const unsigned cha
     }
 }
 
-#define AUGMENT(NAME, SHARED)                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(768)                                                                                      \
-        NAME(unsigned char *out, const uint32_t *jobs, const unsigned char *images, unsigned char *scratch, int count, int side,           \
-             uint32_t between_at, uint32_t low_at, uint32_t high_at, uint32_t view_at, unsigned long long slot_bytes) {                    \
-        augment<SHARED>(out, jobs, images, scratch, count, side, between_at, low_at, high_at, view_at, slot_bytes);                        \
+#define AUGMENT(NAME, SHARED)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(768)                                                                  \
+        NAME(unsigned char *out, const uint32_t *jobs, const unsigned char *images, unsigned char *scratch, int count, \
+             int side, uint32_t between_at, uint32_t low_at, uint32_t high_at, uint32_t view_at,                       \
+             unsigned long long slot_bytes) {                                                                          \
+        augment<SHARED>(out, jobs, images, scratch, count, side, between_at, low_at, high_at, view_at, slot_bytes);    \
     }
 AUGMENT(augment_shared_u8, true)
 AUGMENT(augment_global_u8, false)

@@ -43,7 +43,8 @@ extern "C" __global__ void __launch_bounds__(256)
     if (d % 4 == 0) {
 #pragma unroll
         for (int i = 0; i < 8; i += 4) {
-            const float4 four = column + i < d ? *reinterpret_cast<const float4 *>(source + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            const float4 four =
+                column + i < d ? *reinterpret_cast<const float4 *>(source + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             v[i] = four.x, v[i + 1] = four.y, v[i + 2] = four.z, v[i + 3] = four.w;
         }
     } else {
@@ -88,9 +89,9 @@ constexpr int FORWARD_STAGE = (FORWARD_ROWS + FORWARD_COLUMNS) * LINE;
 /// Grid (row tiles, splits). `partial [splits, rows]` gets the stats of each row over the split's `tiles` column tiles;
 /// `shift` is the column that row 0 is itself; `scale` = log2(e)/τ. Without a queue `first_slot` = `columns`.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
-    contrastive_forward(float4 *partial, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const uint32_t *column_labels,
-                        const uint32_t *OR_NULL slot_labels, int rows, int columns, int first_slot, int shift, int pieces, int tiles,
-                        float scale) {
+    contrastive_forward(float4 *partial, const uint4 *x, const uint4 *y, const uint32_t *row_labels,
+                        const uint32_t *column_labels, const uint32_t *OR_NULL slot_labels, int rows, int columns,
+                        int first_slot, int shift, int pieces, int tiles, float scale) {
     __shared__ uint2 labels[2][FORWARD_COLUMNS / 2];
     const uint32_t stages = shared_address(shared);
     const int row = blockIdx.x * FORWARD_ROWS;
@@ -199,7 +200,8 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
 /// Merges the splits of each row, in order: `lse [rows]`, `weight [rows]` = 1/P (0 without positives); `losses
 /// [blocks]`, one sum per 256.
 extern "C" __global__ void __launch_bounds__(256)
-    contrastive_rows(float *lse, float *weight, double *losses, const float4 *partial, int rows, int splits, float inverse_temperature) {
+    contrastive_rows(float *lse, float *weight, double *losses, const float4 *partial, int rows, int splits,
+                     float inverse_temperature) {
     const int row = blockIdx.x * 256 + threadIdx.x;
     double loss = 0.0;
     if (row < rows) {
@@ -254,9 +256,10 @@ DEVICE Side side_of(const uint32_t *labels, const float *lse, const float *weigh
 /// The pieces of a tile come in an order that ends with the own ones: their y is then still in shared memory for the
 /// second product. Copies run two pieces ahead: y has OWN + 2 slots, x three.
 template <int OWN>
-DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,
-                     const uint32_t *column_labels, const float *column_lse, const float *column_weight, const uint32_t *slot_labels,
-                     int rows, int columns, int first_slot, int shift, int pieces, int tiles, int d, float scale, float factor) {
+DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse,
+                     const float *row_weight, const uint32_t *column_labels, const float *column_lse,
+                     const float *column_weight, const uint32_t *slot_labels, int rows, int columns, int first_slot,
+                     int shift, int pieces, int tiles, int d, float scale, float factor) {
     constexpr int Y_SLOTS = OWN + 2;
     __shared__ Side column_sides[2][BACKWARD_COLUMNS];
     const uint32_t x_slots = shared_address(shared), y_slots = x_slots + X_SLOTS * X_TILE;
@@ -274,7 +277,8 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
         if (copy_column < end) {
             const int turned = own_end + copy_place, piece = turned < pieces ? turned : turned - pieces;
             copy_piece<BACKWARD_ROWS, BACKWARD_THREADS>(x_slots + copy_x * X_TILE, x, row, rows, piece, pieces);
-            copy_piece<BACKWARD_COLUMNS, BACKWARD_THREADS>(y_slots + copy_y * Y_TILE, y, copy_column, columns, piece, pieces);
+            copy_piece<BACKWARD_COLUMNS, BACKWARD_THREADS>(y_slots + copy_y * Y_TILE, y, copy_column, columns, piece,
+                                                           pieces);
             copy_x = copy_x + 1 == X_SLOTS ? 0 : copy_x + 1;
             copy_y = copy_y + 1 == Y_SLOTS ? 0 : copy_y + 1;
             if (++copy_place == pieces) {
@@ -307,7 +311,8 @@ DEVICE void backward(float *out, const uint4 *x, const uint4 *y, const uint32_t 
             cp_async_wait<1>();
             __syncthreads();
             fetch();
-            multiply_piece(s, x_slots + x_slot * X_TILE + warp_id() * 16 * LINE + lane_row_a(), y_slots + y_slot * Y_TILE + lane_row_b());
+            multiply_piece(s, x_slots + x_slot * X_TILE + warp_id() * 16 * LINE + lane_row_a(),
+                           y_slots + y_slot * Y_TILE + lane_row_b());
             x_slot = x_slot + 1 == X_SLOTS ? 0 : x_slot + 1;
             y_slot = y_slot + 1 == Y_SLOTS ? 0 : y_slot + 1;
         }
@@ -405,13 +410,14 @@ EXPORT(BACKWARD_TILE, BACKWARD_ROWS, BACKWARD_COLUMNS)
 EXPORT(BACKWARD_THREADS, BACKWARD_THREADS)
 EXPORT(X_SLOTS, X_SLOTS)
 
-#define BACKWARD(NAME, OWN)                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                                      \
-        NAME(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse, const float *row_weight,        \
-             const uint32_t *column_labels, const float *column_lse, const float *column_weight, const uint32_t *OR_NULL slot_labels,      \
-             int rows, int columns, int first_slot, int shift, int pieces, int tiles, int d, float scale, float factor) {                  \
-        backward<OWN>(out, x, y, row_labels, row_lse, row_weight, column_labels, column_lse, column_weight, slot_labels, rows, columns,    \
-                      first_slot, shift, pieces, tiles, d, scale, factor);                                                                 \
+#define BACKWARD(NAME, OWN)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                \
+        NAME(float *out, const uint4 *x, const uint4 *y, const uint32_t *row_labels, const float *row_lse,           \
+             const float *row_weight, const uint32_t *column_labels, const float *column_lse,                        \
+             const float *column_weight, const uint32_t *OR_NULL slot_labels, int rows, int columns, int first_slot, \
+             int shift, int pieces, int tiles, int d, float scale, float factor) {                                   \
+        backward<OWN>(out, x, y, row_labels, row_lse, row_weight, column_labels, column_lse, column_weight,          \
+                      slot_labels, rows, columns, first_slot, shift, pieces, tiles, d, scale, factor);               \
     }
 BACKWARD(contrastive_backward_d128, 4)
 BACKWARD(contrastive_backward_d256, 8)

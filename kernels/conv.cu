@@ -30,20 +30,19 @@
 
 // One of y and f32 is given. `step` (may be null) points to the row of the bias table. Segments have 1, 9 or (phases) 4
 // taps, unused ones none.
-#define CONV(NAME, T, BM, BN, WM, WN, PIECE, BLOCKS)                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                             \
-        NAME(T *OR_NULL y, float *OR_NULL f32, const T *w, const T *x0, const T *x1, const T *x2,                             \
-             const float *OR_NULL bias, const uint32_t *OR_NULL step,                                                         \
-             const T *OR_NULL residual, float *OR_NULL moments, int channels0, int channels1, int channels2,                  \
-             int taps0, int taps1, int taps2,                                                                                 \
-             int rows0, int rows1, int rows2, int images, int pixels, int outputs, int phase_width, int height, int width,    \
-             int canvas_height, int canvas_width, int out_width, int stride, int k, int bias_stride, int residual_rows,       \
-             int activation) {                                                                                                \
-        const Size size{images, pixels, outputs, phase_width};                                                                \
-        const Problem<T> of{x0,    x1,    x2,    w,      channels0, channels1,     channels2,    taps0,     taps1,  taps2,    \
-                            rows0, rows1, rows2, height, width,     canvas_height, canvas_width, out_width, stride, k, size}; \
-        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                      \
-        convolution<T, T, BM, BN, WM, WN, PIECE>(f32, of, end, {});                                                           \
+#define CONV(NAME, T, BM, BN, WM, WN, PIECE, BLOCKS)                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(                                                \
+        T *OR_NULL y, float *OR_NULL f32, const T *w, const T *x0, const T *x1, const T *x2,                           \
+        const float *OR_NULL bias, const uint32_t *OR_NULL step, const T *OR_NULL residual, float *OR_NULL moments,    \
+        int channels0, int channels1, int channels2, int taps0, int taps1, int taps2, int rows0, int rows1, int rows2, \
+        int images, int pixels, int outputs, int phase_width, int height, int width, int canvas_height,                \
+        int canvas_width, int out_width, int stride, int k, int bias_stride, int residual_rows, int activation) {      \
+        const Size size{images, pixels, outputs, phase_width};                                                         \
+        const Problem<T> of{x0,           x1,        x2,     w,     channels0, channels1, channels2, taps0,            \
+                            taps1,        taps2,     rows0,  rows1, rows2,     height,    width,     canvas_height,    \
+                            canvas_width, out_width, stride, k,     size};                                             \
+        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};               \
+        convolution<T, T, BM, BN, WM, WN, PIECE>(f32, of, end, {});                                                    \
     }
 #define CONV_OF(T)                                                                                                     \
     CONV(conv_128x128_##T, T, 128, 128, 2, 2, 16, 2)                                                                   \

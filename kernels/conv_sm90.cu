@@ -29,18 +29,23 @@
 // Maps: x in boxes of 64 channels × 64 pixels (im2col for nine taps), w 64 × BN / 2, all with the 128-byte swizzle.
 // Unused maps are any valid map. `step` (may be null) points to the row of the bias table; residual and moments may be
 // null.
-#define CONV(NAME, T, BN, PINGPONG)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                   \
-        NAME(const __grid_constant__ TensorMap x0, const __grid_constant__ TensorMap x1, const __grid_constant__ TensorMap x2, \
-             const __grid_constant__ TensorMap w, T *y, const float *OR_NULL bias, const uint32_t *OR_NULL step,               \
-             const T *OR_NULL residual, float *OR_NULL moments,                                                                \
-             int channels0, int channels1, int channels2, int taps0, int taps1, int taps2, int rows0, int rows1, int rows2,    \
-             int images, int pixels, int outputs, int phase_width, int out_width, int stride, int steps, int bias_stride,      \
-             int residual_rows, int activation) {                                                                              \
-        const Problem of{{images, pixels, outputs, phase_width}, {channels0, channels1, channels2}, {taps0, taps1, taps2},     \
-                         {rows0, rows1, rows2}, out_width, stride, steps};                                                     \
-        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};                       \
-        convolution<T, T, BN, PINGPONG>(&x0, &x1, &x2, &w, of, end, {});                                                       \
+#define CONV(NAME, T, BN, PINGPONG)                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                       \
+        NAME(const __grid_constant__ TensorMap x0, const __grid_constant__ TensorMap x1,                           \
+             const __grid_constant__ TensorMap x2, const __grid_constant__ TensorMap w, T *y,                      \
+             const float *OR_NULL bias, const uint32_t *OR_NULL step, const T *OR_NULL residual,                   \
+             float *OR_NULL moments, int channels0, int channels1, int channels2, int taps0, int taps1, int taps2, \
+             int rows0, int rows1, int rows2, int images, int pixels, int outputs, int phase_width, int out_width, \
+             int stride, int steps, int bias_stride, int residual_rows, int activation) {                          \
+        const Problem of{{images, pixels, outputs, phase_width},                                                   \
+                         {channels0, channels1, channels2},                                                        \
+                         {taps0, taps1, taps2},                                                                    \
+                         {rows0, rows1, rows2},                                                                    \
+                         out_width,                                                                                \
+                         stride,                                                                                   \
+                         steps};                                                                                   \
+        const Epilogue<T> end{y, bias, step, residual, moments, bias_stride, residual_rows, activation};           \
+        convolution<T, T, BN, PINGPONG>(&x0, &x1, &x2, &w, of, end, {});                                           \
     }
 #define CONV_OF(T)                                                                                                     \
     CONV(conv_sm90_160_cooperative_##T, T, 160, false)                                                                 \

@@ -17,7 +17,8 @@ namespace {
 constexpr uint32_t THREADS = 256;
 
 template <typename T>
-DEVICE void text(T *y, const uint32_t *ids, const T *token, const T *position, uint32_t texts, uint32_t tokens, uint32_t d) {
+DEVICE void text(T *y, const uint32_t *ids, const T *token, const T *position, uint32_t texts, uint32_t tokens,
+                 uint32_t d) {
     const uint32_t vectors = d / 8, i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= texts * tokens * vectors) return;
     const uint32_t row = i / vectors, c = 8 * (i % vectors);
@@ -34,17 +35,18 @@ constexpr uint32_t ROW_THREADS = 64;
 
 }  // namespace
 
-#define TEXT(T)                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                                  \
-        embed_text_##T(T *y, const uint32_t *ids, const T *token, const T *position, uint32_t texts, uint32_t tokens, uint32_t d) {        \
-        text(y, ids, token, position, texts, tokens, d);                                                                                   \
+#define TEXT(T)                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS) embed_text_##T(                                            \
+        T *y, const uint32_t *ids, const T *token, const T *position, uint32_t texts, uint32_t tokens, uint32_t d) { \
+        text(y, ids, token, position, texts, tokens, d);                                                             \
     }
 TEXT(f16)
 TEXT(bf16)
 
 // Grid (places, columns).
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-    embed_tokens_backward_bf16(float *dtoken, const bf16 *dy, const uint32_t *ids, const uint32_t *order, const uint32_t *ends, uint32_t d) {
+    embed_tokens_backward_bf16(float *dtoken, const bf16 *dy, const uint32_t *ids, const uint32_t *order,
+                               const uint32_t *ends, uint32_t d) {
     const uint32_t begin = blockIdx.x, end = ends[begin], c = 8 * (blockIdx.y * ROW_THREADS + threadIdx.x);
     if (end == 0 || c >= d) return;
     float sum[8] = {}, a[8];
@@ -81,10 +83,12 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 // Grid (texts, columns).
-extern "C" __global__ void __launch_bounds__(ROW_THREADS) embed_pick_bf16(bf16 *y, const bf16 *x, const uint32_t *places, uint32_t d) {
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    embed_pick_bf16(bf16 *y, const bf16 *x, const uint32_t *places, uint32_t d) {
     const uint32_t n = blockIdx.x, c = 8 * (blockIdx.y * ROW_THREADS + threadIdx.x);
     if (c >= d) return;
-    *reinterpret_cast<uint4 *>(y + uint64_t(n) * d + c) = *reinterpret_cast<const uint4 *>(x + uint64_t(places[n]) * d + c);
+    *reinterpret_cast<uint4 *>(y + uint64_t(n) * d + c) =
+        *reinterpret_cast<const uint4 *>(x + uint64_t(places[n]) * d + c);
 }
 
 // Grid (texts·tokens, columns).
@@ -92,7 +96,8 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
     embed_pick_backward_bf16(bf16 *dx, const bf16 *dy, const uint32_t *places, uint32_t tokens, uint32_t d) {
     const uint32_t row = blockIdx.x, n = row / tokens, c = 8 * (blockIdx.y * ROW_THREADS + threadIdx.x);
     if (c >= d) return;
-    const uint4 value = places[n] == row ? *reinterpret_cast<const uint4 *>(dy + uint64_t(n) * d + c) : make_uint4(0, 0, 0, 0);
+    const uint4 value =
+        places[n] == row ? *reinterpret_cast<const uint4 *>(dy + uint64_t(n) * d + c) : make_uint4(0, 0, 0, 0);
     *reinterpret_cast<uint4 *>(dx + uint64_t(row) * d + c) = value;
 }
 

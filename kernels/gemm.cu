@@ -52,17 +52,20 @@ template <bool K_MAJOR, int EXTENT> struct Tile {
         const bf16 *source;
         int valid;
     };
-    static DEVICE Piece piece(int i, uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth) {
+    static DEVICE Piece piece(int i, uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k,
+                              int depth) {
         const int first_row = K_MAJOR ? mn : k, rows = K_MAJOR ? extent : depth;
         const int first_column = K_MAJOR ? k : mn, columns = K_MAJOR ? depth : extent;
         const int number = threadIdx.x + i * THREADS, row = number / CHUNKS, chunk = number % CHUNKS;
         const int column = first_column + chunk * 8;
         const int valid = first_row + row < rows ? min(max(columns - column, 0), 8) : 0;
-        return {tile + offset(row, chunk), matrix + (valid > 0 ? static_cast<size_t>(first_row + row) * stride + column : 0), valid};
+        return {tile + offset(row, chunk),
+                matrix + (valid > 0 ? static_cast<size_t>(first_row + row) * stride + column : 0), valid};
     }
 
     /// Starts copying the slice at (`mn`, `k`) of a matrix with `extent` × `depth` values. Values outside become zero.
-    static DEVICE void fetch(uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth, bool aligned) {
+    static DEVICE void fetch(uint32_t tile, const bf16 *matrix, uint32_t stride, int mn, int extent, int k, int depth,
+                             bool aligned) {
         constexpr int PIECES = BYTES / 16 / THREADS;
         if (aligned) {
 #pragma unroll
@@ -77,7 +80,8 @@ template <bool K_MAJOR, int EXTENT> struct Tile {
                 uint32_t words[4] = {};
 #pragma unroll
                 for (int j = 0; j < 8; j++) {
-                    if (j < at.valid) words[j / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(at.source[j])) << (j % 2 * 16);
+                    if (j < at.valid)
+                        words[j / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(at.source[j])) << (j % 2 * 16);
                 }
                 store_shared(at.destination, make_uint4(words[0], words[1], words[2], words[3]));
             }
@@ -146,7 +150,8 @@ template <int WARP> struct Staging {
             } else {
 #pragma unroll
                 for (int e = 0; e < 8; e++) {
-                    if (e < valid) words[e / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(source[e])) << (e % 2 * 16);
+                    if (e < valid)
+                        words[e / 2] |= static_cast<uint32_t>(__bfloat16_as_ushort(source[e])) << (e % 2 * 16);
                 }
             }
             store_shared(staging + line * PITCH + chunk * 16, make_uint4(words[0], words[1], words[2], words[3]));
@@ -170,7 +175,8 @@ template <int WARP> struct Staging {
                 const uint32_t w[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
                 for (int e = 0; e < 8; e++) {
-                    if (column + e < n) destination[e] = __ushort_as_bfloat16(static_cast<uint16_t>(w[e / 2] >> (e % 2 * 16)));
+                    if (column + e < n)
+                        destination[e] = __ushort_as_bfloat16(static_cast<uint16_t>(w[e / 2] >> (e % 2 * 16)));
                 }
             }
         }
@@ -179,7 +185,8 @@ template <int WARP> struct Staging {
 };
 
 /// Adds two neighbouring f32 to a row, or stores them.
-template <bool ADD> DEVICE void put_pair(float *y, uint32_t stride, int row, int column, int m, int n, float a, float b) {
+template <bool ADD>
+DEVICE void put_pair(float *y, uint32_t stride, int row, int column, int m, int n, float a, float b) {
     if (row >= m || column >= n) return;
     y += static_cast<size_t>(row) * stride + column;
     if (column + 1 < n && (reinterpret_cast<uintptr_t>(y) & 7) == 0) {
@@ -193,8 +200,8 @@ template <bool ADD> DEVICE void put_pair(float *y, uint32_t stride, int row, int
 
 /// One block's tile of the product. `k_first`, `k_blocks`: its share of K in units of BK.
 template <Layout LAYOUT, Epilogue EPILOGUE, typename T, int TILE>
-DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint32_t a_stride, uint32_t b_stride, int k_first, int k_blocks,
-                    bool add) {
+DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint32_t a_stride, uint32_t b_stride,
+                    int k_first, int k_blocks, bool add) {
     constexpr int WARP = TILE / 2, MI = WARP / 16, NI = WARP / 8;
     using TileA = Tile<LAYOUT != Layout::TN, TILE>;
     using TileB = Tile<LAYOUT == Layout::NT, TILE>;
@@ -246,7 +253,8 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
 #pragma unroll
             for (int i = 0; i < MI; i++) {
 #pragma unroll
-                for (int j = 0; j < NI; j++) mma<bf16>(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+                for (int j = 0; j < NI; j++)
+                    mma<bf16>(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
             }
             if (SUMS && summing) {
 #pragma unroll
@@ -343,13 +351,13 @@ DEVICE void product(const bf16 *a, const bf16 *b, const Output &out, int k, uint
 } // namespace
 
 // a, b: operands as in the table above with strides between rows; y, aux with theirs; bias may be null.
-#define GEMM(NAME, LAYOUT, EPILOGUE, T, TILE, BLOCKS)                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                          \
-        NAME(const bf16 *a, const bf16 *b, T *y, bf16 *OR_NULL aux, const bf16 *OR_NULL bias, int m, int n, int k,         \
-             uint32_t a_stride,                                                                                            \
-             uint32_t b_stride, uint32_t y_stride, uint32_t aux_stride) {                                                  \
-        const Output out{y, aux, bias, m, n, y_stride, aux_stride};                                                        \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, T, TILE>(a, b, out, k, a_stride, b_stride, 0, ceil_div(k, BK), false); \
+#define GEMM(NAME, LAYOUT, EPILOGUE, T, TILE, BLOCKS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                  \
+        NAME(const bf16 *a, const bf16 *b, T *y, bf16 *OR_NULL aux, const bf16 *OR_NULL bias, int m, int n, int k, \
+             uint32_t a_stride, uint32_t b_stride, uint32_t y_stride, uint32_t aux_stride) {                       \
+        const Output out{y, aux, bias, m, n, y_stride, aux_stride};                                                \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, T, TILE>(a, b, out, k, a_stride, b_stride, 0, ceil_div(k, BK), \
+                                                             false);                                               \
     }
 #define GEMM_BOTH_TILES(NAME, SUFFIX, LAYOUT, EPILOGUE, T)                                                             \
     GEMM(NAME##_128_##SUFFIX, LAYOUT, EPILOGUE, T, 128, 2)                                                             \
@@ -391,7 +399,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const uint64_t length = second ? sum_count : count;
     const uint64_t first = (blockIdx.x - (second ? blocks : 0)) * 1024 + threadIdx.x * 4;
     if (first >= length) return;
-    const bool vector = ((reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(source)) & 15) == 0 && length % 4 == 0;
+    const bool vector =
+        ((reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(source)) & 15) == 0 && length % 4 == 0;
     if (vector) {
         float total[4] = {};
 #pragma unroll 4

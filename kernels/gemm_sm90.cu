@@ -50,7 +50,9 @@ constexpr uint32_t CONSUMER_BARRIER = 1, TURN_BARRIER = 3;
 enum class Layout { NT, NN, TN };
 enum class Epilogue { BIAS, BIAS_F32, GELU, RESIDUAL, GELU_BACKWARD, PARTIAL };
 __host__ __device__ constexpr bool biased(Epilogue e) { return e != Epilogue::PARTIAL && e != Epilogue::GELU_BACKWARD; }
-__host__ __device__ constexpr bool reads_aux(Epilogue e) { return e == Epilogue::RESIDUAL || e == Epilogue::GELU_BACKWARD; }
+__host__ __device__ constexpr bool reads_aux(Epilogue e) {
+    return e == Epilogue::RESIDUAL || e == Epilogue::GELU_BACKWARD;
+}
 
 /// Sizes that follow from the schedule.
 template <bool PINGPONG> struct Config {
@@ -143,7 +145,8 @@ template <Layout LAYOUT, int BN> struct Schedule {
                 work.k_first = partition.begin(item / partition.tiles);
                 work.k_steps = partition.begin(item / partition.tiles + 1) - work.k_first;
             } else {
-                while (position == partition.share_begin(share)) {  // at first, after each share, and where one is empty
+                // At first, after each share, and where one is empty.
+                while (position == partition.share_begin(share)) {
                     if (share >= first_share(of, cluster_index() + 1)) return false;
                     share++;
                 }
@@ -205,7 +208,8 @@ DEVICE void produce(const TensorMap *a, const TensorMap *b, const TensorMap *aux
                 tma_load_multicast(half, b, full, ALL, depth, n0);
             } else {
 #pragma unroll
-                for (int j = 0; j < C::BN / BLOCKS / 64; j++) tma_load_multicast(half + j * PIECE, b, full, ALL, n0 + j * 64, depth);
+                for (int j = 0; j < C::BN / BLOCKS / 64; j++)
+                    tma_load_multicast(half + j * PIECE, b, full, ALL, n0 + j * 64, depth);
             }
         }
         if constexpr (reads_aux(EPILOGUE)) {
@@ -250,7 +254,10 @@ template <int BN, typename R> DEVICE void sum_columns(float *sums, const Problem
         if (sums != nullptr) {
 #pragma unroll
             for (int e = 0; e < 8; e++) total[e] += __shfl_down_sync(FULL_WARP, total[e], 16);
-            if (lane < 16) store<8>(sums + (static_cast<size_t>(work.slot) * 2 + warp) * (BLOCKS * BM) + schedule.rank * BM + chunk * 8, total);
+            if (lane < 16)
+                store<8>(
+                    sums + (static_cast<size_t>(work.slot) * 2 + warp) * (BLOCKS * BM) + schedule.rank * BM + chunk * 8,
+                    total);
         }
     }
 }
@@ -279,7 +286,8 @@ struct Output {
 template <Layout LAYOUT, bool PINGPONG, int ROWS, int HALF>
 DEVICE void multiply(float (&acc)[ROWS][HALF], uint32_t tile, int row_block, bool first) {
     using C = Config<PINGPONG>;
-    constexpr Major MAJOR_A = LAYOUT == Layout::TN ? MN_MAJOR : K_MAJOR, MAJOR_B = LAYOUT == Layout::NT ? K_MAJOR : MN_MAJOR;
+    constexpr Major MAJOR_A = LAYOUT == Layout::TN ? MN_MAJOR : K_MAJOR,
+                    MAJOR_B = LAYOUT == Layout::NT ? K_MAJOR : MN_MAJOR;
     constexpr uint32_t NEXT_A = MAJOR_A == K_MAJOR ? 32 : 16 * 128, NEXT_B = MAJOR_B == K_MAJOR ? 32 : 16 * 128;
     wgmma_fence();
 #pragma unroll
@@ -315,8 +323,8 @@ using Piece = float[8][4];
 /// Rounds a piece, and its GELU where there is one, into shared memory and lets the copy engine write it. `number`
 /// counts a tile's pieces.
 template <Epilogue EPILOGUE, typename Read>
-DEVICE void store_piece(const Consumer &at, const Output &out, const Problem &of, const Piece &x, int number, int row, int column,
-                        Read &&all_have_read) {
+DEVICE void store_piece(const Consumer &at, const Output &out, const Problem &of, const Piece &x, int number, int row,
+                        int column, Read &&all_have_read) {
     constexpr bool BOTH = EPILOGUE == Epilogue::GELU;
     uint32_t y[8][2], h[8][2];
 #pragma unroll
@@ -372,8 +380,8 @@ template <Epilogue EPILOGUE> DEVICE void combine(const Consumer &at, Piece &x, u
 
 /// Everything after the last step of a tile but PARTIAL. `aux_step` is the ring's first step of the residual or h.
 template <Epilogue EPILOGUE, bool PINGPONG, int ROWS, int HALF, typename R>
-DEVICE void finish(const Consumer &at, const Output &out, const Problem &of, const float (&acc)[ROWS][HALF], const Work &work,
-                   uint32_t aux_step, R ring) {
+DEVICE void finish(const Consumer &at, const Output &out, const Problem &of, const float (&acc)[ROWS][HALF],
+                   const Work &work, uint32_t aux_step, R ring) {
     constexpr int COLUMNS = HALF / 32;
     const int row_block = PINGPONG ? 0 : at.index, g = at.lane >> 2, t = at.lane & 3;
 #pragma unroll
@@ -424,12 +432,13 @@ template <int HALF> DEVICE void store_partial(const Consumer &at, const float (&
 
 /// Warpgroups 1 and 2.
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE, BLOCKS> ring) {
+DEVICE void consume(const Output &out, const Problem &of, uint32_t shared,
+                    Ring<Config<PINGPONG>::STAGES, Config<PINGPONG>::STAGE, BLOCKS> ring) {
     using C = Config<PINGPONG>;
     constexpr int PER_THREAD = C::BN / 128;
     const int index = warp_id() / 4 - 1;
-    const Consumer at{index, static_cast<int>(threadIdx.x & 127), warp_id() & 3, lane_id(), shared + C::STAGING + index * 2 * PIECE,
-                      shared + C::BIAS + index * C::BN * 4};
+    const Consumer at{index,     static_cast<int>(threadIdx.x & 127),     warp_id() & 3,
+                      lane_id(), shared + C::STAGING + index * 2 * PIECE, shared + C::BIAS + index * C::BN * 4};
     const int row_block = PINGPONG ? 0 : index;
     Schedule<LAYOUT, C::BN> schedule(of);
     Work work;
@@ -468,14 +477,16 @@ DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<
         for (int i = 0; i < C::ROW_BLOCKS; i++) wgmma_pin(acc[i]);
 
         if constexpr (EPILOGUE == Epilogue::PARTIAL) {
-            store_partial(at, acc[0], out.f32 + (static_cast<size_t>(work.slot) * BLOCKS + schedule.rank) * (BM * C::BN));
+            store_partial(at, acc[0],
+                          out.f32 + (static_cast<size_t>(work.slot) * BLOCKS + schedule.rank) * (BM * C::BN));
         } else {
             if constexpr (biased(EPILOGUE)) {
                 // Everyone has read the last tile's bias: store_piece has a barrier after it, the f32 epilogue has
                 // none.
                 if constexpr (EPILOGUE == Epilogue::BIAS_F32) at.barrier();
 #pragma unroll
-                for (int i = 0; i < PER_THREAD; i++) store_shared(at.bias + (at.thread + i * 128) * 4, __float_as_uint(bias[i]));
+                for (int i = 0; i < PER_THREAD; i++)
+                    store_shared(at.bias + (at.thread + i * 128) * 4, __float_as_uint(bias[i]));
                 at.barrier();
             }
             finish<EPILOGUE, PINGPONG>(at, out, of, acc, work, aux_step, ring);
@@ -485,7 +496,8 @@ DEVICE void consume(const Output &out, const Problem &of, uint32_t shared, Ring<
 }
 
 template <Layout LAYOUT, Epilogue EPILOGUE, bool PINGPONG>
-DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Output &out, float *sums, const Problem &of) {
+DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux, const Output &out, float *sums,
+                    const Problem &of) {
     using C = Config<PINGPONG>;
     extern __shared__ __align__(1024) unsigned char memory[];
     const uint32_t shared = shared_address(memory);
@@ -520,12 +532,12 @@ DEVICE void product(const TensorMap *a, const TensorMap *b, const TensorMap *aux
 
 // Maps: a, b in boxes of 64 k × 128 rows (a) and BN/2 rows (b) where K-major, else 64 m or n × 64 k; y and GELU's aux
 // 64 × 64; a residual's or GELU′'s aux 64 × 128; all with the 128-byte swizzle. Unused maps are any valid map.
-#define GEMM(NAME, LAYOUT, EPILOGUE, PINGPONG)                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                \
-        NAME(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y, \
-             const __grid_constant__ TensorMap aux, const bf16 *OR_NULL bias, int m, int n, int k) {                        \
-        const Output out{&y, &aux, bias, nullptr, 0};                                                                       \
-        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1});                    \
+#define GEMM(NAME, LAYOUT, EPILOGUE, PINGPONG)                                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(                                                     \
+        const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap y, \
+        const __grid_constant__ TensorMap aux, const bf16 *OR_NULL bias, int m, int n, int k) {                        \
+        const Output out{&y, &aux, bias, nullptr, 0};                                                                  \
+        product<Layout::LAYOUT, Epilogue::EPILOGUE, PINGPONG>(&a, &b, &aux, out, nullptr, {m, n, k, 1});               \
     }
 GEMM(gemm_sm90_nt_bias_cooperative_bf16, NT, BIAS, false)
 GEMM(gemm_sm90_nt_bias_pingpong_bf16, NT, BIAS, true)
@@ -552,7 +564,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                              float *pieces, float *OR_NULL sums, int m, int n,
                              int k, int parts, int whole, int shares, int few, int many) {
     const Output out{nullptr, nullptr, nullptr, pieces, 0};
-    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums, {m, n, k, parts, whole, shares, few, many});
+    product<Layout::TN, Epilogue::PARTIAL, false>(&a, &b, nullptr, out, sums,
+                                                  {m, n, k, parts, whole, shares, few, many});
 }
 
 namespace {
@@ -584,7 +597,8 @@ extern "C" __global__ void __launch_bounds__(256)
     constexpr int SIDE = 256;
     const int columns = gridDim.x, column_tile = blockIdx.x, row_tile = blockIdx.y / (SIDE / 16);
     const Partition of{ceil_div(m, SIDE) * columns, k_steps, parts, whole, shares};
-    const int x = threadIdx.x % 64 * 4, column = column_tile * SIDE + x, first_row = blockIdx.y * 16 + threadIdx.x / 64 * 4;
+    const int x = threadIdx.x % 64 * 4, column = column_tile * SIDE + x,
+              first_row = blockIdx.y * 16 + threadIdx.x / 64 * 4;
     float total[4][4] = {};
     for_each_piece(of, row_tile * columns + column_tile, [&](int piece) {
         const float *source = pieces + static_cast<size_t>(piece) * SIDE * SIDE + first_row % SIDE * SIDE + x;

@@ -100,15 +100,18 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
                               uint32_t channels_b, const float *gamma, const float *beta, float eps, uint32_t pixels) {
     __shared__ float shared[MERGERS / 32];
     const Moments first = {a, rows_a, channels_a}, second = {b, rows_b, channels_b};
-    const uint32_t n = blockIdx.y, channels = channels_a + channels_b, width = channels / gridDim.x, begin = blockIdx.x * width;
-    const uint32_t runs = ceil_div(pixels, RUN), across = min(width, MERGERS), down = MERGERS / across, row = threadIdx.x / across;
+    const uint32_t n = blockIdx.y, channels = channels_a + channels_b, width = channels / gridDim.x,
+                   begin = blockIdx.x * width;
+    const uint32_t runs = ceil_div(pixels, RUN), across = min(width, MERGERS), down = MERGERS / across,
+                   row = threadIdx.x / across;
     // The sum of `value(moments, pixels)` over this thread's share: every `down`-th run of every `across`-th channel of
     // the group.
     auto share_of = [&](auto value) {
         float total = 0.f;
         for (uint32_t c = begin + threadIdx.x % across; c < begin + width && row < down; c += across) {
             const Moments &source = c < channels_a ? first : second;
-            const float2 *pair = source.pairs + uint64_t(n % source.rows) * runs * source.channels + (c < channels_a ? c : c - channels_a);
+            const float2 *pair = source.pairs + uint64_t(n % source.rows) * runs * source.channels +
+                                 (c < channels_a ? c : c - channels_a);
 #pragma unroll 4
             for (uint32_t run = row; run < runs; run += down) {
                 total += value(pair[uint64_t(run) * source.channels], min(RUN, pixels - run * RUN));
@@ -117,7 +120,8 @@ extern "C" __global__ void __launch_bounds__(MERGERS)
         return total;
     };
     const float share = 1.f / (float(pixels) * float(width));
-    const float mean = block_sum<MERGERS / 32>(share_of([](float2 moment, uint32_t) { return moment.x; }), shared) * share;
+    const float mean =
+        block_sum<MERGERS / 32>(share_of([](float2 moment, uint32_t) { return moment.x; }), shared) * share;
     const float total = share_of([&](float2 moment, uint32_t length) {
         const Run run(moment, length);
         return fmaf(run.count * (run.mean - mean), run.mean - mean, run.squares);

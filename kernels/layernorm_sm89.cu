@@ -6,25 +6,27 @@
 #include "common/e4m3.cuh"
 #include "common/layernorm.cuh"
 
-#define INFER_ROWS(VECTORS, T)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, VECTORS > 8 ? 5 : 7) layernorm_e4m3_rows##VECTORS##_##T(      \
-        e4m3 *y, float inverse, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) { \
-        forward_rows<VECTORS, false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps, inverse);                             \
+#define INFER_ROWS(VECTORS, T)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, VECTORS > 8 ? 5 : 7)                                     \
+        layernorm_e4m3_rows##VECTORS##_##T(e4m3 *y, float inverse, const T *x, const float *gamma, const float *beta, \
+                                           uint32_t rows, uint32_t d, float eps) {                                    \
+        forward_rows<VECTORS, false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps, inverse);                        \
     }
-#define INFER(T)                                                                                                           \
-    INFER_ROWS(1, T)                                                                                                       \
-    INFER_ROWS(2, T)                                                                                                       \
-    INFER_ROWS(3, T)                                                                                                       \
-    INFER_ROWS(4, T)                                                                                                       \
-    INFER_ROWS(5, T)                                                                                                       \
-    INFER_ROWS(6, T)                                                                                                       \
-    INFER_ROWS(7, T)                                                                                                       \
-    INFER_ROWS(8, T)                                                                                                       \
-    INFER_ROWS(9, T)                                                                                                       \
-    INFER_ROWS(10, T)                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS) layernorm_e4m3_any_##T(                                       \
-        e4m3 *y, float inverse, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d, float eps) { \
-        forward_any<false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps, inverse);                                       \
+#define INFER(T)                                                                                          \
+    INFER_ROWS(1, T)                                                                                      \
+    INFER_ROWS(2, T)                                                                                      \
+    INFER_ROWS(3, T)                                                                                      \
+    INFER_ROWS(4, T)                                                                                      \
+    INFER_ROWS(5, T)                                                                                      \
+    INFER_ROWS(6, T)                                                                                      \
+    INFER_ROWS(7, T)                                                                                      \
+    INFER_ROWS(8, T)                                                                                      \
+    INFER_ROWS(9, T)                                                                                      \
+    INFER_ROWS(10, T)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS)                                              \
+        layernorm_e4m3_any_##T(e4m3 *y, float inverse, const T *x, const float *gamma, const float *beta, \
+                               uint32_t rows, uint32_t d, float eps) {                                    \
+        forward_any<false, T>(y, nullptr, x, gamma, beta, rows, d, d, eps, inverse);                      \
     }
 INFER(f16)
 INFER(bf16)

@@ -15,7 +15,8 @@ constexpr int VALUES = 4;
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(THREADS) logit_scale_forward_f32(float *y, const float *x, const float *s, uint64_t len) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    logit_scale_forward_f32(float *y, const float *x, const float *s, uint64_t len) {
     const float scale = expf(*s);
     const uint64_t first = (uint64_t(blockIdx.x) * THREADS + threadIdx.x) * VALUES;
 #pragma unroll
@@ -42,7 +43,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-extern "C" __global__ void __launch_bounds__(32) logit_scale_total_f32(float *ds, const float *partial, uint32_t count) {
+extern "C" __global__ void __launch_bounds__(32)
+    logit_scale_total_f32(float *ds, const float *partial, uint32_t count) {
     double sum = 0.0;
     for (uint32_t i = threadIdx.x; i < count; i += 32) sum += partial[i];
 #pragma unroll

@@ -69,16 +69,19 @@ template <int PIXELS> DEVICE void rgb8(unsigned char *y, uint32_t *flags, const 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(THREADS) pixels_rgb8_x4(unsigned char *y, uint32_t *flags, const float *x, uint32_t pixels) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pixels_rgb8_x4(unsigned char *y, uint32_t *flags, const float *x, uint32_t pixels) {
     rgb8<4>(y, flags, x, pixels);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) pixels_rgb8_x1(unsigned char *y, uint32_t *flags, const float *x, uint32_t pixels) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    pixels_rgb8_x1(unsigned char *y, uint32_t *flags, const float *x, uint32_t pixels) {
     rgb8<1>(y, flags, x, pixels);
 }
 
 // A warp per row.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pixels_along_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t rows, uint32_t width, uint32_t to_width) {
+    pixels_along_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t rows, uint32_t width,
+                    uint32_t to_width) {
     const uint32_t row = blockIdx.x * (THREADS / 32) + warp_id();
     if (row >= rows) return;
     const Axis axis = {static_cast<int>(width), static_cast<int>(to_width), table};
@@ -89,7 +92,8 @@ namespace {
 
 /// A warp per row of the result; grid (rows, images).
 template <bool WORDS>
-DEVICE void across(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height, uint32_t to_height) {
+DEVICE void across(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height,
+                   uint32_t to_height) {
     const uint32_t row = blockIdx.x * (THREADS / 32) + warp_id(), length = 3 * width;
     if (row >= to_height) return;
     const Axis axis = {static_cast<int>(height), static_cast<int>(to_height), table};
@@ -100,11 +104,13 @@ DEVICE void across(unsigned char *y, const unsigned char *x, int *table, uint32_
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pixels_across_x4_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height, uint32_t to_height) {
+    pixels_across_x4_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height,
+                        uint32_t to_height) {
     across<true>(y, x, table, width, height, to_height);
 }
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pixels_across_x1_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height, uint32_t to_height) {
+    pixels_across_x1_u8(unsigned char *y, const unsigned char *x, int *table, uint32_t width, uint32_t height,
+                        uint32_t to_height) {
     across<false>(y, x, table, width, height, to_height);
 }
 

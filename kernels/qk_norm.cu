@@ -30,7 +30,8 @@ template <int LANES> DEVICE float row_sum(float x) {
 
 /// Grid: vectors / THREADS.
 template <int D>
-DEVICE void forward(bf16 *y, float2 *stats, const bf16 *x, const float *affine, uint32_t vectors, uint32_t heads, float eps) {
+DEVICE void forward(bf16 *y, float2 *stats, const bf16 *x, const float *affine, uint32_t vectors, uint32_t heads,
+                    float eps) {
     constexpr int LANES = D / VECTOR;
     // Lanes behind the last vector go along with it and write nothing.
     const uint32_t mine = blockIdx.x * THREADS + threadIdx.x, vector = min(mine, vectors - 1);

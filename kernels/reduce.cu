@@ -119,15 +119,18 @@ extern "C" __global__ void __launch_bounds__(32 * PARTIAL_WARPS)
     if (warp_id() == 0 && column < cols) (blockIdx.y == 0 ? out0 : out1)[column] += sum[0];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) reduce_squares_x4_f32(double *partials, const float *x, uint64_t len) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    reduce_squares_x4_f32(double *partials, const float *x, uint64_t len) {
     squares<4>(partials, x, len);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) reduce_squares_x1_f32(double *partials, const float *x, uint64_t len) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    reduce_squares_x1_f32(double *partials, const float *x, uint64_t len) {
     squares<1>(partials, x, len);
 }
 
 // One block.
-extern "C" __global__ void __launch_bounds__(THREADS) reduce_total_f64(double *total, const double *partials, uint32_t count) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    reduce_total_f64(double *total, const double *partials, uint32_t count) {
     double sum = 0.0;
 #pragma unroll 4
     for (uint32_t k = threadIdx.x; k < count; k += THREADS) sum += partials[k];

@@ -56,8 +56,8 @@ DEVICE void add(float (&y)[4], float c, const float (&x)[4]) {
 
 /// Grid (quads of one image, images).
 template <typename T>
-DEVICE void advance(float *x, T *input, float *history, const float *eps, const float *table, const uint32_t *step, const uint32_t *keys,
-                    uint32_t values, uint32_t guided) {
+DEVICE void advance(float *x, T *input, float *history, const float *eps, const float *table, const uint32_t *step,
+                    const uint32_t *keys, uint32_t values, uint32_t guided) {
     const uint32_t quad = blockIdx.x * THREADS + threadIdx.x;
     if (4 * quad >= values) return;
     const uint32_t call = *step;

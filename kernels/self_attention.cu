@@ -1,26 +1,29 @@
-// Multi-head self-attention for training: O = softmax(Q·Kᵀ/√d)·V per image and head, and its gradient. Portable version (sm_80 and newer).
+// Multi-head self-attention for training: O = softmax(Q·Kᵀ/√d)·V per image and head, and its gradient. Portable version
+// (sm_80 and newer).
 //
-// qkv, dqkv [N, T, 3, G, d] bf16; out, dout [N, Q, G, d] bf16; lse, delta [N, G, Q] f32; d is 32 or 64; the first Q tokens ask; with `causal`
-// token t sees tokens 0..=t. All bf16 buffers aligned to 16 bytes.
+// qkv, dqkv [N, T, 3, G, d] bf16; out, dout [N, Q, G, d] bf16; lse, delta [N, G, Q] f32; d is 32 or 64; the first Q
+// tokens ask; with `causal` token t sees tokens 0..=t. All bf16 buffers aligned to 16 bytes.
 //
 //   forward   S = Q·Kᵀ/√d, P = softmax(S), O = P·V, lse = log Σ exp S
-//   backward  P = exp(S − lse), dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P∘(dP − delta)/√d with delta = rowsum(dO∘O), dQ = dS·K, dK = dSᵀ·Q
+//   backward  P = exp(S − lse), dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P∘(dP − delta)/√d with delta = rowsum(dO∘O), dQ = dS·K, dK
+//             = dSᵀ·Q
 //
-// A warp owns 16 rows of one side and keeps them as fragments; the block streams the other side through two stages of shared memory,
-// 64 rows at a time. P and dS go from accumulators to operands in registers. Forward and dQ own queries and stream keys; dK and dV own keys
-// and stream queries, in other blocks of the same launch, so nothing is added up across blocks and every gradient has one order of
-// summation. The price is S and dP twice: 7 products instead of 5. The blocks of one image and head follow each other in the grid and find
-// the streamed side in L2.
+// A warp owns 16 rows of one side and keeps them as fragments; the block streams the other side through two stages of
+// shared memory, 64 rows at a time. P and dS go from accumulators to operands in registers. Forward and dQ own queries
+// and stream keys; dK and dV own keys and stream queries, in other blocks of the same launch, so nothing is added up
+// across blocks and every gradient has one order of summation. The price is S and dP twice: 7 products instead of 5.
+// The blocks of one image and head follow each other in the grid and find the streamed side in L2.
 //
-// FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes from HBM: qkv + out forward; 2·qkv + 3·out backward (delta reads
-// out and dout once more). Forward is bound by HBM at 197 tokens, backward by the products.
+// FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes from HBM: qkv + out forward; 2·qkv + 3·out
+// backward (delta reads out and dout once more). Forward is bound by HBM at 197 tokens, backward by the products.
 #include "common/reduce.cuh"
 #include "common/tile.cuh"
 
 namespace {
 
 constexpr int CHUNK = 64;         // rows streamed per stage
-constexpr int MAX_THREADS = 256;  // 8 warps, 128 query or key rows per block; two blocks per multiprocessor leave 128 registers per thread
+// 8 warps, 128 query or key rows per block; two blocks per multiprocessor leave 128 registers per thread
+constexpr int MAX_THREADS = 256;
 
 extern __shared__ __align__(128) unsigned char shared_memory[];
 
@@ -67,7 +70,8 @@ template <int DIM> DEVICE void multiply_transposed(float (&c)[2][4], uint32_t a,
 }
 
 /// c += a·tile with k the 16 tile rows from `row`.
-template <int DIM> DEVICE void multiply(float (&c)[DIM / 8][4], const uint32_t (&a)[4], uint32_t tile, int row, int lane) {
+template <int DIM>
+DEVICE void multiply(float (&c)[DIM / 8][4], const uint32_t (&a)[4], uint32_t tile, int row, int lane) {
 #pragma unroll
     for (int step = 0; step < DIM / 16; step++) {
         uint32_t b[4];
@@ -88,10 +92,11 @@ DEVICE void as_operand(uint32_t (&a)[4], const float (&left)[4], const float (&r
 /// Rounds a chunk's rows up to what the products of 16 touch.
 DEVICE int chunk_rows(int first, int end) { return min(CHUNK, round_up(end - first, 16)); }
 
-// ---------------------------------------------------------------------------------------------------------------------------- forward
+// ------------------------------------------------------------------------------------------------------------- forward
 
 template <int DIM>
-DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int queries, int heads, int causal, float scale) {
+DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int queries, int heads, int causal,
+                    float scale) {
     using Rows = Tile<DIM>;
     constexpr int STAGE = 2 * CHUNK * Rows::ROW_BYTES;  // keys, then values
     const int lane = lane_id(), g = lane >> 2, t = lane & 3;
@@ -118,7 +123,8 @@ DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int quer
     const float scale_log2 = scale * LOG2_E;
     uint32_t q[DIM / 16][4];
     float o[DIM / 8][4] = {};
-    float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};  // of rows g and g + 8; totals of this thread's columns only
+    // of rows g and g + 8; totals of this thread's columns only
+    float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     for (int chunk = 0; chunk < chunks; chunk++) {
         cp_async_wait<0>();
         __syncthreads();  // the chunk is there for all, and all are done with the one before
@@ -149,7 +155,8 @@ DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int quer
             for (int part = 0; part < CHUNK / 16; part++) {
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
-                    const int key = first + part * 16 + (i / 4) * 8 + 2 * t + (i & 1), query = row + g + ((i >> 1) & 1) * 8;
+                    const int key = first + part * 16 + (i / 4) * 8 + 2 * t + (i & 1),
+                              query = row + g + ((i >> 1) & 1) * 8;
                     if (key >= tokens || (causal && key > query)) s[part][i / 4][i % 4] = -INFINITY;
                 }
             }
@@ -158,7 +165,8 @@ DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int quer
         for (int half = 0; half < 2; half++) {
             float most = top[half];
 #pragma unroll
-            for (int j = 0; j < CHUNK / 8; j++) most = fmaxf(most, fmaxf(s[j / 2][j % 2][2 * half], s[j / 2][j % 2][2 * half + 1]));
+            for (int j = 0; j < CHUNK / 8; j++)
+                most = fmaxf(most, fmaxf(s[j / 2][j % 2][2 * half], s[j / 2][j % 2][2 * half + 1]));
             most = warp_max<4>(most);  // finite: every query sees key 0
             const float shift = most * scale_log2, rescale = exp2_approx(top[half] * scale_log2 - shift);
             top[half] = most;
@@ -191,20 +199,23 @@ DEVICE void forward(bf16 *out, float *lse, const bf16 *qkv, int tokens, int quer
     __syncwarp();  // the warp's queries were read from where its output goes
     Rows::store_accumulators(own, o, 1.0f / total[0], 1.0f / total[1], lane);
     __syncwarp();
-    Rows::write_rows(out + pair.out + size_t(row) * pair.out_stride, pair.out_stride, own, min(16, queries - row), lane);
+    Rows::write_rows(out + pair.out + size_t(row) * pair.out_stride, pair.out_stride, own, min(16, queries - row),
+                     lane);
     if (t == 0) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int query = row + g + 8 * half;
-            if (query < queries) lse[pair.per_query + query] = (top[half] * scale_log2 + log2_approx(total[half])) * LN_2;
+            if (query < queries)
+                lse[pair.per_query + query] = (top[half] * scale_log2 + log2_approx(total[half])) * LN_2;
         }
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------------- backward
+// ------------------------------------------------------------------------------------------------------------ backward
 
 /// delta[n, g, q] = Σ_d out·dout; d/8 neighbouring lanes per row.
-template <int DIM> DEVICE void delta_rows(float *delta, const bf16 *out, const bf16 *dout, int images, int queries, int heads) {
+template <int DIM>
+DEVICE void delta_rows(float *delta, const bf16 *out, const bf16 *dout, int images, int queries, int heads) {
     constexpr int LANES = DIM / 8;
     const size_t row = (size_t(blockIdx.x) * blockDim.x + threadIdx.x) / LANES, rows = size_t(images) * queries * heads;
     float sum = 0.0f;
@@ -223,12 +234,12 @@ template <int DIM> DEVICE void delta_rows(float *delta, const bf16 *out, const b
     }
 }
 
-/// dK and dV of a block's keys (`KEYS`), or dQ of its queries. The own side is (K, V) or (Q, dO) in fragments `x`, `y`; the streamed side is
-/// (Q, dO) or (K, V) as tiles `u`, `w`. With rows own and columns streamed, S = x·uᵀ and dP = y·wᵀ in both roles (their transposes for keys);
-/// dK or dQ = dS·u and dV = P·w.
+/// dK and dV of a block's keys (`KEYS`), or dQ of its queries. The own side is (K, V) or (Q, dO) in fragments `x`, `y`;
+/// the streamed side is (Q, dO) or (K, V) as tiles `u`, `w`. With rows own and columns streamed, S = x·uᵀ and dP = y·wᵀ
+/// in both roles (their transposes for keys); dK or dQ = dS·u and dV = P·w.
 template <int DIM, bool KEYS>
-DEVICE void backward_role(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, const Pair<DIM> &pair,
-                          int block_row, int tokens, int queries, int causal, float scale) {
+DEVICE void backward_role(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta,
+                          const Pair<DIM> &pair, int block_row, int tokens, int queries, int causal, float scale) {
     using Rows = Tile<DIM>;
     constexpr int TILE = CHUNK * Rows::ROW_BYTES;
     constexpr int STAGE = 2 * TILE + 2 * CHUNK * sizeof(float);  // u, w; lse and delta of streamed queries
@@ -241,7 +252,8 @@ DEVICE void backward_role(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const f
     const uint32_t own_x = shared_address(own), own_y = own_x + 16 * Rows::ROW_BYTES;
     const bf16 *own_first = qkv + (KEYS ? pair.k : pair.q), *own_second = KEYS ? qkv + pair.v : dout + pair.out;
     const bf16 *first_source = qkv + (KEYS ? pair.q : pair.k), *second_source = KEYS ? dout + pair.out : qkv + pair.v;
-    const int own_second_stride = KEYS ? pair.stride : pair.out_stride, second_stride = KEYS ? pair.out_stride : pair.stride;
+    const int own_second_stride = KEYS ? pair.stride : pair.out_stride,
+              second_stride = KEYS ? pair.out_stride : pair.stride;
 
     // Causal: keys meet queries from their own position on, queries keys up to it.
     const int begin_chunk = KEYS && causal ? block_row / CHUNK : 0;
@@ -264,13 +276,15 @@ DEVICE void backward_role(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const f
     };
 
     float first_sum[DIM / 8][4] = {}, second_sum[KEYS ? DIM / 8 : 1][4] = {};
-    uint32_t x[KEYS ? 1 : DIM / 16][4], y[KEYS ? 1 : DIM / 16][4];  // the two sums of keys leave no room: they read theirs at each use
+    // the two sums of keys leave no room: they read theirs at each use
+    uint32_t x[KEYS ? 1 : DIM / 16][4], y[KEYS ? 1 : DIM / 16][4];
     float own_lse[2], own_delta[2];  // of queries g and g + 8, in units of log2
     if (!KEYS) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int query = row + g + 8 * half;
-            own_lse[half] = query < queries ? lse[pair.per_query + query] * LOG2_E : INFINITY;  // exp2(−inf): P = 0 past the end
+            // exp2(−inf): P = 0 past the end.
+            own_lse[half] = query < queries ? lse[pair.per_query + query] * LOG2_E : INFINITY;
             own_delta[half] = query < queries ? delta[pair.per_query + query] : 0.0f;
         }
     }
@@ -352,34 +366,36 @@ DEVICE void backward_role(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const f
 }
 
 template <int DIM>
-DEVICE void backward(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int tokens, int queries, int heads,
-                     int causal, float scale) {
+DEVICE void backward(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int tokens,
+                     int queries, int heads, int causal, float scale) {
     const int block_rows = blockDim.x / 2, blocks = ceil_div(tokens, block_rows);
     const int block = blockIdx.x % (2 * blocks);
     const Pair<DIM> pair(blockIdx.x / (2 * blocks), tokens, queries, heads);
     if (block < blocks) {
         backward_role<DIM, true>(dqkv, dout, qkv, lse, delta, pair, block * block_rows, tokens, queries, causal, scale);
     } else {
-        backward_role<DIM, false>(dqkv, dout, qkv, lse, delta, pair, (block - blocks) * block_rows, tokens, queries, causal, scale);
+        backward_role<DIM, false>(dqkv, dout, qkv, lse, delta, pair, (block - blocks) * block_rows, tokens, queries,
+                                  causal, scale);
     }
 }
 
 }  // namespace
 
-// Grid of forward: N·G·⌈Q / rows⌉ blocks with rows = threads / 2; of backward: N·G·2·⌈T / rows⌉. Dynamic shared memory: see the host's plan.
-#define SELF_ATTENTION(DIM)                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)                                                                             \
-        self_attention_forward_d##DIM(bf16 *out, float *lse, const bf16 *qkv, int tokens, int queries, int heads, int causal, float scale) { \
-        forward<DIM>(out, lse, qkv, tokens, queries, heads, causal, scale);                                                                  \
-    }                                                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                                                \
-        self_attention_delta_d##DIM(float *delta, const bf16 *out, const bf16 *dout, int images, int queries, int heads) {                   \
-        delta_rows<DIM>(delta, out, dout, images, queries, heads);                                                                           \
-    }                                                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2)                                                                             \
-        self_attention_backward_d##DIM(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int tokens,      \
-                                       int queries, int heads, int causal, float scale) {                                                   \
-        backward<DIM>(dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale);                                                   \
+// Grid of forward: N·G·⌈Q / rows⌉ blocks with rows = threads / 2; of backward: N·G·2·⌈T / rows⌉. Dynamic shared memory:
+// see the host's plan.
+#define SELF_ATTENTION(DIM)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2) self_attention_forward_d##DIM(                       \
+        bf16 *out, float *lse, const bf16 *qkv, int tokens, int queries, int heads, int causal, float scale) {        \
+        forward<DIM>(out, lse, qkv, tokens, queries, heads, causal, scale);                                           \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS) self_attention_delta_d##DIM(                            \
+        float *delta, const bf16 *out, const bf16 *dout, int images, int queries, int heads) {                        \
+        delta_rows<DIM>(delta, out, dout, images, queries, heads);                                                    \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(MAX_THREADS, 2) self_attention_backward_d##DIM(                      \
+        bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta, int tokens, int queries, \
+        int heads, int causal, float scale) {                                                                         \
+        backward<DIM>(dqkv, dout, qkv, lse, delta, tokens, queries, heads, causal, scale);                            \
     }
 
 SELF_ATTENTION(32)

@@ -1,17 +1,21 @@
-// Gradient of multi-head self-attention on Hopper, up to 208 tokens. Buffers and formulas as in self_attention.cu: 5 products, one pass.
+// Gradient of multi-head self-attention on Hopper, up to 208 tokens. Buffers and formulas as in self_attention.cu: 5
+// products, one pass.
 //
-// One block per multiprocessor walks over images and heads. A warpgroup of helpers moves data: a warp loads, one stores, two compute delta and
-// pad lse. Two warpgroups compute. All Q and dO of a head lie in shared memory (two stages, so the next head's arrive meanwhile); K and V
-// come in chunks of 64 keys through a ring of three: one is computed, one's results leave, one arrives. For each chunk:
-//   1. each warpgroup, for its tiles of 64 queries: S = Q·Kᵀ and dP = dO·Vᵀ (wgmma), from them P and dS, written to shared memory as bf16;
-//   2. once both have written: dQ += dS·K of its own tiles, in accumulators that live until the last chunk, and the first makes dV = Pᵀ·dO of
-//      the chunk, the second dK = dSᵀ·Q, over all queries. P, dS, dO, Q and K are read MN-major where the product wants them transposed.
+// One block per multiprocessor walks over images and heads. A warpgroup of helpers moves data: a warp loads, one
+// stores, two compute delta and pad lse. Two warpgroups compute. All Q and dO of a head lie in shared memory (two
+// stages, so the next head's arrive meanwhile); K and V come in chunks of 64 keys through a ring of three: one is
+// computed, one's results leave, one arrives. For each chunk:
+//   1. each warpgroup, for its tiles of 64 queries: S = Q·Kᵀ and dP = dO·Vᵀ (wgmma), from them P and dS, written to
+//      shared memory as bf16;
+//   2. once both have written: dQ += dS·K of its own tiles, in accumulators that live until the last chunk, and the
+//      first makes dV = Pᵀ·dO of the chunk, the second dK = dSᵀ·Q, over all queries. P, dS, dO, Q and K are read
+//      MN-major where the product wants them transposed.
 //   3. Once both have read: dV and dK go where the chunk's V and K lay, and from there to memory.
 // In step 1 one warpgroup's products run during the other's exponentials.
-// Every gradient is one chain of additions in one block. dQ goes where Q lay. TMA fills tokens past the end with zeros and drops their results.
-// Tokens that do not ask have P = 0 and hence dQ = 0; tiles without any that ask are zeroed by the helpers.
-// The fourth tile of queries has only 16 rows of its own (197 = 3·64 + 5): wgmma reads 48 rows more of whatever lies behind them, which is never
-// being written meanwhile, and what comes of those rows is dropped.
+// Every gradient is one chain of additions in one block. dQ goes where Q lay. TMA fills tokens past the end with zeros
+// and drops their results. Tokens that do not ask have P = 0 and hence dQ = 0; tiles without any that ask are zeroed by
+// the helpers. The fourth tile of queries has only 16 rows of its own (197 = 3·64 + 5): wgmma reads 48 rows more of
+// whatever lies behind them, which is never being written meanwhile, and what comes of those rows is dropped.
 //
 // FLOPs: 10·N·G·Q·T·d. Bytes: 2·qkv + 2·out. Bound by HBM if loads, products and exponentials overlap.
 #include "common/attention_sm90.cuh"
@@ -24,7 +28,17 @@ constexpr int STAGES = 2, CHUNKS = 3;  // of queries, of keys
 constexpr int OUT_ROWS = 32;           // rows of O at a time, for delta
 
 /// mbarriers, one of each per slot. Full: landed; staged: results lie there; free: may be overwritten.
-enum Barrier { QUERIES_FULL, QUERIES_STAGED, QUERIES_FREE, KEYS_FULL, KEYS_STAGED, KEYS_FREE, STATISTICS_FULL, OUT_FULL, BARRIERS };
+enum Barrier {
+    QUERIES_FULL,
+    QUERIES_STAGED,
+    QUERIES_FREE,
+    KEYS_FULL,
+    KEYS_STAGED,
+    KEYS_FREE,
+    STATISTICS_FULL,
+    OUT_FULL,
+    BARRIERS
+};
 enum NamedBarrier { SCORES_WRITTEN = 1, SCORES_READ = 2, OUT_READ = 3 };
 
 /// Shared memory of a block whose consumers have TILES tiles of queries each.
@@ -119,9 +133,10 @@ DEVICE float add_products(float sum, uint32_t x, uint32_t y) {
     return fmaf(a.y, b.y, fmaf(a.x, b.x, sum));
 }
 
-/// Two warps: delta = rowsum(dO∘O) with two threads per query, lse in units of log2 (+∞ past the last query, so that P is 0), and zeros for dQ
-/// of tiles that have no query.
-template <int DIM, int TILES> DEVICE void prepare_all(const Problem &problem, const TensorMap *out, const float *lse, bf16 *dqkv, int thread) {
+/// Two warps: delta = rowsum(dO∘O) with two threads per query, lse in units of log2 (+∞ past the last query, so that P
+/// is 0), and zeros for dQ of tiles that have no query.
+template <int DIM, int TILES>
+DEVICE void prepare_all(const Problem &problem, const TensorMap *out, const float *lse, bf16 *dqkv, int thread) {
     using Head = HeadTile<DIM>;
     using Rows = Tile<DIM>;
     const Layout<DIM, TILES> shared;
@@ -143,7 +158,8 @@ template <int DIM, int TILES> DEVICE void prepare_all(const Problem &problem, co
             bf16 *idle = dqkv + (token * 3 * problem.heads + head) * DIM + i % Rows::PIECES * 8;
             *reinterpret_cast<uint4 *>(idle) = make_uint4(0, 0, 0, 0);
         }
-        mbarrier_wait(shared.barrier(stage.slot, QUERIES_FULL), stage.parity);  // so the head before last is done, its statistics too
+        // With this the head before last is done, its statistics too.
+        mbarrier_wait(shared.barrier(stage.slot, QUERIES_FULL), stage.parity);
         float *statistics = shared.statistics(stage.slot);
         for (int first = 0; first < shared.QUERY_TILES * TILE_ROWS; first += OUT_ROWS) {
             const int row = thread / 2, query = first + row;
@@ -152,19 +168,23 @@ template <int DIM, int TILES> DEVICE void prepare_all(const Problem &problem, co
                 mbarrier_wait(landed, parity);
                 parity ^= 1;
                 const unsigned char *outputs = shared_memory + shared.OUT_AT;
-                const unsigned char *gradients = shared_memory + stage.slot * shared.STAGE + shared.DOUT + first * Head::ROW_BYTES;
+                const unsigned char *gradients =
+                    shared_memory + stage.slot * shared.STAGE + shared.DOUT + first * Head::ROW_BYTES;
 #pragma unroll 1
                 for (int piece = thread % 2; piece < Rows::PIECES; piece += 2) {
                     const int at = Rows::offset(row, piece);
-                    const uint4 x = *reinterpret_cast<const uint4 *>(outputs + at), y = *reinterpret_cast<const uint4 *>(gradients + at);
-                    delta = add_products(add_products(add_products(add_products(delta, x.x, y.x), x.y, y.y), x.z, y.z), x.w, y.w);
+                    const uint4 x = *reinterpret_cast<const uint4 *>(outputs + at),
+                                y = *reinterpret_cast<const uint4 *>(gradients + at);
+                    delta = add_products(add_products(add_products(add_products(delta, x.x, y.x), x.y, y.y), x.z, y.z),
+                                         x.w, y.w);
                 }
                 delta += __shfl_xor_sync(FULL_WARP, delta, 1);
                 named_barrier_sync(OUT_READ, 2 * 32);
                 load_out(first + OUT_ROWS);
             }
             if (thread % 2 == 0) {
-                statistics[query] = query < problem.queries ? lse[size_t(pair) * problem.queries + query] * LOG2_E : INFINITY;
+                statistics[query] =
+                    query < problem.queries ? lse[size_t(pair) * problem.queries + query] * LOG2_E : INFINITY;
             } else {
                 statistics[shared.QUERY_TILES * TILE_ROWS + query] = delta;
             }
@@ -183,7 +203,8 @@ template <int DIM, int TILES> struct Consumer {
     float dq[TILES][DIM / 2];
     float lse[TILES][2], delta[TILES][2];  // of rows g and g + 8
 
-    DEVICE Consumer(const Problem &problem, int warp) : problem(problem), consumer(warp / 4), row(warp % 4 * 16), lane(lane_id()) {}
+    DEVICE Consumer(const Problem &problem, int warp)
+        : problem(problem), consumer(warp / 4), row(warp % 4 * 16), lane(lane_id()) {}
 
     DEVICE void take_statistics(int slot) {
         const float *statistics = Shared::statistics(slot);
@@ -207,7 +228,8 @@ template <int DIM, int TILES> struct Consumer {
         if (first_key + KEYS > problem.tokens || problem.causal) {
 #pragma unroll
             for (int j = 0; j < KEYS / 2; j++) {
-                const int key = first_key + 8 * (j / 4) + 2 * t + (j & 1), query = first + (lane >> 2) + 8 * ((j >> 1) & 1);
+                const int key = first_key + 8 * (j / 4) + 2 * t + (j & 1),
+                          query = first + (lane >> 2) + 8 * ((j >> 1) & 1);
                 if (key >= problem.tokens || (problem.causal && key > query)) s[j] = 0.0f;
             }
         }
@@ -252,7 +274,8 @@ template <int DIM, int TILES> struct Consumer {
         named_barrier_sync(SCORES_WRITTEN, 128 * CONSUMERS);
 
         float sum[DIM / 2];
-        const uint32_t left = consumer == 0 ? shared.p() : shared.ds(), right = consumer == 0 ? shared.dout(stage) : shared.q(stage);
+        const uint32_t left = consumer == 0 ? shared.p() : shared.ds(),
+                       right = consumer == 0 ? shared.dout(stage) : shared.q(stage);
         const int steps = ceil_div(problem.queries, 16);
         wgmma_pin(sum);
 #pragma unroll
@@ -264,7 +287,8 @@ template <int DIM, int TILES> struct Consumer {
 #pragma unroll
             for (int step = 0; step < KEYS / 16; step++) {
                 wgmma_ss<DIM, K_MAJOR, MN_MAJOR>(dq[i], Scores::operand(ds + 32 * step),
-                                                 Head::operand(shared.k(slot) + step * 16 * Head::ROW_BYTES), step > 0 || first_key > 0);
+                                                 Head::operand(shared.k(slot) + step * 16 * Head::ROW_BYTES),
+                                                 step > 0 || first_key > 0);
             }
         }
         auto multiply = [&](int step, uint32_t accumulate) {
@@ -308,7 +332,8 @@ template <int DIM, int TILES> struct Consumer {
 #pragma unroll
             for (int i = 0; i < TILES; i++) {
                 const int first = (consumer + CONSUMERS * i) * TILE_ROWS + row;
-                if (first < Shared::QUERY_ROWS) write_accumulators<DIM>(shared.q(stage.slot), first, dq[i], problem.scale, problem.scale, lane);
+                if (first < Shared::QUERY_ROWS)
+                    write_accumulators<DIM>(shared.q(stage.slot), first, dq[i], problem.scale, problem.scale, lane);
             }
             fence_async_shared();
             warp_arrive(shared.barrier(stage.slot, QUERIES_STAGED));
@@ -317,8 +342,8 @@ template <int DIM, int TILES> struct Consumer {
 };
 
 template <int DIM, int TILES>
-DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const TensorMap *dout, const TensorMap *queries, const TensorMap *qkv,
-                     const TensorMap *out, bf16 *dqkv, const float *lse) {
+DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const TensorMap *dout, const TensorMap *queries,
+                     const TensorMap *qkv, const TensorMap *out, bf16 *dqkv, const float *lse) {
     const Layout<DIM, TILES> shared;
     for (int slot = 0; slot < STAGES; slot++) {
         for (int at = shared.ZEROS + threadIdx.x * 16; at < shared.STAGE; at += THREADS * 16) {
@@ -328,8 +353,10 @@ DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const Te
     fence_async_shared();
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < CHUNKS; slot++) {
-            for (Barrier one : {QUERIES_FULL, QUERIES_FREE, KEYS_FULL, KEYS_FREE, OUT_FULL}) mbarrier_init(shared.barrier(slot, one), 1);
-            for (Barrier each : {QUERIES_STAGED, KEYS_STAGED}) mbarrier_init(shared.barrier(slot, each), CONSUMER_WARPS);
+            for (Barrier one : {QUERIES_FULL, QUERIES_FREE, KEYS_FULL, KEYS_FREE, OUT_FULL})
+                mbarrier_init(shared.barrier(slot, one), 1);
+            for (Barrier each : {QUERIES_STAGED, KEYS_STAGED})
+                mbarrier_init(shared.barrier(slot, each), CONSUMER_WARPS);
             mbarrier_init(shared.barrier(slot, STATISTICS_FULL), 2);
         }
         fence_mbarrier_init();
@@ -353,14 +380,17 @@ DEVICE void backward(const Problem &problem, const TensorMap *dqkv_map, const Te
 
 }  // namespace
 
-// Grid: at most one block per multiprocessor. TILES: 1 for at most 128 queries, 2 for at most 208 tokens. Dynamic shared memory: Layout::BYTES.
-// Boxes of the maps: dqkv_map and qkv 64 tokens, queries (of qkv too) and dout all QUERY_ROWS, out OUT_ROWS.
-#define SELF_ATTENTION_BACKWARD(DIM, TILES)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_backward_sm90_d##DIM##_t##TILES(                               \
-        const __grid_constant__ TensorMap dqkv_map, const __grid_constant__ TensorMap dout, const __grid_constant__ TensorMap queries_map, \
-        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, bf16 *dqkv, const float *lse, int pairs, int tokens, \
-        int queries, int heads, int causal, float scale) {                                                                                 \
-        backward<DIM, TILES>({pairs, tokens, queries, heads, causal, scale}, &dqkv_map, &dout, &queries_map, &qkv, &out, dqkv, lse);       \
+// Grid: at most one block per multiprocessor. TILES: 1 for at most 128 queries, 2 for at most 208 tokens. Dynamic
+// shared memory: Layout::BYTES. Boxes of the maps: dqkv_map and qkv 64 tokens, queries (of qkv too) and dout all
+// QUERY_ROWS, out OUT_ROWS.
+#define SELF_ATTENTION_BACKWARD(DIM, TILES)                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_backward_sm90_d##DIM##_t##TILES(       \
+        const __grid_constant__ TensorMap dqkv_map, const __grid_constant__ TensorMap dout,                        \
+        const __grid_constant__ TensorMap queries_map, const __grid_constant__ TensorMap qkv,                      \
+        const __grid_constant__ TensorMap out, bf16 *dqkv, const float *lse, int pairs, int tokens, int queries,   \
+        int heads, int causal, float scale) {                                                                      \
+        backward<DIM, TILES>({pairs, tokens, queries, heads, causal, scale}, &dqkv_map, &dout, &queries_map, &qkv, \
+                             &out, dqkv, lse);                                                                     \
     }
 
 SELF_ATTENTION_BACKWARD(64, 1)

@@ -1,15 +1,19 @@
-// Multi-head self-attention and its gradient on Hopper for any length: what self_attention_sm90.cu and self_attention_backward_sm90.cu do for
-// lengths whose heads fit shared memory. Buffers and formulas as in self_attention.cu.
+// Multi-head self-attention and its gradient on Hopper for any length: what self_attention_sm90.cu and
+// self_attention_backward_sm90.cu do for lengths whose heads fit shared memory. Buffers and formulas as in
+// self_attention.cu.
 //
-// One block per multiprocessor walks over items: 128 rows of one head, 64 for each of its two computing warpgroups, which stay in shared memory
-// while the other side streams past in a ring of stages. A warp of the third warpgroup loads through TMA, one stores, one brings statistics.
-//   forward   own queries, stream 128 keys at a time, online softmax. The scores of the next keys and P·V of these run on the tensor cores
-//             while the exponentials are made; P goes from registers.
-//   backward  two kinds of items. Own keys, stream 64 queries: Sᵀ = K·Qᵀ, dPᵀ = V·dOᵀ, dV += Pᵀ·dO, dK += dSᵀ·Q. Own queries, stream keys:
-//             S, dP, dQ += dS·K. P and dS go from registers; nothing is added up across blocks. 7 products instead of 5.
+// One block per multiprocessor walks over items: 128 rows of one head, 64 for each of its two computing warpgroups,
+// which stay in shared memory while the other side streams past in a ring of stages. A warp of the third warpgroup
+// loads through TMA, one stores, one brings statistics.
+//   forward   own queries, stream 128 keys at a time, online softmax. The scores of the next keys and P·V of these run
+//             on the tensor cores while the exponentials are made; P goes from registers.
+//   backward  two kinds of items. Own keys, stream 64 queries: Sᵀ = K·Qᵀ, dPᵀ = V·dOᵀ, dV += Pᵀ·dO, dK += dSᵀ·Q. Own
+//             queries, stream keys: S, dP, dQ += dS·K. P and dS go from registers; nothing is added up across blocks. 7
+//             products instead of 5.
 //
-// FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes: qkv + out, 2·qkv + 3·out; the streamed side comes from L2 but
-// for the first time. At d = 64 forward is bound by products and exponentials alike, backward by the products.
+// FLOPs: 4·N·G·Q·T·d forward, 10·N·G·Q·T·d counted (14 done) backward. Bytes: qkv + out, 2·qkv + 3·out; the streamed
+// side comes from L2 but for the first time. At d = 64 forward is bound by products and exponentials alike, backward by
+// the products.
 #include "common/attention_sm90.cuh"
 
 namespace {
@@ -28,17 +32,24 @@ template <int DIM, int OWN_TILES, int STREAM_TILES, int STATISTICS> struct Layou
     static constexpr int OWN_BYTES = OWN_TILES * Head::BYTES, STREAM_BYTES = STREAM_TILES * Head::BYTES;
     static constexpr int STREAM_AT = OWN_STAGES * OWN_BYTES, STATISTICS_AT = STREAM_AT + STREAM_STAGES * STREAM_BYTES;
     static constexpr int BARRIERS_AT = STATISTICS_AT + STREAM_STAGES * STATISTICS * 4;
-    static constexpr int ANCHORS_AT = BARRIERS_AT + BARRIERS * STREAM_STAGES * 8;  // forward: a word for each computing thread
+    // forward: a word for each computing thread
+    static constexpr int ANCHORS_AT = BARRIERS_AT + BARRIERS * STREAM_STAGES * 8;
     static constexpr int BYTES = ANCHORS_AT + CONSUMERS * 128 * 4;
     static_assert(BYTES <= 232448, "more shared memory than a block can have");
 
     uint32_t base;
     DEVICE Layout() : base(shared_address(shared_memory)) {}
     DEVICE uint32_t own(int slot, int tile) const { return base + slot * OWN_BYTES + tile * Head::BYTES; }
-    DEVICE uint32_t stream(int slot, int tile) const { return base + STREAM_AT + slot * STREAM_BYTES + tile * Head::BYTES; }
-    DEVICE uint32_t barrier(int slot, Barrier which) const { return base + BARRIERS_AT + (which * STREAM_STAGES + slot) * 8; }
+    DEVICE uint32_t stream(int slot, int tile) const {
+        return base + STREAM_AT + slot * STREAM_BYTES + tile * Head::BYTES;
+    }
+    DEVICE uint32_t barrier(int slot, Barrier which) const {
+        return base + BARRIERS_AT + (which * STREAM_STAGES + slot) * 8;
+    }
     DEVICE uint32_t anchor() const { return base + ANCHORS_AT + (threadIdx.x - 128) * 4; }
-    static DEVICE float *statistics(int slot) { return reinterpret_cast<float *>(shared_memory + STATISTICS_AT) + slot * STATISTICS; }
+    static DEVICE float *statistics(int slot) {
+        return reinterpret_cast<float *>(shared_memory + STATISTICS_AT) + slot * STATISTICS;
+    }
 
     /// `arrivals` at STREAM_FULL: the loader, and who brings statistics.
     DEVICE void init(int arrivals) const {
@@ -63,7 +74,7 @@ struct Problem {
     float scale;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------------- forward
+// ------------------------------------------------------------------------------------------------------------- forward
 
 /// 128 queries of one head, and the keys its last one sees.
 struct ForwardItem {
@@ -92,7 +103,8 @@ template <int DIM> DEVICE void forward_load(const Problem &p, const TensorMap *q
         mbarrier_wait(shared.barrier(own.slot, OWN_FREE), own.parity ^ 1);
         const uint32_t own_full = shared.barrier(own.slot, OWN_FULL);
         mbarrier_arrive_expect_tx(own_full, shared.OWN_BYTES);
-        for (int i = 0; i < CONSUMERS; i++) tma_load(shared.own(own.slot, i), qkv, own_full, 0, head, item.first + i * TILE_ROWS, image);
+        for (int i = 0; i < CONSUMERS; i++)
+            tma_load(shared.own(own.slot, i), qkv, own_full, 0, head, item.first + i * TILE_ROWS, image);
         for (int step = 0; step < item.steps; step++, stream.next(STREAM_STAGES)) {
             mbarrier_wait(shared.barrier(stream.slot, STREAM_FREE), stream.parity ^ 1);
             const uint32_t full = shared.barrier(stream.slot, STREAM_FULL);
@@ -113,7 +125,8 @@ template <int DIM> DEVICE void forward_store(const Problem &p, const TensorMap *
         mbarrier_wait(shared.barrier(own.slot, OWN_STAGED), own.parity);
         for (int i = 0; i < CONSUMERS; i++) {
             const int row = item.first + i * TILE_ROWS;
-            if (row < p.queries) tma_store(out, shared.own(own.slot, i), 0, item.pair % p.heads, row, item.pair / p.heads);
+            if (row < p.queries)
+                tma_store(out, shared.own(own.slot, i), 0, item.pair % p.heads, row, item.pair / p.heads);
         }
         tma_store_commit();
         tma_store_wait_read<0>();
@@ -122,9 +135,11 @@ template <int DIM> DEVICE void forward_store(const Problem &p, const TensorMap *
     tma_store_wait<0>();
 }
 
-/// Scores of a step to unnormalised probabilities, by the running maximum of rows g and g + 8; `rescale` is what earlier sums must be times.
+/// Scores of a step to unnormalised probabilities, by the running maximum of rows g and g + 8; `rescale` is what
+/// earlier sums must be times.
 template <int KEYS>
-DEVICE void softmax_step(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2], float (&rescale)[2], float scale_log2) {
+DEVICE void softmax_step(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2], float (&rescale)[2],
+                         float scale_log2) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float most = top[half];
@@ -169,7 +184,8 @@ template <int DIM> DEVICE void forward_compute(const Problem &p, float *lse, int
             wgmma_fence();
 #pragma unroll
             for (int step = 0; step < DIM / 16; step++) {
-                wgmma_ss<KEYS, K_MAJOR, K_MAJOR>(s, Head::operand(q + 32 * step), Head::operand(shared.stream(at.slot, 0) + 32 * step), step > 0);
+                wgmma_ss<KEYS, K_MAJOR, K_MAJOR>(s, Head::operand(q + 32 * step),
+                                                 Head::operand(shared.stream(at.slot, 0) + 32 * step), step > 0);
             }
             wgmma_commit();
         };
@@ -252,7 +268,7 @@ template <int DIM> DEVICE void forward(const Problem &p, const TensorMap *qkv, c
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------------- backward
+// ------------------------------------------------------------------------------------------------------------ backward
 
 /// 128 own keys or queries of one head, and the steps of 64 queries or keys that meet them.
 struct BackwardItem {
@@ -265,14 +281,16 @@ struct BackwardItem {
         pair = index / (2 * blocks);
         keys = block < blocks;
         first = block % blocks * OWN_ROWS;
-        // Causal: keys meet queries from their own position on, queries keys up to it. Tokens that do not ask meet nothing.
+        // Causal: keys meet queries from their own position on, queries keys up to it. Tokens that do not ask meet
+        // nothing.
         begin = keys && p.causal ? first / TILE_ROWS : 0;
         const int last = keys ? p.queries : p.causal ? min(p.tokens, first + OWN_ROWS) : p.tokens;
         end = !keys && first >= p.queries ? 0 : ceil_div(last, TILE_ROWS);
     }
 };
 
-/// Own tiles: x (K or Q) of each consumer, then y (V or dO). Streamed: u (Q or K), w (dO or V). Statistics: lse, in units of log2, and delta.
+/// Own tiles: x (K or Q) of each consumer, then y (V or dO). Streamed: u (Q or K), w (dO or V). Statistics: lse, in
+/// units of log2, and delta.
 template <int DIM> using BackwardLayout = Layout<DIM, 2 * CONSUMERS, 2, 2 * TILE_ROWS>;
 
 template <int DIM> DEVICE void backward_load(const Problem &p, const TensorMap *qkv, const TensorMap *dout) {
@@ -317,7 +335,8 @@ template <int DIM> DEVICE void backward_statistics(const Problem &p, const float
                 for (int i = lane; i < TILE_ROWS; i += 32) {
                     const int query = step * TILE_ROWS + i;
                     const size_t at = size_t(item.pair) * p.queries + query;
-                    statistics[i] = query < p.queries ? make_float2(lse[at] * LOG2_E, delta[at]) : make_float2(INFINITY, 0.0f);
+                    statistics[i] =
+                        query < p.queries ? make_float2(lse[at] * LOG2_E, delta[at]) : make_float2(INFINITY, 0.0f);
                 }
             }
             warp_arrive(shared.barrier(stream.slot, STREAM_FULL));
@@ -343,10 +362,11 @@ template <int DIM> DEVICE void backward_store(const Problem &p, const TensorMap 
     tma_store_wait<0>();
 }
 
-/// One item of a consumer warpgroup: rows own, columns streamed; S = x·uᵀ, dP = y·wᵀ, first = Σ dS·u (dK or dQ), second = Σ P·w (dV).
+/// One item of a consumer warpgroup: rows own, columns streamed; S = x·uᵀ, dP = y·wᵀ, first = Σ dS·u (dK or dQ), second
+/// = Σ P·w (dV).
 template <int DIM, bool KEYS>
-DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position own, Position &stream, const float *lse, const float *delta,
-                          int warp) {
+DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position own, Position &stream, const float *lse,
+                          const float *delta, int warp) {
     using Head = HeadTile<DIM>;
     const BackwardLayout<DIM> shared;
     const int consumer = warp / 4, row = warp % 4 * 16, lane = lane_id(), g = lane >> 2, t = lane & 3;
@@ -381,7 +401,8 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < DIM / 16; k++) {
-                wgmma_ss<TILE_ROWS, K_MAJOR, K_MAJOR>(d, Head::operand(left + 32 * k), Head::operand(right + 32 * k), k > 0);
+                wgmma_ss<TILE_ROWS, K_MAJOR, K_MAJOR>(d, Head::operand(left + 32 * k), Head::operand(right + 32 * k),
+                                                      k > 0);
             }
             wgmma_commit();
         };
@@ -430,7 +451,8 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
         wgmma_pin(dp);
 #pragma unroll
         for (int i = 0; i < TILE_ROWS / 2; i++) {
-            dp[i] = s[i] * (dp[i] - (KEYS ? streamed_delta[KEYS ? 2 * (i / 4) + (i & 1) : 0] : own_delta[(i >> 1) & 1]));
+            dp[i] =
+                s[i] * (dp[i] - (KEYS ? streamed_delta[KEYS ? 2 * (i / 4) + (i & 1) : 0] : own_delta[(i >> 1) & 1]));
         }
         as_operands<TILE_ROWS>(ds, dp);
         wgmma_pin(first);
@@ -438,7 +460,8 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < TILE_ROWS / 16; k++) {
-            if constexpr (KEYS) wgmma_rs<DIM, MN_MAJOR>(second, operand[k], Head::operand(w + k * 16 * Head::ROW_BYTES), 1);
+            if constexpr (KEYS)
+                wgmma_rs<DIM, MN_MAJOR>(second, operand[k], Head::operand(w + k * 16 * Head::ROW_BYTES), 1);
             wgmma_rs<DIM, MN_MAJOR>(first, ds[k], Head::operand(u + k * 16 * Head::ROW_BYTES), 1);
         }
         wgmma_commit();
@@ -454,8 +477,8 @@ DEVICE void backward_item(const Problem &p, const BackwardItem &item, Position o
 }
 
 template <int DIM>
-DEVICE void backward(const Problem &p, const TensorMap *dqkv, const TensorMap *dout, const TensorMap *qkv, const float *lse,
-                     const float *delta) {
+DEVICE void backward(const Problem &p, const TensorMap *dqkv, const TensorMap *dout, const TensorMap *qkv,
+                     const float *lse, const float *delta) {
     BackwardLayout<DIM>().init(2);
     const int warp = warp_id(), lane = lane_id();
     if (warp < 4) {
@@ -479,17 +502,19 @@ DEVICE void backward(const Problem &p, const TensorMap *dqkv, const TensorMap *d
 
 }  // namespace
 
-// Grid: at most one block per multiprocessor. Dynamic shared memory: the end of the layouts. `delta` is self_attention_delta's.
-#define SELF_ATTENTION_LONG(DIM)                                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_forward_long_sm90_d##DIM(                                      \
-        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, float *lse, int pairs, int tokens, int queries,      \
-        int heads, int causal, float scale) {                                                                                              \
-        forward<DIM>({pairs, tokens, queries, heads, causal, scale}, &qkv, &out, lse);                                                     \
-    }                                                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_backward_long_sm90_d##DIM(                                     \
-        const __grid_constant__ TensorMap dqkv, const __grid_constant__ TensorMap dout, const __grid_constant__ TensorMap qkv,             \
-        const float *lse, const float *delta, int pairs, int tokens, int queries, int heads, int causal, float scale) {                    \
-        backward<DIM>({pairs, tokens, queries, heads, causal, scale}, &dqkv, &dout, &qkv, lse, delta);                                     \
+// Grid: at most one block per multiprocessor. Dynamic shared memory: the end of the layouts. `delta` is
+// self_attention_delta's.
+#define SELF_ATTENTION_LONG(DIM)                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_forward_long_sm90_d##DIM(        \
+        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, float *lse, int pairs, \
+        int tokens, int queries, int heads, int causal, float scale) {                                       \
+        forward<DIM>({pairs, tokens, queries, heads, causal, scale}, &qkv, &out, lse);                       \
+    }                                                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_backward_long_sm90_d##DIM(       \
+        const __grid_constant__ TensorMap dqkv, const __grid_constant__ TensorMap dout,                      \
+        const __grid_constant__ TensorMap qkv, const float *lse, const float *delta, int pairs, int tokens,  \
+        int queries, int heads, int causal, float scale) {                                                   \
+        backward<DIM>({pairs, tokens, queries, heads, causal, scale}, &dqkv, &dout, &qkv, lse, delta);       \
     }
 
 SELF_ATTENTION_LONG(64)

@@ -1,11 +1,12 @@
-// Multi-head self-attention forward on Hopper, up to 256 tokens: O = softmax(Q·Kᵀ/√d)·V, lse = log Σ exp S. Buffers and meaning as in
-// self_attention.cu; backward is in self_attention_backward_sm90.cu.
+// Multi-head self-attention forward on Hopper, up to 256 tokens: O = softmax(Q·Kᵀ/√d)·V, lse = log Σ exp S. Buffers and
+// meaning as in self_attention.cu; backward is in self_attention_backward_sm90.cu.
 //
-// One block per multiprocessor walks over images and heads. Of its three warpgroups one moves data: a warp keeps the ring of stages (Q, K, V of
-// one head, all tokens) full through TMA, another stores the outputs. Two compute: a warpgroup takes 64 queries, has all scores of their rows
-// in registers after one chain of wgmmas (N = all keys), so the softmax is one pass without rescaling, and P goes to the second product from
-// registers. The output is staged where the warpgroup's queries lay. While one warpgroup is at its exponentials the other has the tensor cores.
-// TMA fills tokens past the end with zeros and drops their outputs; keys past the end are masked by their number.
+// One block per multiprocessor walks over images and heads. Of its three warpgroups one moves data: a warp keeps the
+// ring of stages (Q, K, V of one head, all tokens) full through TMA, another stores the outputs. Two compute: a
+// warpgroup takes 64 queries, has all scores of their rows in registers after one chain of wgmmas (N = all keys), so
+// the softmax is one pass without rescaling, and P goes to the second product from registers. The output is staged
+// where the warpgroup's queries lay. While one warpgroup is at its exponentials the other has the tensor cores. TMA
+// fills tokens past the end with zeros and drops their outputs; keys past the end are masked by their number.
 //
 // FLOPs: 4·N·G·Q·T·d. Bytes: qkv + out once. Bound by HBM.
 #include "common/attention_sm90.cuh"
@@ -17,10 +18,11 @@ extern __shared__ __align__(1024) unsigned char shared_memory[];
 /// The mbarriers of a stage. Full: TMA's bytes have landed. Staged: outputs lie where Q lay. Free: may be overwritten.
 enum Barrier { SCORES_FULL, VALUES_FULL, KEYS_FREE, STAGED, QUERIES_FREE, BARRIERS };
 
-/// Scores of 16 query rows of a warp to probabilities, unnormalised; `seen[half]` keys count for row g + 8·half. Keys below MASK_FROM are seen
-/// by every row unless causal. Leaves each row's maximum and total.
+/// Scores of 16 query rows of a warp to probabilities, unnormalised; `seen[half]` keys count for row g + 8·half. Keys
+/// below MASK_FROM are seen by every row unless causal. Leaves each row's maximum and total.
 template <int KEYS, int MASK_FROM>
-DEVICE void softmax_rows(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2], const int (&seen)[2], int causal, float scale_log2, int t) {
+DEVICE void softmax_rows(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2], const int (&seen)[2], int causal,
+                         float scale_log2, int t) {
     if (causal) {
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
@@ -36,7 +38,8 @@ DEVICE void softmax_rows(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2
     for (int half = 0; half < 2; half++) {
         float even = -INFINITY, odd = -INFINITY;
 #pragma unroll
-        for (int j = 0; j < KEYS / 8; j++) even = fmaxf(even, s[4 * j + 2 * half]), odd = fmaxf(odd, s[4 * j + 2 * half + 1]);
+        for (int j = 0; j < KEYS / 8; j++)
+            even = fmaxf(even, s[4 * j + 2 * half]), odd = fmaxf(odd, s[4 * j + 2 * half + 1]);
         top[half] = warp_max<4>(fmaxf(even, odd));  // finite: every query sees key 0
         const float shift = top[half] * scale_log2;
         float sums[2] = {0.0f, 0.0f};
@@ -54,15 +57,17 @@ DEVICE void softmax_rows(float (&s)[KEYS / 2], float (&top)[2], float (&total)[2
 }
 
 template <int DIM, int KEYS, int MASK_FROM>
-DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int pairs, int tokens, int queries, int heads, int causal,
-                    float scale, int stages) {
+DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int pairs, int tokens, int queries,
+                    int heads, int causal, float scale, int stages) {
     using Head = HeadTile<DIM>;
     const int query_tiles = ceil_div(queries, TILE_ROWS), key_tiles = ceil_div(tokens, TILE_ROWS);
     const uint32_t tiles = shared_address(shared_memory);
     const int keys_at = query_tiles * Head::BYTES, values_at = keys_at + key_tiles * Head::BYTES;
     const int stage_bytes = values_at + key_tiles * Head::BYTES;
     auto stage = [&](Position at) { return tiles + at.slot * stage_bytes; };
-    auto barrier = [&](Position at, Barrier which) { return tiles + stages * stage_bytes + (at.slot * BARRIERS + which) * 8; };
+    auto barrier = [&](Position at, Barrier which) {
+        return tiles + stages * stage_bytes + (at.slot * BARRIERS + which) * 8;
+    };
     if (threadIdx.x == 0) {
         for (Position at; at.slot < stages; at.slot++) {
             mbarrier_init(barrier(at, SCORES_FULL), 1);
@@ -87,7 +92,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
                 mbarrier_wait(barrier(at, QUERIES_FREE), at.parity ^ 1);
                 auto load = [&](int part, int count, int to, Barrier full) {
                     for (int i = 0; i < count; i++) {
-                        tma_load(stage(at) + to + i * Head::BYTES, qkv, barrier(at, full), 0, part * heads + head, i * TILE_ROWS, image);
+                        tma_load(stage(at) + to + i * Head::BYTES, qkv, barrier(at, full), 0, part * heads + head,
+                                 i * TILE_ROWS, image);
                     }
                 };
                 mbarrier_arrive_expect_tx(barrier(at, SCORES_FULL), values_at);
@@ -101,7 +107,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
             for (int pair = blockIdx.x; pair < pairs; pair += gridDim.x, at.next(stages)) {
                 const int image = pair / heads, head = pair % heads;
                 mbarrier_wait(barrier(at, STAGED), at.parity);
-                for (int i = 0; i < query_tiles; i++) tma_store(out, stage(at) + i * Head::BYTES, 0, head, i * TILE_ROWS, image);
+                for (int i = 0; i < query_tiles; i++)
+                    tma_store(out, stage(at) + i * Head::BYTES, 0, head, i * TILE_ROWS, image);
                 tma_store_commit();
                 tma_store_wait_read<0>();
                 mbarrier_arrive(barrier(at, QUERIES_FREE));
@@ -114,7 +121,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
     increase_registers<CONSUMER_REGISTERS>();
     const int consumer = warp / 4 - 1, g = lane >> 2, t = lane & 3;
     const float scale_log2 = scale * LOG2_E;
-    int turn = consumer;  // tiles are dealt out in turn, across heads too: with an odd number both warpgroups still work as much
+    // tiles are dealt out in turn, across heads too: with an odd number both warpgroups still work as much
+    int turn = consumer;
     for (int pair = blockIdx.x; pair < pairs; pair += gridDim.x, at.next(stages), turn = (turn + query_tiles) & 1) {
         mbarrier_wait(barrier(at, SCORES_FULL), at.parity);
         bool values_full = false;
@@ -125,7 +133,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
             wgmma_fence();
 #pragma unroll
             for (int step = 0; step < DIM / 16; step++) {
-                wgmma_ss<KEYS, K_MAJOR, K_MAJOR>(s, Head::operand(q + 32 * step), Head::operand(k + 32 * step), step > 0);
+                wgmma_ss<KEYS, K_MAJOR, K_MAJOR>(s, Head::operand(q + 32 * step), Head::operand(k + 32 * step),
+                                                 step > 0);
             }
             wgmma_commit();
             wgmma_wait<0>();
@@ -133,7 +142,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
 
             const int row = (warp & 3) * 16, first = tile * TILE_ROWS + row;
             float top[2], total[2];
-            const int seen[2] = {causal ? min(tokens, first + g + 1) : tokens, causal ? min(tokens, first + g + 9) : tokens};
+            const int seen[2] = {causal ? min(tokens, first + g + 1) : tokens,
+                                 causal ? min(tokens, first + g + 9) : tokens};
             if (first < queries) softmax_rows<KEYS, MASK_FROM>(s, top, total, seen, causal, scale_log2, t);
             uint32_t p[KEYS / 16][4];
             as_operands<KEYS>(p, s);
@@ -156,7 +166,8 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
                 for (int half = 0; half < 2; half++) {
                     const int query = first + g + 8 * half;
                     if (t == 0 && query < queries) {
-                        lse[size_t(pair) * queries + query] = (top[half] * scale_log2 + log2_approx(total[half])) * LN_2;
+                        lse[size_t(pair) * queries + query] =
+                            (top[half] * scale_log2 + log2_approx(total[half])) * LN_2;
                     }
                 }
             }
@@ -169,12 +180,13 @@ DEVICE void forward(const TensorMap *qkv, const TensorMap *out, float *lse, int 
 
 }  // namespace
 
-// Grid: at most one block per multiprocessor. Dynamic shared memory: stages · ((⌈Q/64⌉ + 2·⌈T/64⌉) · 128·d + 40). T ≤ KEYS, T > MASK_FROM or causal.
-#define SELF_ATTENTION_FORWARD(DIM, KEYS, MASK_FROM)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_forward_sm90_d##DIM##_k##KEYS(                                 \
-        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, float *lse, int pairs, int tokens, int queries,      \
-        int heads, int causal, float scale, int stages) {                                                                                  \
-        forward<DIM, KEYS, MASK_FROM>(&qkv, &out, lse, pairs, tokens, queries, heads, causal, scale, stages);                              \
+// Grid: at most one block per multiprocessor. Dynamic shared memory: stages · ((⌈Q/64⌉ + 2·⌈T/64⌉) · 128·d + 40). T ≤
+// KEYS, T > MASK_FROM or causal.
+#define SELF_ATTENTION_FORWARD(DIM, KEYS, MASK_FROM)                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) self_attention_forward_sm90_d##DIM##_k##KEYS(    \
+        const __grid_constant__ TensorMap qkv, const __grid_constant__ TensorMap out, float *lse, int pairs,  \
+        int tokens, int queries, int heads, int causal, float scale, int stages) {                            \
+        forward<DIM, KEYS, MASK_FROM>(&qkv, &out, lse, pairs, tokens, queries, heads, causal, scale, stages); \
     }
 
 /// Keys that a kernel computes, and those that no query of its lengths is without.

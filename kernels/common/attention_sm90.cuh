@@ -44,7 +44,8 @@ DEVICE void warp_arrive(uint32_t barrier) {
 }
 
 /// The A operands of steps of 16 columns from accumulators, rounded to T.
-template <int COLUMNS, typename T = bf16> DEVICE void as_operands(uint32_t (&a)[COLUMNS / 16][4], const float (&c)[COLUMNS / 2]) {
+template <int COLUMNS, typename T = bf16>
+DEVICE void as_operands(uint32_t (&a)[COLUMNS / 16][4], const float (&c)[COLUMNS / 2]) {
 #pragma unroll
     for (int step = 0; step < COLUMNS / 16; step++) {
 #pragma unroll
@@ -53,7 +54,8 @@ template <int COLUMNS, typename T = bf16> DEVICE void as_operands(uint32_t (&a)[
 }
 
 /// Writes a warp's 16 rows of operands to rows `row..` of a tile of WIDTH columns.
-template <int WIDTH, int STEPS> DEVICE void write_operands(uint32_t tile, int row, const uint32_t (&a)[STEPS][4], int lane) {
+template <int WIDTH, int STEPS>
+DEVICE void write_operands(uint32_t tile, int row, const uint32_t (&a)[STEPS][4], int lane) {
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         const uint32_t at = (tile + Tile<WIDTH>::offset(row + (lane & 15), lane >> 4)) ^ (step << 5);
@@ -63,7 +65,8 @@ template <int WIDTH, int STEPS> DEVICE void write_operands(uint32_t tile, int ro
 
 /// Writes a warp's 16 × DIM accumulators, times `low` for rows g and `high` for rows g + 8, as bf16 to rows `row..` of
 /// a head's tile.
-template <int DIM> DEVICE void write_accumulators(uint32_t tile, int row, float (&c)[DIM / 2], float low, float high, int lane) {
+template <int DIM>
+DEVICE void write_accumulators(uint32_t tile, int row, float (&c)[DIM / 2], float low, float high, int lane) {
 #pragma unroll
     for (int i = 0; i < DIM / 2; i++) c[i] *= i & 2 ? high : low;
     uint32_t a[DIM / 16][4];

@@ -6,7 +6,9 @@
 /// Weights of a box in 24 fractional bits.
 struct BoxWeights {
     uint32_t full, edge;
-    DEVICE uint32_t value(uint32_t inside, uint32_t ends) const { return (inside * full + ends * edge + (1u << 23)) >> 24; }
+    DEVICE uint32_t value(uint32_t inside, uint32_t ends) const {
+        return (inside * full + ends * edge + (1u << 23)) >> 24;
+    }
 };
 
 /// A box of whole radius R over a stream of values.
@@ -70,7 +72,8 @@ template <int R> DEVICE void blur_line(unsigned char *line, int stride, int coun
 }
 
 /// One box of any radius over a line, by a running sum.
-DEVICE void box_line(unsigned char *to, int to_stride, const unsigned char *from, int from_stride, int count, int radius, BoxWeights weights) {
+DEVICE void box_line(unsigned char *to, int to_stride, const unsigned char *from, int from_stride, int count,
+                     int radius, BoxWeights weights) {
     auto value = [&](int i) -> uint32_t { return from[min(max(i, 0), count - 1) * from_stride]; };
     uint32_t sum = 0;
     for (int i = -radius - 1; i < radius; i++) sum += value(i);

@@ -138,8 +138,8 @@ template <typename T, int COLUMNS> struct Staging {
 
     /// Calls `each(address here, offset in the tensor, values inside it)` for a thread's pieces of 16 bytes.
     template <int CHUNKS, typename Each>
-    static DEVICE void for_each(uint32_t rows, const Run &run, int image, const Size &of, int first, int width, int thread, int threads,
-                                Each &&each) {
+    static DEVICE void for_each(uint32_t rows, const Run &run, int image, const Size &of, int first, int width,
+                                int thread, int threads, Each &&each) {
 #pragma unroll 4
         for (int i = thread; i < RUN * CHUNKS; i += threads) {
             const int row = i / CHUNKS, column = first + i % CHUNKS * 8;
@@ -150,8 +150,8 @@ template <typename T, int COLUMNS> struct Staging {
 
     /// The residual's rows; zero outside.
     template <int CHUNKS>
-    static DEVICE void load(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width, int thread,
-                            int threads) {
+    static DEVICE void load(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width,
+                            int thread, int threads) {
         const bool aligned = width % 8 == 0;
         for_each<CHUNKS>(rows, run, run.image % end.residual_rows, of, first, width, thread, threads,
                          [&](uint32_t here, size_t offset, int count) {
@@ -163,7 +163,8 @@ template <typename T, int COLUMNS> struct Staging {
 #pragma unroll
                                  for (int e = 0; e < 8; e++) {
                                      if (e >= count) break;
-                                     const uint32_t bits = *reinterpret_cast<const uint16_t *>(end.residual + offset + e);
+                                     const uint32_t bits =
+                                         *reinterpret_cast<const uint16_t *>(end.residual + offset + e);
                                      words[e / 2] |= bits << (e % 2 * 16);
                                  }
                              }
@@ -180,7 +181,8 @@ template <typename T, int COLUMNS> struct Staging {
         const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-            if (e < count) *reinterpret_cast<uint16_t *>(y + offset + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
+            if (e < count)
+                *reinterpret_cast<uint16_t *>(y + offset + e) = static_cast<uint16_t>(words[e / 2] >> (e % 2 * 16));
         }
     }
 
@@ -202,34 +204,36 @@ template <typename T, int COLUMNS> struct Staging {
 
     /// The rows into y.
     template <int CHUNKS>
-    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first, int width, int thread,
-                            int threads) {
+    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Size &of, int first,
+                             int width, int thread, int threads) {
         const bool aligned = width % 8 == 0;
-        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
-            store_piece(end.y, offset, load_shared_x4(here), aligned, count);
-        });
+        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads,
+                         [&](uint32_t here, size_t offset, int count) {
+                             store_piece(end.y, offset, load_shared_x4(here), aligned, count);
+                         });
     }
 
     /// The rows into y, or times its factor into y of e4m3. (One loop: two cost the Hopper kernels more registers than
     /// there are.)
     template <int CHUNKS>
-    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Quantized &by, const Size &of, int first,
-                             int width, int thread, int threads) {
+    static DEVICE void store(uint32_t rows, const Run &run, const Epilogue<T> &end, const Quantized &by, const Size &of,
+                             int first, int width, int thread, int threads) {
         const bool aligned = width % 8 == 0;
-        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads, [&](uint32_t here, size_t offset, int count) {
-            const uint4 piece = load_shared_x4(here);
-            if (by.y == nullptr) {
-                store_piece(end.y, offset, piece, aligned, count);
-            } else {
-                store_piece(by.y, offset, piece, by.inverse, aligned, count);
-            }
-        });
+        for_each<CHUNKS>(rows, run, run.image, of, first, width, thread, threads,
+                         [&](uint32_t here, size_t offset, int count) {
+                             const uint4 piece = load_shared_x4(here);
+                             if (by.y == nullptr) {
+                                 store_piece(end.y, offset, piece, aligned, count);
+                             } else {
+                                 store_piece(by.y, offset, piece, by.inverse, aligned, count);
+                             }
+                         });
     }
 
     /// Sums of the run's columns and of their squares, rows ascending: two columns per thread.
     template <int CHUNKS>
-    static DEVICE void moments(uint32_t rows, const Run &run, const Epilogue<T> &end, int runs, int first, int width, int thread,
-                               int threads) {
+    static DEVICE void moments(uint32_t rows, const Run &run, const Epilogue<T> &end, int runs, int first, int width,
+                               int thread, int threads) {
         for (int pair = thread; pair < CHUNKS * 4; pair += threads) {
             const int column = first + pair * 2;
             if (run.count == 0 || column >= width) continue;

@@ -25,7 +25,10 @@ template <typename In> struct Problem {
 /// A stage's rows in shared memory: placed as so many 16-bit values.
 using Operand = Tile<ROW / 2>;
 /// Bytes from a tile's start to piece number `column`, of PIECE bytes, of a row.
-template <int PIECE> DEVICE int place(int row, int column) { return Operand::offset(row, column * PIECE / 16) + column * PIECE % 16; }
+template <int PIECE>
+DEVICE int place(int row, int column) {
+    return Operand::offset(row, column * PIECE / 16) + column * PIECE % 16;
+}
 
 /// The pieces of a's steps that one thread copies: PIECE bytes at its column of ROWS rows, LINES rows apart.
 template <typename In, int BM, int PIECE> struct Gather {
@@ -107,12 +110,14 @@ template <typename In, int BM, int PIECE> struct Gather {
 
 /// The same of w's rows from `n0`.
 template <typename In, int BN, int PIECE> struct Rows {
-    static constexpr int BK = ROW / sizeof(In), COLUMNS = ROW / PIECE, LINES = THREADS / COLUMNS, ROWS = ceil_div(BN, LINES);
+    static constexpr int BK = ROW / sizeof(In), COLUMNS = ROW / PIECE, LINES = THREADS / COLUMNS,
+                         ROWS = ceil_div(BN, LINES);
 
     const In *at, *first;
     int n0, outputs, k, left;
 
-    DEVICE Rows(const Problem<In> &of, int row) : first(of.w), n0(row), outputs(of.size.outputs * of.size.phases()), k(of.k) {
+    DEVICE Rows(const Problem<In> &of, int row)
+        : first(of.w), n0(row), outputs(of.size.outputs * of.size.phases()), k(of.k) {
         const int column = threadIdx.x % COLUMNS * (PIECE / sizeof(In));
         left = of.k - column;
         at = of.w + static_cast<size_t>(n0 + threadIdx.x / COLUMNS) * of.k + column;
@@ -189,7 +194,8 @@ DEVICE void convolution(float *f32, const Problem<In> &of, const Epilogue<T> &en
 #pragma unroll
         for (int j = 0; j < NI; j++) {
             const int column = n0 + warp_n + j * 8 + t * 2;
-            bias[j].x = column < outputs ? row[column] : 0.0f, bias[j].y = column + 1 < outputs ? row[column + 1] : 0.0f;
+            bias[j].x = column < outputs ? row[column] : 0.0f,
+            bias[j].y = column + 1 < outputs ? row[column + 1] : 0.0f;
         }
     }
     if constexpr (sizeof(In) == 1) {
@@ -197,17 +203,20 @@ DEVICE void convolution(float *f32, const Problem<In> &of, const Epilogue<T> &en
 #pragma unroll
         for (int j = 0; j < NI; j++) {
             const int column = n0 + warp_n + j * 8 + t * 2;
-            scale[j].x = column < outputs ? by.scales[column] : 0.0f, scale[j].y = column + 1 < outputs ? by.scales[column + 1] : 0.0f;
+            scale[j].x = column < outputs ? by.scales[column] : 0.0f,
+            scale[j].y = column + 1 < outputs ? by.scales[column + 1] : 0.0f;
         }
 #pragma unroll
         for (int i = 0; i < MI; i++) {
-            finish_scaled<NI>(end.activation, [&](int j, int e) -> float & { return acc[i][j][e]; }, [&](int j) { return scale[j]; },
-                              [&](int j) { return bias[j]; });
+            finish_scaled<NI>(
+                end.activation, [&](int j, int e) -> float & { return acc[i][j][e]; }, [&](int j) { return scale[j]; },
+                [&](int j) { return bias[j]; });
         }
     } else {
 #pragma unroll
         for (int i = 0; i < MI; i++) {
-            finish<NI>(end.activation, [&](int j, int e) -> float & { return acc[i][j][e]; }, [&](int j) { return bias[j]; });
+            finish<NI>(
+                end.activation, [&](int j, int e) -> float & { return acc[i][j][e]; }, [&](int j) { return bias[j]; });
         }
     }
 

@@ -67,7 +67,8 @@ template <int HEIGHT, int BN> struct Schedule {
 
 /// Warpgroup 0: one thread loads everything.
 template <typename In, int BN, bool PINGPONG, typename R>
-DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x2, const TensorMap *w, const Problem &of, R ring) {
+DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x2, const TensorMap *w,
+                    const Problem &of, R ring) {
     using C = Config<In, BN, PINGPONG>;
     constexpr int BK = ROW / sizeof(In);
     constexpr uint16_t ALL = (1 << BLOCKS) - 1;
@@ -121,7 +122,8 @@ DEVICE void produce(const TensorMap *x0, const TensorMap *x1, const TensorMap *x
 }
 
 /// Adds a step of the product, COUNT pieces of 32 bytes of its rows, to the consumer's two subtiles.
-template <typename In, int BN, int COUNT> DEVICE void multiply(float (&acc)[SUBTILES][BN / 2], uint32_t a, uint32_t b, bool first) {
+template <typename In, int BN, int COUNT>
+DEVICE void multiply(float (&acc)[SUBTILES][BN / 2], uint32_t a, uint32_t b, bool first) {
     wgmma_fence();
 #pragma unroll
     for (int kk = 0; kk < COUNT; kk++) {
@@ -145,8 +147,8 @@ struct Consumer {
 
 /// A subtile's sums: activation, residual, rounding, moments. CHUNKS pieces of 8 columns come out.
 template <bool SCALED, int BN, int CHUNKS, typename T>
-DEVICE void put(Consumer at, const Size &of, const Epilogue<T> &end, const Quantized &by, const float (&x)[BN / 2], const Run &run,
-                int n0) {
+DEVICE void put(Consumer at, const Size &of, const Epilogue<T> &end, const Quantized &by, const float (&x)[BN / 2],
+                const Run &run, int n0) {
     using Out = Staging<T, BN>;
     const int width = of.outputs * CHUNKS / (BN / 8), first = n0 * CHUNKS / (BN / 8);
     const bool residual = end.residual != nullptr;
@@ -169,7 +171,8 @@ DEVICE void put(Consumer at, const Size &of, const Epilogue<T> &end, const Quant
     } else {
         Out::template store<CHUNKS>(at.staging, run, end, of, first, width, at.thread, 128);
     }
-    if (end.moments != nullptr) Out::template moments<CHUNKS>(at.staging, run, end, of.runs(), first, width, at.thread, 128);
+    if (end.moments != nullptr)
+        Out::template moments<CHUNKS>(at.staging, run, end, of.runs(), first, width, at.thread, 128);
 }
 
 /// Warpgroups 1 and 2.
@@ -231,7 +234,8 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, const Quantized &
         for (int i = 0; i < PER_THREAD; i++) {
             if (at.thread + i * 128 < BN) store_shared(at.bias + (at.thread + i * 128) * 4, __float_as_uint(bias[i]));
             if constexpr (C::SCALED) {
-                if (at.thread + i * 128 < BN) store_shared(at.scales + (at.thread + i * 128) * 4, __float_as_uint(scales[i]));
+                if (at.thread + i * 128 < BN)
+                    store_shared(at.scales + (at.thread + i * 128) * 4, __float_as_uint(scales[i]));
             }
         }
 #pragma unroll
@@ -239,7 +243,9 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, const Quantized &
             // The bias is there, and everyone has read the staging.
             at.barrier();
             const auto value = [&](int j, int e) -> float & { return acc[i][j * 4 + e]; };
-            const auto column = [&](uint32_t of) { return [=](int j) { return load_shared_f32x2(of + (j * 8 + (at.thread & 3) * 2) * 4); }; };
+            const auto column = [&](uint32_t of) {
+                return [=](int j) { return load_shared_f32x2(of + (j * 8 + (at.thread & 3) * 2) * 4); };
+            };
             if constexpr (C::SCALED) {
                 finish_scaled<BN / 8>(end.activation, value, column(at.scales), column(at.bias));
             } else {
@@ -257,8 +263,8 @@ DEVICE void consume(const Problem &of, const Epilogue<T> &end, const Quantized &
 
 /// `by` is for 8-bit operands.
 template <typename In, typename T, int BN, bool PINGPONG>
-DEVICE void convolution(const TensorMap *x0, const TensorMap *x1, const TensorMap *x2, const TensorMap *w, const Problem &of,
-                        const Epilogue<T> &end, const Quantized &by) {
+DEVICE void convolution(const TensorMap *x0, const TensorMap *x1, const TensorMap *x2, const TensorMap *w,
+                        const Problem &of, const Epilogue<T> &end, const Quantized &by) {
     using C = Config<In, BN, PINGPONG>;
     extern __shared__ __align__(1024) unsigned char memory[];
     const uint32_t shared = shared_address(memory);

@@ -24,13 +24,15 @@ template <int N> DEVICE void store(e4m3 *p, const float (&x)[N]) {
     if constexpr (N == 4) {
         *reinterpret_cast<uint32_t *>(p) = pack_e4m3(x[0], x[1], x[2], x[3]);
     } else {
-        *reinterpret_cast<uint2 *>(p) = make_uint2(pack_e4m3(x[0], x[1], x[2], x[3]), pack_e4m3(x[4], x[5], x[6], x[7]));
+        *reinterpret_cast<uint2 *>(p) =
+            make_uint2(pack_e4m3(x[0], x[1], x[2], x[3]), pack_e4m3(x[4], x[5], x[6], x[7]));
     }
 }
 
 /// `d += a·b`, 16×8×32. The fragments are m16n8k16's byte for byte, so `ldmatrix` loads them as pairs.
 template <> DEVICE void mma<e4m3>(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

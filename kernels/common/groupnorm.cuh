@@ -29,8 +29,8 @@ DEVICE void load_pixels(const T *x, uint64_t stride, uint32_t first, uint32_t en
 
 /// Block (x: vectors of channels, y: ROWS), grid (runs, groups of vectors, images). y of e4m3 is times `inverse`.
 template <typename T, bool SILU, typename Y>
-DEVICE void apply(Y *y, const T *a, uint32_t rows_a, uint32_t channels_a, const T *b, uint32_t rows_b, uint32_t channels_b,
-                  const float *table, uint32_t pixels, float inverse = 1.f) {
+DEVICE void apply(Y *y, const T *a, uint32_t rows_a, uint32_t channels_a, const T *b, uint32_t rows_b,
+                  uint32_t channels_b, const float *table, uint32_t pixels, float inverse = 1.f) {
     const uint32_t channels = channels_a + channels_b, c = 8 * (blockIdx.y * blockDim.x + threadIdx.x), n = blockIdx.z;
     if (c >= channels) return;
     const bool first = c < channels_a;

@@ -24,8 +24,8 @@ DEVICE float4 parameters(const float *p) { return __ldg(reinterpret_cast<const f
 /// One row per warp. Vectors of 4 values, so that gamma and beta are read 16 bytes per lane without gaps. `stats` are
 /// written where STATS. y of e4m3 is times `inverse`.
 template <int VECTORS, bool STATS, typename T, typename Y>
-DEVICE void forward_rows(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,
-                         uint64_t stride, float eps, float inverse = 1.f) {
+DEVICE void forward_rows(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows,
+                         uint32_t d, uint64_t stride, float eps, float inverse = 1.f) {
     using Lane = Row<4, VECTORS>;
     const uint64_t row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
@@ -69,8 +69,8 @@ DEVICE void forward_rows(Y *y, float2 *stats, const T *x, const float *gamma, co
 
 /// Any width and alignment: one warp per row, which is read three times (from L1 after the first).
 template <bool STATS, typename T, typename Y>
-DEVICE void forward_any(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows, uint32_t d,
-                        uint64_t stride, float eps, float inverse = 1.f) {
+DEVICE void forward_any(Y *y, float2 *stats, const T *x, const float *gamma, const float *beta, uint32_t rows,
+                        uint32_t d, uint64_t stride, float eps, float inverse = 1.f) {
     const uint32_t lane = lane_id(), row = blockIdx.x * WARPS + warp_id();
     if (row >= rows) return;
     x += row * stride;

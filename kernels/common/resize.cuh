@@ -140,15 +140,16 @@ DEVICE void resize_along(Rows to, const unsigned char *from, int from_pitch, int
 }
 
 /// Changes the height; a warp per row. The rows of `to` are whole words, those of `from` where WORDS says so.
-template <bool WORDS> DEVICE void resize_across(Rows to, const unsigned char *from, int from_pitch, int width, const Axis &axis) {
+template <bool WORDS>
+DEVICE void resize_across(Rows to, const unsigned char *from, int from_pitch, int width, const Axis &axis) {
     for (int y = warp_id(); y < axis.output; y += blockDim.x / 32) {
         resize_row_across<WORDS, true>(to, from, from_pitch, 3 * width, axis, y);
     }
 }
 
 /// The two passes, in Pillow's order and each only where it changes something.
-DEVICE void resize(Rows to, const unsigned char *from, int from_pitch, int width, int height, int to_width, int to_height, bool cubic,
-                   int *tables, unsigned char *between) {
+DEVICE void resize(Rows to, const unsigned char *from, int from_pitch, int width, int height, int to_width,
+                   int to_height, bool cubic, int *tables, unsigned char *between) {
     const Axis along = {width, to_width, tables, cubic}, across = {height, to_height, along.end(), cubic};
     along.fill();
     across.fill();

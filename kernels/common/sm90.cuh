@@ -16,7 +16,9 @@
 DEVICE void mbarrier_init(uint32_t barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
-DEVICE void mbarrier_inval(uint32_t barrier) { asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory"); }
+DEVICE void mbarrier_inval(uint32_t barrier) {
+    asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 /// Makes initialised mbarriers visible to the copy engine and to the other blocks of the cluster (then still a block or
 /// cluster barrier).
 DEVICE void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -28,7 +30,9 @@ DEVICE void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t bytes) {
 DEVICE void mbarrier_expect_tx(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-DEVICE void mbarrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
+DEVICE void mbarrier_arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
 /// Arrives at the barrier of the same place in block `rank` of the cluster (the own block included), in the lanes where
 /// `arrives`; the others do nothing, without leaving the warp. Orders what wgmma and loads have read before it; said to
 /// release to the cluster, ptxas would put a fence of the whole device before it (MEMBAR.ALL.GPU), which the arrival of
@@ -43,9 +47,11 @@ DEVICE void mbarrier_arrive_remote(uint32_t barrier, uint32_t rank, bool arrives
 }
 /// The same by the barrier's address in the cluster's window (`cluster_address`).
 DEVICE void mbarrier_arrive_cluster(uint32_t remote, bool arrives = true) {
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %1, 0;\n\t@p mbarrier.arrive.shared::cluster.b64 _, [%0];\n\t}" ::"r"(remote),
-                 "r"(static_cast<uint32_t>(arrives))
-                 : "memory");
+    asm volatile(
+        "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %1, 0;\n\t@p mbarrier.arrive.shared::cluster.b64 _, [%0];\n\t}" ::"r"(
+            remote),
+        "r"(static_cast<uint32_t>(arrives))
+        : "memory");
 }
 /// Whether the phase of this parity is over; waits a hardware-chosen moment before saying no.
 DEVICE bool mbarrier_try_wait(uint32_t barrier, uint32_t parity) {
@@ -160,50 +166,59 @@ DEVICE void prefetch_tensormap(const TensorMap *map) { asm volatile("prefetch.te
 #define TMA_LOAD "cp.async.bulk.tensor"
 #define TMA_LOAD_TAIL "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x) {
-    asm volatile(TMA_LOAD ".1" TMA_LOAD_TAIL " [%0], [%1, {%3}], [%2];" ::"r"(destination), "l"(map), "r"(barrier), "r"(x) : "memory");
+    asm volatile(TMA_LOAD ".1" TMA_LOAD_TAIL " [%0], [%1, {%3}], [%2];" ::"r"(destination), "l"(map), "r"(barrier),
+                 "r"(x)
+                 : "memory");
 }
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x, int y) {
-    asm volatile(TMA_LOAD ".2" TMA_LOAD_TAIL " [%0], [%1, {%3, %4}], [%2];" ::"r"(destination), "l"(map), "r"(barrier), "r"(x), "r"(y)
+    asm volatile(TMA_LOAD ".2" TMA_LOAD_TAIL " [%0], [%1, {%3, %4}], [%2];" ::"r"(destination), "l"(map), "r"(barrier),
+                 "r"(x), "r"(y)
                  : "memory");
 }
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x, int y, int z) {
-    asm volatile(TMA_LOAD ".3" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(destination), "l"(map), "r"(barrier), "r"(x),
-                 "r"(y), "r"(z)
+    asm volatile(TMA_LOAD ".3" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(destination), "l"(map),
+                 "r"(barrier), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x, int y, int z, int w) {
-    asm volatile(TMA_LOAD ".4" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(destination), "l"(map), "r"(barrier), "r"(x),
-                 "r"(y), "r"(z), "r"(w)
+    asm volatile(TMA_LOAD ".4" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(destination), "l"(map),
+                 "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
 DEVICE void tma_load(uint32_t destination, const TensorMap *map, uint32_t barrier, int x, int y, int z, int w, int v) {
-    asm volatile(TMA_LOAD ".5" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(destination), "l"(map), "r"(barrier),
-                 "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
+    asm volatile(TMA_LOAD ".5" TMA_LOAD_TAIL " [%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(destination), "l"(map),
+                 "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
                  : "memory");
 }
 /// The box lands at the same place in every block of the cluster whose bit is set in `blocks`, and its bytes count at
 /// the same barrier in each.
-DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y) {
-    asm volatile(TMA_LOAD ".2" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(destination), "l"(map),
-                 "r"(barrier), "h"(blocks), "r"(x), "r"(y)
+DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x,
+                               int y) {
+    asm volatile(TMA_LOAD ".2" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(destination),
+                 "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y)
                  : "memory");
 }
-DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y, int z) {
-    asm volatile(TMA_LOAD ".3" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(destination), "l"(map),
-                 "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z)
+DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x,
+                               int y, int z) {
+    asm volatile(TMA_LOAD ".3" TMA_LOAD_TAIL
+                          ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(destination),
+                 "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
-DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x, int y, int z, int w) {
-    asm volatile(TMA_LOAD ".4" TMA_LOAD_TAIL ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(destination), "l"(map),
-                 "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
+DEVICE void tma_load_multicast(uint32_t destination, const TensorMap *map, uint32_t barrier, uint16_t blocks, int x,
+                               int y, int z, int w) {
+    asm volatile(TMA_LOAD ".4" TMA_LOAD_TAIL
+                          ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(destination),
+                 "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
 /// A column of pixels of an NHWC map in im2col mode: channels from `c`, pixels from (w, h, n) on in the order of the
 /// map's traversal, each moved by the offsets. The start lies within the map's pixel box, i.e. is the position of the
 /// filter's first tap.
-DEVICE void tma_load_im2col(uint32_t destination, const TensorMap *map, uint32_t barrier, int c, int w, int h, int n, uint16_t w_offset,
-                            uint16_t h_offset) {
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], "
+DEVICE void tma_load_im2col(uint32_t destination, const TensorMap *map, uint32_t barrier, int c, int w, int h, int n,
+                            uint16_t w_offset, uint16_t h_offset) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2], "
                  "{%7, %8};" ::"r"(destination),
                  "l"(map), "r"(barrier), "r"(c), "r"(w), "r"(h), "r"(n), "h"(w_offset), "h"(h_offset)
                  : "memory");
@@ -213,9 +228,10 @@ DEVICE void tma_load_im2col(uint32_t destination, const TensorMap *map, uint32_t
 
 /// `bytes` (a multiple of 16, both addresses 16-byte aligned) without a tensor map.
 DEVICE void bulk_load(uint32_t destination, const void *source, uint32_t bytes, uint32_t barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(destination),
-                 "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(destination),
+        "l"(__cvta_generic_to_global(source)), "r"(bytes), "r"(barrier)
+        : "memory");
 }
 
 // ---- TMA stores: issued, committed as a group and waited for by one thread
@@ -224,42 +240,57 @@ DEVICE void bulk_load(uint32_t destination, const void *source, uint32_t bytes, 
 // The box in shared memory is written by ordinary stores, then fence_async_shared() in each writer, then a barrier,
 // then the store. Elements outside the tensor are dropped.
 DEVICE void tma_store(const TensorMap *map, uint32_t source, int x, int y) {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(source), "r"(x), "r"(y)
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+                 "r"(source), "r"(x), "r"(y)
                  : "memory");
 }
 DEVICE void tma_store(const TensorMap *map, uint32_t source, int x, int y, int z) {
-    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map), "r"(source), "r"(x),
-                 "r"(y), "r"(z)
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map),
+                 "r"(source), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
 DEVICE void tma_store(const TensorMap *map, uint32_t source, int x, int y, int z, int w) {
-    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map), "r"(source),
-                 "r"(x), "r"(y), "r"(z), "r"(w)
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+                 "r"(source), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
 /// Adds the box to the tensor. Deterministic only while no two boxes of a launch overlap.
 DEVICE void tma_store_add(const TensorMap *map, uint32_t source, int x, int y) {
-    asm volatile("cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(source),
-                 "r"(x), "r"(y)
-                 : "memory");
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+        "r"(source), "r"(x), "r"(y)
+        : "memory");
 }
 /// `bytes` (a multiple of 16, both addresses 16-byte aligned) without a tensor map.
 DEVICE void bulk_store(void *destination, uint32_t source, uint32_t bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(destination)), "r"(source),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(destination)),
+        "r"(source), "r"(bytes)
+        : "memory");
 }
 DEVICE void tma_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 /// Until at most `PENDING` groups of this thread still read their shared memory.
-template <int PENDING> DEVICE void tma_store_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory"); }
+template <int PENDING>
+DEVICE void tma_store_wait_read() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
+}
 /// Until at most `PENDING` groups of this thread are not yet written.
-template <int PENDING> DEVICE void tma_store_wait() { asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"); }
+template <int PENDING>
+DEVICE void tma_store_wait() {
+    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory");
+}
 
 // ---- registers per thread of a warpgroup
 // ------------------------------------------------------------------------------------------------
 
-template <int REGISTERS> DEVICE void decrease_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
-template <int REGISTERS> DEVICE void increase_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS)); }
+template <int REGISTERS>
+DEVICE void decrease_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+template <int REGISTERS>
+DEVICE void increase_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
 
 // ---- programmatic dependent launch
 // ------------------------------------------------------------------------------------------------------
@@ -273,14 +304,16 @@ DEVICE void grid_dependency_launch() { asm volatile("griddepcontrol.launch_depen
 // --------------------------------------------------------------------------------------------------
 
 DEVICE void stmatrix_x4(uint32_t row, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r0), "r"(r1),
+                 "r"(r2), "r"(r3)
                  : "memory");
 }
 DEVICE void stmatrix_x2(uint32_t row, uint32_t r0, uint32_t r1) {
     asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(row), "r"(r0), "r"(r1) : "memory");
 }
 DEVICE void stmatrix_x4_trans(uint32_t row, uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(r0), "r"(r1),
+                 "r"(r2), "r"(r3)
                  : "memory");
 }
 
@@ -310,7 +343,10 @@ DEVICE uint64_t wgmma_descriptor(uint32_t address, uint32_t leading, uint32_t st
 
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int PENDING> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
+template <int PENDING>
+DEVICE void wgmma_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
 /// Ties registers to this point of the program: the compiler moves no use of theirs across it.
 template <int COUNT> DEVICE void wgmma_pin(float (&d)[COUNT]) {
 #pragma unroll

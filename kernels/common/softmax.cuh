@@ -19,7 +19,8 @@ DEVICE float move_shift(float &shift, float most) {
 /// bits, the rest by the cubic of least relative error on [−½, ½], 7.5e-5, a third of what rounding to f16 does. Below
 /// 2^−125 no smaller.
 DEVICE float exp2_cubic(float x) {
-    constexpr float ROUND = 12582912.0f;  // 1.5·2^23: adding it leaves the nearest integer in the low bits, and nothing else in the lowest 9
+    // 1.5·2^23: adding it leaves the nearest integer in the low bits, and nothing else in the lowest 9
+    constexpr float ROUND = 12582912.0f;
     const float clamped = fmaxf(x, -125.0f), shifted = clamped + ROUND, rest = clamped - (shifted - ROUND);
     const float p = fmaf(fmaf(fmaf(0.05517166954f, rest, 0.2426111254f), rest, 0.6932609857f), rest, 0.9999280733f);
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));

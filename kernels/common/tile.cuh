@@ -25,8 +25,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
     /// Starts copying rows `first..first + count` (of `source`, `stride` values apart) by the `threads` threads of
     /// which this is number `thread`; rows at and past `end`, and of each row what follows its first `pieces`, become
     /// zeros. Completion is cp.async's.
-    static DEVICE void copy_rows(uint32_t tile, const T *source, int stride, int first, int count, int end, int thread, int threads,
-                                 int pieces = PIECES) {
+    static DEVICE void copy_rows(uint32_t tile, const T *source, int stride, int first, int count, int end, int thread,
+                                 int threads, int pieces = PIECES) {
         for (int i = thread; i < count * PIECES; i += threads) {
             const int row = i / PIECES, piece = i % PIECES;
             const bool inside = first + row < end && piece < pieces;
@@ -37,7 +37,9 @@ template <int WIDTH, typename T = bf16> struct Tile {
 
     // Below, step s is at the pieces 2s and 2s + 1. Of swizzled rows that is the address of step 0 with s xored in, as
     // tiles start at multiples of 128 bytes.
-    static DEVICE uint32_t at_step(uint32_t address, int step) { return SWIZZLED ? address ^ (step << 5) : address + (step << 5); }
+    static DEVICE uint32_t at_step(uint32_t address, int step) {
+        return SWIZZLED ? address ^ (step << 5) : address + (step << 5);
+    }
 
     /// A fragments of rows `row..row + 16` (a multiple of 16), columns `step·16..`.
     static DEVICE void load_a(uint32_t (&a)[4], uint32_t tile, int row, int step, int lane) {
@@ -65,7 +67,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
     }
 
     /// Writes a warp's 16 × WIDTH accumulators, times `low` for rows g and `high` for rows g + 8, to rows `0..16` as T.
-    static DEVICE void store_accumulators(unsigned char *tile, const float (&c)[WIDTH / 8][4], float low, float high, int lane) {
+    static DEVICE void store_accumulators(unsigned char *tile, const float (&c)[WIDTH / 8][4], float low, float high,
+                                          int lane) {
         const int g = lane >> 2, within = (lane & 3) * 4;
 #pragma unroll
         for (int j = 0; j < WIDTH / 8; j++) {
@@ -75,7 +78,8 @@ template <int WIDTH, typename T = bf16> struct Tile {
     }
 
     /// A warp copies the first `pieces` of rows `0..count` of the tile to `target`, rows `stride` values apart.
-    static DEVICE void write_rows(T *target, int stride, const unsigned char *tile, int count, int lane, int pieces = PIECES) {
+    static DEVICE void write_rows(T *target, int stride, const unsigned char *tile, int count, int lane,
+                                  int pieces = PIECES) {
         for (int i = lane; i < count * PIECES; i += 32) {
             const int row = i / PIECES, piece = i % PIECES;
             if (piece < pieces) {

@@ -147,7 +147,8 @@ template <int N> DEVICE void store(float *p, const float (&x)[N]) {
         *reinterpret_cast<float2 *>(p) = make_float2(x[0], x[1]);
     } else {
 #pragma unroll
-        for (int i = 0; i < N; i += 4) *reinterpret_cast<float4 *>(p + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
+        for (int i = 0; i < N; i += 4)
+            *reinterpret_cast<float4 *>(p + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
     }
 }
 
@@ -155,9 +156,12 @@ template <int N> DEVICE void store(float *p, const float (&x)[N]) {
 DEVICE uint32_t shared_address(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 /// 4 and 16 bytes of shared memory by address.
-DEVICE void store_shared(uint32_t address, uint32_t word) { asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory"); }
+DEVICE void store_shared(uint32_t address, uint32_t word) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
 DEVICE void store_shared(uint32_t address, const uint4 &words) {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words.x), "r"(words.y), "r"(words.z),
+                 "r"(words.w)
                  : "memory");
 }
 DEVICE uint32_t load_shared(uint32_t address) {

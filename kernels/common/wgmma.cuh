@@ -22,7 +22,8 @@ struct e4m3;
 #define WGMMA_NAMES_24 WGMMA_NAMES_20 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define WGMMA_NAMES_26 WGMMA_NAMES_24 ", %96, %97, %98, %99, %100, %101, %102, %103"
 #define WGMMA_NAMES_28 WGMMA_NAMES_26 ", %104, %105, %106, %107, %108, %109, %110, %111"
-#define WGMMA_NAMES_32 WGMMA_NAMES_28 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define WGMMA_NAMES_32 \
+    WGMMA_NAMES_28 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 #define WGMMA_FOUR(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define WGMMA_SIXTEEN(i) WGMMA_FOUR(i), WGMMA_FOUR(i + 4), WGMMA_FOUR(i + 8), WGMMA_FOUR(i + 12)
@@ -45,40 +46,43 @@ struct e4m3;
 
 // TYPE of the inputs, COLUMNS of d, EIGHTS = COLUMNS / 8, then the numbers of the operands that follow the 4·EIGHTS
 // accumulators.
-#define WGMMA_SS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                         \
-    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, " A ", " B        \
-                 ", accumulate, 1, 1, " TRANS_A ", " TRANS_B ";\n\t}"                                                                  \
-                 : WGMMA_REGS_##EIGHTS                                                                                                 \
-                 : "l"(a), "l"(b), "r"(accumulate), "n"(int(MAJOR_A)), "n"(int(MAJOR_B))                                               \
+#define WGMMA_SS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                   \
+    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE                            \
+                 ", 0;\n\t"                                                                                      \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS \
+                 "}, " A ", " B ", accumulate, 1, 1, " TRANS_A ", " TRANS_B ";\n\t}"                             \
+                 : WGMMA_REGS_##EIGHTS                                                                           \
+                 : "l"(a), "l"(b), "r"(accumulate), "n"(int(MAJOR_A)), "n"(int(MAJOR_B))                         \
                  : "memory")
-#define WGMMA_SS_E4M3(COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                                                             \
-    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k32.f32.e4m3.e4m3 {" WGMMA_NAMES_##EIGHTS "}, " A ", " B                \
-                 ", accumulate, 1, 1;\n\t}"                                                                                            \
-                 : WGMMA_REGS_##EIGHTS                                                                                                 \
-                 : "l"(a), "l"(b), "r"(accumulate)                                                                                     \
+#define WGMMA_SS_E4M3(COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_A, TRANS_B)                               \
+    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE                    \
+                 ", 0;\n\t"                                                                              \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k32.f32.e4m3.e4m3 {" WGMMA_NAMES_##EIGHTS \
+                 "}, " A ", " B ", accumulate, 1, 1;\n\t}"                                               \
+                 : WGMMA_REGS_##EIGHTS                                                                   \
+                 : "l"(a), "l"(b), "r"(accumulate)                                                       \
                  : "memory")
-#define WGMMA_RS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_B)                                                                  \
-    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE ", 0;\n\t"                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS "}, {" A "}, " B      \
-                 ", accumulate, 1, 1, " TRANS_B ";\n\t}"                                                                               \
-                 : WGMMA_REGS_##EIGHTS                                                                                                 \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(MAJOR_B))                              \
+#define WGMMA_RS_OF(TYPE, COLUMNS, EIGHTS, A, B, ACCUMULATE, TRANS_B)                                            \
+    asm volatile("{\n\t.reg .pred accumulate;\n\tsetp.ne.b32 accumulate, " ACCUMULATE                            \
+                 ", 0;\n\t"                                                                                      \
+                 "wgmma.mma_async.sync.aligned.m64n" #COLUMNS "k16.f32." TYPE "." TYPE " {" WGMMA_NAMES_##EIGHTS \
+                 "}, {" A "}, " B ", accumulate, 1, 1, " TRANS_B ";\n\t}"                                        \
+                 : WGMMA_REGS_##EIGHTS                                                                           \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(MAJOR_B))        \
                  : "memory")
-#define WGMMA_BY_TYPE(WGMMA, ...)                                                                                                      \
-    if constexpr (std::is_same_v<T, bf16>) {                                                                                           \
-        WGMMA("bf16", __VA_ARGS__);                                                                                                    \
-    } else {                                                                                                                           \
-        static_assert(std::is_same_v<T, f16>, "bf16 or f16");                                                                          \
-        WGMMA("f16", __VA_ARGS__);                                                                                                     \
+#define WGMMA_BY_TYPE(WGMMA, ...)                             \
+    if constexpr (std::is_same_v<T, bf16>) {                  \
+        WGMMA("bf16", __VA_ARGS__);                           \
+    } else {                                                  \
+        static_assert(std::is_same_v<T, f16>, "bf16 or f16"); \
+        WGMMA("f16", __VA_ARGS__);                            \
     }
-#define WGMMA_SS(...)                                                                                                                  \
-    if constexpr (std::is_same_v<T, e4m3>) {                                                                                           \
-        static_assert(MAJOR_A == K_MAJOR && MAJOR_B == K_MAJOR, "8-bit operands are K-major");                                         \
-        WGMMA_SS_E4M3(__VA_ARGS__);                                                                                                    \
-    } else {                                                                                                                           \
-        WGMMA_BY_TYPE(WGMMA_SS_OF, __VA_ARGS__)                                                                                        \
+#define WGMMA_SS(...)                                                                          \
+    if constexpr (std::is_same_v<T, e4m3>) {                                                   \
+        static_assert(MAJOR_A == K_MAJOR && MAJOR_B == K_MAJOR, "8-bit operands are K-major"); \
+        WGMMA_SS_E4M3(__VA_ARGS__);                                                            \
+    } else {                                                                                   \
+        WGMMA_BY_TYPE(WGMMA_SS_OF, __VA_ARGS__)                                                \
     }
 #define WGMMA_RS(...) WGMMA_BY_TYPE(WGMMA_RS_OF, __VA_ARGS__)
 

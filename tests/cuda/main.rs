@@ -25,6 +25,7 @@ mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;
+mod signals;
 mod support;
 mod train;
 

@@ -381,8 +381,15 @@ fn every_hopper_trains_the_same_bits() {
 }
 
 /// Starts a run (or goes on with it) and stops it by SIGTERM when `until` updates are seen to be done; returns how many
-/// are. A run that ended before it was met is tried again from where it began.
+/// are.
 pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) -> usize {
+    assert_eq!(stopped_by(&["TERM"], &|| command(model, words), output, until), 75);
+    metrics(output).len()
+}
+
+/// Starts a run (or goes on with it) and sends it `signals` when `until` updates are seen to be done; returns its exit
+/// code. A run that ended before it was met is tried again from where it began.
+pub fn stopped_by(signals: &[&str], start: &dyn Fn() -> Command, output: &Path, until: usize) -> i32 {
     let kept = TempDir::new().unwrap();
     let begun = output.exists();
     if begun {
@@ -391,16 +398,15 @@ pub fn interrupt(model: Model, words: &[String], output: &Path, until: usize) ->
     // Complete lines: the last one may be in the making.
     let so_far = || fs::read_to_string(output.join("metrics.jsonl")).map_or(0, |text| text.matches('\n').count());
     for _ in 0..100 {
-        let mut child: Child = command(model, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child: Child = start().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         if freezes(&mut child, || so_far() >= until) {
-            signal(&child, "TERM");
+            signals.iter().for_each(|name| signal(&child, name));
             thaw(&child);
         }
         match child.wait().unwrap().code() {
-            Some(75) => return metrics(output).len(),
-            code => assert_eq!(code, Some(0)),
+            Some(0) => fs::remove_dir_all(output).unwrap(),
+            code => return code.expect("an exit code"),
         }
-        fs::remove_dir_all(output).unwrap();
         if begun {
             copy_files(kept.path(), output);
         }
