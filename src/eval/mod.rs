@@ -1,6 +1,7 @@
 //! A trained encoder to scores.
 
 pub mod dataset;
+pub mod distance;
 pub mod encoder;
 pub mod evaluator;
 pub mod features;

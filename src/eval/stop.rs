@@ -1,4 +1,4 @@
-//! A probe that a signal asks to stop.
+//! An evaluation that a signal asks to stop.
 
 use crate::bail;
 use crate::error::Result;
@@ -8,7 +8,10 @@ use crate::store;
 pub(super) fn check_stop() -> Result<()> {
     match store::interrupted() {
         true => {
-            bail!(Interrupted, "stopped by a signal; a probe keeps nothing on the way: run it again from the start")
+            bail!(
+                Interrupted,
+                "stopped by a signal; an evaluation keeps nothing of its scores: run it again from the start"
+            )
         }
         false => Ok(()),
     }

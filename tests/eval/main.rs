@@ -1,6 +1,7 @@
 //! Probes and their data sets.
 
 mod dataset;
+mod distance;
 mod encoder;
 mod knn;
 mod linear_probe;
