@@ -18,8 +18,15 @@ use crate::say;
 use crate::store;
 
 /// The commands that take `--config`, as their words.
-const COMMANDS: [&[&str]; 6] =
-    [&["generate"], &["calibrate"], &["train"], &["probe"], &["eval", "linear"], &["bench", "train"]];
+const COMMANDS: [&[&str]; 7] = [
+    &["generate"],
+    &["calibrate"],
+    &["train"],
+    &["probe"],
+    &["eval", "fid"],
+    &["eval", "linear"],
+    &["bench", "train"],
+];
 
 /// The whole command line: what the arguments' types say, and `--config` where it is taken.
 pub fn command() -> Command {

@@ -1,10 +1,13 @@
 //! A trained encoder to scores.
 
+mod columns;
 pub mod dataset;
 pub mod distance;
+mod drawn;
 pub mod encoder;
 pub mod evaluator;
 pub mod features;
+pub mod fid;
 pub mod heads;
 pub mod knn;
 pub mod linear_probe;

@@ -75,6 +75,15 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// Writes a report as JSON, atomically.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+pub(super) fn write_json(report: &impl Serialize, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(report).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    write_atomic(path, (text + "\n").as_bytes())
+}
+
 const COLUMNS: [&str; 5] = ["probe", "top-1 %", "base lr", "epoch", "last epoch %"];
 
 impl ProbeReport {
@@ -92,8 +101,7 @@ impl ProbeReport {
     /// # Errors
     /// `Io` when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
-        write_atomic(path, (text + "\n").as_bytes())
+        write_json(self, path)
     }
 
     /// A table in aligned columns under what was probed, on what, and how the figures were chosen.

@@ -5,12 +5,13 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "demo",
     "generate",
     "calibrate",
     "train",
     "probe",
+    "eval fid",
     "export",
     "inspect",
     "doctor",

@@ -3,6 +3,7 @@
 mod dataset;
 mod distance;
 mod encoder;
+mod fid;
 mod knn;
 mod linear_probe;
 mod probe;

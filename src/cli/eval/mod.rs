@@ -1,6 +1,7 @@
 //! `stablerep eval`: a trained encoder to scores, one command per protocol.
 
 mod encoder;
+mod fid;
 pub mod linear;
 
 use clap::Subcommand;
@@ -17,12 +18,14 @@ pub struct Args {
 /// The protocols; each `Args` says what its own does.
 #[derive(Debug, Subcommand)]
 enum What {
+    Fid(Box<fid::Args>),
     Linear(Box<linear::Args>),
 }
 
 /// Runs one protocol.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
+        What::Fid(args) => fid::run(*args),
         What::Linear(args) => linear::run(*args),
     }
 }

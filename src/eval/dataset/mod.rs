@@ -6,6 +6,7 @@ pub mod image_folder;
 mod labelled;
 mod samples;
 mod split;
+mod unlabelled;
 pub mod webdataset;
 
 use std::path::{Path, PathBuf};
