@@ -18,11 +18,12 @@ use crate::say;
 use crate::store;
 
 /// The commands that take `--config`, as their words.
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
     &["generate"],
     &["calibrate"],
     &["train"],
     &["probe"],
+    &["eval", "diversity"],
     &["eval", "fid"],
     &["eval", "linear"],
     &["bench", "train"],

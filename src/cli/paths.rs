@@ -17,7 +17,7 @@ use crate::error::Result;
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
 /// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 13] = [
+const INPUTS: [(&str, &str); 14] = [
     ("captions", "a caption file: .txt, .csv or .tsv"),
     ("checkpoint", ENCODER),
     ("encoder", ENCODER),
@@ -27,6 +27,7 @@ const INPUTS: [(&str, &str); 13] = [
     ("initial_noise", "a .safetensors file with a tensor `noise`"),
     ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
     ("real", PICTURES),
+    ("sets", "shards of pictures with captions: a folder of *.tar, a tar, a pattern, or a sweep of `generate`"),
     ("test", PHOTOGRAPHS),
     ("test_labels", "an IDX file of labels"),
     ("train", PHOTOGRAPHS),

@@ -3,6 +3,7 @@
 mod columns;
 pub mod dataset;
 pub mod distance;
+pub mod diversity;
 mod drawn;
 pub mod encoder;
 pub mod evaluator;

@@ -5,12 +5,13 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "generate",
     "calibrate",
     "train",
     "probe",
+    "eval diversity",
     "eval fid",
     "export",
     "inspect",

@@ -1,4 +1,4 @@
-//! `eval fid` from files to a report.
+//! `eval fid` and `eval diversity` from files to reports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use stablerep::error::Error;
 use stablerep::eval::distance::kernel::Subsets;
+use stablerep::eval::diversity::{self, DiversityConfig};
 use stablerep::eval::encoder::ModelSource;
 use stablerep::eval::fid::report::FidReport;
 use stablerep::eval::fid::{FidConfig, Source, run};
@@ -246,4 +247,61 @@ fn inceptions_features_are_kept() {
     fs::write(&pickle, b"\x80\x02").unwrap();
     let (code, said) = fid(&pickle);
     assert!(code == Some(3) && said.contains("python dev/inception.py"), "{code:?} {said}");
+}
+
+#[test]
+fn near_copies_are_named() {
+    let root = TempDir::new().unwrap();
+    let sweep = root.path().join("sweep");
+    shards(&sweep.join("w=3.0"), 6, 3.0, 0);
+    shards(&sweep.join("w=2.0"), 6, 2.0, 0);
+    let output = root.path().join("out");
+    let config = DiversityConfig {
+        model: model(),
+        fit: None,
+        resize: None,
+        sets: vec![sweep.clone()],
+        near: 0.999_999,
+        max_bad: 0,
+        output: Some(output.clone()),
+    };
+    let report = diversity::run(&config).unwrap();
+    assert_eq!(report.sets.iter().map(|set| set.guidance_scale).collect::<Vec<_>>(), [Some(2.0), Some(3.0)]);
+    for set in &report.sets {
+        assert_eq!((set.images, set.scores.captions, set.near.len()), (12, 6, 1));
+        assert_eq!((set.near[0].caption.as_str(), set.near[0].pictures), ("caption 0", 2));
+        assert!(set.scores.within > set.scores.between, "{set:?}");
+        assert!(1.0 < set.scores.vendi && set.scores.vendi < 12.0, "{set:?}");
+    }
+    assert!(report.text().contains("near-copies in") && report.text().contains("\"caption 0\""), "{}", report.text());
+    assert!(report.remarks.concat().contains("same captions, seeds"), "{report:?}");
+    let before = fs::read(output.join("report.json")).unwrap();
+    diversity::run(&config).unwrap();
+    assert_eq!(fs::read(output.join("report.json")).unwrap(), before);
+    let wrong = DiversityConfig { near: 1.5, ..config };
+    assert_eq!(diversity::run(&wrong).unwrap_err().exit_code(), 2);
+}
+
+/// One caption of one picture has no pairs; pictures without captions are no set.
+#[test]
+fn captions_are_needed() {
+    let root = TempDir::new().unwrap();
+    let bare = root.path().join("bare.tar");
+    let mut shard = ShardWriter::create(bare.clone()).unwrap();
+    shard.add("000", &[("png", &encode_png(&picture(1, 9, 9)).unwrap()[..])]).unwrap();
+    shard.finish().unwrap();
+    let one = root.path().join("one.tar");
+    let mut shard = ShardWriter::create(one.clone()).unwrap();
+    shard.add("000", &[("png", &encode_png(&picture(1, 9, 9)).unwrap()[..]), ("txt", b"a cat")]).unwrap();
+    shard.finish().unwrap();
+    let of = |path: &Path| {
+        let (model, sets) = (model(), vec![path.to_path_buf()]);
+        diversity::run(&DiversityConfig { model, fit: None, resize: None, sets, near: 0.95, max_bad: 0, output: None })
+    };
+    let error = of(&bare).unwrap_err();
+    assert!(error.exit_code() == 3 && error.to_string().contains("no caption"), "{error}");
+    let report = of(&one).unwrap();
+    let scores = &report.sets[0].scores;
+    assert_eq!((scores.captions, scores.within, scores.between, scores.uniformity), (0, None, None, None));
+    assert!((scores.vendi - 1.0).abs() < 1e-12, "{scores:?}");
 }

@@ -2,6 +2,7 @@
 
 mod dataset;
 mod distance;
+mod diversity;
 mod encoder;
 mod fid;
 mod knn;

@@ -1,5 +1,6 @@
 //! `stablerep eval`: a trained encoder to scores, one command per protocol.
 
+mod diversity;
 mod encoder;
 mod fid;
 pub mod linear;
@@ -18,6 +19,7 @@ pub struct Args {
 /// The protocols; each `Args` says what its own does.
 #[derive(Debug, Subcommand)]
 enum What {
+    Diversity(Box<diversity::Args>),
     Fid(Box<fid::Args>),
     Linear(Box<linear::Args>),
 }
@@ -25,6 +27,7 @@ enum What {
 /// Runs one protocol.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
+        What::Diversity(args) => diversity::run(*args),
         What::Fid(args) => fid::run(*args),
         What::Linear(args) => linear::run(*args),
     }
