@@ -28,6 +28,8 @@ pub enum Domain {
     TextChoice = 13,
     /// Residual branches that an image leaves out; ids: epoch, sample, view.
     DropPath = 10,
+    /// Pictures of a subset that two sets are compared by; ids: subset, which set, 0.
+    Subset = 31,
     /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.
     Mix = 12,
     /// Inputs of the kernel checks; ids: of the input's name.

@@ -17,11 +17,13 @@ use crate::say;
 use crate::store;
 
 /// The commands that take `--config`, as their words.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 12] = [
     &["generate"],
     &["calibrate"],
     &["train"],
     &["probe"],
+    &["eval", "diversity"],
+    &["eval", "fid"],
     &["eval", "linear"],
     &["eval", "zero-shot"],
     &["eval", "retrieval"],

@@ -17,12 +17,17 @@ use crate::error::Result;
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
 /// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 9] = [
+const INPUTS: [(&str, &str); 14] = [
     ("captions", "a caption file: .txt, .csv or .tsv"),
     ("checkpoint", ENCODER),
+    ("encoder", ENCODER),
     ("fp8", "the file of ranges that `stablerep calibrate` writes for a model"),
+    ("generated", PICTURES),
+    ("inception", "Inception's weights as safetensors (dev/inception.py converts pytorch-fid's)"),
     ("initial_noise", "a .safetensors file with a tensor `noise`"),
     ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
+    ("real", PICTURES),
+    ("sets", "shards of pictures with captions: a folder of *.tar, a tar, a pattern, or a sweep of `generate`"),
     ("test", PHOTOGRAPHS),
     ("test_labels", "an IDX file of labels"),
     ("train", PHOTOGRAPHS),
@@ -34,6 +39,8 @@ pub const ENCODER: &str =
     "a training run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors";
 const SHARDS: &str = "a folder of *.tar shards, a tar, or a pattern such as dir/{00000..00012}.tar";
 const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files, or webdataset tars";
+
+const PICTURES: &str = "pictures: a folder of .jpg or .png files, webdataset tars, or an IDX file";
 
 /// Arguments that name what is written.
 const OUTPUTS: [&str; 3] = ["json", "output", "sheet"];

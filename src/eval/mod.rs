@@ -4,9 +4,13 @@
 mod card;
 pub mod columns;
 pub mod dataset;
+pub mod distance;
+pub mod diversity;
+mod drawn;
 pub mod encoder;
 pub mod evaluator;
 pub mod features;
+pub mod fid;
 pub mod heads;
 mod kept;
 pub mod knn;

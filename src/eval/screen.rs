@@ -99,7 +99,7 @@ pub fn screen(sets: Vec<Dataset>, max_bad: usize) -> Result<Vec<Screened>> {
         }
         bail!(
             Data,
-            "{}\n{bad} bad picture(s) in the training and test images, --max-bad allows {max_bad}: repair or remove them, \
+            "{}\n{bad} bad picture(s), --max-bad allows {max_bad}: repair or remove them, \
              or raise --max-bad to go on without them",
             messages.join("\n")
         );

@@ -1,4 +1,4 @@
-//! A probe that a signal asks to stop.
+//! An evaluation that a signal asks to stop.
 
 use crate::bail;
 use crate::error::Result;

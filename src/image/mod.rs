@@ -8,6 +8,7 @@ mod font;
 mod jpeg;
 pub mod plot;
 mod png;
+mod real;
 mod refuse;
 mod resize;
 pub mod sheet;
@@ -16,6 +17,7 @@ pub use canvas::{Canvas, Color};
 pub use decode::{decode, dimensions};
 pub use difference::Difference;
 pub use encode::{encode_jpeg, encode_png};
+pub use real::{interpolate, resize_real};
 pub use refuse::{MAX_DECODED_SIDE, MAX_PIXELS};
 pub use resize::{Filter, MAX_SIDE, Resampler, columns_first, resize, resize_box, resize_window, taps, weight_table};
 

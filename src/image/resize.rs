@@ -37,7 +37,7 @@ impl Filter {
         }
     }
 
-    fn weight(self, x: f64) -> f64 {
+    pub(super) fn weight(self, x: f64) -> f64 {
         let a = x.abs();
         match self {
             Self::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
@@ -218,7 +218,7 @@ pub fn weight_table(inputs: usize, outputs: usize, filter: Filter) -> Vec<i32> {
     table
 }
 
-fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (usize, usize)) -> Result<()> {
+pub(super) fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (usize, usize)) -> Result<()> {
     let inside = 0.0 <= left && left < right && right <= image.width as f64;
     let inside = inside && 0.0 <= top && top < bottom && bottom <= image.height as f64;
     if !inside || image.data.len() != 3 * image.width * image.height {
@@ -239,7 +239,7 @@ fn check(image: &Rgb8, [left, top, right, bottom]: [f64; 4], (width, height): (u
 
 /// What happens along one axis: of `pixels`, the part from `low` to `high` becomes `output` pixels.
 #[derive(Clone, Copy, Debug)]
-struct Axis {
+pub(super) struct Axis {
     pixels: usize,
     low: f64,
     high: f64,
@@ -253,7 +253,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn whole(pixels: usize, output: usize) -> Self {
+    pub(super) fn whole(pixels: usize, output: usize) -> Self {
         Self { pixels, low: 0.0, high: pixels as f64, output, first: 0, end: output, from: 0, to: pixels }
     }
 
@@ -265,7 +265,7 @@ impl Axis {
     }
 
     /// The inputs that output `i` takes, the last excluded.
-    fn inputs(&self, i: usize, filter: Filter) -> (usize, usize) {
+    pub(super) fn inputs(&self, i: usize, filter: Filter) -> (usize, usize) {
         let (center, radius) = (self.center(i), filter.radius() * self.stretch());
         let first = (center - radius + 0.5).max(0.0) as usize;
         (first, ((center + radius + 0.5) as usize).min(self.pixels))
@@ -291,15 +291,15 @@ impl Axis {
         (self.high - self.low) / self.output as f64
     }
 
-    fn stretch(&self) -> f64 {
+    pub(super) fn stretch(&self) -> f64 {
         self.scale().max(1.0)
     }
 
-    fn center(&self, i: usize) -> f64 {
+    pub(super) fn center(&self, i: usize) -> f64 {
         self.low + (i as f64 + 0.5) * self.scale()
     }
 
-    fn made(&self) -> usize {
+    pub(super) fn made(&self) -> usize {
         self.end - self.first
     }
 

@@ -4,6 +4,7 @@
 pub mod classifier;
 pub mod clip_text;
 pub mod dino_head;
+pub mod inception;
 pub mod init;
 pub mod mae;
 pub mod positions;

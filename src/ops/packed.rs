@@ -48,19 +48,24 @@ impl Packed {
 
     /// From a 3×3 convolution `[N, C, 3, 3]`: K = (ky, kx, c).
     pub fn from_conv3x3(w: &[f32], bias: Option<Vec<f32>>, n: usize, c: usize) -> Self {
+        Self::from_conv(w, bias, n, c, 9)
+    }
+
+    /// From a convolution `[N, C, height, width]` of `taps` = height·width: K = (ky, kx, c).
+    pub fn from_conv(w: &[f32], bias: Option<Vec<f32>>, n: usize, c: usize, taps: usize) -> Self {
         assert!(
-            w.len() == n * c * 9 && bias.as_ref().is_none_or(|b| b.len() == n),
-            "packed: {} values for {n} × {c} × 9",
+            w.len() == n * c * taps && bias.as_ref().is_none_or(|b| b.len() == n),
+            "packed: {} values for {n} × {c} × {taps}",
             w.len()
         );
-        let by_channel = transposed(w, n, c * 9);
+        let by_channel = transposed(w, n, c * taps);
         let mut out = vec![0.0; w.len()];
         out.par_chunks_mut(n).enumerate().for_each(|(row, out)| {
             let (tap, channel) = (row / c, row % c);
-            let from = (channel * 9 + tap) * n;
+            let from = (channel * taps + tap) * n;
             out.copy_from_slice(&by_channel[from..from + n]);
         });
-        Self { k: 9 * c, n, w: out, bias }
+        Self { k: taps * c, n, w: out, bias }
     }
 
     /// Several layers of the same input as one, their outputs side by side.

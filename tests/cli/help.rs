@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 23] = [
     "demo",
     "generate",
     "calibrate",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 21] = [
     "eval retrieval",
     "eval fairface",
     "eval aro",
+    "eval diversity",
+    "eval fid",
     "export",
     "inspect",
     "report",

@@ -1,6 +1,7 @@
 //! Networks against the reference libraries' outputs (tests/fixtures).
 
 mod diffusion;
+mod inception;
 mod mae;
 mod names;
 mod projector;

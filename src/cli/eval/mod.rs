@@ -1,8 +1,10 @@
 //! `stablerep eval`: a trained encoder to scores, one command per protocol.
 
 mod aro;
+mod diversity;
 mod encoder;
 mod fairface;
+mod fid;
 mod language;
 pub mod linear;
 mod retrieval;
@@ -22,6 +24,8 @@ pub struct Args {
 /// The protocols; each `Args` says what its own does.
 #[derive(Debug, Subcommand)]
 enum What {
+    Diversity(Box<diversity::Args>),
+    Fid(Box<fid::Args>),
     Linear(Box<linear::Args>),
     ZeroShot(Box<zero_shot::Args>),
     Retrieval(Box<retrieval::Args>),
@@ -32,6 +36,8 @@ enum What {
 /// Runs one protocol.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
+        What::Diversity(args) => diversity::run(*args),
+        What::Fid(args) => fid::run(*args),
         What::Linear(args) => linear::run(*args),
         What::ZeroShot(args) => zero_shot::run(*args),
         What::Retrieval(args) => retrieval::run(*args),

@@ -33,6 +33,19 @@ pub fn from_bytes(images: &[u8], labels: &[u8], name: &str) -> Result<Dataset> {
     build(parse(images, 3, &format!("{name} (images)"))?, labels, name, &format!("{name} (labels)"))
 }
 
+/// Opens the images at `path` without labels, under one class.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_images(path: &Path) -> Result<Dataset> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let name = path.display().to_string();
+    let Idx { sizes, values } = parse(&bytes, 3, &name)?;
+    let [count, height, width] = sizes[..] else { bail!(Data, "{name}: expected three dimensions") };
+    let images = Images::Gray { height, width, pixels: values };
+    Ok(Dataset::new(name, vec![0; count], vec!["pictures".into()], images))
+}
+
 /// The labels file that belongs to an images file: `images-idx3` becomes `labels-idx1` in its name, with or without
 /// `.gz`.
 fn labels_beside(images: &Path) -> Result<PathBuf> {

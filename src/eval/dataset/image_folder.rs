@@ -59,6 +59,36 @@ pub fn open(root: &Path) -> Result<Dataset> {
     Ok(set)
 }
 
+/// Opens all images in `root` and below it, in the order of their paths, under one class; what is left out is counted
+/// in [`Dataset::notes`].
+///
+/// # Errors
+/// `Data` when there is none, shards lie below it, or a link leads back up; `Io` when the system refuses.
+pub(super) fn open_all(root: &Path) -> Result<Dataset> {
+    let (mut paths, mut left_out) = (Vec::new(), LeftOut::default());
+    collect(root, &mut paths, &mut left_out, &mut Vec::new())?;
+    // A contact sheet beside shards is none of their pictures.
+    if let Some(shard) = left_out.other.iter().find(|path| path.extension().is_some_and(|ending| ending == "tar")) {
+        bail!(
+            Data,
+            "{}: holds shards further down ({}): name the folder that they lie in",
+            root.display(),
+            shard.display()
+        );
+    }
+    if paths.is_empty() {
+        bail!(
+            Data,
+            "{}: no pictures in it; expected .jpg or .png files, webdataset .tar shards, or an IDX file",
+            root.display()
+        );
+    }
+    let labels = vec![0; paths.len()];
+    let mut set = Dataset::new(root.display().to_string(), labels, vec!["pictures".into()], Images::Files(paths));
+    set.notes = left_out.notes(root);
+    Ok(set)
+}
+
 /// Files that are no images of a class.
 #[derive(Default)]
 struct LeftOut {

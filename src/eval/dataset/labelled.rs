@@ -15,6 +15,7 @@ use crate::bail;
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::rng::{Domain, Stream};
+use crate::shards::SampleRef;
 
 /// Which part of a data set a folder that holds several is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +158,17 @@ impl Dataset {
         match self.regions.get(self.index[index] as usize) {
             Some(region) => region.of(image, &self.describe(index)),
             None => Ok(image),
+        }
+    }
+
+    /// The sample of a shard that image `index` is of, if it is of one.
+    ///
+    /// # Errors
+    /// If the shard cannot be read.
+    pub fn sample(&self, index: usize) -> Result<Option<SampleRef<'_>>> {
+        match &*self.images {
+            Images::Samples(samples) => samples.sample(self.index[index] as usize).map(Some),
+            Images::Gray { .. } | Images::Files(_) => Ok(None),
         }
     }
 

@@ -7,6 +7,7 @@ mod labelled;
 mod region;
 mod samples;
 mod split;
+mod unlabelled;
 pub mod webdataset;
 
 use std::path::{Path, PathBuf};

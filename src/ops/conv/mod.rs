@@ -190,7 +190,7 @@ impl Geometry {
 
 /// The part inside columns `k0..k1` of a run of `length` values that starts at column `at`; `None` writes zeros.
 #[inline(always)]
-fn copy(out: &mut [f32], (k0, k1): (usize, usize), at: usize, source: Option<&[f32]>, length: usize) {
+pub(super) fn copy(out: &mut [f32], (k0, k1): (usize, usize), at: usize, source: Option<&[f32]>, length: usize) {
     let (lo, hi) = (at.max(k0), (at + length).min(k1));
     if lo < hi {
         let out = &mut out[lo - k0..hi - k0];
