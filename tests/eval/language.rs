@@ -9,6 +9,7 @@ use stablerep::eval::pairs::retrieval::recalls;
 use stablerep::eval::zero_shot::ClassScores;
 use stablerep::image::{Rgb8, decode, encode_png};
 use stablerep::shards::Shards;
+use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
 use crate::probe::{fails, stablerep};
@@ -46,19 +47,44 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// `stablerep eval` of the fixture's model.
-fn eval(what: &str, more: &[&str]) -> Output {
-    let model = text(&fixture("language_run/init.safetensors"));
+/// `stablerep eval` of the model in a file.
+fn eval_of(model: &Path, what: &str, more: &[&str]) -> Output {
+    let model = text(model);
     let own = ["eval", what, "--checkpoint", &model, "--heads", "3", "--text-heads", "2", "--tokenizer", "bundled"];
     stablerep(&[&own[..], more].concat())
 }
 
+/// That of the fixture's model.
+fn eval(what: &str, more: &[&str]) -> Output {
+    eval_of(&fixture("language_run/init.safetensors"), what, more)
+}
+
 /// Its report.
 fn report(what: &str, folder: &Path, more: &[&str]) -> Value {
+    report_of(&fixture("language_run/init.safetensors"), what, folder, more)
+}
+
+fn report_of(model: &Path, what: &str, folder: &Path, more: &[&str]) -> Value {
     let output = folder.join(format!("scores-{what}"));
-    let done = eval(what, &[more, &["--output", &text(&output)]].concat());
+    let done = eval_of(model, what, &[more, &["--output", &text(&output)]].concat());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     serde_json::from_slice(&fs::read(output.join("report.json")).unwrap()).unwrap()
+}
+
+/// The fixture's tensors that `keep` names, as `change` makes them, in a file.
+fn changed(folder: &Path, keep: fn(&str) -> bool, change: fn(&str, &mut Vec<usize>, &mut Vec<f32>)) -> PathBuf {
+    let stored = SafeTensors::open(fixture("language_run/init.safetensors")).unwrap();
+    let mut tensors = Vec::new();
+    for name in stored.names().filter(|name| keep(name)) {
+        let mut shape = stored.shape(name).unwrap().to_vec();
+        let mut values = stored.f32(name, &shape).unwrap();
+        change(name, &mut shape, &mut values);
+        tensors.push((name.to_owned(), shape, values));
+    }
+    let views: Vec<_> = tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
+    let path = folder.join("changed.safetensors");
+    write_safetensors(&path, &views, &[]).unwrap();
+    path
 }
 
 fn near(got: &Value, want: &Value) {
@@ -245,7 +271,17 @@ fn faces_by_race_and_gender() {
     let rows: String = (0..64).map(face).collect();
     fs::write(&list, format!("file,age,gender,race,service_test\n{rows}")).unwrap();
     let (images, shown) = (text(root), text(&list));
-    let found = report("fairface", root, &["--images", &images, "--list", &shown]);
+    // Races and genders take more tokens than the model has places for, which is said.
+    let done = eval("fairface", &["--images", &images, "--list", &shown]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(3) && said.contains("read alike"), "{said}");
+    let model = changed(root, |_| true, |name, shape, values| {
+        if name == "positional_embedding" {
+            values.extend((16 * 16..48 * 16).map(|i| 0.1 * (0.1 * i as f32).sin()));
+            shape[0] = 48;
+        }
+    });
+    let found = report_of(&model, "fairface", root, &["--images", &images, "--list", &shown]);
     for (key, by) in [("race", "by_race"), ("gender", "by_gender"), ("race_and_gender", "by_both")] {
         near(&found[key]["top1"], &want[by]["top1"]);
         near(&found[key]["mean_per_class"], &want[by]["mean"]);
@@ -273,13 +309,13 @@ fn what_has_no_text_tower_is_refused() {
     let folder = TempDir::new().unwrap();
     files(folder.path());
     let images = text(folder.path());
-    let vit = text(&fixture("vit_32_patch8.safetensors"));
+    let vit = text(&changed(folder.path(), |name| name.starts_with("visual."), |_, _, _| ()));
     let list = folder.path().join("list.csv");
     fs::write(&list, "file,gender,race\n0.png,Male,White\n").unwrap();
     let list = text(&list);
     let fairface = ["eval", "fairface", "--images", &images, "--list", &list];
     fails(
-        &[&fairface[..], &["--checkpoint", &vit, "--heads", "2", "--tokenizer", "bundled"]].concat(),
+        &[&fairface[..], &["--checkpoint", &vit, "--heads", "3", "--tokenizer", "bundled"]].concat(),
         3,
         &["token_embedding.weight", "no text tower"],
     );
