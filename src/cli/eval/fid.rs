@@ -100,7 +100,7 @@ impl Args {
         let source = match (self.inception, self.encoder) {
             (Some(path), _) => Source::Inception { path, resize: self.resize },
             (None, Some(path)) => {
-                let model = ModelSource::Checkpoint { path, heads: self.heads, weights: self.weights };
+                let model = ModelSource::Checkpoint { path, heads: self.heads, weights: self.weights, image_size: None };
                 Source::Encoder { model, fit: self.fit }
             }
             (None, None) => bail!(Usage, "give --inception FILE or --encoder PATH"),
