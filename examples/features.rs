@@ -28,7 +28,12 @@ fn run() -> Result<()> {
     let [checkpoint, images, output] = &words[..] else {
         bail!(Usage, "usage: features ENCODER images.safetensors features.safetensors");
     };
-    let encoder = Encoder::open(&ModelSource::Checkpoint { path: checkpoint.into(), heads: None, weights: None })?;
+    let encoder = Encoder::open(&ModelSource::Checkpoint {
+        path: checkpoint.into(),
+        heads: None,
+        weights: None,
+        image_size: None,
+    })?;
     let file = SafeTensors::open(images)?;
     let size = encoder.vit().config().image_size;
     let n = file.shape("images").map_or(0, |shape| shape[0]);

@@ -1,9 +1,10 @@
 """Micro ViTs by timm: weights, images, features, and the gradient of sum(features * upstream) for every parameter; one of them with stochastic
-depth, whose masks are given.
+depth, whose masks are given. And positions that timm resamples when it reads weights into a model for images of another size.
 
     python dev/golden/vit.py
 """
 import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from common import save_tensors, setup
 from encoder import roughen, vit
@@ -16,6 +17,8 @@ CASES = {
 BATCH = 2
 DROPPED = dict(image=16, patch=8, width=16, depth=3, heads=2)
 DROP_RATE, DROP_BATCH = 0.4, 5
+# From images of one size to those of another.
+RESAMPLED = {"up": (32, 48), "down": (48, 32), "apart": (8, 56)}
 
 
 class Masked(torch.nn.Module):
@@ -42,6 +45,17 @@ def dropped() -> tuple[torch.nn.Module, torch.Tensor]:
     return model, kept
 
 
+def resampled() -> dict:
+    """`NAME.from` [1, 1 + from², 8] and `NAME.to` [1, 1 + to², 8]."""
+    out = {}
+    for name, sides in RESAMPLED.items():
+        before, after = (vit(image=side, patch=8, width=8, depth=1, heads=2) for side in sides)
+        roughen(before)
+        after.load_state_dict(checkpoint_filter_fn(before.state_dict(), after))
+        out |= {f"{name}.from": before.pos_embed, f"{name}.to": after.pos_embed}
+    return out
+
+
 def main() -> None:
     setup(5)
     for name, settings in CASES.items():
@@ -49,6 +63,8 @@ def main() -> None:
     setup(6)
     model, kept = dropped()
     save("vit_drop_path", model, DROPPED | {"rate": DROP_RATE}, DROP_BATCH, {"kept": kept})
+    setup(7)
+    save_tensors("positions.safetensors", resampled(), RESAMPLED)
 
 
 def save(name: str, model: torch.nn.Module, settings: dict, batch: int, beside: dict) -> None:

@@ -34,7 +34,7 @@ pub struct Args {
 /// Writes the folder and says what it holds.
 pub fn run(args: Args) -> Result<()> {
     let Args { checkpoint: path, heads, weights, .. } = args;
-    let encoder = Encoder::open(&ModelSource::Checkpoint { path, heads, weights })?;
+    let encoder = Encoder::open(&ModelSource::Checkpoint { path, heads, weights, image_size: None })?;
     timm::export(&encoder, &args.output)?;
     answer!("{}: {}, from {}", args.output.display(), encoder.describe(), encoder.source());
     Ok(())

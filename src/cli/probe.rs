@@ -96,8 +96,8 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sizes of --random-init")]
 struct Sizes {
-    /// Side of its images, pixels
-    #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
+    /// Side of its images, pixels; of a --checkpoint, whose positions are then resampled as timm does, too
+    #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
     /// Side of a patch, pixels
     #[arg(long, value_name = "PIXELS", conflicts_with = "checkpoint")]
@@ -138,7 +138,10 @@ impl Args {
     fn config(self) -> Result<ProbeConfig> {
         let Linear { no_linear, config: linear } = self.linear;
         let model = match (self.checkpoint, self.random_init) {
-            (Some(path), _) => ModelSource::Checkpoint { path, heads: self.sizes.heads, weights: self.weights },
+            (Some(path), _) => {
+                let Sizes { heads, image_size, .. } = self.sizes;
+                ModelSource::Checkpoint { path, heads, weights: self.weights, image_size }
+            }
             (None, Some(name)) => ModelSource::Random { model: self.sizes.of(&name)?, seed: self.seed },
             (None, None) => bail!(Usage, "give --checkpoint FILE or --random-init MODEL"),
         };

@@ -32,6 +32,9 @@ pub enum ModelSource {
         /// Whose weights, of a run with a momentum copy.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         weights: Option<Whose>,
+        /// Height and width of its images where they are not the file's: positions are resampled for them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_size: Option<usize>,
     },
     /// Untrained weights.
     Random { model: VitConfig, seed: u64 },
@@ -56,7 +59,9 @@ impl Encoder {
     /// `Data` naming file, tensor or key; `Usage` when the number of heads is needed or does not fit.
     pub fn open(source: &ModelSource) -> Result<Self> {
         match source {
-            ModelSource::Checkpoint { path, heads, weights } => Self::load(path, *heads, *weights),
+            ModelSource::Checkpoint { path, heads, weights, image_size } => {
+                Self::load(path, *heads, *weights, *image_size)
+            }
             ModelSource::Random { model, seed } => Self::random(model, *seed),
         }
     }
@@ -93,9 +98,10 @@ impl Encoder {
         Ok(Self::new(vit, params, mean, std, source.to_string()))
     }
 
-    fn load(path: &Path, heads: Option<usize>, weights: Option<Whose>) -> Result<Self> {
+    fn load(path: &Path, heads: Option<usize>, weights: Option<Whose>, image_size: Option<usize>) -> Result<Self> {
         let file = VitFile::open_of(path, weights)?;
-        let model = file.config(heads)?;
+        let held = file.config(heads)?;
+        let model = VitConfig { image_size: image_size.unwrap_or(held.image_size), ..held };
         let (mean, std) = file.mean_std()?;
         let mut table = ParamTable::new();
         let vit = Vit::new(&model, "", &mut table)?;

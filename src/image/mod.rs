@@ -17,7 +17,7 @@ pub use decode::{decode, dimensions};
 pub use difference::Difference;
 pub use encode::{encode_jpeg, encode_png};
 pub use refuse::{MAX_DECODED_SIDE, MAX_PIXELS};
-pub use resize::{Filter, MAX_SIDE, Resampler, columns_first, resize, resize_box, resize_window, weight_table};
+pub use resize::{Filter, MAX_SIDE, Resampler, columns_first, resize, resize_box, resize_window, taps, weight_table};
 
 /// An 8-bit RGB picture, `[height, width, 3]`, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]

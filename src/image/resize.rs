@@ -190,6 +190,17 @@ pub fn columns_first(from: (usize, usize), to: (usize, usize)) -> bool {
     across > 0 && across > 2 * along
 }
 
+/// What each of `outputs` is made of where a whole axis of `inputs` is brought to them: the first input, and the
+/// weights from there on, whose sum is 1.
+pub fn taps(inputs: usize, outputs: usize, filter: Filter) -> Vec<(usize, Vec<f64>)> {
+    let axis = Axis::whole(inputs, outputs);
+    let of_output = |i| {
+        let mut weights = Vec::new();
+        (axis.weights(i, filter, &mut weights), weights)
+    };
+    (0..outputs).map(of_output).collect()
+}
+
 /// The weights that bring a whole axis of `inputs` pixels to `outputs`, for a device: a table `[2 + taps, outputs]` of
 /// the first input of each output, how many it has, and their weights in 22 fractional bits, zeros behind the last.
 pub fn weight_table(inputs: usize, outputs: usize, filter: Filter) -> Vec<i32> {
@@ -260,6 +271,22 @@ impl Axis {
         (first, ((center + radius + 0.5) as usize).min(self.pixels))
     }
 
+    /// Fills `weights` with those of output `i`, whose sum is 1, and returns the first input that they are for.
+    fn weights(&self, i: usize, filter: Filter, weights: &mut Vec<f64>) -> usize {
+        let center = self.center(i);
+        let (first, end) = self.inputs(i, filter);
+        // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some
+        // roundings.
+        let shrink = 1.0 / self.stretch();
+        weights.clear();
+        weights.extend((first..end).map(|x| filter.weight((x as f64 - center + 0.5) * shrink)));
+        let sum = weights.iter().fold(0.0, |sum, w| sum + w);
+        if sum != 0.0 {
+            weights.iter_mut().for_each(|w| *w /= sum);
+        }
+        first
+    }
+
     fn scale(&self) -> f64 {
         (self.high - self.low) / self.output as f64
     }
@@ -304,16 +331,9 @@ impl Weights {
         self.start.push(0);
         self.values.clear();
         for i in axis.first..axis.end {
-            let center = axis.center(i);
-            let (first, end) = axis.inputs(i, filter);
-            // Multiplied by the reciprocal and summed in this order because Pillow does: the last bit decides some
-            // roundings.
-            let shrink = 1.0 / axis.stretch();
-            self.real.clear();
-            self.real.extend((first..end).map(|x| filter.weight((x as f64 - center + 0.5) * shrink)));
-            let sum = self.real.iter().fold(0.0, |sum, w| sum + w);
+            let first = axis.weights(i, filter, &mut self.real);
             let one = f64::from(1 << FRACTION);
-            self.values.extend(self.real.iter().map(|w| (if sum == 0.0 { *w } else { w / sum } * one).round() as i32));
+            self.values.extend(self.real.iter().map(|w| (w * one).round() as i32));
             self.first.push(first - axis.from);
             self.start.push(self.values.len());
         }

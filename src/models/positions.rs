@@ -1,4 +1,9 @@
-//! Positions that are not learned: sines and cosines of the row and the column of a patch.
+//! Positions of a square grid of patches behind that of the class token: those that are not learned, sines and cosines
+//! of the row and the column of a patch, and those of one grid for a grid of another size.
+
+use crate::error::Result;
+use crate::image::{Filter, taps};
+use crate::weights::SafeTensors;
 
 /// What the first half of the values tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,47 @@ pub fn sin_cos(grid: usize, width: usize, first: First) -> Vec<f32> {
         }
     });
     std::iter::repeat_n(0.0, width).chain(patches).collect()
+}
+
+/// Tensor `name` of `file` as positions of `shape` `[1, 1 + to², D]`; those of another grid are resampled.
+///
+/// # Errors
+/// Data error if it is not there, is no grid of positions of D values, or holds one that is not finite.
+pub fn read(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let held = file.shape(name).filter(|held| match (held, shape) {
+        (&&[1, held, d], &[1, _, width]) => d == width && held > 1 && (held - 1).isqrt().pow(2) == held - 1,
+        _ => false,
+    });
+    match held {
+        Some(held) if held != shape => Ok(resample(&file.f32(name, held)?, shape[2], (shape[1] - 1).isqrt())),
+        _ => file.f32(name, shape),
+    }
+}
+
+/// `[1 + to², width]` of positions `[1 + from², width]`, as timm resamples those of weights for images of another size
+/// (`resample_abs_pos_embed`): Keys' cubic (a = −0.5), stretched where the grid shrinks, of the places that there are;
+/// first along the rows. The class token's stay.
+fn resample(positions: &[f32], width: usize, to: usize) -> Vec<f32> {
+    let from = (positions.len() / width - 1).isqrt();
+    let taps = taps(from, to, Filter::Bicubic);
+    let (class, grid) = positions.split_at(width);
+    let mut rows = vec![0.0; from * to * width];
+    for (row, places) in rows.chunks_exact_mut(to * width).zip(grid.chunks_exact(from * width)) {
+        mix(row, places, &taps, width);
+    }
+    let mut all = vec![0.0; (1 + to * to) * width];
+    all[..width].copy_from_slice(class);
+    mix(&mut all[width..], &rows, &taps, to * width);
+    all
+}
+
+/// Adds to each run of `len` values of `to` the runs of `from` that it is made of.
+fn mix(to: &mut [f32], from: &[f32], taps: &[(usize, Vec<f64>)], len: usize) {
+    for (run, (first, weights)) in to.chunks_exact_mut(len).zip(taps) {
+        for (source, &weight) in from.chunks_exact(len).skip(*first).zip(weights) {
+            run.iter_mut().zip(source).for_each(|(y, x)| *y += weight as f32 * x);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::recipe::Recipe;
 use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::layers::training::{Layers, Place};
-use crate::models::vit::VitFile;
+use crate::models::vit::{VitConfig, VitFile};
 use crate::ops::augment::Normalize;
 use crate::say;
 
@@ -48,6 +48,14 @@ impl State {
         file.check_is(&recipe.model)?;
         let found = network.load(&mut self.params, &mut self.kept, &file)?;
         say!("starting from {}: {found}", file.shown());
+        let (from, VitConfig { image_size: to, patch_size, .. }) = (file.image_size(), &recipe.model);
+        if from != *to {
+            let [before, now] = [from, *to].map(|side| side / patch_size);
+            say!(
+                "note: its positions are of {before}×{before} patches (images of {from}²); they were resampled to \
+                 {now}×{now} (--image-size {to}), bicubic and antialiased as timm does"
+            );
+        }
         let trained = file.mean_std()?;
         if trained != (Normalize::IMAGENET_MEAN, Normalize::IMAGENET_STD) {
             say!("note: its images had mean {:?} and std {:?}; training uses ImageNet's", trained.0, trained.1);

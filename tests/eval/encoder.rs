@@ -29,7 +29,7 @@ fn small() -> VitConfig {
 }
 
 fn open(path: &Path, heads: Option<usize>) -> Result<Encoder> {
-    Encoder::open(&ModelSource::Checkpoint { path: path.to_path_buf(), heads, weights: None })
+    Encoder::open(&ModelSource::Checkpoint { path: path.to_path_buf(), heads, weights: None, image_size: None })
 }
 
 /// Writes the weights of `encoder` with `prefix` before timm's names and `extra` tensors beside them.
@@ -64,6 +64,28 @@ fn export_and_import_keep_every_bit() {
             assert_eq!((again.mean(), again.std()), (mean, std));
         }
     }
+}
+
+/// Of a size that is asked for, only positions are others.
+#[test]
+fn an_encoder_of_larger_images() {
+    let root = TempDir::new().unwrap();
+    let encoder = Encoder::random(&small(), 7).unwrap();
+    timm::export(&encoder, root.path()).unwrap();
+    let sized = |image_size| {
+        let path = root.path().to_owned();
+        Encoder::open(&ModelSource::Checkpoint { path, heads: None, weights: None, image_size: Some(image_size) })
+    };
+    assert_eq!(bits(sized(32).unwrap().params()), bits(encoder.params()));
+    let larger = sized(40).unwrap();
+    assert_eq!(larger.vit().config(), &VitConfig { image_size: 40, ..small() });
+    assert_eq!(larger.features_of(&vec![0.5; 40 * 40 * 3]).unwrap().len(), small().width);
+    for ((name, _, new), (_, _, old)) in larger.vit().tensors().zip(encoder.vit().tensors()) {
+        let same = bits(new.of(larger.params())) == bits(old.of(encoder.params()));
+        assert_eq!(same, name != "pos_embed", "{name}");
+    }
+    let error = sized(35).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--image-size 35 is not a multiple"), "{error}");
 }
 
 #[test]
@@ -189,8 +211,13 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     ] {
         refused(args(json!({"img_size": 32, key: value})), &[key]);
     }
-    let error =
-        Encoder::open(&ModelSource::Checkpoint { path: folder.into(), heads: Some(4), weights: None }).unwrap_err();
+    let error = Encoder::open(&ModelSource::Checkpoint {
+        path: folder.into(),
+        heads: Some(4),
+        weights: None,
+        image_size: None,
+    })
+    .unwrap_err();
     assert!(error.to_string().contains("something_new"), "{error}");
     with(json!({"architecture": "vit_tiny_patch16_32"})).unwrap();
     let error = open(folder, Some(4)).unwrap_err();

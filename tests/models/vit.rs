@@ -2,8 +2,9 @@ use stablerep::device::Plan;
 use stablerep::eval::encoder::Encoder;
 use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::layers::training::{Kind, Layout};
-use stablerep::models::vit::{DropPath, Vit, VitActs, VitConfig, VitGradients};
-use stablerep::weights::{ParamTable, SafeTensors};
+use stablerep::models::vit::{DropPath, Vit, VitActs, VitConfig, VitFile, VitGradients};
+use stablerep::weights::{ParamTable, SafeTensors, write_safetensors};
+use tempfile::TempDir;
 
 use crate::support::{assert_near, fixture, nhwc};
 
@@ -74,6 +75,46 @@ fn features_and_every_gradient_match_timm() {
                 assert!(got.iter().chain(&want).all(|value| value.abs() < 1e-6), "{name}: {got:?} {want:?}");
             } else {
                 assert_near(name, got, &want, 1e-4);
+            }
+        }
+    }
+}
+
+/// Weights of images of one size in a network for those of another: larger, smaller, of a single patch.
+#[test]
+fn positions_of_images_of_another_size_are_timms() {
+    let (file, folder) = (fixture("positions.safetensors"), TempDir::new().unwrap());
+    let path = folder.path().join("weights.safetensors");
+    let network = |image_size: usize| {
+        let (sizes, mut table) =
+            (VitConfig { heads: 2, mlp_ratio: 1, ..VitConfig::named("vit_tiny").unwrap() }, ParamTable::new());
+        let config = VitConfig { image_size, patch_size: 8, width: 8, depth: 1, ..sizes };
+        let vit = Vit::new(&config, "visual.", &mut table).unwrap();
+        let mut params = vec![0.0; table.len()];
+        vit.init(&mut params, image_size as u64);
+        (vit, params)
+    };
+    for name in ["up", "down", "apart"] {
+        let [from, to]: [usize; 2] = serde_json::from_str(file.metadata(name).unwrap()).unwrap();
+        let (old, mut given) = network(from);
+        let positions =
+            |end: &str, side: usize| file.f32(&format!("{name}.{end}"), &[1, 1 + (side / 8).pow(2), 8]).unwrap();
+        let all = old.tensors().map(|(name, shape, param)| (name.to_owned(), shape.to_vec(), param));
+        let all: Vec<_> = all.collect();
+        let (_, _, at) = all.iter().find(|(name, ..)| name == "pos_embed").unwrap();
+        at.of_mut(&mut given).copy_from_slice(&positions("from", from));
+        let tensors: Vec<_> =
+            all.iter().map(|(name, shape, param)| (name.clone(), shape.clone(), param.of(&given))).collect();
+        write_safetensors(&path, &tensors, &[]).unwrap();
+        let held = VitFile::open(&path).unwrap();
+        let (new, mut params) = network(to);
+        held.check_is(new.config()).unwrap();
+        held.load(&new, &mut params).unwrap();
+        for (tensor, _, param) in new.tensors() {
+            let got = param.of(&params);
+            match tensor {
+                "pos_embed" => assert_near(name, got, &positions("to", to), 1e-5),
+                _ => assert_eq!(got, tensors.iter().find(|(name, ..)| name == tensor).unwrap().2, "{tensor}"),
             }
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::eval::DataSource;
 use stablerep::models::classifier::Pool;
-use stablerep::models::vit::VitFile;
+use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::ops::augment::Normalize;
 use stablerep::ops::rand_augment::RandAugment;
 use stablerep::train::finetune::FineTune;
@@ -160,17 +160,19 @@ fn a_run_learns_classes_and_leaves_an_encoder() {
     let file = VitFile::open(&output).unwrap();
     assert_eq!(file.config(None).unwrap(), recipe.model);
     assert_eq!(file.tensors().shape("head.weight"), Some(&[4, 24][..]));
-    // It goes on from itself; other classes begin anew.
-    let from = |classes: usize| {
+    // It goes on from itself, on larger pictures too; other classes begin anew.
+    let from = |classes: usize, image_size: usize| {
         let settings = FineTune { classes: Some(classes), ..plain() };
         let recipe = Recipe { init_from: Some(output.join(CHECKPOINT)), ..a_run(folder.path(), settings, 5) };
+        let recipe = Recipe { model: VitConfig { image_size, ..recipe.model.clone() }, ..recipe };
         let network = recipe.network().unwrap();
         let mut state = State::new(&mut Plan::new(), &*network);
         state.init(&*network, &recipe).unwrap();
         let head = network.parameters().get("head.weight").unwrap().param;
         head.of(&state.params).iter().fold(0.0f32, |most, value| most.max(value.abs()))
     };
-    assert!(from(4) > 1e-2 && from(5) < 1e-3, "{} {}", from(4), from(5));
+    let most = [from(4, 32), from(4, 48), from(5, 32)];
+    assert!(most[0] > 1e-2 && most[0] == most[1] && most[2] < 1e-3, "{most:?}");
 }
 
 /// With all changes of pictures and a moving average, which lags behind.

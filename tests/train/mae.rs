@@ -109,12 +109,19 @@ fn a_run_learns_draws_and_leaves_an_encoder() {
         let network = recipe.network().unwrap();
         let mut state = State::new(&mut Plan::new(), &*network);
         state.init(&*network, &recipe).unwrap();
-        network.parameters().get("visual.cls_token").unwrap().param.of(&state.params).to_vec()
+        ["visual.cls_token", "visual.pos_embed", "decoder_pos_embed"].map(|name| {
+            network.parameters().get(name).map_or_else(Vec::new, |info| info.param.of(&state.params).to_vec())
+        })
     };
-    let encoder = from(recipe.clone());
+    let [encoder, ..] = from(recipe.clone());
     assert!(
-        encoder.iter().any(|&v| v != 0.0) && encoder == from(Recipe { init_from: None, ..crate::support::recipe() })
+        encoder.iter().any(|&v| v != 0.0) && encoder == from(Recipe { init_from: None, ..crate::support::recipe() })[0]
     );
+    // On larger pictures too, encoder and decoder with positions between those that there were.
+    let larger = VitConfig { image_size: 48, ..recipe.model.clone() };
+    let [class, own, decoder] = from(Recipe { model: larger, ..recipe.clone() });
+    assert_eq!((class, own.len(), decoder.len()), (encoder, 37 * recipe.model.width, 37 * 16));
+    assert!(own.iter().chain(&decoder).all(|value| value.abs() < 1.2) && own.iter().any(|&value| value > 0.9));
 }
 
 fn refuses(recipe: &Recipe, needle: &str) {

@@ -51,7 +51,7 @@ fn scores_are_those_of_the_probe() {
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
 
     let report = probe(&ProbeConfig {
-        model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None, weights: None },
+        model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None, weights: None, image_size: None },
         train: DataSource { path: photographs(), labels: None },
         test: TestSource::Images(DataSource { path: photographs(), labels: None }),
         max_bad: 0,

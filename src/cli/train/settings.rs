@@ -150,7 +150,8 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "G", help_heading = "Model")]
     pub(super) decoder_heads: Option<usize>,
     /// Weights to start from: a run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors;
-    /// with the projection head (image_mlp.…), mae's decoder or finetune's classifier if it is there
+    /// with the projection head (image_mlp.…), mae's decoder or finetune's classifier if it is there. For another
+    /// --image-size its positions are resampled, as timm does
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(super) init_from: Option<PathBuf>,
     /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]

@@ -13,7 +13,7 @@ pub use config::MaeConfig;
 pub use masks::Masks;
 
 use super::init;
-use super::positions::{First, sin_cos};
+use super::positions::{self, First, sin_cos};
 use super::vit::{Style, Trunk, Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
@@ -100,7 +100,7 @@ impl Mae {
         file.contains("mask_token")
     }
 
-    /// Takes the decoder's tensors from `file`.
+    /// Takes the decoder's tensors from `file`; positions as [`positions::read`].
     ///
     /// # Errors
     /// Data error if one is missing, of another shape or not finite, or if it is a deeper decoder's.
@@ -116,7 +116,11 @@ impl Mae {
             );
         }
         for info in own {
-            info.param.of_mut(params).copy_from_slice(&file.f32(&info.name, &info.shape)?);
+            let values = match info.name.as_str() {
+                name if POSITIONS.contains(&name) => positions::read(file, name, &info.shape)?,
+                name => file.f32(name, &info.shape)?,
+            };
+            info.param.of_mut(params).copy_from_slice(&values);
         }
         Ok(())
     }

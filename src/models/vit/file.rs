@@ -14,6 +14,7 @@ use super::stated::Stated;
 use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::models::positions;
 use crate::ops::augment::Normalize;
 use crate::say;
 use crate::weights::{COPY, SafeTensors};
@@ -174,7 +175,13 @@ impl VitFile {
         Ok(config)
     }
 
-    /// Refuses weights of another network than `model`, whose sizes the flags of `train` gave.
+    /// Height and width of the images that its positions are of, pixels.
+    pub fn image_size(&self) -> usize {
+        self.sizes.image_size
+    }
+
+    /// Refuses weights of another network than `model`, whose sizes the flags of `train` gave, but for the size of its
+    /// images.
     ///
     /// # Errors
     /// `Data` naming what differs by its flag.
@@ -203,7 +210,6 @@ impl VitFile {
         for (flag, tensor, file, wanted) in [
             ("--width", "cls_token", sizes.width, model.width),
             ("--patch-size", "patch_embed.proj.weight", sizes.patch_size, model.patch_size),
-            ("--image-size", "pos_embed", sizes.image_size, model.image_size),
             ("mlp_ratio", "blocks.0.mlp.fc1.weight", sizes.mlp_ratio, model.mlp_ratio),
             ("--heads", "", stated.heads.unwrap_or(model.heads), model.heads),
         ] {
@@ -227,13 +233,19 @@ impl VitFile {
         Ok(())
     }
 
-    /// Fills the parameters of `vit`, which must be of this file's sizes.
+    /// Fills the parameters of `vit`, which must be of this file's sizes but for its images: to those of another size
+    /// positions are resampled ([`positions::read`]).
     ///
     /// # Errors
     /// `Data` if a tensor has another shape or holds a value that is not finite.
     pub fn load(&self, vit: &Vit, params: &mut [f32]) -> Result<()> {
         for (name, shape, param) in vit.tensors() {
-            param.of_mut(params).copy_from_slice(&self.file.f32(&self.names.in_file(name), shape)?);
+            let in_file = self.names.in_file(name);
+            let values = match name {
+                "pos_embed" => positions::read(&self.file, &in_file, shape)?,
+                _ => self.file.f32(&in_file, shape)?,
+            };
+            param.of_mut(params).copy_from_slice(&values);
         }
         Ok(())
     }
