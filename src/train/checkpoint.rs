@@ -8,7 +8,7 @@
 //! | `fc_norm.…`, `head.{weight,bias}` | classifier of fine-tuning, and the norm before it where the mean is pooled |
 //! | `momentum.NAME` | the momentum copy of each tensor that has one |
 //! | `queue.keys`, `queue.labels` | keys of earlier steps, and the bits of their labels (an empty slot: the largest f32) |
-//! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter; LARS keeps its momentum in the first |
+//! | `adam.m.NAME`, `adam.v.NAME` | AdamW's moments of each parameter; LARS has its momentum as the first alone |
 //!
 //! Free text of the header: `format`, `step` (updates done), `epoch` and `position` (of the next step, and within that
 //! epoch), `bad_updates` (how many were left out; absent where none was), `data` (hash of the shards), `bad` (numbers
@@ -63,7 +63,9 @@ pub fn save(
     add("", network.parameters(), &state.params);
     add("", network.kept(), &state.kept);
     add("adam.m.", network.parameters(), &state.m);
-    add("adam.v.", network.parameters(), &state.v);
+    if !state.v.is_empty() {
+        add("adam.v.", network.parameters(), &state.v);
+    }
     for (name, _, values) in &tensors {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return Err(diverged(state.step.saturating_sub(1), "a value after the update", f64::from(*value), name));
@@ -160,7 +162,10 @@ pub fn load(path: &Path, network: &dyn Network, state: &mut State, recipe: &Reci
     read("", network.parameters(), &mut state.params)?;
     read("", network.kept(), &mut state.kept)?;
     read("adam.m.", network.parameters(), &mut state.m)?;
-    read("adam.v.", network.parameters(), &mut state.v)?;
+    // Those that earlier versions kept for LARS, all zeros, are left unread.
+    if !state.v.is_empty() {
+        read("adam.v.", network.parameters(), &mut state.v)?;
+    }
     state.step = step;
     state.bad_updates = match file.metadata(BAD_UPDATES) {
         Some(_) => number(&file, BAD_UPDATES)?,

@@ -177,7 +177,7 @@ impl Cpu {
 
     fn lay_out(recipe: &Recipe, plan: &mut Plan) -> Result<Self> {
         let network = recipe.network()?;
-        let state = State::new(plan, &*network);
+        let state = State::by(plan, &*network, recipe.optimizer());
         let trainer = Trainer::new(plan, network, recipe);
         let images = plan.f32("loader", "batch", Section::values_of(&recipe.loader(None).sections()));
         Ok(Self { trainer, state, images, planned: 0 })

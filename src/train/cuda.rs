@@ -94,7 +94,7 @@ impl Cuda {
         let (_, feed, _) = lay_out(&mut dry, &*network, recipe, card, needs)?;
         plan.record("feed", "pinned pictures", feed.host_bytes());
         dry.check(&gpu, "the plan needs", SMALLER)?;
-        let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::new(plan, &*network)))?;
+        let (state, plan) = plan.fit(SMALLER, |plan| Ok(State::by(plan, &*network, recipe.optimizer())))?;
         let mut arena = Arena::allocate(&gpu, &dry)?;
         let (update, feed, passing) = lay_out(&mut arena, &*network, recipe, card, needs)?;
         update.prepare(&gpu, &*network)?;

@@ -95,6 +95,16 @@ pub enum Optimizer {
     Lars,
 }
 
+impl Optimizer {
+    /// How many second moments it keeps of so many parameters.
+    pub(super) fn second_moments(self, parameters: usize) -> usize {
+        match self {
+            Self::AdamW => parameters,
+            Self::Lars => 0,
+        }
+    }
+}
+
 /// A length of training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -263,10 +273,15 @@ impl Recipe {
         Ok(numbers)
     }
 
+    /// What updates are computed by.
+    pub(super) fn optimizer(&self) -> Optimizer {
+        self.optimizer.unwrap_or(Optimizer::AdamW)
+    }
+
     /// LARS at `at`, where it is the optimizer.
     pub(super) fn lars(&self, at: Position) -> Option<Lars> {
         let (lr, momentum, weight_decay) = (at.lr, self.beta1, self.decay(at));
-        (self.optimizer == Some(Optimizer::Lars)).then_some(Lars { lr, momentum, weight_decay, trust: TRUST })
+        (self.optimizer() == Optimizer::Lars).then_some(Lars { lr, momentum, weight_decay, trust: TRUST })
     }
 
     /// The weight decay at `at`.

@@ -1,7 +1,7 @@
 //! What training changes, and what is said when it is no longer finite.
 
 use super::method::Network;
-use super::recipe::Recipe;
+use super::recipe::{Optimizer, Recipe};
 use crate::device::Plan;
 use crate::error::{Error, Result};
 use crate::layers::training::{Layers, Place};
@@ -13,8 +13,9 @@ use crate::say;
 #[derive(Debug)]
 pub struct State {
     pub params: Vec<f32>,
-    /// First and second moments of AdamW.
+    /// First moments of AdamW, or the momentum of LARS.
     pub m: Vec<f32>,
+    /// Second moments of AdamW; LARS has none.
     pub v: Vec<f32>,
     /// What the network keeps beside its parameters.
     pub kept: Vec<f32>,
@@ -25,12 +26,18 @@ pub struct State {
 }
 
 impl State {
+    /// Of a run by AdamW.
     pub fn new(plan: &mut Plan, network: &dyn Network) -> Self {
+        Self::by(plan, network, Optimizer::AdamW)
+    }
+
+    /// Of a run by `optimizer`.
+    pub fn by(plan: &mut Plan, network: &dyn Network, optimizer: Optimizer) -> Self {
         let len = network.parameters().len();
         Self {
             params: plan.f32("parameters", "parameters", len),
             m: plan.f32("optimizer", "first moments", len),
-            v: plan.f32("optimizer", "second moments", len),
+            v: plan.f32("optimizer", "second moments", optimizer.second_moments(len)),
             kept: plan.f32("parameters", "running statistics", network.kept().len()),
             step: 0,
             bad_updates: 0,

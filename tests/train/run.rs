@@ -9,10 +9,10 @@ use stablerep::error::Error;
 use stablerep::train::method::{Name, Network};
 use stablerep::train::schedule::Position;
 use stablerep::train::{
-    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Rate, Recipe,
+    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Optimizer, Rate, Recipe,
 };
-use stablerep::train::{SaveEvery, State, Trainer, run};
-use stablerep::weights::SafeTensors;
+use stablerep::train::{SaveEvery, State, Trainer, checkpoint, run};
+use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
 use crate::overflow::overflowing;
@@ -219,4 +219,40 @@ fn a_checkpoint_counts_bad_updates() {
         let found = ["step", "bad_updates"].map(|key| file.metadata(key).unwrap_or("none").to_owned());
         assert_eq!(found, [most.to_string(), most.to_string()]);
     }
+}
+
+/// Neither in memory nor in its checkpoints; those of versions that kept zeros for them are read.
+#[test]
+fn lars_has_no_second_moments() {
+    let (folder, optimizer) = (TempDir::new().unwrap(), Optimizer::Lars);
+    let length = (Length::Steps(3), Length::Steps(1));
+    let recipe = Recipe { optimizer: Some(optimizer), length: length.0, warmup: length.1, ..recipe() };
+    run(&job(recipe.clone(), folder.path())).unwrap();
+    let [path, old] = [CHECKPOINT, "old.safetensors"].map(|name| folder.path().join(name));
+    let file = SafeTensors::open(&path).unwrap();
+    let all: Vec<(String, Vec<usize>, Vec<f32>)> = file
+        .names()
+        .map(|name| (name.to_owned(), file.shape(name).unwrap().to_vec()))
+        .map(|(name, shape)| (name.clone(), shape.clone(), file.f32(&name, &shape).unwrap()))
+        .collect();
+    assert!(all.iter().all(|(name, ..)| !name.starts_with("adam.v.")));
+    let first = all.iter().filter_map(|(name, shape, values)| Some((name.strip_prefix("adam.m.")?, shape, values)));
+    let second: Vec<_> =
+        first.map(|(name, shape, m)| (format!("adam.v.{name}"), shape.clone(), vec![0.0; m.len()])).collect();
+    assert!(!second.is_empty());
+    let tensors: Vec<_> =
+        all.iter().chain(&second).map(|(name, shape, v)| (name.clone(), shape.clone(), &v[..])).collect();
+    let metadata: Vec<_> = file.metadata_entries().into_iter().map(|(key, text)| (key, text.to_owned())).collect();
+    write_safetensors(&old, &tensors, &metadata).unwrap();
+    let network = recipe.network().unwrap();
+    let states = [&path, &old].map(|path| {
+        let mut plan = Plan::new();
+        let mut state = State::by(&mut plan, &*network, optimizer);
+        checkpoint::load(path, &*network, &mut state, &recipe).unwrap();
+        let mut both = Plan::new();
+        State::new(&mut both, &*network);
+        assert_eq!(both.total_bytes() - plan.total_bytes(), 4 * network.parameters().len() as u64);
+        (state.params, state.m, state.v, state.step)
+    });
+    assert!(states[0] == states[1] && states[0].2.is_empty() && states[0].3 == 3);
 }

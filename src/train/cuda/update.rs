@@ -28,6 +28,7 @@ pub const NUMBERS: usize = 16;
 pub struct Update {
     params: DeviceParams,
     m: View<f32>,
+    /// Empty with LARS.
     v: View<f32>,
     kept: View<f32>,
     /// The same before an update that may be left out.
@@ -126,7 +127,7 @@ impl Update {
             params,
             momentum,
             m: arena.take("optimizer", "first moments", len),
-            v: arena.take("optimizer", "second moments", len),
+            v: arena.take("optimizer", "second moments", recipe.optimizer().second_moments(len)),
             decay: arena.take("optimizer", "decay mask", len.div_ceil(8)),
             kept: arena.take("parameters", "running statistics", kept),
             before: (max_bad_updates > 0 && kept > 0)
@@ -136,7 +137,7 @@ impl Update {
             numbers: arena.take("optimizer", "loss and norm", NUMBERS),
             parts: parts(network),
             clip: recipe.clip_gradient.map(|most| Clip::new(arena, network, most)),
-            lars: (recipe.optimizer == Some(Optimizer::Lars)).then(|| Lars::new(arena, network)),
+            lars: (recipe.optimizer() == Optimizer::Lars).then(|| Lars::new(arena, network)),
             recipe: recipe.clone(),
         })
     }
