@@ -136,10 +136,7 @@ fn sums_and_optimizer(bench: &mut Bench) {
     bench.measure("reduce all_finite/vit-s gradients", read, || {
         std::hint::black_box(reduce::all_finite(&g));
     });
-    let groups = [
-        Group { range: 0..parameters / 2, decay: true, rate: 1.0 },
-        Group { range: parameters / 2..parameters, decay: false, rate: 1.0 },
-    ];
+    let groups = [Group::new(0..parameters / 2, true), Group::new(parameters / 2..parameters, false)];
     let adamw = AdamW { lr: 1e-6, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1, step: 10 };
     let work = Work::new(optimizer::flops(parameters), optimizer::bytes(parameters));
     bench.measure("adamw/vit-s 22 M parameters", work, || adamw.update(&mut p, &mut m, &mut v, &g, &groups));

@@ -22,7 +22,7 @@ use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Buffer, Stages, Weights};
 use crate::ops::augment::Normalize;
 use crate::ops::clip::clip;
-use crate::ops::optimizer::{Group, follow, within};
+use crate::ops::optimizer::{Group, follow};
 use crate::ops::{lars, logit_scale, reduce};
 use crate::say;
 
@@ -124,23 +124,14 @@ impl Trainer {
         if let Some(most) = recipe.clip_gradient {
             clip(grads, tensors, most);
         }
-        let late = network.late().map_or(grads.len(), |param| param.offset);
-        let updates = match recipe.lars(at) {
-            Some(settings) => {
-                settings.update(&mut state.params, &mut state.m, grads, lars);
-                Vec::new()
-            }
-            None => vec![
-                (0..late, Some(recipe.adamw(at, state.step))),
-                (late..grads.len(), recipe.late_adamw(at, state.step)),
-            ],
-        };
-        for (range, adamw) in updates {
-            if let Some(adamw) = adamw {
-                let State { params, m, v, .. } = &mut *state;
-                let [params, m, v] = [params, m, v].map(|values| &mut values[range.clone()]);
-                adamw.update(params, m, v, &grads[range.clone()], &within(groups, range));
-            }
+        let State { params, m, v, step, .. } = &mut *state;
+        match recipe.lars(at) {
+            Some(settings) => settings.update(params, m, grads, lars),
+            None => groups.iter().for_each(|group| {
+                if let Some(adamw) = recipe.adamw(at, *step, group.late) {
+                    adamw.update(params, m, v, grads, std::slice::from_ref(group));
+                }
+            }),
         }
         if let Some(scale) = network.bounded() {
             logit_scale::clamp(&mut scale.of_mut(&mut state.params)[0]);
@@ -238,8 +229,8 @@ impl Engine for Cpu {
     }
 
     fn features(&mut self, pictures: &[Rgb8]) -> Result<Vec<f32>> {
-        let Self { trainer: Trainer { network, .. }, state, .. } = self;
-        let params = match network.judged() {
+        let Self { trainer: Trainer { network, recipe, .. }, state, .. } = self;
+        let params = match recipe.method.judged() {
             Weights::Online => &state.params,
             Weights::Momentum => &state.kept[network.statistics_len()..],
         };

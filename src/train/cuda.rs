@@ -164,7 +164,7 @@ fn lay_out(
     let update = Update::new(arena, network, recipe)?;
     let counts = [update.settings_len(), network.numbers()];
     let feed = feed::Memory::new(arena, card, recipe, counts, pictures);
-    Ok((update, feed, if scored { Some(Passing::new(arena, network)?) } else { None }))
+    Ok((update, feed, if scored { Some(Passing::new(arena, network, recipe.method)?) } else { None }))
 }
 
 /// The same without a card.

@@ -13,24 +13,18 @@ pub fn decay_groups(table: &ParamTable) -> Vec<Group> {
 /// The same, where the tensors called `fixed` do not decay either.
 pub fn decay_groups_but(table: &ParamTable, fixed: &[&str]) -> Vec<Group> {
     let exempt = |name: &str| ["bias", "ln", "bn"].iter().any(|part| name.contains(part)) || fixed.contains(&name);
-    groups(table, |info| info.shape.len() >= 2 && !exempt(&info.name))
+    groups(table, |info| Group::new(info.param.range(), info.shape.len() >= 2 && !exempt(&info.name)))
 }
 
-/// The same by another rule.
-pub(super) fn groups(table: &ParamTable, decays: impl Fn(&ParamInfo) -> bool) -> Vec<Group> {
-    groups_at(table, |info| (decays(info), 1.0))
-}
-
-/// The same at rates of their own: whether a tensor decays, and what its learning rate is multiplied by.
-pub(super) fn groups_at(table: &ParamTable, rule: impl Fn(&ParamInfo) -> (bool, f64)) -> Vec<Group> {
+/// The same by another rule, which makes a group of each tensor.
+pub(super) fn groups(table: &ParamTable, of_tensor: impl Fn(&ParamInfo) -> Group) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for info in table.iter() {
-        let (range, (decay, rate)) = (info.param.range(), rule(info));
+    for group in table.iter().map(of_tensor) {
         match groups.last_mut() {
-            Some(last) if (last.decay, last.rate, last.range.end) == (decay, rate, range.start) => {
-                last.range.end = range.end;
+            Some(last) if *last == (Group { range: last.range.start..group.range.start, ..group }) => {
+                last.range.end = group.range.end;
             }
-            _ => groups.push(Group { range, decay, rate }),
+            _ => groups.push(group),
         }
     }
     groups

@@ -289,16 +289,12 @@ impl Recipe {
         self.weight_decay_end.map_or(self.weight_decay, |last| cosine(self.weight_decay, last, at.before))
     }
 
-    /// AdamW at `at`, update `step` of the run counted from 1.
-    pub(super) fn adamw(&self, at: Position, step: u64) -> AdamW {
+    /// AdamW at `at`, update `step` of the run counted from 1; of what is `late` none in the first epoch, behind which
+    /// its updates are counted.
+    pub(super) fn adamw(&self, at: Position, step: u64, late: bool) -> Option<AdamW> {
         let Self { beta1, beta2, .. } = *self;
-        AdamW { lr: at.lr, beta1, beta2, eps: ADAM_EPS, weight_decay: self.decay(at), step }
-    }
-
-    /// The same for a tensor of which nothing is learned in the first epoch, whose updates are counted from there on;
-    /// none before.
-    pub(super) fn late_adamw(&self, at: Position, step: u64) -> Option<AdamW> {
-        (step > at.epoch).then(|| AdamW { step: step - at.epoch, ..self.adamw(at, step) })
+        let step = step.checked_sub(if late { at.epoch } else { 0 }).filter(|step| *step > 0)?;
+        Some(AdamW { lr: at.lr, beta1, beta2, eps: ADAM_EPS, weight_decay: self.decay(at), step })
     }
 
     /// What one caption contributes to a step.

@@ -38,8 +38,13 @@ pub enum Whose {
     Student,
 }
 
-/// Methods whose runs are read as their teacher where nothing else is asked for.
-const TEACHING: [&str; 1] = ["dino"];
+impl Whose {
+    /// Whose weights of a run of `method` with a momentum copy are read where nothing else is asked for: of DINO the
+    /// teacher's, as its authors do.
+    pub fn of_method(method: &str) -> Self {
+        if method == "dino" { Self::Teacher } else { Self::Student }
+    }
+}
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
 #[derive(Debug)]
@@ -75,8 +80,7 @@ impl VitFile {
         let whose = match whose {
             // Without a copy it is refused there.
             Some(Whose::Student) if !has_copy => Some(Whose::Teacher),
-            None if has_copy && is_teaching(&file) => Some(Whose::Teacher),
-            None if has_copy => Some(Whose::Student),
+            None if has_copy => Some(Whose::of_method(&method(&file))),
             asked => asked,
         };
         let names = match whose {
@@ -364,10 +368,10 @@ fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
     if own && config.is_file() { timm::read_config(&config) } else { Ok(Stated::default()) }
 }
 
-/// Whether the run that wrote the file is of a method that is read as its teacher.
-fn is_teaching(file: &SafeTensors) -> bool {
+/// The method of the run that wrote the file; empty where it does not say.
+fn method(file: &SafeTensors) -> String {
     let config = file.metadata("config").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    config.as_ref().and_then(|config| config["method"].as_str()).is_some_and(|method| TEACHING.contains(&method))
+    config.as_ref().and_then(|config| config["method"].as_str()).unwrap_or_default().to_owned()
 }
 
 fn from_header<T: DeserializeOwned>(path: &Path, key: &str, text: &str) -> Result<T> {

@@ -18,19 +18,21 @@ use super::simd::vectorize;
 /// Parameters per task.
 const VALUES: usize = 1 << 14;
 
-/// A stretch of the flat buffer whose tensors are all decayed or all not, at one rate.
+/// A stretch of the flat buffer whose tensors are all decayed or all not, at one rate, from one update on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub range: Range<usize>,
     pub decay: bool,
     /// What the learning rate is multiplied by.
     pub rate: f64,
+    /// Whether nothing is learned of it in the first epoch; its updates are counted from there on.
+    pub late: bool,
 }
 
 impl Group {
-    /// At the learning rate itself.
+    /// At the learning rate itself, from the first update on.
     pub fn new(range: Range<usize>, decay: bool) -> Self {
-        Self { range, decay, rate: 1.0 }
+        Self { range, decay, rate: 1.0, late: false }
     }
 }
 
@@ -76,8 +78,8 @@ impl AdamW {
         }
     }
 
-    /// `p ← p·(1 − lr·wd)`, `m ← m + (1−β1)(g − m)`, `v ← β2·v + (1−β2)g²`, `p ← p − lr/(1−β1ᵗ)·m / (√v/√(1−β2ᵗ) +
-    /// eps)`.
+    /// Of the values in `groups`, late ones too: `p ← p·(1 − lr·wd)`, `m ← m + (1−β1)(g − m)`, `v ← β2·v + (1−β2)g²`,
+    /// `p ← p − lr/(1−β1ᵗ)·m / (√v/√(1−β2ᵗ) + eps)`.
     pub fn update(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], groups: &[Group]) {
         assert!(m.len() == p.len() && v.len() == p.len() && g.len() == p.len(), "adamw: p, m, v, g");
         for group in groups {
@@ -120,13 +122,6 @@ pub fn follow(slow: &mut [f32], fast: &[f32], rate: f32) {
             || slow.iter_mut().zip(fast).for_each(|(slow, fast)| *slow += rate * (fast - *slow)),
         );
     });
-}
-
-/// The parts of `groups` that lie in `range`, counted from where it begins.
-pub fn within(groups: &[Group], range: Range<usize>) -> Vec<Group> {
-    let cut = |at: usize| at.clamp(range.start, range.end) - range.start;
-    let parts = groups.iter().map(|group| Group { range: cut(group.range.start)..cut(group.range.end), ..*group });
-    parts.filter(|group| !group.range.is_empty()).collect()
 }
 
 /// FLOPs of one update of `parameters`.

@@ -10,8 +10,8 @@ use crate::layers::training::cuda::{Call, Memory};
 use crate::layers::training::{Buffer, MomentumCopy, Stages, Weights};
 use crate::ops::clip::cuda as clip;
 use crate::ops::lars::cuda as lars;
+use crate::ops::optimizer::Group;
 use crate::ops::optimizer::cuda::{self as optimizer, Buffers, Guard};
-use crate::ops::optimizer::within;
 use crate::ops::{convert, logit_scale, reduce};
 use crate::train::groups::lars_tensors;
 use crate::train::method::{Network, SCALARS};
@@ -54,16 +54,11 @@ pub struct Part {
 
 /// Those of a network, in order.
 pub fn parts(network: &dyn Network) -> Vec<Part> {
-    let (groups, len) = (network.groups(), network.parameters().len());
-    let late = network.late().map_or(len, |param| param.offset);
     let mut parts: Vec<Part> = Vec::new();
-    for (range, is_late) in [(0..late, false), (late..len, true)] {
-        for group in within(&groups, range.clone()) {
-            let at = range.start + group.range.start..range.start + group.range.end;
-            match parts.last_mut() {
-                Some(last) if (last.rate, last.late) == (group.rate, is_late) => last.range.end = at.end,
-                _ => parts.push(Part { range: at, rate: group.rate, late: is_late }),
-            }
+    for Group { range, rate, late, .. } in network.groups().into_iter().filter(|group| !group.range.is_empty()) {
+        match parts.last_mut() {
+            Some(last) if (last.rate, last.late) == (rate, late) => last.range.end = range.end,
+            _ => parts.push(Part { range, rate, late }),
         }
     }
     parts
@@ -158,9 +153,7 @@ impl Update {
 
     /// The numbers that update `step`, at `at`, reads from device memory.
     pub fn settings(&self, network: &dyn Network, at: Position, step: u64) -> Vec<f32> {
-        let adamw = self.recipe.adamw(at, step + 1);
-        let late = self.recipe.late_adamw(at, step + 1);
-        let of_part = |part: &Part| match if part.late { late } else { Some(adamw) } {
+        let of_part = |part: &Part| match self.recipe.adamw(at, step + 1, part.late) {
             Some(adamw) => adamw.at(part.rate).settings(),
             None => optimizer::NOTHING,
         };

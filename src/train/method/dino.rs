@@ -158,23 +158,17 @@ impl Network for Distillation {
         vec![follow(self.base, at.before), (1.0 / TEACHER) as f32]
     }
 
-    /// Tensors of two and more dimensions decay, positions and class token among them.
+    /// Tensors of two and more dimensions decay, positions and class token among them; of the last layer nothing is
+    /// learned in the first epoch.
     fn groups(&self) -> Vec<Group> {
-        groups(&self.parameters, |info| info.shape.len() >= 2 && !info.name.ends_with(".bias"))
-    }
-
-    /// The last layer, of which nothing is learned in the first epoch.
-    fn late(&self) -> Option<Param> {
-        Some(self.head.last_layer())
+        groups(&self.parameters, |info| {
+            let decays = info.shape.len() >= 2 && !info.name.ends_with(".bias");
+            Group { late: info.param == self.head.last_layer(), ..Group::new(info.param.range(), decays) }
+        })
     }
 
     fn vit(&self) -> &Vit {
         &self.vit
-    }
-
-    /// The teacher's, as the authors do.
-    fn judged(&self) -> Weights {
-        Weights::Momentum
     }
 
     fn init(&self, parameters: &mut [f32], kept: &mut [f32], seed: u64) {

@@ -9,7 +9,7 @@ use crate::models::classifier::{Classifier, ClassifierActs};
 use crate::models::vit::{DropPath, Vit, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::finetune::FineTune;
-use crate::train::groups::groups_at;
+use crate::train::groups::groups;
 use crate::train::loader::Batch;
 use crate::train::schedule::Position;
 use crate::weights::{COPY, ParamTable};
@@ -132,11 +132,11 @@ impl Network for FineTuned {
     /// classifier, the lower is its rate.
     fn groups(&self) -> Vec<Group> {
         let depth = self.classifier.vit().config().depth;
-        groups_at(&self.parameters, |info| {
+        groups(&self.parameters, |info| {
             let name = info.name.strip_prefix(ENCODER_PREFIX).unwrap_or(&info.name);
             let above = depth + 1 - Classifier::layer_of(name, depth);
             let decays = info.shape.len() >= 2 && !["cls_token", "pos_embed"].contains(&name);
-            (decays, self.settings.layer_decay.powi(above as i32))
+            Group { rate: self.settings.layer_decay.powi(above as i32), ..Group::new(info.param.range(), decays) }
         })
     }
 

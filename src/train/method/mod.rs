@@ -26,6 +26,9 @@ mod text_encoder;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::layers::training::Weights;
+use crate::models::vit::Whose;
+
 pub use encoder::AGAIN;
 pub use network::{ENCODER, HEAD, Held, LOSS, MOMENTUM, Method, Network, SCALARS, Sizes, TEXTS, Views, ZeroShot};
 pub use queue::{MOST_SLOTS, QUEUE_MOMENTUM};
@@ -79,6 +82,14 @@ impl Name {
     /// Whether the loss may have a queue of keys: that of images against images alone.
     pub fn takes_queue(self) -> bool {
         matches!(self, Self::StableRep | Self::SimClr)
+    }
+
+    /// Whose encoder a run is judged by: whose a checkpoint of it is read by.
+    pub(super) fn judged(self) -> Weights {
+        match Whose::of_method(&self.name()) {
+            Whose::Teacher => Weights::Momentum,
+            Whose::Student => Weights::Online,
+        }
     }
 
     pub fn method(self) -> &'static dyn Method {

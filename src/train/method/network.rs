@@ -175,11 +175,6 @@ pub trait Network: Debug + Send + Sync {
     /// The encoder that is trained.
     fn vit(&self) -> &Vit;
 
-    /// Whose encoder a run is judged by.
-    fn judged(&self) -> Weights {
-        Weights::Online
-    }
-
     /// What compares pictures with texts, where it is matrices that do.
     fn zero_shot(&self) -> Option<ZeroShot<'_>> {
         None
@@ -211,14 +206,9 @@ pub trait Network: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Which parameters decay.
+    /// Which parameters decay, at what rates they learn, and from when on.
     fn groups(&self) -> Vec<Group> {
         decay_groups(self.parameters())
-    }
-
-    /// The tensor of which nothing is learned in the first epoch, the last of all, where there is one.
-    fn late(&self) -> Option<Param> {
-        None
     }
 
     /// Initial values of parameters and of what is kept.
