@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use toml::{Spanned, Value};
 
 use super::Cli;
-use super::paths;
+use super::{numbers, paths};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::say;
@@ -31,7 +31,8 @@ pub fn command() -> Command {
             .help_heading(None::<&str>)
             .display_order(1)
     };
-    paths::refuse_tildes(COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config)))
+    let command = COMMANDS.iter().fold(Cli::command(), |root, words| add(root, words, &config));
+    numbers::take_negative(paths::refuse_tildes(command))
 }
 
 fn add(command: Command, words: &[&str], arg: &dyn Fn() -> Arg) -> Command {
@@ -353,5 +354,45 @@ mod tests {
         refuses("config = \"b.toml\"", &["`config`", "another"]);
         refuses("batch = = 4", &["line 1"]);
         refuses("steps = 4\nbatch = 2\nepochs = 1.0", &["`epochs`", "line 3", "`steps`", "line 1", "exclude"]);
+    }
+
+    /// What is wrong with `--flag -0.5` of every flag of every command is its value, if anything.
+    #[test]
+    fn every_number_may_be_negative() {
+        fn of(command: &Command, found: &mut Vec<String>) {
+            for arg in command.get_arguments().filter(|arg| numbers::takes_number(arg)) {
+                let Some(flag) = arg.get_long().map(|long| format!("--{long}")) else { continue };
+                // Where a value is joined by `=` nothing else is one.
+                let lone = relaxed(command.clone()).subcommand_required(false);
+                let words = match arg.is_require_equals_set() {
+                    true => vec!["it".to_owned(), format!("{flag}=-0.5")],
+                    false => vec!["it".to_owned(), flag.clone(), "-0.5".to_owned()],
+                };
+                match lone.try_get_matches_from(words) {
+                    Err(error) if error.kind() == ErrorKind::UnknownArgument => panic!("{flag}: {error}"),
+                    Err(error) if error.kind() == ErrorKind::ValueValidation => {
+                        assert!(error.to_string().contains(&flag), "{error}");
+                    }
+                    _ => {}
+                }
+                found.push(flag);
+            }
+            command.get_subcommands().for_each(|command| of(command, found));
+        }
+        let mut found = Vec::new();
+        of(&command(), &mut found);
+        for flag in [
+            "--lr",
+            "--drop-path",
+            "--batch",
+            "--chunk",
+            "--guidance-scale",
+            "--lrs",
+            "--holdout",
+            "--rows",
+            "--memory",
+        ] {
+            assert!(found.iter().any(|known| known == flag), "{flag}: {found:?}");
+        }
     }
 }

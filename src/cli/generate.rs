@@ -58,13 +58,7 @@ pub struct Args {
     #[command(flatten)]
     drawing: Drawing,
     /// Several w in one run, such as 2,3,4,6,8,10,12: a shard set for each, in folders w=2.0 … under --output
-    #[arg(
-        long,
-        value_name = "W,…",
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        conflicts_with = "guidance_scale"
-    )]
+    #[arg(long, value_name = "W,…", value_delimiter = ',', conflicts_with = "guidance_scale")]
     sweep_guidance: Vec<f32>,
     /// Downscale the shorter side to this before storing, antialiased bicubic (paper: 512 → 256) [default: as drawn]
     #[arg(long, value_name = "PX")]

@@ -10,6 +10,7 @@ mod export;
 mod generate;
 mod inspect;
 mod model;
+mod numbers;
 mod paths;
 mod probe;
 mod selftest;

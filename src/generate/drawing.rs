@@ -18,13 +18,13 @@ pub struct Drawing {
     pub steps: usize,
     /// Classifier-free guidance w; 1 and less follow the caption without it, as in diffusers, and cost half (paper: 2
     /// for StableRep, 8 for SimCLR)
-    #[arg(long, short = 'w', value_name = "W", default_value_t = Self::default().guidance_scale, allow_negative_numbers = true)]
+    #[arg(long, short = 'w', value_name = "W", default_value_t = Self::default().guidance_scale)]
     pub guidance_scale: f32,
     /// Text of the unconditional branch, which scales of 1 and less have not
     #[arg(long, value_name = "TEXT", default_value_t = Self::default().negative_prompt)]
     pub negative_prompt: String,
     /// Seed of the initial noise; an image is (seed, caption number, image index)
-    #[arg(long, value_name = "S", default_value_t = Self::default().seed, allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", default_value_t = Self::default().seed)]
     pub seed: u64,
     /// Pixels drawn, a multiple of 8 [default: the model's own size]
     #[arg(long, value_name = "PX")]
