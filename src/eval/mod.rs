@@ -22,6 +22,7 @@ use self::encoder::Encoder;
 use self::evaluator::{Sizes, Task};
 use self::features::extract_all;
 use self::report::{DataReport, ModelReport, ProbeReport};
+use self::screen::Screened;
 pub use self::settings::{DataSource, ProbeConfig, ProbeSettings, TestSource};
 use crate::bail;
 use crate::error::Result;
@@ -44,11 +45,12 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     let encoder = Encoder::open(&config.model)?;
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
-    let (train, test, bad) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
+    let (train, test) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
     // Made before the work, not after it, to know whether it can be.
     let new = config.output.as_deref().filter(|folder| !folder.exists());
     config.output.as_deref().map_or(Ok(()), store::create_dir)?;
-    let measured = probe_encoder(&config.settings, &encoder, &train, test);
+    let bad = (train.bad, test.bad);
+    let measured = probe_encoder(&config.settings, &encoder, &train.images, test.images);
     if let (Err(_), Some(folder)) = (&measured, new) {
         // Nothing came of it; what cannot be removed is empty.
         let _ = fs::remove_dir(folder);
@@ -61,17 +63,12 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     Ok(report)
 }
 
-/// Training images, test images, and how many of each were damaged and left out: `max_bad` in all at most. What is held
-/// out, `seed` draws.
+/// Training images and test images; of both together `max_bad` at most were damaged and left out. What is held out,
+/// `seed` draws.
 ///
 /// # Errors
 /// As [`Dataset::open`] and [`screen::screen`].
-pub fn photographs(
-    train: &DataSource,
-    test: &TestSource,
-    max_bad: usize,
-    seed: u64,
-) -> Result<(Dataset, Dataset, (usize, usize))> {
+pub fn photographs(train: &DataSource, test: &TestSource, max_bad: usize, seed: u64) -> Result<(Screened, Screened)> {
     let open = |source: &DataSource, split| Dataset::open(&source.path, source.labels.as_deref(), split);
     let mut sets = vec![open(train, Split::Train)?];
     let tested = test;
@@ -83,22 +80,19 @@ pub fn photographs(
     sets.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let mut sets = screen::screen(sets, max_bad)?.into_iter();
     let Some(train) = sets.next() else { bail!(Usage, "--train: expected labelled images") };
-    let (train, test, bad) = match (tested, sets.next()) {
+    let (train, test) = match (tested, sets.next()) {
         (TestSource::HeldOut(share), _) => {
             let (rest, held_out) = train.divide(*share, seed)?;
-            (rest, held_out, (train.bad, 0))
+            (Screened { bad: train.bad, ..rest }, held_out)
         }
-        (TestSource::Images(_), Some(test)) => {
-            let bad = (train.bad, test.bad);
-            (train, test, bad)
-        }
+        (TestSource::Images(_), Some(test)) => (train, test),
         (TestSource::Images(_), None) => bail!(Usage, "--test: expected labelled images"),
     };
     screen::warn_of_shared(&train, &test);
     if train.images.classes() == 1 {
         say!("warning: {}: one class only: every figure will be 100 %", train.images.name());
     }
-    Ok((train.images, test.images, bad))
+    Ok((train, test))
 }
 
 /// The same with everything in memory.

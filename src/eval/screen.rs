@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::dataset::{Dataset, Fingerprint};
 use super::stop::check_stop;
@@ -29,6 +30,17 @@ pub struct Screened {
 }
 
 impl Screened {
+    /// What tells it from others, wherever it lies: how much it holds, and the beginning of a hash of it.
+    pub fn told(&self) -> String {
+        let mut hash = Sha256::new();
+        for (label, fingerprint) in self.images.labels().iter().zip(&self.fingerprints) {
+            hash.update(label.to_le_bytes());
+            hash.update(fingerprint);
+        }
+        let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} pictures of {} classes (sha256 {hash}…)", self.images.len(), self.images.classes())
+    }
+
     /// Cut into training and test images ([`Dataset::divide`]).
     ///
     /// # Errors

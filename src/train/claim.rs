@@ -11,6 +11,7 @@ use super::flags::{self, FLAGS};
 use super::job::{CHECKPOINT, CONFIG, CONFIG_TOML, Config, DONE};
 use super::loader::Loader;
 use super::recipe::{Recipe, settled};
+use super::scored::{self, Scored};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::say;
@@ -28,12 +29,12 @@ pub(super) struct Claim {
 }
 
 /// Takes the folder of `config` for a run of `steps` updates on the data of `loader`, which takes up what the
-/// checkpoint had counted, and records there what the run belongs to.
+/// checkpoint had counted, and records there what the run belongs to and is `scored` on.
 ///
 /// # Errors
-/// Usage error for a folder of other settings, other data or another process; data error for a checkpoint or a record
-/// that cannot be believed.
-pub(super) fn claim(config: &Config, loader: &mut Loader, steps: u64) -> Result<Claim> {
+/// Usage error for a folder of other settings, other data, other scores or another process; data error for a checkpoint
+/// or a record that cannot be believed.
+pub(super) fn claim(config: &Config, loader: &mut Loader, steps: u64, scored: &Scored) -> Result<Claim> {
     let (folder, recipe) = (&config.output, &config.recipe);
     let _occupied = store::occupy_folder(folder, 0, 1)?;
     let path = folder.join(CHECKPOINT);
@@ -54,6 +55,7 @@ pub(super) fn claim(config: &Config, loader: &mut Loader, steps: u64) -> Result<
         loader.restore_bad(&checkpoint::bad_pictures(&path, &data, loader.shards().pictures())?)?;
     }
     record(config).map_err(|error| or_begin_anew(error, folder))?;
+    scored::keep(folder, scored)?;
     if !known {
         data.record(folder)?;
         if began.is_some() {

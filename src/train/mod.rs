@@ -27,6 +27,7 @@ mod recipe;
 pub mod rehearsal;
 mod run;
 pub mod schedule;
+mod scored;
 mod state;
 mod test;
 pub mod views;

@@ -89,7 +89,8 @@ pub fn run(config: &Config) -> Result<Summary> {
         engine.init(recipe)?;
     }
     // Only now that nothing is left to refuse: a folder remembers its first settings.
-    let claim = claim::claim(&config, &mut loader, schedule.steps)?;
+    let scored = tester.iter().flat_map(Tester::scored).chain(watch.iter().flat_map(Watch::scored)).collect();
+    let claim = claim::claim(&config, &mut loader, schedule.steps, &scored)?;
     if claim.began.is_some() {
         // All of it is read before a run is called finished.
         engine.resume(&path, recipe)?;

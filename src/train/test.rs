@@ -9,6 +9,7 @@ use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
 use super::job::{Config, TestSet};
 use super::loader::{Batch, Row, Section};
+use super::scored::Scored;
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::eval::dataset::{Dataset, Split};
@@ -55,6 +56,8 @@ pub(super) struct Tester {
     batch: usize,
     sections: Vec<Section>,
     averaged: bool,
+    /// The photographs in words.
+    told: String,
 }
 
 impl Tester {
@@ -79,7 +82,7 @@ impl Tester {
         let set = Dataset::open(&images.path, images.labels.as_deref(), Split::Test)?;
         set.notes().iter().for_each(|note| say!("note: {note}"));
         let Some(screened) = screen(vec![set], 0)?.pop() else { bail!(Data, "--test: no images") };
-        let set = screened.images;
+        let (told, set) = (screened.told(), screened.images);
         let ours = Transform::new(recipe.model.image_size, None, None, None)?;
         Ok(Some(Self {
             classes: class_numbers(&set, classes)?,
@@ -89,7 +92,13 @@ impl Tester {
             sections: recipe.loader(None).sections(),
             averaged: settings.ema.is_some(),
             set,
+            told,
         }))
+    }
+
+    /// What it scores on.
+    pub fn scored(&self) -> Scored {
+        Scored::from([("test".into(), self.told.clone())])
     }
 
     /// Whether to classify them now that `step` updates are done.

@@ -162,3 +162,45 @@ fn what_cannot_be_scored_is_refused() {
         assert!(!job.output.exists(), "{words}");
     }
 }
+
+/// A run that goes on is scored on what it was: by content, however often.
+#[test]
+fn scores_of_a_run_are_of_one_measure() {
+    let root = TempDir::new().unwrap();
+    let [shards, classes, moved, others] = ["shards", "classes", "moved", "others"].map(|name| root.path().join(name));
+    [&classes, &moved, &others].iter().for_each(|folder| squares(&shards, folder));
+    fs::write(others.join("0/b.png"), encode_png(&Rgb8::filled(32, 32, [1; 3])).unwrap()).unwrap();
+    let names = |turn: usize| {
+        let (list, mut names) = (root.path().join(format!("names-{turn}")), COLOURS.map(|(name, _)| name));
+        names.rotate_left(turn);
+        fs::write(&list, names.join("\n")).unwrap();
+        Some(list)
+    };
+    let first = WatchConfig { class_names: names(0), ..watch(SaveEvery::Steps(4), classes.clone(), classes.clone()) };
+    let with = |watch: Option<WatchConfig>| Config { watch, ..job(Name::Clip, &root.path().join("run")) };
+    run(&with(Some(first.clone()))).unwrap();
+    let again = |watch: WatchConfig| {
+        // As if it had been stopped before it was done.
+        let _ = fs::remove_file(root.path().join("run/done.json"));
+        run(&with(Some(watch)))
+    };
+    for (watch, flag) in [
+        (WatchConfig { train: others.clone(), ..first.clone() }, "--knn-train: was 16 pictures of 8 classes (sha256 "),
+        (
+            WatchConfig { test: Some(others.clone()), ..first.clone() },
+            "--knn-test: was 16 pictures of 8 classes (sha256 ",
+        ),
+        (WatchConfig { test: None, ..first.clone() }, "--knn-test: was 16 pictures of 8 classes (sha256 "),
+        (WatchConfig { class_names: names(1), ..first.clone() }, "--class-names: was 8 names (sha256 "),
+        (WatchConfig { templates: vec!["a {}".into()], ..first.clone() }, "--template: was [\"{}\"], now [\"a {}\"]"),
+    ] {
+        let error = again(watch).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(flag), "{error}");
+    }
+    // Elsewhere, by another name, more often.
+    let other = WatchConfig { train: moved.clone(), test: Some(moved), every: SaveEvery::Steps(1), ..first };
+    let names = root.path().join("renamed");
+    fs::rename(other.class_names.as_ref().unwrap(), &names).unwrap();
+    again(WatchConfig { class_names: Some(names), ..other }).unwrap();
+    run(&with(None)).unwrap();
+}

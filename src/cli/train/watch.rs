@@ -8,7 +8,8 @@ use crate::train::{SaveEvery, WatchConfig};
 #[command(next_help_heading = "Scores on the way")]
 pub(super) struct WatchArgs {
     /// How often (500steps, 1epochs; and at the end) to score the encoder by 20-NN on labelled photographs, and by the
-    /// names of their classes where texts are learned; into metrics.jsonl and TensorBoard
+    /// names of their classes where texts are learned; into metrics.jsonl and TensorBoard. A run that goes on may be
+    /// scored more or less often, or not at all, but on the same photographs, names and sentences
     #[arg(long, value_name = "INTERVAL", requires = "knn_train")]
     knn_every: Option<SaveEvery>,
     /// Labelled photographs whose neighbours vote, as for `stablerep probe`: a few thousand are enough

@@ -9,6 +9,7 @@ use super::cadence::{Cadence, SaveEvery};
 use super::engine::Engine;
 use super::job::{Config, WatchConfig};
 use super::method::Network;
+use super::scored::Scored;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
@@ -43,6 +44,7 @@ pub(super) struct Watch {
     side: usize,
     width: usize,
     prompts: Option<Prompts>,
+    scored: Scored,
 }
 
 impl Watch {
@@ -69,7 +71,9 @@ impl Watch {
         }
         let source = |path: &PathBuf| DataSource { path: path.clone(), labels: None };
         let test = config.test.as_ref().map_or(TestSource::HeldOut(HELD_OUT), |path| TestSource::Images(source(path)));
-        let (train, mut test, _) = photographs(&source(&config.train), &test, recipe.max_bad, recipe.seed)?;
+        let (train, test) = photographs(&source(&config.train), &test, recipe.max_bad, recipe.seed)?;
+        let mut scored = Scored::from([("knn-train".into(), train.told()), ("knn-test".into(), test.told())]);
+        let (train, mut test) = (train.images, test.images);
         test.match_classes(&train)?;
         let network = recipe.network()?;
         let model = network.vit().config();
@@ -93,13 +97,20 @@ impl Watch {
             }
             _ => None,
         };
+        scored.extend(prompts.iter().flat_map(Prompts::told));
         plan.record("k-NN", "features", 8 * (train.len() + test.len()) as u64 * width as u64);
         plan.record("k-NN", "photographs", 5 * BATCH as u64 * model.image_len() as u64);
         if let (Some(_), Some(of)) = (&prompts, network.zero_shot()) {
             plan.record("zero-shot", "text tower", names::memory(of.tower.config()).total_bytes());
         }
         let transform = Transform::new(side, None, None, None)?;
-        Ok(Self { cadence: Cadence::new(config.every, steps_per_epoch), train, test, transform, side, width, prompts })
+        let cadence = Cadence::new(config.every, steps_per_epoch);
+        Ok(Self { cadence, train, test, transform, side, width, prompts, scored })
+    }
+
+    /// What it scores on.
+    pub fn scored(&self) -> Scored {
+        self.scored.clone()
     }
 
     /// Whether to score now that `step` updates are done.

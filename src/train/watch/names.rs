@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::fs;
 
+use sha2::{Digest, Sha256};
+
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
@@ -29,6 +31,8 @@ const AT_ONCE: usize = 32;
 pub(super) struct Prompts {
     texts: Vec<Text>,
     templates: usize,
+    /// All names and all sentences.
+    words: [String; 2],
 }
 
 impl Prompts {
@@ -90,7 +94,16 @@ impl Prompts {
             }
         }
         drop(read);
-        Ok(Some(Self { texts, templates: templates.len() }))
+        let words = [&names[..], templates].map(|words| format!("{words:?}"));
+        Ok(Some(Self { texts, templates: templates.len(), words }))
+    }
+
+    /// What it scores on, by flags; names by how many they are and the beginning of a hash.
+    pub fn told(&self) -> [(String, String); 2] {
+        let [names, templates] = &self.words;
+        let hash: String = Sha256::digest(names)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let names = format!("{} names (sha256 {hash}…)", self.texts.len() / self.templates);
+        [("class-names".into(), names), ("template".into(), templates.clone())]
     }
 
     /// The class of each picture by its features `[N, D]`.
