@@ -1,12 +1,12 @@
-//! `stablerep bench train --plan`: what of a card's memory a run takes, without the card.
+//! `stablerep bench train --plan`: what of a card's memory a run takes, and what an update costs, without the card.
 
 use serde_json::{Value, json};
 
-use super::table::cells;
+use super::table::{cells, flop};
 use super::train::held;
 use crate::device::human_bytes;
 use crate::error::Result;
-use crate::train::rehearsal::{self, Planned};
+use crate::train::rehearsal::{self, Flops, Planned};
 use crate::train::{Activations, Recipe};
 
 /// Plans `recipe` for cards with so many bytes free each, `print`ing as it goes; returns everything as JSON.
@@ -23,20 +23,26 @@ pub fn plan(recipe: &Recipe, activations: Activations, free: &[u64], print: &mut
             small => format!(" and {small} small crops"),
         }
     ));
+    let flops = Flops::of(recipe)?;
+    print(format!("An update: {}, three times the forwards, and the loss.", flop(flops.update())));
     print(String::new());
-    print("| free | activations held | forward twice | plan | fits |".into());
-    print("|--:|---|--:|--:|---|".into());
+    print("| free | activations held | forward twice | FLOP with that | plan | fits |".into());
+    print("|--:|---|--:|--:|--:|---|".into());
     let mut plans = Vec::new();
     for &free in free {
         let mut recipe = recipe.clone();
         let Planned { plan, bytes, fits } = rehearsal::plan(&mut recipe, activations, free)?;
         let twice = images - recipe.chunk.unwrap_or(images);
         let fit = if fits { "yes" } else { "no" };
-        print(cells([human_bytes(free), held(&recipe), twice.to_string(), human_bytes(bytes), fit.to_owned()]));
+        // Methods whose losses look at one image at a time run nothing twice.
+        let times = 1.0 + Flops::of(&recipe)?.again / flops.update();
+        let cost = format!("{times:.2} times");
+        print(cells([human_bytes(free), held(&recipe), twice.to_string(), cost, human_bytes(bytes), fit.to_owned()]));
         let row = json!({
             "free_bytes": free,
             "chunk": recipe.chunk,
             "recompute": recipe.recompute,
+            "times_flops": times,
             "planned_bytes": bytes,
             "fits": fits,
         });
@@ -47,5 +53,5 @@ pub fn plan(recipe: &Recipe, activations: Activations, free: &[u64], print: &mut
         print(plan.to_string());
     }
     let plans: Vec<Value> = plans.into_iter().map(|(_, plan)| plan).collect();
-    Ok(json!({ "model": name, "images_per_update": images, "plans": plans }))
+    Ok(json!({ "model": name, "images_per_update": images, "flops_per_update": flops.update(), "plans": plans }))
 }

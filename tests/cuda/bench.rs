@@ -199,3 +199,40 @@ fn the_papers_batch_fits_one_card() {
         assert!(few < many && (high - low) / (many - few) <= megabytes * 1e6, "{report}");
     }
 }
+
+/// The FLOP of a preset's head are its steps times those of an update as the program counts them; so are the images
+/// that a card holds at once, and how many times the FLOP it takes to run the others twice.
+#[test]
+fn presets_say_what_they_cost() {
+    if !has_kernels() {
+        return;
+    }
+    let mut seen = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = fs::read_to_string(&path).unwrap();
+        let head: Vec<&str> = file.lines().filter_map(|line| line.strip_prefix('#')).map(str::trim).collect();
+        let head = head.join(" ");
+        let before = |mark: &str| head.split_once(mark)?.0.rsplit(' ').next()?.parse::<f64>().ok();
+        let Some(flop) = before(" FLOP").filter(|flop| *flop > 1e15) else { continue };
+        let steps = 1e3 * before(" k steps").unwrap();
+        let folder = TempDir::new().unwrap();
+        let json = folder.path().join("plan.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stablerep"));
+        command.args("bench train --plan --memory 141GB --memory 80GB --memory 40GB --memory 24GB".split(' '));
+        let output = command.args(["--preset", path.file_stem().unwrap().to_str().unwrap()]).arg("--json").arg(&json);
+        assert!(output.output().unwrap().status.success(), "{}", path.display());
+        let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+        // Both are rounded to two digits and more.
+        let counted = steps * report["flops_per_update"].as_f64().unwrap();
+        assert!((counted / flop - 1.0).abs() < 0.04, "{}: {counted:e}", path.display());
+        for plan in report["plans"].as_array().unwrap() {
+            let chunk = plan["chunk"].as_u64().map_or(String::new(), |chunk| format!(" {chunk} "));
+            let times =
+                plan["times_flops"].as_f64().filter(|times| *times > 1.0).map_or(String::new(), |t| format!("{t:.2}"));
+            assert!(head.contains(&chunk) && head.contains(&times), "{}: {plan}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
+}

@@ -34,8 +34,8 @@ pub struct Args {
     /// Also write everything to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only say what of a card's memory a run would take, and how many images' activations it would hold at once: no
-    /// card is needed
+    /// Only say what of a card's memory a run would take, how many images' activations it would hold at once, and the
+    /// FLOP of an update: no card is needed
     #[arg(long, requires = "memory", conflicts_with_all = ["device", "seconds"])]
     plan: bool,
     /// Free memory of the card to plan for, such as 80GB or 79.5GiB; may be given several times
