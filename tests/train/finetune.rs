@@ -307,6 +307,17 @@ fn data_without_classes_is_refused() {
     );
 }
 
+/// Of all tensors with two and more dimensions these alone, as in timm.
+#[test]
+fn class_token_and_positions_do_not_decay() {
+    let network = finetune(plain()).network().unwrap();
+    let groups = network.groups();
+    let decays = |at: usize| groups.iter().any(|group| group.decay && group.range.contains(&at));
+    let kept = network.parameters().iter().filter(|info| info.shape.len() >= 2 && !decays(info.param.offset));
+    let kept: Vec<&str> = kept.map(|info| info.name.as_str()).collect();
+    assert_eq!(kept, ["visual.cls_token", "visual.pos_embed"]);
+}
+
 #[test]
 fn settings_without_sense_are_refused() {
     let refuses = |change: &dyn Fn(&mut FineTune), needle: &str| {
