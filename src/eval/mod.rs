@@ -7,6 +7,7 @@ pub mod features;
 pub mod heads;
 pub mod knn;
 pub mod linear_probe;
+pub mod logistic;
 mod memory;
 pub mod report;
 pub mod screen;

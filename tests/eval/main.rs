@@ -4,5 +4,6 @@ mod dataset;
 mod encoder;
 mod knn;
 mod linear_probe;
+mod logistic;
 mod probe;
 mod transform;

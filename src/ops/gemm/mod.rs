@@ -13,6 +13,7 @@ use gemm::Parallelism;
 pub mod check;
 #[cfg(cuda_kernels)]
 pub mod cuda;
+pub mod double;
 
 /// Block length of the reduction; the crate never splits a K this short.
 const KC: usize = 512;
