@@ -30,6 +30,10 @@ pub enum Domain {
     DropPath = 10,
     /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.
     Mix = 12,
+    /// Parts of data sets that their authors did not divide; ids: 0, 0, 0 for validation, 1, class, 0 for training.
+    Parts = 30,
+    /// Classes and images of a few-shot episode; ids: episode, 0, 0.
+    Episode = 31,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

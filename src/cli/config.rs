@@ -18,8 +18,16 @@ use crate::say;
 use crate::store;
 
 /// The commands that take `--config`, as their words.
-const COMMANDS: [&[&str]; 6] =
-    [&["generate"], &["calibrate"], &["train"], &["probe"], &["eval", "linear"], &["bench", "train"]];
+const COMMANDS: [&[&str]; 8] = [
+    &["generate"],
+    &["calibrate"],
+    &["train"],
+    &["probe"],
+    &["eval", "linear"],
+    &["eval", "transfer"],
+    &["eval", "few-shot"],
+    &["bench", "train"],
+];
 
 /// The whole command line: what the arguments' types say, and `--config` where it is taken.
 pub fn command() -> Command {

@@ -5,12 +5,14 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "generate",
     "calibrate",
     "train",
     "probe",
+    "eval transfer",
+    "eval few-shot",
     "export",
     "inspect",
     "doctor",

@@ -4,6 +4,7 @@
 mod binary;
 mod common;
 
+mod bad_eval;
 mod bad_generate;
 mod bad_probe;
 mod bad_train;

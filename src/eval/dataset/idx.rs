@@ -89,7 +89,7 @@ fn build(images: Idx, labels: &[u8], name: &str, labels_name: &str) -> Result<Da
     }
     let numbers: Vec<u32> = labels.values.iter().map(|&label| u32::from(label)).collect();
     let (labels, class_names) = numbered_classes(&numbers);
-    let images = Images::Gray { height, width, pixels: images.values };
+    let images = Images::Planes { height, width, channels: 1, pixels: images.values };
     Ok(Dataset::new(name.to_string(), labels, class_names, images))
 }
 

@@ -37,8 +37,8 @@ pub struct Dataset {
 /// Where the images are.
 #[derive(Debug)]
 pub(super) enum Images {
-    /// Gray `[N, H, W]` in memory.
-    Gray { height: usize, width: usize, pixels: Vec<u8> },
+    /// `[N, channels, H, W]` in memory, gray or RGB.
+    Planes { height: usize, width: usize, channels: usize, pixels: Vec<u8> },
     /// One file per image.
     Files(Vec<PathBuf>),
     /// Samples of tar files.
@@ -112,9 +112,11 @@ impl Dataset {
     pub fn image(&self, index: usize) -> Result<Rgb8> {
         let stored = self.stored(index)?;
         match &*self.images {
-            Images::Gray { height, width, .. } => {
-                let data = stored.iter().flat_map(|&v| [v, v, v]).collect();
-                Ok(Rgb8 { width: *width, height: *height, data })
+            Images::Planes { height, width, channels, .. } => {
+                let each = height * width;
+                // A single channel is all three.
+                let pixel = |at| [0, 1, 2].map(|channel: usize| stored[channel.min(channels - 1) * each + at]);
+                Ok(Rgb8 { width: *width, height: *height, data: (0..each).flat_map(pixel).collect() })
             }
             Images::Files(_) | Images::Samples(_) => crate::image::decode(&stored, &self.describe(index)),
         }
@@ -126,7 +128,7 @@ impl Dataset {
     /// As [`Dataset::image`].
     pub fn examine(&self, index: usize) -> Result<Fingerprint> {
         let stored = self.stored(index)?;
-        if !matches!(&*self.images, Images::Gray { .. }) {
+        if !matches!(&*self.images, Images::Planes { .. }) {
             crate::image::decode(&stored, &self.describe(index))?;
         }
         let mut fingerprint = Fingerprint::default();
@@ -134,12 +136,13 @@ impl Dataset {
         Ok(fingerprint)
     }
 
-    /// The bytes of image `index` as they are stored: a file's, a member's, or gray pixels.
+    /// The bytes of image `index` as they are stored: a file's, a member's, or pixels.
     fn stored(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let at = self.index[index] as usize;
         match &*self.images {
-            Images::Gray { height, width, pixels } => {
-                Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
+            Images::Planes { height, width, channels, pixels } => {
+                let each = channels * height * width;
+                Ok(Cow::Borrowed(&pixels[at * each..(at + 1) * each]))
             }
             Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(|e| not_read(&paths[at], e)),
             Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
@@ -150,7 +153,7 @@ impl Dataset {
     pub fn describe(&self, index: usize) -> String {
         let at = self.index[index] as usize;
         match &*self.images {
-            Images::Gray { .. } => format!("{}: image {at}", self.name),
+            Images::Planes { .. } => format!("{}: image {at}", self.name),
             Images::Files(paths) => paths[at].display().to_string(),
             Images::Samples(samples) => samples.describe(at),
         }

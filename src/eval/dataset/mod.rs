@@ -4,6 +4,7 @@
 pub mod idx;
 pub mod image_folder;
 mod labelled;
+pub mod published;
 mod samples;
 mod split;
 pub mod webdataset;
