@@ -29,9 +29,13 @@ pub enum Domain {
     /// Residual branches that an image leaves out; ids: epoch, sample, view.
     DropPath = 10,
     /// Pictures of a subset that two sets are compared by; ids: subset, which set, 0.
-    Subset = 31,
+    Subset = 32,
     /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.
     Mix = 12,
+    /// Parts of data sets that their authors did not divide; ids: 0, 0, 0 for validation, 1, class, 0 for training.
+    Parts = 30,
+    /// Classes and images of a few-shot episode; ids: episode, 0, 0.
+    Episode = 31,
     /// Inputs of the kernel checks; ids: of the input's name.
     SelfTest = 8,
 }

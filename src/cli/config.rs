@@ -17,7 +17,7 @@ use crate::say;
 use crate::store;
 
 /// The commands that take `--config`, as their words.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 14] = [
     &["generate"],
     &["calibrate"],
     &["train"],
@@ -25,6 +25,8 @@ const COMMANDS: [&[&str]; 12] = [
     &["eval", "diversity"],
     &["eval", "fid"],
     &["eval", "linear"],
+    &["eval", "transfer"],
+    &["eval", "few-shot"],
     &["eval", "zero-shot"],
     &["eval", "retrieval"],
     &["eval", "fairface"],

@@ -57,7 +57,8 @@ pub fn refuse_tildes(command: Command) -> Command {
         .mut_subcommands(refuse_tildes)
 }
 
-fn refuse_tilde(path: PathBuf) -> Result<PathBuf, String> {
+/// `path`, if it does not begin with `~`.
+pub(super) fn refuse_tilde(path: PathBuf) -> Result<PathBuf, String> {
     if !path.as_os_str().as_encoded_bytes().starts_with(b"~") {
         return Ok(path);
     }

@@ -1,5 +1,7 @@
 //! A table for people: aligned columns, or Markdown. The first column is of names, the others are of numbers.
 
+use super::rows::table;
+
 /// Cells under their header, and what stands above and below.
 #[derive(Debug)]
 pub struct Columns {
@@ -13,29 +15,22 @@ pub struct Columns {
 impl Columns {
     /// In columns as wide as their widest cell.
     pub fn text(&self) -> String {
-        let rows = || std::iter::once(&self.header).chain(&self.rows);
-        let width = |column: usize| rows().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let mut out: String = self.heading.iter().map(|(what, text)| format!("{what:<11}{text}\n")).collect();
-        for row in rows() {
-            let mut line = format!("{:<1$}", row[0], widths[0]);
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                line += &format!("  {cell:>width$}");
-            }
-            out += line.trim_end();
-            out.push('\n');
-        }
-        self.footnotes.iter().fold(out, |out, line| out + line + "\n")
+        let heading: String = self.heading.iter().map(|(what, text)| format!("{what:<11}{text}\n")).collect();
+        self.under(heading + &self.table(false))
     }
 
     /// The same in Markdown.
     pub fn markdown(&self) -> String {
-        let mut out: String = self.heading.iter().map(|(what, text)| format!("- {what}: {text}\n")).collect();
-        out += &format!("\n| {} |\n|---{}|\n", self.header.join(" | "), "|---:".repeat(self.header.len() - 1));
-        for row in &self.rows {
-            out += &format!("| {} |\n", row.join(" | "));
-        }
-        out.push('\n');
+        let heading: String = self.heading.iter().map(|(what, text)| format!("- {what}: {text}\n")).collect();
+        self.under(heading + "\n" + &self.table(true) + "\n")
+    }
+
+    fn table(&self, markdown: bool) -> String {
+        let rows: Vec<Vec<String>> = std::iter::once(&self.header).chain(&self.rows).cloned().collect();
+        table(&rows, 1, markdown)
+    }
+
+    fn under(&self, out: String) -> String {
         self.footnotes.iter().fold(out, |out, line| out + line + "\n")
     }
 }

@@ -48,6 +48,20 @@ pub enum ModelSource {
     Random { model: VitConfig, seed: u64 },
 }
 
+/// Where an encoder computes, and where its features are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    pub device: Device,
+    pub features: Option<PathBuf>,
+}
+
+impl Default for Placement {
+    /// The CPU, and nowhere.
+    fn default() -> Self {
+        Self { device: Device::Cpu, features: None }
+    }
+}
+
 /// A frozen ViT.
 #[derive(Debug)]
 pub struct Encoder {
@@ -75,6 +89,14 @@ impl Encoder {
             }
             ModelSource::Random { model, seed } => Self::random(model, *seed),
         }
+    }
+
+    /// Opens what `source` names where `placement` says.
+    ///
+    /// # Errors
+    /// As [`Encoder::open`], [`Encoder::on`] and [`Encoder::keeping`].
+    pub fn placed(source: &ModelSource, placement: &Placement) -> Result<Self> {
+        Self::open(source)?.on(placement.device)?.keeping(placement.features.clone())
     }
 
     /// The same on `device`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::columns::Columns;
 use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::evaluator::{Row, Score};
@@ -105,29 +106,21 @@ impl ProbeReport {
 
     /// A table in aligned columns under what was probed, on what, and how the figures were chosen.
     pub fn text(&self) -> String {
-        let rows: Vec<[String; 5]> = std::iter::once(COLUMNS.map(String::from)).chain(self.rows().map(cells)).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-        let mut out: String = self.heading().map(|(what, text)| format!("{what:<11}{text}\n")).concat();
-        for row in &rows {
-            let mut line = format!("{:<1$}", row[0], widths[0]);
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                line += &format!("  {cell:>width$}");
-            }
-            out += line.trim_end();
-            out.push('\n');
-        }
-        out + &self.footnotes()
+        self.columns().text()
     }
 
     /// The same table in Markdown.
     pub fn markdown(&self) -> String {
-        let mut out: String = self.heading().map(|(what, text)| format!("- {what}: {text}\n")).concat();
-        out += &format!("\n| {} |\n|---|---:|---:|---:|---:|\n", COLUMNS.join(" | "));
-        for row in self.rows() {
-            out += &format!("| {} |\n", cells(row).join(" | "));
+        self.columns().markdown()
+    }
+
+    fn columns(&self) -> Columns {
+        Columns {
+            heading: self.heading().to_vec(),
+            header: COLUMNS.map(String::from).to_vec(),
+            rows: self.rows().map(|row| cells(row).to_vec()).collect(),
+            footnotes: self.scores.iter().flat_map(|score| score.footnote.lines()).map(String::from).collect(),
         }
-        out + "\n" + &self.footnotes()
     }
 
     fn heading(&self) -> [(&'static str, String); 4] {
@@ -141,10 +134,6 @@ impl ProbeReport {
             ("test", data(&self.test)),
             ("transform", self.transform.to_string()),
         ]
-    }
-
-    fn footnotes(&self) -> String {
-        self.scores.iter().map(|score| score.footnote).collect()
     }
 
     fn rows(&self) -> impl Iterator<Item = &Row> {

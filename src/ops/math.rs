@@ -49,6 +49,39 @@ pub fn exp_nonpositive(x: f32) -> f32 {
     y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
+/// e^x within 2 ulp of f64 for −708 ≤ x ≤ 0, e^−708 ≈ 3e-308 below; NaN stays NaN. As [`exp_nonpositive`], with e^r by its
+/// Taylor polynomial of degree 13.
+#[inline(always)]
+pub fn exp_nonpositive_f64(x: f64) -> f64 {
+    // 1.5·2^52 rounds to whole numbers; n times the upper part of ln 2 is exact.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    const UPPER: f64 = 0.693_147_180_369_123_8;
+    const LOWER: f64 = 1.908_214_929_270_587_7e-10;
+    const FACTORIALS: [f64; 12] = [
+        6_227_020_800.0,
+        479_001_600.0,
+        39_916_800.0,
+        3_628_800.0,
+        362_880.0,
+        40_320.0,
+        5_040.0,
+        720.0,
+        120.0,
+        24.0,
+        6.0,
+        2.0,
+    ];
+    let x = if x < -708.0 { -708.0 } else { x };
+    let shifted = x.mul_add(std::f64::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = (-n).mul_add(LOWER, (-n).mul_add(UPPER, x));
+    let mut p = 0.0f64;
+    for factorial in FACTORIALS {
+        p = p.mul_add(r, 1.0 / factorial);
+    }
+    p.mul_add(r * r, r + 1.0) * f64::from_bits((shifted.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000))
+}
+
 /// 1 / (1 + e^−x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -58,6 +91,17 @@ pub fn sigmoid(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exp_in_f64_is_the_librarys() {
+        for i in 0..=708_000 {
+            let x = f64::from(i) * -1e-3;
+            let (got, want) = (exp_nonpositive_f64(x), x.exp());
+            assert!((got - want).abs() <= 2.0 * f64::EPSILON * want, "{x}: {got:e} {want:e}");
+        }
+        assert_eq!(exp_nonpositive_f64(0.0), 1.0);
+        assert!(exp_nonpositive_f64(f64::NEG_INFINITY) < 4e-308 && exp_nonpositive_f64(f64::NAN).is_nan());
+    }
 
     #[test]
     fn exp_matches_f64() {

@@ -67,4 +67,5 @@ pub mod self_attention;
 pub mod shapes;
 pub mod simd;
 pub mod soft_labels;
+pub mod symmetric;
 pub mod token_mean;

@@ -17,7 +17,7 @@ fn help(words: &[String]) -> String {
 }
 
 fn is_name(word: &str) -> bool {
-    word.chars().all(|c| c.is_ascii_lowercase())
+    !word.starts_with('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
 }
 
 /// Lines of a document that call the binary, continuation lines joined.

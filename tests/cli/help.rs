@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::common::{root, run, succeeds};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 25] = [
     "demo",
     "generate",
     "calibrate",
@@ -13,6 +13,8 @@ const COMMANDS: [&str; 23] = [
     "probe",
     "eval",
     "eval linear",
+    "eval transfer",
+    "eval few-shot",
     "eval zero-shot",
     "eval retrieval",
     "eval fairface",

@@ -4,6 +4,7 @@
 mod binary;
 mod common;
 
+mod bad_eval;
 mod bad_generate;
 mod bad_probe;
 mod bad_train;
@@ -22,9 +23,9 @@ mod limits;
 mod lost_generate;
 mod model;
 mod paths;
-mod report;
 #[path = "../common/process.rs"]
 mod process;
+mod report;
 mod resume_generate;
 mod resume_train;
 mod streams;

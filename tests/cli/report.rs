@@ -22,14 +22,16 @@ fn shards(folder: &Path) {
         }
     }
     shard.finish().unwrap();
-    fs::write(folder.join("generate.json"), json!({"steps": 25, "guidance_scale": 2.0, "seed": null}).to_string()).unwrap();
+    fs::write(folder.join("generate.json"), json!({"steps": 25, "guidance_scale": 2.0, "seed": null}).to_string())
+        .unwrap();
 }
 
 /// A run of a thousand steps that was scored twice.
 fn run(folder: &Path, rate: f64) {
     fs::create_dir_all(folder).unwrap();
     let line = |step: u32| {
-        let mut line = json!({"step": step, "loss": 5.0 * (-rate * f64::from(step)).exp(), "lr": rate, "grad_norm": 1.5});
+        let mut line =
+            json!({"step": step, "loss": 5.0 * (-rate * f64::from(step)).exp(), "lr": rate, "grad_norm": 1.5});
         if step % 500 == 499 {
             line["knn"] = json!(40.0 + f64::from(step) / 100.0);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stablerep::error::Error;
 use stablerep::eval::distance::kernel::Subsets;
 use stablerep::eval::diversity::{self, DiversityConfig};
-use stablerep::eval::encoder::ModelSource;
+use stablerep::eval::encoder::{ModelSource, Placement};
 use stablerep::eval::fid::report::FidReport;
 use stablerep::eval::fid::{FidConfig, Source, run};
 use stablerep::image::{Rgb8, encode_png};
@@ -78,7 +78,7 @@ fn model() -> ModelSource {
 
 fn config(real: &Path, generated: &[&Path]) -> FidConfig {
     FidConfig {
-        source: Source::Encoder { model: model(), fit: None },
+        source: Source::Encoder { model: model(), placement: Placement::default(), fit: None },
         real: real.to_path_buf(),
         generated: generated.iter().map(|path| path.to_path_buf()).collect(),
         kernel: Some(Subsets { count: 5, size: 8 }),
@@ -258,6 +258,7 @@ fn near_copies_are_named() {
     let output = root.path().join("out");
     let config = DiversityConfig {
         model: model(),
+        placement: Placement::default(),
         fit: None,
         resize: None,
         sets: vec![sweep.clone()],
@@ -296,7 +297,16 @@ fn captions_are_needed() {
     shard.finish().unwrap();
     let of = |path: &Path| {
         let (model, sets) = (model(), vec![path.to_path_buf()]);
-        diversity::run(&DiversityConfig { model, fit: None, resize: None, sets, near: 0.95, max_bad: 0, output: None })
+        diversity::run(&DiversityConfig {
+            model,
+            placement: Placement::default(),
+            fit: None,
+            resize: None,
+            sets,
+            near: 0.95,
+            max_bad: 0,
+            output: None,
+        })
     };
     let error = of(&bare).unwrap_err();
     assert!(error.exit_code() == 3 && error.to_string().contains("no caption"), "{error}");

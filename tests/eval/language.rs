@@ -81,7 +81,8 @@ fn changed(folder: &Path, keep: fn(&str) -> bool, change: fn(&str, &mut Vec<usiz
         change(name, &mut shape, &mut values);
         tensors.push((name.to_owned(), shape, values));
     }
-    let views: Vec<_> = tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
+    let views: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
     let path = folder.join("changed.safetensors");
     write_safetensors(&path, &views, &[]).unwrap();
     path
@@ -275,12 +276,16 @@ fn faces_by_race_and_gender() {
     let done = eval("fairface", &["--images", &images, "--list", &shown]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.code() == Some(3) && said.contains("read alike"), "{said}");
-    let model = changed(root, |_| true, |name, shape, values| {
-        if name == "positional_embedding" {
-            values.extend((16 * 16..48 * 16).map(|i| 0.1 * (0.1 * i as f32).sin()));
-            shape[0] = 48;
-        }
-    });
+    let model = changed(
+        root,
+        |_| true,
+        |name, shape, values| {
+            if name == "positional_embedding" {
+                values.extend((16 * 16..48 * 16).map(|i| 0.1 * (0.1 * i as f32).sin()));
+                shape[0] = 48;
+            }
+        },
+    );
     let found = report_of(&model, "fairface", root, &["--images", &images, "--list", &shown]);
     for (key, by) in [("race", "by_race"), ("gender", "by_gender"), ("race_and_gender", "by_both")] {
         near(&found[key]["top1"], &want[by]["top1"]);

@@ -59,6 +59,7 @@ pub fn run(args: Args) -> Result<()> {
 impl Args {
     fn config(self) -> Result<DiversityConfig> {
         Ok(DiversityConfig {
+            placement: self.encoder.placement(self.output.as_deref())?,
             model: self.encoder.source(&self.sizes, self.seed)?,
             fit: self.preparation.fit,
             resize: self.preparation.resize,

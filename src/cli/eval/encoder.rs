@@ -7,7 +7,7 @@ use clap::builder::ArgGroup;
 use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
-use crate::eval::encoder::ModelSource;
+use crate::eval::encoder::{ModelSource, Placement};
 use crate::eval::transform::Fit;
 use crate::models::vit::{VitConfig, Whose};
 
@@ -65,6 +65,11 @@ pub struct Sizes {
 }
 
 impl Encoder {
+    /// Where it is to compute, and where its features are kept: beside a report in `output`, where nothing else is said.
+    pub fn placement(&self, output: Option<&Path>) -> Result<Placement> {
+        Ok(Placement { device: self.device()?, features: self.features(output) })
+    }
+
     /// Where it is to compute.
     pub fn device(&self) -> Result<Device> {
         Device::parse(&self.device)

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::builder::ArgGroup;
 
 use crate::bail;
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
-use crate::eval::encoder::ModelSource;
+use crate::eval::encoder::{ModelSource, Placement};
 use crate::eval::fid::inception::Resize;
 use crate::eval::fid::{self, FidConfig, Source};
 use crate::eval::transform::Fit;
@@ -24,7 +25,7 @@ use crate::models::vit::Whose;
 /// pictures are kept in ~/.cache/stablerep (STABLEREP_CACHE names another folder, or off), by the hashes of weights and
 /// pictures: a run that was stopped goes on, and another one need not compute them again.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("features").required(true).args(["inception", "encoder"])))]
+#[command(group(ArgGroup::new("compared").required(true).args(["inception", "encoder"])))]
 #[command(after_long_help = "\
 Pictures (--real, --generated) are one of:
   a folder with .jpg or .png files in it or below it
@@ -55,6 +56,12 @@ pub struct Args {
     /// Attention heads, for an --encoder that does not tell
     #[arg(long, requires = "encoder")]
     heads: Option<usize>,
+    /// Where the --encoder computes: cpu, cuda or cuda:N (Inception computes on the CPU)
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", conflicts_with = "inception")]
+    device: String,
+    /// Where features by the --encoder are kept and found [default: features in --output, if that is given]
+    #[arg(long, value_name = "DIR", requires = "encoder")]
+    features: Option<PathBuf>,
     /// How a picture becomes the --encoder's square [default: as a timm config.json says, else crop]
     #[arg(long, value_enum, requires = "encoder")]
     fit: Option<Fit>,
@@ -100,8 +107,11 @@ impl Args {
         let source = match (self.inception, self.encoder) {
             (Some(path), _) => Source::Inception { path, resize: self.resize },
             (None, Some(path)) => {
-                let model = ModelSource::Checkpoint { path, heads: self.heads, weights: self.weights, image_size: None };
-                Source::Encoder { model, fit: self.fit }
+                let model =
+                    ModelSource::Checkpoint { path, heads: self.heads, weights: self.weights, image_size: None };
+                let features = self.features.or_else(|| Some(self.output.as_ref()?.join("features")));
+                let placement = Placement { device: Device::parse(&self.device)?, features };
+                Source::Encoder { model, placement, fit: self.fit }
             }
             (None, None) => bail!(Usage, "give --inception FILE or --encoder PATH"),
         };

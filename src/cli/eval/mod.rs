@@ -1,13 +1,16 @@
 //! `stablerep eval`: a trained encoder to scores, one command per protocol.
 
 mod aro;
+mod data;
 mod diversity;
 mod encoder;
 mod fairface;
+mod few_shot;
 mod fid;
 mod language;
 pub mod linear;
 mod retrieval;
+mod transfer;
 mod zero_shot;
 
 use clap::Subcommand;
@@ -31,6 +34,8 @@ enum What {
     Retrieval(Box<retrieval::Args>),
     Fairface(Box<fairface::Args>),
     Aro(Box<aro::Args>),
+    Transfer(Box<transfer::Args>),
+    FewShot(Box<few_shot::Args>),
 }
 
 /// Runs one protocol.
@@ -43,5 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Retrieval(args) => retrieval::run(*args),
         What::Fairface(args) => fairface::run(*args),
         What::Aro(args) => aro::run(*args),
+        What::Transfer(args) => transfer::run(*args),
+        What::FewShot(args) => few_shot::run(*args),
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn open_images(path: &Path) -> Result<Dataset> {
     let name = path.display().to_string();
     let Idx { sizes, values } = parse(&bytes, 3, &name)?;
     let [count, height, width] = sizes[..] else { bail!(Data, "{name}: expected three dimensions") };
-    let images = Images::Gray { height, width, pixels: values };
+    let images = Images::Planes { height, width, channels: 1, pixels: values };
     Ok(Dataset::new(name, vec![0; count], vec!["pictures".into()], images))
 }
 
@@ -102,7 +102,7 @@ fn build(images: Idx, labels: &[u8], name: &str, labels_name: &str) -> Result<Da
     }
     let numbers: Vec<u32> = labels.values.iter().map(|&label| u32::from(label)).collect();
     let (labels, class_names) = numbered_classes(&numbers);
-    let images = Images::Gray { height, width, pixels: images.values };
+    let images = Images::Planes { height, width, channels: 1, pixels: images.values };
     Ok(Dataset::new(name.to_string(), labels, class_names, images))
 }
 

@@ -44,8 +44,8 @@ pub struct Dataset {
 /// Where the images are.
 #[derive(Debug)]
 pub(super) enum Images {
-    /// Gray `[N, H, W]` in memory.
-    Gray { height: usize, width: usize, pixels: Vec<u8> },
+    /// `[N, channels, H, W]` in memory, gray or RGB.
+    Planes { height: usize, width: usize, channels: usize, pixels: Vec<u8> },
     /// One file per image.
     Files(Vec<PathBuf>),
     /// Samples of tar files.
@@ -144,9 +144,11 @@ impl Dataset {
     pub fn image(&self, index: usize) -> Result<Rgb8> {
         let stored = self.stored(index)?;
         match &*self.images {
-            Images::Gray { height, width, .. } => {
-                let data = stored.iter().flat_map(|&v| [v, v, v]).collect();
-                Ok(Rgb8 { width: *width, height: *height, data })
+            Images::Planes { height, width, channels, .. } => {
+                let each = height * width;
+                // A single channel is all three.
+                let pixel = |at| [0, 1, 2].map(|channel: usize| stored[channel.min(channels - 1) * each + at]);
+                Ok(Rgb8 { width: *width, height: *height, data: (0..each).flat_map(pixel).collect() })
             }
             Images::Files(_) | Images::Samples(_) => self.decoded(index, &stored),
         }
@@ -168,7 +170,7 @@ impl Dataset {
     pub fn sample(&self, index: usize) -> Result<Option<SampleRef<'_>>> {
         match &*self.images {
             Images::Samples(samples) => samples.sample(self.index[index] as usize).map(Some),
-            Images::Gray { .. } | Images::Files(_) => Ok(None),
+            Images::Planes { .. } | Images::Files(_) => Ok(None),
         }
     }
 
@@ -178,7 +180,7 @@ impl Dataset {
     /// As [`Dataset::image`].
     pub fn examine(&self, index: usize) -> Result<Fingerprint> {
         let stored = self.stored(index)?;
-        if !matches!(&*self.images, Images::Gray { .. }) {
+        if !matches!(&*self.images, Images::Planes { .. }) {
             self.decoded(index, &stored)?;
         }
         Ok(self.note(index, &stored))
@@ -206,8 +208,8 @@ impl Dataset {
     fn note(&self, index: usize, stored: &[u8]) -> Fingerprint {
         *self.fingerprints[self.index[index] as usize].get_or_init(|| {
             let mut hash = Sha256::new();
-            if let Images::Gray { height, width, .. } = &*self.images {
-                hash.update(format!("{height} × {width}"));
+            if let Images::Planes { height, width, channels, .. } = &*self.images {
+                hash.update(format!("{channels} × {height} × {width}"));
             }
             if let Some(region) = self.regions.get(self.index[index] as usize) {
                 hash.update(format!("{region:?}"));
@@ -219,12 +221,13 @@ impl Dataset {
         })
     }
 
-    /// The bytes of image `index` as they are stored: a file's, a member's, or gray pixels.
+    /// The bytes of image `index` as they are stored: a file's, a member's, or pixels.
     fn stored(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         let at = self.index[index] as usize;
         match &*self.images {
-            Images::Gray { height, width, pixels } => {
-                Ok(Cow::Borrowed(&pixels[at * height * width..(at + 1) * height * width]))
+            Images::Planes { height, width, channels, pixels } => {
+                let each = channels * height * width;
+                Ok(Cow::Borrowed(&pixels[at * each..(at + 1) * each]))
             }
             Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(|e| not_read(&paths[at], e)),
             Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
@@ -235,7 +238,7 @@ impl Dataset {
     pub fn describe(&self, index: usize) -> String {
         let at = self.index[index] as usize;
         match &*self.images {
-            Images::Gray { .. } => format!("{}: image {at}", self.name),
+            Images::Planes { .. } => format!("{}: image {at}", self.name),
             Images::Files(paths) => paths[at].display().to_string(),
             Images::Samples(samples) => samples.describe(at),
         }

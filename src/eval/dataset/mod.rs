@@ -4,6 +4,7 @@
 pub mod idx;
 pub mod image_folder;
 mod labelled;
+pub mod published;
 mod region;
 mod samples;
 mod split;

@@ -9,7 +9,7 @@ use crate::device::Plan;
 use crate::error::Result;
 use crate::eval::dataset::Dataset;
 use crate::eval::drawn::{Drawn, compared, sets};
-use crate::eval::encoder::{Encoder, ModelSource, feature_memory};
+use crate::eval::encoder::{Encoder, ModelSource, Placement, feature_memory};
 use crate::eval::evaluator::take;
 use crate::eval::features::{BATCH, extract_all};
 use crate::eval::report::{ModelReport, write_json};
@@ -22,6 +22,7 @@ use crate::store;
 #[derive(Clone, Debug)]
 pub struct DiversityConfig {
     pub model: ModelSource,
+    pub placement: Placement,
     pub fit: Option<Fit>,
     /// Short side before the crop.
     pub resize: Option<usize>,
@@ -45,7 +46,7 @@ pub fn run(config: &DiversityConfig) -> Result<DiversityReport> {
     if !(-1.0..=1.0).contains(&config.near) {
         bail!(Usage, "--near {}: expected a cosine, such as 0.95", config.near);
     }
-    let encoder = Encoder::open(&config.model)?;
+    let encoder = Encoder::placed(&config.model, &config.placement)?;
     let side = encoder.vit().config().image_size;
     let transform = Transform::new(side, config.fit, config.resize, encoder.preprocessing())?;
     let mut opened = Vec::new();

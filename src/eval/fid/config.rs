@@ -6,14 +6,14 @@ use super::inception::Resize;
 use crate::bail;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
-use crate::eval::encoder::ModelSource;
+use crate::eval::encoder::{ModelSource, Placement};
 use crate::eval::transform::Fit;
 
 /// Whose features are compared.
 #[derive(Clone, Debug)]
 pub enum Source {
     Inception { path: PathBuf, resize: Resize },
-    Encoder { model: ModelSource, fit: Option<Fit> },
+    Encoder { model: ModelSource, placement: Placement, fit: Option<Fit> },
 }
 
 /// A run of `stablerep eval fid`.

@@ -29,8 +29,8 @@ impl Extractor {
                 path: path.clone(),
                 cache: Cache::open(),
             },
-            Source::Encoder { model, fit } => {
-                let encoder = Box::new(Encoder::open(model)?);
+            Source::Encoder { model, placement, fit } => {
+                let encoder = Box::new(Encoder::placed(model, placement)?);
                 let side = encoder.vit().config().image_size;
                 let transform = Transform::new(side, *fit, None, encoder.preprocessing())?;
                 Self::Encoder { encoder, transform }

@@ -10,6 +10,11 @@ use super::{PARALLEL_FLOPS, Threads};
 /// Block length of the reduction; the crate never splits a K this short.
 const KC: usize = 256;
 
+/// `y[M,N] (+)= a[M,K] · b[K,N]`, all row-major. Adds to `y` when `accumulate`.
+pub fn nn(y: &mut [f64], a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {
+    product(y, (a, k, 1), (b, n, 1), (m, n, k), accumulate, threads);
+}
+
 /// `y[M,N] (+)= a[M,K] · b[N,K]ᵀ`, all row-major. Adds to `y` when `accumulate`.
 pub fn nt(y: &mut [f64], a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {
     product(y, (a, k, 1), (b, 1, k), (m, n, k), accumulate, threads);
@@ -92,6 +97,11 @@ mod tests {
             nt(&mut y, &a, &b, (m, n, k), true, Threads::All);
             for (i, &y) in y.iter().enumerate() {
                 assert_eq!(y, 2.0 + sum(&|l| a[i / n * k + l] * b[i % n * k + l]), "nt {m} {n} {k}: {i}");
+            }
+            let mut y = vec![f64::NAN; m * n];
+            nn(&mut y, &a, &b, (m, n, k), false, Threads::All);
+            for (i, &y) in y.iter().enumerate() {
+                assert_eq!(y, sum(&|l| a[i / n * k + l] * b[l * n + i % n]), "nn {m} {n} {k}: {i}");
             }
             let mut y = vec![2.0; m * n];
             tn(&mut y, &a, &b, (m, n, k), false, Threads::One);
