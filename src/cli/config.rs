@@ -402,7 +402,7 @@ mod tests {
             command.get_subcommands().for_each(|command| of(command, found));
         }
         let mut found = Vec::new();
-        of(&command(), &mut found);
+        of(&command(Cli::command()), &mut found);
         for flag in [
             "--lr",
             "--drop-path",

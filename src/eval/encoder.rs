@@ -131,10 +131,10 @@ impl Encoder {
     /// What tells its features from those of other weights and devices.
     pub(super) fn identity(&self) -> Result<[u8; 32]> {
         #[cfg(cuda_kernels)]
-        let device = self.card.as_ref().map_or("cpu".into(), |card| card.gpu().name());
+        let device = self.card.as_ref().map_or("cpu", |card| card.gpu().name());
         #[cfg(not(cuda_kernels))]
-        let device = String::from("cpu");
-        kept::identity(&self.params, &(self.vit.config(), self.mean, self.std), &device)
+        let device = "cpu";
+        kept::identity(&self.params, &(self.vit.config(), self.mean, self.std), device)
     }
 
     /// Fresh weights of `model` as training starts from, ImageNet mean and std.

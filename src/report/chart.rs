@@ -21,14 +21,13 @@ pub struct Curve {
 
 /// A figure of `curves` under `title`, over `x`; nothing where no curve has a point.
 pub fn figure(title: &str, x: &str, curves: &[Curve]) -> String {
-    let finite = |curve: &Curve| curve.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-    let curves: Vec<(usize, &str, Vec<(f64, f64)>)> = curves
-        .iter()
-        .enumerate()
-        .map(|(i, curve)| (i % COLOURS, curve.name.as_str(), finite(curve)))
-        .filter(|(_, _, points): &(_, _, Vec<_>)| !points.is_empty())
-        .collect();
-    let all = || curves.iter().flat_map(|(_, _, points)| points.iter().copied());
+    let finite = |place: usize| {
+        let curve = &curves[place];
+        let points: Vec<_> = curve.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        (!points.is_empty()).then_some((place % COLOURS, curve.name.as_str(), points))
+    };
+    let drawn: Vec<_> = (0..curves.len()).filter_map(finite).collect();
+    let all = || drawn.iter().flat_map(|(_, _, points)| points.iter().copied());
     let Some(first) = all().next() else { return String::new() };
     let range = |of: fn((f64, f64)) -> f64| {
         all().map(of).fold((of(first), of(first)), |(low, high), value| (low.min(value), high.max(value)))
@@ -58,7 +57,7 @@ pub fn figure(title: &str, x: &str, curves: &[Curve]) -> String {
         );
     }
     let _ = write!(svg, "<text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", bottom + 30.0, text(x));
-    for (colour, _, points) in &curves {
+    for (colour, _, points) in &drawn {
         if let [point] = points[..] {
             let (x, y) = place(point);
             let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" style=\"fill:var(--c{colour})\"/>");
@@ -71,9 +70,9 @@ pub fn figure(title: &str, x: &str, curves: &[Curve]) -> String {
     }
     svg += "</svg>";
     let mut legend = String::new();
-    if curves.len() > 1 {
+    if drawn.len() > 1 {
         legend += "<div class=\"legend\">";
-        for (colour, name, _) in &curves {
+        for (colour, name, _) in &drawn {
             let _ = write!(legend, "<span><i style=\"background:var(--c{colour})\"></i>{}</span>", text(name));
         }
         legend += "</div>";

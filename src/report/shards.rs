@@ -54,9 +54,9 @@ pub fn section(path: &Path, limits: Limits) -> Result<Section> {
                 pictures += &embedded(&image, picture.sample().key())?;
             }
         }
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<div class=\"caption\"><p>{}</p><div class=\"pictures\">{pictures}</div></div>\n",
+            "<div class=\"caption\"><p>{}</p><div class=\"pictures\">{pictures}</div></div>",
             text(&caption)
         );
     }

@@ -209,7 +209,7 @@ impl FewShotReport {
             let Score { mean, interval } = data.score;
             let cells =
                 [format!("{mean:.2}"), format!("{interval:.2}"), data.images.to_string(), data.classes.to_string()];
-            rows.push([&[data.name.clone()], &cells[..]].concat());
+            rows.push(std::iter::once(data.name.clone()).chain(cells).collect());
         }
         if let Some(mean) = self.mean {
             let name = format!("mean of {}", self.data.len());

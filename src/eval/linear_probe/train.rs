@@ -140,7 +140,7 @@ impl Epochs<'_> {
                 progress.advance(1);
                 data.state.as_ref().map_or(Ok(()), |state| state.keep_if_due(trained, *at))?;
             }
-            if (epoch + 1) % config.eval_every == 0 || epoch + 1 == config.epochs {
+            if (epoch + 1).is_multiple_of(config.eval_every) || epoch + 1 == config.epochs {
                 let best = self.evaluate(trained, epoch + 1)?;
                 progress.note(format!("best head {best:.2} %"));
             }

@@ -137,11 +137,11 @@ pub fn backward(
 mod tests {
     use half::bf16;
 
-    use super::*;
+    use crate::ops::augment::{Normalize, Scales};
 
     #[test]
     fn normalisation_rounds_as_the_cpus_for_every_pixel() {
-        let (scale, shift) = Normalize::imagenet_scales();
+        let Scales { scale, shift } = Scales::default();
         let normalize = Normalize::default();
         for v in 0..=255u8 {
             let mut want = [0.0; 3];
