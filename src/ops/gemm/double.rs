@@ -1,4 +1,4 @@
-//! Matrix products in f64, row-major, on every core. As those in f32 they cut K into blocks of [`KC`], so that the order
+//! Matrix products in f64, row-major, on every core. As those in f32 they cut K into blocks of `KC`, so that the order
 //! of every sum is the one of the rows.
 
 use gemm::Parallelism;
@@ -39,8 +39,8 @@ fn product(
     }
     let parallelism = if 2 * m * n * k >= PARALLEL_FLOPS { Parallelism::Rayon(0) } else { Parallelism::None };
     for start in (0..k).step_by(KC) {
-        // SAFETY: each slice holds its whole matrix, as asserted, and the block [start, start + KC) ∩ [0, K) lies inside;
-        // `y` is borrowed mutably, so nothing aliases it.
+        // SAFETY: each slice holds its whole matrix, as asserted, and the block [start, start + KC) ∩ [0, K) lies
+        // inside; `y` is borrowed mutably, so nothing aliases it.
         unsafe {
             gemm::gemm(
                 m,
