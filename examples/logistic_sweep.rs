@@ -1,5 +1,5 @@
-//! Fits the 45 logistic regressions of `eval transfer` to the features of a file, for `benches/peers/logistic.py`: rows of
-//! f32, then labels of u32. Prints seconds, objectives and iterations as JSON.
+//! Fits the 45 logistic regressions of `eval transfer` to the features of a file, for `benches/peers/logistic.py`: rows
+//! of f32, then labels of u32. Prints seconds, objectives and iterations as JSON.
 
 use std::time::Instant;
 

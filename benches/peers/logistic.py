@@ -5,8 +5,8 @@
 
 Features correlate as an encoder's do (their spectrum falls as 1/i), and tell the classes in part. Ours is
 `examples/logistic_sweep.rs`, built with `cargo build --release --example logistic_sweep`; scikit-learn's is
-LogisticRegression(solver="lbfgs", tol=1e-12, max_iter=1000), each strength begun where the one before ended. Both are given
-standardised features in f64 or make them themselves; objectives are compared too, where both converged.
+LogisticRegression(solver="lbfgs", tol=1e-12, max_iter=1000), each strength begun where the one before ended. Both
+times include standardising; objectives are compared too, where scikit-learn converged.
 """
 import argparse
 import json
@@ -72,11 +72,12 @@ def main() -> None:
             lower = sum(a < b * (1 - 1e-9) for a, b in zip(objectives, wanted))
             rounds.append({"ours": mine, "scikit-learn": other, "ratio": other / mine, "apart": apart, "lower": lower})
             print(f"round {number + 1}: ours {mine:.2f} s, scikit-learn {other:.2f} s, ratio {other / mine:.1f}; "
-                  f"{sum(steps)} and {sum(others)} iterations; objectives within {apart:.1e} where scikit-learn converged, "
-                  f"ours lower at {lower} others", flush=True)
+                  f"{sum(steps)} and {sum(others)} iterations; objectives within {apart:.1e} where scikit-learn "
+                  f"converged, ours lower at {lower} others", flush=True)
     print(f"ratio {statistics.median(r['ratio'] for r in rounds):.1f}")
     if args.save:
-        Path(args.save).write_text(json.dumps({"images": n, "width": d, "classes": k, "rounds": rounds}, indent=1) + "\n")
+        found = {"images": n, "width": d, "classes": k, "rounds": rounds}
+        Path(args.save).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

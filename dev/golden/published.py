@@ -1,5 +1,5 @@
-"""Golden files tests/fixtures/published/: the eleven data sets of transfer as their authors lay them out, with two classes
-and a handful of images each. MATLAB files are scipy's. Nothing in them is of the data sets themselves but their names.
+"""Golden files tests/fixtures/published/: the eleven data sets of transfer as their authors lay them out, with two
+classes and a handful of images each. MATLAB files are scipy's. Nothing in them is of the data sets themselves but their names.
 """
 import io
 

@@ -1,7 +1,7 @@
 //! Tables of scores for people.
 
-/// `rows`, of which the first is the header, in Markdown or in aligned columns: the first `left` to the left, the others,
-/// which are numbers, to the right.
+/// `rows`, of which the first is the header, in Markdown or in aligned columns: the first `left` to the left, the
+/// others, which are numbers, to the right.
 pub fn table(rows: &[Vec<String>], left: usize, markdown: bool) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -49,8 +49,8 @@ pub fn exp_nonpositive(x: f32) -> f32 {
     y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
-/// e^x within 2 ulp of f64 for −708 ≤ x ≤ 0, e^−708 ≈ 3e-308 below; NaN stays NaN. As [`exp_nonpositive`], with e^r by its
-/// Taylor polynomial of degree 13.
+/// e^x within 2 ulp of f64 for −708 ≤ x ≤ 0, e^−708 ≈ 3e-308 below; NaN stays NaN. As [`exp_nonpositive`], with e^r by
+/// its Taylor polynomial of degree 13.
 #[inline(always)]
 pub fn exp_nonpositive_f64(x: f64) -> f64 {
     // 1.5·2^52 rounds to whole numbers; n times the upper part of ln 2 is exact.

@@ -117,7 +117,7 @@ fn matlab_files_are_scipys() {
     let damaged = folder.path().join("a.mat");
     for length in (0..bytes.len()).step_by(7) {
         fs::write(&damaged, &bytes[..length]).unwrap();
-        let read = MatFile::open(&damaged).and_then(|file| file.array("annotations").map(|array| array.clone()));
+        let read = MatFile::open(&damaged).and_then(|file| file.array("annotations").cloned());
         assert!(matches!(read, Err(Error::Data(_))), "{length}");
     }
     for at in 0..bytes.len() {

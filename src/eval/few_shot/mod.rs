@@ -209,14 +209,15 @@ impl FewShotReport {
             let Score { mean, interval } = data.score;
             let cells =
                 [format!("{mean:.2}"), format!("{interval:.2}"), data.images.to_string(), data.classes.to_string()];
-            rows.push(std::iter::once(data.name.clone()).chain(cells).collect());
+            rows.push([std::slice::from_ref(&data.name), &cells].concat());
         }
         if let Some(mean) = self.mean {
             let name = format!("mean of {}", self.data.len());
             rows.push(vec![name, format!("{mean:.2}"), String::new(), String::new(), String::new()]);
         }
         format!(
-            "encoder   {}, {}\nepisodes  {} of {ways} classes, {shots} images each to learn from, {queries} to tell apart\n{}",
+            "encoder   {}, {}\nepisodes  {} of {ways} classes, {shots} images each to learn from, {queries} to tell \
+             apart\n{}",
             self.model.source,
             self.model.description,
             self.episodes,

@@ -44,8 +44,8 @@ pub struct Sums {
     pub derivatives: Vec<f64>,
 }
 
-/// Puts into the place of `scores[rows, columns]` the derivatives of the rows' losses by them, and adds what there is to
-/// sum to `sums`. The first row is row `first` of the targets; the classifiers' columns lie side by side.
+/// Puts into the place of `scores[rows, columns]` the derivatives of the rows' losses by them, and adds what there is
+/// to sum to `sums`. The first row is row `first` of the targets; the classifiers' columns lie side by side.
 pub fn differentiate(scores: &mut [f64], first: usize, classifiers: &[Targets<'_>], sums: &mut Sums) {
     let columns = sums.derivatives.len();
     let tasks = scores.par_chunks_mut(ROWS * columns).enumerate().map(|(task, scores)| {

@@ -1,5 +1,5 @@
-//! Logistic regression on frozen features, as scikit-learn and cuML define it: of weights W and intercepts b the minimum
-//! of ½‖W‖² + C·Σ cross-entropy over the training images, intercepts free, for many strengths C at once.
+//! Logistic regression on frozen features, as scikit-learn and cuML define it: of weights W and intercepts b the
+//! minimum of ½‖W‖² + C·Σ cross-entropy over the training images, intercepts free, for many strengths C at once.
 //!
 //! Strengths and classifiers are columns of the same two matrix products per step, each with an L-BFGS of its own
 //! ([`lbfgs`]). Variables are scaled by the second derivatives where learning begins, in the basis where these are

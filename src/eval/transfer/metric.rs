@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(mean_per_class(&[3, 2], &[900_000, 2]), 50.0);
     }
 
-    /// Scores 0.9 … 0.4 with labels 1, 0, 1, 1, 0, 1, whatever their order; ten images of which the third recall is 0.3.
+    /// Scores 0.9 … 0.4 with labels 1, 0, 1, 1, 0, 1, whatever their order; ten images whose third recall is 0.3.
     #[test]
     fn eleven_points() {
         let (scores, present) = ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [true, false, true, true, false, true]);

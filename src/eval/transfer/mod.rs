@@ -44,12 +44,12 @@ pub struct TransferConfig {
     pub output: PathBuf,
 }
 
-/// Scores the encoder on every data set. What is finished is kept in the output folder and not done again; `report.json`
-/// is written when all is there.
+/// Scores the encoder on every data set. What is finished is kept in the output folder and not done again;
+/// `report.json` is written when all is there.
 ///
 /// # Errors
-/// `Usage` for settings and folders that cannot be used, `Data` or `Io` naming the file, `Diverged` for features that are
-/// not finite, `Interrupted` on a signal.
+/// `Usage` for settings and folders that cannot be used, `Data` or `Io` naming the file, `Diverged` for features that
+/// are not finite, `Interrupted` on a signal.
 pub fn transfer(config: &TransferConfig) -> Result<TransferReport> {
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let transform = transform(&encoder, config.fit, config.resize)?;

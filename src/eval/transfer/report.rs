@@ -98,7 +98,7 @@ impl TransferReport {
         for data in &self.data {
             let counts = [data.train, data.val, data.test, data.classes].map(|count| count.to_string());
             let scores = [metric(data.metric).into(), format!("{:.2}", data.score), data.lambda.to_string()];
-            rows.push(std::iter::once(data.name.clone()).chain(scores).chain(counts).collect());
+            rows.push([std::slice::from_ref(&data.name), &scores, &counts].concat());
         }
         for (mean, of) in [(self.mean_of_11, "mean of 11"), (self.mean_of_9, "mean of 9, without CIFAR")] {
             if let Some(mean) = mean {

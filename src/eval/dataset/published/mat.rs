@@ -145,8 +145,8 @@ impl<'a> Bytes<'a> {
         Some(if self.big { u32::from_be_bytes(*bytes) } else { u32::from_le_bytes(*bytes) })
     }
 
-    /// The next element: its type and bytes. One of at most four bytes may have its length in the upper half of the type;
-    /// all others end at a multiple of eight, but for compressed ones.
+    /// The next element: its type and bytes. One of at most four bytes may have its length in the upper half of the
+    /// type; all others end at a multiple of eight, but for compressed ones.
     fn element(&mut self) -> Option<(u32, &'a [u8])> {
         let tag = self.take(8)?;
         let kind = self.u32(tag)?;

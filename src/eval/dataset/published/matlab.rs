@@ -31,8 +31,8 @@ pub fn cars(root: &Path, _seed: u64) -> Result<Published> {
         let (Some(class), Some(image)) = (place("class"), place("fname")) else {
             bail!(
                 Data,
-                "{}: the fields of annotations are {names:?}, expected class and fname among them; the file of the test \
-                 images is the one with labels",
+                "{}: the fields of annotations are {names:?}, expected class and fname among them; the file of the \
+                 test images is the one with labels",
                 path.display()
             );
         };

@@ -14,8 +14,8 @@ use crate::bail;
 use crate::error::Result;
 pub use parts::{Part, Published};
 
-/// What is said of a data set: the share of its images that are right, the mean of the classes' shares, or the mean over
-/// things of how well they are found.
+/// What is said of a data set: the share of its images that are right, the mean of the classes' shares, or the mean
+/// over things of how well they are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
