@@ -2,7 +2,7 @@
 
 use stablerep::device::Plan;
 use stablerep::layers::training::cpu::{Call, Memory};
-use stablerep::layers::training::{Layers, Layout};
+use stablerep::layers::training::{Layout, Losses};
 use stablerep::models::mae::{Mae, MaeActs, MaeConfig};
 use stablerep::models::vit::VitConfig;
 use stablerep::ops::augment::Normalize;

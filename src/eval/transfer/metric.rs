@@ -60,7 +60,7 @@ mod tests {
         present.reverse();
         assert!((average_precision(&scores, &present) - 79.545_454_545_454_54).abs() < 1e-12);
         assert!((average_precision(&[1.0; 4], &[true, false, false, false]) - 25.0).abs() < 1e-12);
-        let present: Vec<bool> = (0..17).map(|i| i < 3 || i >= 10).collect();
+        let present: Vec<bool> = (0..17).map(|i| !(3..10).contains(&i)).collect();
         let scores: Vec<f64> = (0..17).map(|i| -f64::from(i)).collect();
         // Precision is 1 at recalls up to 0.3, 10 of 17 at the others.
         assert!((average_precision(&scores, &present) - 100.0 * (4.0 + 7.0 * 10.0 / 17.0) / 11.0).abs() < 1e-12);
