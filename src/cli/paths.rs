@@ -112,6 +112,7 @@ fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
     match OUTPUTS.contains(&id) {
         true if takes("DIR") => folder_can_be_made(path),
         true if takes("PNG") => file_can_be_written(path, &PNG),
+        true if takes("PAGE") => file_can_be_written(path, &PAGE),
         true if takes("IMAGE") => file_can_be_written(path, &IMAGE),
         true => file_can_be_written(path, &JSON),
         false => Ok(()),
@@ -153,6 +154,11 @@ const PNG: Kind = Kind { extensions: &["png"], holds: |bytes| bytes.starts_with(
 const IMAGE: Kind = Kind {
     extensions: &["png", "jpg", "jpeg"],
     holds: |bytes| (PNG.holds)(bytes) || bytes.starts_with(b"\xff\xd8\xff"),
+};
+/// What `report` writes.
+const PAGE: Kind = Kind {
+    extensions: &["html"],
+    holds: |bytes| bytes.starts_with(b"<!doctype html>") && bytes.windows(9).any(|name| name == b"stablerep"),
 };
 /// Reports of `bench` and ranges of `calibrate`; not what keeps a folder together, which is JSON too.
 const JSON: Kind = Kind {

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// The page
-    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    #[arg(long, value_name = "PAGE", default_value = "report.html")]
     output: PathBuf,
     /// Captions shown of each set of shards
     #[arg(long, value_name = "N", default_value_t = 12)]

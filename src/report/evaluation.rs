@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::chart::{Curve, figure};
+use super::find::{Kind, Subject, name};
 use super::page::{Section, folded, table, text};
 use super::run::pairs;
-use super::{Kind, Subject, heat, name, published};
+use super::{heat, published};
 use crate::config::json;
 use crate::error::{Error, Result};
 
@@ -41,7 +42,7 @@ pub fn section(folder: &Path) -> Result<Section> {
     }
     html += &confusion(&report);
     html += &folded("of what", &about);
-    Ok(super::section(name(folder), Kind::Evaluation, html))
+    Ok(Section::new(name(folder), Kind::Evaluation.name(), html))
 }
 
 /// The linear probe's kinds of heads: the chosen ones, and accuracies on the way.
@@ -181,5 +182,5 @@ pub fn summary(subjects: &[Subject]) -> Result<Option<Section>> {
     }
     let header =
         ["scores", "encoder", "N", "linear %", "linear, batch norm %", "k-NN %", "zero-shot %"].map(str::to_owned);
-    Ok(Some(super::section("All scores".into(), Kind::Evaluation, table(&header, &rows))))
+    Ok(Some(Section::new("All scores".into(), Kind::Evaluation.name(), table(&header, &rows))))
 }

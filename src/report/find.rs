@@ -35,6 +35,12 @@ pub struct Subject {
     pub kind: Kind,
 }
 
+/// What is called after a path: its last part.
+pub fn name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
 /// Everything at `paths` or in the folders below: shards (`*.tar`), runs (`metrics.jsonl`), evaluations (`report.json`).
 ///
 /// # Errors

@@ -18,16 +18,8 @@ use crate::error::Result;
 use crate::eval::columns::Columns;
 use crate::say;
 use crate::store::write_atomic;
-use page::{Page, Section};
-
-/// What of shards is shown at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Captions of a shard set.
-    pub captions: usize,
-    /// Pictures of a caption.
-    pub pictures: usize,
-}
+use page::Page;
+pub use shards::Limits;
 
 /// Writes the page of all that lies in `paths` to `output`: shards, runs and evaluations, in the order they are named.
 /// The same contents give the same bytes.
@@ -66,14 +58,4 @@ pub fn compare(folders: &[PathBuf], markdown: bool) -> Result<String> {
     let (header, rows) = run::differences(&runs);
     let table = Columns { heading: Vec::new(), header, rows, footnotes: Vec::new() };
     Ok(if markdown { table.markdown() } else { table.text() })
-}
-
-/// A section's heading: the last parts of a path.
-fn name(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
-}
-
-fn section(title: String, kind: Kind, html: String) -> Section {
-    Section { title, of: kind.name(), html }
 }

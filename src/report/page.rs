@@ -23,6 +23,13 @@ pub struct Section {
     pub html: String,
 }
 
+impl Section {
+    /// A part called `title`, of something that is an `of`.
+    pub fn new(title: String, of: &'static str, html: String) -> Self {
+        Self { title, of, html }
+    }
+}
+
 impl Page {
     /// The whole file.
     pub fn html(&self) -> String {

@@ -8,9 +8,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::chart::{Curve, figure};
+use super::find::{Kind, name};
 use super::page::{Section, command, folded, table};
 use super::smooth::thinned;
-use super::{Kind, name};
+
 use crate::config::{hex, json};
 use crate::error::{Error, Result};
 
@@ -98,7 +99,7 @@ pub fn section(folder: &Path) -> Result<Section> {
         html += &folded("files", &[(CHECKPOINT.to_owned(), format!("SHA-256 {hash}"))]);
     }
     html += &command(&format!("stablerep train --config {} --output AGAIN", folder.join(SETTINGS).display()));
-    Ok(super::section(run.name, Kind::Run, html))
+    Ok(Section::new(run.name, Kind::Run.name(), html))
 }
 
 /// One section of several runs: their curves on one sheet, and what tells them apart.
@@ -112,7 +113,7 @@ pub fn together(folders: &[&Path]) -> Result<Section> {
     html += "</div>\n";
     let (header, rows) = differences(&runs);
     html += &table(&header, &rows);
-    Ok(super::section("All runs".into(), Kind::Run, html))
+    Ok(Section::new("All runs".into(), Kind::Run.name(), html))
 }
 
 /// A table of what differs between `runs`: settings first, then where they ended.

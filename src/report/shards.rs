@@ -8,9 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::find::{Kind, name};
 use super::page::{Section, command, folded, text};
 use super::run::pairs;
-use super::{Kind, Limits, name};
+
 use crate::config::json;
 use crate::error::{Error, Result};
 use crate::image::{Filter, Rgb8, decode, encode_jpeg, encode_png, resize};
@@ -24,6 +25,15 @@ const SMALL: usize = 64;
 
 /// What a `generate` folder says of itself.
 const RECORD: &str = "generate.json";
+
+/// What of shards is shown at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Captions of a shard set.
+    pub captions: usize,
+    /// Pictures of a caption.
+    pub pictures: usize,
+}
 
 /// The section of the shards at `path`: captions spread over all of them.
 pub fn section(path: &Path, limits: Limits) -> Result<Section> {
@@ -60,7 +70,7 @@ pub fn section(path: &Path, limits: Limits) -> Result<Section> {
             text(&caption)
         );
     }
-    Ok(super::section(name(path), Kind::Shards, html))
+    Ok(Section::new(name(path), Kind::Shards.name(), html))
 }
 
 /// `image` as an element that holds it.

@@ -75,7 +75,7 @@ fn report_of(model: &Path, what: &str, folder: &Path, more: &[&str]) -> Value {
 fn changed(folder: &Path, keep: fn(&str) -> bool, change: fn(&str, &mut Vec<usize>, &mut Vec<f32>)) -> PathBuf {
     let stored = SafeTensors::open(fixture("language_run/init.safetensors")).unwrap();
     let mut tensors = Vec::new();
-    for name in stored.names().filter(|name| keep(name)) {
+    for name in stored.names().filter(|name| keep(name) && !name.ends_with("num_batches_tracked")) {
         let mut shape = stored.shape(name).unwrap().to_vec();
         let mut values = stored.f32(name, &shape).unwrap();
         change(name, &mut shape, &mut values);
@@ -329,7 +329,7 @@ fn what_has_no_text_tower_is_refused() {
     fails(&[&fairface[..], &own].concat(), 2, &["--text-heads"]);
     fails(&[&fairface[..], &own, &["--text-heads", "2"]].concat(), 2, &["does not say its tokenizer", "--tokenizer"]);
     fails(&[&fairface[..], &own, &["--text-heads", "5"]].concat(), 2, &["--text-heads 5", "width of 16"]);
-    let tokenizer = text(&fixture("tiny_tokenizer"));
+    let tokenizer = text(&fixture("clip_tokenizer"));
     fails(
         &[&fairface[..], &own, &["--text-heads", "2", "--tokenizer", &tokenizer]].concat(),
         2,
