@@ -15,7 +15,7 @@ const ENCODER: &str = "--random-init vit_tiny --image-size 32 --patch-size 8 --w
 fn report(model: Model, data: &Path, output: &Path, device: &str, settings: &str) -> Value {
     let line = format!(
         "eval linear {ENCODER} --train {} --holdout 0.3 --device {device} --epochs 6 --batch 16 --eval-every 3 \
-         --lrs 0.5,2,8 --output {} {settings}",
+         --lrs 0.1,0.5,2 --output {} {settings}",
         data.display(),
         output.display()
     );
@@ -40,10 +40,10 @@ fn follows_the_cpu(model: Model, settings: &str) {
         assert_eq!(a["batch_norm"], b["batch_norm"]);
         for (a, b) in a["heads"].as_array().unwrap().iter().zip(b["heads"].as_array().unwrap()) {
             let [loss, other] = [a, b].map(|head| head["train_loss"].as_f64().unwrap());
-            assert!((loss - other).abs() < 0.02 * loss.max(0.5), "losses {loss} and {other} of {a} and {b}");
+            assert!((loss - other).abs() < 0.005 * loss.max(0.5), "losses {loss} and {other} of {a} and {b}");
             let [first, second] = [a, b].map(|head| head["evaluations"][1]["test"].as_f64().unwrap());
-            // Two of fifteen.
-            assert!((first - second).abs() < 14.0, "{first} % and {second} % of {a} and {b}");
+            // Two of twenty.
+            assert!((first - second).abs() < 10.1, "{first} % and {second} % of {a} and {b}");
             compared += 1;
         }
     }

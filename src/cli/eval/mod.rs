@@ -27,28 +27,28 @@ pub struct Args {
 /// The protocols; each `Args` says what its own does.
 #[derive(Debug, Subcommand)]
 enum What {
-    Diversity(Box<diversity::Args>),
-    Fid(Box<fid::Args>),
     Linear(Box<linear::Args>),
+    Transfer(Box<transfer::Args>),
+    FewShot(Box<few_shot::Args>),
     ZeroShot(Box<zero_shot::Args>),
     Retrieval(Box<retrieval::Args>),
     Fairface(Box<fairface::Args>),
     Aro(Box<aro::Args>),
-    Transfer(Box<transfer::Args>),
-    FewShot(Box<few_shot::Args>),
+    Fid(Box<fid::Args>),
+    Diversity(Box<diversity::Args>),
 }
 
 /// Runs one protocol.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
-        What::Diversity(args) => diversity::run(*args),
-        What::Fid(args) => fid::run(*args),
         What::Linear(args) => linear::run(*args),
+        What::Transfer(args) => transfer::run(*args),
+        What::FewShot(args) => few_shot::run(*args),
         What::ZeroShot(args) => zero_shot::run(*args),
         What::Retrieval(args) => retrieval::run(*args),
         What::Fairface(args) => fairface::run(*args),
         What::Aro(args) => aro::run(*args),
-        What::Transfer(args) => transfer::run(*args),
-        What::FewShot(args) => few_shot::run(*args),
+        What::Fid(args) => fid::run(*args),
+        What::Diversity(args) => diversity::run(*args),
     }
 }
