@@ -329,7 +329,7 @@ fn what_has_no_text_tower_is_refused() {
     fails(&[&fairface[..], &own].concat(), 2, &["--text-heads"]);
     fails(&[&fairface[..], &own, &["--text-heads", "2"]].concat(), 2, &["does not say its tokenizer", "--tokenizer"]);
     fails(&[&fairface[..], &own, &["--text-heads", "5"]].concat(), 2, &["--text-heads 5", "width of 16"]);
-    let tokenizer = text(&fixture("clip_tokenizer"));
+    let tokenizer = text(&fixture("clip_tokenizer/merges.txt"));
     fails(
         &[&fairface[..], &own, &["--text-heads", "2", "--tokenizer", &tokenizer]].concat(),
         2,
