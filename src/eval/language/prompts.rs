@@ -72,8 +72,7 @@ impl Prompts {
     }
 
     /// How many texts there are.
-    #[allow(clippy::len_without_is_empty, reason = "there is a text of every class")]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.texts.len()
     }
 

@@ -55,7 +55,7 @@ pub fn zero_shot(
         },
     };
     let prompts = Prompts::new(&names, &config.templates, model.tokenizer())?;
-    say!("zero-shot: {} classes, {} texts", names.len(), prompts.len());
+    say!("zero-shot: {} classes, {} texts", names.len(), prompts.count());
     let pictures = job.pictures(&model, images)?;
     let features = job.features(&model, &pictures)?;
     let alike = prompts.compare(&model.space(), &features)?;
