@@ -7,9 +7,9 @@
 //! Images are NHWC, tokens `[N, T, D]`, matrices row-major. A gradient of `x` is `dx`.
 //!
 //! # Rooms
-//! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `selftest` `report` → `eval` →
-//! `captions` `shards` `models` → `layers` → `ops` `weights` → `device` `metrics` `dist` `image` → `store` → `rng`
-//! `config` `console` `error`.
+//! Imports go down this list only (`tests/layering.rs`): `cli` → `bench` → `generate` `train` `selftest` `report` →
+//! `eval` → `captions` `shards` `models` → `layers` → `ops` `weights` → `device` `metrics` `dist` `image` → `store` →
+//! `rng` `config` `console` `error`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,5 +1,5 @@
-//! Photographs to frozen features: decode and transform on every core, and one batch at a time through the ViT while the
-//! next is decoded.
+//! Photographs to frozen features: decode and transform on every core, and one batch at a time through the ViT while
+//! the next is decoded.
 
 use std::sync::mpsc;
 use std::thread;

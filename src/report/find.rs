@@ -41,7 +41,8 @@ pub fn name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Everything at `paths` or in the folders below: shards (`*.tar`), runs (`metrics.jsonl`), evaluations (`report.json`).
+/// Everything at `paths` or in the folders below: shards (`*.tar`), runs (`metrics.jsonl`), evaluations
+/// (`report.json`).
 ///
 /// # Errors
 /// `Data` for a path at which nothing of that lies; `Io` when the system refuses.

@@ -7,8 +7,8 @@ use super::page::text;
 /// Classes up to which it can be looked at.
 const CLASSES: usize = 40;
 
-/// `counts [classes, classes]`: pictures of the row's class that were taken for the column's. Nothing for more classes than
-/// can be looked at.
+/// `counts [classes, classes]`: pictures of the row's class that were taken for the column's. Nothing for more classes
+/// than can be looked at.
 pub fn confusion(names: &[String], counts: &[Vec<u64>]) -> String {
     if names.len() != counts.len() || names.len() > CLASSES || counts.iter().any(|row| row.len() != names.len()) {
         return String::new();

@@ -1,4 +1,5 @@
-//! Shards, runs and evaluations as one page to look at: a self-contained HTML file, in which pictures and curves travel.
+//! Shards, runs and evaluations as one page to look at: a self-contained HTML file, in which pictures and curves
+//! travel.
 
 mod chart;
 mod evaluation;

@@ -1,6 +1,7 @@
 //! What the paper reports, to stand beside what was measured here.
 
-/// Top-1 of linear probes on ImageNet, ViT-B/16 (Tian et al. 2023, arXiv 2306.00984, table 1): data, method, pictures, %.
+/// Top-1 of linear probes on ImageNet, ViT-B/16 (Tian et al. 2023, arXiv 2306.00984, table 1): data, method, pictures,
+/// %.
 const LINEAR: [(&str, &str, &str, &str); 10] = [
     ("CC12M", "SimCLR", "real", "61.5"),
     ("CC12M", "CLIP", "real", "70.3"),

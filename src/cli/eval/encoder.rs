@@ -65,7 +65,8 @@ pub struct Sizes {
 }
 
 impl Encoder {
-    /// Where it is to compute, and where its features are kept: beside a report in `output`, where nothing else is said.
+    /// Where it is to compute, and where its features are kept: beside a report in `output`, where nothing else is
+    /// said.
     pub fn placement(&self, output: Option<&Path>) -> Result<Placement> {
         Ok(Placement { device: self.device()?, features: self.features(output) })
     }

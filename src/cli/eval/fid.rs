@@ -21,9 +21,9 @@ use crate::models::vit::Whose;
 /// same N alone, which is in every row. With an encoder in Inception's place the distance is called FD.
 ///
 /// Pictures are what Pillow's convert("RGB") makes of them: alpha is dropped, palettes, gray and CMYK become RGB;
-/// samples of 16 bits keep their high byte. All are looked at before the work begins. Inception's features of every thousand
-/// pictures are kept in ~/.cache/stablerep (STABLEREP_CACHE names another folder, or off), by the hashes of weights and
-/// pictures: a run that was stopped goes on, and another one need not compute them again.
+/// samples of 16 bits keep their high byte. All are looked at before the work begins. Inception's features of every
+/// thousand pictures are kept in ~/.cache/stablerep (STABLEREP_CACHE names another folder, or off), by the hashes of
+/// weights and pictures: a run that was stopped goes on, and another one need not compute them again.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("compared").required(true).args(["inception", "encoder"])))]
 #[command(after_long_help = "\

@@ -16,8 +16,8 @@ pub struct Language {
     /// visual.)
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
-    /// How texts become tokens: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json and merges.txt, or bundled
-    /// [default: as the run had it]
+    /// How texts become tokens: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json and merges.txt, or
+    /// bundled [default: as the run had it]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<String>,
     /// Attention heads of the encoder, for a checkpoint that does not tell
@@ -30,8 +30,8 @@ pub struct Language {
     /// encoded on the CPU
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
-    /// Where features of pictures are kept, and found again by whatever is scored next with the same weights and pictures
-    /// [default: features in --output, if that is given]
+    /// Where features of pictures are kept, and found again by whatever is scored next with the same weights and
+    /// pictures [default: features in --output, if that is given]
     #[arg(long, value_name = "DIR")]
     features: Option<PathBuf>,
     /// Damaged pictures to leave out (each is named) before the evaluation refuses to begin

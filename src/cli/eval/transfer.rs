@@ -11,13 +11,14 @@ use crate::eval::transfer::{TransferConfig, transfer};
 ///
 /// For each of 45 strengths of the L2 penalty, evenly in their logarithm from 1e-6 to 1e5, a multinomial logistic
 /// regression is fitted to the standardised features of the training images; the strength that is best on the
-/// validation images is fitted again to both and tested once. Validation images are the authors' where they published some, else a
-/// fifth of the training images, drawn by --seed; 30 images of each class of Caltech-101 are drawn to train.
+/// validation images is fitted again to both and tested once. Validation images are the authors' where they published
+/// some, else a fifth of the training images, drawn by --seed; 30 images of each class of Caltech-101 are drawn to
+/// train.
 ///
 /// Reported are top-1, for aircraft, flowers, pets and caltech101 the mean of the classes' top-1, and for voc2007 the
-/// mean over its 20 classes of 11-point average precision, each a regression of its own. The means over all eleven and over
-/// nine, without CIFAR, are given when all are there. Data sets that are finished are kept in the output folder and not
-/// done again as long as weights, images and settings are the same.
+/// mean over its 20 classes of 11-point average precision, each a regression of its own. The means over all eleven and
+/// over nine, without CIFAR, are given when all are there. Data sets that are finished are kept in the output folder
+/// and not done again as long as weights, images and settings are the same.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!(
     "{}\nExample: stablerep eval transfer --checkpoint run --data dtd=data/dtd --data \

@@ -11,8 +11,8 @@ use crate::say;
 
 /// Score an encoder with its text tower on photographs, by the names of their classes alone.
 ///
-/// A class is the mean of the unit embeddings of its names in every sentence, of length 1 again; a picture is of the class
-/// it is most alike to.
+/// A class is the mean of the unit embeddings of its names in every sentence, of length 1 again; a picture is of the
+/// class it is most alike to.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Photographs (--data) are what `eval linear` takes: an IDX file, a folder with a subfolder for each class, or webdataset
@@ -26,15 +26,15 @@ pub struct Args {
     /// IDX labels of --data [default: the file beside it with labels-idx1 in its name]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Names of the classes in the order of their labels: a line each, or a JSON list in which a class may have a list of
-    /// names [default: the classes' own]
+    /// Names of the classes in the order of their labels: a line each, or a JSON list in which a class may have a list
+    /// of names [default: the classes' own]
     #[arg(long, value_name = "FILE")]
     class_names: Option<PathBuf>,
     /// A sentence with {} where a name goes; may be given several times [default: a photo of a {}.]
     #[arg(long, value_name = "SENTENCE")]
     template: Vec<String>,
-    /// Sentences: 7 for those that SLIP, LaCLIP and StableRep+ are scored on ImageNet with, or a file with one a line or a
-    /// JSON list (OpenAI publishes 80 for ImageNet)
+    /// Sentences: 7 for those that SLIP, LaCLIP and StableRep+ are scored on ImageNet with, or a file with one a line
+    /// or a JSON list (OpenAI publishes 80 for ImageNet)
     #[arg(long, value_name = "7|FILE", conflicts_with = "template")]
     templates: Option<String>,
     #[command(flatten)]

@@ -7,8 +7,8 @@ use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
 
-/// The names of `classes` classes in the file that `flag` gives: a line each, or a JSON list whose entries are a name or
-/// several in a list.
+/// The names of `classes` classes in the file that `flag` gives: a line each, or a JSON list whose entries are a name
+/// or several in a list.
 ///
 /// # Errors
 /// `Data` naming the file when it does not name every class; `Io` when it cannot be read.

@@ -18,8 +18,8 @@ const SEVEN: [&str; 7] = [
     "a photo of the small {}.",
 ];
 
-/// What `--templates` names: `7`, or a file with a sentence a line or a JSON list of them, each with `{}` where the name
-/// goes.
+/// What `--templates` names: `7`, or a file with a sentence a line or a JSON list of them, each with `{}` where the
+/// name goes.
 ///
 /// # Errors
 /// `Data` for a file that holds none, `Io` when it cannot be read.

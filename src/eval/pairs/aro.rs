@@ -1,5 +1,6 @@
 //! ARO (Yuksekgonul et al. 2023, arXiv 2210.01936): whether a model tells a caption from one whose words stand for
-//! something else in another order: relations and attributes of Visual Genome, and shuffled captions of COCO or Flickr30k.
+//! something else in another order: relations and attributes of Visual Genome, and shuffled captions of COCO or
+//! Flickr30k.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -90,8 +90,8 @@ pub fn retrieval(
     job.report("retrieval", &model, &pictures, scores)
 }
 
-/// Recalls of unit rows of `pictures [N, dim]` and `texts [M, dim]`, where text i belongs to picture `of[i]`. One that is
-/// as alike as another which stands before it comes after it.
+/// Recalls of unit rows of `pictures [N, dim]` and `texts [M, dim]`, where text i belongs to picture `of[i]`. One that
+/// is as alike as another which stands before it comes after it.
 pub fn recalls(pictures: &[f32], texts: &[f32], of: &[usize], dim: usize) -> RetrievalScores {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let alike = |query: &[f32], keys: &[f32]| keys.chunks_exact(dim).map(|key| dot(query, key)).collect::<Vec<f32>>();

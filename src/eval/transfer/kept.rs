@@ -21,8 +21,8 @@ struct Kept {
     score: DataScore,
 }
 
-/// What a data set's numbers depend on: weights, normalisation, device, transform, settings, and of every image its bytes, its
-/// label and its part (SHA-256, hex).
+/// What a data set's numbers depend on: weights, normalisation, device, transform, settings, and of every image its
+/// bytes, its label and its part (SHA-256, hex).
 ///
 /// # Errors
 /// As [`Encoder::identity`].

@@ -37,8 +37,8 @@ pub struct Scored {
 }
 
 impl ClassScores {
-    /// Of pictures with these `labels`, given how alike each is to each class, `[N, classes]`; of equally similar classes
-    /// the lower is taken.
+    /// Of pictures with these `labels`, given how alike each is to each class, `[N, classes]`; of equally similar
+    /// classes the lower is taken.
     ///
     /// # Panics
     /// If there is no picture.

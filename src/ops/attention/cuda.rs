@@ -81,8 +81,8 @@ pub fn forward_by<T: Half>(
     }
 }
 
-/// `y [N, queries, G·d]` where row n attends to context `which[n]` of `kv [contexts, keys, 2·G·d]` (k, then v), with the queries of image
-/// n mod `q_rows`. At most 128 keys. What `which` says is not checked.
+/// `y [N, queries, G·d]` where row n attends to context `which[n]` of `kv [contexts, keys, 2·G·d]` (k, then v), with
+/// the queries of image n mod `q_rows`. At most 128 keys. What `which` says is not checked.
 ///
 /// # Errors
 /// As for [`forward`].

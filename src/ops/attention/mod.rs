@@ -1,8 +1,8 @@
 //! Attention of inference: `O = softmax(Q·Kᵀ/√d)·V` per image and head, in blocks of queries whose scores stay in cache
 //! (the idea of Dao et al. 2022 with whole rows: the T×T matrix never exists).
 //!
-//! [`forward`] reads Q, K, V through strides; [`cross`] uses a context packed once per caption ([`Context`]) for all its images and steps.
-//! FLOPs: 4·N·G·Tq·Tk·d. Bytes: Q, K, V, O once.
+//! [`forward`] reads Q, K, V through strides; [`cross`] uses a context packed once per caption ([`Context`]) for all
+//! its images and steps. FLOPs: 4·N·G·Tq·Tk·d. Bytes: Q, K, V, O once.
 
 #[cfg(cuda_kernels)]
 pub mod bench;
@@ -97,7 +97,8 @@ pub fn forward(y: &mut [f32], q: Tokens<'_>, k: Tokens<'_>, v: Tokens<'_>, shape
         let (image, column) = (pair / heads, pair % heads * d);
         let rows = block.min(queries - from);
         let first = image * queries + from;
-        // SAFETY: `check` proved the inputs' extents; rows first..first + rows and these d columns of y are this task's alone.
+        // SAFETY: `check` proved the inputs' extents; rows first..first + rows and these d columns of y are this task's
+        // alone.
         unsafe {
             let y = target.at(first * width + column);
             let (q, k, v) = (q.head(first, column), k.head(image * keys, column), v.head(image * keys, column));
@@ -141,8 +142,8 @@ impl Context {
     }
 }
 
-/// `y [N, Tq, G, d]` where runs of adjacent images share a context: `runs` gives how many images and whose context, in order.
-/// `shape.n` must be their sum. The queries of a run are multiplied together.
+/// `y [N, Tq, G, d]` where runs of adjacent images share a context: `runs` gives how many images and whose context, in
+/// order. `shape.n` must be their sum. The queries of a run are multiplied together.
 pub fn cross(y: &mut [f32], q: &[f32], runs: &[(usize, &Context)], shape: Shape, threads: Threads) {
     let Shape { n, queries, keys, heads, head_dim: d, causal } = shape;
     let width = shape.width();

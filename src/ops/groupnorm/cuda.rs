@@ -115,8 +115,8 @@ pub struct Modulation {
     pub silu: bool,
 }
 
-/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if it is asked for, of one tensor or of two side by side, which
-/// are joined here.
+/// `y [n, pixels, C] = x·table[0] + table[1]`, then SiLU if it is asked for, of one tensor or of two side by side,
+/// which are joined here.
 pub fn apply<T: Half>(
     gpu: &Gpu,
     y: View<T>,
