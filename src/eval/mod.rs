@@ -59,14 +59,14 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     {
         bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
     }
-    let encoder = Encoder::open(&config.model)?.on(config.device)?;
+    let encoder = Encoder::open(&config.model)?.on(config.placement.device)?;
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
     let (train, test) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
     // Made before the work, not after it, to know whether it can be.
     let new = config.output.as_deref().filter(|folder| !folder.exists());
     config.output.as_deref().map_or(Ok(()), store::create_dir)?;
-    let encoder = encoder.keeping(config.features.clone())?;
+    let encoder = encoder.keeping(config.placement.features.clone())?;
     let bad = (train.bad, test.bad);
     let measured = probe_encoder(&config.settings, &encoder, &train.images, test.images, config.output.as_deref());
     if let (Err(_), Some(folder)) = (&measured, new) {

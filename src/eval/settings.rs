@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::encoder::{Encoder, ModelSource};
+use super::encoder::{Encoder, ModelSource, Placement};
 use super::evaluator::Evaluator;
 use super::knn::KnnConfig;
 use super::linear_probe::LinearConfig;
 use super::transform::{Fit, Transform};
 use crate::bail;
-use crate::device::Device;
 use crate::error::Result;
 
 /// Which photographs, and how they are labelled.
@@ -49,14 +48,12 @@ pub struct ProbeSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeConfig {
     pub model: ModelSource,
-    pub device: Device,
+    pub placement: Placement,
     pub train: DataSource,
     pub test: TestSource,
     /// Damaged photographs, of training and test together, that are left out; one more is an error.
     pub max_bad: usize,
     pub settings: ProbeSettings,
-    /// Where features are kept and found.
-    pub features: Option<PathBuf>,
     /// Where `report.json` goes.
     pub output: Option<PathBuf>,
 }

@@ -5,9 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
 use serde_json::Value;
-use stablerep::device::Device;
 use stablerep::eval::dataset::{Dataset, idx};
-use stablerep::eval::encoder::{Encoder, ModelSource};
+use stablerep::eval::encoder::{Encoder, ModelSource, Placement};
 use stablerep::eval::knn::{KnnConfig, KnnReport};
 use stablerep::eval::linear_probe::{Augmentation, BatchNorm, LinearConfig, LinearReport, Select};
 use stablerep::eval::report::ProbeReport;
@@ -113,8 +112,7 @@ fn features_are_kept_by_weights_and_pictures() {
         let settings = ProbeSettings { fit: Some(fit), ..settings(Augmentation::None) };
         probe(&ProbeConfig {
             model: ModelSource::Random { model: self::model(), seed: model },
-            device: Device::Cpu,
-            features: Some(kept.clone()),
+            placement: Placement { features: Some(kept.clone()), ..Placement::default() },
             train: source(train),
             test: TestSource::Images(source(&test)),
             max_bad: 0,
@@ -193,8 +191,7 @@ fn the_report_is_written_and_reads_back() {
     }
     let config = ProbeConfig {
         model: ModelSource::Random { model: model(), seed: 3 },
-        device: Device::Cpu,
-        features: None,
+        placement: Placement::default(),
         train: source.clone(),
         test: TestSource::Images(source),
         max_bad: 0,

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stablerep::device::Device;
-use stablerep::eval::encoder::ModelSource;
+use stablerep::eval::encoder::{ModelSource, Placement};
 use stablerep::eval::knn::KnnConfig;
 use stablerep::eval::{DataSource, ProbeConfig, ProbeSettings, TestSource, probe};
 use stablerep::image::{Rgb8, encode_png};
@@ -53,8 +52,7 @@ fn scores_are_those_of_the_probe() {
 
     let report = probe(&ProbeConfig {
         model: ModelSource::Checkpoint { path: folder.path().to_owned(), heads: None, weights: None, image_size: None },
-        device: Device::Cpu,
-        features: None,
+        placement: Placement::default(),
         train: DataSource { path: photographs(), labels: None },
         test: TestSource::Images(DataSource { path: photographs(), labels: None }),
         max_bad: 0,

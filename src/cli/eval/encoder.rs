@@ -64,21 +64,17 @@ pub struct Sizes {
     heads: Option<usize>,
 }
 
+/// Where an encoder is to compute, and where its features are kept: beside a report in `output`, where nothing else is
+/// said.
+pub fn placement(device: &str, features: Option<&Path>, output: Option<&Path>) -> Result<Placement> {
+    let beside = || Some(output?.join("features"));
+    Ok(Placement { device: Device::parse(device)?, features: features.map(Path::to_owned).or_else(beside) })
+}
+
 impl Encoder {
-    /// Where it is to compute, and where its features are kept: beside a report in `output`, where nothing else is
-    /// said.
+    /// As [`placement`].
     pub fn placement(&self, output: Option<&Path>) -> Result<Placement> {
-        Ok(Placement { device: self.device()?, features: self.features(output) })
-    }
-
-    /// Where it is to compute.
-    pub fn device(&self) -> Result<Device> {
-        Device::parse(&self.device)
-    }
-
-    /// Where its features are kept.
-    pub fn features(&self, output: Option<&Path>) -> Option<PathBuf> {
-        self.features.clone().or_else(|| Some(output?.join("features")))
+        placement(&self.device, self.features.as_deref(), output)
     }
 
     /// What is to be opened; `seed` draws an untrained one.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::ArgGroup;
 
+use super::encoder::placement;
 use crate::bail;
-use crate::device::Device;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
-use crate::eval::encoder::{ModelSource, Placement};
+use crate::eval::encoder::ModelSource;
 use crate::eval::fid::inception::Resize;
 use crate::eval::fid::{self, FidConfig, Source};
 use crate::eval::transform::Fit;
@@ -109,8 +109,7 @@ impl Args {
             (None, Some(path)) => {
                 let model =
                     ModelSource::Checkpoint { path, heads: self.heads, weights: self.weights, image_size: None };
-                let features = self.features.or_else(|| Some(self.output.as_ref()?.join("features")));
-                let placement = Placement { device: Device::parse(&self.device)?, features };
+                let placement = placement(&self.device, self.features.as_deref(), self.output.as_deref())?;
                 Source::Encoder { model, placement, fit: self.fit }
             }
             (None, None) => bail!(Usage, "give --inception FILE or --encoder PATH"),

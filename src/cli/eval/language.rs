@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::encoder::Preparation;
+use super::encoder::{Preparation, placement};
 use crate::bail;
 use crate::cli::tokenizer;
-use crate::device::Device;
 use crate::error::Result;
 use crate::eval::language::LanguageJob;
 use crate::models::tokenizer::Tokenizer;
@@ -50,12 +49,10 @@ pub struct Language {
 impl Language {
     /// What these say.
     pub fn job(&self) -> Result<LanguageJob> {
-        let features = self.features.clone().or_else(|| Some(self.output.as_ref()?.join("features")));
         Ok(LanguageJob {
             checkpoint: self.checkpoint.clone(),
             heads: [self.heads, self.text_heads],
-            device: Device::parse(&self.device)?,
-            features,
+            placement: placement(&self.device, self.features.as_deref(), self.output.as_deref())?,
             fit: self.preparation.fit,
             resize: self.preparation.resize,
             max_bad: self.max_bad,

@@ -107,8 +107,7 @@ impl Args {
             (None, None) => bail!(Usage, "give --test PATH or --holdout SHARE"),
         };
         Ok(ProbeConfig {
-            device: self.encoder.device()?,
-            features: self.encoder.features(self.output.as_deref()),
+            placement: self.encoder.placement(self.output.as_deref())?,
             model: self.encoder.source(&self.sizes, self.seed)?,
             train: DataSource { path: self.train, labels: self.train_labels },
             test,

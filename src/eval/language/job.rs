@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::model::{LanguageModel, OpenTokenizer};
-use crate::device::Device;
 use crate::error::Result;
 use crate::eval::columns::Columns;
 use crate::eval::dataset::Dataset;
+use crate::eval::encoder::Placement;
 use crate::eval::features::extract_all;
 use crate::eval::report::{DataReport, ModelReport, write_json};
 use crate::eval::screen::screen;
@@ -21,9 +21,7 @@ pub struct LanguageJob {
     pub checkpoint: PathBuf,
     /// Attention heads of the encoder and of the text tower, for files that do not tell.
     pub heads: [Option<usize>; 2],
-    pub device: Device,
-    /// Where features are kept and found.
-    pub features: Option<PathBuf>,
+    pub placement: Placement,
     pub fit: Option<Fit>,
     pub resize: Option<usize>,
     /// Damaged pictures that are left out; one more is an error.
@@ -67,7 +65,7 @@ impl LanguageJob {
     /// # Errors
     /// As [`LanguageModel::open`].
     pub fn model(&self, open: OpenTokenizer<'_>) -> Result<LanguageModel> {
-        LanguageModel::open(self.checkpoint.clone(), self.heads, self.device, self.features.clone(), open)
+        LanguageModel::open(self.checkpoint.clone(), self.heads, &self.placement, open)
     }
 
     /// Looks at every one of `images` once and leaves out what is damaged.

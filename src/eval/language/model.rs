@@ -7,9 +7,8 @@ use serde::Deserialize;
 use super::prompts;
 use super::space::Space;
 use crate::bail;
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::eval::encoder::{Encoder, ModelSource};
+use crate::eval::encoder::{Encoder, ModelSource, Placement};
 use crate::models::text_tower::{Text, TextConfig, TextTower};
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::VitFile;
@@ -48,7 +47,7 @@ struct Language {
 }
 
 impl LanguageModel {
-    /// Opens the run or file at `path`, the encoder on `device` with its features kept in `features`. Texts are
+    /// Opens the run or file at `path`, the encoder where `placement` says. Texts are
     /// embedded on the CPU.
     ///
     /// # Errors
@@ -57,8 +56,7 @@ impl LanguageModel {
     pub fn open(
         path: PathBuf,
         [heads, text_heads]: [Option<usize>; 2],
-        device: Device,
-        features: Option<PathBuf>,
+        placement: &Placement,
         open: OpenTokenizer<'_>,
     ) -> Result<Self> {
         let found = VitFile::open_of(&path, None)?;
@@ -105,7 +103,7 @@ impl LanguageModel {
             info.param.of_mut(&mut params).copy_from_slice(&values);
         }
         let source = ModelSource::Checkpoint { path, heads, weights: None, image_size: None };
-        let encoder = Encoder::open(&source)?.on(device)?.keeping(features)?;
+        let encoder = Encoder::placed(&source, placement)?;
         Ok(Self { encoder, tower, projections, params, tokenizer })
     }
 
