@@ -182,6 +182,8 @@ fn train(options: &Options, bench: &str, model: VitConfig, head_dims: [usize; 2]
         language: None,
         mae: None,
         finetune: None,
+        segment: None,
+        lr_decay: None,
     };
     let mut plan = Plan::new();
     let network = recipe.network()?;

@@ -50,6 +50,7 @@ pub const TRAIN_PRESETS: &[Preset] = presets![
     "byol-cc12m",
     "dino-cc12m",
     "finetune-vitb16",
+    "segment-ade20k-vitb16",
 ];
 
 /// What `stablerep train` uses where neither preset, file nor flag says otherwise.
@@ -59,6 +60,10 @@ pub const TRAIN_DEFAULTS: Preset =
 /// What `--method finetune` uses in the place of some of them.
 pub const FINETUNE_DEFAULTS: Preset =
     Preset { name: "finetune-defaults", text: include_str!("../configs/finetune-defaults.toml") };
+
+/// What `--method segment` uses in the place of some of them.
+pub const SEGMENT_DEFAULTS: Preset =
+    Preset { name: "segment-defaults", text: include_str!("../configs/segment-defaults.toml") };
 
 /// What `--method mae` uses in the place of some of them.
 pub const MAE_DEFAULTS: Preset = Preset { name: "mae-defaults", text: include_str!("../configs/mae-defaults.toml") };

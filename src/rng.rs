@@ -28,6 +28,8 @@ pub enum Domain {
     TextChoice = 13,
     /// Residual branches that an image leaves out; ids: epoch, sample, view.
     DropPath = 10,
+    /// Channels that an image leaves out in front of a classifier of pixels; ids: epoch, sample, which classifier.
+    DropChannels = 11,
     /// Pictures of a subset that two sets are compared by; ids: subset, which set, 0.
     Subset = 32,
     /// How the labelled pictures of a batch are mixed; ids: epoch, step, 0.

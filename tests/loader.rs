@@ -70,6 +70,7 @@ fn config(folder: &Path) -> LoaderConfig {
         any_caption: false,
         downsample: false,
         labelled: None,
+        scene: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod data;
 mod finetune;
 mod language;
 mod recipe;
+mod segment;
 mod settings;
 mod watch;
 
@@ -43,7 +44,7 @@ use watch::WatchArgs;
 /// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
-/// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune), --preset,
+/// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune, configs/segment-defaults.toml for segment), --preset,
 /// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -105,7 +106,8 @@ pub fn run(args: Args) -> Result<()> {
     {
         say!("training uses one device: {ranks}, is ignored");
     }
-    let config = config(args)?;
+    let mut config = config(args)?;
+    train::pack::pack(&mut config)?;
     let Summary { steps, checkpoint, loss, .. } = train::run(&config)?;
     if let Some(loss) = loss {
         answer!("{steps} steps done, the loss of the last is {loss:.4}: {}", checkpoint.display());

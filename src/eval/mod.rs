@@ -23,6 +23,7 @@ pub mod pairs;
 pub mod report;
 pub mod rows;
 pub mod screen;
+pub mod segment;
 mod settings;
 mod stop;
 pub mod timm;

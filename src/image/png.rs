@@ -13,7 +13,7 @@ pub(super) const MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 const UNPACKED_PER_BYTE: usize = 4 * 258;
 
 /// A decoder that refuses a wrong checksum in any chunk it looks at.
-fn decoder(bytes: &[u8]) -> png::Decoder<Cursor<&[u8]>> {
+pub(super) fn decoder(bytes: &[u8]) -> png::Decoder<Cursor<&[u8]>> {
     let mut options = png::DecodeOptions::default();
     options.set_skip_ancillary_crc_failures(false);
     options.set_ignore_text_chunk(true);
@@ -24,7 +24,7 @@ fn decoder(bytes: &[u8]) -> png::Decoder<Cursor<&[u8]>> {
     decoder
 }
 
-fn failed(name: &str) -> impl Fn(png::DecodingError) -> Error {
+pub(super) fn failed(name: &str) -> impl Fn(png::DecodingError) -> Error {
     move |e| broken(name, "PNG", &e.to_string())
 }
 
@@ -42,10 +42,16 @@ pub(super) fn dimensions(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
     header(bytes, name).map(|(width, height, _)| (width, height))
 }
 
-/// The picture; of an animation its still.
-pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
+/// Width and height, which so many bytes can hold.
+pub(super) fn checked(bytes: &[u8], name: &str) -> Result<(usize, usize)> {
     let (width, height, bits) = header(bytes, name)?;
     check_claim((width, height), bytes.len(), 8 * UNPACKED_PER_BYTE / bits, name)?;
+    Ok((width, height))
+}
+
+/// The picture; of an animation its still.
+pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Rgb8> {
+    let (width, height) = checked(bytes, name)?;
     let mut decoder = decoder(bytes);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(failed(name))?;

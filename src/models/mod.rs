@@ -9,6 +9,7 @@ pub mod init;
 pub mod mae;
 pub mod positions;
 pub mod projector;
+pub mod segmenter;
 pub mod settings;
 pub mod text_tower;
 pub mod tokenizer;

@@ -53,6 +53,7 @@ pub mod packed;
 pub mod pairs;
 pub mod patch_embed;
 pub mod patch_loss;
+pub mod photometric;
 pub mod pixels;
 pub mod pool;
 pub mod qk_norm;

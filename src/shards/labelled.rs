@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::Shards;
 use super::captions::CaptionGroups;
+use super::sample::SampleRef;
 use super::scan::stop_if_asked;
+use super::{MAP, Shards};
 use crate::bail;
 use crate::error::{Error, Result};
 
@@ -20,6 +21,56 @@ struct Described {
     unlabelled: Option<String>,
 }
 
+/// What is beside a picture that is learned from.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// Its class, below this where it is given.
+    Class(Option<usize>),
+    /// Those of its pixels.
+    Map,
+}
+
+impl Beside {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Class(_) => "cls",
+            Self::Map => MAP,
+        }
+    }
+
+    /// What is told of a sample; 0 where it is read later.
+    fn label(self, sample: &SampleRef<'_>) -> Result<Option<Result<u32, String>>> {
+        match self {
+            Self::Class(classes) => {
+                let class = sample.class()?;
+                match (&class, classes) {
+                    (Some(Ok(class)), Some(classes)) if *class as usize >= classes => bail!(
+                        Data,
+                        "{}.cls holds class {class}, but --classes is {classes}: classes are counted from 0; give \
+                         --classes {} or more, or none",
+                        sample.name(),
+                        class + 1
+                    ),
+                    _ => Ok(class),
+                }
+            }
+            Self::Map => Ok(sample.members().any(|(extension, _)| extension == MAP).then_some(Ok(0))),
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Class(_) => {
+                "supervised training reads its class number there (key.jpg and key.cls, as webdataset has it)"
+            }
+            Self::Map => {
+                "segmentation reads the class numbers of its pixels there (key.jpg and key.seg.png), or from a folder \
+                 with images/training and annotations/training as ADE20k has them"
+            }
+        }
+    }
+}
+
 impl CaptionGroups {
     /// Every picture is a group of its own, whose label is the class number of its sample (`.cls`); captions are not
     /// read. Samples without a picture, or without a class, are bad.
@@ -28,7 +79,20 @@ impl CaptionGroups {
     /// `Data` where no sample has a class, or one is not below `classes`; if a shard cannot be read; `Interrupted`
     /// after a signal.
     pub fn labelled(shards: &Shards, classes: Option<usize>) -> Result<Self> {
-        let of_file = |file| describe(shards, file, classes);
+        Self::alone(shards, Beside::Class(classes))
+    }
+
+    /// Every picture with the class numbers of its pixels beside it ([`MAP`]) is a group of its own; captions are not
+    /// read. Samples without either are bad.
+    ///
+    /// # Errors
+    /// `Data` where no sample has them; if a shard cannot be read; `Interrupted` after a signal.
+    pub fn mapped(shards: &Shards) -> Result<Self> {
+        Self::alone(shards, Beside::Map)
+    }
+
+    fn alone(shards: &Shards, beside: Beside) -> Result<Self> {
+        let of_file = |file| describe(shards, file, beside);
         let files: Vec<Described> = (0..shards.files().len()).into_par_iter().map(of_file).collect::<Result<_>>()?;
         let mut all = Self::default();
         let mut unlabelled = None;
@@ -43,15 +107,16 @@ impl CaptionGroups {
         match unlabelled {
             Some(name) if all.is_empty() => bail!(
                 Data,
-                "{name}: no .cls beside the image, nor beside any other: supervised training reads its class number \
-                 there (key.jpg and key.cls, as webdataset has it)"
+                "{name}: no .{} beside the image, nor beside any other: {}",
+                beside.extension(),
+                beside.expected()
             ),
             _ => Ok(all),
         }
     }
 }
 
-fn describe(shards: &Shards, file: usize, classes: Option<usize>) -> Result<Described> {
+fn describe(shards: &Shards, file: usize, beside: Beside) -> Result<Described> {
     let mut all = Described::default();
     for (place, sample) in shards.samples_of(file).enumerate() {
         if place.is_multiple_of(LOOK) {
@@ -65,23 +130,12 @@ fn describe(shards: &Shards, file: usize, classes: Option<usize>) -> Result<Desc
             }
             Err(other) => return Err(other),
         };
-        match sample.class()? {
-            Some(Ok(class)) => {
-                if let Some(classes) = classes.filter(|&classes| class as usize >= classes) {
-                    bail!(
-                        Data,
-                        "{}.cls holds class {class}, but --classes is {classes}: classes are counted from 0; give \
-                         --classes {} or more, or none",
-                        sample.name(),
-                        class + 1
-                    );
-                }
-                all.pictures.extend(pictures.iter().map(|picture| (class, picture.number())));
-            }
+        match beside.label(&sample)? {
+            Some(Ok(class)) => all.pictures.extend(pictures.iter().map(|picture| (class, picture.number()))),
             Some(Err(what)) => all.bad.push(what),
             None => {
                 all.unlabelled.get_or_insert_with(|| sample.name());
-                all.bad.push(format!("{}: no .cls beside the image", sample.name()));
+                all.bad.push(format!("{}: no .{} beside the image", sample.name(), beside.extension()));
             }
         }
     }

@@ -30,3 +30,6 @@ pub use sample::{PictureRef, SampleRef};
 pub use scan::first_key;
 pub use sizes::{SIZES_FILE, read_sizes, write_sizes};
 pub use writer::{ShardWriter, caption_name, image_key, named_key, shard_name};
+
+/// Extension of the class numbers of a picture's pixels: a PNG beside it.
+pub const MAP: &str = "seg.png";

@@ -55,6 +55,12 @@ pub const FLAGS: &FlagNames = &[
     ("finetune.mixup", "--mixup"),
     ("finetune.cutmix", "--cutmix"),
     ("finetune.mix_switch", "--mix-switch"),
+    ("segment.head", "--segmentation-head"),
+    ("segment.classes", "--classes"),
+    ("segment.first_label", "--first-label"),
+    ("segment.layer_decay", "--layer-decay"),
+    ("segment.auxiliary", "--auxiliary-weight"),
+    ("segment.drop_channels", "--drop-channels"),
     ("max_bad_updates", ""),
     // Known by what they hold, not by where they lie: `data.json`.
     ("data", ""),

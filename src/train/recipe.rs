@@ -1,6 +1,7 @@
 //! What determines a run's numbers: two runs of one recipe over the same shards end in the same bits.
 
 mod check;
+mod choices;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,118 +13,23 @@ use super::finetune::FineTune;
 use super::language::{Language, Projection};
 use super::loader::{Batch, Labelled, LoaderConfig, LocalCrops, Positives};
 use super::method::{Held, Name, Network, Sizes, Views};
-use super::schedule::{Position, Schedule, cosine};
+use super::schedule::{Decay, Position, Schedule, cosine};
+use super::segment::Segment;
 use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
 use crate::models::mae::MaeConfig;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::{VitConfig, Whose};
-use crate::ops::augment::{Policy, Turn};
 use crate::ops::lars::Lars;
 use crate::ops::optimizer::AdamW;
+
+pub use choices::{Augmentation, BatchNorm, CropFilter, Length, Optimizer, Rate};
 
 /// AdamW's epsilon.
 const ADAM_EPS: f64 = 1e-8;
 /// The share of a tensor's norm that a step of LARS with a rate of 1 has.
 const TRUST: f64 = 1e-3;
-
-/// Over which rows the head's batch norm takes its statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum BatchNorm {
-    /// The k-th views of all captions on their own, as the official code
-    PerSlot,
-    /// The whole batch
-    Global,
-}
-
-/// Random changes of the training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Augmentation {
-    /// Crop (scale 0.08–1), colour jitter, grayscale, blur, flip: SimCLR's
-    Strong,
-    /// As strong, but two unlike views in turn, one always blurred, one sometimes solarised: BYOL's and MoCo v3's
-    Byol,
-    /// Crop (scale 0.5–1) and flip only
-    Weak,
-    /// Crop (scale 0.5–1) only: CLIP's
-    Clip,
-    /// One view as CLIP's, two strong: SLIP's
-    Slip,
-    /// Crop (scale 0.08–1, bicubic) and flip, RandAugment, random erasing, mixup or CutMix, made on the host:
-    /// finetune's
-    #[value(name = "finetune")]
-    FineTune,
-    /// None: images are resized to the model's size
-    None,
-}
-
-impl Augmentation {
-    fn policy(self) -> Policy {
-        match self {
-            Self::Strong => Policy::Strong,
-            Self::Byol => Policy::Byol(Turn::First),
-            Self::Weak | Self::FineTune => Policy::Weak,
-            Self::Clip => Policy::Crop,
-            Self::Slip => Policy::Slip,
-            Self::None => Policy::None,
-        }
-    }
-}
-
-/// What a random crop is resized by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum CropFilter {
-    /// The triangle, torchvision's default
-    Bilinear,
-    /// Keys' cubic
-    Bicubic,
-}
-
-/// What updates are computed by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Adam with decoupled weight decay
-    #[value(name = "adamw")]
-    AdamW,
-    /// SGD with momentum whose step is a thousandth of each tensor's own norm, but for biases and norms: SimCLR's and
-    /// BYOL's
-    Lars,
-}
-
-impl Optimizer {
-    /// How many second moments it keeps of so many parameters.
-    pub(super) fn second_moments(self, parameters: usize) -> usize {
-        match self {
-            Self::AdamW => parameters,
-            Self::Lars => 0,
-        }
-    }
-}
-
-/// A length of training.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Length {
-    /// Passes over the captions, may be a fraction.
-    Epochs(f64),
-    /// Iterations.
-    Steps(u64),
-}
-
-/// The height of the learning rate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rate {
-    /// Per 512 images of a step: peak = base · images / 512.
-    Base(f64),
-    /// The peak itself.
-    Peak(f64),
-}
 
 /// Everything that determines a run's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +69,9 @@ pub struct Recipe {
     /// The rate at the end of the run; 0 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_lr: Option<f64>,
+    /// How the rate falls behind the warm-up; half a cosine where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_decay: Option<Decay>,
     /// AdamW where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
@@ -216,6 +125,9 @@ pub struct Recipe {
     /// What `finetune` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<FineTune>,
+    /// What `segment` has beside its encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Segment>,
 }
 
 fn is_text(positives: &Positives) -> bool {
@@ -256,6 +168,7 @@ impl Recipe {
             seed: self.seed,
             mae: self.mae.clone(),
             finetune: self.finetune.clone(),
+            segment: self.segment.clone(),
             language: self.language.clone(),
             queue: self.queue,
             momentum: self.momentum.or(self.method.method().momentum()).unwrap_or(0.0),
@@ -370,12 +283,14 @@ impl Recipe {
                 erase: finetune.erase,
                 mix: finetune.mix(),
             }),
+            scene: self.segment.as_ref().map(|segment| segment.scene(self.augmentation != Augmentation::None)),
         }
     }
 
     /// Classes of labelled pictures, where it is known how many.
     pub fn classes(&self) -> Option<usize> {
-        self.finetune.as_ref().and_then(|finetune| finetune.classes)
+        let segment = self.segment.as_ref().map(|segment| segment.classes);
+        self.finetune.as_ref().and_then(|finetune| finetune.classes).or(segment)
     }
 
     /// Groups of rows that the head's batch norm treats on their own.
@@ -422,6 +337,6 @@ impl Recipe {
                 "--min-lr {last}: expected no more than the peak rate, {peak}; lower it or raise --lr or --blr"
             );
         }
-        Ok(Schedule { peak, last, steps, length, warmup })
+        Ok(Schedule { peak, last, steps, length, warmup, decay: self.lr_decay.unwrap_or_default() })
     }
 }

@@ -272,7 +272,7 @@ fn synthetic(recipe: &Recipe) -> Batch {
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
         let params = AugmentParams::draw(&mut stream, &slot.augment, side, side);
         let label = recipe.classes().map_or(caption, |classes| caption % classes) as u32;
-        Row { image, params, label, key, mixed: None }
+        Row { image, params, label, key, mixed: None, map: None }
     };
     let texts =
         recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());

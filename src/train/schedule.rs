@@ -1,4 +1,6 @@
-//! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine to the last rate.
+//! Learning rate per iteration: linear from 0 over the warm-up, then half a cosine or a straight line to the last rate.
+
+use serde::{Deserialize, Serialize};
 
 /// From `first` to `last` in half a cosine, where `share` of the way is gone.
 pub(super) fn cosine(first: f64, last: f64, share: f64) -> f64 {
@@ -30,19 +32,31 @@ impl Position {
     }
 }
 
+/// How a learning rate falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// In half a cosine
+    #[default]
+    Cosine,
+    /// In a straight line
+    Linear,
+}
+
 /// The learning rates of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// Rate at the end of the warm-up.
     pub peak: f64,
-    /// Rate at the end of the cosine.
+    /// Rate at the end of the run.
     pub last: f64,
     /// Iterations of the run.
     pub steps: u64,
-    /// Iterations of the whole cosine including the warm-up; `steps` rounded from it.
+    /// Iterations of all of it, the warm-up included; `steps` rounded from it.
     pub length: f64,
     /// Iterations of the warm-up, may be a fraction.
     pub warmup: f64,
+    pub decay: Decay,
 }
 
 impl Schedule {
@@ -59,6 +73,10 @@ impl Schedule {
             return self.peak * step / self.warmup;
         }
         let progress = (step - self.warmup) / (self.length - self.warmup);
-        cosine(self.peak, self.last, progress.clamp(0.0, 1.0))
+        let progress = progress.clamp(0.0, 1.0);
+        match self.decay {
+            Decay::Cosine => cosine(self.peak, self.last, progress),
+            Decay::Linear => self.peak + (self.last - self.peak) * progress,
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Tester {
     fn row(&self, index: usize) -> Result<Row> {
         let image = self.transform.apply(&self.set.image(index)?)?;
         let params = AugmentParams::whole(image.width, image.height);
-        Ok(Row { image: Arc::new(image), params, label: 0, key: [0; 3], mixed: None })
+        Ok(Row { image: Arc::new(image), params, label: 0, key: [0; 3], mixed: None, map: None })
     }
 }
 

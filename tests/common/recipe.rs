@@ -56,5 +56,7 @@ pub fn smallest() -> Recipe {
         language: None,
         mae: None,
         finetune: None,
+        segment: None,
+        lr_decay: None,
     }
 }

@@ -431,6 +431,8 @@ fn a_checkpoint_that_training_saved_is_read() {
         language: None,
         mae: None,
         finetune: None,
+        segment: None,
+        lr_decay: None,
     };
     let network = recipe.network().unwrap();
     let mut state = State::new(&mut Plan::new(), &*network);

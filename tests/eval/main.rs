@@ -12,5 +12,8 @@ mod linear_probe;
 mod logistic;
 mod probe;
 mod published;
+#[path = "../common/scenes.rs"]
+mod scenes;
+mod segment;
 mod transfer;
 mod transform;

@@ -173,7 +173,7 @@ fn masks_are_keyed_by_the_picture() {
     let augment = Augment { policy: Policy::None, crop_scale: [1.0; 2], filter: Default::default(), downsample: false };
     let params = AugmentParams::draw(&mut Stream::new(0, Domain::SelfTest, [0; 3]), &augment, 32, 32);
     let row =
-        |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key, mixed: None };
+        |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key, mixed: None, map: None };
     let kept = |keys: [[u32; 3]; 3]| {
         let sections = recipe.loader(None).sections();
         let batch = Batch { rows: keys.map(row).to_vec(), sections, texts: Vec::new() };

@@ -13,6 +13,9 @@ mod queue;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;
+#[path = "../common/scenes.rs"]
+mod scenes;
 mod schedule;
+mod segment;
 mod support;
 mod watch;

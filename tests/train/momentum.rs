@@ -74,6 +74,8 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         seed: 0,
         mae: None,
         finetune: None,
+        segment: None,
+        lr_decay: None,
         language: None,
         norm_slots: 2,
         temperature: header::<f64>(file, "temperature") as f32,

@@ -34,6 +34,8 @@ fn sizes(file: &SafeTensors) -> Sizes {
         drop_path: 0.0,
         local: None,
         finetune: None,
+        segment: None,
+        lr_decay: None,
         queue: Some(SLOTS),
     }
 }

@@ -10,6 +10,7 @@ mod fid;
 mod language;
 pub mod linear;
 mod retrieval;
+mod segment;
 mod transfer;
 mod zero_shot;
 
@@ -34,6 +35,7 @@ enum What {
     Retrieval(Box<retrieval::Args>),
     Fairface(Box<fairface::Args>),
     Aro(Box<aro::Args>),
+    Segment(Box<segment::Args>),
     Fid(Box<fid::Args>),
     Diversity(Box<diversity::Args>),
 }
@@ -48,6 +50,7 @@ pub fn run(args: Args) -> Result<()> {
         What::Retrieval(args) => retrieval::run(*args),
         What::Fairface(args) => fairface::run(*args),
         What::Aro(args) => aro::run(*args),
+        What::Segment(args) => segment::run(*args),
         What::Fid(args) => fid::run(*args),
         What::Diversity(args) => diversity::run(*args),
     }

@@ -10,11 +10,9 @@ use crate::train::finetune::FineTune;
 
 impl Settings {
     /// The flags that only fine-tuning reads, as given.
-    pub(super) fn of_finetune(&self) -> [(&'static str, bool); 10] {
+    pub(super) fn of_finetune(&self) -> [(&'static str, bool); 8] {
         [
-            ("--classes", self.classes.is_some()),
             ("--pool", self.pool.is_some()),
-            ("--layer-decay", self.layer_decay.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),
             ("--ema", self.ema.is_some()),
             ("--rand-augment", self.rand_augment.is_some()),

@@ -6,13 +6,15 @@ use clap::ValueEnum;
 
 use super::settings::Settings;
 use crate::bail;
-use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, TRAIN_DEFAULTS, TRAIN_PRESETS};
+use crate::config::{
+    FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS,
+};
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
-use crate::train::{Activations, Augmentation, CropFilter, Language, Length, Optimizer, Projection, Rate, Recipe};
+use crate::train::{Activations, Augmentation, CropFilter, Decay, Language, Length, Optimizer, Projection, Rate, Recipe};
 
 /// Classes of an update over synthetic pictures.
 const IMAGENET: usize = 1000;
@@ -40,6 +42,7 @@ impl Settings {
         let all = match lay(None)? {
             all if all.method == Some(Name::Mae) => lay(Some(MAE_DEFAULTS))?,
             all if all.method == Some(Name::FineTune) => lay(Some(FINETUNE_DEFAULTS))?,
+            all if all.method == Some(Name::Segment) => lay(Some(SEGMENT_DEFAULTS))?,
             all => all,
         };
         self.applies_to(&all)?;
@@ -65,11 +68,14 @@ impl Settings {
         let Some(name) = all.method else { return Ok(()) };
         let head = name.method().has_head() || (name.method().reads_texts() && all.projection == Some(Projection::Mlp));
         let local = name.method().takes_local_crops();
+        let supervised = matches!(name, Name::FineTune | Name::Segment);
         for (flag, given, goes, why) in [
             ("mask-ratio", self.mask_ratio.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
+            ("classes", self.classes.is_some(), supervised, "has no classifier"),
+            ("layer-decay", self.layer_decay.is_some(), supervised, "trains all layers at one rate"),
             ("drop-path", self.drop_path.is_some(), name != Name::Mae, "keeps all branches of its encoder"),
             ("local-crops", self.local_crops.is_some(), local, "sees no small crops"),
             ("local-size", self.local_size.is_some(), local, "sees no small crops"),
@@ -145,6 +151,14 @@ impl Settings {
                 name.name()
             );
         }
+        let of_segment = self.of_segment().into_iter().find(|(_, given)| *given && name != Name::Segment);
+        if let Some((flag, _)) = of_segment {
+            bail!(
+                Usage,
+                "{flag} does not go with --method {}, which tells no pixels apart; take segment, or leave it out",
+                name.name()
+            );
+        }
         let of_texts = self.of_texts().into_iter().find(|(_, given)| *given && !name.method().reads_texts());
         if let Some((flag, _)) = of_texts {
             bail!(
@@ -214,6 +228,10 @@ pub(super) fn recipe(
         Name::FineTune => Some(settings.finetune()?),
         _ => None,
     };
+    let segment = match method {
+        Name::Segment => Some(settings.segment()?),
+        _ => None,
+    };
     let local = match settings.local_crops.filter(|&crops| crops > 0) {
         Some(crops) => Some(LocalCrops {
             crops,
@@ -248,6 +266,7 @@ pub(super) fn recipe(
         rate: set(lr.map(Rate::Peak).or(blr.map(Rate::Base)), "blr")?,
         weight_decay: set(settings.weight_decay, "weight-decay")?,
         min_lr: settings.min_lr.filter(|&rate| rate != 0.0),
+        lr_decay: settings.lr_decay.filter(|&decay| decay != Decay::Cosine),
         weight_decay_end: settings.weight_decay_end,
         optimizer: settings.optimizer.filter(|&optimizer| optimizer != Optimizer::AdamW),
         drop_path: settings.drop_path.filter(|&share| share != 0.0),
@@ -271,6 +290,7 @@ pub(super) fn recipe(
         language,
         mae,
         finetune,
+        segment,
     })
 }
 

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TRAIN_PRESETS;
 use crate::models::classifier::Pool;
+use crate::models::segmenter::HeadKind;
 use crate::models::vit::Whose;
 use crate::ops::rand_augment::RandAugment;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
-use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Optimizer, Projection};
+use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Decay, Optimizer, Projection};
 
 /// What preset, file and flags may set; keys of the files are the names of the flags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
@@ -80,7 +81,8 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "W", help_heading = "Language")]
     pub(super) text_weight: Option<f64>,
 
-    /// Classes that finetune tells apart; numbers in .cls are below this [default: as many as the data has]
+    /// Classes that finetune and segment tell apart; numbers in .cls are below this [default: as many as the data has for
+    /// finetune]
     #[arg(long, value_name = "N", help_heading = "Fine-tuning")]
     pub(super) classes: Option<usize>,
     /// What the classifier reads [default: mean]
@@ -89,6 +91,19 @@ pub(in crate::cli) struct Settings {
     /// What the learning rate of a layer is multiplied by for each layer above it [default: 0.65]
     #[arg(long, value_name = "FACTOR", help_heading = "Fine-tuning")]
     pub(super) layer_decay: Option<f64>,
+    /// What segment tells the classes of pixels by [default: uper]
+    #[arg(long, value_enum, help_heading = "Segmentation")]
+    pub(super) segmentation_head: Option<HeadKind>,
+    /// Number that the first class has in the PNGs of segment's data; those below it are none [default: 1, as in
+    /// ADE20k]
+    #[arg(long, value_name = "N", help_heading = "Segmentation")]
+    pub(super) first_label: Option<u8>,
+    /// What of segment's loss is its auxiliary head's [default: 0.4]
+    #[arg(long, value_name = "WEIGHT", help_heading = "Segmentation")]
+    pub(super) auxiliary_weight: Option<f64>,
+    /// Share of channels that an image leaves out in front of segment's classifiers [default: 0.1]
+    #[arg(long, value_name = "SHARE", help_heading = "Segmentation")]
+    pub(super) drop_channels: Option<f64>,
     /// Share of a target that all classes have alike [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Fine-tuning")]
     pub(super) label_smoothing: Option<f64>,
@@ -211,6 +226,9 @@ pub(in crate::cli) struct Settings {
     /// Learning rate at the end of the run [default: 0; 1e-6 for finetune]
     #[arg(long, value_name = "RATE", help_heading = "Optimization")]
     pub(super) min_lr: Option<f64>,
+    /// How the learning rate falls behind the warm-up [default: cosine; linear for segment]
+    #[arg(long, value_enum, help_heading = "Optimization")]
+    pub(super) lr_decay: Option<Decay>,
     /// Updates whose loss or gradient norm is not finite to leave out, each named, before the run stops [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     pub(super) max_bad_updates: Option<u64>,

@@ -143,7 +143,7 @@ fn name_of(folder: &Path) -> String {
     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn is_hidden(path: &Path) -> bool {
+pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
@@ -181,12 +181,12 @@ fn leads_back(link: &Path, left: &[PathBuf]) -> bool {
 }
 
 /// Whether the name ends in `.jpg`, `.jpeg` or `.png`, in any case.
-fn has_image_name(path: &Path) -> bool {
+pub(super) fn has_image_name(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         paths.push(entry.map_err(Error::io("list", folder))?.path());

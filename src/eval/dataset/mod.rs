@@ -7,6 +7,7 @@ mod labelled;
 pub mod published;
 mod region;
 mod samples;
+pub mod scenes;
 mod split;
 mod unlabelled;
 pub mod webdataset;

@@ -234,8 +234,8 @@ impl Layers for Call<'_, '_> {
             for (((dx, dy), x), stats) in slots.zip(memory.read(stats).chunks_exact(2 * gamma.len())) {
                 batchnorm::backward(dx, dgamma, dbeta, dy, x, stats, &gamma);
             }
+            d.copy_from_slice(spare);
         });
-        self.memory.0.swap(d.id, spare.id);
         Ok(())
     }
 

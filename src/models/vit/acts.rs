@@ -278,6 +278,11 @@ impl VitActs {
         self.trunk.streams[self.trunk.blocks.len()]
     }
 
+    /// What leaves block number `blocks`, counted from 1.
+    pub fn after(&self, blocks: usize) -> Buffer {
+        self.trunk.streams[blocks]
+    }
+
     /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.
     pub fn first(&self, n: usize, features: Buffer) -> Self {
         let patches = self.patches.first(self.patches.len() / self.images() * n);

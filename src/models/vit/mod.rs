@@ -185,6 +185,23 @@ impl Vit {
         self.trunk.forward_blocks(on, &acts.trunk)
     }
 
+    /// As [`Vit::backward_tokens`], where the tokens behind several blocks were read ([`VitActs::after`]): `join` is
+    /// told how many blocks are before those whose gradient is in [`VitGradients::of_input`] now, and adds its own;
+    /// behind the last block it is the first to write there.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn backward_tapped(
+        &self,
+        on: &mut dyn Layers,
+        acts: &VitActs,
+        back: &VitGradients,
+        join: &mut dyn FnMut(&mut dyn Layers, usize) -> Result<()>,
+    ) -> Result<()> {
+        self.trunk.backward_tapped(on, &acts.trunk, back, join)?;
+        self.embed_backward(on, acts, back)
+    }
+
     /// Adds the gradients of the parameters, where that of [`VitActs::output`] is in [`VitGradients::of_input`].
     ///
     /// # Errors

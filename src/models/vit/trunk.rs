@@ -71,7 +71,20 @@ impl Trunk {
 
     /// The same where no norm is behind the blocks: the gradient of what leaves them is in `back`.
     pub(super) fn backward_blocks(&self, on: &mut dyn Layers, acts: &TrunkActs, back: &VitGradients) -> Result<()> {
+        self.backward_tapped(on, acts, back, &mut |_, _| Ok(()))
+    }
+
+    /// The same, where `join` is asked in front of each block's backward, and told how many blocks are before what its
+    /// gradient is of, to add what else read that.
+    pub(super) fn backward_tapped(
+        &self,
+        on: &mut dyn Layers,
+        acts: &TrunkActs,
+        back: &VitGradients,
+        join: &mut dyn FnMut(&mut dyn Layers, usize) -> Result<()>,
+    ) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate().rev() {
+            join(on, i + 1)?;
             let shape = self.shape(acts.span, i);
             block.backward(on, back, acts.streams[i], (&acts.blocks[i], acts.dropped(i, shape)), shape)?;
         }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::super::views::Augmenter;
 use super::section::Section;
 use crate::error::Result;
-use crate::image::Rgb8;
+use crate::image::{LabelMap, Rgb8};
 use crate::models::text_tower::Text;
 use crate::ops::augment::AugmentParams;
 
@@ -37,6 +37,8 @@ pub struct Row {
     pub key: [u32; 3],
     /// Where two labelled pictures were mixed.
     pub mixed: Option<Mixed>,
+    /// The classes of its pixels, where they are learned.
+    pub map: Option<Arc<LabelMap>>,
 }
 
 /// The rows of one step, view-major: row = slot·n + caption, slot = image·crops + crop; small crops come behind the

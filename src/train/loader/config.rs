@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::labelled::Labelled;
+use super::scene::Scene;
 use super::section::Section;
 use crate::bail;
 use crate::error::Result;
@@ -86,6 +87,8 @@ pub struct LoaderConfig {
     pub any_caption: bool,
     /// Where labelled pictures are drawn, each by itself, whose views the host makes.
     pub labelled: Option<Labelled>,
+    /// Where pictures with the classes of their pixels are, whose views the host makes too.
+    pub scene: Option<Scene>,
 }
 
 impl LoaderConfig {
@@ -123,10 +126,15 @@ impl LoaderConfig {
 
     /// What a device makes of the rows of a batch: nothing where the host made their views.
     pub fn augment(&self) -> Augment {
-        match self.labelled {
-            Some(_) => Augment { policy: Policy::None, downsample: false, ..self.drawn() },
-            None => self.drawn(),
+        match self.is_host_made() {
+            true => Augment { policy: Policy::None, downsample: false, ..self.drawn() },
+            false => self.drawn(),
         }
+    }
+
+    /// Whether the host makes views whole: what devices see of them has the model's side.
+    pub(super) fn is_host_made(&self) -> bool {
+        self.labelled.is_some() || self.scene.is_some()
     }
 
     /// What views are drawn from.
@@ -139,7 +147,7 @@ impl LoaderConfig {
         if self.captions_per_batch == 0 || self.images_per_caption == 0 || self.crops == 0 {
             bail!(Usage, "captions per batch, images per caption and crops must be at least 1");
         }
-        if self.labelled.is_some() && self.views() != 1 {
+        if self.is_host_made() && self.views() != 1 {
             bail!(Usage, "labelled pictures are drawn one by one, one crop of each");
         }
         if self.image_size == 0 || self.image_size > 4096 {

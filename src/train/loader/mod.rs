@@ -15,6 +15,7 @@ mod config;
 mod decode;
 mod labelled;
 mod mixture;
+mod scene;
 mod section;
 mod source;
 mod usable;
@@ -34,10 +35,11 @@ use crate::shards::Shards;
 pub use batch::{Batch, Mixed, Pictures, Row};
 pub use config::{LoaderConfig, LocalCrops, Positives};
 pub use labelled::Labelled;
+pub use scene::{IGNORED, Scene};
 pub use section::Section;
 
 use config::over_limit;
-use decode::Images;
+use decode::{Images, Seen};
 use source::Source;
 
 /// Makes the batches of a training run.
@@ -61,7 +63,7 @@ impl Loader {
     /// Keeps decoded images in at most `cache_bytes`.
     pub fn with_cache(config: &LoaderConfig, cache_bytes: u64) -> Result<Self> {
         config.check()?;
-        let (source, bad, mut notes) = Source::open(config, Images::new(cache_bytes))?;
+        let (source, bad, mut notes) = Source::open(config, Images::new(cache_bytes, config.scene.is_some()))?;
         notes.extend(left_over(config, &source));
         let source = Arc::new(source);
         let ahead = Ahead::start(&source)?;
@@ -140,9 +142,9 @@ impl Loader {
     /// What a device is given of a step, by the sizes of a few images spread over the shards.
     pub fn pictures(&self) -> Pictures {
         let side = self.config.image_size;
-        match self.config.labelled {
-            Some(_) => Pictures { count: self.config.captions_per_batch, width: side, height: side },
-            None => self.source.pictures(),
+        match self.config.is_host_made() {
+            true => Pictures { count: self.config.captions_per_batch, width: side, height: side },
+            false => self.source.pictures(),
         }
     }
 
@@ -173,14 +175,16 @@ impl Loader {
         let (mut rows, streams): (Vec<Row>, Vec<Stream>) = (0..self.config.views() * n)
             .map(|row| {
                 let (slot, one) = (self.config.slot(row / n, &self.config.drawn()), &found[row % n]);
-                let (picture, image) = &one.images[slot.image];
+                let (picture, Seen { image, map }) = &one.images[slot.image];
                 let key = [one.pass as u32, *picture, slot.crop as u32];
                 let mut stream = Stream::new(seed, Domain::Augmentation, key);
                 let params = AugmentParams::draw(&mut stream, &slot.augment, image.width, image.height);
-                (Row { image: Arc::clone(image), params, label: one.label, key, mixed: None }, stream)
+                (Row { image: Arc::clone(image), params, label: one.label, key, mixed: None, map: map.clone() }, stream)
             })
             .unzip();
-        if let Some(labelled) = &self.config.labelled {
+        if let Some(scene) = &self.config.scene {
+            scene.finish(&mut rows, streams, self.config.image_size)?;
+        } else if let Some(labelled) = &self.config.labelled {
             let batch = Stream::new(seed, Domain::Mix, [epoch as u32, step as u32, 0]);
             labelled.finish(&mut rows, streams, batch, self.config.image_size)?;
         }

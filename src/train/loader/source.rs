@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use super::batch::Pictures;
 use super::config::{LoaderConfig, Positives};
-use super::decode::Images;
+use super::decode::{Images, Seen};
 use super::mixture::{Mixture, Place};
 use super::usable::{Usable, usable};
 use crate::bail;
 use crate::error::{Error, Result};
-use crate::image::{Rgb8, dimensions};
+use crate::image::dimensions;
 use crate::models::text_tower::Text;
 use crate::models::tokenizer::{Encoding, Tokenizer};
 use crate::rng::{Domain, Stream};
@@ -46,7 +46,7 @@ pub(super) struct Found {
     /// The caption, where texts were asked for.
     pub text: Option<Text>,
     /// (number of the picture, image), m of them.
-    pub images: Vec<(u32, Arc<Rgb8>)>,
+    pub images: Vec<(u32, Seen)>,
 }
 
 /// Captions that stand in for those of a set.
@@ -134,7 +134,8 @@ impl Source {
 
     /// Bytes of all decoded images, by the sizes of a few; no more than the cache may hold.
     pub fn cache_bytes(&self) -> u64 {
-        let sizes = self.sizes().map(|(width, height)| 3 * (width * height) as u64);
+        let each = if self.images.is_mapped() { 4 } else { 3 };
+        let sizes = self.sizes().map(|(width, height)| each * (width * height) as u64);
         let (count, sum) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
         let mean = u64::checked_div(sum, count).unwrap_or(0);
         (self.images() as u64 * (mean + Images::ENTRY)).min(self.images.limit())
@@ -242,7 +243,7 @@ impl Source {
         let mut images = Vec::with_capacity(self.m);
         for picture in self.draw(epoch, caption, group) {
             match &*self.images.get(self.shards.picture(picture)?)? {
-                Ok(image) => images.push((picture, Arc::clone(image))),
+                Ok(seen) => images.push((picture, seen.clone())),
                 Err(message) => bad.push((picture, message.clone())),
             }
             if images.len() == self.m {

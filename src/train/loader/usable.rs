@@ -25,6 +25,7 @@ pub(super) struct Usable {
 pub(super) fn usable(shards: &Shards, config: &LoaderConfig) -> Result<Usable> {
     let (n, least) = (config.captions_per_batch, config.least_images());
     let mut groups = match (&config.labelled, config.weights.is_empty()) {
+        _ if config.scene.is_some() => CaptionGroups::mapped(shards)?,
         (Some(labelled), _) => CaptionGroups::labelled(shards, labelled.classes)?,
         (None, true) => CaptionGroups::new(shards)?,
         (None, false) => CaptionGroups::apart(shards)?,

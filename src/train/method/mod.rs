@@ -17,6 +17,7 @@ mod momentum;
 mod network;
 mod projections;
 mod queue;
+mod segment;
 mod simclr;
 mod slip;
 mod stablerep;
@@ -66,6 +67,8 @@ pub enum Name {
     /// The class (.cls) of an image is learned: supervised fine-tuning of an encoder (--init-from)
     #[value(name = "finetune")]
     FineTune,
+    /// The classes of an image's pixels (.seg.png) are learned: supervised segmentation with an encoder (--init-from)
+    Segment,
 }
 
 impl Name {
@@ -76,7 +79,7 @@ impl Name {
 
     /// Whether images of a step are compared with each other.
     pub fn is_contrastive(self) -> bool {
-        !matches!(self, Self::Mae | Self::FineTune)
+        !matches!(self, Self::Mae | Self::FineTune | Self::Segment)
     }
 
     /// Whether the loss may have a queue of keys: that of images against images alone.
@@ -104,6 +107,7 @@ impl Name {
             Self::Byol => &byol::Byol,
             Self::Dino => &dino::Dino,
             Self::FineTune => &finetune::FineTuning,
+            Self::Segment => &segment::Segmentation,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::train::groups::decay_groups;
 use crate::train::language::Language;
 use crate::train::loader::{Batch, Section};
 use crate::train::schedule::Position;
+use crate::train::segment::Segment;
 use crate::weights::{Param, ParamTable};
 
 /// The parts of an update whose work is reported: the encoder's and the head's forward, and the loss with its gradient.
@@ -62,6 +63,8 @@ pub struct Sizes {
     pub mae: Option<MaeConfig>,
     /// What a classifier has beside its encoder.
     pub finetune: Option<FineTune>,
+    /// What segmentation has beside its encoder.
+    pub segment: Option<Segment>,
     /// Texts, of a method that reads them.
     pub language: Option<Language>,
 }

@@ -35,6 +35,14 @@ impl Recipe {
         if self.finetune.is_some() && !own {
             bail!(Usage, "--method finetune makes its views on the host: give --augmentation finetune or none");
         }
+        if let Some(segment) = &self.segment {
+            segment.validate()?;
+            if !matches!(self.augmentation, Augmentation::Segment | Augmentation::None) {
+                bail!(Usage, "--method segment makes its views on the host: give --augmentation segment or none");
+            }
+        } else if self.augmentation == Augmentation::Segment {
+            bail!(Usage, "--augmentation segment goes with --method segment alone; take weak or strong");
+        }
         if self.finetune.is_none() && self.augmentation == Augmentation::FineTune {
             bail!(Usage, "--augmentation finetune goes with --method finetune alone; take weak or strong");
         }
@@ -116,7 +124,7 @@ impl Recipe {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");
             }
         }
-        if self.optimizer == Some(Optimizer::Lars) && matches!(self.method, Name::Dino | Name::FineTune) {
+        if self.optimizer == Some(Optimizer::Lars) && matches!(self.method, Name::Dino | Name::FineTune | Name::Segment) {
             bail!(
                 Usage,
                 "--optimizer lars does not go with --method {}, whose layers do not all have one rate; leave it out",

@@ -1,0 +1,143 @@
+//! A score on its way: what is counted so far, so that what was interrupted goes on.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::score::Confusion;
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::say;
+use crate::store;
+
+/// The file, which is gone when the report is there.
+const FILE: &str = "segment.json";
+/// What a kill costs at most, beside the picture in which it comes.
+const EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// What the counts depend on.
+    of: String,
+    done: usize,
+    bad: usize,
+    bad_pictures: usize,
+    counts: Vec<u64>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub struct State {
+    of: String,
+    /// Pictures that were looked at.
+    pub done: usize,
+    /// Samples that were left out, and how many of them are among the pictures looked at.
+    pub bad: usize,
+    bad_pictures: usize,
+    pub confusion: Confusion,
+    saved: Instant,
+}
+
+impl State {
+    /// What `folder` keeps of the score known by `of`, or its beginning.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be read. What is no record of this program is as if it were not there.
+    pub fn open(folder: &Path, of: &str, classes: usize) -> Result<Self> {
+        let path = folder.join(FILE);
+        let kept: Option<Kept> = match store::read(&path, store::RECORD) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        let begin = Self {
+            of: of.to_owned(),
+            done: 0,
+            bad: 0,
+            bad_pictures: 0,
+            confusion: Confusion::new(classes),
+            saved: Instant::now(),
+        };
+        let Some(kept) = kept else { return Ok(begin) };
+        if kept.of != of {
+            say!("note: {}: is of another network, or other pictures; this one begins anew", path.display());
+            return Ok(begin);
+        }
+        let Some(confusion) = Confusion::of_counts(classes, kept.counts) else { return Ok(begin) };
+        say!("goes on after {} pictures, by {}", kept.done, path.display());
+        Ok(Self { done: kept.done, bad: kept.bad, bad_pictures: kept.bad_pictures, confusion, ..begin })
+    }
+
+    /// Counts what of shards cannot be used, where nothing was looked at yet.
+    ///
+    /// # Errors
+    /// `Data` when that is more than `most`.
+    pub fn count_defects(&mut self, messages: &[String], most: usize) -> Result<()> {
+        match self.done {
+            0 => messages.iter().try_for_each(|message| self.count(message, most)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a picture that cannot be used.
+    ///
+    /// # Errors
+    /// `Data` when there are more than `most`.
+    pub fn count_bad(&mut self, message: &str, most: usize) -> Result<()> {
+        self.bad_pictures += 1;
+        self.count(message, most)
+    }
+
+    fn count(&mut self, message: &str, most: usize) -> Result<()> {
+        self.bad += 1;
+        if self.bad > most {
+            bail!(
+                Data,
+                "{message}\n{} bad picture(s), --max-bad allows {most}: repair them, or raise --max-bad to score without \
+                 them",
+                self.bad
+            );
+        }
+        say!("warning: bad picture {} of {most} allowed: {message}", self.bad);
+        Ok(())
+    }
+
+    /// Pictures that were scored.
+    pub fn scored(&self) -> usize {
+        self.done - self.bad_pictures
+    }
+
+    /// Saves where nothing was saved for a minute, and where it is asked to.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be written.
+    pub fn save(&mut self, folder: &Path, now: bool) -> Result<()> {
+        if now || self.saved.elapsed() >= EVERY {
+            let kept = Kept {
+                of: self.of.clone(),
+                done: self.done,
+                bad: self.bad,
+                bad_pictures: self.bad_pictures,
+                counts: self.confusion.counts().to_vec(),
+            };
+            store::write_record(folder, FILE, &kept)?;
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Removes what is kept of a score that is told of.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be.
+    pub fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Pictures as the network is given them, and drawn beside what was told of their pixels.
+
+use std::path::Path;
+
+use crate::bail;
+use crate::error::{Error, Result};
+use crate::image::sheet::{self, SheetRow};
+use crate::image::{Filter, Rgb8, resize};
+use crate::store;
+
+/// What a picture that is narrower than a window goes on with: ImageNet's mean.
+const FILL: [u8; 3] = [124, 116, 104];
+/// The long side becomes at most so many times what the short one does.
+const LONGEST: f64 = 4.0;
+
+/// A picture whose short side is that of a window, or less where the long one would be over four times that.
+#[derive(Debug)]
+pub struct Prepared {
+    image: Rgb8,
+    side: usize,
+}
+
+impl Prepared {
+    /// # Errors
+    /// Whatever resizing refuses.
+    pub fn new(image: &Rgb8, side: usize) -> Result<Self> {
+        let (short, long) = (image.width.min(image.height) as f64, image.width.max(image.height) as f64);
+        let factor = (side as f64 / short).min(LONGEST * side as f64 / long);
+        let to = |length: usize| ((length as f64 * factor + 0.5) as usize).max(1);
+        Ok(Self { image: resize(image, to(image.width), to(image.height), Filter::Bilinear)?, side })
+    }
+
+    pub fn size(&self) -> (usize, usize) {
+        (self.image.width, self.image.height)
+    }
+
+    /// The window that begins at `[x, y]`.
+    pub fn window(&self, [x, y]: [usize; 2]) -> Rgb8 {
+        let (side, image) = (self.side, &self.image);
+        let (wide, high) = (side.min(image.width - x), side.min(image.height - y));
+        let mut window = Rgb8::filled(side, side, FILL);
+        for (i, row) in window.data.chunks_exact_mut(3 * side).take(high).enumerate() {
+            row[..3 * wide].copy_from_slice(&image.row(y + i)[3 * x..3 * (x + wide)]);
+        }
+        window
+    }
+}
+
+/// The names in a file, a line each, of as many classes.
+///
+/// # Errors
+/// `Data` for another number of them.
+pub fn names(path: &Path, classes: usize) -> Result<Vec<String>> {
+    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    if names.len() != classes {
+        bail!(Data, "{}: {} names, but the network tells {classes} classes; expected a line each", path.display(), names.len());
+    }
+    Ok(names)
+}
+
+/// A colour for each class, far from those of its neighbours; gray for what is none.
+fn color(class: u8) -> [u8; 3] {
+    if class == u8::MAX {
+        return [128; 3];
+    }
+    // Each bit triple of the number lightens a channel, the lowest most: PASCAL VOC's colours.
+    let mut color = [0u8; 3];
+    for bit in 0..8 {
+        let triple = (u32::from(class) + 1) >> (3 * bit) & 7;
+        for (channel, value) in color.iter_mut().enumerate() {
+            *value |= (((triple >> channel) & 1) as u8).wrapping_shl(7 - bit);
+        }
+    }
+    color
+}
+
+/// A picture, its labels, and what its pixels were taken for, half over the picture.
+pub fn shown(image: &Rgb8, labels: &[u8], taken: &[u8]) -> [Rgb8; 3] {
+    let over = |classes: &[u8]| {
+        let mut data = image.data.clone();
+        for (pixel, &class) in data.chunks_exact_mut(3).zip(classes) {
+            for (value, color) in pixel.iter_mut().zip(color(class)) {
+                *value = ((u16::from(*value) + 2 * u16::from(color)) / 3) as u8;
+            }
+        }
+        Rgb8 { data, ..*image }
+    };
+    [image.clone(), over(labels), over(taken)]
+}
+
+/// All of them on one sheet.
+///
+/// # Errors
+/// Whatever resizing refuses.
+pub fn sheet(all: &[[Rgb8; 3]]) -> Result<Rgb8> {
+    let rows: Vec<SheetRow> = all
+        .iter()
+        .map(|pictures| SheetRow {
+            label: "picture, its labels, and what its pixels were taken for".into(),
+            images: pictures.to_vec(),
+        })
+        .collect();
+    sheet::contact_sheet("Pixels by their classes", &rows)
+}

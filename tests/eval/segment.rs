@@ -1,0 +1,165 @@
+//! Segmentation networks by sliding windows: PyTorch's logits and classes, both layouts of data, and bad pictures.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stablerep::device::Device;
+use stablerep::eval::segment::network::Network;
+use stablerep::eval::segment::{Confusion, SegmentConfig, segment};
+use stablerep::image::{Rgb8, encode_png};
+use stablerep::models::segmenter::HeadKind;
+use stablerep::weights::{SafeTensors, write_safetensors};
+use tempfile::TempDir;
+
+use crate::scenes::{ade, bad_shard, png_of, shards};
+
+fn golden(head: &str) -> SafeTensors {
+    let path = format!("{}/tests/fixtures/segmenter_{head}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    SafeTensors::open(path).unwrap()
+}
+
+/// The golden network as a checkpoint of a run, whose first class has this number.
+fn checkpoint(head: &str, first_label: u8, folder: &Path) -> PathBuf {
+    let file = golden(head);
+    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = file
+        .names()
+        .filter_map(|name| {
+            let plain = name.strip_prefix("param.").or_else(|| name.strip_prefix("stat."))?;
+            let shape = file.shape(name).unwrap().to_vec();
+            Some((plain.to_owned(), shape.clone(), file.f32(name, &shape).unwrap()))
+        })
+        .collect();
+    let views: Vec<_> = tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
+    let model = r#"{"image_size": 48, "patch_size": 4, "width": 16, "depth": 3, "heads": 2, "mlp_ratio": 4, "channels": 3}"#;
+    let segment = format!(r#"{{"head": "{head}", "classes": 5, "first_label": {first_label}}}"#);
+    let config = format!(r#"{{"model": {model}, "segment": {segment}}}"#);
+    let path = folder.join(format!("{head}.safetensors"));
+    write_safetensors(&path, &views, &[("config", config)]).unwrap();
+    path
+}
+
+fn config(checkpoint: PathBuf, data: &Path, output: &Path) -> SegmentConfig {
+    SegmentConfig {
+        checkpoint,
+        device: Device::Cpu,
+        data: data.to_owned(),
+        class_names: None,
+        stride: None,
+        windows: 2,
+        max_bad: 0,
+        output: output.to_owned(),
+    }
+}
+
+#[test]
+fn logits_by_running_statistics_are_pytorch_s() {
+    let folder = TempDir::new().unwrap();
+    for (head, kind, side) in [("uper", HeadKind::Uper, 48), ("linear", HeadKind::Linear, 12)] {
+        let file = golden(head);
+        let pixels = file.f32("pixels", &[2, 48, 48, 3]).unwrap();
+        let windows: Vec<Rgb8> = pixels
+            .chunks_exact(48 * 48 * 3)
+            .map(|pixels| Rgb8 { width: 48, height: 48, data: pixels.iter().map(|&pixel| pixel as u8).collect() })
+            .collect();
+        let mut network = Network::open(&checkpoint(head, 1, folder.path()), Device::Cpu, 2).unwrap();
+        assert_eq!((network.head, network.side()), (kind, side));
+        let want = file.f32("logits", &[2, side, side, 5]).unwrap();
+        let most = want.iter().map(|value| value.abs()).fold(0.0, f32::max);
+        for (got, want) in network.logits(&windows).unwrap().iter().zip(&want) {
+            assert!((got - want).abs() < 2e-5 * most, "{head}: {got}, PyTorch {want}");
+        }
+    }
+}
+
+/// Every count of PyTorch's confusion matrix of a picture that two windows overlap on.
+#[test]
+fn sliding_windows_tell_what_pytorch_s_do() {
+    let folder = TempDir::new().unwrap();
+    for head in ["uper", "linear"] {
+        let file = golden(head);
+        let (height, width) = (37, 70);
+        let bytes = |name: &str, shape: &[usize]| -> Vec<u8> {
+            file.f32(name, shape).unwrap().into_iter().map(|value| value as u8).collect()
+        };
+        let data = bytes("picture", &[height, width, 3]);
+        let (numbers, taken) = (bytes("numbers", &[height, width]), bytes("taken", &[height, width]));
+        let root = folder.path().join(head);
+        for (what, png) in [
+            ("images", encode_png(&Rgb8 { width, height, data }).unwrap()),
+            ("annotations", png_of(width, height, &numbers)),
+        ] {
+            fs::create_dir_all(root.join(what).join("validation")).unwrap();
+            fs::write(root.join(what).join("validation/one.png"), png).unwrap();
+        }
+        let report =
+            segment(&config(checkpoint(head, 1, folder.path()), &root, &folder.path().join(format!("{head}-scores"))))
+                .unwrap();
+        let mut confusion = Confusion::new(5);
+        let labels: Vec<u8> = numbers.iter().map(|number| number.wrapping_sub(1)).collect();
+        confusion.add(&labels, &taken);
+        let want = confusion.scores(&[]).unwrap();
+        assert_eq!(report.scores, want, "{head}");
+        assert!(report.scores.classes.iter().filter(|class| class.iou > Some(0.0)).count() > 1, "{head}");
+        assert_eq!((report.window, report.stride, report.images), (48, 32, 1));
+    }
+}
+
+/// Shards and a folder of the same pictures have one score; class names are told, and a picture of it is drawn.
+#[test]
+fn both_layouts_score_alike() {
+    let folder = TempDir::new().unwrap();
+    let (data, packed) = (folder.path().join("ade"), folder.path().join("shards"));
+    ade(&data, "validation", 5);
+    fs::create_dir(&packed).unwrap();
+    shards(&packed, 5);
+    let names = folder.path().join("names.txt");
+    fs::write(&names, "red\ngreen\nblue\ngray\nblack\n").unwrap();
+    let score = |data: &Path, output: &str| {
+        let output = folder.path().join(output);
+        let config = config(checkpoint("linear", 1, folder.path()), data, &output);
+        let report = segment(&SegmentConfig { class_names: Some(names.clone()), ..config }).unwrap();
+        assert!(output.join("report.json").exists() && output.join("segmented.png").exists());
+        assert!(!output.join("segment.json").exists());
+        report
+    };
+    let (one, two) = (score(&data, "a"), score(&packed, "b"));
+    assert_eq!(one.scores, two.scores);
+    assert_eq!(one.scores.classes[2].name, "blue");
+    assert!(one.text(false).contains("blue") && one.text(true).contains("| mean"), "{}", one.text(true));
+}
+
+#[test]
+fn bad_pictures_are_named_and_counted() {
+    let folder = TempDir::new().unwrap();
+    bad_shard(&folder.path().join("00000.tar"));
+    let mut config =
+        config(checkpoint("linear", 1, folder.path()), &folder.path().join("00000.tar"), &folder.path().join("scores"));
+    let error = segment(&config).unwrap_err();
+    assert!(error.to_string().contains("--max-bad allows 0") && error.exit_code() == 3, "{error}");
+    config.max_bad = 4;
+    let report = segment(&config).unwrap();
+    assert_eq!((report.images, report.bad), (1, 4));
+}
+
+#[test]
+fn what_cannot_be_scored_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("ade");
+    ade(&data, "validation", 1);
+    let run = |change: &dyn Fn(&mut SegmentConfig), says: &str, code: u8| {
+        let mut config = config(checkpoint("linear", 1, folder.path()), &data, &folder.path().join("scores"));
+        change(&mut config);
+        let error = segment(&config).unwrap_err();
+        assert!(error.to_string().contains(says) && error.exit_code() == code, "{error}");
+    };
+    run(&|config| config.windows = 0, "--windows 0", 2);
+    run(&|config| config.stride = Some(49), "--stride 49: expected 1 to 48", 2);
+    run(&|config| config.data = folder.path().join("nothing"), "nothing", 1);
+    run(&|config| config.checkpoint = checkpoint("linear", 200, folder.path()), "no pixel has one of the 5 classes", 3);
+    let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vit_32_patch8.safetensors");
+    run(&|config| config.checkpoint = plain.into(), "vit_32_patch8.safetensors", 3);
+    fs::write(folder.path().join("names"), "one\n").unwrap();
+    run(&|config| config.class_names = Some(folder.path().join("names")), "1 names, but the network tells 5", 3);
+    fs::remove_file(data.join("annotations/validation/ADE_00000000.png")).unwrap();
+    run(&|_| {}, "has no annotation", 3);
+}
