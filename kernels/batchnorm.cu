@@ -44,6 +44,18 @@ DEVICE Moments merge(Moments a, Moments b) {
 DEVICE float normalised(float x, float mean, float rstd) { return __fmul_rn(__fadd_rn(x, -mean), rstd); }
 DEVICE float affine(float n, float gamma, float beta) { return __fmaf_rn(n, gamma, beta); }
 
+/// What a block takes, and a thread of it: its first column, and `count` rows of a slot from `start` on. Grid (chunks of
+/// 64 rows by pieces of 32 vectors of columns, slots).
+template <int N> struct Share {
+    uint32_t column, chunk, slot, start, count;
+
+    DEVICE Share(uint32_t rows, uint32_t cols) : slot(blockIdx.y) {
+        const uint32_t across = ceil_div(cols, 32u * N);
+        column = (blockIdx.x % across * 32 + lane_id()) * N, chunk = blockIdx.x / across;
+        start = chunk * CHUNK, count = min(rows - start, CHUNK);
+    }
+};
+
 /// `parameters[column..]`, or `otherwise` where there are none.
 template <int N> DEVICE void load_or(const float *parameters, uint32_t column, float otherwise, float (&x)[N]) {
     if (parameters != nullptr) {
@@ -68,11 +80,9 @@ DEVICE void load_rows(const T *x, uint32_t row, uint32_t count, uint32_t cols, f
     }
 }
 
-/// Grid (columns, chunks, slots).
 template <typename T, int N> DEVICE void moments(float *partials, const T *x, uint32_t rows, uint32_t cols) {
     __shared__ float shared[WARPS][32 * N];
-    const uint32_t column = (blockIdx.x * 32 + lane_id()) * N, slot = blockIdx.z;
-    const uint32_t start = blockIdx.y * CHUNK, count = min(rows - start, CHUNK);
+    const auto [column, chunk, slot, start, count] = Share<N>(rows, cols);
     const float share = 1.f / count;
     x += (uint64_t(slot) * rows + start) * cols + column;
     float values[ROWS][N], mean[N] = {}, squares[N] = {};
@@ -94,19 +104,17 @@ template <typename T, int N> DEVICE void moments(float *partials, const T *x, ui
     }
     add_warps(squares, shared);
     if (warp_id() == 0 && column < cols) {
-        partials += (uint64_t(blockIdx.y) * gridDim.z + slot) * 2 * cols + column;
+        partials += (uint64_t(chunk) * gridDim.y + slot) * 2 * cols + column;
         store(partials, mean);
         store(partials + cols, squares);
     }
 }
 
-/// Grid (columns, chunks, slots).
 template <typename T, int N>
 DEVICE void sums(float *partials, const T *dy, const T *x, const float *stats, const float *gamma, const float *beta,
                  uint32_t rows, uint32_t cols, uint32_t relu) {
     __shared__ float shared[WARPS][32 * N];
-    const uint32_t column = (blockIdx.x * 32 + lane_id()) * N, slot = blockIdx.z;
-    const uint32_t start = blockIdx.y * CHUNK, count = min(rows - start, CHUNK);
+    const auto [column, chunk, slot, start, count] = Share<N>(rows, cols);
     const uint64_t first = (uint64_t(slot) * rows + start) * cols + column;
     float sum[N] = {}, along[N] = {};
     if (column < cols) {
@@ -132,18 +140,16 @@ DEVICE void sums(float *partials, const T *dy, const T *x, const float *stats, c
     add_warps(sum, shared);
     add_warps(along, shared);
     if (warp_id() == 0 && column < cols) {
-        partials += (uint64_t(blockIdx.y) * gridDim.z + slot) * 2 * cols + column;
+        partials += (uint64_t(chunk) * gridDim.y + slot) * 2 * cols + column;
         store(partials, sum);
         store(partials + cols, along);
     }
 }
 
-/// Grid (columns, chunks, slots).
 template <typename T, int N>
 DEVICE void apply(T *y, const T *x, const float *stats, const float *gamma, const float *beta, uint32_t rows,
                   uint32_t cols, uint32_t relu) {
-    const uint32_t column = (blockIdx.x * 32 + lane_id()) * N, slot = blockIdx.z;
-    const uint32_t start = blockIdx.y * CHUNK, count = min(rows - start, CHUNK);
+    const auto [column, chunk, slot, start, count] = Share<N>(rows, cols);
     if (column >= cols) return;
     const uint64_t first = (uint64_t(slot) * rows + start) * cols + column;
     float mean[N], rstd[N], scale[N], shift[N];
@@ -169,12 +175,11 @@ DEVICE void apply(T *y, const T *x, const float *stats, const float *gamma, cons
     }
 }
 
-/// Grid (columns, chunks, slots). `sums` are those of `total` rows per slot (all ranks').
+/// `sums` are those of `total` rows per slot (all ranks').
 template <typename T, int N>
 DEVICE void backward_apply(T *dx, const T *dy, const T *x, const float *stats, const float *sums, const float *gamma,
                            const float *beta, uint32_t rows, uint32_t cols, uint32_t total, uint32_t relu) {
-    const uint32_t column = (blockIdx.x * 32 + lane_id()) * N, slot = blockIdx.z;
-    const uint32_t start = blockIdx.y * CHUNK, count = min(rows - start, CHUNK);
+    const auto [column, chunk, slot, start, count] = Share<N>(rows, cols);
     if (column >= cols) return;
     const uint64_t first = (uint64_t(slot) * rows + start) * cols + column;
     const uint64_t of_slot = uint64_t(slot) * 2 * cols + column;

@@ -42,7 +42,9 @@ pub fn forward(y: &mut [f32], x: &[f32], pool: Pool, shape: Shape) {
                     || match pool {
                         _ if number == 0 => y.copy_from_slice(x),
                         Pool::Average => y.iter_mut().zip(x).for_each(|(y, &x)| *y += x),
-                        Pool::Max => y.iter_mut().zip(x).for_each(|(y, &x)| *y = if *y >= x { *y } else { x }),
+                        Pool::Max => {
+                            y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y || x.is_nan() { x } else { *y })
+                        }
                     },
                 );
             }

@@ -10,6 +10,7 @@ mod gemm;
 mod groupnorm;
 mod layernorm;
 mod linear;
+mod maps;
 mod pairs;
 mod pointwise;
 mod pytorch;

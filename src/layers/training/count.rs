@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod losses;
+mod maps;
 
 use super::{BatchNorm, Branch, Buffer, Contrast, Dropped, LayerNorm, Layers, Linear, Pairs, Place, QkNorm, Weights};
 use crate::error::Result;

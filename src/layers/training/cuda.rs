@@ -3,6 +3,7 @@
 mod call;
 mod embeddings;
 mod losses;
+mod maps;
 
 pub use call::{Call, Memory};
 

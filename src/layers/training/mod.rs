@@ -8,6 +8,7 @@ pub mod count;
 pub mod cpu;
 #[cfg(cuda_kernels)]
 pub mod cuda;
+mod maps;
 mod places;
 
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::ops::linear::Shape;
 use crate::ops::{cosine, interpolate, patch_embed, patch_loss, rows, self_attention, token_mean};
 use crate::weights::Param;
 
+pub use maps::{Maps, PixelLoss};
 pub use places::{
     Affine, BatchNorm, Branch, Buffer, Contrast, Distill, Dropped, Kind, LayerNorm, Layout, Linear, MomentumCopy,
     Numbers, Pairs, PatchEmbed, Place, Places, QkNorm, Queue, SoftLabels, Stages, TextEmbed, Texts, UNIT_EPS, Weights,
@@ -118,7 +120,7 @@ pub trait Losses {
 ///
 /// # Errors
 /// All fail when the device does.
-pub trait Layers: Embeddings + Losses {
+pub trait Layers: Embeddings + Losses + Maps {
     /// `y [rows, D]` from as many rows of x, and their `stats [rows, 2]`.
     fn layer_norm(&mut self, y: Buffer, stats: Buffer, x: Buffer, at: LayerNorm) -> Result<()>;
     /// `dx`: `branch` plus the gradient through the norm of x.

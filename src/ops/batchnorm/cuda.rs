@@ -39,13 +39,14 @@ impl Shape {
     fn check(self) {
         let Self { slots, rows, cols } = self;
         // f32 counts the rows of a slot.
-        let fits = slots > 0 && rows > 0 && cols > 0 && slots < 1 << 16 && rows < 1 << 22 && cols < 1 << 31;
+        let fits = slots > 0 && rows > 0 && cols > 0 && slots < 1 << 16 && rows <= 1 << 24 && cols < 1 << 31;
         assert!(fits, "batchnorm: {self:?}");
     }
 
-    /// A block per `CHUNK` rows of a slot and `LANES` vectors of `width` values.
+    /// A block per `LANES` vectors of `width` values and `CHUNK` rows of a slot; pieces of rows next to each other, on
+    /// the only axis that is long enough for the rows of all pixels of a map.
     fn plan(self, width: usize) -> Launch {
-        Launch::grid([self.cols.div_ceil(LANES * width), self.rows.div_ceil(CHUNK), self.slots], 256)
+        Launch::grid([self.cols.div_ceil(LANES * width) * self.rows.div_ceil(CHUNK), self.slots, 1], 256)
     }
 }
 
@@ -238,12 +239,13 @@ mod tests {
 
     #[test]
     fn the_grid_covers_every_value() {
-        for (rows, cols) in [(1, 1), (64, 256), (65, 264), (1366, 4096)] {
+        for (rows, cols) in [(1, 1), (64, 256), (65, 264), (1366, 4096), (1 << 24, 768)] {
             let shape = Shape { slots: 6, rows, cols };
+            shape.check();
             for width in [1, 4, 8] {
-                let [x, y, z] = shape.plan(width).grid.map(|n| n as usize);
-                assert!(x * LANES * width >= cols && (x - 1) * LANES * width < cols);
-                assert!(y * CHUNK >= rows && (y - 1) * CHUNK < rows && z == 6);
+                let [blocks, slots, _] = shape.plan(width).grid.map(|n| n as usize);
+                let across = cols.div_ceil(LANES * width);
+                assert!(blocks % across == 0 && slots == 6 && blocks / across == rows.div_ceil(CHUNK));
             }
         }
     }
