@@ -2,8 +2,8 @@
 //! palette whose places are.
 
 use super::png;
-use super::{Rgb8, decode};
 use super::refuse::broken;
+use super::{Rgb8, decode};
 use crate::bail;
 use crate::error::Result;
 

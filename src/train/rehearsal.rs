@@ -19,8 +19,9 @@ use super::recipe::Recipe;
 use super::schedule::Position;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
-use crate::image::Rgb8;
+use crate::image::{LabelMap, Rgb8};
 use crate::layers::training::count::Tally;
+use crate::models::segmenter::HeadKind;
 use crate::models::text_tower::Text;
 use crate::models::vit::VitConfig;
 use crate::ops::augment::AugmentParams;
@@ -44,6 +45,8 @@ pub struct Flops {
     pub loss: f64,
     /// Of what a whole update runs forward for the second time.
     pub again: f64,
+    /// Whether the encoder learns.
+    pub learns: bool,
     pub images: usize,
 }
 
@@ -68,18 +71,24 @@ impl Flops {
             texts: tally.of_stage(TEXTS),
             loss: tally.of_stage(LOSS) + tally.of_stage(MOMENTUM),
             again: tally.of_stage(AGAIN),
+            learns: recipe.segment.as_ref().is_none_or(|segment| segment.head != HeadKind::Linear),
             images,
         })
     }
 
     /// Of an update: what MFU is measured by.
     pub fn update(self) -> f64 {
-        3.0 * (self.images as f64 * (self.encoder + self.head) + self.texts) + self.loss
+        self.images as f64 * (self.passes() * self.encoder + 3.0 * self.head) + 3.0 * self.texts + self.loss
+    }
+
+    /// Forwards that the work of the encoder comes to: a backward is two.
+    fn passes(self) -> f64 {
+        if self.learns { 3.0 } else { 1.0 }
     }
 
     /// Of an update as computed here.
     pub fn update_computed(self) -> f64 {
-        self.update() - 3.0 * self.images as f64 * (self.encoder - self.computed) + self.again
+        self.update() - self.passes() * self.images as f64 * (self.encoder - self.computed) + self.again
     }
 }
 
@@ -242,7 +251,8 @@ fn pictures(recipe: &Recipe) -> Pictures {
 /// Side of the synthetic pictures, pixels.
 fn picture_side(recipe: &Recipe) -> usize {
     // Views of labelled pictures were made by the host.
-    if recipe.finetune.is_some() { recipe.model.image_size } else { recipe.model.image_size * 8 / 7 }
+    let made = recipe.finetune.is_some() || recipe.segment.is_some();
+    if made { recipe.model.image_size } else { recipe.model.image_size * 8 / 7 }
 }
 
 /// A text of ids without meaning, of about the length that captions have.
@@ -272,7 +282,11 @@ fn synthetic(recipe: &Recipe) -> Batch {
         let mut stream = Stream::new(recipe.seed, Domain::Augmentation, key);
         let params = AugmentParams::draw(&mut stream, &slot.augment, side, side);
         let label = recipe.classes().map_or(caption, |classes| caption % classes) as u32;
-        Row { image, params, label, key, mixed: None, map: None }
+        let map = recipe.segment.as_ref().map(|segment| {
+            let data = (0..side * side).map(|at| ((at / 16 + row) % segment.classes) as u8).collect();
+            Arc::new(LabelMap { width: side, height: side, data })
+        });
+        Row { image, params, label, key, mixed: None, map }
     };
     let texts =
         recipe.language.as_ref().map_or_else(Vec::new, |language| (0..n).map(|i| noise_text(language, i)).collect());

@@ -64,9 +64,9 @@ pub fn run(config: &Config) -> Result<Summary> {
 
     let mut plan = Plan::new();
     plan.record("loader", "decoded images (at most)", loader.cache_bytes());
-    if config.recipe.finetune.is_some() {
+    if config.recipe.finetune.is_some() || config.recipe.segment.is_some() {
         let views = config.recipe.images_per_step() * config.recipe.model.image_len();
-        plan.record("loader", "views, before and after they are mixed", 2 * views as u64);
+        plan.record("loader", "views, before and after they are made", 2 * views as u64);
     }
     plan.record_held("loader", "index of the shards", loader.index_bytes());
     // A run that goes on holds as much as it did: its bits depend on it.

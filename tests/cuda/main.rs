@@ -25,6 +25,9 @@ mod overflow;
 #[path = "../common/process.rs"]
 mod process;
 mod run;
+#[path = "../common/scenes.rs"]
+mod scenes;
+mod segment;
 mod signals;
 mod support;
 mod train;

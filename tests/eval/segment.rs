@@ -29,12 +29,14 @@ fn checkpoint(head: &str, first_label: u8, folder: &Path) -> PathBuf {
             Some((plain.to_owned(), shape.clone(), file.f32(name, &shape).unwrap()))
         })
         .collect();
-    let views: Vec<_> = tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
-    let model = r#"{"image_size": 48, "patch_size": 4, "width": 16, "depth": 3, "heads": 2, "mlp_ratio": 4, "channels": 3}"#;
+    let views: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), &values[..])).collect();
+    let model =
+        r#"{"image_size": 48, "patch_size": 4, "width": 16, "depth": 3, "heads": 2, "mlp_ratio": 4, "channels": 3}"#;
     let segment = format!(r#"{{"head": "{head}", "classes": 5, "first_label": {first_label}}}"#);
-    let config = format!(r#"{{"model": {model}, "segment": {segment}}}"#);
+    let config = format!(r#"{{"method": "segment", "segment": {segment}}}"#);
     let path = folder.join(format!("{head}.safetensors"));
-    write_safetensors(&path, &views, &[("config", config)]).unwrap();
+    write_safetensors(&path, &views, &[("config", config), ("model", model.into())]).unwrap();
     path
 }
 

@@ -12,7 +12,7 @@ use stablerep::ops::augment::Normalize;
 use stablerep::ops::rand_augment::RandAugment;
 use stablerep::train::finetune::FineTune;
 use stablerep::train::method::Name;
-use stablerep::train::schedule::{Position, Schedule};
+use stablerep::train::schedule::{Decay, Position, Schedule};
 use stablerep::train::{
     Activations, Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, Rate, Recipe, SaveEvery, State,
     TestSet, Trainer, run,
@@ -76,7 +76,8 @@ fn ten_steps_follow_pytorch() {
             let before = norm.of(&state.params).to_vec();
             let count = network.numbers();
             let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
-            let schedule = Schedule { peak: 4e-3, last: 1e-6, steps: 10, length: 10.0, warmup: 3.0 };
+            let schedule =
+                Schedule { peak: 4e-3, last: 1e-6, steps: 10, length: 10.0, warmup: 3.0, decay: Decay::Cosine };
             for (step, share) in shares.iter().enumerate() {
                 // As timm mixes a batch: with itself, the other way round.
                 let mut numbers: Vec<u32> = labels.iter().chain(labels.iter().rev()).copied().collect();

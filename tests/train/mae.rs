@@ -10,7 +10,7 @@ use stablerep::models::mae::{MaeActs, MaeConfig};
 use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::ops::augment::Normalize;
 use stablerep::train::method::Name;
-use stablerep::train::schedule::{Position, Schedule};
+use stablerep::train::schedule::{Decay, Position, Schedule};
 use stablerep::train::{
     Activations, Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, PICTURES, Recipe, SaveEvery, State,
     Trainer, run,
@@ -53,7 +53,7 @@ fn ten_steps_follow_pytorch() {
     let position = network.parameters().get("visual.pos_embed").unwrap().param;
     let before = position.of(&state.params).to_vec();
     let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
-    let schedule = Schedule { peak: 2e-3, last: 0.0, steps: 10, length: 10.0, warmup: 3.0 };
+    let schedule = Schedule { peak: 2e-3, last: 0.0, steps: 10, length: 10.0, warmup: 3.0, decay: Decay::Cosine };
     for (step, kept) in kept.chunks_exact(n * 4).enumerate() {
         let mut numbers = vec![0; n];
         masks.write(&kept.iter().map(|&patch| patch as u32).collect::<Vec<_>>(), &mut numbers);
@@ -172,8 +172,14 @@ fn masks_are_keyed_by_the_picture() {
     let network = recipe.network().unwrap();
     let augment = Augment { policy: Policy::None, crop_scale: [1.0; 2], filter: Default::default(), downsample: false };
     let params = AugmentParams::draw(&mut Stream::new(0, Domain::SelfTest, [0; 3]), &augment, 32, 32);
-    let row =
-        |key| Row { image: Arc::new(Rgb8::filled(32, 32, [0; 3])), params: params.clone(), label: 0, key, mixed: None, map: None };
+    let row = |key| Row {
+        image: Arc::new(Rgb8::filled(32, 32, [0; 3])),
+        params: params.clone(),
+        label: 0,
+        key,
+        mixed: None,
+        map: None,
+    };
     let kept = |keys: [[u32; 3]; 3]| {
         let sections = recipe.loader(None).sections();
         let batch = Batch { rows: keys.map(row).to_vec(), sections, texts: Vec::new() };

@@ -5,7 +5,7 @@ use stablerep::layers::training::cpu::{Call, Memory};
 use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::train::loader::Section;
 use stablerep::train::method::{Held, Name, Network, Sizes};
-use stablerep::train::schedule::Schedule;
+use stablerep::train::schedule::{Decay, Schedule};
 use stablerep::train::{Recipe, State, Trainer};
 use stablerep::weights::SafeTensors;
 
@@ -75,7 +75,6 @@ fn sizes(file: &SafeTensors, head_dims: [usize; 2]) -> Sizes {
         mae: None,
         finetune: None,
         segment: None,
-        lr_decay: None,
         language: None,
         norm_slots: 2,
         temperature: header::<f64>(file, "temperature") as f32,
@@ -133,7 +132,14 @@ fn follows(name: &str, method: Name) {
     let (network_of_run, ..) = golden(name, method);
     let mut trainer = Trainer::new(&mut Plan::new(), network_of_run, &recipe);
     let warmup: f64 = header(&file, "warmup");
-    let schedule = Schedule { peak: header(&file, "peak"), last: 0.0, steps: STEPS, length: STEPS as f64, warmup };
+    let schedule = Schedule {
+        peak: header(&file, "peak"),
+        last: 0.0,
+        steps: STEPS,
+        length: STEPS as f64,
+        warmup,
+        decay: Decay::Cosine,
+    };
     for key in ["loss", "loss_f64", "grad_norm"] {
         assert_eq!(header::<Vec<f64>>(&file, key).len() as u64, STEPS);
     }
@@ -221,7 +227,14 @@ fn a_withheld_update_moves_no_copy() {
     let (network, mut state, file, recipe) = golden("mocov3", Name::MocoV3);
     let numbers = numbers(&*network);
     let mut trainer = Trainer::new(&mut Plan::new(), network, &recipe);
-    let schedule = Schedule { peak: header(&file, "peak"), last: 0.0, steps: STEPS, length: STEPS as f64, warmup: 0.0 };
+    let schedule = Schedule {
+        peak: header(&file, "peak"),
+        last: 0.0,
+        steps: STEPS,
+        length: STEPS as f64,
+        warmup: 0.0,
+        decay: Decay::Cosine,
+    };
     trainer.step(&mut state, &images(0), &numbers, schedule.position(0, STEPS)).unwrap();
     let (parameters, kept) = (state.params.clone(), state.kept.clone());
     let copy = golden("mocov3", Name::MocoV3).0.momentum().unwrap().parameters;
@@ -277,6 +290,7 @@ fn dino_follows(name: &str, local: Option<Section>) {
         steps: STEPS,
         length: STEPS as f64,
         warmup: header(&file, "warmup"),
+        decay: Decay::Cosine,
     };
     let labels = vec![7; if local.is_some() { 4 } else { 2 } * CAPTIONS];
     assert_eq!(network().numbers(), labels.len());

@@ -8,7 +8,7 @@ use stablerep::models::vit::{VitConfig, VitFile};
 use stablerep::ops::queue::{EMPTY, labels};
 use stablerep::train::loader::Loader;
 use stablerep::train::method::{Held, Name, Network, QUEUE_MOMENTUM, Sizes};
-use stablerep::train::schedule::{Position, Schedule};
+use stablerep::train::schedule::{Decay, Position, Schedule};
 use stablerep::train::{Activations, Chunk, Config, Length, METRICS, Recipe, SaveEvery, State, Trainer, run};
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
@@ -35,7 +35,6 @@ fn sizes(file: &SafeTensors) -> Sizes {
         local: None,
         finetune: None,
         segment: None,
-        lr_decay: None,
         queue: Some(SLOTS),
     }
 }
@@ -83,7 +82,7 @@ fn ten_steps_follow_pytorch() {
     let recipe = Recipe { beta2: 0.999, weight_decay: 0.1, ..recipe() };
     let mut trainer = Trainer::new(&mut Plan::new(), network(), &recipe);
     let (peak, warmup) = (header(&file, "peak"), header(&file, "warmup"));
-    let schedule = Schedule { peak, last: 0.0, steps: STEPS, length: STEPS as f64, warmup };
+    let schedule = Schedule { peak, last: 0.0, steps: STEPS, length: STEPS as f64, warmup, decay: Decay::Cosine };
     for step in 0..STEPS {
         let filled =
             labels(kept(&*of_gradient, &state, "queue.labels")).iter().filter(|label| **label != EMPTY).count();

@@ -1,6 +1,6 @@
 use stablerep::ops::optimizer::Group;
 use stablerep::train::decay_groups;
-use stablerep::train::schedule::Schedule;
+use stablerep::train::schedule::{Decay, Schedule};
 use stablerep::train::{Length, Rate};
 use stablerep::weights::ParamTable;
 
@@ -20,6 +20,7 @@ fn learning_rates_are_pytorchs() {
             steps: (value("epochs") * per_epoch).round() as u64,
             length: value("epochs") * per_epoch,
             warmup: value("warmup_epochs") * per_epoch,
+            decay: Decay::Cosine,
         };
         let (steps, rates) = (case["steps"].as_array().unwrap(), case["lr"].as_array().unwrap());
         for (step, want) in steps.iter().zip(rates) {

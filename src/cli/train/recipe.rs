@@ -6,15 +6,15 @@ use clap::ValueEnum;
 
 use super::settings::Settings;
 use crate::bail;
-use crate::config::{
-    FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS,
-};
+use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::vit::VitConfig;
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
-use crate::train::{Activations, Augmentation, CropFilter, Decay, Language, Length, Optimizer, Projection, Rate, Recipe};
+use crate::train::{
+    Activations, Augmentation, CropFilter, Decay, Language, Length, Optimizer, Projection, Rate, Recipe,
+};
 
 /// Classes of an update over synthetic pictures.
 const IMAGENET: usize = 1000;

@@ -72,9 +72,11 @@ impl Network {
         let file = VitFile::open(path)?;
         let shown = file.shown().to_owned();
         let recorded = match file.tensors().metadata("config") {
-            Some(text) => serde_json::from_str::<Recorded>(text)
-                .map_err(|e| Error::Data(format!("{shown}: `config` in its header: {e}")))?
-                .segment,
+            Some(text) => {
+                serde_json::from_str::<Recorded>(text)
+                    .map_err(|e| Error::Data(format!("{shown}: `config` in its header: {e}")))?
+                    .segment
+            }
             None => None,
         };
         let Some(Settings { head, classes, first_label }) = recorded else {
@@ -170,7 +172,8 @@ impl Network {
     pub fn logits(&mut self, windows: &[Rgb8]) -> Result<Vec<f32>> {
         let Self { segmenter, params, statistics, normalize, acts, on, .. } = self;
         // As many every time: the last ones again.
-        let all: Vec<Rgb8> = windows.iter().chain(windows.last().into_iter().cycle()).take(self.windows).cloned().collect();
+        let all: Vec<Rgb8> =
+            windows.iter().chain(windows.last().into_iter().cycle()).take(self.windows).cloned().collect();
         let mut logits = match on {
             On::Cpu(memory) => {
                 let images = pixels(&all, normalize);

@@ -55,7 +55,12 @@ pub fn names(path: &Path, classes: usize) -> Result<Vec<String>> {
     let text = String::from_utf8_lossy(&bytes);
     let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
     if names.len() != classes {
-        bail!(Data, "{}: {} names, but the network tells {classes} classes; expected a line each", path.display(), names.len());
+        bail!(
+            Data,
+            "{}: {} names, but the network tells {classes} classes; expected a line each",
+            path.display(),
+            names.len()
+        );
     }
     Ok(names)
 }

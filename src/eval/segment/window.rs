@@ -28,13 +28,7 @@ pub struct Sums {
 
 impl Sums {
     pub fn new((width, height): (usize, usize), classes: usize) -> Self {
-        Self {
-            width,
-            height,
-            classes,
-            logits: vec![0.0; width * height * classes],
-            count: vec![0; width * height],
-        }
+        Self { width, height, classes, logits: vec![0.0; width * height * classes], count: vec![0; width * height] }
     }
 
     /// Adds what a window of `side` pixels that begins at `[x, y]` says: `logits [from, from, classes]`, enlarged; what

@@ -121,9 +121,8 @@ impl SegmenterActs {
                 let conv = head.auxiliary.0.acts(layout, "auxiliary_head", grid);
                 let auxiliary = (conv, head.auxiliary.1.acts(layout, (grid, conv.y), dropped(1), to));
                 let dmaps: [Buffer; LEVELS] = std::array::from_fn(|_| map(layout, "d map", learn));
-                let mut level = |of: Buffer| {
-                    layout.take("segmentation head", "d level", size(learn, of.len()), Kind::Rounded)
-                };
+                let mut level =
+                    |of: Buffer| layout.take("segmentation head", "d level", size(learn, of.len()), Kind::Rounded);
                 let [one, two, _, four] = neck.levels;
                 let dlevels = [level(one), level(two), dmaps[2], level(four)];
                 let dauxiliary = [level(conv.y), level(maps[2])];

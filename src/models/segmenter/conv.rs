@@ -78,10 +78,6 @@ impl ConvNorm {
         Self { w, norm: batch_norm(&format!("{name}.bn"), outputs, true, table, statistics), window, inputs, outputs }
     }
 
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// Room for it over maps of this grid.
     pub fn acts(&self, layout: &mut Layout, name: &str, grid: Grid) -> ConvActs {
         let mut take = |what: &str, len, kind| layout.take("segmentation head", format!("{name}{what}"), len, kind);

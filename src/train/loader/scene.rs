@@ -166,9 +166,7 @@ mod tests {
 
     #[test]
     fn one_class_alone_or_above_its_share_is_drawn_again() {
-        let labels = |of: [usize; 2], ignored| {
-            [vec![3; of[0]], vec![7; of[1]], vec![IGNORED; ignored]].concat()
-        };
+        let labels = |of: [usize; 2], ignored| [vec![3; of[0]], vec![7; of[1]], vec![IGNORED; ignored]].concat();
         assert!(one_takes_most(&labels([4, 0], 0)));
         assert!(one_takes_most(&labels([3, 1], 100)));
         assert!(!one_takes_most(&labels([2, 1], 100)));

@@ -124,7 +124,8 @@ impl Recipe {
                 bail!(Usage, "{flag} {value}: expected {low} to {high}");
             }
         }
-        if self.optimizer == Some(Optimizer::Lars) && matches!(self.method, Name::Dino | Name::FineTune | Name::Segment) {
+        if self.optimizer == Some(Optimizer::Lars) && matches!(self.method, Name::Dino | Name::FineTune | Name::Segment)
+        {
             bail!(
                 Usage,
                 "--optimizer lars does not go with --method {}, whose layers do not all have one rate; leave it out",
