@@ -135,7 +135,7 @@ DEVICE void gather(bf16 *dx, const bf16 *dy, uint32_t lead, uint32_t from, uint3
                                 uint32_t column, uint32_t columns, uint32_t add) {                                     \
         forward<N>(y, x, lead, from, to, c, column, columns, add);                                                     \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS)                                                           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 4)                                                        \
         bilinear_backward_##NAME(bf16 *dx, const bf16 *dy, uint32_t lead, uint32_t from, uint32_t to, uint32_t c,      \
                                  uint32_t column, uint32_t columns, uint32_t add) {                                    \
         backward<N>(dx, dy, lead, from, to, c, column, columns, add);                                                  \

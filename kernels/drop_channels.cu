@@ -16,9 +16,10 @@ template <int N> DEVICE void apply(bf16 *x, const uint32_t *kept, float scale, u
     const uint32_t channel = (blockIdx.y * 32 + lane_id()) * N, start = blockIdx.x * CHUNK;
     if (channel >= c) return;
     const uint64_t image = blockIdx.z;
-    bool keep[N];
+    // A bit each.
+    uint32_t keep = 0;
 #pragma unroll
-    for (int j = 0; j < N; j++) keep[j] = kept[image * c + channel + j] != 0;
+    for (int j = 0; j < N; j++) keep |= uint32_t(kept[image * c + channel + j] != 0) << j;
     const uint32_t end = min(start + CHUNK, pixels);
 #pragma unroll 4
     for (uint32_t pixel = start + warp_id(); pixel < end; pixel += WARPS) {
@@ -26,7 +27,7 @@ template <int N> DEVICE void apply(bf16 *x, const uint32_t *kept, float scale, u
         float value[N];
         load(at, value);
 #pragma unroll
-        for (int j = 0; j < N; j++) value[j] = keep[j] ? scale * value[j] : 0.f;
+        for (int j = 0; j < N; j++) value[j] = (keep >> j & 1) != 0 ? scale * value[j] : 0.f;
         store(at, value);
     }
 }

@@ -85,7 +85,7 @@ template <int N> DEVICE void backward(bf16 *dx, const bf16 *dy, uint32_t side, u
         grid_pool_forward_##NAME(bf16 *y, const bf16 *x, uint32_t side, uint32_t bins, uint32_t c) {                   \
         forward<N>(y, x, side, bins, c);                                                                               \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS)                                                           \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 4)                                                        \
         grid_pool_backward_##NAME(bf16 *dx, const bf16 *dy, uint32_t side, uint32_t bins, uint32_t c) {                \
         backward<N>(dx, dy, side, bins, c);                                                                            \
     }

@@ -76,4 +76,17 @@ mod tests {
         assert_eq!(corner_and_edge(&pooled(Pool::Max, Window::same(3, 3))), [5.0, 0.0, 6.0, 0.0]);
         assert_eq!(pooled(Pool::Max, Window::inside(3, 2)), [10.0, 0.0]);
     }
+
+    /// Wherever under the window it is.
+    #[test]
+    fn what_is_no_number_stays() {
+        for place in 0..4 {
+            let mut x = [1.0, 2.0, 3.0, 4.0];
+            x[place] = f32::NAN;
+            let mut y = [0.0];
+            let shape = Shape { n: 1, height: 2, width: 2, channels: 1, window: Window::inside(2, 2) };
+            forward(&mut y, &x, Pool::Max, shape);
+            assert!(y[0].is_nan(), "{place}: {y:?}");
+        }
+    }
 }

@@ -59,20 +59,27 @@ mod on_ada {
     fn trainer() {
         let ops = ["batchnorm", "convert", "cross_entropy", "l2norm", "layernorm", "linear", "optimizer"];
         for op in ops.into_iter().chain([
+            "bilinear",
             "clip",
             "cosine",
             "distill",
+            "drop_channels",
             "drop_path",
+            "grid_pool",
             "interpolate",
             "lars",
+            "max_pool",
+            "neighbourhood",
             "pairs",
             "patch_embed",
             "patch_loss",
+            "pixel_loss",
             "qk_norm",
             "queue",
             "reduce",
             "rows",
             "soft_labels",
+            "spread",
             "token_mean",
         ]) {
             selftest(op, Model::Rtx4090);

@@ -10,6 +10,7 @@ mod gemm;
 mod groupnorm;
 mod layernorm;
 mod linear;
+mod map_gradients;
 mod maps;
 mod pairs;
 mod pointwise;

@@ -58,6 +58,32 @@ impl Axis {
     }
 }
 
+/// What a pixel of the larger map is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Corners<'a> {
+    /// Above left, above right, below left, below right, `[C]` each.
+    pixels: [&'a [f32]; 4],
+    /// Shares of what is below, and of what is right.
+    down: f32,
+    across: f32,
+}
+
+impl<'a> Corners<'a> {
+    /// Of the pixel at `row` and `column` of what `map [from², C]` becomes along `axis`.
+    pub(super) fn new(map: &'a [f32], axis: Axis, c: usize, row: usize, column: usize) -> Self {
+        let (([above, below], down), ([left, right], across)) = (axis.taps(row), axis.taps(column));
+        let pixels = [(above, left), (above, right), (below, left), (below, right)];
+        Self { pixels: pixels.map(|(row, column)| &map[(row * axis.from + column) * c..][..c]), down, across }
+    }
+
+    /// The value of channel `i`. Call inside [`vectorize`].
+    #[inline(always)]
+    pub(super) fn value(&self, i: usize) -> f32 {
+        let line = |k: usize| (1.0 - self.across) * self.pixels[k][i] + self.across * self.pixels[k + 1][i];
+        (1.0 - self.down) * line(0) + self.down * line(2)
+    }
+}
+
 /// Sizes: `n` maps of `from²` pixels behind `lead` other rows become `to²` pixels; of `c` channels, from `column` on of
 /// `columns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,19 +134,13 @@ pub fn forward(y: &mut [f32], x: &[f32], shape: Shape, add: bool) {
     let axis = shape.axis();
     y.par_chunks_exact_mut(to * columns).enumerate().for_each(|(line, y)| {
         let map = &x[(line / to * shape.rows() + lead) * c..][..from * from * c];
-        let ([above, below], down) = axis.taps(line % to);
         for (at, y) in y.chunks_exact_mut(columns).enumerate() {
-            let ([left, right], across) = axis.taps(at);
-            let pixel = |row: usize, column: usize| &map[(row * from + column) * c..][..c];
-            let corners = [pixel(above, left), pixel(above, right), pixel(below, left), pixel(below, right)];
-            let y = &mut y[column..column + c];
+            let corners = Corners::new(map, axis, c, line % to, at);
             vectorize(
                 #[inline(always)]
                 || {
-                    for (i, y) in y.iter_mut().enumerate() {
-                        let [a, b] = [0, 2].map(|k| (1.0 - across) * corners[k][i] + across * corners[k + 1][i]);
-                        let value = (1.0 - down) * a + down * b;
-                        *y = if add { *y + value } else { value };
+                    for (i, y) in y[column..column + c].iter_mut().enumerate() {
+                        *y = if add { *y + corners.value(i) } else { corners.value(i) };
                     }
                 },
             );

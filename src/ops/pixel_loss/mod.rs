@@ -16,7 +16,7 @@ pub mod cuda;
 
 use rayon::prelude::*;
 
-use super::bilinear::Axis;
+use super::bilinear::{Axis, Corners};
 use super::math::exp_nonpositive;
 use super::simd::{max, sum, vectorize};
 
@@ -61,17 +61,10 @@ impl Shape {
 
     /// The enlarged logits `[C]` of a pixel, from those of its image.
     fn enlarge(self, z: &mut [f32], logits: &[f32], row: usize, column: usize) {
-        let (([above, below], down), ([left, right], across)) = (self.axis().taps(row), self.axis().taps(column));
-        let pixel = |row: usize, column: usize| &logits[(row * self.from + column) * self.classes..][..self.classes];
-        let corners = [pixel(above, left), pixel(above, right), pixel(below, left), pixel(below, right)];
+        let corners = Corners::new(logits, self.axis(), self.classes, row, column);
         vectorize(
             #[inline(always)]
-            || {
-                for (i, z) in z.iter_mut().enumerate() {
-                    let [a, b] = [0, 2].map(|k| (1.0 - across) * corners[k][i] + across * corners[k + 1][i]);
-                    *z = (1.0 - down) * a + down * b;
-                }
-            },
+            || z.iter_mut().enumerate().for_each(|(i, z)| *z = corners.value(i)),
         );
     }
 }
@@ -95,7 +88,8 @@ pub fn forward(losses: &mut [f32], lse: &mut [f32], logits: &[f32], labels: &[u3
     let Loss { shape, weight, add } = of;
     shape.check([logits.len(); 2], [lse.len(), labels.len()], losses.len());
     let Shape { from, to, classes, .. } = shape;
-    let of_line = |(line, (loss, (lse, labels))): (usize, (&mut f32, (&mut [f32], &[u32])))| {
+    let lines = losses.par_iter_mut().zip(lse.par_chunks_exact_mut(to)).zip(labels.par_chunks_exact(to));
+    lines.enumerate().for_each(|(line, ((loss, lse), labels))| {
         let logits = &logits[line / to * from * from * classes..][..from * from * classes];
         let (mut z, mut total) = (vec![0.0; classes], 0.0f64);
         for (column, (lse, &label)) in lse.iter_mut().zip(labels).enumerate() {
@@ -111,9 +105,7 @@ pub fn forward(losses: &mut [f32], lse: &mut [f32], logits: &[f32], labels: &[u3
         }
         let mean = (f64::from(weight) * total / to as f64) as f32;
         *loss = if add { *loss + mean } else { mean };
-    };
-    let lines = lse.par_chunks_exact_mut(to).zip(labels.par_chunks_exact(to));
-    losses.par_iter_mut().zip(lines).enumerate().for_each(of_line);
+    });
 }
 
 /// `d [N, from², C]`, the gradient of the logits of this call's images in the mean over a step's, from what [`forward`]
