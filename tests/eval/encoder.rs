@@ -25,6 +25,7 @@ fn small() -> VitConfig {
         mlp_ratio: 2,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     }
 }
 

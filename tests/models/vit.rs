@@ -19,6 +19,7 @@ fn config(file: &SafeTensors) -> VitConfig {
         mlp_ratio: value("mlp_ratio"),
         channels: 3,
         qk_norm: file.metadata("qk_norm") == Some("true"),
+        variant: Default::default(),
     }
 }
 
@@ -133,6 +134,7 @@ fn features_of_many_images() {
             mlp_ratio: 2,
             channels: 3,
             qk_norm: false,
+            variant: Default::default(),
         };
         let mut table = ParamTable::new();
         let vit = Vit::new(&config, "", &mut table).unwrap();
