@@ -3,8 +3,8 @@
 //   unfold   patches [N*P, 3*p*p] bf16 from images [N, H, W, 3] u8: value (c, row, column) of a patch is v*scale[c] +
 //            shift[c], i.e. (v/255 - mean)/std with scale = 1/(255*std), shift = -mean/std. For ImageNet's constants
 //            the bf16 is the CPU's for all 256 values of each channel.
-//   tokens   [N, T, D] bf16: of the L leading tokens (class token, registers) token t is cls[t] + pos[t], behind them it
-//            is embedded[t-L] + pos[t] + bias; cls [L, D], pos [T, D], bias f32.
+//   tokens   [N, T, D] bf16: of the L leading tokens (class token, registers) token t is cls[t] + pos[t], behind them
+//            it is embedded[t-L] + pos[t] + bias; cls [L, D], pos [T, D], bias f32.
 //   gather   the gradient of the tokens without the leading ones, [N*P, D] bf16, and its sums over 32 images each, [K,
 //            T, D] f32;
 //   positions  dpos += sum over K, dcls += that of the leading tokens; the sums stay in the first of the K for the bias

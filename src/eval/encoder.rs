@@ -32,8 +32,8 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
-    /// A training run or checkpoint of this program, a folder or file of timm or open_clip, or an official checkpoint as
-    /// safetensors.
+    /// A training run or checkpoint of this program, a folder or file of timm or open_clip, or an official checkpoint
+    /// as safetensors.
     Checkpoint {
         path: PathBuf,
         /// Number of attention heads, for files that do not tell.

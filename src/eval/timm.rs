@@ -31,8 +31,8 @@ const TAG: &str = "stablerep";
 /// `config.json` comes last: a folder with one is whole.
 ///
 /// # Errors
-/// `Usage` for an encoder that is not timm's plain ViT, and when there is something in the folder that no export wrote, or that was changed since; `Io` when it cannot
-/// be written.
+/// `Usage` for an encoder that is not timm's plain ViT, and when there is something in the folder
+/// that no export wrote, or that was changed since; `Io` when it cannot be written.
 pub fn export(encoder: &Encoder, folder: &Path) -> Result<()> {
     let variant = encoder.vit().config().variant;
     if !variant.is_plain() {

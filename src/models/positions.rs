@@ -43,8 +43,8 @@ pub fn grid(positions: usize) -> Option<(usize, bool)> {
     positions.checked_sub(1).and_then(side).map(|side| (side, true)).or_else(without)
 }
 
-/// Tensor `name` of `file`, `[1, P, D]` or `[P, D]`, as positions of `shape` `[1, 1 + to², D]`; those of another grid are
-/// resampled, and where the class token has none it is 0.
+/// Tensor `name` of `file`, `[1, P, D]` or `[P, D]`, as positions of `shape` `[1, 1 + to², D]`; those of another
+/// grid are resampled, and where the class token has none it is 0.
 ///
 /// # Errors
 /// Data error if it is not there, is no grid of positions of D values, or holds one that is not finite.

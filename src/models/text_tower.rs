@@ -1,6 +1,6 @@
 //! CLIP's text tower for training (Radford et al. 2021, arXiv 2103.00020), as SLIP and StableRep+ train it: token and
-//! position embeddings, a causal pre-norm transformer (ε 1e-5, quick or exact GELU), and of each text the token at its end
-//! behind the last norm.
+//! position embeddings, a causal pre-norm transformer (ε 1e-5, quick or exact GELU), and of each text the token at its
+//! end behind the last norm.
 
 use serde::{Deserialize, Serialize};
 

@@ -205,7 +205,7 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
         ("class_token", json!(false)),
         ("init_values", json!(1e-5)),
         ("reg_tokens", json!(4)),
-        ("act_layer", json!("quick_gelu")),
+        ("act_layer", json!("relu")),
         ("norm_layer", json!("rmsnorm")),
         ("global_pool", json!("avg")),
         ("something_new", json!(1)),

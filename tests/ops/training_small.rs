@@ -96,15 +96,8 @@ fn embed(w: &[f64], b: &[f64], cls: &[f64], pos: &[f64], images: &[f32], s: Shap
 #[test]
 fn patch_embedding_matches_the_convolution() {
     let plain = [(1, 2, 2, 2, 1), (3, 4, 6, 2, 5), (2, 9, 3, 3, 2), (40, 6, 6, 2, 3)];
-    let plain = plain.map(|(n, height, width, patch, dim)| Shape {
-        n,
-        height,
-        width,
-        channels: 3,
-        patch,
-        dim,
-        leading: 1,
-    });
+    let plain =
+        plain.map(|(n, height, width, patch, dim)| Shape { n, height, width, channels: 3, patch, dim, leading: 1 });
     for s in plain.into_iter().chain([Shape { leading: 4, ..plain[1] }]) {
         let Shape { n, height, width, dim, .. } = s;
         let images = random(n * height * width * 3, 1);

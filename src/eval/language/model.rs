@@ -52,8 +52,8 @@ impl LanguageModel {
     /// embedded on the CPU.
     ///
     /// # Errors
-    /// `Data` naming file and tensor when there is no text tower, or another than OpenAI's; errors of the encoder, and of
-    /// the tokenizer, which must be the one the tower learnt with.
+    /// `Data` naming file and tensor when there is no text tower, or another than OpenAI's; errors of the encoder, and
+    /// of the tokenizer, which must be the one the tower learnt with.
     pub fn open(
         path: PathBuf,
         [heads, text_heads]: [Option<usize>; 2],

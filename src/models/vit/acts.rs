@@ -228,12 +228,7 @@ fn take_features(layout: &mut Layout, group: &'static str, config: &VitConfig, s
 }
 
 /// Tokens before a norm that is before the blocks, and its statistics; none where there is no such norm.
-fn take_before_norm(
-    layout: &mut Layout,
-    group: &'static str,
-    config: &VitConfig,
-    n: usize,
-) -> Option<[Buffer; 2]> {
+fn take_before_norm(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize) -> Option<[Buffer; 2]> {
     let rows = n * config.tokens();
     config.variant.norm_pre.then(|| {
         [

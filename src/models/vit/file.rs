@@ -148,7 +148,9 @@ impl VitFile {
                 "{shown}: does not say how many attention heads its width of {width} is cut into; give --heads N"
             ),
         };
-        say!("{shown} does not say its attention heads: taking {heads}, as {of} of this width and depth; else give --heads");
+        say!(
+            "{shown} does not say its attention heads: taking {heads}, as {of} of this width and depth; else give --heads"
+        );
         Ok(heads)
     }
 

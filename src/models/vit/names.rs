@@ -18,8 +18,7 @@ const MOMENTS: &str = "adam.";
 
 /// Beginnings of names that may lie beside a backbone under its prefix and are not part of it: classifier, projection,
 /// heads, moments, a masked autoencoder's decoder and what stands for patches that are not seen.
-const BESIDE: [&str; 7] =
-    ["head.", "image_mlp.", MOMENTS, "head_dist.", "decoder_", "mask_token", "masked_embed"];
+const BESIDE: [&str; 7] = ["head.", "image_mlp.", MOMENTS, "head_dist.", "decoder_", "mask_token", "masked_embed"];
 
 /// What takes the feature of open_clip's image tower to where it is compared with texts, beside the tower.
 const OPEN_CLIP_PROJECTION: &str = "proj";

@@ -25,8 +25,7 @@ const OWN: Style = Style::VIT;
 const CLIPS: Style = Style::TEXT;
 
 /// timm's, which most authors have.
-pub(super) const TIMM: Naming =
-    Naming { marks: TIMM_MARKS, trunk: &[], blocks: OWN.blocks, block: &[], others: true };
+pub(super) const TIMM: Naming = Naming { marks: TIMM_MARKS, trunk: &[], blocks: OWN.blocks, block: &[], others: true };
 
 /// DINOv2's: timm's but for the register tokens.
 pub(super) const DINO_V2: Naming = Naming { trunk: &[("reg_token", "register_tokens")], ..TIMM };

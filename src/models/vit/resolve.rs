@@ -38,8 +38,8 @@ impl Resolved {
         }
     }
 
-    /// The config called `name` that is these weights' own. A lone file may lie anywhere: only that of a folder that was
-    /// asked for, or beside a file that is called as in such a folder, is.
+    /// The config called `name` that is these weights' own. A lone file may lie anywhere: only that of a folder that
+    /// was asked for, or beside a file that is called as in such a folder, is.
     pub fn config(&self, name: &str) -> Option<PathBuf> {
         let named = |stem: &&str| self.path.file_stem().is_some_and(|found| found == *stem);
         let folder = match self.stem {
@@ -59,7 +59,9 @@ pub(super) fn resolve(path: &Path) -> Result<Resolved> {
             return Ok(Resolved { path: path.join(TRAINED), stem: None });
         }
         let weights = |stem: &str| {
-            [".safetensors", ".fp16.safetensors", ".safetensors.index.json"].iter().any(|end| has(&format!("{stem}{end}")))
+            [".safetensors", ".fp16.safetensors", ".safetensors.index.json"]
+                .iter()
+                .any(|end| has(&format!("{stem}{end}")))
         };
         if let Some(stem) = STEMS.into_iter().find(|stem| weights(stem)) {
             return Ok(Resolved { path: path.to_owned(), stem: Some(stem) });
@@ -116,4 +118,3 @@ fn pickled(path: &Path) -> Error {
          save_file({{k: v.clone().contiguous() for k, v in flat.items() if torch.is_tensor(v)}}, {to:?})"
     ))
 }
-

@@ -162,7 +162,10 @@ fn check_args(args: Keys, named: &Named, shown: &str) -> Result<()> {
         );
     }
     if let Some(act) = args.get("act_layer").filter(|act| *act != "gelu" && *act != "quick_gelu") {
-        bail!(Data, "{shown}: model_args.act_layer is {act}; \"gelu\", the exact one, and \"quick_gelu\" are supported");
+        bail!(
+            Data,
+            "{shown}: model_args.act_layer is {act}; \"gelu\", the exact one, and \"quick_gelu\" are supported"
+        );
     }
     Ok(())
 }

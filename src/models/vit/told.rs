@@ -1,4 +1,5 @@
-//! Who tells of a ViT beside its tensors: a header, timm's config or open_clip's, or names that only OpenAI's files have.
+//! Who tells of a ViT beside its tensors: a header, timm's config or open_clip's, or names that only OpenAI's files
+//! have.
 
 use std::path::Path;
 

@@ -31,7 +31,8 @@ fn tokens_plan(shape: Shape, wide: bool, images: usize) -> Launch {
 
 fn check(shape: Shape) {
     let Shape { n, height, width, channels, patch, dim, leading } = shape;
-    let fits = n > 0 && channels == 3 && dim > 0 && leading > 0 && shape.tokens() * dim < 1 << 31 && height * width < 1 << 29;
+    let fits =
+        n > 0 && channels == 3 && dim > 0 && leading > 0 && shape.tokens() * dim < 1 << 31 && height * width < 1 << 29;
     assert!(
         fits && patch > 0 && height >= patch && width >= patch && n < 1 << 19,
         "patch embedding: {shape:?} (the kernels take images of 3 channels)"
@@ -68,8 +69,7 @@ pub struct Weights {
 impl Weights {
     fn check(self, shape: Shape) {
         let Shape { dim, leading, .. } = shape;
-        let fits =
-            self.b.len() == dim && self.cls.len() == leading * dim && self.pos.len() == shape.tokens() * dim;
+        let fits = self.b.len() == dim && self.cls.len() == leading * dim && self.pos.len() == shape.tokens() * dim;
         assert!(fits, "patch embedding: parameters of {shape:?}");
     }
 
@@ -94,7 +94,11 @@ pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weig
     let at = tokens_plan(shape, wide, TOKEN_IMAGES);
     let Weights { b: bias, cls, pos } = weights;
     let (n, count, leading, d) = (n as u32, shape.tokens() as u32, shape.leading as u32, dim as u32);
-    kernels::PatchEmbedTokens { out: tokens, embedded, cls, pos, bias, n, count, leading, d }.launch(gpu, at, width_of(wide))
+    kernels::PatchEmbedTokens { out: tokens, embedded, cls, pos, bias, n, count, leading, d }.launch(
+        gpu,
+        at,
+        width_of(wide),
+    )
 }
 
 /// f32 values that [`backward`] needs as scratch.
@@ -102,8 +106,8 @@ pub fn scratch_len(shape: Shape) -> usize {
     shape.n.div_ceil(GATHER_IMAGES) * shape.tokens() * shape.dim
 }
 
-/// Adds to the gradients of bias, leading tokens and positions, and writes `dembedded [N·patches, D]`: `dtokens` without
-/// the leading tokens.
+/// Adds to the gradients of bias, leading tokens and positions, and writes `dembedded [N·patches, D]`: `dtokens`
+/// without the leading tokens.
 pub fn backward(
     gpu: &Gpu,
     gradients: Weights,
@@ -127,7 +131,11 @@ pub fn backward(
     let at = tokens_plan(shape, wide, GATHER_IMAGES);
     let pieces = n.div_ceil(GATHER_IMAGES);
     let (n, count, leading, d) = (n as u32, shape.tokens() as u32, shape.leading as u32, dim as u32);
-    kernels::PatchEmbedGather { dembedded, partials: scratch, dtokens, n, count, leading, d }.launch(gpu, at, width_of(wide))?;
+    kernels::PatchEmbedGather { dembedded, partials: scratch, dtokens, n, count, leading, d }.launch(
+        gpu,
+        at,
+        width_of(wide),
+    )?;
     let Weights { b, cls: dcls, pos: dpos } = gradients;
     let (at, pieces) = (Launch::new(values.div_ceil(THREADS), THREADS as u32), pieces as u32);
     kernels::PatchEmbedPositions { dpos, dcls, partials: scratch, pieces, count, leading, d }.launch(gpu, at)?;

@@ -93,7 +93,9 @@ impl Watch {
                 }
             ),
             (Some(_), None) => {
-                say!("note: with --projection mlp a run is not scored zero-shot");
+                say!(
+                    "note: with --projection mlp a run is not scored zero-shot while it trains; eval zero-shot does it"
+                );
                 None
             }
             _ => None,
