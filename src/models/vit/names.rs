@@ -344,3 +344,30 @@ fn part_of(name: &str) -> Part {
         _ => Part::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ViT of twelve blocks under `prefix`, with layer scale where `scaled`.
+    fn names(prefix: &str, scaled: bool) -> BackboneNames {
+        let has = Has { layer_scale: scaled, patch_bias: true, ..Has::default() };
+        let all = BackboneNames { prefix: prefix.to_owned(), naming: &TIMM, depth: 12, has };
+        let names: Vec<String> = all.timm_names().map(|name| all.in_file(&name)).collect();
+        let found = BackboneNames::find(&names.iter().map(String::as_str).collect::<Vec<_>>(), "file").unwrap();
+        assert_eq!(found, all);
+        found
+    }
+
+    /// MoCo v3's ViT-S has twelve heads, DINOv2's six; of others neither is known.
+    #[test]
+    fn heads_that_names_tell() {
+        let heads = |prefix, scaled, width| names(prefix, scaled).heads(width).map(|(heads, _)| heads);
+        assert_eq!(
+            [384, 768, 192].map(|width| heads("module.base_encoder.", false, width)),
+            [Some(12), Some(12), None]
+        );
+        assert_eq!([384, 768, 1024].map(|width| heads("", true, width)), [Some(6), Some(12), Some(16)]);
+        assert_eq!(heads("visual.", false, 384), None);
+    }
+}

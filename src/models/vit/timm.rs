@@ -100,16 +100,16 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
     if architecture.contains("giant") && architecture.contains("dinov2") {
         bail!(Data, "{shown}: architecture {architecture} has SwiGLU in the place of an MLP, which is not supported");
     }
-    let named = Named::parse(architecture).unwrap_or_default();
-    check_args(args, &named, &shown)?;
+    let (named, is_clip) = (Named::parse(architecture).unwrap_or_default(), architecture.contains("_clip_"));
+    check_args(args, is_clip, &shown)?;
     // Older files have the fields of `pretrained_cfg` at their top.
     let pretrained = config.get("pretrained_cfg").filter(|cfg| !cfg.is_null()).unwrap_or(&config);
     let of_pretrained = Keys { map: pretrained.as_object().unwrap_or(&empty), file: &shown, within: "" };
     let quick_gelu = match args.get("act_layer") {
         Some(act) => act == "quick_gelu",
-        None => named.quick_gelu,
+        None => architecture.contains("quickgelu"),
     };
-    if named.norm_pre == Some(true) && !quick_gelu && of_pretrained.get("tag").is_some_and(|tag| tag == "openai") {
+    if is_clip && !quick_gelu && of_pretrained.get("tag").is_some_and(|tag| tag == "openai") {
         say!(
             "note: {shown}: OpenAI's weights were trained with quick GELU; {architecture} has the exact one, as timm computes it \
              (…_clip_quickgelu_… is the other)"
@@ -124,7 +124,7 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         heads: args.number("num_heads")?.or(named.heads),
         qk_norm: args.flag("qk_norm")?,
         registers: args.number("reg_tokens")?.or(named.registers),
-        norm_pre: args.flag("pre_norm")?.or(named.norm_pre),
+        norm_pre: Some(is_clip),
         layer_scale: match args.map.get("init_values") {
             Some(value) => Some(!value.is_null() && value != 0),
             None => named.layer_scale,
@@ -138,7 +138,7 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
 }
 
 /// Refuses what makes another network than those that are read.
-fn check_args(args: Keys, named: &Named, shown: &str) -> Result<()> {
+fn check_args(args: Keys, is_clip: bool, shown: &str) -> Result<()> {
     const READ: [&str; 13] = [
         "qk_norm",
         "img_size",
@@ -154,7 +154,7 @@ fn check_args(args: Keys, named: &Named, shown: &str) -> Result<()> {
         "no_embed_class",
         "global_pool",
     ];
-    let fixed = [&FIXED[..], &[("pos_embed", "learn".into()), ("pre_norm", (named.norm_pre == Some(true)).into())]];
+    let fixed = [&FIXED[..], &[("pos_embed", "learn".into()), ("pre_norm", is_clip.into())]];
     if let Some((key, value)) = args.unknown(&[&READ[..], &HARMLESS].concat(), &fixed.concat()) {
         bail!(
             Data,
@@ -179,9 +179,7 @@ struct Named {
     depth: Option<usize>,
     heads: Option<usize>,
     registers: Option<usize>,
-    norm_pre: Option<bool>,
     layer_scale: Option<bool>,
-    quick_gelu: bool,
 }
 
 impl Named {
@@ -198,7 +196,7 @@ impl Named {
         let (patch, rest) = rest.split_once('_')?;
         this.patch_size = Some(patch.parse().ok()?);
         let dino_v2 = rest.strip_suffix("dinov2");
-        (this.norm_pre, this.layer_scale) = (Some(rest.starts_with("clip_")), Some(dino_v2.is_some()));
+        this.layer_scale = Some(dino_v2.is_some());
         if let Some(registers) = dino_v2 {
             this.image_size = Some(DINO_V2_SIZE);
             this.registers = Some(match registers {
@@ -210,7 +208,6 @@ impl Named {
         this.registers = Some(0);
         let rest = rest.strip_prefix("clip_").unwrap_or(rest);
         let size = rest.strip_prefix("quickgelu_").unwrap_or(rest);
-        this.quick_gelu = size.len() < rest.len();
         let digits = size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len());
         let (size, training) = size.split_at(digits);
         if !TRAININGS.contains(&training) {
@@ -257,7 +254,7 @@ mod tests {
         let named = Named::parse("vit_large_patch14_336").unwrap();
         assert_eq!((named.patch_size, named.image_size, named.depth), (Some(14), Some(336), Some(24)));
         let named = Named::parse("vit_base_patch16_clip_quickgelu_224.openai").unwrap();
-        assert_eq!((named.norm_pre, named.quick_gelu, named.image_size), (Some(true), true, Some(224)));
+        assert_eq!((named.width, named.registers, named.image_size), (Some(768), Some(0), Some(224)));
         let named = Named::parse("vit_large_patch14_reg4_dinov2").unwrap();
         assert_eq!((named.registers, named.layer_scale, named.image_size), (Some(4), Some(true), Some(518)));
     }

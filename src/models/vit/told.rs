@@ -45,7 +45,8 @@ pub(super) fn stated(at: &Resolved, file: &SafeTensors, names: &BackboneNames) -
         return match at.config(open_clip::CONFIG) {
             Some(config) => open_clip::read_config(&config),
             None if file.contains(&format!("{}{OPEN_AIS}", names.beside())) => {
-                let width = file.shape(&names.in_file("norm.weight")).map_or(0, |shape| shape[0]);
+                let width =
+                    file.shape(&names.in_file("norm.weight")).and_then(|shape| shape.first().copied()).unwrap_or(0);
                 Ok(open_clip::of_open_ai(format!("`{OPEN_AIS}`, which only OpenAI's files hold,"), width))
             }
             None => bail!(
