@@ -50,6 +50,7 @@ fn main() -> Result<()> {
                     mlp_ratio: 4,
                     channels: 3,
                     qk_norm: false,
+                    variant: Default::default(),
                 };
                 train(&options, name, demo, [512, 64], 64)?;
             }

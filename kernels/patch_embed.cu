@@ -3,11 +3,11 @@
 //   unfold   patches [N*P, 3*p*p] bf16 from images [N, H, W, 3] u8: value (c, row, column) of a patch is v*scale[c] +
 //            shift[c], i.e. (v/255 - mean)/std with scale = 1/(255*std), shift = -mean/std. For ImageNet's constants
 //            the bf16 is the CPU's for all 256 values of each channel.
-//   tokens   [N, T, D] bf16: token 0 is cls + pos[0], token t is embedded[t-1] + pos[t] + bias; cls, pos [T, D], bias
-//            f32.
-//   gather   the gradient of the tokens without the class tokens, [N*P, D] bf16, and its sums over 32 images each, [K,
+//   tokens   [N, T, D] bf16: of the L leading tokens (class token, registers) token t is cls[t] + pos[t], behind them
+//            it is embedded[t-L] + pos[t] + bias; cls [L, D], pos [T, D], bias f32.
+//   gather   the gradient of the tokens without the leading ones, [N*P, D] bf16, and its sums over 32 images each, [K,
 //            T, D] f32;
-//   positions  dpos += sum over K, dcls += that of token 0; the sums stay in the first of the K for the bias
+//   positions  dpos += sum over K, dcls += that of the leading tokens; the sums stay in the first of the K for the bias
 //              (`reduce_partials_f32`).
 //
 // Aligned  `x8`: p or D a multiple of 8, images 8 bytes (so rows of pixels, too), bf16 and f32 pointers 16 bytes; `x1`:
@@ -35,13 +35,13 @@ struct Grid {
 
 template <int N>
 DEVICE void tokens(bf16 *out, const bf16 *embedded, const float *cls, const float *pos, const float *bias, uint32_t n,
-                   uint32_t count, uint32_t d) {
+                   uint32_t count, uint32_t leading, uint32_t d) {
     const uint32_t at = (blockIdx.x * THREADS + threadIdx.x) * N, t = at / d, c = at % d;
     if (at >= count * d) return;
     const uint32_t first = blockIdx.y * TOKEN_IMAGES;
     float position[N], other[N];
     load(pos + at, position);
-    load((t == 0 ? cls : bias) + c, other);
+    load(t < leading ? cls + at : bias + c, other);
 #pragma unroll
     for (uint32_t i = 0; i < TOKEN_IMAGES; i += BATCH) {
         float x[BATCH][N];
@@ -50,7 +50,7 @@ DEVICE void tokens(bf16 *out, const bf16 *embedded, const float *cls, const floa
             const uint64_t image = first + i + b;
 #pragma unroll
             for (int j = 0; j < N; j++) x[b][j] = 0.f;
-            if (t != 0 && image < n) load(embedded + image * (count - 1) * d + at - d, x[b]);
+            if (t >= leading && image < n) load(embedded + image * (count - leading) * d + at - leading * d, x[b]);
         }
 #pragma unroll
         for (uint32_t b = 0; b < BATCH; b++) {
@@ -63,7 +63,8 @@ DEVICE void tokens(bf16 *out, const bf16 *embedded, const float *cls, const floa
 }
 
 template <int N>
-DEVICE void gather(bf16 *dembedded, float *partials, const bf16 *dtokens, uint32_t n, uint32_t count, uint32_t d) {
+DEVICE void gather(bf16 *dembedded, float *partials, const bf16 *dtokens, uint32_t n, uint32_t count, uint32_t leading,
+                   uint32_t d) {
     const uint32_t at = (blockIdx.x * THREADS + threadIdx.x) * N;
     if (at >= count * d) return;
     const uint32_t first = blockIdx.y * GATHER_IMAGES, end = min(first + GATHER_IMAGES, n);
@@ -78,7 +79,8 @@ DEVICE void gather(bf16 *dembedded, float *partials, const bf16 *dtokens, uint32
         }
 #pragma unroll
         for (uint32_t b = 0; b < BATCH; b++) {
-            if (at >= d && image + b < end) store(dembedded + (image + b) * (count - 1) * d + at - d, x[b]);
+            if (at >= leading * d && image + b < end)
+                store(dembedded + (image + b) * (count - leading) * d + at - leading * d, x[b]);
 #pragma unroll
             for (int j = 0; j < N; j++) sum[j] += x[b][j];
         }
@@ -145,18 +147,20 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #define KERNELS(NAME, N)                                                                                               \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         patch_embed_tokens_##NAME(bf16 *out, const bf16 *embedded, const float *cls, const float *pos,                 \
-                                  const float *bias, uint32_t n, uint32_t count, uint32_t d) {                         \
-        tokens<N>(out, embedded, cls, pos, bias, n, count, d);                                                         \
+                                  const float *bias, uint32_t n, uint32_t count, uint32_t leading, uint32_t d) {       \
+        tokens<N>(out, embedded, cls, pos, bias, n, count, leading, d);                                                \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) patch_embed_gather_##NAME(                                   \
-        bf16 *dembedded, float *partials, const bf16 *dtokens, uint32_t n, uint32_t count, uint32_t d) {               \
-        gather<N>(dembedded, partials, dtokens, n, count, d);                                                          \
+        bf16 *dembedded, float *partials, const bf16 *dtokens, uint32_t n, uint32_t count, uint32_t leading,           \
+        uint32_t d) {                                                                                                  \
+        gather<N>(dembedded, partials, dtokens, n, count, leading, d);                                                 \
     }
 KERNELS(x8_bf16, 8)
 KERNELS(x1_bf16, 1)
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    patch_embed_positions_f32(float *dpos, float *dcls, float *partials, uint32_t pieces, uint32_t count, uint32_t d) {
+    patch_embed_positions_f32(float *dpos, float *dcls, float *partials, uint32_t pieces, uint32_t count,
+                              uint32_t leading, uint32_t d) {
     const uint32_t at = blockIdx.x * THREADS + threadIdx.x;
     if (at >= count * d) return;
     float sum = 0.f;
@@ -164,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (uint64_t k = 0; k < pieces; k++) sum += partials[k * count * d + at];
     partials[at] = sum;
     dpos[at] += sum;
-    if (at < d) dcls[at] += sum;
+    if (at < leading * d) dcls[at] += sum;
 }
 
 EXPORT(THREADS, THREADS)

@@ -144,7 +144,7 @@ fn training_attention(bench: &mut Bench) {
 
 fn patches(bench: &mut Bench) {
     for (name, n, side, patch, dim) in [("vit-s", 8, 224, 16, 384), ("demo vit", 256, 32, 8, 128)] {
-        let shape = patch_embed::Shape { n, height: side, width: side, channels: 3, patch, dim };
+        let shape = patch_embed::Shape { n, height: side, width: side, channels: 3, patch, dim, leading: 1 };
         let images = values(n * side * side * 3);
         let mut unfolded = vec![0.0; n * shape.patches() * shape.patch_len()];
         let (w, b, cls, pos) =

@@ -3,6 +3,8 @@ depth, whose masks are given. And positions that timm resamples when it reads we
 
     python dev/golden/vit.py
 """
+from functools import partial
+
 import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 
@@ -13,6 +15,7 @@ CASES = {
     "vit_32_patch8": dict(image=32, patch=8, width=24, depth=2, heads=3),
     "vit_48_patch16": dict(image=48, patch=16, width=16, depth=1, heads=2, mlp_ratio=2.0),
     "vit_24_patch8_qk_norm": dict(image=24, patch=8, width=16, depth=2, heads=2, qk_norm=True),
+    "vit_24_patch8_clip": dict(image=24, patch=8, width=16, depth=2, heads=2, pre_norm=True, act_layer="quick_gelu"),
 }
 BATCH = 2
 DROPPED = dict(image=16, patch=8, width=16, depth=3, heads=2)
@@ -59,7 +62,9 @@ def resampled() -> dict:
 def main() -> None:
     setup(5)
     for name, settings in CASES.items():
-        save(name, vit(**settings).train(), settings, BATCH, {})
+        # As timm has it in CLIP's image towers.
+        norms = {"norm_layer": partial(torch.nn.LayerNorm, eps=1e-5)} if "pre_norm" in settings else {}
+        save(name, vit(**settings, **norms).train(), settings, BATCH, {})
     setup(6)
     model, kept = dropped()
     save("vit_drop_path", model, DROPPED | {"rate": DROP_RATE}, DROP_BATCH, {"kept": kept})

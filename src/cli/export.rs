@@ -16,8 +16,8 @@ use crate::models::vit::Whose;
 #[command(after_long_help = "\
 Load the folder in Python with: timm.create_model(\"local-dir:DIR\", pretrained=True)")]
 pub struct Args {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
-    /// safetensors
+    /// Encoder: a training run or checkpoint, a folder or file of timm, or an official checkpoint as safetensors: of
+    /// StableRep, SynCLR, MAE, MoCo v3, DINO, or DINOv2 without registers
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
     /// Folder for model.safetensors and config.json
@@ -26,7 +26,8 @@ pub struct Args {
     /// Attention heads, for a file that does not tell
     #[arg(long)]
     heads: Option<usize>,
-    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino and
+    /// SynCLR, else student]
     #[arg(long, value_enum, value_name = "WHOSE")]
     weights: Option<Whose>,
 }

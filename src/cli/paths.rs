@@ -36,7 +36,7 @@ const INPUTS: [(&str, &str); 14] = [
 
 /// What `--checkpoint` and `--init-from` expect.
 pub const ENCODER: &str =
-    "a training run or its checkpoint, a timm folder or file, or an official checkpoint as safetensors";
+    "a training run or its checkpoint, a folder or file of timm or open_clip, or an official checkpoint as safetensors";
 const SHARDS: &str = "a folder of *.tar shards, a tar, or a pattern such as dir/{00000..00012}.tar";
 const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files, or webdataset tars";
 

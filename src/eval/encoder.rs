@@ -32,7 +32,8 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
-    /// A training run or checkpoint of this program, a timm folder or file, or an official checkpoint as safetensors.
+    /// A training run or checkpoint of this program, a folder or file of timm or open_clip, or an official checkpoint
+    /// as safetensors.
     Checkpoint {
         path: PathBuf,
         /// Number of attention heads, for files that do not tell.
@@ -223,7 +224,7 @@ impl Encoder {
         self.std
     }
 
-    /// How a timm `config.json` says that photographs are prepared, when there is one.
+    /// How a config of timm or open_clip says that photographs are prepared, when there is one.
     pub fn preprocessing(&self) -> Option<Preprocessing> {
         self.preprocessing
     }
@@ -321,10 +322,11 @@ pub(super) fn feature_memory(plan: &mut Plan, vit: &Vit, images: usize) -> Memor
 }
 
 fn describe(model: &VitConfig) -> String {
-    let VitConfig { image_size, patch_size, width, depth, heads, .. } = model;
+    let VitConfig { image_size, patch_size, width, depth, heads, variant, .. } = model;
     let name = model.timm_name().unwrap_or_else(|| "ViT".into());
     let norms = if model.qk_norm { ", norms of queries and keys" } else { "" };
+    let more = if variant.is_plain() { String::new() } else { format!(", {}", variant.describe()) };
     format!(
-        "{name}: {image_size}×{image_size} pixels, patch {patch_size}, width {width}, depth {depth}, {heads} heads{norms}"
+        "{name}: {image_size}×{image_size} pixels, patch {patch_size}, width {width}, depth {depth}, {heads} heads{norms}{more}"
     )
 }

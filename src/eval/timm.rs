@@ -31,9 +31,18 @@ const TAG: &str = "stablerep";
 /// `config.json` comes last: a folder with one is whole.
 ///
 /// # Errors
-/// `Usage` when there is something in the folder that no export wrote, or that was changed since; `Io` when it cannot
-/// be written.
+/// `Usage` for an encoder that is not timm's plain ViT, and when there is something in the folder
+/// that no export wrote, or that was changed since; `Io` when it cannot be written.
 pub fn export(encoder: &Encoder, folder: &Path) -> Result<()> {
+    let variant = encoder.vit().config().variant;
+    if !variant.is_plain() {
+        bail!(
+            Usage,
+            "{}: has {}, which timm's plain ViT has not; only plain ones are exported (timm reads such weights as they are)",
+            encoder.source(),
+            variant.describe()
+        );
+    }
     let text = serde_json::to_string_pretty(&config_json(encoder)).map_err(|e| Error::Failed(e.to_string()))? + "\n";
     refuse_foreign(folder, &text)?;
     create_dir(folder)?;

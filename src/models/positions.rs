@@ -36,19 +36,31 @@ pub fn sin_cos(grid: usize, width: usize, first: First) -> Vec<f32> {
     std::iter::repeat_n(0.0, width).chain(patches).collect()
 }
 
-/// Tensor `name` of `file` as positions of `shape` `[1, 1 + to², D]`; those of another grid are resampled.
+/// The side of the grid that so many positions are of, and whether the class token's is among them.
+pub fn grid(positions: usize) -> Option<(usize, bool)> {
+    let side = |patches: usize| Some(patches.isqrt()).filter(|side| *side > 0 && side * side == patches);
+    let without = || side(positions).filter(|_| positions > 1).map(|side| (side, false));
+    positions.checked_sub(1).and_then(side).map(|side| (side, true)).or_else(without)
+}
+
+/// Tensor `name` of `file`, `[1, P, D]` or `[P, D]`, as positions of `shape` `[1, 1 + to², D]`; those of another
+/// grid are resampled, and where the class token has none it is 0.
 ///
 /// # Errors
 /// Data error if it is not there, is no grid of positions of D values, or holds one that is not finite.
 pub fn read(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-    let held = file.shape(name).filter(|held| match (held, shape) {
-        (&&[1, held, d], &[1, _, width]) => d == width && held > 1 && (held - 1).isqrt().pow(2) == held - 1,
-        _ => false,
+    let (to, width) = ((shape[1] - 1).isqrt(), shape[2]);
+    let found = file.shape(name).and_then(|held| match *held {
+        [1, positions, d] | [positions, d] if d == width => Some((held, grid(positions)?)),
+        _ => None,
     });
-    match held {
-        Some(held) if held != shape => Ok(resample(&file.f32(name, held)?, shape[2], (shape[1] - 1).isqrt())),
-        _ => file.f32(name, shape),
+    // Whose error says what was expected.
+    let Some((held, (from, has_class))) = found else { return file.f32(name, shape) };
+    let mut values = file.f32(name, held)?;
+    if !has_class {
+        values.splice(0..0, std::iter::repeat_n(0.0, width));
     }
+    Ok(if from == to { values } else { resample(&values, width, to) })
 }
 
 /// `[1 + to², width]` of positions `[1 + from², width]`, as timm resamples those of weights for images of another size

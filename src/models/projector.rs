@@ -5,6 +5,8 @@
 //! and the running statistics move once per slot. Rows are view-major here, and only the batch norms see slots: the
 //! linears take all rows at once.
 
+mod infer;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bail;

@@ -1,13 +1,13 @@
 //! CLIP's text tower for training (Radford et al. 2021, arXiv 2103.00020), as SLIP and StableRep+ train it: token and
-//! position embeddings, a causal pre-norm transformer (ε 1e-5, quick GELU), and of each text the token at its end
-//! behind the last norm.
+//! position embeddings, a causal pre-norm transformer (ε 1e-5, quick or exact GELU), and of each text the token at its
+//! end behind the last norm.
 
 use serde::{Deserialize, Serialize};
 
 use super::init;
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, Numbers, TextEmbed, Texts};
-use crate::models::vit::{Span, Style, Trunk, TrunkActs, VitConfig, VitGradients};
+use crate::models::vit::{Span, Style, Trunk, TrunkActs, Variant, VitConfig, VitGradients};
 use crate::ops::embed::Places;
 use crate::rng::{Domain, Stream};
 use crate::weights::{ParamInfo, ParamTable};
@@ -22,13 +22,26 @@ pub struct TextConfig {
     pub width: usize,
     pub depth: usize,
     pub heads: usize,
+    /// Whether its GELU is the exact one, as open_clip has it unless asked for OpenAI's quick one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact_gelu: bool,
 }
 
 impl TextConfig {
     /// Its blocks, as if they were a ViT's.
     fn trunk(&self) -> VitConfig {
         let Self { width, depth, heads, .. } = *self;
-        VitConfig { image_size: 1, patch_size: 1, width, depth, heads, mlp_ratio: 4, channels: 1, qk_norm: false }
+        VitConfig {
+            image_size: 1,
+            patch_size: 1,
+            width,
+            depth,
+            heads,
+            mlp_ratio: 4,
+            channels: 1,
+            qk_norm: false,
+            variant: Variant::default(),
+        }
     }
 
     fn span(&self, n: usize) -> Span {
@@ -62,7 +75,8 @@ impl TextTower {
         let width = config.width;
         let token = table.add("token_embedding.weight", &[config.vocabulary, width]);
         let position = table.add("positional_embedding", &[config.context, width]);
-        let trunk = Trunk::new(&config.trunk(), Style::TEXT, &mut |name, shape| table.add(name, shape));
+        let style = Style::text(config.exact_gelu);
+        let trunk = Trunk::new(&config.trunk(), style, &mut |name, shape| table.add(name, shape));
         let tensors = table.iter().skip(first).cloned().collect();
         Self { config: config.clone(), tensors, embed: TextEmbed { token, position }, trunk }
     }

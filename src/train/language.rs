@@ -45,7 +45,7 @@ impl Language {
     /// Sizes of the text tower.
     pub fn tower(&self) -> TextConfig {
         let Self { vocabulary, context, width, depth, heads, .. } = *self;
-        TextConfig { vocabulary, context, width, depth, heads }
+        TextConfig { vocabulary, context, width, depth, heads, exact_gelu: false }
     }
 
     /// # Errors

@@ -19,6 +19,7 @@ pub fn smallest() -> Recipe {
             mlp_ratio: 1,
             channels: 3,
             qk_norm: false,
+            variant: Default::default(),
         },
         head_dims: [2, 2],
         batch_norm: BatchNorm::PerSlot,

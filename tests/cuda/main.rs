@@ -8,6 +8,7 @@
 mod bench;
 #[cfg(cuda_kernels)]
 mod compiler;
+mod encoders;
 mod errors;
 mod eval;
 mod finetune;

@@ -10,6 +10,7 @@ mod knn;
 mod language;
 mod linear_probe;
 mod logistic;
+mod official;
 mod probe;
 mod published;
 #[path = "../common/scenes.rs"]

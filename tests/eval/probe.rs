@@ -56,6 +56,7 @@ fn model() -> VitConfig {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     }
 }
 

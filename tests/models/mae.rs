@@ -22,6 +22,7 @@ fn configs(file: &SafeTensors) -> (VitConfig, MaeConfig) {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     };
     let mae = MaeConfig {
         decoder_width: value("decoder_width"),

@@ -33,7 +33,7 @@ fn names_map_both_ways_under_every_prefix() {
         for name in timm() {
             let in_file = found.in_file(&name);
             assert!(names.contains(&in_file), "{in_file}");
-            assert_eq!(found.timm(&in_file), Some(name.as_str()));
+            assert_eq!(found.timm(&in_file).as_ref(), Some(&name));
         }
         for other in &names[timm().len()..] {
             assert_eq!(found.timm(other), None, "{other}");
@@ -54,8 +54,34 @@ fn text_tower_and_moments_beside_the_backbone_are_left_alone() {
     assert_eq!(find(&names).unwrap().prefix(), "visual.");
 }
 
+/// What is in files of some authors alone.
 #[test]
-fn what_is_no_plain_vit_is_named() {
+fn parts_that_not_every_vit_has() {
+    let whole = |more: &[&str]| {
+        let scales = (0..2).flat_map(|i| [1, 2].map(|j| format!("blocks.{i}.ls{j}.gamma")));
+        timm().into_iter().chain(scales).chain(more.iter().map(|name| name.to_string())).collect::<Vec<_>>()
+    };
+    for registers in ["reg_token", "register_tokens"] {
+        let names = whole(&[registers, "mask_token"]);
+        let found = find(&names).unwrap();
+        assert_eq!(
+            (found.timm(registers).as_deref(), found.in_file("reg_token").as_str()),
+            (Some("reg_token"), registers)
+        );
+        assert_eq!(found.timm_names().count(), names.len() - 1);
+    }
+    let clips =
+        BackboneNames::find(&["visual.class_embedding", "visual.conv1.weight"], "weights.safetensors").unwrap_err();
+    assert!(clips.to_string().contains("no blocks (`visual.transformer.resblocks.0.…`)"), "{clips}");
+    // Of a network and the copy that follows it, the network.
+    let both = ["module.base_encoder.", "module.momentum_encoder."];
+    let names: Vec<String> =
+        both.iter().flat_map(|before| timm().into_iter().map(move |name| format!("{before}{name}"))).collect();
+    assert_eq!(find(&names).unwrap().prefix(), "module.base_encoder.");
+}
+
+#[test]
+fn what_is_no_vit_that_is_read_is_named() {
     let refuse = |names: Vec<String>, parts: &[&str]| {
         let error = find(&names).unwrap_err();
         assert_eq!(error.exit_code(), 3);
@@ -71,12 +97,15 @@ fn what_is_no_plain_vit_is_named() {
     refuse(timm().into_iter().filter(|name| !name.starts_with("blocks.0.")).collect(), &["blocks.0.norm1.weight"]);
     refuse(timm().into_iter().filter(|name| !name.starts_with("blocks.")).collect(), &["no blocks"]);
     let with = |extra: &str| [timm(), vec![extra.into()]].concat();
-    refuse(with("blocks.1.ls1.gamma"), &["blocks.1.ls1.gamma", "no plain ViT"]);
-    refuse(with("blocks.99999999999.norm1.weight"), &["no plain ViT"]);
-    refuse(with("blocks.01.norm1.weight"), &["blocks.01.norm1.weight", "no plain ViT"]);
-    refuse(with("reg_token"), &["reg_token", "register tokens"]);
+    refuse(with("blocks.1.ls1.gamma"), &["blocks.0.ls1.gamma"]);
+    refuse(with("blocks.1.gamma_1"), &["blocks.1.gamma_1", "layer scale by these names"]);
+    refuse(with("blocks.1.mlp.w12.weight"), &["blocks.1.mlp.w12.weight", "SwiGLU"]);
+    refuse(with("blocks.99999999999.norm1.weight"), &["no ViT that is read here"]);
+    refuse(with("blocks.01.norm1.weight"), &["blocks.01.norm1.weight", "no ViT that is read here"]);
+    refuse(with("norm_pre.weight"), &["norm_pre.bias"]);
+    refuse(with("logit_scale"), &["logit_scale", "no ViT that is read here"]);
     refuse(with("blocks.0.attn.q_norm.weight"), &["blocks.0.attn.q_norm.bias"]);
-    refuse(with("blocks.0.attn.norm.weight"), &["blocks.0.attn.norm.weight", "no plain ViT"]);
+    refuse(with("blocks.0.attn.norm.weight"), &["blocks.0.attn.norm.weight", "no ViT that is read here"]);
     refuse(without("cls_token"), &["patch_embed.proj.weight", "without a `cls_token`"]);
     refuse(vec!["vit.embeddings.cls_token".into()], &["vit.embeddings.cls_token", "transformers"]);
     refuse(with("fc_norm.weight"), &["fc_norm.weight"]);

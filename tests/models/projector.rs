@@ -47,6 +47,8 @@ fn per_slot_and_global_match_pytorch() {
             let name = info.name.replace("param.", &format!("{mode}.after."));
             assert_near(&name, info.param.of(&running), &file.f32(&name, &info.shape).unwrap(), 1e-5);
         }
+        let want = file.f32(&format!("{mode}.y_eval"), &[21, 8]).unwrap();
+        assert_near("y_eval", &head.infer(&params, &running, &x), &want, 1e-5);
     }
 }
 

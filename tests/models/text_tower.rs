@@ -17,6 +17,7 @@ fn features_and_every_gradient_match_open_clip() {
         width: value("width"),
         depth: value("depth"),
         heads: value("heads"),
+        exact_gelu: false,
     };
     let mut table = ParamTable::new();
     let tower = TextTower::new(&config, &mut table);
@@ -62,7 +63,7 @@ fn features_and_every_gradient_match_open_clip() {
 /// Spreads of OpenAI's initial values, one for each kind of tensor.
 #[test]
 fn initial_values_are_openais() {
-    let config = TextConfig { vocabulary: 500, context: 20, width: 64, depth: 3, heads: 2 };
+    let config = TextConfig { vocabulary: 500, context: 20, width: 64, depth: 3, heads: 2, exact_gelu: false };
     let mut table = ParamTable::new();
     let tower = TextTower::new(&config, &mut table);
     let mut params = vec![f32::NAN; table.len()];

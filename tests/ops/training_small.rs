@@ -66,14 +66,14 @@ fn sums_and_finiteness() {
     }
 }
 
-/// Convolution with stride = kernel, class token, positions, written out over pixels.
+/// Convolution with stride = kernel, leading tokens, positions, written out over pixels.
 fn embed(w: &[f64], b: &[f64], cls: &[f64], pos: &[f64], images: &[f32], s: Shape) -> Vec<f64> {
     let mut out = Vec::new();
     for n in 0..s.n {
-        out.extend((0..s.dim).map(|o| cls[o] + pos[o]));
+        out.extend((0..s.leading * s.dim).map(|i| cls[i] + pos[i]));
         for gy in 0..s.height / s.patch {
             for gx in 0..s.width / s.patch {
-                let token = gy * (s.width / s.patch) + gx + 1;
+                let token = gy * (s.width / s.patch) + gx + s.leading;
                 for o in 0..s.dim {
                     let mut sum = b[o] + pos[token * s.dim + o];
                     for c in 0..s.channels {
@@ -95,10 +95,13 @@ fn embed(w: &[f64], b: &[f64], cls: &[f64], pos: &[f64], images: &[f32], s: Shap
 
 #[test]
 fn patch_embedding_matches_the_convolution() {
-    for (n, height, width, patch, dim) in [(1, 2, 2, 2, 1), (3, 4, 6, 2, 5), (2, 9, 3, 3, 2), (40, 6, 6, 2, 3)] {
-        let s = Shape { n, height, width, channels: 3, patch, dim };
+    let plain = [(1, 2, 2, 2, 1), (3, 4, 6, 2, 5), (2, 9, 3, 3, 2), (40, 6, 6, 2, 3)];
+    let plain =
+        plain.map(|(n, height, width, patch, dim)| Shape { n, height, width, channels: 3, patch, dim, leading: 1 });
+    for s in plain.into_iter().chain([Shape { leading: 4, ..plain[1] }]) {
+        let Shape { n, height, width, dim, .. } = s;
         let images = random(n * height * width * 3, 1);
-        let (w, b, cls) = (random(s.patch_len() * dim, 2), random(dim, 3), random(dim, 4));
+        let (w, b, cls) = (random(s.patch_len() * dim, 2), random(dim, 3), random(s.leading * dim, 4));
         let (pos, dtokens) = (random(s.tokens() * dim, 5), random(n * s.tokens() * dim, 6));
         let mut patches = vec![f32::NAN; n * s.patches() * s.patch_len()];
         patch_embed::unfold(&mut patches, &images, s);

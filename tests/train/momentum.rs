@@ -24,6 +24,7 @@ pub fn model() -> VitConfig {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     }
 }
 

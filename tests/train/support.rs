@@ -27,6 +27,7 @@ pub fn recipe() -> Recipe {
             mlp_ratio: 4,
             channels: 3,
             qk_norm: false,
+            variant: Default::default(),
         },
         head_dims: [32, 16],
         batch: 8,

@@ -14,11 +14,12 @@ use crate::models::vit::{VitConfig, Whose};
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("model").required(true).args(["checkpoint", "random_init"])))]
 pub struct Encoder {
-    /// Encoder: a training run or checkpoint, a timm folder or safetensors file, or an official StableRep checkpoint as
-    /// safetensors
+    /// Encoder: a training run or checkpoint, a folder or file of timm (DINOv2 and CLIP among them) or open_clip, or an
+    /// official checkpoint as safetensors: of StableRep, SynCLR, MAE, MoCo v3, DINO, DINOv2 or OpenAI's CLIP
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
-    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino and
+    /// SynCLR, else student]
     #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "random_init")]
     weights: Option<Whose>,
     /// Untrained encoder of this size, as a baseline: vit_tiny, vit_small, vit_base or vit_large

@@ -47,10 +47,12 @@ pub struct Args {
     /// How pictures become Inception's 299×299 pixels
     #[arg(long, value_enum, default_value = "pytorch-fid", conflicts_with = "encoder")]
     resize: Resize,
-    /// Features of this encoder instead: a training run or checkpoint, a timm folder or safetensors file
+    /// Features of this encoder instead: a training run or checkpoint, a folder or file of timm or open_clip, or
+    /// an official checkpoint as safetensors
     #[arg(long, value_name = "PATH")]
     encoder: Option<PathBuf>,
-    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino and
+    /// SynCLR, else student]
     #[arg(long, value_enum, value_name = "WHOSE", requires = "encoder")]
     weights: Option<Whose>,
     /// Attention heads, for an --encoder that does not tell

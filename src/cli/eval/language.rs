@@ -11,12 +11,12 @@ use crate::models::tokenizer::Tokenizer;
 
 #[derive(Debug, clap::Args)]
 pub struct Language {
-    /// A run or checkpoint of clip, slip or stablerep+, or their authors' checkpoint as safetensors (timm's names under
-    /// visual.)
+    /// A run or checkpoint of clip, slip or stablerep+, their authors' checkpoint as safetensors (timm's names under
+    /// visual.), or a folder of open_clip (open_clip_model.safetensors and open_clip_config.json)
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
     /// How texts become tokens: OpenAI's bpe_simple_vocab_16e6.txt.gz, a folder of vocab.json and merges.txt, or
-    /// bundled [default: as the run had it]
+    /// bundled [default: as the run had it, or what lies in the folder]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<String>,
     /// Attention heads of the encoder, for a checkpoint that does not tell

@@ -9,7 +9,7 @@ use crate::bail;
 use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
-use crate::models::vit::VitConfig;
+use crate::models::vit::{Variant, VitConfig};
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
 use crate::train::{
@@ -322,6 +322,7 @@ fn model(settings: &Settings) -> Result<VitConfig> {
         mlp_ratio: 4,
         channels: 3,
         qk_norm,
+        variant: Variant::default(),
     })
 }
 

@@ -169,7 +169,8 @@ pub(in crate::cli) struct Settings {
     /// --image-size its positions are resampled, as timm does
     #[arg(long, value_name = "PATH", help_heading = "Model")]
     pub(super) init_from: Option<PathBuf>,
-    /// Whose weights, of a run with a momentum copy [default: teacher for dino, else student]
+    /// Whose weights, of a run with a momentum copy [default: teacher for dino and
+    /// SynCLR, else student]
     #[arg(long, value_enum, value_name = "WHOSE", help_heading = "Model")]
     pub(super) init_weights: Option<Whose>,
 

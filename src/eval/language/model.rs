@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::projections::Projections;
 use super::prompts;
 use super::space::Space;
 use crate::bail;
@@ -13,7 +14,7 @@ use crate::models::text_tower::{Text, TextConfig, TextTower};
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::VitFile;
 use crate::say;
-use crate::weights::{Param, ParamTable, SafeTensors};
+use crate::weights::ParamTable;
 
 /// Values of a head of attention in CLIP's towers, whose files do not tell their number.
 const HEAD_DIM: usize = 64;
@@ -26,7 +27,7 @@ pub type OpenTokenizer<'a> = &'a dyn Fn(Option<&str>, usize) -> Result<Tokenizer
 pub struct LanguageModel {
     pub encoder: Encoder,
     tower: TextTower,
-    projections: [Param; 2],
+    projections: Projections,
     /// The tower's and the projections'.
     params: Vec<f32>,
     tokenizer: Tokenizer,
@@ -51,8 +52,8 @@ impl LanguageModel {
     /// embedded on the CPU.
     ///
     /// # Errors
-    /// `Data` naming file and tensor when there is no text tower, or one whose projections are heads with batch norms;
-    /// errors of the encoder, and of the tokenizer, which must be the one the tower learnt with.
+    /// `Data` naming file and tensor when there is no text tower, or another than OpenAI's; errors of the encoder, and
+    /// of the tokenizer, which must be the one the tower learnt with.
     pub fn open(
         path: PathBuf,
         [heads, text_heads]: [Option<usize>; 2],
@@ -67,9 +68,11 @@ impl LanguageModel {
             }
             None => Recorded::default(),
         };
-        let config =
-            sizes(file, &shown, &prefix, (recorded.language.as_ref().map(|language| language.heads), text_heads))?;
-        let named = recorded.language.as_ref().map(|language| language.tokenizer.as_str());
+        let config = sizes(&found, (recorded.language.as_ref().map(|language| language.heads), text_heads))?;
+        // Folders of open_clip's models hold their tokenizers.
+        let beside = ["tokenizer.json", "merges.txt"].iter().any(|file| path.join(file).is_file());
+        let folder = beside.then(|| path.display().to_string());
+        let named = recorded.language.as_ref().map(|language| language.tokenizer.as_str()).or(folder.as_deref());
         let tokenizer = open(named, config.context)?;
         if let Some(language) = recorded.language.filter(|language| language.words != tokenizer.sha256()) {
             bail!(
@@ -89,19 +92,15 @@ impl LanguageModel {
         }
         let mut table = ParamTable::new();
         let tower = TextTower::new(&config, &mut table);
-        let width = found.config(heads)?.width;
-        let dim = matrix_shape(file, &shown, &format!("{prefix}text_projection"), config.width)?;
-        let projections = [("image", width), ("text", config.width)]
-            .map(|(side, inputs)| table.add(format!("{side}_projection"), &[dim, inputs]));
+        let tensors: Vec<_> = table.iter().cloned().collect();
+        let widths = [found.config(heads)?.width, config.width];
+        let mut projections = Projections::find(&found, widths, &mut table)?;
         let mut params = vec![0.0; table.len()];
-        for info in table.iter() {
-            let name = format!("{prefix}{}", info.name);
-            let values = match info.name.ends_with("_projection") {
-                true => matrix(file, &shown, &name, [info.shape[0], info.shape[1]])?,
-                false => file.f32(&name, &info.shape)?,
-            };
+        for info in tensors {
+            let values = file.f32(&format!("{prefix}{}", info.name), &info.shape)?;
             info.param.of_mut(&mut params).copy_from_slice(&values);
         }
+        projections.read(&found, widths, &mut params)?;
         let source = ModelSource::Checkpoint { path, heads, weights: None, image_size: None };
         let encoder = Encoder::placed(&source, placement)?;
         Ok(Self { encoder, tower, projections, params, tokenizer })
@@ -109,7 +108,7 @@ impl LanguageModel {
 
     /// Where pictures and texts are compared.
     pub fn space(&self) -> Space<'_> {
-        Space { tower: &self.tower, projections: self.projections, params: &self.params }
+        Space { tower: &self.tower, projections: &self.projections, params: &self.params }
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -126,27 +125,21 @@ impl LanguageModel {
 }
 
 /// Sizes of the text tower in `file`.
-fn sizes(
-    file: &SafeTensors,
-    shown: &str,
-    prefix: &str,
-    (told, asked): (Option<usize>, Option<usize>),
-) -> Result<TextConfig> {
+fn sizes(file: &VitFile, (told, asked): (Option<usize>, Option<usize>)) -> Result<TextConfig> {
+    let (shown, prefix, stated) = (file.shown(), file.beside(), file.stated().text.as_ref());
+    let (file, told) = (file.tensors(), told.or(stated.and_then(|text| text.heads)));
+    if let Some(refused) = stated.and_then(|text| text.refused.as_ref()) {
+        bail!(Data, "{shown}: {refused}, which makes another text tower than OpenAI's; not supported");
+    }
     let shape = |name: &str| match file.shape(&format!("{prefix}{name}")) {
         Some(&[rows, columns]) => Ok([rows, columns]),
         _ => bail!(
             Data,
             "{shown}: no tensor `{prefix}{name}` of two dimensions: it holds no text tower as CLIP's; expected a run of clip, slip or \
-             stablerep+, or their authors' checkpoints"
+             stablerep+, their authors' checkpoints, or open_clip's"
         ),
     };
     let ([vocabulary, width], [context, _]) = (shape("token_embedding.weight")?, shape("positional_embedding")?);
-    if file.contains(&format!("{prefix}text_text_mlp.0.weight")) {
-        bail!(
-            Data,
-            "{shown}: was trained with --projection mlp, whose heads with batch norms are not scored; train with linear"
-        );
-    }
     let has = |block: usize| file.contains(&format!("{prefix}transformer.resblocks.{block}.ln_1.weight"));
     let depth = (0..).take_while(|&block| has(block)).count();
     let heads = match (told, asked) {
@@ -172,30 +165,6 @@ fn sizes(
             "--text-heads {heads}: the text tower of {shown} has a width of {width}, which they do not divide"
         );
     }
-    Ok(TextConfig { vocabulary, context, width, depth, heads })
-}
-
-/// The width of what the projection `name` makes of `inputs`, whichever way it is stored.
-fn matrix_shape(file: &SafeTensors, shown: &str, name: &str, inputs: usize) -> Result<usize> {
-    match (file.shape(&format!("{name}.weight")), file.shape(name)) {
-        (Some(&[dim, columns]), _) | (None, Some(&[columns, dim])) if columns == inputs => Ok(dim),
-        (found, other) => bail!(
-            Data,
-            "{shown}: `{name}.weight` or `{name}`: expected a matrix that takes features of width {inputs}, found {:?}",
-            found.or(other)
-        ),
-    }
-}
-
-/// `[outputs, inputs]` of `name.weight`, or of `name`, which SLIP's and LaCLIP's authors store the other way around.
-fn matrix(file: &SafeTensors, shown: &str, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Vec<f32>> {
-    let stored = format!("{name}.weight");
-    if file.contains(&stored) {
-        return file.f32(&stored, &[outputs, inputs]);
-    }
-    if !file.contains(name) {
-        bail!(Data, "{shown}: no tensor `{stored}` or `{name}`, which takes features to where they are compared");
-    }
-    let columns = file.f32(name, &[inputs, outputs])?;
-    Ok((0..outputs).flat_map(|o| (0..inputs).map(move |i| (i, o))).map(|(i, o)| columns[i * outputs + o]).collect())
+    let exact_gelu = stated.is_some_and(|text| text.exact_gelu);
+    Ok(TextConfig { vocabulary, context, width, depth, heads, exact_gelu })
 }

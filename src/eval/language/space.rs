@@ -1,5 +1,6 @@
 //! Features of pictures and of texts to unit rows that can be compared. Texts are embedded on the CPU.
 
+use super::projections::{Projections, Side};
 use crate::device::Plan;
 use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
@@ -7,7 +8,6 @@ use crate::layers::training::{Layout, UNIT_EPS};
 use crate::models::text_tower::{Text, TextActs, TextConfig, TextTower};
 use crate::ops::l2norm;
 use crate::ops::linear::{self, Shape};
-use crate::weights::Param;
 
 /// Texts that go through the tower at once.
 const AT_ONCE: usize = 32;
@@ -16,8 +16,7 @@ const AT_ONCE: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub struct Space<'a> {
     pub tower: &'a TextTower,
-    /// Matrices `[E, D]` of the features of pictures and of texts.
-    pub projections: [Param; 2],
+    pub projections: &'a Projections,
     /// What they and the tower's tensors are places in.
     pub params: &'a [f32],
 }
@@ -25,7 +24,7 @@ pub struct Space<'a> {
 impl Space<'_> {
     /// E.
     pub fn dim(&self) -> usize {
-        self.projections[1].len / self.tower.config().width
+        self.projections.dim(self.tower.config().width)
     }
 
     /// Unit rows `[N, E]` of texts.
@@ -33,22 +32,18 @@ impl Space<'_> {
     /// # Errors
     /// None on the CPU but what its layers say.
     pub fn texts(&self, texts: &[Text]) -> Result<Vec<f32>> {
-        let width = self.tower.config().width;
-        Ok(self.unit(&features(self.tower, self.params, texts)?, self.projections[1], width))
+        Ok(self.unit(&features(self.tower, self.params, texts)?, Side::Texts))
     }
 
     /// Unit rows `[N, E]` of pictures, given their features `[N, D]`.
     pub fn pictures(&self, features: &[f32]) -> Vec<f32> {
-        let at = self.projections[0];
-        self.unit(features, at, at.len / self.dim())
+        self.unit(features, Side::Pictures)
     }
 
-    /// Unit rows of what the matrix `at [E, inputs]` makes of `features [N, inputs]`.
-    fn unit(&self, features: &[f32], at: Param, inputs: usize) -> Vec<f32> {
-        let shape = Shape { rows: features.len() / inputs, inputs, outputs: at.len / inputs };
-        let mut embedded = vec![0.0; shape.rows * shape.outputs];
-        linear::forward(&mut embedded, features, at.of(self.params), None, shape);
-        unit_rows(&embedded, shape.outputs)
+    /// Unit rows of what `features [N, D]` of one side become.
+    fn unit(&self, features: &[f32], side: Side) -> Vec<f32> {
+        let dim = self.dim();
+        unit_rows(&self.projections.apply(side, self.params, features, dim), dim)
     }
 }
 

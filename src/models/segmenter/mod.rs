@@ -178,8 +178,9 @@ impl Segmenter {
 
     /// The patch tokens of a stream as a map of their own.
     fn map(&self, grid: Grid) -> bilinear::Shape {
-        let c = self.vit.config().width;
-        bilinear::Shape { n: grid.n, lead: 1, from: grid.side, to: grid.side, c, column: 0, columns: c }
+        let (config, places) = (self.vit.config(), grid.side * grid.side);
+        let (c, lead) = (config.width, config.tokens() - places);
+        bilinear::Shape { n: grid.n, lead, from: grid.side, to: grid.side, c, column: 0, columns: c }
     }
 
     /// The tokens of as many of the call's images.

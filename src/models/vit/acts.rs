@@ -1,7 +1,8 @@
-//! What a ViT remembers between forward and backward, and the scratch of its backward.
+//! What a ViT remembers between forward and backward.
 
 use super::config::VitConfig;
 use super::drop_path::DropPath;
+use super::gradients::VitGradients;
 use super::shape::{BlockShape, Span};
 use crate::layers::training::{Buffer, Dropped, Kind, Layout};
 
@@ -226,6 +227,17 @@ fn take_features(layout: &mut Layout, group: &'static str, config: &VitConfig, s
     layout.take(group, "features", span.n * span.leaving * config.width, Kind::Rounded)
 }
 
+/// Tokens before a norm that is before the blocks, and its statistics; none where there is no such norm.
+fn take_before_norm(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize) -> Option<[Buffer; 2]> {
+    let rows = n * config.tokens();
+    config.variant.norm_pre.then(|| {
+        [
+            layout.take(group, "patch_embed", rows * config.width, Kind::Rounded),
+            layout.take(group, "norm_pre.stats", 2 * rows, Kind::Exact),
+        ]
+    })
+}
+
 fn take_patches(layout: &mut Layout, group: &'static str, config: &VitConfig, n: usize) -> Buffer {
     let patch = config.patch_shape(n);
     layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded)
@@ -235,6 +247,8 @@ fn take_patches(layout: &mut Layout, group: &'static str, config: &VitConfig, n:
 #[derive(Clone, Debug)]
 pub struct VitActs {
     pub(super) patches: Buffer,
+    /// Tokens before the norm before the blocks, and its statistics, where there is one.
+    pub(super) before_norm: Option<[Buffer; 2]>,
     pub(super) trunk: TrunkActs,
 }
 
@@ -255,22 +269,26 @@ impl VitActs {
     ) -> Self {
         let (group, depth, span) = ("activations", config.depth, config.class_span(n));
         let patches = take_patches(layout, group, config, n);
-        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, features), (depth, depth), again) }
+        let before_norm = take_before_norm(layout, group, config, n);
+        let trunk = TrunkActs::shared(layout, group, config, (span, features), (depth, depth), again);
+        Self { patches, before_norm, trunk }
     }
 
     /// Of `n` images that have no backward.
     pub fn in_passing(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
         let patches = take_patches(layout, "encoder", config, n);
-        Self { patches, trunk: TrunkActs::in_passing(layout, "encoder", config, config.class_span(n)) }
+        let before_norm = take_before_norm(layout, "encoder", config, n);
+        Self { patches, before_norm, trunk: TrunkActs::in_passing(layout, "encoder", config, config.class_span(n)) }
     }
 
     /// Of `n` images all of whose tokens leave, with no norm behind them ([`super::Vit::forward_tokens`]).
     pub fn of_tokens(layout: &mut Layout, config: &VitConfig, n: usize, again: Option<&VitGradients>) -> Self {
-        let (group, patch, span) = ("activations", config.patch_shape(n), config.token_span(n));
-        let patches = layout.take(group, "patches", n * patch.patches() * patch.patch_len(), Kind::Rounded);
+        let (group, span) = ("activations", config.token_span(n));
+        let patches = take_patches(layout, group, config, n);
+        let before_norm = take_before_norm(layout, group, config, n);
         let none = layout.take(group, "features", 0, Kind::Rounded);
         let all = (config.depth, config.depth);
-        Self { patches, trunk: TrunkActs::shared(layout, group, config, (span, none), all, again) }
+        Self { patches, before_norm, trunk: TrunkActs::shared(layout, group, config, (span, none), all, again) }
     }
 
     /// What leaves the last block `[N, leaving, D]`.
@@ -285,8 +303,9 @@ impl VitActs {
 
     /// The same buffers for `n` images, no more than these are of, whose features go to `features [N, D]`.
     pub fn first(&self, n: usize, features: Buffer) -> Self {
-        let patches = self.patches.first(self.patches.len() / self.images() * n);
-        Self { patches, trunk: self.trunk.first(n, features) }
+        let first = |buffer: Buffer| buffer.first(buffer.len() / self.images() * n);
+        let before_norm = self.before_norm.map(|both| both.map(first));
+        Self { patches: first(self.patches), before_norm, trunk: self.trunk.first(n, features) }
     }
 
     /// The same buffers for images that leave branches out, the first of which is image `first` of the step.
@@ -313,80 +332,10 @@ impl VitActs {
 
     /// Every activation in the order it was computed, by name: to find the first that is not finite.
     pub fn named(&self) -> Vec<(String, Buffer)> {
-        let patches = [("patch_embed.unfold".to_owned(), self.patches)];
-        patches.into_iter().chain(self.trunk.named("patch_embed", "")).collect()
-    }
-}
-
-/// Gradients on their way back through a [`super::Trunk`], shared by all blocks.
-#[derive(Clone, Copy, Debug)]
-pub struct VitGradients {
-    n: usize,
-    /// Gradient of the stream `[N, T, D]`.
-    pub(super) dx: Buffer,
-    /// Gradient of the class tokens after (and inside) a last block that only they leave `[N, D]`.
-    pub(super) dlast: Buffer,
-    /// Of a norm's output `[N, T, D]`.
-    pub(super) dnorm: Buffer,
-    /// Of the attention's output `[N, T, D]`.
-    pub(super) datt: Buffer,
-    /// `[N, T, 3D]`.
-    pub(super) dqkv: Buffer,
-    /// Norms of queries and keys, and the values, where these are computed again `[N, T, 3D]`.
-    pub(super) heads: Buffer,
-    /// Of the MLP's hidden layer before its GELU `[N, T, 4D]`.
-    pub(super) dhidden: Buffer,
-}
-
-impl VitGradients {
-    /// Of `n` images whose class tokens leave.
-    pub fn new(layout: &mut Layout, config: &VitConfig, n: usize) -> Self {
-        Self::of(layout, config, config.class_span(n))
-    }
-
-    /// Of what goes through a trunk.
-    pub fn of(layout: &mut Layout, config: &VitConfig, span: Span) -> Self {
-        let (VitConfig { width, depth, .. }, Span { n, tokens, leaving }) = (config, span);
-        let (rows, out) = (n * tokens, n * leaving);
-        // What leaves the last block may be its class tokens alone.
-        let full = if *depth > 1 { rows } else { out };
-        let mut take = |name: &str, len| layout.take("backward scratch", name, len, Kind::Rounded);
-        let dx = take("d stream", rows * width);
-        Self {
-            n,
-            dx,
-            dlast: take("d class tokens", if leaving < tokens { out * width } else { 0 }),
-            dnorm: take("d norm", rows * width),
-            datt: take("d attention", full * width),
-            dqkv: take("d qkv", rows * 3 * width),
-            heads: if config.qk_norm { take("norms of queries and keys", rows * 3 * width) } else { dx.first(0) },
-            dhidden: take("d hidden", full * config.hidden()),
-        }
-    }
-
-    /// The gradient of the input `[N, T, D]` after a backward.
-    pub fn of_input(&self) -> Buffer {
-        self.dx
-    }
-
-    /// Room for `[N, T, D]` after a backward.
-    pub fn spare(&self) -> Buffer {
-        self.dnorm
-    }
-
-    /// The same buffers for `n` images, no more than these are of.
-    pub fn first(&self, n: usize) -> Self {
-        let first = |buffer: Buffer| buffer.first(buffer.len() / self.n * n);
-        let Self { dx, dlast, dnorm, datt, dqkv, heads, dhidden, .. } = *self;
-        Self {
-            n,
-            dx: first(dx),
-            dlast: first(dlast),
-            dnorm: first(dnorm),
-            datt: first(datt),
-            dqkv: first(dqkv),
-            heads: first(heads),
-            dhidden: first(dhidden),
-        }
+        let mut all = vec![("patch_embed.unfold".to_owned(), self.patches)];
+        all.extend(self.before_norm.map(|[tokens, _]| ("patch_embed".to_owned(), tokens)));
+        let input = if self.before_norm.is_some() { "norm_pre" } else { "patch_embed" };
+        all.extend(self.trunk.named(input, ""));
+        all
     }
 }

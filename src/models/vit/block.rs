@@ -1,8 +1,9 @@
 //! One pre-norm transformer block: `x += proj(attention(norm1(x)))`, `x += fc2(gelu(fc1(norm2(x))))`; queries and keys
 //! may have norms of their own.
 
-use super::acts::{BlockActs, VitGradients};
+use super::acts::BlockActs;
 use super::config::VitConfig;
+use super::gradients::VitGradients;
 use super::shape::BlockShape;
 use super::style::Style;
 use crate::error::Result;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::shape::{BlockShape, Span};
+use super::variant::Variant;
 use crate::bail;
 use crate::error::Result;
 use crate::ops::patch_embed;
@@ -28,6 +29,9 @@ pub struct VitConfig {
     /// Whether every head's queries and keys are normalised before their products.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub qk_norm: bool,
+    /// What it has that timm's plain ViT does not.
+    #[serde(default, skip_serializing_if = "Variant::is_plain")]
+    pub variant: Variant,
 }
 
 impl VitConfig {
@@ -43,7 +47,8 @@ impl VitConfig {
             "vit_large" => (1024, 24, 16),
             _ => return None,
         };
-        Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3, qk_norm: false })
+        let (qk_norm, variant) = (false, Variant::default());
+        Some(Self { image_size: 224, patch_size: 16, width, depth, heads, mlp_ratio: 4, channels: 3, qk_norm, variant })
     }
 
     /// timm's name of these sizes (`vit_small_patch16_224`), if they are one of the standard ones up to image and patch
@@ -72,6 +77,9 @@ impl VitConfig {
                 bail!(Usage, "{flag} {value}: expected 1 to {most}");
             }
         }
+        if self.variant.registers > 256 {
+            bail!(Usage, "{} register tokens: expected 0 to 256", self.variant.registers);
+        }
         if !self.image_size.is_multiple_of(self.patch_size) {
             bail!(
                 Usage,
@@ -91,7 +99,12 @@ impl VitConfig {
         Ok(())
     }
 
-    /// Tokens of an image: its patches and the class token.
+    /// Tokens before the patches: the class token and registers.
+    pub fn leading(&self) -> usize {
+        1 + self.variant.registers
+    }
+
+    /// Tokens of an image: the leading ones and its patches.
     pub fn tokens(&self) -> usize {
         self.patch_shape(1).tokens()
     }
@@ -146,7 +159,8 @@ impl VitConfig {
     /// How `n` images become patches.
     pub fn patch_shape(&self, n: usize) -> patch_embed::Shape {
         let Self { image_size, patch_size: patch, width: dim, channels, .. } = *self;
-        patch_embed::Shape { n, height: image_size, width: image_size, channels, patch, dim }
+        let leading = self.leading();
+        patch_embed::Shape { n, height: image_size, width: image_size, channels, patch, dim, leading }
     }
 }
 

@@ -2,49 +2,24 @@
 //! Every tensor of the backbone is used or refused, every value is finite, and what the file says of itself agrees with
 //! what it holds.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use super::names::BackboneNames;
+use super::names::{BackboneNames, SCALES};
+use super::resolve::resolve;
+use super::sizes::sizes;
 use super::stated::Stated;
+use super::told::{method, stated};
+use super::whose::Whose;
 use super::{Vit, VitConfig, timm};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::models::positions;
 use crate::ops::augment::Normalize;
 use crate::say;
-use crate::weights::{COPY, SafeTensors};
+use crate::weights::SafeTensors;
 
-/// The checkpoint in the folder of a training run.
-const TRAINED: &str = "checkpoint.safetensors";
-
-/// A timm folder's weights, without their ending.
-const TIMM: &str = "model";
-
-/// Endings of pickled weights.
-const PICKLES: [&str; 6] = ["pth", "pt", "bin", "ckpt", "pkl", "tar"];
-
-/// Whose weights a file of a run with a momentum copy is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Whose {
-    /// The momentum copy, as DINO's authors evaluate theirs
-    Teacher,
-    /// What learns by gradients
-    Student,
-}
-
-impl Whose {
-    /// Whose weights of a run of `method` with a momentum copy are read where nothing else is asked for: of DINO the
-    /// teacher's, as its authors do.
-    pub fn of_method(method: &str) -> Self {
-        if method == "dino" { Self::Teacher } else { Self::Student }
-    }
-}
+/// A width whose ViTs have 6 heads (timm's, DeiT's, DINO's) or 12 (MoCo v3's, SLIP's, LaCLIP's).
+const TWO_KINDS: usize = 384;
 
 /// A backbone in a file, its names found and its sizes read; values are read by [`VitFile::load`].
 #[derive(Debug)]
@@ -58,8 +33,8 @@ pub struct VitFile {
 }
 
 impl VitFile {
-    /// Opens a training run's folder or checkpoint, a timm folder or file, or an official checkpoint as safetensors; of
-    /// a run with a momentum copy the teacher's weights of DINO, else the student's.
+    /// Opens a training run's folder or checkpoint, a folder or file of timm or open_clip, or an official checkpoint as
+    /// safetensors; of a run with a momentum copy the teacher's weights of DINO and SynCLR, else the student's.
     ///
     /// # Errors
     /// `Data` naming file, tensor or key: when there is no plain ViT, or when it is not the one that its header or
@@ -73,27 +48,14 @@ impl VitFile {
     /// # Errors
     /// As [`VitFile::open`]; `Data` when it is said of a file without a momentum copy.
     pub fn open_of(path: &Path, whose: Option<Whose>) -> Result<Self> {
-        let path = &resolve(path)?;
-        let file = if path.is_dir() { SafeTensors::open_folder(path, TIMM)? } else { SafeTensors::open(path)? };
-        let (plain, all) = (path.display().to_string(), file.names().collect::<Vec<_>>());
-        let has_copy = all.iter().any(|name| name.starts_with(COPY));
-        let whose = match whose {
-            // Without a copy it is refused there.
-            Some(Whose::Student) if !has_copy => Some(Whose::Teacher),
-            None if has_copy => Some(Whose::of_method(&method(&file))),
-            asked => asked,
-        };
-        let names = match whose {
-            Some(Whose::Teacher) => BackboneNames::find_copy(&all, &plain)?,
-            Some(Whose::Student) | None => BackboneNames::find(&all, &plain)?,
-        };
-        let shown = match whose {
-            Some(Whose::Teacher) => format!("{plain} (the teacher's weights)"),
-            Some(Whose::Student) => format!("{plain} (the student's weights)"),
-            None => plain,
-        };
-        let sizes = sizes(&file, &names, &shown)?;
-        let this = Self { stated: stated(path, &file)?, file, names, sizes, shown };
+        let at = resolve(path)?;
+        let file = at.open()?;
+        let (plain, all) = (at.path.display().to_string(), file.names().collect::<Vec<_>>());
+        let (names, whose) = BackboneNames::find_of(&all, &plain, whose, Whose::of_method(&method(&file)))?;
+        let shown = whose.map_or(plain.clone(), |whose| format!("{plain} ({})", whose.shown()));
+        let (mut sizes, stated) = (sizes(&file, &names, &shown)?, stated(&at, &file, &names)?);
+        sizes.variant.quick_gelu = stated.quick_gelu.unwrap_or(false);
+        let this = Self { file, names, stated, sizes, shown };
         this.agree()?;
         Ok(this)
     }
@@ -136,8 +98,9 @@ impl VitFile {
         Ok((mean, std))
     }
 
-    /// Its sizes. The number of heads, which the tensors do not show, is what was `asked` for, what the file says, or
-    /// that of the standard ViT of the same width and depth, which is then said aloud.
+    /// Its sizes. The number of heads, which the tensors do not show, is what was `asked` for, what the file says, what
+    /// the layout of its names has, or that of the standard ViT of the same width and depth where no other is known;
+    /// what the file does not say is then said aloud.
     ///
     /// # Errors
     /// `Usage` when the number of heads is not known, does not divide the width, or `heads` is not what the file says.
@@ -148,26 +111,7 @@ impl VitFile {
                 bail!(Usage, "{shown}: --heads {asked}, but {} says {heads} heads; leave --heads out", stated.by)
             }
             (Some(heads), _) | (None, Some(heads)) => heads,
-            (None, None) => match timm::standard(sizes) {
-                Some((name, heads)) if stated.by.is_empty() => {
-                    say!(
-                        "{shown} does not say its attention heads: taking {heads}, as {name} of this width and depth; else give --heads"
-                    );
-                    heads
-                }
-                _ if stated.by.is_empty() => bail!(
-                    Usage,
-                    "{shown}: does not say how many attention heads its width of {} is cut into; give --heads N",
-                    sizes.width
-                ),
-                _ => bail!(
-                    Usage,
-                    "{shown}: {} does not say how many attention heads its width of {} is cut into (no model_args.num_heads, and no \
-                     architecture whose heads are known); give --heads N",
-                    stated.by,
-                    sizes.width
-                ),
-            },
+            (None, None) => self.likely_heads()?,
         };
         let config = VitConfig { heads, ..sizes.clone() };
         config.validate().map_err(|error| match error {
@@ -177,6 +121,43 @@ impl VitFile {
             other => other,
         })?;
         Ok(config)
+    }
+
+    /// Heads of a file that says nothing of them.
+    fn likely_heads(&self) -> Result<usize> {
+        let Self { sizes, stated, shown, .. } = self;
+        let width = sizes.width;
+        if !stated.by.is_empty() {
+            bail!(
+                Usage,
+                "{shown}: {} does not say how many attention heads its width of {width} is cut into (no model_args.num_heads, and no \
+                 architecture whose heads are known); give --heads N",
+                stated.by
+            );
+        }
+        let (heads, of) = match (self.names.heads(width), timm::standard(sizes)) {
+            (Some(known), _) => known,
+            (None, Some(_)) if width == TWO_KINDS => bail!(
+                Usage,
+                "{shown}: does not say its attention heads, and ViTs of width {width} have 6 (timm's, DeiT's, DINO's) or 12 (MoCo v3's, \
+                 SLIP's, LaCLIP's); give --heads 6 or --heads 12"
+            ),
+            (None, Some((name, heads))) => (heads, name),
+            (None, None) => bail!(
+                Usage,
+                "{shown}: does not say how many attention heads its width of {width} is cut into; give --heads N"
+            ),
+        };
+        say!(
+            "{shown} does not say its attention heads: taking {heads}, as {of} of this width and depth; else give --heads"
+        );
+        Ok(heads)
+    }
+
+    /// Name of the matrix that takes the features of pictures to where they are compared with texts, without the
+    /// ending of a layer.
+    pub fn image_projection(&self) -> String {
+        self.names.open_clip_projection().unwrap_or_else(|| format!("{}image_projection", self.beside()))
     }
 
     /// Height and width of the images that its positions are of, pixels.
@@ -227,6 +208,13 @@ impl VitFile {
                 bail!(Data, "{shown}: {flag} {file}, {from}, but the model has {flag} {wanted}; they must be the same");
             }
         }
+        if sizes.variant != model.variant {
+            bail!(
+                Data,
+                "{shown}: has {}; only timm's plain ViTs are trained (the evaluations take it: eval --help)",
+                sizes.variant.describe()
+            );
+        }
         if sizes.qk_norm != model.qk_norm {
             let (has, give) = match sizes.qk_norm {
                 true => ("norms of queries and keys (`attn.q_norm`, `attn.k_norm`), the model none", "give --qk-norm"),
@@ -238,17 +226,34 @@ impl VitFile {
     }
 
     /// Fills the parameters of `vit`, which must be of this file's sizes but for its images: to those of another size
-    /// positions are resampled ([`positions::read`]).
+    /// positions are resampled ([`positions::read`]). Layer scale becomes part of the layers whose outputs it
+    /// multiplies.
     ///
     /// # Errors
     /// `Data` if a tensor has another shape or holds a value that is not finite.
     pub fn load(&self, vit: &Vit, params: &mut [f32]) -> Result<()> {
+        let Self { file, names, .. } = self;
+        let leading = vit.config().leading();
         for (name, shape, param) in vit.tensors() {
-            let in_file = self.names.in_file(name);
-            let values = match name {
-                "pos_embed" => positions::read(&self.file, &in_file, shape)?,
-                _ => self.file.f32(&in_file, shape)?,
+            let in_file = names.in_file(name);
+            let mut values = match name {
+                "pos_embed" => {
+                    let (tokens, width) = (shape[1], shape[2]);
+                    let mut values = positions::read(file, &in_file, &[1, 1 + tokens - leading, width])?;
+                    // Registers have none.
+                    values.splice(width..width, std::iter::repeat_n(0.0, (leading - 1) * width));
+                    values
+                }
+                "patch_embed.proj.bias" if !names.has().patch_bias => vec![0.0; shape[0]],
+                "cls_token" if names.is_open_clip() => file.f32(&in_file, &shape[2..])?,
+                _ => file.f32(&in_file, shape)?,
             };
+            if let Some(gamma) = scale_of(name).filter(|_| names.has().layer_scale) {
+                let gamma = file.f32(&names.in_file(&gamma), &shape[..1])?;
+                let each = values.len() / gamma.len();
+                let rows = values.chunks_exact_mut(each).zip(&gamma);
+                rows.for_each(|(row, gamma)| row.iter_mut().for_each(|value| *value *= gamma));
+            }
             param.of_mut(params).copy_from_slice(&values);
         }
         Ok(())
@@ -262,6 +267,7 @@ impl VitFile {
             ("depth", stated.depth, sizes.depth),
             ("patch size", stated.patch_size, sizes.patch_size),
             ("image size", stated.image_size, sizes.image_size),
+            ("register tokens (reg_tokens)", stated.registers, sizes.variant.registers),
         ] {
             if let Some(says) = says.filter(|says| *says != is) {
                 bail!(
@@ -272,144 +278,29 @@ impl VitFile {
                 );
             }
         }
-        if stated.qk_norm.is_some_and(|says| says != sizes.qk_norm) {
-            bail!(
-                Data,
-                "{shown}: {} says that queries and keys have {}norms, its tensors have {}; do they belong together?",
-                stated.by,
-                if sizes.qk_norm { "no " } else { "" },
-                if sizes.qk_norm { "them" } else { "none" }
-            );
+        let has = self.names.has();
+        for (what, says, is) in [
+            ("norms of queries and keys", stated.qk_norm, sizes.qk_norm),
+            ("a norm before the blocks", stated.norm_pre, has.norm_pre),
+            ("layer scale (init_values)", stated.layer_scale, has.layer_scale),
+        ] {
+            if let Some(says) = says.filter(|says| *says != is) {
+                let word = |there| if there { "" } else { "no " };
+                bail!(
+                    Data,
+                    "{shown}: {} tells of {}{what}, its tensors have {}{what}; do they belong together?",
+                    stated.by,
+                    word(says),
+                    word(is)
+                );
+            }
         }
         Ok(())
     }
 }
 
-/// The file or folder that `path` stands for; what is no encoder is named as what it is.
-fn resolve(path: &Path) -> Result<PathBuf> {
-    let shown = path.display();
-    if path.is_dir() {
-        let has = |name: &str| path.join(name).exists();
-        if has(TRAINED) {
-            return Ok(path.join(TRAINED));
-        }
-        if ["", ".fp16"].iter().any(|v| has(&format!("{TIMM}{v}.safetensors"))) || has("model.safetensors.index.json") {
-            return Ok(path.to_owned());
-        }
-        if has("metrics.jsonl") {
-            bail!(Data, "{shown}: a training run that has no {TRAINED} yet; let it train until it saves one");
-        }
-        if has("model_index.json") {
-            bail!(Data, "{shown}: a Stable Diffusion model, which draws images; expected an encoder");
-        }
-        let mut entries: Vec<PathBuf> =
-            path.read_dir().map_err(Error::io("read folder", path))?.flatten().map(|entry| entry.path()).collect();
-        entries.sort();
-        if let Some(pickle) = entries.iter().find(|entry| is_pickle(entry)) {
-            return Err(pickled(pickle));
-        }
-        bail!(
-            Data,
-            "{shown}: expected {TRAINED} (a training run) or model.safetensors (a timm folder); neither is there"
-        );
-    }
-    if is_pickle(path) { Err(pickled(path)) } else { Ok(path.to_owned()) }
-}
-
-/// Whether `path` is a file that `torch.save` wrote, by its name or its first bytes.
-fn is_pickle(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    if ending == "safetensors" || !path.is_file() {
-        return false;
-    }
-    let mut start = [0; 2];
-    let pickle = File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
-        && (start == *b"PK" || (start[0] == 0x80 && (2..=5).contains(&start[1])));
-    pickle || (PICKLES.contains(&ending) && ending != "tar")
-}
-
-fn pickled(path: &Path) -> Error {
-    let (from, to) = (path.display().to_string(), path.with_extension("safetensors").display().to_string());
-    Error::Data(format!(
-        "{from}: a PyTorch pickle, which can run code when it is opened; only safetensors are read. If you trust the file, convert it in \
-         Python (pip install torch safetensors numpy):\n\
-         import torch\n\
-         from safetensors.torch import save_file\n\
-         sd = torch.load({from:?}, map_location=\"cpu\", weights_only=False)\n\
-         sd = sd.get(\"model\", sd.get(\"state_dict\", sd))\n\
-         save_file({{k: v.clone().contiguous() for k, v in sd.items() if torch.is_tensor(v)}}, {to:?})"
-    ))
-}
-
-/// What a file's header (of this program's checkpoints) or the `config.json` of its folder (timm) says beyond the
-/// tensors.
-fn stated(path: &Path, file: &SafeTensors) -> Result<Stated> {
-    if let Some(model) = file.metadata("model") {
-        let VitConfig { image_size, patch_size, width, depth, heads, qk_norm, .. } = from_header(path, "model", model)?;
-        let triple = |key| file.metadata(key).map(|text| from_header::<[f32; 3]>(path, key, text)).transpose();
-        return Ok(Stated {
-            by: "its header".into(),
-            image_size: Some(image_size),
-            patch_size: Some(patch_size),
-            width: Some(width),
-            depth: Some(depth),
-            heads: Some(heads),
-            qk_norm: Some(qk_norm),
-            mean: triple("mean")?,
-            std: triple("std")?,
-            preprocessing: None,
-        });
-    }
-    // A lone file may lie anywhere: only a config.json in a folder that was asked for, or beside timm's file name, is
-    // its own.
-    let own = path.is_dir() || path.file_name().is_some_and(|name| name == "model.safetensors");
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    let config = folder.join("config.json");
-    if own && config.is_file() { timm::read_config(&config) } else { Ok(Stated::default()) }
-}
-
-/// The method of the run that wrote the file; empty where it does not say.
-fn method(file: &SafeTensors) -> String {
-    let config = file.metadata("config").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    config.as_ref().and_then(|config| config["method"].as_str()).unwrap_or_default().to_owned()
-}
-
-fn from_header<T: DeserializeOwned>(path: &Path, key: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text)
-        .map_err(|e| Error::Data(format!("{}: `{key}` in its header cannot be read: {e} in {text:?}", path.display())))
-}
-
-/// Sizes read from the tensors, with no heads.
-fn sizes(file: &SafeTensors, names: &BackboneNames, shown: &str) -> Result<VitConfig> {
-    let shape = |name: &str, rank: usize| -> Result<Vec<usize>> {
-        match file.shape(&names.in_file(name)) {
-            Some(shape) if shape.len() == rank && !shape.contains(&0) => Ok(shape.to_vec()),
-            other => Err(Error::Data(format!(
-                "{shown}: tensor `{}` has shape {other:?}, expected {rank} sizes above 0",
-                names.in_file(name)
-            ))),
-        }
-    };
-    let patch = shape("patch_embed.proj.weight", 4)?;
-    let tokens = shape("pos_embed", 3)?[1];
-    let hidden = shape("blocks.0.mlp.fc1.weight", 2)?[0];
-    let (width, channels, patch_size) = (patch[0], patch[1], patch[2]);
-    let grid = (tokens - 1).isqrt();
-    if patch[3] != patch_size || grid == 0 || grid * grid != tokens - 1 {
-        bail!(
-            Data,
-            "{shown}: patches of {patch_size}×{} and {tokens} positions are no square image of square patches with one class token",
-            patch[3]
-        );
-    }
-    if !hidden.is_multiple_of(width) || channels != 3 {
-        bail!(
-            Data,
-            "{shown}: {channels} channels and an MLP of {hidden} for width {width}; expected 3 and a multiple of the width \
-             (the architectures vit_giant and vit_gigantic have another MLP and are not supported)"
-        );
-    }
-    let (depth, mlp_ratio) = (names.depth(), hidden / width);
-    let (image_size, qk_norm) = (grid * patch_size, names.qk_norm());
-    Ok(VitConfig { image_size, patch_size, width, depth, heads: 0, mlp_ratio, channels, qk_norm })
+/// Name of the layer scale that multiplies what the layer makes whose weight or bias is called `name`.
+fn scale_of(name: &str) -> Option<String> {
+    let layer = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias"))?;
+    SCALES.iter().find_map(|(scaled, gamma)| Some(format!("{}{gamma}", layer.strip_suffix(scaled)?)))
 }

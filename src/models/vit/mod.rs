@@ -1,35 +1,48 @@
 //! Vision transformer for training (Dosovitskiy et al. 2021), identical to timm 0.5.4's `vit_*_patch16_224` without a
 //! classifier: pre-norm blocks (eps 1e-6), one qkv linear with bias, exact GELU, learned positions, class token; its
 //! feature is the class token after the last norm. As nothing else of the last block is read, that block computes the
-//! class token alone after its keys and values.
+//! class token alone after its keys and values. [`Variant`] says what ViTs of other authors have beside.
 
 mod acts;
 mod block;
 mod config;
 mod drop_path;
 mod file;
+mod gradients;
+mod keys;
 mod moco_v3;
 mod names;
+mod naming;
+mod open_clip;
 mod preprocessing;
+mod resolve;
 mod shape;
+mod sizes;
 mod stated;
 mod style;
 mod timm;
+mod told;
 mod trunk;
+mod variant;
+mod whose;
 
-pub use acts::{TrunkActs, VitActs, VitGradients};
+pub use acts::{TrunkActs, VitActs};
 pub use config::VitConfig;
 pub use drop_path::DropPath;
-pub use file::{VitFile, Whose};
+pub use file::VitFile;
+pub use gradients::VitGradients;
 pub use names::BackboneNames;
 pub use preprocessing::{CropMode, Preprocessing};
 pub use shape::Span;
-pub use stated::Stated;
+pub use stated::{Stated, StatedText};
 pub use style::Style;
 pub use trunk::Trunk;
+pub use variant::Variant;
+pub use whose::Whose;
 
+use crate::bail;
 use crate::error::Result;
-use crate::layers::training::{Buffer, Kind, Layers, Layout, PatchEmbed};
+use crate::layers::training::{Branch, Buffer, Kind, LayerNorm, Layers, Layout, PatchEmbed};
 use crate::models::init;
 use crate::ops::interpolate;
 use crate::rng::{Domain, Stream};
@@ -42,6 +55,7 @@ pub struct Vit {
     tensors: Vec<ParamInfo>,
     prefix: String,
     embedding: PatchEmbed,
+    norm_pre: Option<LayerNorm>,
     trunk: Trunk,
 }
 
@@ -56,21 +70,36 @@ impl Vit {
         let first = table.iter().count();
         let mut add = |name: &str, shape: &[usize]| table.add(format!("{prefix}{name}"), shape);
         let cls = add("cls_token", &[1, 1, d]);
+        let registers = config.variant.registers;
+        if registers > 0 {
+            add("reg_token", &[1, registers, d]);
+        }
+        // Class token and registers lie side by side.
+        let cls = Param { len: config.leading() * d, ..cls };
         let pos = add("pos_embed", &[1, config.tokens(), d]);
         let w = add("patch_embed.proj.weight", &[d, config.channels, p, p]);
         let b = add("patch_embed.proj.bias", &[d]);
-        let trunk = Trunk::new(config, Style::VIT, &mut add);
+        let style = Style::of(config.variant);
+        let norm_pre = config.variant.norm_pre.then(|| {
+            let affine = ["weight", "bias"].map(|what| add(&format!("norm_pre.{what}"), &[d]));
+            LayerNorm { affine, eps: style.eps }
+        });
+        let trunk = Trunk::new(config, style, &mut add);
         let tensors = table.iter().skip(first).cloned().collect();
         let (config, prefix) = (config.clone(), prefix.to_owned());
-        Ok(Self { config, tensors, prefix, embedding: PatchEmbed { w, b, cls, pos, resized: None }, trunk })
+        let embedding = PatchEmbed { w, b, cls, pos, resized: None };
+        Ok(Self { config, tensors, prefix, embedding, norm_pre, trunk })
     }
 
     /// The same network over images of `side`, for which [`Vit::resize_positions`] makes positions. Takes room for them
     /// and their gradient.
     ///
     /// # Errors
-    /// Usage error if the side is no multiple of the patch.
+    /// Usage error if the side is no multiple of the patch, or if there are registers, which have no place in a grid.
     pub fn resized(&self, layout: &mut Layout, side: usize) -> Result<Self> {
+        if self.config.variant.registers > 0 {
+            bail!(Usage, "a ViT with register tokens has no positions for images of several sizes");
+        }
         let config = VitConfig { image_size: side, ..self.config.clone() };
         config.validate()?;
         let mut take = |what: &str| {
@@ -132,7 +161,7 @@ impl Vit {
                 "patch_embed.proj.weight" | "patch_embed.proj.bias" => {
                     init::uniform_fan_in(values, &mut stream, self.config.patch_shape(1).patch_len());
                 }
-                "cls_token" | "pos_embed" => stream.fill_trunc_normal(values, 0.02),
+                "cls_token" | "reg_token" | "pos_embed" => stream.fill_trunc_normal(values, 0.02),
                 _ if name.contains("norm") => values.fill(if name.ends_with("weight") { 1.0 } else { 0.0 }),
                 _ if name.ends_with("bias") => values.fill(0.0),
                 _ => stream.fill_trunc_normal(values, 0.02),
@@ -158,7 +187,11 @@ impl Vit {
     fn embed(&self, on: &mut dyn Layers, acts: &VitActs, start: usize) -> Result<()> {
         let (trunk, shape) = (&acts.trunk, self.config.patch_shape(acts.trunk.span.n));
         on.unfold(acts.patches, start, shape)?;
-        on.embed(trunk.input(), acts.patches, trunk.spare(), self.embedding, shape)
+        let Some((norm, [tokens, stats])) = self.norm_pre.zip(acts.before_norm) else {
+            return on.embed(trunk.input(), acts.patches, trunk.spare(), self.embedding, shape);
+        };
+        on.embed(tokens, acts.patches, trunk.spare(), self.embedding, shape)?;
+        on.layer_norm(trunk.input(), stats, tokens, norm)
     }
 
     /// Adds the gradients of the parameters, given `dfeatures [N, D]`. `acts` are those of the last [`Vit::forward`],
@@ -173,7 +206,11 @@ impl Vit {
 
     fn embed_backward(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients) -> Result<()> {
         let shape = self.config.patch_shape(acts.trunk.span.n);
-        on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, shape)
+        let Some((norm, at)) = self.norm_pre.zip(acts.before_norm) else {
+            return on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, shape);
+        };
+        on.layer_norm_backward(back.dnorm, Branch::None, back.dx, at.into(), norm)?;
+        on.embed_backward(back.dnorm, acts.patches, back.dx, self.embedding, shape)
     }
 
     /// What leaves the last block ([`VitActs::output`]), for activations of [`VitActs::of_tokens`].

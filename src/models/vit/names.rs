@@ -1,33 +1,40 @@
-//! Names of a ViT's tensors in files: timm's plain names, alone or under a prefix, as checkpoints have it that keep the
-//! backbone beside other things: the official StableRep code (`visual.` beside `image_mlp.`, `module.visual.` when
-//! saved from several GPUs), other trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
+//! Where a file has a ViT's tensors: under timm's names or those of [`super::naming`], alone or under a prefix, as
+//! checkpoints have it that keep the backbone beside other things: the official StableRep code (`visual.` beside
+//! `image_mlp.`, `module.visual.` when saved from several GPUs), MoCo v3 (`module.base_encoder.`), DINO
+//! (`teacher.backbone.`), other trainers (`backbone.`, `model.`, `_orig_mod.`, …) and this program's.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::OnceLock;
 
-use super::{Vit, VitConfig};
+use super::naming::{DINO_V2, Naming, OPEN_CLIP, TIMM};
+use super::whose::Whose;
+use super::{Variant, Vit, VitConfig};
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::{COPY, ParamTable};
-
-/// Tensors that tell where the backbone is.
-const MARKS: [&str; 2] = ["cls_token", "patch_embed.proj.weight"];
 
 /// Prefixes of copies that an optimizer keeps of every tensor.
 const MOMENTS: &str = "adam.";
 
-/// Beginnings of names that may lie beside an unprefixed backbone and are not part of it: classifier, projection head,
-/// moments.
-const BESIDE: [&str; 4] = ["head.", "image_mlp.", MOMENTS, "head_dist."];
+/// Beginnings of names that may lie beside a backbone under its prefix and are not part of it: classifier, projection,
+/// heads, moments, a masked autoencoder's decoder and what stands for patches that are not seen.
+const BESIDE: [&str; 7] = ["head.", "image_mlp.", MOMENTS, "head_dist.", "decoder_", "mask_token", "masked_embed"];
+
+/// What takes the feature of open_clip's image tower to where it is compared with texts, beside the tower.
+const OPEN_CLIP_PROJECTION: &str = "proj";
 
 /// Names under which other libraries keep a ViT: a tensor's ending, and whose it is.
 const FOREIGN: [(&str, &str); 3] = [
     ("embeddings.cls_token", "Hugging Face transformers' ViTModel"),
-    ("class_embedding", "OpenAI's CLIP or open_clip"),
+    ("embeddings.class_embedding", "Hugging Face transformers' CLIPModel"),
     ("encoder.pos_embedding", "torchvision's VisionTransformer"),
 ];
 
-/// timm's names of a plain ViT: outside its blocks, and inside `blocks.N.`.
+/// Layer scale: a gain for every value of what a branch adds, which is no tensor of the network, but a factor of its
+/// last linear layer.
+pub(super) const SCALES: [(&str, &str); 2] = [("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")];
+
+/// timm's names of a ViT: outside its blocks, and inside `blocks.N.`.
 #[derive(Debug, Default)]
 struct Parts {
     trunk: Vec<String>,
@@ -47,8 +54,9 @@ fn parts() -> &'static Parts {
             mlp_ratio: 1,
             channels: 1,
             qk_norm: true,
+            variant: Variant { registers: 1, norm_pre: true, quick_gelu: false },
         };
-        let mut parts = Parts::default();
+        let mut parts = Parts { block: SCALES.map(|(_, gamma)| gamma.to_owned()).into(), ..Parts::default() };
         for (name, ..) in Vit::new(&config, "", &mut ParamTable::new()).iter().flat_map(Vit::tensors) {
             match name.strip_prefix("blocks.0.") {
                 Some(inside) => parts.block.push(inside.to_owned()),
@@ -59,96 +67,146 @@ fn parts() -> &'static Parts {
     })
 }
 
+/// What of a ViT not every file has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Has {
+    pub qk_norm: bool,
+    pub layer_scale: bool,
+    pub registers: bool,
+    pub norm_pre: bool,
+    pub patch_bias: bool,
+}
+
+impl Has {
+    /// Whether tensors called so, by timm's name, are there.
+    fn part(&mut self, timm: &str) -> Option<&mut bool> {
+        match timm {
+            "reg_token" => Some(&mut self.registers),
+            "patch_embed.proj.bias" => Some(&mut self.patch_bias),
+            name if name.starts_with("norm_pre.") => Some(&mut self.norm_pre),
+            name if ["attn.q_norm.", "attn.k_norm."].iter().any(|norm| name.contains(norm)) => Some(&mut self.qk_norm),
+            name if SCALES.iter().any(|(_, gamma)| name.ends_with(gamma)) => Some(&mut self.layer_scale),
+            _ => None,
+        }
+    }
+}
+
 /// Where the backbone of a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackboneNames {
     prefix: String,
+    naming: &'static Naming,
     depth: usize,
-    qk_norm: bool,
+    has: Has,
 }
 
 impl BackboneNames {
-    /// Finds the backbone among the tensor names of `file`.
+    /// Finds the backbone among the tensor names of `file`; of a network and its momentum copy, the network.
     ///
     /// # Errors
-    /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that a plain ViT
-    /// (class token, learned positions, pre-norm blocks without layer scale) does not.
+    /// `Data` when there is none, when several are, when blocks are missing, or when it has tensors that no ViT that is
+    /// known here has.
     pub fn find(names: &[&str], file: &str) -> Result<Self> {
-        Self::find_of(names, false, file)
+        Ok(Self::find_of(names, file, None, Whose::Student)?.0)
     }
 
-    /// The same of its momentum copy.
-    ///
-    /// # Errors
-    /// As [`BackboneNames::find`].
-    pub fn find_copy(names: &[&str], file: &str) -> Result<Self> {
-        Self::find_of(names, true, file)
-    }
-
-    fn find_of(names: &[&str], copied: bool, file: &str) -> Result<Self> {
-        let known: HashSet<&str> = names.iter().copied().collect();
-        let has = |wanted: &str| known.contains(wanted);
-        let with_class = prefixes(names, MARKS[0]);
-        let found: Vec<&str> =
-            prefixes(names, MARKS[1]).intersection(&with_class).copied().filter(|p| is_wanted(p, copied)).collect();
-        let prefix = match found[..] {
-            [prefix] => prefix,
-            [] if copied => bail!(
+    /// The same of `asked`; where that is not said, of `usual`, or of DINO's files of the teacher. Tells whose there
+    /// are where there is a copy.
+    pub(super) fn find_of(
+        names: &[&str],
+        file: &str,
+        asked: Option<Whose>,
+        usual: Whose,
+    ) -> Result<(Self, Option<Whose>)> {
+        let all = candidates(names);
+        let of = |whose| all.iter().filter(move |(prefix, _)| Whose::of_prefix(prefix) == whose);
+        let (copies, originals) = (of(Whose::Teacher).count(), of(Whose::Student).count());
+        let has_copy = copies > 0 || names.iter().any(|name| name.starts_with(COPY));
+        let authors = of(Whose::Teacher).any(|(prefix, _)| prefix.split('.').any(|part| part == "teacher"));
+        let whose = match asked {
+            Some(_) if !has_copy => Whose::Teacher,
+            Some(whose) => whose,
+            None if authors || originals == 0 && copies > 0 => Whose::Teacher,
+            None if has_copy => usual,
+            None => Whose::Student,
+        };
+        let found: Vec<_> = of(whose).collect();
+        let (prefix, naming) = match found[..] {
+            [&found] => found,
+            [] if whose == Whose::Teacher => bail!(
                 Data,
                 "{file}: holds no momentum copy of a ViT (`{COPY}visual.…`), as runs of mocov3, byol and dino do; leave out \
                  --weights or --init-weights, which say whose are read"
             ),
-            [] => return none(names, file),
+            [] if copies > 0 => {
+                bail!(Data, "{file}: holds a teacher's weights alone; leave out --weights or --init-weights student")
+            }
+            [] => return Err(none(names, file)),
             _ => {
-                bail!(Data, "{file}: holds several ViTs, under {found:?}; keep the tensors of one of them in the file")
+                let prefixes: Vec<&str> = found.iter().map(|(prefix, _)| *prefix).collect();
+                bail!(
+                    Data,
+                    "{file}: holds several ViTs, under {prefixes:?}; keep the tensors of one of them in the file"
+                )
             }
         };
-        let (mut depth, mut qk_norm) = (0, false);
+        Ok((Self::read(names, prefix, naming, file)?, has_copy.then_some(whose)))
+    }
+
+    /// Takes account of every tensor under `prefix`.
+    fn read(names: &[&str], prefix: &str, naming: &'static Naming, file: &str) -> Result<Self> {
+        let known: HashSet<&str> = names.iter().copied().collect();
+        let (mut depth, mut has) = (0, Has::default());
         for name in names.iter().filter_map(|name| name.strip_prefix(prefix)) {
-            match part_of(name) {
-                Part::Block(block) => {
-                    depth = depth.max(block.saturating_add(1));
-                    qk_norm |= is_qk_norm(name);
-                }
+            let timm = naming.timm(name).unwrap_or_default();
+            match part_of(&timm) {
+                Part::Block(block) => depth = depth.max(block.saturating_add(1)),
                 Part::Trunk => {}
-                Part::Other if BESIDE.iter().any(|start| name.starts_with(start)) => {}
+                Part::Other if BESIDE.iter().any(|start| name.starts_with(start)) => continue,
+                Part::Other if naming == &OPEN_CLIP && name == OPEN_CLIP_PROJECTION => continue,
                 Part::Other => bail!(
                     Data,
-                    "{file}: tensor `{prefix}{name}` belongs to no plain ViT (class token, learned positions, pre-norm blocks); {}",
+                    "{file}: tensor `{prefix}{name}` belongs to no ViT that is read here (class token, learned positions, pre-norm \
+                     blocks); {}",
                     variant_of(name)
                 ),
             }
-        }
-        let this = Self { prefix: prefix.to_owned(), depth, qk_norm };
-        match this.timm_names().find(|name| !has(&this.in_file(name))) {
-            Some(absent) => {
-                bail!(
-                    Data,
-                    "{file}: no tensor `{prefix}{absent}`, though it has blocks up to {depth}; is it whole, and a plain ViT?"
-                )
+            if let Some(part) = has.part(&timm) {
+                *part = true;
             }
-            None if depth == 0 => bail!(Data, "{file}: no blocks (`{prefix}blocks.0.…`) beside `{prefix}cls_token`"),
+        }
+        // CLIP's image towers alone have none.
+        has.patch_bias |= !has.norm_pre;
+        let this = Self { prefix: prefix.to_owned(), naming, depth, has };
+        match this.timm_names().map(|name| this.in_file(&name)).find(|name| !known.contains(name.as_str())) {
+            _ if depth == 0 => {
+                let (block, mark) = (this.in_file("blocks.0.…"), this.in_file("cls_token"));
+                bail!(Data, "{file}: no blocks (`{block}`) beside `{mark}`")
+            }
+            Some(absent) => {
+                bail!(Data, "{file}: no tensor `{absent}`, though it has blocks up to {depth}; is it whole, and a ViT?")
+            }
             None => Ok(this),
         }
     }
 
     /// The file's name of the tensor that timm calls `timm`.
     pub fn in_file(&self, timm: &str) -> String {
-        format!("{}{timm}", self.prefix)
+        format!("{}{}", self.prefix, self.naming.in_file(timm))
     }
 
     /// timm's name of the file's tensor `name`; `None` when it is no part of the backbone (`image_mlp.…`, classifier,
     /// moments).
-    pub fn timm<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let name = name.strip_prefix(self.prefix.as_str())?;
-        match part_of(name) {
-            Part::Trunk => Some(name),
-            Part::Block(block) if block < self.depth => Some(name),
+    pub fn timm(&self, name: &str) -> Option<String> {
+        let timm = self.naming.timm(name.strip_prefix(self.prefix.as_str())?)?;
+        match part_of(&timm) {
+            Part::Trunk => Some(timm),
+            Part::Block(block) if block < self.depth => Some(timm),
             _ => None,
         }
     }
 
-    /// What stands before timm's names in the file.
+    /// What stands before the backbone's names in the file.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -158,34 +216,58 @@ impl BackboneNames {
         self.prefix.strip_suffix("visual.").unwrap_or(&self.prefix)
     }
 
+    /// Whether it is named as open_clip names its image towers.
+    pub fn is_open_clip(&self) -> bool {
+        self.naming == &OPEN_CLIP
+    }
+
+    /// Name of the projection of an image tower of open_clip.
+    pub fn open_clip_projection(&self) -> Option<String> {
+        self.is_open_clip().then(|| format!("{}{OPEN_CLIP_PROJECTION}", self.prefix))
+    }
+
     /// Number of blocks.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Whether its queries and keys have norms.
-    pub fn qk_norm(&self) -> bool {
-        self.qk_norm
+    /// What of it not every ViT has.
+    pub(super) fn has(&self) -> Has {
+        self.has
+    }
+
+    /// Attention heads at `width`, where whose names these are tells them, and whose they are.
+    pub(super) fn heads(&self, width: usize) -> Option<(usize, &'static str)> {
+        let of_moco = self.prefix.split('.').any(|part| matches!(part, "base_encoder" | "momentum_encoder"));
+        match width {
+            384 | 768 if of_moco && self.depth == 12 => Some((12, "MoCo v3")),
+            384 | 768 | 1024 if self.has.layer_scale && !self.is_open_clip() => Some((width / 64, "DINOv2")),
+            _ => None,
+        }
     }
 
     /// Every tensor of the backbone by timm's name.
     pub fn timm_names(&self) -> impl Iterator<Item = String> + use<> {
-        let (depth, qk_norm) = (self.depth, self.qk_norm);
+        let (depth, mut has) = (self.depth, self.has);
         let Parts { trunk, block } = parts();
-        let block = move || block.iter().filter(move |name| qk_norm || !is_qk_norm(name));
-        let blocks = (0..depth).flat_map(move |i| block().map(move |name| format!("blocks.{i}.{name}")));
-        trunk.iter().cloned().chain(blocks)
+        let blocks = (0..depth).flat_map(move |i| block.iter().map(move |name| format!("blocks.{i}.{name}")));
+        let there = move |name: &String| has.part(name).is_none_or(|there| *there);
+        trunk.iter().cloned().chain(blocks).filter(there)
     }
 }
 
-/// Whether a name is of a norm of queries or keys.
-fn is_qk_norm(name: &str) -> bool {
-    ["attn.q_norm.", "attn.k_norm."].iter().any(|norm| name.contains(norm))
-}
-
-/// Whether a name is of the network's tensors, or of their momentum copy where `copied`.
-fn is_wanted(name: &str, copied: bool) -> bool {
-    !name.starts_with(MOMENTS) && name.starts_with(COPY) == copied
+/// Where ViTs may be: what stands before their names, and whose names these are.
+fn candidates<'a>(names: &[&'a str]) -> Vec<(&'a str, &'static Naming)> {
+    let mut all = Vec::new();
+    for naming in [&TIMM, &OPEN_CLIP] {
+        let [class, patches] = naming.marks.map(|mark| prefixes(names, mark));
+        for prefix in patches.intersection(&class).copied().filter(|prefix| !prefix.starts_with(MOMENTS)) {
+            let registers = format!("{prefix}{}", DINO_V2.in_file("reg_token"));
+            let is_dino_v2 = naming == &TIMM && names.contains(&registers.as_str());
+            all.push((prefix, if is_dino_v2 { &DINO_V2 } else { naming }));
+        }
+    }
+    all
 }
 
 /// What stands before `mark` in names that end in it: nothing, or something that ends in a dot.
@@ -195,48 +277,46 @@ fn prefixes<'a>(names: &[&'a str], mark: &str) -> BTreeSet<&'a str> {
 }
 
 /// The error of a file without a backbone: what it holds instead, where that can be told.
-fn none(names: &[&str], file: &str) -> Result<BackboneNames> {
+fn none(names: &[&str], file: &str) -> Error {
     for (ending, whose) in FOREIGN {
         if let Some(name) = names.iter().find(|name| name.ends_with(ending)) {
-            bail!(
-                Data,
+            return Error::Data(format!(
                 "{file}: tensor `{name}` is named as in {whose}; only timm's names are read (`cls_token`, `patch_embed.proj.weight`, \
-                 `blocks.0.…`): load the model in timm and save its state_dict"
-            );
+                 `blocks.0.…`), and open_clip's and DINOv2's: load the model in one of these and save its state_dict"
+            ));
         }
     }
-    if let Some(name) = names.iter().find(|name| name.ends_with(MARKS[1]) && !name.starts_with(MOMENTS)) {
-        bail!(
-            Data,
+    if let Some(name) = names.iter().find(|name| name.ends_with(TIMM.marks[1]) && !name.starts_with(MOMENTS)) {
+        return Error::Data(format!(
             "{file}: `{name}` without a `cls_token` beside it: a ViT without class token, whose feature is another; such variants are \
              not supported"
-        );
+        ));
     }
-    bail!(
-        Data,
-        "{file}: no ViT among its {} tensors: expected `cls_token`, `patch_embed.proj.weight`, `blocks.0.…` as timm names them, plain or \
-         under a prefix such as `visual.` or `module.visual.`",
+    if let Some(name) = names.iter().find(|name| name.contains("patch_embed.proj.0.")) {
+        return Error::Data(format!("{file}: `{name}`: patches by several convolutions are not supported"));
+    }
+    Error::Data(format!(
+        "{file}: no ViT among its {} tensors: expected `cls_token`, `patch_embed.proj.weight`, `blocks.0.…` as timm names them, or \
+         open_clip's names, plain or under a prefix such as `visual.` or `module.visual.`",
         names.len()
-    )
+    ))
 }
 
 /// What kind of ViT has a tensor of this name, for messages.
 fn variant_of(name: &str) -> &'static str {
     let has = |part: &str| name.contains(part);
-    if has(".ls1") || has(".ls2") || has("gamma_") {
-        "layer scale is not supported"
-    } else if has("reg_token") {
-        "register tokens are not supported"
+    if has("mlp.w12") || has("mlp.w3") || has("mlp.fc1_g") {
+        "SwiGLU, which DINOv2's giant ViT has in the place of an MLP, is not supported"
+    } else if has("gamma_") {
+        "layer scale by these names is not supported (`ls1.gamma`, `ls2.gamma` are)"
     } else if name.starts_with("fc_norm") {
         "a feature that is the average of the tokens (fc_norm) is not supported"
-    } else if name.starts_with("norm_pre") {
-        "a norm before the blocks, as CLIP has it, is not supported"
     } else if name.starts_with("dist_token") {
         "a distillation token is not supported"
+    } else if name.starts_with("attn_pool") {
+        "a feature that attention makes of all tokens (attn_pool) is not supported"
     } else if has("rel_pos") || has("relative_position") {
         "relative positions are not supported"
-    } else if name.starts_with("decoder") || name.starts_with("mask_token") {
-        "it is a masked autoencoder's: keep the encoder's tensors alone in the file"
     } else {
         "such variants are not supported"
     }
@@ -262,5 +342,32 @@ fn part_of(name: &str) -> Part {
             Part::Block(number)
         }
         _ => Part::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ViT of twelve blocks under `prefix`, with layer scale where `scaled`.
+    fn names(prefix: &str, scaled: bool) -> BackboneNames {
+        let has = Has { layer_scale: scaled, patch_bias: true, ..Has::default() };
+        let all = BackboneNames { prefix: prefix.to_owned(), naming: &TIMM, depth: 12, has };
+        let names: Vec<String> = all.timm_names().map(|name| all.in_file(&name)).collect();
+        let found = BackboneNames::find(&names.iter().map(String::as_str).collect::<Vec<_>>(), "file").unwrap();
+        assert_eq!(found, all);
+        found
+    }
+
+    /// MoCo v3's ViT-S has twelve heads, DINOv2's six; of others neither is known.
+    #[test]
+    fn heads_that_names_tell() {
+        let heads = |prefix, scaled, width| names(prefix, scaled).heads(width).map(|(heads, _)| heads);
+        assert_eq!(
+            [384, 768, 192].map(|width| heads("module.base_encoder.", false, width)),
+            [Some(12), Some(12), None]
+        );
+        assert_eq!([384, 768, 1024].map(|width| heads("", true, width)), [Some(6), Some(12), Some(16)]);
+        assert_eq!(heads("visual.", false, 384), None);
     }
 }

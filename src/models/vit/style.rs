@@ -1,5 +1,7 @@
 //! What tells the blocks of one network from those of another beside their sizes.
 
+use super::variant::Variant;
+
 /// Names of a block's tensors, and what it computes otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Style {
@@ -23,6 +25,17 @@ pub struct Style {
 }
 
 impl Style {
+    /// timm's vision transformer as `variant` has it.
+    pub(super) fn of(variant: Variant) -> Self {
+        let Variant { norm_pre, quick_gelu, .. } = variant;
+        Self { eps: if norm_pre { Self::TEXT.eps } else { Self::VIT.eps }, quick_gelu, ..Self::VIT }
+    }
+
+    /// The text tower of OpenAI's CLIP, or with the exact GELU that of open_clip.
+    pub fn text(exact_gelu: bool) -> Self {
+        Self { quick_gelu: !exact_gelu, ..Self::TEXT }
+    }
+
     /// timm's vision transformer.
     pub const VIT: Self = Self {
         blocks: "blocks.",
@@ -39,7 +52,7 @@ impl Style {
     };
 
     /// The text tower of OpenAI's CLIP.
-    pub const TEXT: Self = Self {
+    pub(super) const TEXT: Self = Self {
         blocks: "transformer.resblocks.",
         norm1: "ln_1",
         qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],

@@ -6,12 +6,14 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::VitConfig;
+use super::keys::{self, Keys};
 use super::preprocessing::Preprocessing;
 use super::stated::Stated;
-use crate::bail;
-use crate::config::json;
-use crate::error::{Error, Result};
-use crate::store;
+use crate::error::Result;
+use crate::{bail, say};
+
+/// Name of the file.
+pub(super) const CONFIG: &str = "config.json";
 
 /// timm's plain ViTs: name before `_patch`, width, depth, heads.
 const ARCHITECTURES: [(&str, usize, usize, usize); 11] = [
@@ -31,10 +33,12 @@ const ARCHITECTURES: [(&str, usize, usize, usize); 11] = [
 /// What may follow the image size in a name without making it another network: the data or method it was trained with.
 const TRAININGS: [&str; 6] = ["", "_in21k", "_in1k", "_dino", "_mae", "_sam"];
 
+/// Side of the images that DINOv2's positions are of, where the name does not tell it.
+const DINO_V2_SIZE: usize = 518;
+
 /// `model_args` that change nothing when features are computed.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 13] = [
     "num_classes",
-    "global_pool",
     "drop_rate",
     "pos_drop_rate",
     "patch_drop_rate",
@@ -50,18 +54,15 @@ const HARMLESS: [&str; 14] = [
 ];
 
 /// `model_args` that make another network unless they have this value (null means timm's own, which is it).
-const FIXED: [(&str, Value); 16] = [
+const FIXED: [(&str, Value); 13] = [
     ("class_token", Value::Bool(true)),
     ("qkv_bias", Value::Bool(true)),
     ("proj_bias", Value::Bool(true)),
     ("final_norm", Value::Bool(true)),
     ("scale_attn_norm", Value::Bool(false)),
     ("scale_mlp_norm", Value::Bool(false)),
-    ("no_embed_class", Value::Bool(false)),
-    ("pre_norm", Value::Bool(false)),
     ("fc_norm", Value::Bool(false)),
     ("dynamic_img_pad", Value::Bool(false)),
-    ("init_values", Value::Null),
     ("norm_layer", Value::Null),
     ("embed_layer", Value::Null),
     ("embed_norm_layer", Value::Null),
@@ -78,91 +79,93 @@ pub(super) fn standard(sizes: &VitConfig) -> Option<(&'static str, usize)> {
 /// Reads a timm `config.json`.
 ///
 /// # Errors
-/// `Data` when the file is no JSON, describes no plain ViT that pools its class token, or a value is of the wrong kind.
+/// `Data` when the file is no JSON, describes no ViT that pools its class token, or a value is of the wrong kind.
 pub(super) fn read_config(path: &Path) -> Result<Stated> {
-    let shown = path.display();
-    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
-    let config: Value = json::parse(&bytes).map_err(|e| Error::Data(format!("{shown}: not JSON ({e})")))?;
+    let (shown, config) = (path.display().to_string(), keys::read(path)?);
     let Some(architecture) = config.get("architecture").and_then(Value::as_str) else {
         bail!(Data, "{shown}: no `architecture`; expected timm's config.json, e.g. \"vit_base_patch16_224\"");
     };
     let empty = Map::new();
-    let args: &Map<String, Value> = match config.get("model_args") {
+    let args = match config.get("model_args") {
         None | Some(Value::Null) => &empty,
         Some(Value::Object(args)) => args,
         Some(other) => bail!(Data, "{shown}: model_args is {other}, expected an object"),
     };
+    let args = Keys { map: args, file: &shown, within: "model_args." };
     for pool in [config.get("global_pool"), args.get("global_pool")].into_iter().flatten() {
         if !(pool.is_null() || pool == "token" || pool == "") {
             bail!(Data, "{shown}: global_pool is {pool}; only the class token (\"token\") is read as the feature here");
         }
     }
-    check_args(args, &shown.to_string())?;
-    if architecture.contains("quickgelu") {
-        bail!(
-            Data,
-            "{shown}: architecture {architecture} has the activation QuickGELU; only the exact GELU is supported"
-        );
+    if architecture.contains("giant") && architecture.contains("dinov2") {
+        bail!(Data, "{shown}: architecture {architecture} has SwiGLU in the place of an MLP, which is not supported");
     }
-    let number = |key: &str| -> Result<Option<usize>> {
-        match args.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(number) => Ok(Some(number as usize)),
-                // timm takes [height, width] too.
-                None => match value.as_array().map(Vec::as_slice) {
-                    Some([a, b]) if a == b && a.is_u64() => Ok(a.as_u64().map(|side| side as usize)),
-                    _ => bail!(Data, "{shown}: model_args.{key} is {value}, expected a number"),
-                },
-            },
-        }
-    };
-    let named = Named::parse(architecture).unwrap_or_default();
+    let (named, is_clip) = (Named::parse(architecture).unwrap_or_default(), architecture.contains("_clip_"));
+    check_args(args, is_clip, &shown)?;
     // Older files have the fields of `pretrained_cfg` at their top.
     let pretrained = config.get("pretrained_cfg").filter(|cfg| !cfg.is_null()).unwrap_or(&config);
-    let triple = |key: &str| -> Result<Option<[f32; 3]>> {
-        let Some(value) = pretrained.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
-        match serde_json::from_value::<[f32; 3]>(value.clone()) {
-            Ok(three) if three.iter().all(|v| v.is_finite()) => Ok(Some(three)),
-            _ => bail!(Data, "{shown}: {key} is {value}, expected three numbers"),
-        }
+    let of_pretrained = Keys { map: pretrained.as_object().unwrap_or(&empty), file: &shown, within: "" };
+    let quick_gelu = match args.get("act_layer") {
+        Some(act) => act == "quick_gelu",
+        None => architecture.contains("quickgelu"),
     };
+    if is_clip && !quick_gelu && of_pretrained.get("tag").is_some_and(|tag| tag == "openai") {
+        say!(
+            "note: {shown}: OpenAI's weights were trained with quick GELU; {architecture} has the exact one, as timm computes it \
+             (…_clip_quickgelu_… is the other)"
+        );
+    }
     Ok(Stated {
-        by: format!("config.json (architecture {architecture})"),
-        image_size: number("img_size")?.or(named.image_size),
-        patch_size: number("patch_size")?.or(named.patch_size),
-        width: number("embed_dim")?.or(named.width),
-        depth: number("depth")?.or(named.depth),
-        heads: number("num_heads")?.or(named.heads),
-        qk_norm: match args.get("qk_norm") {
-            None | Some(Value::Null) => None,
-            Some(Value::Bool(norms)) => Some(*norms),
-            Some(other) => bail!(Data, "{shown}: model_args.qk_norm is {other}, expected true or false"),
+        by: format!("{CONFIG} (architecture {architecture})"),
+        image_size: args.number("img_size")?.or(named.image_size),
+        patch_size: args.number("patch_size")?.or(named.patch_size),
+        width: args.number("embed_dim")?.or(named.width),
+        depth: args.number("depth")?.or(named.depth),
+        heads: args.number("num_heads")?.or(named.heads),
+        qk_norm: args.flag("qk_norm")?,
+        registers: args.number("reg_tokens")?.or(named.registers),
+        norm_pre: Some(is_clip),
+        layer_scale: match args.map.get("init_values") {
+            Some(value) => Some(!value.is_null() && value != 0),
+            None => named.layer_scale,
         },
-        mean: triple("mean")?,
-        std: triple("std")?,
-        preprocessing: Some(Preprocessing::read(pretrained, &shown.to_string())?),
+        quick_gelu: Some(quick_gelu),
+        mean: of_pretrained.triple("mean")?,
+        std: of_pretrained.triple("std")?,
+        preprocessing: Some(Preprocessing::read(pretrained, &shown)?),
+        ..Stated::default()
     })
 }
 
-/// Refuses what makes another network than the plain ViT.
-fn check_args(args: &Map<String, Value>, shown: &str) -> Result<()> {
-    const READ: [&str; 9] =
-        ["qk_norm", "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "in_chans", "act_layer"];
-    for (key, value) in args.iter().filter(|(_, value)| !value.is_null()) {
-        let fixed = FIXED.iter().find(|(name, _)| name == key).map(|(_, wanted)| wanted);
-        let harmless = READ.contains(&key.as_str()) || HARMLESS.contains(&key.as_str());
-        let none = matches!(key.as_str(), "reg_tokens" | "init_values") && value == 0;
-        let learnt = key == "pos_embed" && value == "learn";
-        if !(harmless || none || learnt || fixed == Some(value)) {
-            bail!(
-                Data,
-                "{shown}: model_args.{key} is {value}, which makes another network than the plain ViT; not supported"
-            );
-        }
+/// Refuses what makes another network than those that are read.
+fn check_args(args: Keys, is_clip: bool, shown: &str) -> Result<()> {
+    const READ: [&str; 13] = [
+        "qk_norm",
+        "img_size",
+        "patch_size",
+        "embed_dim",
+        "depth",
+        "num_heads",
+        "mlp_ratio",
+        "in_chans",
+        "act_layer",
+        "reg_tokens",
+        "init_values",
+        "no_embed_class",
+        "global_pool",
+    ];
+    let fixed = [&FIXED[..], &[("pos_embed", "learn".into()), ("pre_norm", is_clip.into())]];
+    if let Some((key, value)) = args.unknown(&[&READ[..], &HARMLESS].concat(), &fixed.concat()) {
+        bail!(
+            Data,
+            "{shown}: model_args.{key} is {value}, which makes another network than the plain ViT; not supported"
+        );
     }
-    if let Some(act) = args.get("act_layer").filter(|act| !act.is_null() && *act != "gelu") {
-        bail!(Data, "{shown}: model_args.act_layer is {act}; only the exact GELU (\"gelu\") is supported");
+    if let Some(act) = args.get("act_layer").filter(|act| *act != "gelu" && *act != "quick_gelu") {
+        bail!(
+            Data,
+            "{shown}: model_args.act_layer is {act}; \"gelu\", the exact one, and \"quick_gelu\" are supported"
+        );
     }
     Ok(())
 }
@@ -175,24 +178,42 @@ struct Named {
     width: Option<usize>,
     depth: Option<usize>,
     heads: Option<usize>,
+    registers: Option<usize>,
+    layer_scale: Option<bool>,
 }
 
 impl Named {
-    /// `vit_base_patch16_224.augreg_in21k`, with or without patch and size; `None` for names of other networks.
+    /// `vit_base_patch16_224.augreg_in21k`, with or without patch and size, `vit_base_patch16_clip_quickgelu_224`,
+    /// `vit_base_patch14_reg4_dinov2`; `None` for names of other networks.
     fn parse(architecture: &str) -> Option<Self> {
         let name = architecture.split('.').next().unwrap_or_default();
         let (base, rest) = name.split_once("_patch").unwrap_or((name, ""));
         let &(_, width, depth, heads) = ARCHITECTURES.iter().find(|(known, ..)| *known == base)?;
         let mut this = Self { width: Some(width), depth: Some(depth), heads: Some(heads), ..Self::default() };
-        if !rest.is_empty() {
-            let (patch, size) = rest.split_once('_')?;
-            let digits = size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len());
-            let (size, training) = size.split_at(digits);
-            if !TRAININGS.contains(&training) {
-                return None;
-            }
-            (this.patch_size, this.image_size) = (Some(patch.parse().ok()?), Some(size.parse().ok()?));
+        if rest.is_empty() {
+            return Some(this);
         }
+        let (patch, rest) = rest.split_once('_')?;
+        this.patch_size = Some(patch.parse().ok()?);
+        let dino_v2 = rest.strip_suffix("dinov2");
+        this.layer_scale = Some(dino_v2.is_some());
+        if let Some(registers) = dino_v2 {
+            this.image_size = Some(DINO_V2_SIZE);
+            this.registers = Some(match registers {
+                "" => 0,
+                registers => registers.strip_prefix("reg")?.strip_suffix('_')?.parse().ok()?,
+            });
+            return Some(this);
+        }
+        this.registers = Some(0);
+        let rest = rest.strip_prefix("clip_").unwrap_or(rest);
+        let size = rest.strip_prefix("quickgelu_").unwrap_or(rest);
+        let digits = size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len());
+        let (size, training) = size.split_at(digits);
+        if !TRAININGS.contains(&training) {
+            return None;
+        }
+        this.image_size = Some(size.parse().ok()?);
         Some(this)
     }
 }
@@ -219,7 +240,12 @@ mod tests {
             ("vit_base", Some(12)),
             ("vit_small_patch16_18x2_224", None),
             ("vit_base_patch16_plus_240", None),
-            ("vit_base_patch16_clip_224.openai", None),
+            ("vit_base_patch16_clip_224.openai", Some(12)),
+            ("vit_large_patch14_clip_quickgelu_336", Some(16)),
+            ("vit_base_patch16_clip_foo_224", None),
+            ("vit_base_patch16_plus_clip_240", None),
+            ("vit_small_patch14_dinov2.lvd142m", Some(6)),
+            ("vit_small_patch14_dinov3", None),
             ("vit_small_r26_s32_224", None),
             ("swin_base_patch4_window7_224", None),
         ] {
@@ -227,5 +253,9 @@ mod tests {
         }
         let named = Named::parse("vit_large_patch14_336").unwrap();
         assert_eq!((named.patch_size, named.image_size, named.depth), (Some(14), Some(336), Some(24)));
+        let named = Named::parse("vit_base_patch16_clip_quickgelu_224.openai").unwrap();
+        assert_eq!((named.width, named.registers, named.image_size), (Some(768), Some(0), Some(224)));
+        let named = Named::parse("vit_large_patch14_reg4_dinov2").unwrap();
+        assert_eq!((named.registers, named.layer_scale, named.image_size), (Some(4), Some(true), Some(518)));
     }
 }

@@ -1,8 +1,9 @@
 //! The blocks of a transformer and the norm behind them.
 
-use super::acts::{TrunkActs, VitGradients};
+use super::acts::TrunkActs;
 use super::block::Block;
 use super::config::VitConfig;
+use super::gradients::VitGradients;
 use super::shape::{BlockShape, Span};
 use super::style::Style;
 use crate::error::Result;

@@ -19,6 +19,7 @@ pub fn cases(size: Size) -> Vec<Case> {
         channels: 3,
         patch: 16,
         dim: vit.d,
+        leading: 1,
     });
     shapes.flat_map(|shape| [unfolded(shape), embedded(shape), gradient(shape)]).collect()
 }

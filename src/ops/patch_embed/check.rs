@@ -11,11 +11,11 @@ use crate::ops::patch_embed::{self, Gradients, Shape};
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "patches from pixels", run: |case| every_shape(case, compare_unfold) },
     Check { name: "tokens from embedded patches", run: |case| every_shape(case, compare_tokens) },
-    Check { name: "gradients of class token, positions and bias", run: |case| every_shape(case, compare_backward) },
+    Check { name: "gradients of leading tokens, positions and bias", run: |case| every_shape(case, compare_backward) },
 ]);
 
 fn every_shape(case: &Case, compare: fn(&Case, Shape) -> Result<()>) -> Result<()> {
-    let shape = |n, height, width, patch, dim| Shape { n, height, width, channels: 3, patch, dim };
+    let shape = |n, height, width, patch, dim| Shape { n, height, width, channels: 3, patch, dim, leading: 1 };
     let shapes = [
         shape(1, 8, 8, 8, 8),
         shape(3, 32, 32, 16, 64),
@@ -25,6 +25,8 @@ fn every_shape(case: &Case, compare: fn(&Case, Shape) -> Result<()>) -> Result<(
         shape(2, 28, 28, 14, 40),
         shape(33, 6, 4, 2, 16),
         shape(70, 3, 2, 1, 7),
+        Shape { leading: 5, ..shape(9, 32, 48, 16, 24) },
+        Shape { leading: 4, ..shape(34, 6, 4, 2, 7) },
     ];
     shapes.iter().try_for_each(|&shape| compare(case, shape))?;
     if case.full() {
@@ -67,12 +69,13 @@ fn compare_unfold(case: &Case, shape: Shape) -> Result<()> {
 fn compare_tokens(case: &Case, shape: Shape) -> Result<()> {
     let (gpu, Shape { n, dim, .. }) = (case.gpu(), shape);
     let (embedded, values) = case.bf16(&case.normal(&format!("embedded {shape:?}"), n * shape.patches() * dim, 1.0))?;
-    let (b, cls) = (case.normal("b", dim, 1.0), case.normal("cls", dim, 1.0));
+    let leading = shape.leading * dim;
+    let (b, cls) = (case.normal("b", dim, 1.0), case.normal("cls", leading, 1.0));
     let pos = case.normal(&format!("pos {shape:?}"), shape.tokens() * dim, 1.0);
     let mut want = Vec::with_capacity(n * shape.tokens() * dim);
     for image in values.chunks_exact(shape.patches() * dim) {
-        want.extend((0..dim).map(|c| bf16::from_f32(cls[c] + pos[c])));
-        want.extend(image.iter().enumerate().map(|(i, &x)| bf16::from_f32(x + pos[dim + i] + b[i % dim])));
+        want.extend((0..leading).map(|i| bf16::from_f32(cls[i] + pos[i])));
+        want.extend(image.iter().enumerate().map(|(i, &x)| bf16::from_f32(x + pos[leading + i] + b[i % dim])));
     }
     let (b, cls, pos) = (case.f32(&b)?, case.f32(&cls)?, case.f32(&pos)?);
     let got = gpu.upload(&vec![bf16::NAN; want.len()])?;
@@ -85,7 +88,7 @@ fn compare_backward(case: &Case, shape: Shape) -> Result<()> {
     let (gpu, Shape { n, dim, .. }) = (case.gpu(), shape);
     let (patches, count) = (n * shape.patches(), shape.tokens());
     let (dtokens, values) = case.bf16(&case.normal(&format!("dtokens {shape:?}"), n * count * dim, 1.0))?;
-    let (mut b, mut cls) = (case.normal("db", dim, 1.0), case.normal("dcls", dim, 1.0));
+    let (mut b, mut cls) = (case.normal("db", dim, 1.0), case.normal("dcls", shape.leading * dim, 1.0));
     let mut pos = case.normal(&format!("dpos {shape:?}"), count * dim, 1.0);
     let on_gpu = [case.f32(&b)?, case.f32(&cls)?, case.f32(&pos)?];
     let mut w = vec![0.0; shape.patch_len() * dim];

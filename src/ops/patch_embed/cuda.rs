@@ -30,8 +30,9 @@ fn tokens_plan(shape: Shape, wide: bool, images: usize) -> Launch {
 }
 
 fn check(shape: Shape) {
-    let Shape { n, height, width, channels, patch, dim } = shape;
-    let fits = n > 0 && channels == 3 && dim > 0 && shape.tokens() * dim < 1 << 31 && height * width < 1 << 29;
+    let Shape { n, height, width, channels, patch, dim, leading } = shape;
+    let fits =
+        n > 0 && channels == 3 && dim > 0 && leading > 0 && shape.tokens() * dim < 1 << 31 && height * width < 1 << 29;
     assert!(
         fits && patch > 0 && height >= patch && width >= patch && n < 1 << 19,
         "patch embedding: {shape:?} (the kernels take images of 3 channels)"
@@ -57,7 +58,7 @@ pub fn unfold(gpu: &Gpu, patches: View<bf16>, images: View<u8>, scales: Scales, 
         .launch(gpu, at, width_of(wide))
 }
 
-/// Parameters apart from the weight: `b [D]`, `cls [D]`, `pos [T, D]`.
+/// Parameters apart from the weight: `b [D]`, `cls [leading, D]`, `pos [T, D]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights {
     pub b: View<f32>,
@@ -67,8 +68,8 @@ pub struct Weights {
 
 impl Weights {
     fn check(self, shape: Shape) {
-        let Shape { dim, .. } = shape;
-        let fits = self.b.len() == dim && self.cls.len() == dim && self.pos.len() == shape.tokens() * dim;
+        let Shape { dim, leading, .. } = shape;
+        let fits = self.b.len() == dim && self.cls.len() == leading * dim && self.pos.len() == shape.tokens() * dim;
         assert!(fits, "patch embedding: parameters of {shape:?}");
     }
 
@@ -77,8 +78,8 @@ impl Weights {
     }
 }
 
-/// `tokens [N, T, D]` from `embedded [N·patches, D]`, the product of patches and weights: class token first, positions
-/// and bias added.
+/// `tokens [N, T, D]` from `embedded [N·patches, D]`, the product of patches and weights: the leading tokens first,
+/// positions and bias added.
 pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weights, shape: Shape) -> Result<()> {
     check(shape);
     weights.check(shape);
@@ -92,8 +93,12 @@ pub fn tokens(gpu: &Gpu, tokens: View<bf16>, embedded: View<bf16>, weights: Weig
     let wide = dim.is_multiple_of(8) && tokens.is_aligned(16) && embedded.is_aligned(16) && weights.aligned();
     let at = tokens_plan(shape, wide, TOKEN_IMAGES);
     let Weights { b: bias, cls, pos } = weights;
-    let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
-    kernels::PatchEmbedTokens { out: tokens, embedded, cls, pos, bias, n, count, d }.launch(gpu, at, width_of(wide))
+    let (n, count, leading, d) = (n as u32, shape.tokens() as u32, shape.leading as u32, dim as u32);
+    kernels::PatchEmbedTokens { out: tokens, embedded, cls, pos, bias, n, count, leading, d }.launch(
+        gpu,
+        at,
+        width_of(wide),
+    )
 }
 
 /// f32 values that [`backward`] needs as scratch.
@@ -101,8 +106,8 @@ pub fn scratch_len(shape: Shape) -> usize {
     shape.n.div_ceil(GATHER_IMAGES) * shape.tokens() * shape.dim
 }
 
-/// Adds to the gradients of bias, class token and positions, and writes `dembedded [N·patches, D]`: `dtokens` without
-/// the class tokens.
+/// Adds to the gradients of bias, leading tokens and positions, and writes `dembedded [N·patches, D]`: `dtokens`
+/// without the leading tokens.
 pub fn backward(
     gpu: &Gpu,
     gradients: Weights,
@@ -125,12 +130,16 @@ pub fn backward(
     let wide = dim.is_multiple_of(8) && [dtokens, dembedded].iter().all(|v| v.is_aligned(16)) && scratch.is_aligned(16);
     let at = tokens_plan(shape, wide, GATHER_IMAGES);
     let pieces = n.div_ceil(GATHER_IMAGES);
-    let (n, count, d) = (n as u32, shape.tokens() as u32, dim as u32);
-    kernels::PatchEmbedGather { dembedded, partials: scratch, dtokens, n, count, d }.launch(gpu, at, width_of(wide))?;
+    let (n, count, leading, d) = (n as u32, shape.tokens() as u32, shape.leading as u32, dim as u32);
+    kernels::PatchEmbedGather { dembedded, partials: scratch, dtokens, n, count, leading, d }.launch(
+        gpu,
+        at,
+        width_of(wide),
+    )?;
     let Weights { b, cls: dcls, pos: dpos } = gradients;
     let (at, pieces) = (Launch::new(values.div_ceil(THREADS), THREADS as u32), pieces as u32);
-    kernels::PatchEmbedPositions { dpos, dcls, partials: scratch, pieces, count, d }.launch(gpu, at)?;
-    reduce::cuda::add_partials(gpu, b, None, scratch.slice(dim..values))
+    kernels::PatchEmbedPositions { dpos, dcls, partials: scratch, pieces, count, leading, d }.launch(gpu, at)?;
+    reduce::cuda::add_partials(gpu, b, None, scratch.slice(shape.leading * dim..values))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Images to tokens: a convolution whose stride is its kernel, i.e. one linear layer over cut-out patches, then the
-//! class token in front and the position embedding on top (Dosovitskiy et al. 2021, arXiv 2010.11929).
+//! class token in front and the position embedding on top (Dosovitskiy et al. 2021, arXiv 2010.11929); behind the class
+//! token there may be registers (Darcet et al. 2023, arXiv 2309.16588).
 //!
 //! [`unfold`] only reorders the image (a patch becomes a row, in the order of the weight `[D, C, p, p]`); nothing is
 //! duplicated.
@@ -22,7 +23,8 @@ use super::simd::vectorize;
 /// Rows of patches per task, at least one image.
 const ROWS: usize = 256;
 
-/// Sizes: `n` images of `height × width` pixels and `channels`, cut into squares of `patch`, embedded in `dim` values.
+/// Sizes: `n` images of `height × width` pixels and `channels`, cut into squares of `patch`, embedded in `dim` values
+/// behind so many `leading` tokens: the class token and registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub n: usize,
@@ -31,6 +33,7 @@ pub struct Shape {
     pub channels: usize,
     pub patch: usize,
     pub dim: usize,
+    pub leading: usize,
 }
 
 impl Shape {
@@ -39,9 +42,9 @@ impl Shape {
         (self.height / self.patch) * (self.width / self.patch)
     }
 
-    /// Tokens per image: the patches and the class token.
+    /// Tokens per image: the leading ones and the patches.
     pub fn tokens(self) -> usize {
-        self.patches() + 1
+        self.leading + self.patches()
     }
 
     /// Values of one patch.
@@ -81,7 +84,7 @@ impl Shape {
     }
 }
 
-/// Parameters: `w [D, C, p, p]`, `b [D]`, `cls [D]`, `pos [T, D]`.
+/// Parameters: `w [D, C, p, p]`, `b [D]`, `cls [leading, D]`, `pos [T, D]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     pub w: &'a [f32],
@@ -126,10 +129,12 @@ pub fn unfold(patches: &mut [f32], images: &[f32], shape: Shape) {
     });
 }
 
-/// `tokens [N, T, D]`: class token first, then the embedded patches, positions added.
+/// `tokens [N, T, D]`: the leading tokens first, then the embedded patches, positions added.
 pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Shape) {
     shape.check(patches, tokens, weights.w);
     let (dim, inputs, images) = (shape.dim, shape.patch_len(), shape.images_per_task());
+    let leading = shape.leading * dim;
+    assert!(weights.cls.len() == leading && weights.pos.len() == shape.tokens() * dim);
     let start: Vec<f32> = weights.cls.iter().zip(weights.pos).map(|(cls, pos)| cls + pos).collect();
     let blocks = tokens.par_chunks_mut(images * shape.tokens() * dim);
     blocks.zip(patches.par_chunks(images * shape.patches() * inputs)).for_each_init(
@@ -143,13 +148,13 @@ pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Sha
             unsafe { raw(embedded.as_mut_ptr(), dim, a, b, (rows, dim, inputs), 0.0, 1.0, Threads::One) }
             let embedded = embedded.chunks_exact(shape.patches() * dim);
             for (tokens, embedded) in tokens.chunks_exact_mut(shape.tokens() * dim).zip(embedded) {
-                tokens[..dim].copy_from_slice(&start);
-                tokens[dim..].copy_from_slice(embedded);
+                tokens[..leading].copy_from_slice(&start);
+                tokens[leading..].copy_from_slice(embedded);
                 vectorize(
                     #[inline(always)]
                     || {
-                        add(&mut tokens[dim..], &weights.pos[dim..]);
-                        tokens[dim..].chunks_exact_mut(dim).for_each(|row| add(row, weights.b));
+                        add(&mut tokens[leading..], &weights.pos[leading..]);
+                        tokens[leading..].chunks_exact_mut(dim).for_each(|row| add(row, weights.b));
                     },
                 );
             }
@@ -157,10 +162,11 @@ pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Sha
     );
 }
 
-/// Adds the gradients of the parameters. `scratch [N·patches, D]` receives `dtokens` without the class tokens.
+/// Adds the gradients of the parameters. `scratch [N·patches, D]` receives `dtokens` without the leading tokens.
 pub fn backward(gradients: Gradients, scratch: &mut [f32], dtokens: &[f32], patches: &[f32], shape: Shape) {
     shape.check(patches, dtokens, gradients.w);
     let (dim, inputs, tokens) = (shape.dim, shape.patch_len(), shape.tokens());
+    let leading = shape.leading * dim;
     assert!(scratch.len() == shape.n * shape.patches() * dim && gradients.pos.len() == tokens * dim);
     let mut sums = vec![0.0f32; tokens * dim];
     sums.par_chunks_mut(dim).enumerate().for_each(|(t, sum)| {
@@ -173,14 +179,14 @@ pub fn backward(gradients: Gradients, scratch: &mut [f32], dtokens: &[f32], patc
         #[inline(always)]
         || {
             add(gradients.pos, &sums);
-            add(gradients.cls, &sums[..dim]);
-            sums[dim..].chunks_exact(dim).for_each(|row| add(gradients.b, row));
+            add(gradients.cls, &sums[..leading]);
+            sums[leading..].chunks_exact(dim).for_each(|row| add(gradients.b, row));
         },
     );
     let per_image = shape.patches() * dim;
     scratch
         .par_chunks_mut(per_image)
         .zip(dtokens.par_chunks(tokens * dim))
-        .for_each(|(scratch, image)| scratch.copy_from_slice(&image[dim..]));
+        .for_each(|(scratch, image)| scratch.copy_from_slice(&image[leading..]));
     tn(gradients.w, scratch, patches, (dim, inputs, shape.n * shape.patches()), true, Threads::All);
 }

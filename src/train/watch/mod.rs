@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::eval::dataset::Dataset;
 use crate::eval::features::{BATCH, Preparation, prepared};
 use crate::eval::knn::{KnnConfig, classify};
-use crate::eval::language::{Prompts, Space, memory};
+use crate::eval::language::{Projections, Prompts, Space, memory};
 use crate::eval::transform::Transform;
 use crate::eval::{DataSource, TestSource, photographs};
 use crate::say;
@@ -93,7 +93,9 @@ impl Watch {
                 }
             ),
             (Some(_), None) => {
-                say!("note: with --projection mlp a run is not scored zero-shot");
+                say!(
+                    "note: with --projection mlp a run is not scored zero-shot while it trains; eval zero-shot does it"
+                );
                 None
             }
             _ => None,
@@ -137,7 +139,7 @@ impl Watch {
         let knn = classify(&KnnConfig::default(), &train, labels, classes, &test, self.width)?;
         let zero_shot = match (&self.prompts, network.zero_shot()) {
             (Some(prompts), Some(ZeroShot { tower, projections })) => {
-                let params = &engine.state()?.params;
+                let (params, projections) = (&engine.state()?.params, &Projections::Matrices(projections));
                 Some(prompts.classify(&Space { tower, projections, params }, &test)?)
             }
             _ => None,
