@@ -13,6 +13,8 @@ mod logistic;
 mod official;
 mod probe;
 mod published;
+#[path = "../common/scene_data.rs"]
+mod scene_data;
 #[path = "../common/scenes.rs"]
 mod scenes;
 mod segment;

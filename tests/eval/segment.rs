@@ -11,7 +11,8 @@ use stablerep::models::segmenter::HeadKind;
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
-use crate::scenes::{ade, bad_shard, png_of, shards};
+use crate::scene_data::{ade, bad_shard};
+use crate::scenes::{png_of, shards};
 
 fn golden(head: &str) -> SafeTensors {
     let path = format!("{}/tests/fixtures/segmenter_{head}.safetensors", env!("CARGO_MANIFEST_DIR"));

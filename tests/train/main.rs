@@ -13,6 +13,8 @@ mod queue;
 #[path = "../common/recipe.rs"]
 mod recipe;
 mod run;
+#[path = "../common/scene_data.rs"]
+mod scene_data;
 #[path = "../common/scenes.rs"]
 mod scenes;
 mod schedule;

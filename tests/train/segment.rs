@@ -19,7 +19,8 @@ use stablerep::train::{
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
-use crate::scenes::{ade, shards};
+use crate::scene_data::{ade, bad_shard};
+use crate::scenes::shards;
 use crate::support::{fixture_path, golden_state, recipe};
 
 fn settings(head: HeadKind) -> Segment {
@@ -180,7 +181,7 @@ fn a_folder_of_ade20k_s_layout_is_packed_once() {
 fn bad_samples_are_named() {
     let folder = TempDir::new().unwrap();
     shards(folder.path(), 8);
-    crate::scenes::bad_shard(&folder.path().join("00001.tar"));
+    bad_shard(&folder.path().join("00001.tar"));
     let recipe = |max_bad| Recipe { max_bad, batch: 8, ..a_run(folder.path(), HeadKind::Linear, 4) };
     let error = run(&job(recipe(1), &folder.path().join("a"))).unwrap_err();
     assert_eq!(error.exit_code(), 3, "{error}");
