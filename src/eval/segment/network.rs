@@ -90,7 +90,7 @@ impl Network {
         let model = file.config(None)?;
         let (mut table, mut kept, mut layout) = (ParamTable::new(), ParamTable::new(), Layout::default());
         let segmenter = Segmenter::new(&model, (head, classes), "", &mut table, &mut kept)?;
-        let acts = SegmenterActs::new(&mut layout, &segmenter, windows, None);
+        let acts = segmenter.acts(&mut layout, windows, None);
         let cpu = device == Device::Cpu;
         let lay_out = |plan: &mut Plan| {
             let tensors = [("parameters", table.len()), ("statistics", kept.len())]

@@ -1,14 +1,13 @@
 //! What a segmentation network remembers between forward and backward, and the scratch of its backward.
 
-use super::classify::{DroppedChannels, PixelActs};
+use super::classify::{DroppedChannels, PixelActs, PixelClassifier};
 use super::conv::{ConvActs, Grid};
-use super::head::HeadKind;
+use super::head::{Head, HeadKind};
 use super::neck::{LEVELS, NeckActs};
 use super::pass::{Grads, Pass};
 use super::uper::{UperActs, UperHead};
-use super::{Head, Segmenter};
 use crate::layers::training::{Buffer, Kind, Layout, Numbers};
-use crate::models::vit::{DropPath, VitActs, VitGradients};
+use crate::models::vit::{DropPath, VitActs, VitConfig, VitGradients};
 
 /// What of a step's numbers and settings a network in training is given.
 #[derive(Clone, Copy, Debug)]
@@ -71,12 +70,17 @@ pub(super) struct PyramidActs {
 }
 
 impl SegmenterActs {
-    /// Of `n` images; for no backward where nothing is learned.
-    pub fn new(layout: &mut Layout, network: &Segmenter, n: usize, learning: Option<Learning>) -> Self {
-        let config = network.vit.config();
+    /// Of `n` images that a ViT of `config` and what is behind it see; for no backward where nothing is learned.
+    pub(super) fn new(
+        layout: &mut Layout,
+        config: &VitConfig,
+        (head, classifier): (&Head, PixelClassifier),
+        n: usize,
+        learning: Option<Learning>,
+    ) -> Self {
         let (d, grid) = (config.width, Grid { n, side: config.image_size / config.patch_size });
         let learn = learning.is_some();
-        let of_vit = learn && network.kind() == HeadKind::Uper;
+        let of_vit = learn && head.kind() == HeadKind::Uper;
         let back = of_vit.then(|| VitGradients::of(layout, config, config.token_span(n)));
         let held = back.as_ref().filter(|_| learning.is_some_and(|learning| learning.again));
         let vit = VitActs::of_tokens(layout, config, n, held);
@@ -88,7 +92,7 @@ impl SegmenterActs {
         let mut room = |name: &str, len, kind| layout.take("segmentation head", name, len, kind);
         let losses = room("losses", size(learn, n * config.image_size), Kind::Exact);
         let to = learn.then_some(config.image_size);
-        let around = match &network.head {
+        let around = match head {
             Head::Linear(_) => 0,
             Head::Uper(head) => head.uper.scratch(grid).max(head.auxiliary.0.scratch(grid.side)),
         };
@@ -100,7 +104,7 @@ impl SegmenterActs {
         };
         let dmap = room("d map", size(learn, largest), Kind::Rounded);
         let dropped = |which: usize| learning.map(|learning| learning.dropped[which]);
-        let (main, head) = match &network.head {
+        let (main, head) = match head {
             Head::Linear(_) => {
                 let rows = grid.rows() * d;
                 let linear = LinearActs {
@@ -108,7 +112,7 @@ impl SegmenterActs {
                     normed: room("bn", rows, Kind::Rounded),
                     stats: room("bn.stats", 2 * d, Kind::Exact),
                 };
-                let main = network.classifier.acts(layout, (grid, linear.normed), dropped(0), to);
+                let main = classifier.acts(layout, (grid, linear.normed), dropped(0), to);
                 (main, HeadActs::Linear(linear))
             }
             Head::Uper(head) => {
@@ -127,7 +131,7 @@ impl SegmenterActs {
                 let dlevels = [level(one), level(two), dmaps[2], level(four)];
                 let dauxiliary = [level(conv.y), level(maps[2])];
                 let fine = Grid { side: 4 * grid.side, ..grid };
-                let main = network.classifier.acts(layout, (fine, UperHead::output(&uper)), dropped(0), to);
+                let main = classifier.acts(layout, (fine, UperHead::output(&uper)), dropped(0), to);
                 let pyramid = PyramidActs { maps, neck, uper, auxiliary, dmaps, dlevels, dauxiliary };
                 (main, HeadActs::Uper(Box::new(pyramid)))
             }

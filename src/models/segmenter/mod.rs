@@ -19,13 +19,14 @@ pub use head::HeadKind;
 use super::vit::{Vit, VitConfig};
 use crate::bail;
 use crate::error::Result;
-use crate::layers::training::{BatchNorm, Layers};
+use crate::layers::training::{Layers, Layout};
 use crate::ops::bilinear;
 use crate::rng::{Domain, Stream};
 use crate::weights::{ParamInfo, ParamTable, SafeTensors};
 use acts::HeadActs;
 use classify::{PixelClassifier, PixelLabels};
 use conv::{ConvNorm, Grid, Window, batch_norm, init_batch_norm};
+use head::{Head, Pyramid};
 use neck::{LEVELS, Neck};
 use uper::UperHead;
 
@@ -40,20 +41,6 @@ pub struct Segmenter {
     classifier: PixelClassifier,
     /// Those behind the ViT, and the running statistics.
     tensors: [Vec<ParamInfo>; 2],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Head {
-    Linear(BatchNorm),
-    Uper(Pyramid),
-}
-
-/// What is between the ViT and the classifier of UperNet, and the auxiliary head.
-#[derive(Clone, Copy, Debug)]
-struct Pyramid {
-    neck: Neck,
-    uper: UperHead,
-    auxiliary: (ConvNorm, PixelClassifier),
 }
 
 impl Segmenter {
@@ -103,10 +90,12 @@ impl Segmenter {
     }
 
     pub fn kind(&self) -> HeadKind {
-        match self.head {
-            Head::Linear(_) => HeadKind::Linear,
-            Head::Uper(_) => HeadKind::Uper,
-        }
+        self.head.kind()
+    }
+
+    /// Room for what it remembers of `n` images; for no backward where nothing is learned.
+    pub fn acts(&self, layout: &mut Layout, n: usize, learning: Option<Learning>) -> SegmenterActs {
+        SegmenterActs::new(layout, self.vit.config(), (&self.head, self.classifier), n, learning)
     }
 
     pub fn classes(&self) -> usize {

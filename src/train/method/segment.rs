@@ -91,7 +91,7 @@ impl Segmenting {
         let drop = Some(drop).filter(|_| sizes.drop_path > 0.0 && settings.head == HeadKind::Uper);
         let (auxiliary, again) = (settings.auxiliary as f32, sizes.held.again);
         let learning = Learning { labels, dropped, drop_path: drop, auxiliary, again };
-        let acts = SegmenterActs::new(&mut layout, &network, images, Some(learning));
+        let acts = network.acts(&mut layout, images, Some(learning));
         let (settings, seed) = (settings.clone(), sizes.seed);
         Ok(Self { parameters, kept, settings, network, layout, acts, images, drop, labels, seed })
     }
