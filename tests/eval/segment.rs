@@ -157,7 +157,7 @@ fn what_cannot_be_scored_is_refused() {
     };
     run(&|config| config.windows = 0, "--windows 0", 2);
     run(&|config| config.stride = Some(49), "--stride 49: expected 1 to 48", 2);
-    run(&|config| config.data = folder.path().join("nothing"), "no such file or folder", 2);
+    run(&|config| config.data = folder.path().join("nothing"), "no such file or folder", 3);
     run(&|config| config.checkpoint = checkpoint("linear", 200, folder.path()), "no pixel has one of the 5 classes", 3);
     let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vit_32_patch8.safetensors");
     run(&|config| config.checkpoint = plain.into(), "vit_32_patch8.safetensors", 3);
