@@ -97,7 +97,8 @@ impl Activations {
                 return Ok(());
             }
         }
-        if self.chunk.is_some() {
+        // Batch norms over maps are of all images of a step.
+        if self.chunk.is_some() || recipe.segment.is_some() {
             return Ok(());
         }
         let grain = images.div_ceil(GRAINS);

@@ -19,6 +19,7 @@ const COMMANDS: [&str; 25] = [
     "eval retrieval",
     "eval fairface",
     "eval aro",
+    "eval segment",
     "eval diversity",
     "eval fid",
     "export",
