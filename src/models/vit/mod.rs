@@ -31,7 +31,7 @@ pub use trunk::Trunk;
 use crate::error::Result;
 use crate::layers::training::{Buffer, Kind, Layers, Layout, PatchEmbed};
 use crate::models::init;
-use crate::ops::interpolate;
+use crate::ops::{interpolate, self_attention};
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
 
@@ -174,6 +174,13 @@ impl Vit {
     fn embed_backward(&self, on: &mut dyn Layers, acts: &VitActs, back: &VitGradients) -> Result<()> {
         let shape = self.config.patch_shape(acts.trunk.span.n);
         on.embed_backward(back.dx, acts.patches, back.dnorm, self.embedding, shape)
+    }
+
+    /// What the attention of block `block` read in the last forward, `[N, T, 3, G, d]`, and its sizes; of earlier blocks
+    /// only where each has buffers of its own ([`VitActs::new`]).
+    pub fn attended(&self, acts: &VitActs, block: usize) -> (Buffer, self_attention::Shape) {
+        let shape = self.config.block_shape(acts.trunk.span, block);
+        (acts.trunk.blocks[block].heads, shape.attention())
     }
 
     /// What leaves the last block ([`VitActs::output`]), for activations of [`VitActs::of_tokens`].
