@@ -53,7 +53,7 @@ impl TensorBoard {
     /// Records the settings of the run, at step 0: as a table among the texts, and as hyperparameters to sort runs by,
     /// beside the last values of the curves `metrics`. That is what PyTorch's `SummaryWriter.add_hparams` writes: an
     /// experiment that says which settings and metrics there are, and the start of a session with their values;
-    /// [`TensorBoard::ended`] is the end.
+    /// [`TensorBoard::ended`] is the end. A setting that is null is none.
     pub fn settings(&mut self, settings: &Value, metrics: &[&str]) -> Result<()> {
         let mut flat = Vec::new();
         flatten("", settings, &mut flat);
@@ -71,7 +71,7 @@ impl TensorBoard {
         let mut experiment = Vec::new();
         // SessionStartInfo { hparams: map<string, google.protobuf.Value> }
         let mut hparams = Vec::new();
-        for (name, value) in flat {
+        for (name, value) in flat.into_iter().filter(|(_, value)| !value.is_null()) {
             let (kind, value) = match (value.as_f64(), value.as_bool()) {
                 (Some(number), _) => (3, [vec![2 << 3 | 1], number.to_le_bytes().to_vec()].concat()),
                 (None, Some(yes)) => (2, varint_field(4, u64::from(yes))),

@@ -67,5 +67,6 @@ pub mod self_attention;
 pub mod shapes;
 pub mod simd;
 pub mod soft_labels;
+pub mod squares;
 pub mod symmetric;
 pub mod token_mean;

@@ -13,7 +13,7 @@ use crate::image::sheet::{SheetRow, contact_sheet};
 use crate::image::{Filter, Rgb8, decode, encode_png, heat, resize};
 use crate::store::write_atomic;
 
-/// Side that small pictures are enlarged to, so that passages between patches are seen.
+/// Side that small pictures are enlarged to, as their maps are.
 const SHOWN: usize = 128;
 
 /// Draws the maps of `pictures` into `sheet`, and prints what each head looks at on average.
@@ -50,7 +50,7 @@ fn row(path: &Path, image: &Rgb8, maps: &Attention) -> Result<SheetRow> {
     let mut row = SheetRow::new(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), vec![shown]);
     row.notes.push("picture".into());
     for (name, map) in named.into_iter().chain(heads) {
-        row.images.push(heat(&row.images[0], map, maps.side));
+        row.images.push(heat(map, maps.side, side));
         row.notes.push(name);
     }
     Ok(row)

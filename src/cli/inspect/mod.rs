@@ -63,8 +63,8 @@ pub struct Args {
     /// With --regenerate: write the new picture here
     #[arg(long, value_name = "IMAGE", requires = "regenerate")]
     output: Option<PathBuf>,
-    /// Encoders: draw over each of these pictures what the class token looks at in the last block, by head, by the mean
-    /// of heads, and through all blocks (attention rollout); computed on the CPU
+    /// Encoders: draw beside each of these pictures what the class token looks at in the last block, by head and by the
+    /// mean of heads, and through all blocks (attention rollout); computed on the CPU
     #[arg(long, value_name = "PICTURE", num_args = 1.., requires = "sheet", conflicts_with_all = NOT_LOOKED)]
     attention: Vec<PathBuf>,
     /// Encoders: find the pictures of --data whose features are nearest to those of each of these, with what their
