@@ -10,7 +10,9 @@ use stablerep::models::vit::VitConfig;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, batch, seconds] = &arguments[..] else { return Err("expected MODEL BATCH SECONDS".into()) };
-    let Some(model) = VitConfig::named(model) else { return Err("expected vit_tiny, vit_small, vit_base or vit_large".into()) };
+    let Some(model) = VitConfig::named(model) else {
+        return Err("expected vit_tiny, vit_small, vit_base or vit_large".into());
+    };
     let (batch, seconds): (usize, f64) = (batch.parse()?, seconds.parse()?);
     let (encoder, side) = (Encoder::random(&model, 0)?, model.image_size);
     let byte = |i: usize, at: usize| (at * 31 + at / side * 7 + i * 101) as u8;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::chart::{Curve, figure};
 use super::find::{Kind, Subject, name};
-use super::page::{Section, folded, table, text};
+use super::page::{Section, command, folded, table, text};
 use super::run::{Run, pairs};
 use super::sheets::sheets;
 use super::{heat, published};
@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 
 /// Rows of a list that are shown.
 const ROWS: usize = 200;
+
+/// Digits of a model's hash that are shown.
+const HASH: usize = 12;
 
 fn read(folder: &Path) -> Result<Value> {
     let path = folder.join("report.json");
@@ -31,10 +34,11 @@ pub fn section(folder: &Path) -> Result<Section> {
         html += &format!("<p>Encoder: {}</p>\n", text(source));
     }
     html += &linear(&report);
+    html += &nearest(&report);
     let mut about = Vec::new();
     for (key, value) in report.as_object().into_iter().flatten() {
         match (key.as_str(), value) {
-            ("linear" | "confusion", _) => {}
+            ("linear" | "confusion" | "nearest", _) => {}
             ("model" | "settings" | "transform" | "train" | "test" | "data", value) => {
                 about.extend(pairs(value).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
@@ -84,6 +88,26 @@ fn linear(report: &Value) -> String {
         table(&header, &rows),
         table(&published_header, &published_rows)
     )
+}
+
+/// What `inspect --nearest` found: the neighbours of each picture, and the commands that draw them again.
+fn nearest(report: &Value) -> String {
+    let Some(found) = report["nearest"].as_array() else { return String::new() };
+    let header = ["nearest to", "rank", "cosine", "found", "caption", "seed", "model"].map(str::to_owned);
+    let row = |near: &Value| {
+        let model = near["model"].as_str().unwrap_or_default().chars().take(HASH).collect();
+        let cosine = near["cosine"].as_f64().map_or_else(String::new, |cosine| format!("{cosine:.4}"));
+        let [picture, rank, found, caption, seed] =
+            ["picture", "rank", "found", "caption", "seed"].map(|field| cell(&near[field]));
+        vec![picture, rank, cosine, found, caption, seed, model]
+    };
+    let rows: Vec<Vec<String>> = found.iter().take(ROWS).map(row).collect();
+    let again: Vec<&str> = found.iter().take(ROWS).filter_map(|near| near["again"].as_str()).collect();
+    let again = match again[..] {
+        [] => String::new(),
+        _ => format!("<details><summary>to draw them again</summary>{}</details>\n", command(&again.join("\n"))),
+    };
+    table(&header, &rows) + &again
 }
 
 /// A value under its name, whatever it is: objects by their fields, lists of objects as tables.

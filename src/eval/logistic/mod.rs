@@ -302,6 +302,33 @@ mod tests {
         assert!(early.iter().all(|fit| !fit.converged && fit.iterations == 2), "{early:?}");
     }
 
+    /// At a weak penalty, where few images are left in doubt: the same minimum in far fewer steps.
+    #[test]
+    fn second_derivatives_shorten_the_way() {
+        let (mut features, labels) = problem(600);
+        // Features of very different weight, which correlate.
+        for row in features.chunks_exact_mut(WIDTH) {
+            (1..WIDTH).for_each(|j| row[j] = row[j - 1] + row[j] / (j * j) as f32);
+        }
+        let design = Design::new(&Standard::of(&features, WIDTH), &features);
+        let found = |look: Option<usize>| {
+            let targets = Targets::Classes { labels: &labels, classes: 3 };
+            let mut problem = Problem::new(&design, targets, 1e4, &[0.0; (WIDTH + 1) * 3], LIMITS);
+            problem.look = look;
+            while problem.asks() {
+                step(&design, &mut [&mut problem]);
+                if problem.is_due() {
+                    problem.look(&design);
+                }
+            }
+            problem.found()
+        };
+        let (with, without) = (found(first_look(WIDTH, 3)), found(None));
+        assert!((with.objective / without.objective - 1.0).abs() < 1e-9, "{} {}", with.objective, without.objective);
+        assert!(2 * with.iterations < without.iterations, "{} {}", with.iterations, without.iterations);
+        assert_eq!((first_look(384, 10), first_look(40, 100), first_look(1024, 2)), (Some(9), Some(8), None));
+    }
+
     #[test]
     fn threads_change_no_bit() {
         let (features, labels) = problem(700);
