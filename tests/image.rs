@@ -286,9 +286,9 @@ fn sheets_and_plots_show_what_they_are_given() {
         "a caption so long that it needs several lines and in the end does not fit beside its row of pictures at all, "
             .repeat(4);
     let rows = [
-        SheetRow { label: "a photo of a red square".into(), images: images.clone() },
-        SheetRow { label: long, images },
-        SheetRow { label: String::new(), images: vec![] },
+        SheetRow::new("a photo of a red square".into(), images.clone()),
+        SheetRow::new(long, images),
+        SheetRow::default(),
     ];
     let untitled = contact_sheet("", &rows).unwrap();
     let sheet = contact_sheet("3 of 60 captions", &rows).unwrap();
@@ -298,6 +298,13 @@ fn sheets_and_plots_show_what_they_are_given() {
     assert_eq!(count(&sheet, [200, 30, 40]), 2 * 32 * 32);
     assert!(count(&sheet, [38, 42, 48]) > 200, "the labels are drawn");
     assert!(count(&sheet, [38, 42, 48]) > count(&untitled, [38, 42, 48]) + 20, "the title is drawn");
+    // Notes stand under their tiles: every row is as much higher as the longest of them takes.
+    let mut noted = rows.clone();
+    noted[0].notes = vec!["0.97".into(), "a note of several lines, wrapped to the width of its tile".into()];
+    let noted = contact_sheet("3 of 60 captions", &noted).unwrap();
+    assert_eq!((noted.width, noted.height), (sheet.width, sheet.height + rows.len() * (3 * 14 + 6)));
+    assert_eq!(count(&noted, [20, 160, 60]), 2 * 128 * 64);
+    assert!(count(&noted, [38, 42, 48]) > count(&sheet, [38, 42, 48]) + 40, "the notes are drawn");
     contact_sheet("", &[]).unwrap();
     assert_eq!(title((12, 60), (4, 4)), "12 of 60 captions");
     assert_eq!(title((8, 8), (10, 12)), "all 8 captions, 10 of up to 12 images of each");

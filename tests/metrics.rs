@@ -111,18 +111,27 @@ fn a_run_begun_anew_has_every_point_once() {
 fn settings_are_a_table_and_hyperparameters() {
     let folder = tempfile::tempdir().unwrap();
     let mut board = TensorBoard::open(folder.path(), 0).unwrap();
-    board.settings(&json!({"model": {"width": 24}, "data": ["a|b"], "shuffle": true, "seed": 0.5})).unwrap();
+    let settings = json!({"model": {"width": 24}, "data": ["a|b"], "shuffle": true, "seed": 0.5, "none": null});
+    board.settings(&settings, &["train/loss"]).unwrap();
+    board.ended(300).unwrap();
     let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let records = records(&path);
-    assert_eq!(records.len(), 3);
+    assert_eq!(records.len(), 5);
     let holds = |record: &[u8], bytes: &[u8]| record.windows(bytes.len()).any(|window| window == bytes);
-    let table = b"| setting | value |\n|---|---|\n| model.width | 24 |\n| data | [\"a\\|b\"] |\n| shuffle | true |\n| seed | 0.5 |\n";
+    let table = b"| setting | value |\n|---|---|\n| model.width | 24 |\n| data | [\"a\\|b\"] |\n| shuffle | true |\n| seed | 0.5 |\n| none | null |\n";
     assert!(holds(&records[1], table) && holds(&records[1], b"settings/text_summary"));
     let hparam = |name: &[u8], value: &[u8]| {
         let entry = [&[0x0a, name.len() as u8], name, &[0x12, value.len() as u8], value].concat();
-        assert!(holds(&records[2], &entry), "{name:?}");
+        assert!(holds(&records[3], &entry), "{name:?}");
     };
     hparam(b"model.width", &[&[0x11][..], &24f64.to_le_bytes()].concat());
     hparam(b"shuffle", &[0x20, 1]);
     hparam(b"data", b"\x1a\x07[\"a|b\"]");
+    // What there is: names with their types (text 1, yes or no 2, number 3), and a metric by its tag.
+    for info in [&b"\x22\x0f\x0a\x0bmodel.width\x20\x03"[..], b"\x0a\x04data\x20\x01", b"\x0a\x07shuffle\x20\x02"] {
+        assert!(holds(&records[2], info), "{info:?}");
+    }
+    assert!(!holds(&records[2], b"none") && !holds(&records[3], b"none"));
+    assert!(holds(&records[2], b"\x2a\x0e\x0a\x0c\x12\x0atrain/loss") && holds(&records[2], b"_hparams_/experiment"));
+    assert!(holds(&records[4], b"_hparams_/session_end_info") && holds(&records[4], b"\x12\x04\x22\x02\x08\x01"));
 }

@@ -19,7 +19,13 @@ import webdataset
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tensorboard import context
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
+from torch.utils.tensorboard.summary import hparams
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CAPTIONS = [
@@ -121,6 +127,58 @@ def check_tensorboard(out: Path) -> None:
     check("steps agree with the JSONL", [s.step for s in scalars] == [line["step"] for line in lines])
     check("losses agree with the JSONL", [s.value for s in scalars] == [as_f32(line["loss"]) for line in lines])
     check("losses are finite", all(math.isfinite(s.value) for s in scalars))
+    check("the floor of the loss is among the scalars", "train/loss_floor" in tags, tags)
+    floors = [s.value for s in events.Scalars("train/loss_floor")]
+    # Captions of one text are each other's positives too: 2 others at least.
+    check("losses lie above their floors", all(loss.value > floor >= as_f32(math.log(IMAGES_PER_CAPTION - 1)) for loss, floor in zip(scalars, floors)), floors)
+    check_hparams(out, folder, events)
+
+
+def flat(value, name="") -> dict:
+    """Settings by names such as model.width, as TensorBoard has them: what is no number, yes or no as a text."""
+    if isinstance(value, dict):
+        return {key: of for part, inner in value.items() for key, of in flat(inner, f"{name}.{part}" if name else part).items()}
+    plain = isinstance(value, (str, int, float))
+    return {} if value is None else {name: value if plain else json.dumps(value, separators=(",", ":"))}
+
+
+def check_hparams(out: Path, folder: Path, events: EventAccumulator) -> None:
+    """The messages are those of PyTorch's add_hparams, and TensorBoard's own table of runs has settings and metrics."""
+    found = events.PluginTagToContent("hparams")
+    start = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG])
+    experiment = metadata.parse_experiment_plugin_data(found[metadata.EXPERIMENT_TAG])
+    end = metadata.parse_session_end_info_plugin_data(found[metadata.SESSION_END_INFO_TAG])
+    settings = flat(json.loads((out / "config.json").read_text()))
+    metrics = [metric.name.tag for metric in experiment.metric_infos]
+    check("the loss is a metric", metrics[0] == "train/loss", metrics)
+    contents = [s.value[0].metadata.plugin_data.content for s in hparams(settings, dict.fromkeys(metrics, 0.0))]
+    theirs = [
+        metadata.parse_experiment_plugin_data(contents[0]),
+        metadata.parse_session_start_info_plugin_data(contents[1]),
+        metadata.parse_session_end_info_plugin_data(contents[2]),
+    ]
+    # PyTorch writes yes and no as numbers.
+    for name in (name for name, value in settings.items() if isinstance(value, bool)):
+        theirs[1].hparams[name].bool_value = settings[name]
+        next(info for info in theirs[0].hparam_infos if info.name == name).type = api_pb2.DATA_TYPE_BOOL
+    infos = lambda all: sorted((info.name, info.type) for info in all.hparam_infos)
+    check("settings are named as add_hparams names them", infos(experiment) == infos(theirs[0]), infos(experiment))
+    check("metrics too", list(experiment.metric_infos) == list(theirs[0].metric_infos))
+    check("their values are add_hparams's", start == theirs[1], start)
+    check("the session has ended as add_hparams ends it", end == theirs[2], end)
+
+    multiplexer = EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    backend = backend_context.Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(folder))))
+    asked = api_pb2.ListSessionGroupsRequest(slice_size=10, allowed_statuses=[api_pb2.STATUS_SUCCESS], include_metrics=True)
+    for metric in experiment.metric_infos:
+        asked.col_params.add().metric.CopyFrom(metric.name)
+    groups = list_session_groups.Handler(context.RequestContext(), backend, "", asked).run().session_groups
+    shown = {value.name.tag: value.value for group in groups for value in group.metric_values}
+    check("TensorBoard's table of runs has the run", len(groups) == 1, groups)
+    check("with its last loss", shown.get("train/loss") == events.Scalars("train/loss")[-1].value, shown)
+    check("and its settings", groups and len(groups[0].hparams) == len(settings), groups)
 
 
 def checkpoint_of(out: Path) -> Path:

@@ -17,7 +17,8 @@ use crate::error::Result;
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
 /// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 14] = [
+const INPUTS: [(&str, &str); 16] = [
+    ("attention", PICTURE),
     ("captions", "a caption file: .txt, .csv or .tsv"),
     ("checkpoint", ENCODER),
     ("encoder", ENCODER),
@@ -25,6 +26,7 @@ const INPUTS: [(&str, &str); 14] = [
     ("generated", PICTURES),
     ("inception", "Inception's weights as safetensors (dev/inception.py converts pytorch-fid's)"),
     ("initial_noise", "a .safetensors file with a tensor `noise`"),
+    ("nearest", PICTURE),
     ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
     ("real", PICTURES),
     ("sets", "shards of pictures with captions: a folder of *.tar, a tar, a pattern, or a sweep of `generate`"),
@@ -40,6 +42,7 @@ pub const ENCODER: &str =
 const SHARDS: &str = "a folder of *.tar shards, a tar, or a pattern such as dir/{00000..00012}.tar";
 const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files, or webdataset tars";
 
+const PICTURE: &str = "a .jpg or .png file";
 const PICTURES: &str = "pictures: a folder of .jpg or .png files, webdataset tars, or an IDX file";
 
 /// Arguments that name what is written.
@@ -160,12 +163,12 @@ const PAGE: Kind = Kind {
     extensions: &["html"],
     holds: |bytes| bytes.starts_with(b"<!doctype html>") && bytes.windows(9).any(|name| name == b"stablerep"),
 };
-/// Reports of `bench` and ranges of `calibrate`; not what keeps a folder together, which is JSON too.
+/// Reports of `bench` and `inspect --nearest`, and ranges of `calibrate`; not what keeps a folder together, which is JSON too.
 const JSON: Kind = Kind {
     extensions: &["json"],
     holds: |bytes| {
         let value: Result<serde_json::Value, _> = serde_json::from_slice(bytes);
-        value.is_ok_and(|value| ["simulated", "ranges"].iter().any(|key| value.get(key).is_some()))
+        value.is_ok_and(|value| ["simulated", "ranges", "nearest"].iter().any(|key| value.get(key).is_some()))
     },
 };
 

@@ -106,32 +106,50 @@ pub fn classify(
 ) -> Result<Vec<u32>> {
     config.check()?;
     assert_eq!(features.len(), labels.len() * width);
+    let vote = |nearest: &[(f32, usize)]| vote(nearest, labels, classes, config.temperature);
+    nearest(features, queries, width, config.k, vote)
+}
+
+/// What `each` makes of the `k` rows of `features[T, D]` with the largest cosines to each row of `queries[N, D]`, a
+/// cosine and a row each, in falling order; all T when there are fewer. Of equally similar rows the earlier comes
+/// first. Rows shorter than 1e-12 count as if of that length.
+///
+/// # Errors
+/// `Diverged` for features that are not finite, `Interrupted` on a signal.
+pub fn nearest<V: Send>(
+    features: &[f32],
+    queries: &[f32],
+    width: usize,
+    k: usize,
+    each: impl Fn(&[(f32, usize)]) -> V + Sync,
+) -> Result<Vec<V>> {
     check_finite(features, width, |row| format!("training image {row}"))?;
     check_finite(queries, width, |row| format!("test image {row}"))?;
-    let block = labels.len().next_multiple_of(COLUMNS).min(BLOCK);
+    let all = features.len() / width;
+    let block = all.next_multiple_of(COLUMNS).min(BLOCK);
     let mut train = unit_rows(features, width);
-    train.resize(labels.len().next_multiple_of(block) * width, 0.0);
+    train.resize(all.next_multiple_of(block) * width, 0.0);
     let queries = unit_rows(queries, width);
-    let k = config.k.min(labels.len());
-    let predictions: Vec<Vec<u32>> = queries
+    let k = k.min(all);
+    let found: Vec<Vec<V>> = queries
         .par_chunks(QUERIES * width)
         .map(|queries| {
             let rows = queries.len() / width;
             let mut nearest = vec![Vec::with_capacity(k + 1); rows];
             let mut similarities = vec![0.0; rows * block];
-            for (train, first) in train.chunks_exact(block * width).zip((0..labels.len()).step_by(block)) {
+            for (train, first) in train.chunks_exact(block * width).zip((0..all).step_by(block)) {
                 check_stop()?;
                 gemm::nt(&mut similarities, queries, train, (rows, block, width), false, Threads::One);
                 for (nearest, row) in nearest.iter_mut().zip(similarities.chunks_exact(block)) {
-                    for (index, &similarity) in (first..labels.len()).zip(row) {
+                    for (index, &similarity) in (first..all).zip(row) {
                         insert(nearest, k, similarity, index);
                     }
                 }
             }
-            Ok(nearest.iter().map(|nearest| vote(nearest, labels, classes, config.temperature)).collect())
+            Ok(nearest.iter().map(|nearest| each(nearest)).collect())
         })
         .collect::<Result<_>>()?;
-    Ok(predictions.concat())
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Keeps `nearest` the k largest similarities, in falling order.

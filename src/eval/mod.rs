@@ -1,5 +1,6 @@
 //! A trained encoder to scores.
 
+pub mod attention;
 #[cfg(cuda_kernels)]
 mod card;
 pub mod columns;
@@ -19,6 +20,7 @@ pub mod language;
 pub mod linear_probe;
 pub mod logistic;
 mod memory;
+pub mod nearest;
 pub mod pairs;
 pub mod report;
 pub mod rows;

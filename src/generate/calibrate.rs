@@ -104,9 +104,8 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     progress.finish();
     let pairs = || chosen.iter().zip(before.iter().zip(&after));
     if let Some(path) = &config.sheet {
-        let row = |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| SheetRow {
-            label: caption.text.clone(),
-            images: vec![a.clone(), b.clone()],
+        let row = |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| {
+            SheetRow::new(caption.text.clone(), vec![a.clone(), b.clone()])
         };
         store::write_atomic(
             path,

@@ -121,7 +121,7 @@ fn write_sheet(folder: &Path, images_per_caption: usize, units: &[Unit]) -> Resu
             label = caption;
             images.push(picture);
         }
-        sheet_rows.push(sheet::SheetRow { label, images });
+        sheet_rows.push(sheet::SheetRow::new(label, images));
     }
     let title = sheet::title((rows - away, captions), (images_per_caption.min(SHEET_COLUMNS), images_per_caption));
     let bytes = image::encode_png(&sheet::contact_sheet(&title, &sheet_rows)?)?;

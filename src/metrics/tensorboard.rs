@@ -2,7 +2,7 @@
 //!
 //! A record is `length u64, masked crc32c of it u32, data, masked crc32c of it u32`, little endian; the data is an
 //! `Event` message in protocol buffer encoding (tensorflow/core/util/event.proto, framework/summary.proto;
-//! tensorboard/plugins/hparams/plugin_data.proto).
+//! tensorboard/plugins/hparams/plugin_data.proto and api.proto).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,6 +12,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+
+/// The plugin that sorts runs by their settings.
+const HPARAMS: &str = "hparams";
 
 /// Writes scalars and settings for TensorBoard.
 #[derive(Debug)]
@@ -47,8 +50,11 @@ impl TensorBoard {
         self.event(step, &bytes_field(5, &bytes_field(1, &point)))
     }
 
-    /// Records the settings of the run, at step 0: as a table among the texts, and as hyperparameters to sort runs by.
-    pub fn settings(&mut self, settings: &Value) -> Result<()> {
+    /// Records the settings of the run, at step 0: as a table among the texts, and as hyperparameters to sort runs by,
+    /// beside the last values of the curves `metrics`. That is what PyTorch's `SummaryWriter.add_hparams` writes: an
+    /// experiment that says which settings and metrics there are, and the start of a session with their values;
+    /// [`TensorBoard::ended`] is the end. A setting that is null is none.
+    pub fn settings(&mut self, settings: &Value, metrics: &[&str]) -> Result<()> {
         let mut flat = Vec::new();
         flatten("", settings, &mut flat);
         let mut table = "| setting | value |\n|---|---|\n".to_owned();
@@ -61,22 +67,39 @@ impl TensorBoard {
             [bytes_field(1, b"settings/text_summary"), bytes_field(8, &text), bytes_field(9, &metadata)].concat();
         self.event(0, &bytes_field(5, &bytes_field(1, &value)))?;
 
-        // HParamsPluginData { session_start_info { hparams: map<string, google.protobuf.Value> } }
+        // Experiment { hparam_infos { name, type }, metric_infos { name { tag } } }
+        let mut experiment = Vec::new();
+        // SessionStartInfo { hparams: map<string, google.protobuf.Value> }
         let mut hparams = Vec::new();
-        for (name, value) in flat {
-            let value = match value.as_f64() {
-                Some(number) => [vec![2 << 3 | 1], number.to_le_bytes().to_vec()].concat(),
-                None => value
-                    .as_bool()
-                    .map_or_else(|| bytes_field(3, plain(value).as_bytes()), |yes| varint_field(4, u64::from(yes))),
+        for (name, value) in flat.into_iter().filter(|(_, value)| !value.is_null()) {
+            let (kind, value) = match (value.as_f64(), value.as_bool()) {
+                (Some(number), _) => (3, [vec![2 << 3 | 1], number.to_le_bytes().to_vec()].concat()),
+                (None, Some(yes)) => (2, varint_field(4, u64::from(yes))),
+                (None, None) => (1, bytes_field(3, plain(value).as_bytes())),
             };
-            let entry = [bytes_field(1, name.as_bytes()), bytes_field(2, &value)].concat();
-            hparams.extend(bytes_field(1, &entry));
+            let name = bytes_field(1, name.as_bytes());
+            experiment.extend(bytes_field(4, &[name.clone(), varint_field(4, kind)].concat()));
+            hparams.extend(bytes_field(1, &[name, bytes_field(2, &value)].concat()));
         }
-        let plugin = [bytes_field(1, b"hparams"), bytes_field(2, &bytes_field(3, &hparams))].concat();
-        let value =
-            [bytes_field(1, b"_hparams_/session_start_info"), bytes_field(9, &bytes_field(1, &plugin))].concat();
-        self.event(0, &bytes_field(5, &bytes_field(1, &value)))
+        for tag in metrics {
+            experiment.extend(bytes_field(5, &bytes_field(1, &bytes_field(2, tag.as_bytes()))));
+        }
+        self.plugin("experiment", &bytes_field(2, &experiment), 0)?;
+        self.plugin("session_start_info", &bytes_field(3, &hparams), 0)
+    }
+
+    /// Records that the run has ended well, at `step`.
+    pub fn ended(&mut self, step: u64) -> Result<()> {
+        // SessionEndInfo { status: STATUS_SUCCESS }
+        self.plugin("session_end_info", &bytes_field(4, &varint_field(1, 1)), step)
+    }
+
+    /// Records what the plugin of hyperparameters is told as `what`: an `HParamsPluginData`.
+    fn plugin(&mut self, what: &str, data: &[u8], step: u64) -> Result<()> {
+        let plugin = [bytes_field(1, HPARAMS.as_bytes()), bytes_field(2, data)].concat();
+        let tag = format!("_hparams_/{what}");
+        let value = [bytes_field(1, tag.as_bytes()), bytes_field(9, &bytes_field(1, &plugin))].concat();
+        self.event(step, &bytes_field(5, &bytes_field(1, &value)))
     }
 
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {

@@ -77,5 +77,6 @@ pub mod shapes;
 pub mod simd;
 pub mod soft_labels;
 pub mod spread;
+pub mod squares;
 pub mod symmetric;
 pub mod token_mean;

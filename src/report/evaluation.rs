@@ -7,14 +7,18 @@ use serde_json::Value;
 
 use super::chart::{Curve, figure};
 use super::find::{Kind, Subject, name};
-use super::page::{Section, folded, table, text};
-use super::run::pairs;
+use super::page::{Section, command, folded, table, text};
+use super::run::{Run, pairs};
+use super::sheets::sheets;
 use super::{heat, published};
 use crate::config::json;
 use crate::error::{Error, Result};
 
 /// Rows of a list that are shown.
 const ROWS: usize = 200;
+
+/// Digits of a model's hash that are shown.
+const HASH: usize = 12;
 
 fn read(folder: &Path) -> Result<Value> {
     let path = folder.join("report.json");
@@ -30,10 +34,11 @@ pub fn section(folder: &Path) -> Result<Section> {
         html += &format!("<p>Encoder: {}</p>\n", text(source));
     }
     html += &linear(&report);
+    html += &nearest(&report);
     let mut about = Vec::new();
     for (key, value) in report.as_object().into_iter().flatten() {
         match (key.as_str(), value) {
-            ("linear" | "confusion", _) => {}
+            ("linear" | "confusion" | "nearest", _) => {}
             ("model" | "settings" | "transform" | "train" | "test" | "data", value) => {
                 about.extend(pairs(value).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
@@ -41,6 +46,7 @@ pub fn section(folder: &Path) -> Result<Section> {
         }
     }
     html += &confusion(&report);
+    html += &sheets(folder)?;
     html += &folded("of what", &about);
     Ok(Section::new(name(folder), Kind::Evaluation.name(), html))
 }
@@ -82,6 +88,26 @@ fn linear(report: &Value) -> String {
         table(&header, &rows),
         table(&published_header, &published_rows)
     )
+}
+
+/// What `inspect --nearest` found: the neighbours of each picture, and the commands that draw them again.
+fn nearest(report: &Value) -> String {
+    let Some(found) = report["nearest"].as_array() else { return String::new() };
+    let header = ["nearest to", "rank", "cosine", "found", "caption", "seed", "model"].map(str::to_owned);
+    let row = |near: &Value| {
+        let model = near["model"].as_str().unwrap_or_default().chars().take(HASH).collect();
+        let cosine = near["cosine"].as_f64().map_or_else(String::new, |cosine| format!("{cosine:.4}"));
+        let [picture, rank, found, caption, seed] =
+            ["picture", "rank", "found", "caption", "seed"].map(|field| cell(&near[field]));
+        vec![picture, rank, cosine, found, caption, seed, model]
+    };
+    let rows: Vec<Vec<String>> = found.iter().take(ROWS).map(row).collect();
+    let again: Vec<&str> = found.iter().take(ROWS).filter_map(|near| near["again"].as_str()).collect();
+    let again = match again[..] {
+        [] => String::new(),
+        _ => format!("<details><summary>to draw them again</summary>{}</details>\n", command(&again.join("\n"))),
+    };
+    table(&header, &rows) + &again
 }
 
 /// A value under its name, whatever it is: objects by their fields, lists of objects as tables.
@@ -152,35 +178,59 @@ fn confusion(report: &Value) -> String {
     heat::confusion(&names, &counts)
 }
 
-/// One table of all that was scored, where there is anything.
+/// One table of all that was scored, where there is anything: evaluations of frozen encoders, and runs that were
+/// fine-tuned with scores.
 pub fn summary(subjects: &[Subject]) -> Result<Option<Section>> {
     let mut rows = Vec::new();
-    for Subject { path, .. } in subjects.iter().filter(|subject| subject.kind == Kind::Evaluation) {
-        let report = read(path)?;
-        let percent = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
-        let linear = |batch_norm: bool| {
-            let kinds = report["linear"].as_array()?;
-            kinds.iter().find(|kind| kind["batch_norm"] == batch_norm)?["best"]["test"].as_f64()
-        };
-        let (knn, zero_shot) = (report["knn"]["test"].as_f64(), report["top1"].as_f64());
-        if linear(false).or(linear(true)).or(knn).or(zero_shot).is_none() {
-            continue;
-        }
-        let images = report["test"]["images"].as_u64().or(report["data"]["images"].as_u64());
-        rows.push(vec![
-            name(path),
-            report["model"]["source"].as_str().unwrap_or_default().to_owned(),
-            images.map_or(String::new(), |images| images.to_string()),
-            percent(linear(false)),
-            percent(linear(true)),
-            percent(knn),
-            percent(zero_shot),
-        ]);
+    for Subject { path, kind } in subjects {
+        rows.extend(match kind {
+            Kind::Evaluation => evaluated(path)?,
+            Kind::Run => fine_tuned(path)?,
+            Kind::Shards => None,
+        });
     }
     if rows.is_empty() {
         return Ok(None);
     }
-    let header =
-        ["scores", "encoder", "N", "linear %", "linear, batch norm %", "k-NN %", "zero-shot %"].map(str::to_owned);
+    let mut header = ["scores", "encoder", "N"].to_vec();
+    header.extend(COLUMNS);
+    // A column that nothing was scored in says nothing.
+    let said = |column: usize| column < 3 || rows.iter().any(|row: &Vec<String>| !row[column].is_empty());
+    let kept: Vec<usize> = (0..header.len()).filter(|&column| said(column)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| kept.iter().map(|&at| row[at].clone()).collect()).collect();
+    let header: Vec<String> = kept.iter().map(|&at| header[at].to_owned()).collect();
     Ok(Some(Section::new("All scores".into(), Kind::Evaluation.name(), table(&header, &rows))))
+}
+
+/// The scores of that table.
+const COLUMNS: [&str; 6] =
+    ["linear %", "linear, batch norm %", "k-NN %", "zero-shot %", "fine-tuned %", "fine-tuned, averaged weights %"];
+
+/// A row of the table: whose, of which encoder, on how many pictures, and its scores.
+fn row(path: &Path, (encoder, images): (&str, Option<u64>), scores: [Option<f64>; 6]) -> Option<Vec<String>> {
+    scores.iter().any(Option::is_some).then(|| {
+        let about = [name(path), encoder.to_owned(), images.map_or_else(String::new, |images| images.to_string())];
+        let percent = |value: &Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
+        about.into_iter().chain(scores.iter().map(percent)).collect()
+    })
+}
+
+fn evaluated(path: &Path) -> Result<Option<Vec<String>>> {
+    let report = read(path)?;
+    let linear = |batch_norm: bool| {
+        let kinds = report["linear"].as_array()?;
+        kinds.iter().find(|kind| kind["batch_norm"] == batch_norm)?["best"]["test"].as_f64()
+    };
+    let (knn, zero_shot) = (report["knn"]["test"].as_f64(), report["top1"].as_f64());
+    let images = report["test"]["images"].as_u64().or(report["data"]["images"].as_u64());
+    let encoder = report["model"]["source"].as_str().unwrap_or_default();
+    Ok(row(path, (encoder, images), [linear(false), linear(true), knn, zero_shot, None, None]))
+}
+
+/// Of a run of `--method finetune`, where it ended.
+fn fine_tuned(path: &Path) -> Result<Option<Vec<String>>> {
+    let run = Run::read(path)?;
+    let start = run.settings.iter().find(|(key, _)| key == "init-from").map_or("", |(_, value)| value);
+    let [top1, averaged] = ["test.top1", "test.ema_top1"].map(|field| run.last(field));
+    Ok(row(path, (start, None), [None, None, None, None, top1, averaged]))
 }

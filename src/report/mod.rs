@@ -9,6 +9,7 @@ mod page;
 mod published;
 mod run;
 mod shards;
+mod sheets;
 mod smooth;
 
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::chart::{Curve, figure};
 use super::find::{Kind, name};
 use super::page::{Section, command, folded, table};
+use super::sheets::sheets;
 use super::smooth::thinned;
 
 use crate::config::{hex, json};
@@ -21,11 +22,21 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// What is drawn: the title of a figure, and the fields whose curves it has.
 const FIGURES: [(&str, &[&str]); 5] = [
-    ("loss", &["loss", "image_loss", "text_loss"]),
-    ("scores, %", &["knn", "zero_shot", "test.top1", "test.top5", "test.ema_top1"]),
+    ("loss", &["loss", "image_loss", "text_loss", "loss_floor"]),
+    ("scores, %", &["knn", "zero_shot", "test.top1", "test.top5", "test.ema_top1", "test.ema_top5"]),
     ("learning rate", &["lr"]),
     ("norm of the gradient", &["grad_norm"]),
     ("images per second", &["images_per_second"]),
+];
+
+/// Scores in percent, and the fields that hold them.
+const SCORES: [(&str, &str); 6] = [
+    ("k-NN %", "knn"),
+    ("zero-shot %", "zero_shot"),
+    ("top-1 %", "test.top1"),
+    ("top-5 %", "test.top5"),
+    ("top-1 % of averaged weights", "test.ema_top1"),
+    ("top-5 % of averaged weights", "test.ema_top5"),
 ];
 
 /// What a run left.
@@ -74,7 +85,7 @@ impl Run {
     }
 
     /// The last value of a field.
-    fn last(&self, field: &str) -> Option<f64> {
+    pub fn last(&self, field: &str) -> Option<f64> {
         self.curve(field).last().map(|point| point.1)
     }
 }
@@ -88,6 +99,8 @@ pub fn section(folder: &Path) -> Result<Section> {
         html += &figure(title, "step", &fields.iter().map(curve).collect::<Vec<_>>());
     }
     html += "</div>\n";
+    html += &scores(&run);
+    html += &sheets(folder)?;
     html += &folded("settings", &run.settings);
     let checkpoint = folder.join(CHECKPOINT);
     if checkpoint.is_file() {
@@ -102,11 +115,28 @@ pub fn section(folder: &Path) -> Result<Section> {
     Ok(Section::new(run.name, Kind::Run.name(), html))
 }
 
+/// What was scored on the way: where it ended, and where it was best.
+fn scores(run: &Run) -> String {
+    let mut rows = Vec::new();
+    for (name, field) in SCORES {
+        let curve = run.curve(field);
+        let (Some(&(at, last)), Some(best)) = (curve.last(), curve.iter().max_by(|a, b| a.1.total_cmp(&b.1))) else {
+            continue;
+        };
+        let step = |at: f64| format!("{}", at + 1.0);
+        rows.push(vec![name.to_owned(), format!("{last:.2}"), step(at), format!("{:.2}", best.1), step(best.0)]);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    table(&["scores", "at the end", "after step", "best", "after step"].map(str::to_owned), &rows)
+}
+
 /// One section of several runs: their curves on one sheet, and what tells them apart.
 pub fn together(folders: &[&Path]) -> Result<Section> {
     let runs = folders.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>>>()?;
     let mut html = String::from("<div class=\"charts\">\n");
-    for field in ["loss", "knn", "zero_shot", "test.top1"] {
+    for field in ["loss", "knn", "zero_shot", "test.top1", "test.ema_top1"] {
         let curve = |run: &Run| Curve { name: run.name.clone(), points: thinned(run.curve(field)) };
         html += &figure(field, "step", &runs.iter().map(curve).collect::<Vec<_>>());
     }
@@ -129,13 +159,7 @@ pub fn differences(runs: &[Run]) -> (Vec<String>, Vec<Vec<String>>) {
             rows.push(std::iter::once(key.to_owned()).chain(shown).collect());
         }
     }
-    for (what, field) in [
-        ("steps", "step"),
-        ("last loss", "loss"),
-        ("k-NN %", "knn"),
-        ("zero-shot %", "zero_shot"),
-        ("top-1 %", "test.top1"),
-    ] {
+    for (what, field) in [("steps", "step"), ("last loss", "loss")].into_iter().chain(SCORES) {
         let values: Vec<Option<f64>> = runs.iter().map(|run| run.last(field)).collect();
         if values.iter().any(Option::is_some) {
             let shown = |value: Option<f64>| match (value, field) {

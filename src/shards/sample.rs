@@ -1,5 +1,7 @@
 //! The samples of the index one by one, and reading what they hold.
 
+use std::path::Path;
+
 use super::index::Shards;
 use super::pictures::{looks_like_picture, pictures};
 use super::scan::{Ends, Member};
@@ -86,9 +88,14 @@ impl<'a> SampleRef<'a> {
         self.file
     }
 
+    /// Its file.
+    pub fn path(&self) -> &'a Path {
+        &self.shards.files[self.file].path
+    }
+
     /// `shard.tar: key`, for messages.
     pub fn name(&self) -> String {
-        format!("{}: {}", self.shards.files[self.file].path.display(), self.key())
+        format!("{}: {}", self.path().display(), self.key())
     }
 
     fn places(&self) -> &'a [Member] {

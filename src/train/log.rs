@@ -1,5 +1,6 @@
 //! Where the numbers of every step go: `metrics.jsonl`, TensorBoard, and the progress line.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -27,6 +28,9 @@ pub struct Entry {
     pub image_loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_loss: Option<f64>,
+    /// The smallest value that the loss may take for the labels of the step, where it is one over images by labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_floor: Option<f64>,
     pub lr: f64,
     /// Of all gradients together, before the update.
     pub grad_norm: f64,
@@ -74,6 +78,8 @@ pub struct Log {
     /// When the step before ended.
     last: Instant,
     loss: Option<f64>,
+    /// Floors of the losses of steps that are under way.
+    floors: VecDeque<(u64, f64)>,
 }
 
 impl Log {
@@ -88,12 +94,19 @@ impl Log {
         let lines = JsonLines::resume(folder.join(METRICS), step)?;
         let mut board = TensorBoard::open(folder, step)?;
         if step == 0 {
-            board.settings(&serde_json::to_value(recipe).map_err(|e| Error::Failed(e.to_string()))?)?;
+            let settings = serde_json::to_value(recipe).map_err(|e| Error::Failed(e.to_string()))?;
+            board.settings(&settings, &metrics(recipe))?;
         }
         let images = recipe.images_per_step();
         let progress = Progress::bar(schedule.steps, "train", ("image", images as u64));
         progress.resume_at(step);
-        Ok(Self { lines, board, progress, schedule, steps_per_epoch, images, last: Instant::now(), loss: None })
+        let (last, loss, floors) = (Instant::now(), None, VecDeque::new());
+        Ok(Self { lines, board, progress, schedule, steps_per_epoch, images, last, loss, floors })
+    }
+
+    /// Remembers the floor of the loss of `step`, which begins.
+    pub fn begins(&mut self, step: u64, floor: Option<f64>) {
+        self.floors.extend(floor.map(|floor| (step, floor)));
     }
 
     /// Records a step that has ended, and what `score` finds behind it, in whose time none is counted.
@@ -103,12 +116,16 @@ impl Log {
     pub fn step(&mut self, outcome: Outcome, score: impl FnOnce() -> Result<Found>) -> Result<()> {
         let images_per_second = self.images as f64 / self.last.elapsed().as_secs_f64();
         let (Outcome { step, loss, image_loss, grad_norm }, found) = (outcome, score()?);
+        while self.floors.front().is_some_and(|(earlier, _)| *earlier < step) {
+            self.floors.pop_front();
+        }
         let entry = Entry {
             step,
             epoch: step / self.steps_per_epoch,
             loss,
             image_loss,
             text_loss: image_loss.map(|part| loss - part),
+            loss_floor: self.floors.front().filter(|(at, _)| *at == step).map(|(_, floor)| *floor),
             lr: self.schedule.lr(step),
             grad_norm,
             images_per_second,
@@ -119,6 +136,7 @@ impl Log {
             ("train/loss", Some(loss)),
             ("train/image_loss", entry.image_loss),
             ("train/text_loss", entry.text_loss),
+            ("train/loss_floor", entry.loss_floor),
             ("train/lr", Some(entry.lr)),
             ("train/grad_norm", Some(grad_norm)),
             ("train/images_per_second", Some(images_per_second)),
@@ -171,9 +189,23 @@ impl Log {
         self.lines.sync()
     }
 
-    /// Ends the progress line; returns the loss of the last step that was recorded.
-    pub fn finish(self) -> Option<f64> {
+    /// Ends the progress line and says that the run has ended; returns the loss of the last step that was recorded.
+    ///
+    /// # Errors
+    /// If nothing can be written.
+    pub fn finish(mut self) -> Result<Option<f64>> {
         self.progress.finish();
-        self.loss
+        self.board.ended(self.schedule.steps)?;
+        Ok(self.loss)
     }
+}
+
+/// The curves whose last values runs are compared by.
+fn metrics(recipe: &Recipe) -> Vec<&'static str> {
+    let scores: &[&str] = match (&recipe.finetune, recipe.method.method().reads_texts()) {
+        (Some(_), _) => &["test/top1", "test/top5"],
+        (None, false) => &["eval/knn"],
+        (None, true) => &["eval/knn", "eval/zero_shot"],
+    };
+    [&["train/loss"], scores].concat()
 }

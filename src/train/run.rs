@@ -123,6 +123,7 @@ pub fn run(config: &Config) -> Result<Summary> {
         let step = engine.step_count();
         let batch = loader.batch(step / steps_per_epoch, step % steps_per_epoch)?;
         let numbers = recipe.numbers(&*network, &batch, step)?;
+        log.begins(step, network.floor(&numbers));
         let ended = engine.step(&batch, &numbers, schedule.position(step, steps_per_epoch))?;
         let now = engine.step_count();
         let last = now == schedule.steps;
@@ -166,7 +167,7 @@ pub fn run(config: &Config) -> Result<Summary> {
             store::check_interrupt("the state is saved; run the same command again to go on")?;
         }
     }
-    let loss = log.finish();
+    let loss = log.finish()?;
     // Scored before, and stopped before it was said.
     if let (Some(tester), None) = (&tester, tested) {
         tested = tester.score(&mut *engine)?;

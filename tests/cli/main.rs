@@ -17,6 +17,7 @@ mod folder_generate;
 mod generate;
 mod help;
 mod inspect;
+mod inspect_encoder;
 #[path = "../common/labelled.rs"]
 mod labelled;
 mod limits;

@@ -89,6 +89,7 @@ fn a_page_holds_all_that_lies_below() {
         "61.25",
         "58.50",
         "what the paper reports",
+        "k-NN %</td><td>49.99</td><td>1000</td><td>49.99</td><td>1000</td>",
         "run/checkpoint.safetensors",
         "All runs",
         "All scores",
@@ -110,6 +111,61 @@ fn a_page_holds_all_that_lies_below() {
     assert_eq!(write(&[]), html);
     let fewer = write(&["--captions", "1", "--pictures", "2"]);
     assert_eq!(fewer.matches("<img").count(), 2);
+}
+
+/// A fine-tuned run: its scores on the way, its best, its place among all scores, and the maps that were drawn of it.
+#[test]
+fn scores_and_maps_of_a_fine_tuned_run_are_shown() {
+    let root = TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir_all(at("all/tuned")).unwrap();
+    let line = |step: u32| {
+        let mut line = json!({"step": step, "loss": 2.0, "loss_floor": 0.5, "lr": 0.1, "grad_norm": 1.0});
+        let scores = [(9, 40.0, 38.5), (19, 55.5, 52.25), (29, 54.75, 53.0)];
+        if let Some((_, top1, averaged)) = scores.iter().find(|(at, ..)| *at == step) {
+            line["test"] =
+                json!({"top1": top1, "top5": top1 + 30.0, "ema_top1": averaged, "ema_top5": averaged + 30.0});
+        }
+        line.to_string() + "\n"
+    };
+    fs::write(at("all/tuned/metrics.jsonl"), (0..30).map(line).collect::<String>()).unwrap();
+    fs::write(at("all/tuned/config.toml"), "method = \"finetune\"\ninit-from = \"pretrained run\"\n").unwrap();
+    let sheet = encode_png(&Rgb8::filled(300, 40, [1, 2, 3])).unwrap();
+    fs::write(at("all/tuned/attention.png"), &sheet).unwrap();
+    evaluation(&at("all/scores"));
+    let (all, page) = (text(&at("all")), text(&at("page.html")));
+    let write = || {
+        succeeds(&["report", &all, "--output", &page]);
+        fs::read_to_string(&page).unwrap()
+    };
+    let html = write();
+    let row = |cells: &[&str]| {
+        format!("<tr>{}</tr>", cells.iter().map(|cell| format!("<td>{cell}</td>")).collect::<String>())
+    };
+    for cells in [
+        // At the end, and where it was best.
+        &["top-1 %", "54.75", "30", "55.50", "20"][..],
+        &["top-5 %", "84.75", "30", "85.50", "20"],
+        &["top-1 % of averaged weights", "53.00", "30", "53.00", "30"],
+        // Among all scores: columns that nothing was scored in are not there.
+        &["scores", "run/checkpoint.safetensors", "2000", "61.25", "58.50", "", ""],
+        &["tuned", "pretrained run", "", "", "", "54.75", "53.00"],
+    ] {
+        assert!(html.contains(&row(cells)), "{cells:?}");
+    }
+    assert!(!html.contains("zero-shot"));
+    for part in ["loss_floor", "inspect --attention", "test.ema_top5"] {
+        assert!(html.contains(part), "{part}");
+    }
+    // The sheet as it was drawn.
+    assert_eq!(html.matches("<img").count(), 1);
+    let table = succeeds(&["compare", &text(&at("all/tuned")), &text(&at("all/tuned"))]);
+    assert!(table.lines().any(|line| line.starts_with("top-5 % ") && line.contains("84.75")), "{table}");
+
+    fs::write(at("all/tuned/attention.png"), "no picture").unwrap();
+    fails(&["report", &all, "--output", &page], 3, &["attention.png", "no PNG"]);
+    fs::remove_file(at("all/tuned/attention.png")).unwrap();
+    assert!(!write().contains("<img"));
 }
 
 #[test]

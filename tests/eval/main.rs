@@ -1,8 +1,10 @@
 //! Probes and their data sets.
 
+mod attention;
 mod dataset;
 mod distance;
 mod diversity;
+mod edges;
 mod encoder;
 mod few_shot;
 mod fid;
@@ -10,6 +12,7 @@ mod knn;
 mod language;
 mod linear_probe;
 mod logistic;
+mod nearest;
 mod official;
 mod probe;
 mod published;

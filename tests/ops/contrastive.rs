@@ -1,4 +1,4 @@
-use stablerep::ops::contrastive::{Batch, Queue, backward, forward};
+use stablerep::ops::contrastive::{Batch, Queue, backward, floor, forward};
 use stablerep::ops::l2norm;
 use stablerep::ops::queue::EMPTY;
 use stablerep::rng::{Domain, Stream};
@@ -41,6 +41,25 @@ fn specification_vectors() {
     let each = [0.694420, 1.204736, 2.038413, 2.195784, 1.261065, 2.964287];
     for (got, want) in reference(&wide(&z), &labels, 0.1).iter().zip(each) {
         assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
+/// Labels alone say how small the loss may be: it comes there where rows of a label are one and others are orthogonal.
+#[test]
+fn the_floor_is_approached_and_not_passed() {
+    // Three of one label, two of another, one alone: (3·ln 2 + 2·ln 1)/6.
+    let labels = [5, 9, 5, 7, 9, 5];
+    let least = floor(&labels);
+    assert!((least - 3.0 * 2f64.ln() / 6.0).abs() < 1e-15, "{least}");
+    assert_eq!(floor(&[1, 2, 3]), 0.0);
+    let axis = |label: u32| [5, 7, 9].map(|other| f32::from(u8::from(label == other)));
+    let alike: Vec<f32> = labels.iter().flat_map(|&label| axis(label)).collect();
+    let loss = |z: &[f32], temperature| {
+        forward(&mut [0.0; 6], &mut [0.0; 6], Batch { z, labels: &labels, queue: Queue::default(), temperature })
+    };
+    assert!((loss(&alike, 0.05) - least).abs() < 1e-6, "{}", loss(&alike, 0.05));
+    for (seed, temperature) in [(1, 0.05f32), (2, 0.1), (3, 0.5)] {
+        assert!(loss(&unit(&random(18, seed), 6), temperature) > least);
     }
 }
 

@@ -1,13 +1,14 @@
-use stablerep::ops::self_attention::{Shape, backward, forward};
+use stablerep::ops::self_attention::{Shape, backward, forward, probabilities};
 
 use crate::support::{assert_close, differences, dot, random, wide};
 
-fn reference(qkv: &[f64], s: Shape) -> Vec<f64> {
+/// What leaves the attention `[N, queries, G, d]`, and its probabilities `[N, G, queries, T]`.
+fn both(qkv: &[f64], s: Shape) -> (Vec<f64>, Vec<f64>) {
     let width = s.heads * s.head_dim;
     let part = |n: usize, t: usize, which: usize, g: usize| {
         &qkv[((n * s.tokens + t) * 3 + which) * width + g * s.head_dim..][..s.head_dim]
     };
-    let mut out = vec![0.0; s.out_len()];
+    let (mut out, mut probabilities) = (vec![0.0; s.out_len()], Vec::new());
     for n in 0..s.n {
         for g in 0..s.heads {
             for i in 0..s.queries {
@@ -16,6 +17,7 @@ fn reference(qkv: &[f64], s: Shape) -> Vec<f64> {
                     .map(|j| (dot(part(n, i, 0, g), part(n, j, 1, g)) / (s.head_dim as f64).sqrt()).exp())
                     .collect();
                 let total: f64 = e.iter().sum();
+                probabilities.extend((0..s.tokens).map(|j| e.get(j).map_or(0.0, |e| e / total)));
                 for d in 0..s.head_dim {
                     out[(n * s.queries + i) * width + g * s.head_dim + d] =
                         (0..seen).map(|j| e[j] / total * part(n, j, 2, g)[d]).sum();
@@ -23,7 +25,11 @@ fn reference(qkv: &[f64], s: Shape) -> Vec<f64> {
             }
         }
     }
-    out
+    (out, probabilities)
+}
+
+fn reference(qkv: &[f64], shape: Shape) -> Vec<f64> {
+    both(qkv, shape).0
 }
 
 #[test]
@@ -37,6 +43,7 @@ fn matches_f64_and_central_differences() {
             let (mut out, mut lse) = (vec![f32::NAN; shape.out_len()], vec![f32::NAN; shape.lse_len()]);
             forward(&mut out, &mut lse, &qkv, shape);
             assert_close("out", &out, &reference(&wide(&qkv), shape), 2e-6);
+            assert_close("probabilities", &probabilities(&qkv, shape), &both(&wide(&qkv), shape).1, 2e-6);
             let mut dqkv = vec![f32::NAN; qkv.len()];
             backward(&mut dqkv, &dout, &qkv, &out, &lse, shape);
             let dout64 = wide(&dout);

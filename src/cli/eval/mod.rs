@@ -3,7 +3,7 @@
 mod aro;
 mod data;
 mod diversity;
-mod encoder;
+pub mod encoder;
 mod fairface;
 mod few_shot;
 mod fid;

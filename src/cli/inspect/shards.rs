@@ -200,7 +200,7 @@ fn draw_sheet(path: &Path, rows: usize, shards: &Shards, captions: &CaptionGroup
                 break;
             }
         }
-        sheet.push(SheetRow { label, images });
+        sheet.push(SheetRow::new(label, images));
     }
     let most = captions.iter().map(|group| group.pictures.len()).max().unwrap_or(0);
     let title = title((rows, all), (most.min(COLUMNS), most));

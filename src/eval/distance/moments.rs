@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::bail;
 use crate::error::Result;
 use crate::eval::stop::check_stop;
-use crate::ops::gemm::{Threads, double};
+use crate::ops::squares::Squares;
 
 /// Rows that are summed by themselves: what makes the order of sums one of the sizes alone.
 const ROWS: usize = 256;
@@ -45,15 +45,15 @@ impl Moments {
             mean.iter_mut().zip(sum).for_each(|(mean, v)| *mean += v);
         }
         mean.iter_mut().for_each(|v| *v /= count as f64);
-        let mut covariance = vec![0.0; width * width];
-        let mut centred = Vec::with_capacity(ROWS.min(count) * width);
+        let mut covariance = Squares::new(width);
         for rows in features.chunks(ROWS * width) {
             check_stop()?;
-            centred.clear();
-            centred.extend(rows.iter().enumerate().map(|(i, &v)| f64::from(v) - mean[i % width]));
-            let sizes = (width, width, rows.len() / width);
-            double::tn(&mut covariance, &centred, &centred, sizes, true, Threads::All);
+            covariance.add(rows.len() / width, |j, out| {
+                let column = rows.iter().skip(j).step_by(width);
+                out.iter_mut().zip(column).for_each(|(out, &v)| *out = f64::from(v) - mean[j]);
+            });
         }
+        let mut covariance = covariance.matrix();
         covariance.par_iter_mut().for_each(|v| *v /= (count - 1) as f64);
         Ok(Self { count, mean, covariance })
     }

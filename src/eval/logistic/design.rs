@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::ops::gemm::{Threads, double};
+use crate::ops::squares::Squares;
 use crate::ops::symmetric::{eigen, transposed};
 
 /// Rows that are standardised and turned, or evaluated, at once.
@@ -54,10 +55,13 @@ impl Standard {
     fn write(&self, out: &mut [f64], features: &[f32]) {
         let width = self.mean.len();
         out.par_chunks_mut(width).zip(features.par_chunks(width)).for_each(|(out, row)| {
-            for (j, (out, &x)) in out.iter_mut().zip(row).enumerate() {
-                *out = (f64::from(x) - self.mean[j]) / self.deviation[j];
-            }
+            out.iter_mut().zip(row).enumerate().for_each(|(j, (out, &x))| *out = self.value(j, x));
         });
+    }
+
+    /// The standardised value of feature `j`.
+    fn value(&self, j: usize, x: f32) -> f64 {
+        (f64::from(x) - self.mean[j]) / self.deviation[j]
     }
 }
 
@@ -78,14 +82,15 @@ impl Design {
     /// Of `features[N, D]` standardised by `standard`.
     pub fn new(standard: &Standard, features: &[f32]) -> Self {
         let width = standard.mean.len();
-        let mut gram = vec![0.0; width * width];
-        let mut block = Vec::new();
+        let mut gram = Squares::new(width);
         for features in features.chunks(ROWS * width) {
-            block.resize(features.len(), 0.0);
-            standard.write(&mut block, features);
-            double::tn(&mut gram, &block, &block, (width, width, features.len() / width), true, Threads::All);
+            gram.add(features.len() / width, |j, out| {
+                let column = features.iter().skip(j).step_by(width);
+                out.iter_mut().zip(column).for_each(|(out, &x)| *out = standard.value(j, x));
+            });
         }
-        let (squares, vectors) = eigen(gram, width);
+        let mut block = Vec::new();
+        let (squares, vectors) = eigen(gram.matrix(), width);
         let basis = transposed(&vectors, width);
         let mut x = vec![0.0; features.len()];
         for (x, features) in x.chunks_mut(ROWS * width).zip(features.chunks(ROWS * width)) {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::curvature::Curvature;
 use crate::ops::symmetric::dot;
 
 /// Pairs of steps and changes of the gradient that are remembered.
@@ -34,6 +35,8 @@ pub struct Lbfgs {
     value: f64,
     gradient: Vec<f64>,
     pairs: VecDeque<Pair>,
+    /// What stands in the place of the unit matrix where a direction begins.
+    curvature: Option<Curvature>,
     direction: Vec<f64>,
     line: Line,
     trial: Vec<f64>,
@@ -126,6 +129,7 @@ impl Lbfgs {
             value: f64::INFINITY,
             gradient: Vec::new(),
             pairs: VecDeque::with_capacity(MEMORY),
+            curvature: None,
             direction: Vec::new(),
             line: Line::from(f64::INFINITY, 0.0),
             trial: start,
@@ -147,6 +151,11 @@ impl Lbfgs {
     /// Its value.
     pub fn value(&self) -> f64 {
         self.value
+    }
+
+    /// Begins later directions from what is known of the second derivatives.
+    pub fn begin_from(&mut self, curvature: Curvature) {
+        self.curvature = Some(curvature);
     }
 
     /// Goes on with `value` and `gradient` of the trial point.
@@ -190,8 +199,12 @@ impl Lbfgs {
             add(&mut d, -share, &pair.change);
             shares.push(share);
         }
+        if let Some(known) = &self.curvature {
+            d = known.apply(&d);
+        }
         if let Some(Pair { change, curvature, .. }) = self.pairs.back() {
-            let scale = curvature / dot(change, change);
+            let turned = self.curvature.as_ref().map(|known| known.apply(change));
+            let scale = curvature / dot(change, turned.as_ref().unwrap_or(change));
             d.iter_mut().for_each(|d| *d *= scale);
         }
         for (pair, share) in self.pairs.iter().zip(shares.into_iter().rev()) {

@@ -33,6 +33,22 @@ impl Targets<'_> {
             Self::Present(_) => 0.25,
         }
     }
+
+    /// The mean over classes of the second derivatives of the loss of row `index` by its scores, given the first: with
+    /// probabilities p that of a class is p·(1 − p), and K − 1 of these are free.
+    pub fn weight(&self, index: usize, derivatives: &[f64]) -> f64 {
+        match self {
+            // A derivative is p, and p − 1 where the row has the class.
+            Self::Classes { labels, classes } => {
+                let of = |(class, d): (usize, &f64)| match class == labels[index] as usize {
+                    true => -d * (1.0 + d),
+                    false => d * (1.0 - d),
+                };
+                derivatives.iter().enumerate().map(of).sum::<f64>() / (classes - 1).max(1) as f64
+            }
+            Self::Present(_) => derivatives[0].abs() * (1.0 - derivatives[0].abs()),
+        }
+    }
 }
 
 /// What is summed over rows.
@@ -156,17 +172,28 @@ mod tests {
         let mut sums = Sums { losses: vec![0.0; 3], derivatives: vec![0.0; 7] };
         differentiate(&mut got[..ROWS * 7], 0, &classifiers, &mut sums);
         differentiate(&mut got[ROWS * 7..], ROWS, &classifiers, &mut sums);
+        let weights = |i: usize| {
+            let row = &got[i * 7..(i + 1) * 7];
+            [&row[..3], &row[3..4], &row[4..]]
+                .iter()
+                .zip(&classifiers)
+                .map(|(d, of)| of.weight(i, d))
+                .collect::<Vec<_>>()
+        };
         let (mut losses, mut derivatives) = ([0.0; 3], [0.0; 7]);
         for (i, row) in scores.chunks_exact(7).enumerate() {
             let mut want = Vec::new();
             for (classifier, scores) in [&row[..3], &row[3..4], &row[4..]].into_iter().enumerate() {
                 if let [score] = *scores {
                     let p = 1.0 / (1.0 + (-score).exp());
+                    assert!((weights(i)[classifier] - p * (1.0 - p)).abs() < 1e-13, "{i}");
                     losses[classifier] -= if present[i] { p.ln() } else { (1.0 / (1.0 + score.exp())).ln() };
                     want.push(p - f64::from(present[i]));
                     continue;
                 }
                 let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+                let square: f64 = scores.iter().map(|score| (score.exp() / sum).powi(2)).sum();
+                assert!((weights(i)[classifier] - (1.0 - square) / 2.0).abs() < 1e-13, "{i}");
                 losses[classifier] += sum.ln() - scores[labels[i] as usize];
                 want.extend((0..3).map(|k| scores[k].exp() / sum - f64::from(labels[i] == k as u32)));
             }

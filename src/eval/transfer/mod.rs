@@ -19,7 +19,7 @@ use crate::eval::encoder::{Encoder, ModelSource, Placement};
 use crate::eval::evaluator::take;
 use crate::eval::features::extract_all;
 use crate::eval::logistic::lbfgs::Limits;
-use crate::eval::logistic::{COLUMNS, LIMITS};
+use crate::eval::logistic::{COLUMNS, LIMITS, first_look};
 use crate::eval::report::ModelReport;
 use crate::eval::screen::{screen, warn_of_shared};
 use crate::eval::transform::{Fit, Transform};
@@ -179,6 +179,8 @@ fn plan([train, val, test]: [usize; 3], classes: usize, width: usize) -> Plan {
     take(&mut plan, "regression", "standardised features to be scored", &[2, val.max(test), width]);
     take(&mut plan, "regression", "covariance and its basis", &[2, 3, width, width]);
     take(&mut plan, "regression", "steps and gradients", &[2, 28, width + 1, columns]);
+    let looks = if first_look(width, classes).is_some() { (COLUMNS / classes).clamp(1, STRENGTHS) } else { 0 };
+    take(&mut plan, "regression", "second derivatives", &[2, looks, width + 1, width + 1]);
     take(&mut plan, "regression", "classifiers", &[2, STRENGTHS, width + 1, classes]);
     plan
 }

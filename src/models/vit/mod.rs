@@ -44,7 +44,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::layers::training::{Branch, Buffer, Kind, LayerNorm, Layers, Layout, PatchEmbed};
 use crate::models::init;
-use crate::ops::interpolate;
+use crate::ops::{interpolate, self_attention};
 use crate::rng::{Domain, Stream};
 use crate::weights::{Param, ParamInfo, ParamTable};
 
@@ -211,6 +211,13 @@ impl Vit {
         };
         on.layer_norm_backward(back.dnorm, Branch::None, back.dx, at.into(), norm)?;
         on.embed_backward(back.dnorm, acts.patches, back.dx, self.embedding, shape)
+    }
+
+    /// What the attention of block `block` read in the last forward, `[N, T, 3, G, d]`, and its sizes; of earlier blocks
+    /// only where each has buffers of its own ([`VitActs::new`]).
+    pub fn attended(&self, acts: &VitActs, block: usize) -> (Buffer, self_attention::Shape) {
+        let shape = self.config.block_shape(acts.trunk.span, block);
+        (acts.trunk.blocks[block].heads, shape.attention())
     }
 
     /// What leaves the last block ([`VitActs::output`]), for activations of [`VitActs::of_tokens`].

@@ -13,6 +13,8 @@
 //! FLOPs: forward 2·K²·d, backward 4·K²·d, and about 20 per logit each (with Q slots K·(K + Q) in the place of K²).
 //! Bytes: z is read K/`ROWS` times from cache.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::gemm::{Mat, Threads, raw};
@@ -142,6 +144,16 @@ impl Block<'_> {
 /// The loss, in f64. Keeps for [`backward`] the log-sum-exp of each row and `1/P_i` (0 without positives), `[K]` each.
 pub fn forward(lse: &mut [f32], weight: &mut [f32], batch: Batch) -> f64 {
     losses(lse, weight, batch.sides()) / batch.labels.len() as f64
+}
+
+/// The smallest value that [`forward`] may take for `labels`, without a queue: cross-entropy is at least the entropy of
+/// its targets, `ln P_i` where row i has `P_i > 0` others of its label. It is approached where rows of one label are
+/// alike and all others far away, for small temperatures.
+pub fn floor(labels: &[u32]) -> f64 {
+    let mut counts = HashMap::<u32, usize>::new();
+    labels.iter().for_each(|label| *counts.entry(*label).or_default() += 1);
+    let entropy = |label: &u32| (counts[label].max(2) as f64 - 1.0).ln();
+    labels.iter().map(entropy).sum::<f64>() / labels.len() as f64
 }
 
 /// Sum of the losses of all anchors; keeps of each its log-sum-exp and one over the number of its positives (0

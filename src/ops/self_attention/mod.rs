@@ -123,15 +123,7 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
         |p, (pair, lse)| {
             let (from, to) = shape.offsets(pair);
             let v = strided(&qkv[from + 2 * width..], 3 * width);
-            scores(p, &qkv[from..], shape);
-            vectorize(
-                #[inline(always)]
-                || {
-                    for (i, (row, lse)) in p.chunks_exact_mut(tokens).zip(lse.iter_mut()).enumerate() {
-                        *lse = softmax_row(row, if shape.causal { i + 1 } else { tokens });
-                    }
-                },
-            );
+            attend(p, lse, &qkv[from..], shape);
             // SAFETY: columns `to..to + head_dim` of rows `width` apart of this image belong to this task alone.
             unsafe {
                 let y = out.at(to);
@@ -139,6 +131,17 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
             }
         },
     );
+}
+
+/// `softmax(Q·Kᵀ/√d) [N, G, queries, T]` of `qkv`, which [`forward`] keeps nothing of: to be looked at.
+pub fn probabilities(qkv: &[f32], shape: Shape) -> Vec<f32> {
+    shape.check(qkv.len(), shape.out_len(), shape.lse_len());
+    let mut all = vec![0.0; shape.lse_len() * shape.tokens];
+    all.par_chunks_mut(shape.queries * shape.tokens).enumerate().for_each_init(
+        || vec![0.0; shape.queries],
+        |lse, (pair, p)| attend(p, lse, &qkv[shape.offsets(pair).0..], shape),
+    );
+    all
 }
 
 /// `dqkv` (overwritten) from the gradient `dout` of the output.
@@ -205,6 +208,19 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
 
 fn strided(data: &[f32], row_stride: usize) -> Mat {
     Mat { data: data.as_ptr(), row_stride, col_stride: 1 }
+}
+
+/// The probabilities `p [queries, tokens]` of the image and head whose q begins `qkv`, and the log-sum-exp of each row.
+fn attend(p: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
+    scores(p, qkv, shape);
+    vectorize(
+        #[inline(always)]
+        || {
+            for (i, (row, lse)) in p.chunks_exact_mut(shape.tokens).zip(lse.iter_mut()).enumerate() {
+                *lse = softmax_row(row, if shape.causal { i + 1 } else { shape.tokens });
+            }
+        },
+    );
 }
 
 /// `s = Q·Kᵀ/√d [queries, tokens]` of the image and head whose q begins `qkv`.

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::layers::training::{Buffer, Contrast, Kind, Layers, Layout, MomentumCopy, Numbers, Weights};
 use crate::models::projector::{Projector, ProjectorActs, ProjectorConfig};
 use crate::models::vit::{Vit, VitFile};
+use crate::ops::contrastive;
 use crate::train::loader::Batch;
 use crate::train::schedule::{Position, follow};
 use crate::weights::ParamTable;
@@ -152,6 +153,11 @@ impl Network for Contrastive {
 
     fn numbers(&self) -> usize {
         self.rows.labels.len + self.queued.as_ref().map_or(0, |queued| queued.start.len) + self.encoder.numbers()
+    }
+
+    /// Of the loss without a queue: what labels are in that is known where it is alone.
+    fn floor(&self, numbers: &[u32]) -> Option<f64> {
+        self.queued.is_none().then(|| contrastive::floor(&numbers[..self.rows.labels.len]))
     }
 
     fn layout(&self) -> &Layout {

@@ -235,6 +235,11 @@ pub trait Network: Debug + Send + Sync {
     /// How many numbers a step is given, labels among them.
     fn numbers(&self) -> usize;
 
+    /// The smallest value that the loss may take for a step that is given `numbers`, where that is known.
+    fn floor(&self, _numbers: &[u32]) -> Option<f64> {
+        None
+    }
+
     /// The tensors of a step.
     fn layout(&self) -> &Layout;
 

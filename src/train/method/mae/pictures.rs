@@ -36,7 +36,7 @@ pub(super) fn sheet(
         let data = augmenter.pixels(&row.image, &row.params, batch.side())?.to_vec();
         let whole = Rgb8 { width: batch.side(), height: batch.side(), data };
         let (masked, drawn) = of_image(&whole, &masks.seen(numbers, image), predictions, shape);
-        rows.push(SheetRow { label: format!("image {}", masks.first + image + 1), images: vec![whole, masked, drawn] });
+        rows.push(SheetRow::new(format!("image {}", masks.first + image + 1), vec![whole, masked, drawn]));
     }
     contact_sheet("the picture, what the encoder saw of it, and what the decoder drew in the place of the rest", &rows)
 }
