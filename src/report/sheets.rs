@@ -10,9 +10,10 @@ use super::page::text;
 use crate::error::{Error, Result};
 
 /// Their files, and what each shows.
-const SHEETS: [(&str, &str); 3] = [
+const SHEETS: [(&str, &str); 4] = [
     ("attention.png", "where the encoder looks (inspect --attention)"),
     ("nearest.png", "pictures and their nearest neighbours (inspect --nearest)"),
+    ("segmented.png", "pixels by their classes (eval segment)"),
     ("reconstructions.png", "what a masked autoencoder draws"),
 ];
 

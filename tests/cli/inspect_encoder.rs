@@ -23,6 +23,7 @@ fn encoder(root: &Path) -> PathBuf {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     };
     let folder = root.join("encoder");
     timm::export(&Encoder::random(&model, 1).unwrap(), &folder).unwrap();

@@ -125,7 +125,7 @@ impl Scenes {
                 let read = |path: &PathBuf| store::read(path, store::RECORD).map_err(Error::io("read", path));
                 let png = image.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
                 Ok(SceneFiles {
-                    key: image.file_stem().unwrap_or_default().to_string_lossy().replace('.', "_"),
+                    key: self.key(index).replace('.', "_"),
                     extension: if png { "png" } else { "jpg" },
                     picture: read(image)?,
                     map: read(annotation)?,
@@ -137,7 +137,7 @@ impl Scenes {
                     bail!(Data, "{}: no .{MAP} beside the image", picture.name())
                 };
                 Ok(SceneFiles {
-                    key: picture.sample().key().to_owned(),
+                    key: self.key(index),
                     extension: if picture.extension() == "png" { "png" } else { "jpg" },
                     picture: picture.read()?,
                     map,
@@ -154,6 +154,16 @@ impl Scenes {
         let name = self.shown(index);
         let files = self.files(index)?;
         decode_scene(&files.picture, &files.map, &name)
+    }
+
+    /// What picture `index` is called among them.
+    pub fn key(&self, index: usize) -> String {
+        match &self.from {
+            From::Files(files) => files[index][0].file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            From::Shards(shards, pictures) => {
+                shards.picture(pictures[index]).map_or_else(|_| String::new(), |p| p.sample().key().to_owned())
+            }
+        }
     }
 
     /// What picture `index` is called in messages.

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::Scenes;
 use crate::eval::rows::table;
+use crate::image::sheet::contact_sheet;
 use crate::image::{Rgb8, encode_png};
 use crate::metrics::Progress;
 use crate::models::segmenter::HeadKind;
@@ -106,7 +107,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
             let labels: Vec<u8> = map.data.iter().map(|&number| network.label(number)).collect();
             state.confusion.add(&labels, &taken);
             if drawn.len() < DRAWN {
-                drawn.push(view::shown(&image, &labels, &taken));
+                drawn.push(view::shown(scenes.key(index), &image, &labels, &taken));
             }
         }
         state.done += 1;
@@ -135,7 +136,10 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         scores,
     };
     if !drawn.is_empty() {
-        store::write_atomic(config.output.join(PICTURE), &encode_png(&view::sheet(&drawn)?)?)?;
+        store::write_atomic(
+            config.output.join(PICTURE),
+            &encode_png(&contact_sheet("Pixels by their classes", &drawn)?)?,
+        )?;
     }
     store::write_record(&config.output, "report.json", &report)?;
     State::remove(&config.output)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::bail;
 use crate::error::{Error, Result};
-use crate::image::sheet::{self, SheetRow};
+use crate::image::sheet::SheetRow;
 use crate::image::{Filter, Rgb8, resize};
 use crate::store;
 
@@ -82,7 +82,7 @@ fn color(class: u8) -> [u8; 3] {
 }
 
 /// A picture, its labels, and what its pixels were taken for, half over the picture.
-pub fn shown(image: &Rgb8, labels: &[u8], taken: &[u8]) -> [Rgb8; 3] {
+pub fn shown(name: String, image: &Rgb8, labels: &[u8], taken: &[u8]) -> SheetRow {
     let over = |classes: &[u8]| {
         let mut data = image.data.clone();
         for (pixel, &class) in data.chunks_exact_mut(3).zip(classes) {
@@ -92,20 +92,6 @@ pub fn shown(image: &Rgb8, labels: &[u8], taken: &[u8]) -> [Rgb8; 3] {
         }
         Rgb8 { data, ..*image }
     };
-    [image.clone(), over(labels), over(taken)]
-}
-
-/// All of them on one sheet.
-///
-/// # Errors
-/// Whatever resizing refuses.
-pub fn sheet(all: &[[Rgb8; 3]]) -> Result<Rgb8> {
-    let rows: Vec<SheetRow> = all
-        .iter()
-        .map(|pictures| SheetRow {
-            label: "picture, its labels, and what its pixels were taken for".into(),
-            images: pictures.to_vec(),
-        })
-        .collect();
-    sheet::contact_sheet("Pixels by their classes", &rows)
+    let notes = ["picture", "labels", "taken for"].map(str::to_owned).to_vec();
+    SheetRow { label: name, images: vec![image.clone(), over(labels), over(taken)], notes }
 }
