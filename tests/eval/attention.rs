@@ -83,6 +83,7 @@ fn maps_do_not_depend_on_other_pictures() {
         mlp_ratio: 2,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     };
     let encoder = Encoder::random(&model, 3).unwrap();
     let [red, blue] = [[200, 30, 20], [10, 40, 220]].map(|colour| Rgb8::filled(16, 16, colour));

@@ -175,6 +175,7 @@ fn fresh_encoder(root: &TempDir) -> String {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     };
     let folder = root.path().join("encoder");
     timm::export(&Encoder::random(&model, 0).unwrap(), &folder).unwrap();

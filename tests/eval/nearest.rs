@@ -22,6 +22,7 @@ fn model() -> ModelSource {
         mlp_ratio: 4,
         channels: 3,
         qk_norm: false,
+        variant: Default::default(),
     };
     ModelSource::Random { model, seed: 5 }
 }
