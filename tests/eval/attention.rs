@@ -23,6 +23,7 @@ fn config(file: &SafeTensors) -> VitConfig {
         mlp_ratio: value("mlp_ratio"),
         channels: 3,
         qk_norm: file.metadata("qk_norm") == Some("true"),
+        variant: Default::default(),
     }
 }
 
