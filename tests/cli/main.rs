@@ -29,6 +29,11 @@ mod process;
 mod report;
 mod resume_generate;
 mod resume_train;
+#[path = "../common/scene_data.rs"]
+mod scene_data;
+#[path = "../common/scenes.rs"]
+mod scenes;
+mod segment;
 mod streams;
 mod train_data;
 mod writers_generate;

@@ -141,3 +141,35 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |of| State::open(folder.path(), of, 2).unwrap();
+        let mut state = open("a");
+        state.count_defects(&["a shard is cut".into()], 2).unwrap();
+        state.confusion.add(&[0, 1, 1], &[0, 0, 1]);
+        state.done = 3;
+        state.count_bad("a picture is cut", 2).unwrap();
+        state.save(folder.path(), false).unwrap();
+        assert_eq!(open("a").done, 0);
+        state.save(folder.path(), true).unwrap();
+        let again = open("a");
+        assert_eq!((again.done, again.bad, again.scored()), (3, 2, 2));
+        assert_eq!(again.confusion, state.confusion);
+        // What is bad beside the pictures was counted then; one more is too many.
+        let mut again = again;
+        again.count_defects(&["a shard is cut".into()], 2).unwrap();
+        assert_eq!(again.count_bad("another", 2).unwrap_err().exit_code(), 3);
+        // Of other weights, and of other classes, nothing is taken.
+        assert_eq!(open("b").done, 0);
+        assert_eq!(State::open(folder.path(), "a", 3).unwrap().done, 0);
+        State::remove(folder.path()).unwrap();
+        State::remove(folder.path()).unwrap();
+        assert_eq!(open("a").done, 0);
+    }
+}
