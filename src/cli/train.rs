@@ -113,6 +113,11 @@ pub fn run(args: Args) -> Result<()> {
         answer!("{steps} steps done, the loss of the last is {loss:.4}: {}", checkpoint.display());
     }
     let run = paths::shell_word(&config.output);
+    if config.recipe.segment.is_some() {
+        answer!("next: `stablerep eval segment --checkpoint {run} --data FOLDER --output SCORES` scores it,");
+        answer!("`stablerep export --checkpoint {run} --output DIR` makes a timm folder of its encoder");
+        return Ok(());
+    }
     answer!(
         "next: `stablerep probe --checkpoint {run} --train PHOTOS --test PHOTOS` scores the encoder on labelled photographs,"
     );
