@@ -27,6 +27,9 @@ constexpr int WARPS = 8;
 /// Rows per thread and per block of the kernels that sum.
 constexpr int ROWS = 8;
 constexpr int CHUNK = WARPS * ROWS;
+/// Warps of a block that merges or adds chunks: enough that a few columns of the thousands of chunks of maps still keep
+/// the memory busy.
+constexpr int MERGE_WARPS = 32;
 /// Rows that a thread of the kernels that apply has in flight; they read whole batches before they write.
 constexpr int BATCH = 4;
 
@@ -242,16 +245,16 @@ KERNELS(x1_bf16, bf16, 1)
 KERNELS(x4_f32, float, 4)
 KERNELS(x1_f32, float, 1)
 
-// Moments of all rows of a slot from those of its chunks. Grid (columns, slots); warp w takes chunks w, w + 8, ...,
+// Moments of all rows of a slot from those of its chunks. Grid (columns, slots); warp w takes chunks w, w + 32, ...,
 // then the warps are merged in order.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
+extern "C" __global__ void __launch_bounds__(32 * MERGE_WARPS)
     batchnorm_merge_f32(float *merged, const float *partials, uint32_t rows, uint32_t cols) {
-    __shared__ float shared[3][WARPS][32];
+    __shared__ float shared[3][MERGE_WARPS][32];
     const uint32_t column = blockIdx.x * 32 + lane_id(), slot = blockIdx.y, chunks = ceil_div(rows, uint32_t(CHUNK));
     Moments all = {0.f, 0.f, 0.f};
     if (column < cols) {
 #pragma unroll 4
-        for (uint32_t k = warp_id(); k < chunks; k += WARPS) {
+        for (uint32_t k = warp_id(); k < chunks; k += MERGE_WARPS) {
             const float *at = partials + (uint64_t(k) * gridDim.y + slot) * 2 * cols + column;
             all = merge(all, {float(min(rows - k * CHUNK, CHUNK)), at[0], at[cols]});
         }
@@ -262,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     __syncthreads();
     if (warp_id() == 0 && column < cols) {
 #pragma unroll
-        for (int w = 1; w < WARPS; w++) {
+        for (int w = 1; w < MERGE_WARPS; w++) {
             all = merge(all, {shared[0][w][lane_id()], shared[1][w][lane_id()], shared[2][w][lane_id()]});
         }
         merged[uint64_t(slot) * 2 * cols + column] = all.mean;
@@ -306,19 +309,19 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // Backward sums [S, 2, C] from those of the chunks; dbeta and dgamma (null: none) are added to. Grid (columns); warp w
-// takes chunks w, w + 8, ... of each slot.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
+// takes chunks w, w + 32, ... of each slot.
+extern "C" __global__ void __launch_bounds__(32 * MERGE_WARPS)
     batchnorm_add_f32(float *sums, float *OR_NULL dgamma, float *OR_NULL dbeta, const float *partials,
                       uint32_t chunks, uint32_t slots,
                       uint32_t cols) {
-    __shared__ float shared[WARPS][64];
+    __shared__ float shared[MERGE_WARPS][64];
     const uint32_t column = blockIdx.x * 32 + lane_id();
     float of_beta = 0.f, of_gamma = 0.f;
     for (uint32_t slot = 0; slot < slots; slot++) {
         float total[2] = {};
         if (column < cols) {
 #pragma unroll 4
-            for (uint32_t k = warp_id(); k < chunks; k += WARPS) {
+            for (uint32_t k = warp_id(); k < chunks; k += MERGE_WARPS) {
                 const float *at = partials + (uint64_t(k) * slots + slot) * 2 * cols + column;
                 total[0] += at[0];
                 total[1] += at[cols];
@@ -339,3 +342,4 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 }
 
 EXPORT(CHUNK, CHUNK)
+EXPORT(MERGE_WARPS, MERGE_WARPS)

@@ -22,8 +22,9 @@ pub const CHECKS: Checks = Checks::quick(&[
 /// Columns are sums over tens of rows: rounding of the statistics is all that differs.
 const F32: Tolerance = Tolerance::f32();
 
-/// One row, few rows, a block's 64 and its neighbours; columns of one lane, of a warp's vectors and odd ones.
-const SHAPES: [(usize, usize, usize); 9] = [
+/// One row, few rows, a block's 64 and its neighbours, more blocks than warps merge at once; columns of one lane, of a
+/// warp's vectors and odd ones.
+const SHAPES: [(usize, usize, usize); 10] = [
     (1, 1, 8),
     (2, 2, 1),
     (3, 3, 33),
@@ -33,6 +34,7 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (1, 129, 257),
     (2, 200, 512),
     (1, 700, 8),
+    (2, 2113, 9),
 ];
 
 /// What bf16 and f32 activations have in common here.

@@ -5,12 +5,14 @@
 
 use half::bf16;
 
-use crate::device::cuda::kernels::batchnorm::CHUNK;
+use crate::device::cuda::kernels::batchnorm::{CHUNK, MERGE_WARPS};
 use crate::device::cuda::{Gpu, KernelType, Launch, View, kernels};
 use crate::error::Result;
 
 /// Lanes of a warp: the columns of a block are this many times the values of a vector.
 const LANES: usize = 32;
+/// Of the kernels that merge or add chunks.
+const MERGE_THREADS: u32 = (LANES * MERGE_WARPS) as u32;
 
 /// `slots` of `rows` rows each (this rank's) and `cols` columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub fn moments<T: Activation>(
     assert!(x.len() == shape.values() && moments.len() == shape.stats_len(), "batchnorm: x {} of {shape:?}", x.len());
     assert!(scratch.len() >= shape.scratch_len(), "batchnorm: scratch {} of {shape:?}", scratch.len());
     let vector = vector::<T>(cols, &[x.address(), scratch.address()]);
-    let at = Launch::grid([cols.div_ceil(LANES), slots, 1], 256);
+    let at = Launch::grid([cols.div_ceil(LANES), slots, 1], MERGE_THREADS);
     let [rows, cols] = [rows, cols].map(|n| n as u32);
     kernels::BatchnormMoments { partials: scratch, x, rows, cols }.launch(gpu, shape.plan(vector), vector)?;
     kernels::BatchnormMerge { merged: moments, partials: scratch, rows, cols }.launch(gpu, at)
@@ -195,7 +197,7 @@ pub fn backward_sums<T: Activation>(
     let [dgamma, dbeta] = affine_or_none(gradients, shape);
     let aligned = [dy.address(), x.address(), stats.address(), scratch.address(), address(gamma), address(beta)];
     let vector = vector::<T>(cols, &aligned);
-    let (at, chunks) = (Launch::new(cols.div_ceil(LANES), 256), rows.div_ceil(CHUNK) as u32);
+    let (at, chunks) = (Launch::new(cols.div_ceil(LANES), MERGE_THREADS), rows.div_ceil(CHUNK) as u32);
     let ([slots, rows, cols], relu) = ([slots, rows, cols].map(|n| n as u32), relu.into());
     kernels::BatchnormSums { partials: scratch, dy, x, stats, gamma, beta, rows, cols, relu }.launch(
         gpu,
