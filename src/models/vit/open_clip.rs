@@ -16,7 +16,7 @@ pub(super) const CONFIG: &str = "open_clip_config.json";
 
 /// Mean and standard deviation of the pixels (0 to 1) that OpenAI normalised with, and open_clip does by default.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Values of a head of attention, unless `head_width` says otherwise; always in OpenAI's.
 const HEAD_WIDTH: usize = 64;
