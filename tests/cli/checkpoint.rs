@@ -222,8 +222,8 @@ fn weights_to_start_from_come_from_wherever_an_encoder_does() {
         case.refuses(&[&["--init-from", from, "--output", &output], more].concat(), exit, needles);
         assert!(!case.path("refused").exists());
     };
-    let scaled = write("scaled.safetensors", "", &|name| Some(name.replace("norm1.bias", "ls1.gamma")));
-    refuses(&scaled, &[], 3, &["blocks.0.ls1.gamma", "layer scale"]);
+    let scaled = write("scaled.safetensors", "", &|name| Some(name.replace("norm1.bias", "gamma_1")));
+    refuses(&scaled, &[], 3, &["blocks.0.gamma_1", "layer scale"]);
     let deeper = case.path("deeper");
     case.succeeds(&["--depth", "2", "--output", &text(&deeper)]);
     refuses(&text(&deeper), &[], 3, &["2 blocks", "`visual.blocks.1.norm1.weight`", "--depth 2"]);

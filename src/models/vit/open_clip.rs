@@ -16,10 +16,14 @@ pub(super) const CONFIG: &str = "open_clip_config.json";
 
 /// Mean and standard deviation of the pixels (0 to 1) that OpenAI normalised with, and open_clip does by default.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Values of a head of attention, unless `head_width` says otherwise; always in OpenAI's.
 const HEAD_WIDTH: usize = 64;
+
+/// open_clip's width of an image tower and heads of a text tower where its config does not say them.
+const WIDTH: usize = 768;
+const TEXT_HEADS: usize = 8;
 
 /// Keys of `vision_cfg` that are read, that tensors tell, or that change no feature.
 const VISION: [&str; 21] = [
@@ -126,19 +130,19 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
             "{file}: vision_cfg.{key} is {value}, which makes another network than open_clip's plain ViT; not supported"
         );
     }
-    let (width, image_size) = (vision.number("width")?, vision.number("image_size")?);
+    let (width, image_size) = (vision.number("width")?.unwrap_or(WIDTH), vision.number("image_size")?);
     let head_width = vision.number("head_width")?.unwrap_or(HEAD_WIDTH).max(1);
-    if let Some(size) = preprocess.number("size")?.filter(|size| image_size.is_some_and(|side| side != *size)) {
-        bail!(Data, "{file}: preprocess_cfg.size is {size}, but vision_cfg.image_size {image_size:?}");
+    if let Some((size, side)) = preprocess.number("size")?.zip(image_size).filter(|(size, side)| size != side) {
+        bail!(Data, "{file}: preprocess_cfg.size is {size}, but vision_cfg.image_size {side}; they must be the same");
     }
     let quick_gelu = model.flag("quick_gelu")?.unwrap_or(false);
     Ok(Stated {
         by: CONFIG.into(),
         image_size,
         patch_size: vision.number("patch_size")?,
-        width,
+        width: Some(width),
         depth: vision.number("layers")?,
-        heads: width.map(|width| width / head_width),
+        heads: Some(width / head_width),
         registers: Some(0),
         norm_pre: Some(true),
         layer_scale: Some(vision.get("ls_init_value").is_some()),
@@ -147,7 +151,7 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         std: Some(preprocess.triple("std")?.unwrap_or(STD)),
         preprocessing: Some(preprocessing(preprocess)?),
         text: Some(StatedText {
-            heads: text.number("heads")?,
+            heads: Some(text.number("heads")?.unwrap_or(TEXT_HEADS)),
             exact_gelu: !quick_gelu,
             refused: text.unknown(&TEXT, &fixed()).map(|(key, value)| format!("text_cfg.{key} is {value}")),
         }),

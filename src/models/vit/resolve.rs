@@ -44,7 +44,7 @@ impl Resolved {
         let named = |stem: &&str| self.path.file_stem().is_some_and(|found| found == *stem);
         let folder = match self.stem {
             Some(_) => &*self.path,
-            None => self.path.parent().filter(|_| STEMS.iter().any(|stem| named(&stem)))?,
+            None => self.path.parent().filter(|_| STEMS.iter().any(named))?,
         };
         Some(folder.join(name)).filter(|config| config.is_file())
     }

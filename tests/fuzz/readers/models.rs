@@ -112,6 +112,16 @@ readers! {
         |folder| read_backbone(&folder.join("x.safetensors"));
     28 timm_config: "config.json", Json, |_| vec![TIMM.into()],
         |folder| put(folder, &[("model.safetensors", valid::backbone(folder, &[]))]), read_backbone;
+    48 dino_v2_config: "config.json", Json, |_| vec![bytes("encoders/dinov2_reg_timm/config.json")],
+        |folder| put(folder, &[("model.safetensors", bytes("encoders/dinov2_reg_timm/model.safetensors"))]), read_backbone;
+    49 dino_v2: "model.safetensors", Safetensors, |_| vec![bytes("encoders/dinov2_reg_timm/model.safetensors")],
+        |folder| put(folder, &[("config.json", bytes("encoders/dinov2_reg_timm/config.json"))]), read_backbone;
+    50 open_clip_config: "open_clip_config.json", Json, |_| vec![bytes("encoders/open_clip/open_clip_config.json")],
+        |folder| put(folder, &[("open_clip_model.safetensors", bytes("encoders/open_clip/open_clip_model.safetensors"))]),
+        read_backbone;
+    51 open_clip: "open_clip_model.safetensors", Safetensors,
+        |_| vec![bytes("encoders/open_clip/open_clip_model.safetensors")],
+        |folder| put(folder, &[("open_clip_config.json", bytes("encoders/open_clip/open_clip_config.json"))]), read_backbone;
     29 weights_index: "model.safetensors.index.json", Json,
         |_| vec![br#"{"metadata":{"total_size":8},"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#.to_vec()],
         |folder| {
