@@ -47,8 +47,8 @@ DEVICE Moments merge(Moments a, Moments b) {
 DEVICE float normalised(float x, float mean, float rstd) { return __fmul_rn(__fadd_rn(x, -mean), rstd); }
 DEVICE float affine(float n, float gamma, float beta) { return __fmaf_rn(n, gamma, beta); }
 
-/// What a block takes, and a thread of it: its first column, and `count` rows of a slot from `start` on. Grid (chunks of
-/// 64 rows by pieces of 32 vectors of columns, slots).
+/// What a block takes, and a thread of it: its first column, and `count` rows of a slot from `start` on. Grid (chunks
+/// of 64 rows by pieces of 32 vectors of columns, slots).
 template <int N> struct Share {
     uint32_t column, chunk, slot, start, count;
 

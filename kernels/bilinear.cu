@@ -4,8 +4,8 @@
 //              C], bf16, in f32; added to what is there where `add`
 //   backward   dx from those columns of dy, gathered: in the order of the pixels that a place is part of; added to what
 //              is there where `add`, else the leading rows become 0
-//   gather     the same for large factors: the lines of a window are dealt to the warps of a block, whose sums are added
-//              in order
+//   gather     the same for large factors: the lines of a window are dealt to the warps of a block, whose sums are
+//              added in order
 //
 // Aligned  `x8`: C, column and columns multiples of 8, pointers 16 bytes; `x1`: nothing.
 // FLOPs    8 per value of y either way.  Bytes: x and those columns of y once; the fourfold reading is from L1 and L2.

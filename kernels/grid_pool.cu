@@ -1,5 +1,5 @@
-// Means of a grid of B x B windows of maps, which may share pixels, and the gradient of it: on either axis bin i has the
-// pixels floor(i*S/B) ... ceil((i + 1)*S/B) - 1.
+// Means of a grid of B x B windows of maps, which may share pixels, and the gradient of it: on either axis bin i has
+// the pixels floor(i*S/B) ... ceil((i + 1)*S/B) - 1.
 //
 //   forward    y [N, B, B, C] of x [N, S, S, C], bf16, summed in f32
 //   backward   dx [N, S, S, C] += dy of the bins that have a pixel, over their numbers of pixels, in the order of bins

@@ -1,5 +1,5 @@
-// The largest of every 2x2 pixels of maps, stride 2, and the gradient of it. Of equal ones the first in reading order is
-// taken; what is no number is larger than any.
+// The largest of every 2x2 pixels of maps, stride 2, and the gradient of it. Of equal ones the first in reading order
+// is taken; what is no number is larger than any.
 //
 //   forward    y [N, S/2, S/2, C] of x [N, S, S, C], bf16; the last row and column of an odd S are not looked at
 //   backward   dx [N, S, S, C]: dy where x was taken, 0 elsewhere

@@ -3,15 +3,15 @@
 //
 //   forward    logits [N, from^2, C] f32, labels [N, to^2] u32 -> lse [N, to^2] f32 = log sum exp z; losses [N, to] f32
 //              (+)= scale*(sum over a line of lse - z[label])
-//   backward   d [N, from^2, C] bf16 = slope*(sum over the pixels that a place is part of, by share, of exp(z - lse) -
-//              [label])
+//   backward   d [N, from^2, C] bf16 = slope*(sum over the pixels that a place is part of, by share, of exp(z - lse)
+//              - [label])
 //
-// Order    forward: a lane's classes in order, lanes by butterfly; a warp's pixels in order, warps in order. Backward: a
-//          window's pixels in order. All fixed by from, to and C.
+// Order    forward: a lane's classes in order, lanes by butterfly; a warp's pixels in order, warps in order. Backward:
+//          a window's pixels in order. All fixed by from, to and C.
 // FLOPs    about 12 per class and pixel of to^2 forward, 4 times 10 backward; exponentials: 1 forward, 4 backward.
 // Bytes    logits twice, d, 16 per pixel of to^2; everything else from L1 and L2.
-// Bound    the special function units and L1. Forward: a block per line, a warp per pixel, lanes over classes. Backward:
-//          a thread per value of d: it interpolates down three columns once per line of its window.
+// Bound    the special function units and L1. Forward: a block per line, a warp per pixel, lanes over classes.
+//          Backward: a thread per value of d: it interpolates down three columns once per line of its window.
 #include "common/bilinear.cuh"
 #include "common/reduce.cuh"
 

@@ -1,5 +1,5 @@
-"""Layers of feature maps and their gradients by PyTorch in f64: convolutions 3x3 and transposed ones, bilinear resizing,
-pooling, batch norm by running statistics, and the cross-entropy of enlarged logits.
+"""Layers of feature maps and their gradients by PyTorch in f64: convolutions 3x3 and transposed ones, bilinear
+resizing, pooling, batch norm by running statistics, and the cross-entropy of enlarged logits.
 
     python dev/golden/maps.py
 

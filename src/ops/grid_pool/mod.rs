@@ -1,6 +1,6 @@
 //! Means of a grid of windows (PyTorch's `adaptive_avg_pool2d`), as a pyramid of pooled maps takes them (Zhao et al.
-//! 2017, arXiv 1612.01105): of `x [N, S, S, C]` the map `y [N, B, B, C]`, whose bin i has on either axis the pixels from
-//! ⌊i·S/B⌋ up to ⌈(i + 1)·S/B⌉; bins may share pixels, and there may be more bins than pixels.
+//! 2017, arXiv 1612.01105): of `x [N, S, S, C]` the map `y [N, B, B, C]`, whose bin i has on either axis the pixels
+//! from ⌊i·S/B⌋ up to ⌈(i + 1)·S/B⌉; bins may share pixels, and there may be more bins than pixels.
 //!
 //! FLOPs: one per value of a window. Bytes: [`Shape::bytes`].
 

@@ -1,6 +1,6 @@
 //! The largest of every 2×2 pixels, stride 2 (PyTorch's `max_pool2d(2)`): of `x [N, S, S, C]` the map
-//! `y [N, ⌊S/2⌋, ⌊S/2⌋, C]`; the last row and column of an odd side are not looked at. The gradient goes to the first of
-//! equal ones in reading order; what is no number counts as larger than any.
+//! `y [N, ⌊S/2⌋, ⌊S/2⌋, C]`; the last row and column of an odd side are not looked at. The gradient goes to the first
+//! of equal ones in reading order; what is no number counts as larger than any.
 //!
 //! FLOPs: 3 per value of y. Bytes: [`Shape::bytes`].
 

@@ -1,6 +1,6 @@
 //! The loss of labelled pixels: softmax cross-entropy of logits `x [N, from², C]` enlarged bilinearly to `to²`
-//! ([`bilinear`](super::bilinear)) against `labels [N, to²]`. A pixel whose label is not below C is ignored: its loss and
-//! gradient are 0, but it counts in the mean over all pixels, as in mmsegmentation's `CrossEntropyLoss` by default.
+//! ([`bilinear`](super::bilinear)) against `labels [N, to²]`. A pixel whose label is not below C is ignored: its loss
+//! and gradient are 0, but it counts in the mean over all pixels, as in mmsegmentation's `CrossEntropyLoss` by default.
 //!
 //! The enlarged logits z are never stored: a first pass keeps the log-sum-exp of every pixel, and the gradient of a
 //! logit gathers Σ share·(exp(z − lse) − [label]) over the pixels that it is part of, z computed again.

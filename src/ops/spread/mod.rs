@@ -1,6 +1,6 @@
 //! What of a transposed convolution 2×2 of stride 2 (PyTorch's `conv_transpose2d`) is behind its product: every row of
-//! `x [N·S², 4·C]`, in the order (row, column, channel), becomes 2×2 pixels of `y [N, 2·S, 2·S, C]`, plus the bias. With
-//! the weight `[I, C, 2, 2]` kept as `[2, 2, C, I]`, the product before is a linear layer without bias.
+//! `x [N·S², 4·C]`, in the order (row, column, channel), becomes 2×2 pixels of `y [N, 2·S, 2·S, C]`, plus the bias.
+//! With the weight `[I, C, 2, 2]` kept as `[2, 2, C, I]`, the product before is a linear layer without bias.
 //!
 //! FLOPs: one per value. Bytes: [`Shape::bytes`].
 
