@@ -18,8 +18,8 @@ pub struct Attention {
     /// Of each head of the last block, what its class token weighs every patch by; together they weigh 1 less what the
     /// head gives to the class token itself.
     pub heads: Vec<Vec<f32>>,
-    /// What reaches the class token of every patch through all blocks: the attention rollout of Abnar and Zuidema (2020,
-    /// arXiv 2005.00928), where a block passes on half of what it is given and half by the mean of its heads.
+    /// What reaches the class token of every patch through all blocks: the attention rollout of Abnar and Zuidema
+    /// (2020, arXiv 2005.00928), where a block passes on half of what it is given and half by the mean of its heads.
     pub rollout: Vec<f32>,
 }
 

@@ -107,8 +107,8 @@ impl NearestReport {
 /// the command that draws a sample again. Features of the data are kept and found where `placement` says.
 ///
 /// # Errors
-/// `Usage` for settings that cannot be run; `Data` or `Io` naming the picture that cannot be read, for here none is left
-/// out; `Diverged` when features are not finite; `Interrupted` on a signal.
+/// `Usage` for settings that cannot be run; `Data` or `Io` naming the picture that cannot be read, for here none is
+/// left out; `Diverged` when features are not finite; `Interrupted` on a signal.
 pub fn find(config: &NearestConfig, again: impl Fn(&DrawnSample) -> String) -> Result<Found> {
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let side = encoder.vit().config().image_size;

@@ -1,4 +1,5 @@
-//! Sums of products of a vector with itself in f64, `Σ w·wᵀ`: covariances and Gram matrices, of which a half is computed.
+//! Sums of products of a vector with itself in f64, `Σ w·wᵀ`: covariances and Gram matrices, of which a half is
+//! computed.
 //!
 //! FLOPs: N·(N + BAND) for each vector of N values, in the place of 2·N².
 

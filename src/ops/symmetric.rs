@@ -66,8 +66,8 @@ pub fn transposed(a: &[f64], n: usize) -> Vec<f64> {
     (0..n * n).map(|i| a[(i % n) * n + i / n]).collect()
 }
 
-/// The lower triangle L `[N, N]` with L·Lᵀ = `matrix`, zeros above; only the lower triangle of `matrix` is read. Nothing
-/// if that is not positive definite in f64.
+/// The lower triangle L `[N, N]` with L·Lᵀ = `matrix`, zeros above; only the lower triangle of `matrix` is read.
+/// Nothing if that is not positive definite in f64.
 pub fn cholesky(mut matrix: Vec<f64>, n: usize) -> Option<Vec<f64>> {
     assert_eq!(matrix.len(), n * n, "cholesky: {} values are no {n}×{n}", matrix.len());
     for i in 0..n {

@@ -40,8 +40,8 @@ pub struct Args {
     /// Shards (a folder of *.tar, a tar, or a pattern such as dir/{00000..00012}.tar), or weights (a .safetensors file
     /// or a folder of them)
     path: PathBuf,
-    /// Draw a contact sheet into this PNG: of shards a row for each caption, of --attention the picture and its maps, of
-    /// --nearest the picture and its neighbours
+    /// Draw a contact sheet into this PNG: of shards a row for each caption, of --attention the picture and its maps,
+    /// of --nearest the picture and its neighbours
     #[arg(long, value_name = "PNG")]
     sheet: Option<PathBuf>,
     /// Shards: captions on the contact sheet, spread over all of them
@@ -53,8 +53,8 @@ pub struct Args {
     /// Shards: draw this sample again from its record, and say whether it is the stored picture (exit code 1 if not)
     #[arg(long, value_name = "KEY", requires = "model", conflicts_with_all = ["sheet", "check"])]
     regenerate: Option<String>,
-    /// With --regenerate: the diffusers folder it was drawn with, or `bundled`; another model is refused. With --nearest:
-    /// what the commands that are printed name
+    /// With --regenerate: the diffusers folder it was drawn with, or `bundled`; another model is refused. With
+    /// --nearest: what the commands that are printed name
     #[arg(long, value_name = "DIR", requires = "drawn")]
     model: Option<PathBuf>,
     /// With --regenerate and --nearest: where to compute; a picture drawn in f16 or bf16 needs cuda

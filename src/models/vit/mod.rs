@@ -213,8 +213,8 @@ impl Vit {
         on.embed_backward(back.dnorm, acts.patches, back.dx, self.embedding, shape)
     }
 
-    /// What the attention of block `block` read in the last forward, `[N, T, 3, G, d]`, and its sizes; of earlier blocks
-    /// only where each has buffers of its own ([`VitActs::new`]).
+    /// What the attention of block `block` read in the last forward, `[N, T, 3, G, d]`, and its sizes; of earlier
+    /// blocks only where each has buffers of its own ([`VitActs::new`]).
     pub fn attended(&self, acts: &VitActs, block: usize) -> (Buffer, self_attention::Shape) {
         let shape = self.config.block_shape(acts.trunk.span, block);
         (acts.trunk.blocks[block].heads, shape.attention())
