@@ -16,7 +16,7 @@ pub struct Attention {
     /// Patches of a row, and rows.
     pub side: usize,
     /// Of each head of the last block, what its class token weighs every patch by; together they weigh 1 less what the
-    /// head gives to the class token itself.
+    /// head gives to the class token itself, and to registers.
     pub heads: Vec<Vec<f32>>,
     /// What reaches the class token of every patch through all blocks: the attention rollout of Abnar and Zuidema
     /// (2020, arXiv 2005.00928), where a block passes on half of what it is given and half by the mean of its heads.
@@ -78,12 +78,15 @@ pub fn attention_of(encoder: &Encoder, pixels: &[f32]) -> Result<Vec<Attention>>
 fn maps(encoder: &Encoder, acts: &VitActs, memory: &Memory) -> Attention {
     let config = encoder.vit().config();
     let (tokens, last) = (config.tokens(), config.depth - 1);
+    // Class token and registers come first.
+    let side = config.image_size / config.patch_size;
+    let first = tokens - side * side;
     // [G, queries, T] of a block.
     let weights = |block: usize| {
         let (qkv, shape) = encoder.vit().attended(acts, block);
         probabilities(memory.read(qkv), shape)
     };
-    let heads = weights(last).chunks_exact(tokens).map(|row| row[1..].to_vec()).collect();
+    let heads = weights(last).chunks_exact(tokens).map(|row| row[first..].to_vec()).collect();
     // Of the class token alone, so that a block takes a product with a row and not one of matrices.
     let mut reached = vec![0.0f64; tokens];
     reached[0] = 1.0;
@@ -99,6 +102,6 @@ fn maps(encoder: &Encoder, acts: &VitActs, memory: &Memory) -> Attention {
         }
         reached = passed;
     }
-    let rollout = reached[1..].iter().map(|&value| value as f32).collect();
-    Attention { side: (tokens - 1).isqrt(), heads, rollout }
+    let rollout = reached[first..].iter().map(|&value| value as f32).collect();
+    Attention { side, heads, rollout }
 }

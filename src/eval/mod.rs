@@ -68,11 +68,12 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     let (train, test) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
     // Made before the work, not after it, to know whether it can be.
     let new = config.output.as_deref().filter(|folder| !folder.exists());
-    config.output.as_deref().map_or(Ok(()), store::create_dir)?;
+    let occupied = config.output.as_deref().map(|folder| store::occupy_folder(folder, 0, 1)).transpose()?;
     let encoder = encoder.keeping(config.placement.features.clone())?;
     let bad = (train.bad, test.bad);
     let measured = probe_encoder(&config.settings, &encoder, &train.images, test.images, config.output.as_deref());
     if let (Err(_), Some(folder)) = (&measured, new) {
+        drop(occupied);
         // Nothing came of it; what cannot be removed is empty.
         let _ = fs::remove_dir(folder);
     }

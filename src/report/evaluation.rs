@@ -39,6 +39,8 @@ pub fn section(folder: &Path) -> Result<Section> {
     for (key, value) in report.as_object().into_iter().flatten() {
         match (key.as_str(), value) {
             ("linear" | "confusion" | "nearest", _) => {}
+            // The data sets that were scored, each with its score.
+            ("data", Value::Array(_)) => html += &shown(key, value, 3),
             ("model" | "settings" | "transform" | "train" | "test" | "data", value) => {
                 about.extend(pairs(value).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
@@ -150,7 +152,9 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Number(number) => match (number.as_u64(), number.as_f64()) {
             (Some(whole), _) => whole.to_string(),
-            (None, Some(value)) if value.abs() >= 0.01 => format!("{value:.2}"),
+            (None, Some(0.0)) => "0".into(),
+            (None, Some(value)) if value.abs() >= 10.0 => format!("{value:.2}"),
+            (None, Some(value)) if value.abs() >= 0.01 => format!("{value:.4}"),
             (None, Some(value)) => format!("{value:.3e}"),
             (None, None) => number.to_string(),
         },

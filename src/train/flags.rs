@@ -95,7 +95,10 @@ pub fn toml(config: &Config) -> Result<String> {
             // `{"epochs": 15.0}`: which of two flags it is.
             (_, Value::Object(choice)) => {
                 for (name, value) in choice {
-                    insert(&mut flags, &format!("{key}.{name}"), value);
+                    let name = format!("{key}.{name}");
+                    if !config.recipe.without(&name) {
+                        insert(&mut flags, &name, value);
+                    }
                 }
             }
             _ => insert(&mut flags, &key, &value),

@@ -19,6 +19,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::image::Filter;
 use crate::models::mae::MaeConfig;
+use crate::models::segmenter::HeadKind;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::{VitConfig, Whose};
 use crate::ops::lars::Lars;
@@ -219,6 +220,9 @@ impl Recipe {
     /// Whether the recorded setting `key` changes nothing under the others.
     pub(super) fn without(&self, key: &str) -> bool {
         match key {
+            "segment.layer_decay" | "segment.auxiliary" => {
+                self.segment.as_ref().is_some_and(|segment| segment.head == HeadKind::Linear)
+            }
             "crop_scale" => self.augmentation == Augmentation::None,
             "crop_filter" => self.augmentation == Augmentation::None,
             "images_per_caption" => !matches!(self.method, Name::StableRep | Name::StableRepPlus),

@@ -21,16 +21,28 @@ fn a_folder_becomes_a_network_and_its_score() {
          --heads 2 --batch 4 --steps 12 --warmup-steps 1 --lr 3e-3 --classes 3"
     );
     let words: Vec<&str> = line.split_whitespace().collect();
-    let said = succeeds(&words);
-    assert!(said.contains("packing 12 pictures"), "{said}");
+    succeeds(&words);
+    let packed = fs::read(format!("{run}/shards-0/00000.tar")).unwrap();
     // The same command again finds it finished, and packs nothing.
-    let said = succeeds(&words);
-    assert!(said.contains("finished already") && !said.contains("packing"), "{said}");
+    succeeds(&words);
+    assert!(fs::read(format!("{run}/shards-0/00000.tar")).unwrap() == packed);
+    // Numbers that no pixel has are no classes to learn.
+    let (none, line) = (at("none-learned"), line.replace(&run, &at("none-learned")));
+    let words: Vec<&str> = line.split_whitespace().chain(["--first-label", "200"]).collect();
+    fails(&words, 3, &["no pixel of the first update's pictures", "--first-label"]);
+    assert!(!fs::exists(format!("{none}/checkpoint.safetensors")).unwrap());
+
     // What a run writes of itself gives the same run.
     let again = at("again");
     succeeds(&["train", "--config", &format!("{run}/config.toml"), "--output", &again]);
     let bytes = |run: &str| fs::read(format!("{run}/checkpoint.safetensors")).unwrap();
     assert!(bytes(&run) == bytes(&again), "the run of config.toml differs");
+
+    let (linear, again) = (at("linear"), at("linear-again"));
+    let line = line.replace(&at("none-learned"), &linear);
+    succeeds(&line.split_whitespace().chain(["--segmentation-head", "linear"]).collect::<Vec<_>>());
+    succeeds(&["train", "--config", &format!("{linear}/config.toml"), "--output", &again]);
+    assert!(bytes(&linear) == bytes(&again), "the run of config.toml differs");
 
     let names = at("names.txt");
     fs::write(&names, "red\ngreen\nblue\n").unwrap();
@@ -80,8 +92,13 @@ fn flags_that_do_not_go_together_are_refused() {
         ("finetune --first-label 0 --epochs 1", "--first-label does not go with --method finetune"),
         ("segment --pool mean --classes 3 --epochs 1", "--pool does not go with --method segment"),
         ("segment --epochs 1", "--classes is not set"),
-        ("segment --classes 3 --epochs 1 --augmentation strong", "--augmentation segment or none"),
-        ("segment --classes 3 --epochs 1 --optimizer lars", "--optimizer lars does not go with --method segment"),
+        ("segment --segmentation-head linear --layer-decay 0.5 --epochs 1", "--layer-decay does not go with"),
+        ("segment --segmentation-head linear --auxiliary-weight 1 --epochs 1", "--auxiliary-weight does not go with"),
+        ("segment --classes 3 --epochs 1 --batch 2 --augmentation strong", "--augmentation segment or none"),
+        (
+            "segment --classes 3 --epochs 1 --batch 2 --optimizer lars",
+            "--optimizer lars does not go with --method segment",
+        ),
     ] {
         let words = train(words);
         fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2, &[needle]);

@@ -98,6 +98,20 @@ fn rows(text: &str) -> Result<usize, String> {
 
 /// Prints a table of what `path` holds, or what is asked of the encoder there. Damage is listed and gives exit code 3.
 pub fn run(args: Args) -> Result<()> {
+    if let Some(sheet) = &args.sheet
+        && let Ok(written) = sheet.canonicalize()
+        && args
+            .attention
+            .iter()
+            .chain(&args.nearest)
+            .any(|picture| picture.canonicalize().ok().as_ref() == Some(&written))
+    {
+        bail!(
+            Usage,
+            "--sheet {}: is one of the pictures that are looked at, which would be lost; choose a name that is free",
+            sheet.display()
+        );
+    }
     if !args.attention.is_empty() {
         let Some(sheet) = &args.sheet else { bail!(Usage, "--attention: give --sheet PNG") };
         return attention::run(args.path, &args.looked, &args.attention, sheet);

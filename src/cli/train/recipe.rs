@@ -9,6 +9,7 @@ use crate::bail;
 use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS};
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
+use crate::models::segmenter::HeadKind;
 use crate::models::vit::{Variant, VitConfig};
 use crate::train::loader::LocalCrops;
 use crate::train::method::{Name, QUEUE_MOMENTUM};
@@ -74,8 +75,13 @@ impl Settings {
             ("decoder-width", self.decoder_width.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-depth", self.decoder_depth.is_some(), name == Name::Mae, "has no decoder"),
             ("decoder-heads", self.decoder_heads.is_some(), name == Name::Mae, "has no decoder"),
-            ("classes", self.classes.is_some(), supervised, "has no classifier"),
-            ("layer-decay", self.layer_decay.is_some(), supervised, "trains all layers at one rate"),
+            ("classes", self.classes.is_some(), supervised, "has no classifier; take finetune or segment"),
+            (
+                "layer-decay",
+                self.layer_decay.is_some(),
+                supervised,
+                "trains all layers at one rate; take finetune or segment",
+            ),
             ("drop-path", self.drop_path.is_some(), name != Name::Mae, "keeps all branches of its encoder"),
             ("local-crops", self.local_crops.is_some(), local, "sees no small crops"),
             ("local-size", self.local_size.is_some(), local, "sees no small crops"),
@@ -150,6 +156,21 @@ impl Settings {
                 "{flag} does not go with --method {}, which has no classifier; take finetune, or leave it out",
                 name.name()
             );
+        }
+        if name == Name::Segment && all.segmentation_head == Some(HeadKind::Linear) {
+            for (flag, given) in [
+                ("auxiliary-weight", self.auxiliary_weight.is_some()),
+                ("layer-decay", self.layer_decay.is_some()),
+                ("drop-path", self.drop_path.is_some()),
+            ] {
+                if given {
+                    bail!(
+                        Usage,
+                        "--{flag} does not go with --segmentation-head linear, which has no auxiliary head and leaves the \
+                         encoder as it is; leave it out, or take uper"
+                    );
+                }
+            }
         }
         let of_segment = self.of_segment().into_iter().find(|(_, given)| *given && name != Name::Segment);
         if let Some((flag, _)) = of_segment {
@@ -232,6 +253,7 @@ pub(super) fn recipe(
         Name::Segment => Some(settings.segment()?),
         _ => None,
     };
+    let frozen = segment.as_ref().is_some_and(|segment| segment.head == HeadKind::Linear);
     let local = match settings.local_crops.filter(|&crops| crops > 0) {
         Some(crops) => Some(LocalCrops {
             crops,
@@ -269,7 +291,7 @@ pub(super) fn recipe(
         lr_decay: settings.lr_decay.filter(|&decay| decay != Decay::Cosine),
         weight_decay_end: settings.weight_decay_end,
         optimizer: settings.optimizer.filter(|&optimizer| optimizer != Optimizer::AdamW),
-        drop_path: settings.drop_path.filter(|&share| share != 0.0),
+        drop_path: settings.drop_path.filter(|&share| share != 0.0 && !frozen),
         clip_gradient: settings.clip_gradient,
         beta1: set(settings.beta1, "beta1")?,
         beta2: set(settings.beta2, "beta2")?,

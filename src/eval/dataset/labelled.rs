@@ -229,7 +229,14 @@ impl Dataset {
                 let each = channels * height * width;
                 Ok(Cow::Borrowed(&pixels[at * each..(at + 1) * each]))
             }
-            Images::Files(paths) => std::fs::read(&paths[at]).map(Cow::Owned).map_err(|e| not_read(&paths[at], e)),
+            Images::Files(paths) => {
+                let path = &paths[at];
+                // A pipe would be waited for.
+                if std::fs::metadata(path).is_ok_and(|info| !info.is_file()) {
+                    bail!(Data, "{}: is a pipe or device; expected a picture", path.display());
+                }
+                std::fs::read(path).map(Cow::Owned).map_err(|e| not_read(path, e))
+            }
             Images::Samples(samples) => samples.bytes(at).map(Cow::Owned),
         }
     }

@@ -87,7 +87,14 @@ impl StateFile {
         if !self.path.exists() {
             return Ok(Position::default());
         }
-        let file = SafeTensors::open(&self.path)?;
+        let file = match SafeTensors::open(&self.path) {
+            Ok(file) => file,
+            Err(Error::Data(what)) => {
+                say!("note: {what}: this state of a linear probe is damaged; it begins anew");
+                return Ok(Position::default());
+            }
+            Err(other) => return Err(other),
+        };
         if file.metadata("of") != Some(&self.of) {
             say!("note: {}: is of another probe, or other pictures; this one begins anew", self.path.display());
             return Ok(Position::default());

@@ -10,7 +10,7 @@ use crate::models::segmenter::{DroppedChannels, HeadKind, Learning, Segmenter, S
 use crate::models::vit::{DropPath, Vit, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
-use crate::train::loader::Batch;
+use crate::train::loader::{Batch, IGNORED};
 use crate::train::segment::Segment;
 use crate::weights::ParamTable;
 
@@ -141,8 +141,17 @@ impl Network for Segmenting {
         Ok("encoder; the heads are new")
     }
 
-    fn number(&self, batch: &Batch, _: u64, numbers: &mut Vec<u32>) -> Result<()> {
+    fn number(&self, batch: &Batch, step: u64, numbers: &mut Vec<u32>) -> Result<()> {
         let side = batch.side();
+        let mut labels = batch.rows.iter().filter_map(|row| row.map.as_ref()).flat_map(|map| &map.data);
+        if step == 0 && labels.all(|&label| label == IGNORED) {
+            let Segment { classes, first_label, .. } = self.settings;
+            bail!(
+                Data,
+                "no pixel of the first update's pictures has one of the {classes} classes, which files number from \
+                 {first_label}: give the --first-label and --classes that the data has"
+            );
+        }
         for row in &batch.rows {
             match &row.map {
                 Some(map) if map.data.len() == side * side => numbers.extend(map.data.iter().map(|&l| u32::from(l))),
