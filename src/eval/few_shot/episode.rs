@@ -66,6 +66,14 @@ impl Pools {
         }
     }
 
+    /// Images of class `class` that are left to tell apart.
+    pub fn left(&self, class: usize, shots: usize) -> usize {
+        match self {
+            Self::One(all) => all[class].len().saturating_sub(shots),
+            Self::Two { queries, .. } => queries[class].len(),
+        }
+    }
+
     /// Draws an episode; no class may lack anything.
     pub fn draw(&self, sizes: Sizes, stream: &mut Stream) -> Episode {
         let Sizes { ways, shots, queries } = sizes;

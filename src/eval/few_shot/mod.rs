@@ -69,6 +69,9 @@ pub struct DataScore {
     pub classes: usize,
     /// Damaged images that were left out.
     pub bad: usize,
+    /// Images that one class has left to tell apart, where that is fewer than the queries asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fewest: Option<usize>,
     #[serde(flatten)]
     pub score: Score,
 }
@@ -149,6 +152,14 @@ fn of_data(
             bail!(Data, "{name}: class {called:?} has {lack}, for --shots {shots}; take fewer, or leave {name} out");
         }
     }
+    let fewest = (0..classes).map(|class| pools.left(class, shots)).min().unwrap_or(0);
+    let fewest = (fewest < config.sizes.queries).then_some(fewest);
+    if let Some(fewest) = fewest {
+        say!(
+            "note: {name}: classes with fewer than {} images left to tell apart are asked all they have, {fewest} in one",
+            config.sizes.queries
+        );
+    }
     let width = encoder.vit().config().width;
     let mut plan = Plan::dry();
     take(&mut plan, "features", "of all images, twice while they are put together", &[2, images, width]);
@@ -169,7 +180,7 @@ fn of_data(
         progress.advance(count as u64);
     }
     progress.finish();
-    Ok(DataScore { name: name.to_owned(), images, classes, bad, score: Score::of(&scores) })
+    Ok(DataScore { name: name.to_owned(), images, classes, bad, fewest, score: Score::of(&scores) })
 }
 
 /// The rows of every class, where those of `parts` (train, test and maybe val) lie behind each other.

@@ -115,9 +115,19 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
              (…_clip_quickgelu_… is the other)"
         );
     }
+    let image_size = args.number("img_size")?.or(named.image_size);
+    let input = pretrained["input_size"].as_array().and_then(|sizes| sizes.last()?.as_u64());
+    if let (Some(side), Some(input)) = (image_size, input.and_then(|side| usize::try_from(side).ok()))
+        && side != input
+    {
+        say!(
+            "note: {shown}: has positions for {side} pixels a side (img_size), while its input_size is {input}, at which timm \
+             evaluates it: for the same give --image-size {input}"
+        );
+    }
     Ok(Stated {
         by: format!("{CONFIG} (architecture {architecture})"),
-        image_size: args.number("img_size")?.or(named.image_size),
+        image_size,
         patch_size: args.number("patch_size")?.or(named.patch_size),
         width: args.number("embed_dim")?.or(named.width),
         depth: args.number("depth")?.or(named.depth),
