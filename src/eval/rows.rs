@@ -9,7 +9,8 @@ pub fn table(rows: &[Vec<String>], left: usize, markdown: bool) -> String {
     let mut out = String::new();
     for (number, row) in rows.iter().enumerate() {
         if markdown {
-            out += &format!("| {} |\n", row.join(" | "));
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            out += &format!("| {} |\n", cells.join(" | "));
             if number == 0 {
                 let rule = |column| if column < left { "---" } else { "---:" };
                 out += &format!("|{}|\n", (0..columns).map(rule).collect::<Vec<_>>().join("|"));
@@ -35,6 +36,7 @@ mod tests {
     fn numbers_stand_under_each_other() {
         let rows = [["data", "%"], ["cars", "7.5"], ["dtd", "71.25"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows, 1, false), "data      %\ncars    7.5\ndtd   71.25\n");
+        assert!(table(&[vec!["a|b".into()]], 1, true).starts_with("| a\\|b |"));
         assert_eq!(table(&rows, 1, true), "| data | % |\n|---|---:|\n| cars | 7.5 |\n| dtd | 71.25 |\n");
     }
 }

@@ -48,7 +48,8 @@ type Face = (String, usize, usize);
 fn faces(list: &Path) -> Result<Vec<Face>> {
     let shown = list.display();
     let bytes = fs::read(list).map_err(Error::io("read", list))?;
-    let mut rows = Rows::new(&bytes, Dialect { delimiter: b',', quotes: true });
+    let mut rows =
+        Rows::new(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes), Dialect { delimiter: b',', quotes: true });
     let mut fields: Vec<Cow<'_, [u8]>> = Vec::new();
     let mut places: Option<[usize; 3]> = None;
     let mut faces = Vec::new();
