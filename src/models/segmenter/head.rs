@@ -19,10 +19,10 @@ pub enum HeadKind {
 }
 
 /// What is between the ViT and the classifier.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Head {
     Linear(BatchNorm),
-    Uper(Pyramid),
+    Uper(Box<Pyramid>),
 }
 
 impl Head {

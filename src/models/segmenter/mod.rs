@@ -78,7 +78,7 @@ impl Segmenter {
                 let name = "auxiliary_head.convs.0";
                 let conv = ConvNorm::new(name, Window::Three, [d, channels], table, statistics);
                 let both = classifiers(&[("auxiliary_head", channels), ("decode_head", d)], classes, table);
-                (Head::Uper(Pyramid { neck, uper, auxiliary: (conv, both[0]) }), both)
+                (Head::Uper(Box::new(Pyramid { neck, uper, auxiliary: (conv, both[0]) })), both)
             }
         };
         let tensors = [table.iter().skip(first).cloned().collect(), statistics.iter().cloned().collect()];
@@ -123,7 +123,8 @@ impl Segmenter {
         let stream = &mut Stream::new(seed, Domain::Init, [self.vit.tensors().count() as u32, 0, 0]);
         match &self.head {
             Head::Linear(norm) => init_batch_norm(norm, params, statistics),
-            Head::Uper(Pyramid { neck, uper, auxiliary: (conv, classifier) }) => {
+            Head::Uper(pyramid) => {
+                let Pyramid { neck, uper, auxiliary: (conv, classifier) } = &**pyramid;
                 neck.init(params, statistics, stream);
                 uper.init(params, statistics, stream);
                 conv.init(params, statistics, stream);
@@ -191,7 +192,8 @@ impl Segmenter {
                 on.resize(head.map, acts.vit.output(), self.map(acts.grid), false)?;
                 pass.norm(on, head.normed, head.stats, head.map, *norm)?;
             }
-            (Head::Uper(Pyramid { neck, uper, auxiliary }), HeadActs::Uper(head)) => {
+            (Head::Uper(pyramid), HeadActs::Uper(head)) => {
+                let Pyramid { neck, uper, auxiliary } = &**pyramid;
                 for (map, tap) in head.maps.into_iter().zip(self.taps()) {
                     on.resize(map, acts.vit.after(tap), self.map(acts.grid), false)?;
                 }
@@ -216,10 +218,9 @@ impl Segmenter {
         let to = self.vit.config().image_size;
         let labels = PixelLabels { labels: learning.labels, to, losses: acts.losses, weight: 1.0, add: false };
         self.classifier.loss(on, &acts.main, labels)?;
-        if let (Head::Uper(Pyramid { auxiliary: (_, classifier), .. }), HeadActs::Uper(head)) = (&self.head, &acts.head)
-        {
+        if let (Head::Uper(pyramid), HeadActs::Uper(head)) = (&self.head, &acts.head) {
             let labels = PixelLabels { weight: learning.auxiliary, add: true, ..labels };
-            classifier.loss(on, &head.auxiliary.1, labels)?;
+            pyramid.auxiliary.1.loss(on, &head.auxiliary.1, labels)?;
         }
         on.mean_loss(acts.losses)
     }
@@ -236,7 +237,8 @@ impl Segmenter {
             (Head::Linear(norm), HeadActs::Linear(head)) => {
                 on.batch_norm_backward(acts.dmap, grads.spare, (head.map, head.stats), head.normed, *norm)
             }
-            (Head::Uper(Pyramid { neck, uper, auxiliary }), HeadActs::Uper(head)) => {
+            (Head::Uper(pyramid), HeadActs::Uper(head)) => {
+                let Pyramid { neck, uper, auxiliary } = &**pyramid;
                 uper.backward(on, (head.dlevels, acts.dmap), head.neck.levels, &head.uper, grads)?;
                 let [d, level] = head.dauxiliary;
                 auxiliary.1.backward(on, Some(d), &head.auxiliary.1)?;

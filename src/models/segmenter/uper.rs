@@ -190,8 +190,8 @@ impl UperHead {
             let columns = self.into(n, grids[i].side, grids[0].side, (i, LEVELS));
             on.resize_backward(dlevel, acts.dall, columns, false)?;
         }
-        for i in 0..TOP {
-            self.levels[i].backward(on, Some(dlevels[i]), dlevels[i], acts.sums[i], acts.levels[i], grads)?;
+        for (i, (level, d)) in self.levels.iter().zip(dlevels).enumerate() {
+            level.backward(on, Some(d), d, acts.sums[i], acts.levels[i], grads)?;
         }
         for i in 0..TOP {
             on.resize_backward(dlevels[i + 1], dlevels[i], self.resized(grids[i + 1], grids[i]), true)?;
