@@ -3,7 +3,7 @@
 //! and gradient are 0, but it counts in the mean over all pixels, as in mmsegmentation's `CrossEntropyLoss` by default.
 //!
 //! The enlarged logits z are never stored: a first pass keeps the log-sum-exp of every pixel, and the gradient of a
-//! logit gathers Σ share·(exp(z − lse) − [label]) over the pixels that it is part of, z computed again.
+//! logit gathers Σ share·(exp(z − lse) − \[label\]) over the pixels that it is part of, z computed again.
 //!
 //! FLOPs: about 12 per class and pixel of `to²` for the loss, four times 10 for the gradient. Bytes: [`Shape::bytes`].
 
