@@ -278,3 +278,14 @@ fn pictures_of_any_shape_give_views() {
         assert_eq!(shrunk == 0, thin, "{width}×{height}: {shrunk} of 200");
     }
 }
+
+#[test]
+fn sizes_follow_the_short_side_and_a_bound_of_the_long_one() {
+    use stablerep::ops::augment::bounded_short_side;
+
+    assert_eq!(bounded_short_side((683, 512), 512.0), (683, 512));
+    assert_eq!(bounded_short_side((100, 50), 256.0), (512, 256));
+    // 2048 is the longest for 512.
+    assert_eq!(bounded_short_side((1000, 100), 512.0), (2048, 205));
+    assert_eq!(bounded_short_side((1, 100), 8.0), (1, 32));
+}

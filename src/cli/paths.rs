@@ -163,7 +163,8 @@ const PAGE: Kind = Kind {
     extensions: &["html"],
     holds: |bytes| bytes.starts_with(b"<!doctype html>") && bytes.windows(9).any(|name| name == b"stablerep"),
 };
-/// Reports of `bench` and `inspect --nearest`, and ranges of `calibrate`; not what keeps a folder together, which is JSON too.
+/// Reports of `bench` and `inspect --nearest`, and ranges of `calibrate`; not what keeps a folder together, which is
+/// JSON too.
 const JSON: Kind = Kind {
     extensions: &["json"],
     holds: |bytes| {

@@ -44,8 +44,8 @@ use watch::WatchArgs;
 /// larger than 178,956,970 pixels or 65,535 on a side, is bad (--max-bad).
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
-/// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune, configs/segment-defaults.toml for segment), --preset,
-/// --config, flags. The run writes config.toml, with which `--config` gives the same run again.
+/// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune,
+/// configs/segment-defaults.toml for segment), --preset, --config, flags. The run writes config.toml, with which `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

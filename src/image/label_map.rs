@@ -7,6 +7,24 @@ use super::{Rgb8, decode};
 use crate::bail;
 use crate::error::Result;
 
+/// A label that is none.
+pub const IGNORED: u8 = u8::MAX;
+
+/// Which numbers of pixels are classes: `count` from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classes {
+    pub count: usize,
+    pub first: u8,
+}
+
+impl Classes {
+    /// The class of a number, from 0; [`IGNORED`] for one that is none.
+    pub fn label(self, number: u8) -> u8 {
+        let class = number.checked_sub(self.first);
+        class.filter(|&class| usize::from(class) < self.count).unwrap_or(IGNORED)
+    }
+}
+
 /// A number for every pixel, `[height, width]`, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelMap {

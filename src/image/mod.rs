@@ -20,8 +20,8 @@ pub use decode::{decode, dimensions};
 pub use difference::Difference;
 pub use encode::{encode_jpeg, encode_png};
 pub use heat::heat;
-pub use label_map::{LabelMap, decode_labels, decode_scene};
-pub use real::{interpolate, resize_real};
+pub use label_map::{Classes, IGNORED, LabelMap, decode_labels, decode_scene};
+pub use real::{between, interpolate, resize_real};
 pub use refuse::{MAX_DECODED_SIDE, MAX_PIXELS};
 pub use resize::{Filter, MAX_SIDE, Resampler, columns_first, resize, resize_box, resize_window, taps, weight_table};
 

@@ -45,20 +45,19 @@ fn pass(x: &[f32], (outer, inner): (usize, usize), axis: Axis, filter: Filter) -
     y
 }
 
+/// What place `at` of `to` is between where a side of `from` becomes one of `to`: two places, and the share of the
+/// second (bilinear, corners not aligned).
+pub fn between(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
+    let at = (from as f32 / to as f32 * (at as f32 + 0.5) - 0.5).max(0.0);
+    let low = (at as usize).min(from - 1);
+    (low, (low + 1).min(from - 1), at - low as f32)
+}
+
 /// `[height, width, 3]` as PyTorch's bilinear `interpolate` without antialias and aligned corners makes it: each value
 /// from the four pixels around its place, however many lie between them and the next four.
 pub fn interpolate(image: &Rgb8, width: usize, height: usize) -> Vec<f32> {
-    // Lower pixel, upper pixel, and the upper one's share.
-    let places = |from: usize, to: usize| -> Vec<(usize, usize, f32)> {
-        let scale = from as f32 / to as f32;
-        let place = |i: usize| {
-            let at = (scale * (i as f32 + 0.5) - 0.5).max(0.0);
-            let low = (at as usize).min(from - 1);
-            (low, (low + 1).min(from - 1), at - low as f32)
-        };
-        (0..to).map(place).collect()
-    };
-    let columns = places(image.width, width);
+    let places = |from: usize, to: usize| (0..to).map(move |at| between(at, from, to));
+    let columns: Vec<_> = places(image.width, width).collect();
     let mut out = Vec::with_capacity(3 * width * height);
     for (top, bottom, down) in places(image.height, height) {
         let (top, bottom) = (image.row(top), image.row(bottom));

@@ -15,7 +15,8 @@ pub fn xavier_uniform(values: &mut [f32], stream: &mut Stream, fan_in: usize, fa
     values.iter_mut().for_each(|v| *v = stream.uniform_in(-bound, bound));
 }
 
-/// N(0, 2/`fan_out`) (He et al. 2015, arXiv 1502.01852): what mmsegmentation's convolutions in front of a ReLU begin as.
+/// N(0, 2/`fan_out`) (He et al. 2015, arXiv 1502.01852): what mmsegmentation's convolutions in front of a ReLU begin
+/// as.
 pub fn he_fan_out(values: &mut [f32], stream: &mut Stream, fan_out: usize) {
     let std = (2.0 / fan_out as f32).sqrt();
     stream.fill_normal(values);

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::loader::{IGNORED, Scene};
+use super::loader::Scene;
 use crate::bail;
 use crate::error::Result;
+use crate::image::{Classes, IGNORED};
 use crate::models::segmenter::HeadKind;
 
 /// The settings of `--method segment`.
@@ -26,7 +27,7 @@ pub struct Segment {
 impl Segment {
     /// How pictures are drawn and their classes read.
     pub(super) fn scene(&self, random: bool) -> Scene {
-        Scene { classes: self.classes, first: self.first_label, random }
+        Scene { classes: Classes { count: self.classes, first: self.first_label }, random }
     }
 
     /// # Errors

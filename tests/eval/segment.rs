@@ -162,7 +162,11 @@ fn what_cannot_be_scored_is_refused() {
     let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vit_32_patch8.safetensors");
     run(&|config| config.checkpoint = plain.into(), "vit_32_patch8.safetensors", 3);
     fs::write(folder.path().join("names"), "one\n").unwrap();
-    run(&|config| config.class_names = Some(folder.path().join("names")), "1 names, but the network tells 5", 3);
+    run(
+        &|config| config.class_names = Some(folder.path().join("names")),
+        "1 lines, expected one name for each of the 5 classes",
+        3,
+    );
     fs::remove_file(data.join("annotations/validation/ADE_00000000.png")).unwrap();
     run(&|_| {}, "has no annotation", 3);
 }

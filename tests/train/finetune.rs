@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use stablerep::device::{Device, Plan};
+use stablerep::device::Plan;
 use stablerep::eval::DataSource;
 use stablerep::models::classifier::Pool;
 use stablerep::models::vit::{VitConfig, VitFile};
@@ -14,14 +14,14 @@ use stablerep::train::finetune::FineTune;
 use stablerep::train::method::Name;
 use stablerep::train::schedule::{Decay, Position, Schedule};
 use stablerep::train::{
-    Activations, Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, Rate, Recipe, SaveEvery, State,
-    TestSet, Trainer, run,
+    Augmentation, CHECKPOINT, Config, CropFilter, Length, METRICS, Rate, Recipe, SaveEvery, State, TestSet, Trainer,
+    run,
 };
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
 use crate::labelled::{of_classes, shards};
-use crate::support::{fixture_path, golden_state, recipe};
+use crate::support::{fixture_path, golden_state, job, losses, recipe};
 
 fn plain() -> FineTune {
     FineTune {
@@ -98,20 +98,6 @@ fn ten_steps_follow_pytorch() {
     }
 }
 
-fn job(recipe: Recipe, output: &Path) -> Config {
-    Config {
-        recipe,
-        output: output.to_owned(),
-        save_every: SaveEvery::Steps(1000),
-        device: Device::Cpu,
-        allow_partial: false,
-        watch: None,
-        tokenizer: None,
-        test: None,
-        activations: Activations::default(),
-    }
-}
-
 fn changed() -> FineTune {
     FineTune {
         classes: None,
@@ -137,11 +123,6 @@ fn a_run(data: &Path, settings: FineTune, steps: u64) -> Recipe {
         rate: Rate::Peak(1e-3),
         ..finetune(settings)
     }
-}
-
-fn losses(folder: &Path) -> Vec<f64> {
-    let text = fs::read_to_string(folder.join(METRICS)).unwrap();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect()
 }
 
 /// Every picture comes once per epoch, classes are counted, and the loss falls to what smoothing leaves of it.

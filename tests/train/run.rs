@@ -4,33 +4,19 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use stablerep::device::{Device, Plan};
+use stablerep::device::Plan;
 use stablerep::error::Error;
 use stablerep::train::method::{Name, Network};
 use stablerep::train::schedule::Position;
 use stablerep::train::{
-    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Config, Length, METRICS, Optimizer, Rate, Recipe,
+    Activations, Augmentation, BatchNorm, CHECKPOINT, Chunk, Length, METRICS, Optimizer, Rate, Recipe,
 };
 use stablerep::train::{SaveEvery, State, Trainer, checkpoint, run};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
 use crate::overflow::overflowing;
-use crate::support::{fixture_path, recipe};
-
-fn job(recipe: Recipe, output: &Path) -> Config {
-    Config {
-        recipe,
-        output: output.to_owned(),
-        save_every: SaveEvery::Steps(1000),
-        activations: Activations::default(),
-        device: Device::Cpu,
-        allow_partial: false,
-        watch: None,
-        tokenizer: None,
-        test: None,
-    }
-}
+use crate::support::{fixture_path, job, recipe};
 
 fn metrics(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join(METRICS)).unwrap();

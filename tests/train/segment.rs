@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
 use stablerep::device::{Device, Plan};
 use stablerep::eval::segment::network::Network;
 use stablerep::image::Rgb8;
@@ -13,15 +12,13 @@ use stablerep::ops::augment::Normalize;
 use stablerep::train::method::Name;
 use stablerep::train::schedule::{Position, Schedule};
 use stablerep::train::segment::Segment;
-use stablerep::train::{
-    Activations, Augmentation, CHECKPOINT, Config, Decay, Length, METRICS, Rate, Recipe, SaveEvery, Trainer, run,
-};
+use stablerep::train::{Augmentation, CHECKPOINT, Decay, Length, Rate, Recipe, Trainer, run};
 use stablerep::weights::SafeTensors;
 use tempfile::TempDir;
 
 use crate::scene_data::{ade, bad_shard};
 use crate::scenes::shards;
-use crate::support::{fixture_path, golden_state, recipe};
+use crate::support::{fixture_path, golden_state, job, losses, recipe};
 
 fn settings(head: HeadKind) -> Segment {
     Segment { head, classes: 5, first_label: 1, layer_decay: 0.65, auxiliary: 0.4, drop_channels: 0.25 }
@@ -91,20 +88,6 @@ fn ten_steps_follow_pytorch() {
     }
 }
 
-fn job(recipe: Recipe, output: &Path) -> Config {
-    Config {
-        recipe,
-        output: output.to_owned(),
-        save_every: SaveEvery::Steps(1000),
-        device: Device::Cpu,
-        allow_partial: false,
-        watch: None,
-        tokenizer: None,
-        test: None,
-        activations: Activations::default(),
-    }
-}
-
 /// Of pictures of 32 pixels, whose classes are their colours.
 fn a_run(data: &Path, head: HeadKind, steps: u64) -> Recipe {
     Recipe {
@@ -120,11 +103,6 @@ fn a_run(data: &Path, head: HeadKind, steps: u64) -> Recipe {
         segment: Some(Segment { classes: 3, drop_channels: 0.1, ..settings(head) }),
         ..segmenting(head)
     }
-}
-
-fn losses(folder: &Path) -> Vec<f64> {
-    let text = fs::read_to_string(folder.join(METRICS)).unwrap();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect()
 }
 
 /// Both heads learn what colours are called, and say so of pictures that they did not see.

@@ -1,9 +1,11 @@
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use stablerep::device::Plan;
+use serde_json::Value;
+use stablerep::device::{Device, Plan};
 use stablerep::models::vit::VitConfig;
 use stablerep::train::method::Network;
-use stablerep::train::{Recipe, State};
+use stablerep::train::{Activations, Config, METRICS, Recipe, SaveEvery, State};
 use stablerep::weights::SafeTensors;
 
 use crate::recipe::smallest;
@@ -46,4 +48,25 @@ pub fn golden_state(file: &SafeTensors, network: &dyn Network) -> State {
         info.param.of_mut(&mut state.params).copy_from_slice(&values);
     }
     state
+}
+
+/// A run on the CPU that saves at its end alone.
+pub fn job(recipe: Recipe, output: &Path) -> Config {
+    Config {
+        recipe,
+        output: output.to_owned(),
+        save_every: SaveEvery::Steps(1000),
+        activations: Activations::default(),
+        device: Device::Cpu,
+        allow_partial: false,
+        watch: None,
+        tokenizer: None,
+        test: None,
+    }
+}
+
+/// The loss of every step.
+pub fn losses(folder: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(folder.join(METRICS)).unwrap();
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap()).collect()
 }

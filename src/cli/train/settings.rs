@@ -81,8 +81,8 @@ pub(in crate::cli) struct Settings {
     #[arg(long, value_name = "W", help_heading = "Language")]
     pub(super) text_weight: Option<f64>,
 
-    /// Classes that finetune and segment tell apart; numbers in .cls are below this [default: as many as the data has for
-    /// finetune]
+    /// Classes that finetune and segment tell apart; numbers in .cls are below this [default: as many as the data has
+    /// for finetune]
     #[arg(long, value_name = "N", help_heading = "Fine-tuning")]
     pub(super) classes: Option<usize>,
     /// What the classifier reads [default: mean]

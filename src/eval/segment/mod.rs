@@ -9,7 +9,7 @@ pub mod window;
 
 pub use score::{ClassScore, Confusion, Scores};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -21,6 +21,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::Scenes;
+use crate::eval::language::class_names;
 use crate::eval::rows::table;
 use crate::image::sheet::contact_sheet;
 use crate::image::{Rgb8, encode_png};
@@ -83,7 +84,9 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
     if stride == 0 || stride > side {
         bail!(Usage, "--stride {stride}: expected 1 to {side}, the side of a window");
     }
-    let names = config.class_names.as_deref().map(|path| view::names(path, network.classes())).transpose()?;
+    let named = |path: &Path| class_names("--class-names", path, network.classes());
+    let names = config.class_names.as_deref().map(named).transpose()?.unwrap_or_default();
+    let names: Vec<String> = names.iter().map(|of_class| of_class.join(", ")).collect();
     let _occupied = store::occupy_folder(&config.output, 0, 1)?;
     let identity = network.identity(&scenes, stride)?;
     let mut state = State::open(&config.output, &identity, network.classes())?;
@@ -104,7 +107,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
             Err(other) => return Err(other),
         };
         if let Some((image, map, taken)) = found {
-            let labels: Vec<u8> = map.data.iter().map(|&number| network.label(number)).collect();
+            let labels: Vec<u8> = map.data.iter().map(|&number| network.numbered.label(number)).collect();
             state.confusion.add(&labels, &taken);
             if drawn.len() < DRAWN {
                 drawn.push(view::shown(scenes.key(index), &image, &labels, &taken));
@@ -116,13 +119,13 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         store::check_interrupt("what was counted is saved; run the same command again to go on")?;
     }
     progress.finish();
-    let Some(scores) = state.confusion.scores(&names.unwrap_or_default()) else {
+    let Some(scores) = state.confusion.scores(&names) else {
         bail!(
             Data,
             "{}: no pixel has one of the {} classes, numbered from {} (--first-label of the training)",
             scenes.name(),
             network.classes(),
-            network.first_label
+            network.numbered.first
         );
     };
     let report = SegmentReport {

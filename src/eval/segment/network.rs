@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::eval::card::Card;
 use crate::eval::dataset::scenes::Scenes;
 use crate::eval::encoder::pixels;
-use crate::image::Rgb8;
+use crate::image::{Classes, Rgb8};
 use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Layers, Layout};
 use crate::models::segmenter::{HeadKind, Segmenter, SegmenterActs};
@@ -45,8 +45,8 @@ struct Settings {
 pub struct Network {
     pub shown: String,
     pub head: HeadKind,
-    /// The number that files have for the first class.
-    pub first_label: u8,
+    /// Which numbers of files are its classes.
+    pub numbered: Classes,
     segmenter: Segmenter,
     params: Vec<f32>,
     statistics: Vec<f32>,
@@ -87,7 +87,7 @@ impl Network {
                 path.display()
             );
         };
-        let model = file.config(None)?;
+        let (numbered, model) = (Classes { count: classes, first: first_label }, file.config(None)?);
         let (mut table, mut kept, mut layout) = (ParamTable::new(), ParamTable::new(), Layout::default());
         let segmenter = Segmenter::new(&model, (head, classes), "", &mut table, &mut kept)?;
         let acts = segmenter.acts(&mut layout, windows, None);
@@ -115,17 +115,11 @@ impl Network {
             )?)),
         };
         let normalize = Normalize::new(mean, std);
-        Ok(Self { shown, head, first_label, segmenter, params, statistics, normalize, acts, windows, on })
+        Ok(Self { shown, head, numbered, segmenter, params, statistics, normalize, acts, windows, on })
     }
 
     pub fn vit(&self) -> &VitConfig {
         self.segmenter.vit().config()
-    }
-
-    /// The class of a number that files have, above all others where it is none.
-    pub fn label(&self, number: u8) -> u8 {
-        let class = number.checked_sub(self.first_label);
-        class.filter(|&class| usize::from(class) < self.classes()).unwrap_or(u8::MAX)
     }
 
     /// What a score of `scenes` by windows that are so far apart depends on (SHA-256, hex).
@@ -139,7 +133,7 @@ impl Network {
             On::Cuda(card) => card.gpu().name(),
         };
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}", (self.head, self.first_label, self.vit(), stride, device)));
+        hash.update(format!("{:?}", (self.head, self.numbered.first, self.vit(), stride, device)));
         for values in [&self.params, &self.statistics] {
             hash.update(bytemuck::cast_slice(values));
         }

@@ -1,17 +1,9 @@
 //! Pictures as the network is given them, and drawn beside what was told of their pixels.
 
-use std::path::Path;
-
-use crate::bail;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::sheet::SheetRow;
-use crate::image::{Filter, Rgb8, resize};
-use crate::store;
-
-/// What a picture that is narrower than a window goes on with: ImageNet's mean.
-const FILL: [u8; 3] = [124, 116, 104];
-/// The long side becomes at most so many times what the short one does.
-const LONGEST: f64 = 4.0;
+use crate::image::{Filter, IGNORED, Rgb8, resize};
+use crate::ops::augment::{Normalize, bounded_short_side};
 
 /// A picture whose short side is that of a window, or less where the long one would be over four times that.
 #[derive(Debug)]
@@ -24,10 +16,8 @@ impl Prepared {
     /// # Errors
     /// Whatever resizing refuses.
     pub fn new(image: &Rgb8, side: usize) -> Result<Self> {
-        let (short, long) = (image.width.min(image.height) as f64, image.width.max(image.height) as f64);
-        let factor = (side as f64 / short).min(LONGEST * side as f64 / long);
-        let to = |length: usize| ((length as f64 * factor + 0.5) as usize).max(1);
-        Ok(Self { image: resize(image, to(image.width), to(image.height), Filter::Bilinear)?, side })
+        let (width, height) = bounded_short_side((image.width, image.height), side as f64);
+        Ok(Self { image: resize(image, width, height, Filter::Bilinear)?, side })
     }
 
     pub fn size(&self) -> (usize, usize) {
@@ -38,7 +28,7 @@ impl Prepared {
     pub fn window(&self, [x, y]: [usize; 2]) -> Rgb8 {
         let (side, image) = (self.side, &self.image);
         let (wide, high) = (side.min(image.width - x), side.min(image.height - y));
-        let mut window = Rgb8::filled(side, side, FILL);
+        let mut window = Rgb8::filled(side, side, Normalize::IMAGENET_FILL);
         for (i, row) in window.data.chunks_exact_mut(3 * side).take(high).enumerate() {
             row[..3 * wide].copy_from_slice(&image.row(y + i)[3 * x..3 * (x + wide)]);
         }
@@ -46,28 +36,9 @@ impl Prepared {
     }
 }
 
-/// The names in a file, a line each, of as many classes.
-///
-/// # Errors
-/// `Data` for another number of them.
-pub fn names(path: &Path, classes: usize) -> Result<Vec<String>> {
-    let bytes = store::read(path, store::RECORD).map_err(Error::io("read", path))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
-    if names.len() != classes {
-        bail!(
-            Data,
-            "{}: {} names, but the network tells {classes} classes; expected a line each",
-            path.display(),
-            names.len()
-        );
-    }
-    Ok(names)
-}
-
 /// A colour for each class, far from those of its neighbours; gray for what is none.
 fn color(class: u8) -> [u8; 3] {
-    if class == u8::MAX {
+    if class == IGNORED {
         return [128; 3];
     }
     // Each bit triple of the number lightens a channel, the lowest most: PASCAL VOC's colours.

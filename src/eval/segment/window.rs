@@ -2,18 +2,12 @@
 
 use rayon::prelude::*;
 
+use crate::image::between;
+
 /// Where windows of `side` begin along `length` pixels, so many apart; the last ends with the picture.
 pub fn places(length: usize, side: usize, stride: usize) -> Vec<usize> {
     let last = length.saturating_sub(side);
     (0..=last.div_ceil(stride)).map(|i| (i * stride).min(last)).collect()
-}
-
-/// A place among `from` along a side that `to` places make of it: the two it is between, and the share of the second
-/// (bilinear, corners not aligned).
-fn between(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
-    let real = (from as f32 / to as f32 * (at as f32 + 0.5) - 0.5).max(0.0);
-    let low = (real as usize).min(from - 1);
-    (low, (low + 1).min(from - 1), real - low as f32)
 }
 
 /// The logits `[height, width, classes]` of a picture: sums over its windows, and how many there were.

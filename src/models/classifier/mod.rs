@@ -174,6 +174,13 @@ impl Classifier {
         }
     }
 
+    /// What the learning rate of the tensor called `name` is multiplied by, where each layer learns `decay` times as
+    /// fast as the one above it.
+    pub fn rate_of(name: &str, depth: usize, decay: f64) -> f64 {
+        let above = depth + 1 - Self::layer_of(name, depth);
+        decay.powi(above as i32)
+    }
+
     /// The parts of the network in the order of its layers: of `depth` + 2, the number of the one that the tensor
     /// called `name` (without the ViT's prefix) is in. The embedding comes first, then each block, then all else.
     pub fn layer_of(name: &str, depth: usize) -> usize {

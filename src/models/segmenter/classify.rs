@@ -30,12 +30,7 @@ pub struct DroppedChannels {
 }
 
 impl DroppedChannels {
-    /// How many numbers a step of `images` is given for `width` channels.
-    pub fn numbers(images: usize, width: usize) -> usize {
-        images * width
-    }
-
-    /// Adds them for an image that is drawn by `key`: what is `which` among its heads.
+    /// Adds the numbers `[C]` of an image that is drawn by `key`, for the classifier that is `which` of its heads.
     pub fn number((seed, key, which): (u64, [u32; 3], u32), width: usize, share: f64, to: &mut Vec<u32>) {
         let mut stream = Stream::new(seed, Domain::DropChannels, [key[0], key[1], which]);
         to.extend((0..width).map(|_| u32::from(f64::from(stream.uniform()) >= share)));

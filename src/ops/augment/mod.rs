@@ -266,6 +266,16 @@ pub fn short_side((width, height): (usize, usize), side: usize) -> (usize, usize
     if width <= height { (side, side * height / width) } else { (side * width / height, side) }
 }
 
+/// Size after the short side becomes `short` pixels, or the long one four times that where it would be longer: what
+/// mmsegmentation's `Resize` with a scale of (4·short, short) makes of a picture.
+pub fn bounded_short_side((width, height): (usize, usize), short: f64) -> (usize, usize) {
+    const LONGEST: f64 = 4.0;
+    let (long_is, short_is) = (width.max(height) as f64, width.min(height) as f64);
+    let factor = (short / short_is).min(LONGEST * short / long_is);
+    let to = |length: usize| ((length as f64 * factor + 0.5) as usize).max(1);
+    (to(width), to(height))
+}
+
 /// Short side of a picture after it was shrunk and enlarged again.
 const HIGH: usize = 256;
 /// Long side it may have then.
@@ -303,6 +313,8 @@ pub struct Normalize {
 impl Normalize {
     /// Means and standard deviations of ImageNet's channels.
     pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    /// The same of 255, as timm rounds it: what lies beyond a picture's borders.
+    pub const IMAGENET_FILL: [u8; 3] = [124, 116, 104];
     pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
     /// With the given mean and standard deviation of red, green, blue.

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::augment::Normalize;
 use super::jitter;
 use crate::rng::Stream;
 
@@ -21,8 +22,6 @@ const MOST: f64 = 10.0;
 const ODDS: f32 = 0.5;
 /// Changes there are.
 const KINDS: usize = 15;
-/// Beyond the borders: ImageNet's mean, as timm rounds it.
-const FILL: [u8; 3] = [124, 116, 104];
 
 /// How strongly, how often in turn, and how unevenly pictures are changed: `m9-n2-mstd0.5`, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -170,7 +169,7 @@ impl Change {
     pub fn apply(self, pixels: &mut [u8], width: usize, scratch: &mut Vec<u8>) {
         let size = (width, pixels.len() / (3 * width));
         let (w, h) = (width as f64, size.1 as f64);
-        let mut move_by = |matrix: [f64; 6]| affine::bicubic(pixels, size, matrix, FILL, scratch);
+        let mut move_by = |matrix: [f64; 6]| affine::bicubic(pixels, size, matrix, Normalize::IMAGENET_FILL, scratch);
         match self {
             Self::Rotate(0.0) => {}
             Self::Rotate(degrees) => move_by(affine::rotation(degrees, (w, h))),

@@ -35,7 +35,7 @@ use crate::shards::Shards;
 pub use batch::{Batch, Mixed, Pictures, Row};
 pub use config::{LoaderConfig, LocalCrops, Positives};
 pub use labelled::Labelled;
-pub use scene::{IGNORED, Scene};
+pub use scene::Scene;
 pub use section::Section;
 
 use config::over_limit;

@@ -7,43 +7,27 @@ use rayon::prelude::*;
 
 use super::batch::Row;
 use crate::error::Result;
-use crate::image::{Filter, LabelMap, Resampler, Rgb8};
-use crate::ops::augment::{self, AugmentParams};
+use crate::image::{Classes, Filter, IGNORED, LabelMap, Resampler, Rgb8};
+use crate::ops::augment::{self, AugmentParams, Normalize, bounded_short_side};
 use crate::ops::photometric::Photometric;
 use crate::rng::Stream;
 
-/// A label that is none.
-pub const IGNORED: u8 = u8::MAX;
-/// The long side of a picture is at most so many of the side that its short one becomes.
-const LONGEST: f64 = 4.0;
-/// Smallest and largest scale beside that.
+/// Smallest and largest of what a short side becomes, in sides of a crop.
 const SCALES: [f32; 2] = [0.5, 2.0];
 /// How often a crop is drawn while one class has more than its share.
 const TRIES: usize = 10;
 /// Of the labelled pixels.
 const SHARE: f64 = 0.75;
-/// What a picture that is smaller than a crop goes on with: ImageNet's mean.
-const FILL: [u8; 3] = [124, 116, 104];
 
 /// Which class numbers mean what, and whether views are drawn at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scene {
-    pub classes: usize,
-    /// The number of the first class; those below it, and those of no class, are ignored.
-    pub first: u8,
+    pub classes: Classes,
     /// Otherwise a view is the picture's own corner at its own scale.
     pub random: bool,
 }
 
 impl Scene {
-    /// Classes from 0 for numbers as a file has them.
-    pub fn label(&self, number: u8) -> u8 {
-        match number.checked_sub(self.first) {
-            Some(label) if usize::from(label) < self.classes => label,
-            _ => IGNORED,
-        }
-    }
-
     /// Makes the views of `rows` of this side, drawn from the row's stream; what a row was made of gives way to its
     /// view.
     ///
@@ -61,11 +45,12 @@ impl Scene {
 
     fn view(&self, image: &Rgb8, map: &LabelMap, stream: &mut Stream, side: usize) -> Result<(Rgb8, LabelMap)> {
         let (width, height) = if self.random {
-            scaled((image.width, image.height), side, stream.uniform_in(SCALES[0], SCALES[1]).into())
+            let scale = f64::from(stream.uniform_in(SCALES[0], SCALES[1]));
+            bounded_short_side((image.width, image.height), side as f64 * scale)
         } else {
             (image.width, image.height)
         };
-        let numbers: [u8; 256] = std::array::from_fn(|number| self.label(number as u8));
+        let numbers: [u8; 256] = std::array::from_fn(|number| self.classes.label(number as u8));
         let corner = |stream: &mut Stream| match self.random {
             true => [width, height].map(|length| stream.below(length.saturating_sub(side) + 1)),
             false => [0, 0],
@@ -92,16 +77,6 @@ impl Scene {
     }
 }
 
-/// The size of a picture whose short side becomes `scale` times `side`, or the long one four times that where it would
-/// be longer.
-fn scaled((width, height): (usize, usize), side: usize, scale: f64) -> (usize, usize) {
-    let short = side as f64 * scale;
-    let (long_is, short_is) = (width.max(height) as f64, width.min(height) as f64);
-    let factor = (short / short_is).min(LONGEST * short / long_is);
-    let to = |length: usize| ((length as f64 * factor + 0.5) as usize).max(1);
-    (to(width), to(height))
-}
-
 /// The part of `image`, resized to `(width, height)`, that begins at `[x, y]` and has `side` pixels a side; what is
 /// beyond it is filled.
 fn cut(image: &Rgb8, (width, height): (usize, usize), [x, y]: [usize; 2], side: usize) -> Result<Rgb8> {
@@ -116,7 +91,7 @@ fn cut(image: &Rgb8, (width, height): (usize, usize), [x, y]: [usize; 2], side: 
     ];
     let mut pixels = Vec::new();
     Resampler::default().part(&mut pixels, (wide, high), image, part, Filter::Bilinear)?;
-    let mut view = Rgb8::filled(side, side, FILL);
+    let mut view = Rgb8::filled(side, side, Normalize::IMAGENET_FILL);
     for (row, from) in view.data.chunks_exact_mut(3 * side).zip(pixels.chunks_exact(3 * wide)) {
         row[..3 * wide].copy_from_slice(from);
     }
@@ -156,15 +131,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_follow_the_short_side_and_its_limit() {
-        assert_eq!(scaled((683, 512), 512, 1.0), (683, 512));
-        assert_eq!(scaled((100, 50), 512, 0.5), (512, 256));
-        // 2048 is the longest at a scale of 1.
-        assert_eq!(scaled((1000, 100), 512, 1.0), (2048, 205));
-        assert_eq!(scaled((1, 100), 8, 1.0), (1, 32));
-    }
-
-    #[test]
     fn one_class_alone_or_above_its_share_is_drawn_again() {
         let labels = |of: [usize; 2], ignored| [vec![3; of[0]], vec![7; of[1]], vec![IGNORED; ignored]].concat();
         assert!(one_takes_most(&labels([4, 0], 0)));
@@ -182,7 +148,7 @@ mod tests {
         let image = Rgb8 { width, height, data };
         let labels = (0..width * height).map(|i| 1 + u8::from(i % width >= 10)).collect();
         let map = LabelMap { width, height, data: labels };
-        let scene = Scene { classes: 2, first: 1, random: true };
+        let scene = Scene { classes: Classes { count: 2, first: 1 }, random: true };
         let mut seen = [0; 3];
         for id in 0..50 {
             let mut stream = Stream::new(5, crate::rng::Domain::Augmentation, [0, id, 0]);

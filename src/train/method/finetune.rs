@@ -134,9 +134,9 @@ impl Network for FineTuned {
         let depth = self.classifier.vit().config().depth;
         groups(&self.parameters, |info| {
             let name = info.name.strip_prefix(ENCODER_PREFIX).unwrap_or(&info.name);
-            let above = depth + 1 - Classifier::layer_of(name, depth);
             let decays = info.shape.len() >= 2 && !["cls_token", "pos_embed"].contains(&name);
-            Group { rate: self.settings.layer_decay.powi(above as i32), ..Group::new(info.param.range(), decays) }
+            let rate = Classifier::rate_of(name, depth, self.settings.layer_decay);
+            Group { rate, ..Group::new(info.param.range(), decays) }
         })
     }
 

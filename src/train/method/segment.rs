@@ -4,13 +4,14 @@
 use super::network::{ENCODER, HEAD, LOSS, Method, Network, Sizes, Views, outputs};
 use crate::bail;
 use crate::error::Result;
+use crate::image::IGNORED;
 use crate::layers::training::{Buffer, Layers, Layout, Numbers};
 use crate::models::classifier::Classifier;
 use crate::models::segmenter::{DroppedChannels, HeadKind, Learning, Segmenter, SegmenterActs};
 use crate::models::vit::{DropPath, Vit, VitFile};
 use crate::ops::optimizer::Group;
 use crate::train::groups::groups;
-use crate::train::loader::{Batch, IGNORED};
+use crate::train::loader::Batch;
 use crate::train::segment::Segment;
 use crate::weights::ParamTable;
 
@@ -83,7 +84,7 @@ impl Segmenting {
         let labels = Numbers { start: images, len: images * side * side };
         let mut at = labels.start + labels.len;
         let dropped = network.widths().map(|width| {
-            let kept = Numbers { start: at, len: DroppedChannels::numbers(images, width) };
+            let kept = Numbers { start: at, len: images * width };
             at += kept.len;
             DroppedChannels { kept, share: settings.drop_channels }
         });
@@ -113,10 +114,7 @@ impl Network for Segmenting {
         groups(&self.parameters, |info| {
             let rate = match info.name.strip_prefix(ENCODER_PREFIX) {
                 Some(_) if frozen => 0.0,
-                Some(name) => {
-                    let above = depth + 1 - Classifier::layer_of(name, depth);
-                    self.settings.layer_decay.powi(above as i32)
-                }
+                Some(name) => Classifier::rate_of(name, depth, self.settings.layer_decay),
                 None => 1.0,
             };
             Group { rate, ..Group::new(info.param.range(), info.shape.len() >= 2) }
@@ -171,8 +169,7 @@ impl Network for Segmenting {
     }
 
     fn numbers(&self) -> usize {
-        let dropped: usize =
-            self.network.widths().iter().map(|&width| DroppedChannels::numbers(self.images, width)).sum();
+        let dropped = self.images * self.network.widths().iter().sum::<usize>();
         self.labels.start + self.labels.len + dropped + self.drop.map_or(0, |drop| drop.numbers())
     }
 
