@@ -51,14 +51,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = column + i < d ? source[i] : 0.0f;
     }
-    const uint4 high = pack<bf16>(v);
-    float rounded[8];
-    unpack<bf16>(high, rounded);
-#pragma unroll
-    for (int i = 0; i < 8; i++) v[i] -= rounded[i];
-    uint4 *line = operand + static_cast<size_t>(row * pieces + column / PIECE) * CHUNKS + column % PIECE / 8;
-    line[0] = high;
-    line[4] = pack<bf16>(v);
+    store_split(operand + static_cast<size_t>(row * pieces + column / PIECE) * CHUNKS + column % PIECE / 8, v);
 }
 
 // ---- forward: 128 rows × 128 columns per tile, a warp has 32 whole rows

@@ -11,6 +11,25 @@ constexpr int PIECE = 32;
 constexpr int LINE = 128;
 constexpr int CHUNKS = LINE / 16;
 
+/// Splits 8 values into the chunk of their upper halves and, 4 chunks behind it, that of the lower.
+DEVICE void store_split(uint4 *chunk, float (&v)[8]) {
+    const uint4 high = pack<bf16>(v);
+    float rounded[8];
+    unpack<bf16>(high, rounded);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] -= rounded[i];
+    chunk[0] = high;
+    chunk[CHUNKS / 2] = pack<bf16>(v);
+}
+/// The values that `store_split` wrote: exact sums.
+DEVICE void load_split(const uint4 *chunk, float (&v)[8]) {
+    float low[8];
+    unpack<bf16>(chunk[0], v);
+    unpack<bf16>(chunk[CHUNKS / 2], low);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] += low[i];
+}
+
 /// Copies one piece of `ROWS` rows, from `row` on, into `tile` of shared memory; rows beyond `rows` become zero.
 /// 16-byte chunks are swizzled by the row so that ldmatrix meets no bank twice. One commit group is left to the caller.
 template <int ROWS, int THREADS>

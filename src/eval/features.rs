@@ -1,11 +1,9 @@
 //! Photographs to frozen features: decode and transform on every core, and one batch at a time through the ViT while
 //! the next is decoded.
 
-use std::sync::mpsc;
-use std::thread;
-
 use rayon::prelude::*;
 
+use super::ahead::ahead;
 use super::dataset::Dataset;
 use super::encoder::Encoder;
 use super::kept::Kept;
@@ -50,37 +48,14 @@ pub fn extract(
 ) -> Result<()> {
     let VitConfig { width, image_size, .. } = *encoder.vit().config();
     assert_eq!(out.len(), indices.len() * width);
-    let encode = |out: &mut [f32], indices: &[usize], images: Result<Vec<Rgb8>>| {
-        check_stop()?;
-        out.copy_from_slice(&encoder.features(&images?)?);
-        check_finite(out, width, |row| dataset.describe(indices[row]))
-    };
-    let prepare = |indices: &[usize]| prepared(dataset, indices, preparation, image_size);
-    let batches = || indices.chunks(BATCH);
-    let outs = out.chunks_mut(BATCH * width).zip(batches());
-    if batches().len() == 1 {
-        for (out, indices) in outs {
-            encode(out, indices, prepare(indices))?;
-            done(indices.len());
-        }
-        return Ok(());
-    }
-    // A batch is decoded while the one before it is encoded, and another waits at most.
-    let (sender, receiver) = mpsc::sync_channel(1);
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            for indices in batches() {
-                // Whoever takes no more has failed, and says so.
-                if sender.send(prepare(indices)).is_err() {
-                    return;
-                }
-            }
-        });
-        for (out, indices) in outs {
-            let images = receiver.recv().map_err(|_| Error::Failed("the thread that decodes pictures is gone".into()));
-            encode(out, indices, images.and_then(|images| images))?;
-            done(indices.len());
-        }
+    let batches: Vec<&[usize]> = indices.chunks(BATCH).collect();
+    let mut outs = out.chunks_mut(BATCH * width);
+    let prepare = |indices| prepared(dataset, indices, preparation, image_size);
+    ahead(&batches, prepare, |indices, images| {
+        let features = encoder.features(&images)?;
+        outs.next().into_iter().for_each(|out| out.copy_from_slice(&features));
+        check_finite(&features, width, |row| dataset.describe(indices[row]))?;
+        done(indices.len());
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! A trained encoder to scores.
 
+mod ahead;
 pub mod attention;
 #[cfg(cuda_kernels)]
 mod card;

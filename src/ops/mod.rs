@@ -42,6 +42,8 @@ pub mod gelu;
 pub mod gemm;
 pub mod grid_pool;
 pub mod groupnorm;
+#[cfg(cuda_kernels)]
+pub mod halves;
 pub mod interpolate;
 pub mod jitter;
 pub mod l2norm;

@@ -16,6 +16,7 @@ mod finetune;
 mod formats;
 mod fp8;
 mod generate;
+mod inception;
 #[path = "../common/labelled.rs"]
 mod labelled;
 mod language;
@@ -62,6 +63,7 @@ mod on_ada {
         for op in ops.into_iter().chain([
             "bilinear",
             "clip",
+            "conv2d",
             "cosine",
             "distill",
             "drop_channels",
@@ -75,6 +77,7 @@ mod on_ada {
             "patch_embed",
             "patch_loss",
             "pixel_loss",
+            "pool",
             "qk_norm",
             "queue",
             "reduce",

@@ -19,7 +19,7 @@ pub enum Model {
 }
 
 impl Model {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::H200 | Self::WholeSpans => "h200",
             Self::H100Pcie => "h100-pcie",
@@ -30,7 +30,7 @@ impl Model {
 }
 
 /// A folder with nothing but the simulated driver, under the names programs look for.
-fn driver_folder() -> &'static Path {
+pub fn driver_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let binary = Path::new(env!("CARGO_BIN_EXE_stablerep"));

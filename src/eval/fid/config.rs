@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::inception::Resize;
 use crate::bail;
+use crate::device::Device;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
 use crate::eval::encoder::{ModelSource, Placement};
@@ -12,7 +13,7 @@ use crate::eval::transform::Fit;
 /// Whose features are compared.
 #[derive(Clone, Debug)]
 pub enum Source {
-    Inception { path: PathBuf, resize: Resize },
+    Inception { path: PathBuf, resize: Resize, device: Device },
     Encoder { model: ModelSource, placement: Placement, fit: Option<Fit> },
 }
 

@@ -23,8 +23,8 @@ pub(super) enum Extractor {
 impl Extractor {
     pub(super) fn open(source: &Source) -> Result<Self> {
         Ok(match source {
-            Source::Inception { path, resize } => Self::Inception {
-                network: Network::open(path)?,
+            Source::Inception { path, resize, device } => Self::Inception {
+                network: Network::open(path, *device)?,
                 resize: *resize,
                 path: path.clone(),
                 cache: Cache::open(),

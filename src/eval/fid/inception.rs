@@ -8,24 +8,29 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bail;
-use crate::device::MappedFile;
+use crate::device::{Device, MappedFile};
 use crate::error::{Error, Result};
+use crate::eval::ahead::ahead;
 use crate::eval::features::check_finite;
 use crate::eval::screen::Screened;
-use crate::eval::stop::check_stop;
 use crate::image::{Filter, Rgb8, interpolate, resize_real};
 use crate::metrics::Progress;
+#[cfg(cuda_kernels)]
+use crate::models::inception::Card;
 use crate::models::inception::{Inception, SIDE, WIDTH};
 use crate::weights::{Cache, SafeTensors};
 
-/// Pictures that go through the network at once.
-pub const BATCH: usize = 16;
+/// Pictures that go through the network at once: on the CPU, and on a GPU, where they fill 132 multiprocessors in the
+/// last blocks too.
+const BATCH: usize = 16;
+#[cfg(cuda_kernels)]
+const BATCH_ON_GPU: usize = 64;
 
 /// Pictures whose features are kept as one file, 8 MB.
 const KEPT: usize = 1024;
 
 /// Stands in the names of kept files; another way to compute features takes another one.
-const VERSION: &str = "inception 1";
+const VERSION: &str = "inception 2";
 
 /// How a picture becomes 299×299. The two differ by points of FID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -64,14 +69,17 @@ impl Resize {
 pub struct Network {
     inception: Inception,
     sha256: [u8; 32],
+    #[cfg(cuda_kernels)]
+    card: Option<Card>,
 }
 
 impl Network {
-    /// Opens the file that `dev/inception.py` makes.
+    /// Opens the file that `dev/inception.py` makes, to compute on `device`.
     ///
     /// # Errors
-    /// `Data` naming file and tensor; for PyTorch's own file with the command that converts it.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// `Data` naming file and tensor; for PyTorch's own file with the command that converts it. Device error when there
+    /// is no usable GPU or too little memory there.
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
         if path.extension().is_some_and(|ending| ending == "pth") {
             bail!(
                 Data,
@@ -81,7 +89,54 @@ impl Network {
             );
         }
         let inception = Inception::open(&SafeTensors::open(path)?)?;
-        Ok(Self { inception, sha256: Sha256::digest(&*MappedFile::open(path)?).into() })
+        #[cfg(cuda_kernels)]
+        let card = match device {
+            Device::Cpu => None,
+            Device::Cuda(ordinal) => Some(Card::new(ordinal, &inception, BATCH_ON_GPU, SIDE)?),
+        };
+        #[cfg(not(cuda_kernels))]
+        let Device::Cpu = device;
+        Ok(Self {
+            inception,
+            sha256: Sha256::digest(&*MappedFile::open(path)?).into(),
+            #[cfg(cuda_kernels)]
+            card,
+        })
+    }
+
+    /// Pictures that it takes at once.
+    pub(super) fn batch(&self) -> usize {
+        #[cfg(cuda_kernels)]
+        if self.card.is_some() {
+            return BATCH_ON_GPU;
+        }
+        BATCH
+    }
+
+    /// Values of a batch in this machine's memory, beside weights and pictures.
+    pub(super) fn activations(&self) -> usize {
+        #[cfg(cuda_kernels)]
+        if self.card.is_some() {
+            return 0;
+        }
+        self.inception.activations(BATCH)
+    }
+
+    /// Where its features are computed: other devices round differently.
+    fn device(&self) -> &str {
+        #[cfg(cuda_kernels)]
+        if let Some(card) = &self.card {
+            return card.gpu().name();
+        }
+        "cpu"
+    }
+
+    fn compute(&self, pictures: &[f32]) -> Result<Vec<f32>> {
+        #[cfg(cuda_kernels)]
+        if let Some(card) = &self.card {
+            return card.features(pictures);
+        }
+        self.inception.features(pictures)
     }
 
     /// SHA-256 of the file, in hexadecimal digits.
@@ -104,6 +159,7 @@ impl Network {
             hash.update(VERSION);
             hash.update(self.sha256);
             hash.update([resize as u8]);
+            hash.update(self.device());
             known_by.iter().for_each(|fingerprint| hash.update(fingerprint));
             let name = format!("{}.features", hex(&hash.finalize()));
             let first = number * KEPT;
@@ -112,16 +168,19 @@ impl Network {
                 progress.resume_at((first + known_by.len()) as u64);
                 continue;
             }
-            for start in (first..first + known_by.len()).step_by(BATCH) {
-                check_stop()?;
-                let batch: Vec<usize> = (start..(start + BATCH).min(first + known_by.len())).collect();
-                let prepared: Vec<Vec<f32>> =
-                    batch.par_iter().map(|&i| prepare(set, i, resize)).collect::<Result<_>>()?;
-                let found = self.inception.features(&prepared.concat());
+            let indices: Vec<usize> = (first..first + known_by.len()).collect();
+            let batches: Vec<&[usize]> = indices.chunks(self.batch()).collect();
+            let prepared = |batch: &[usize]| -> Result<Vec<f32>> {
+                let each: Vec<Vec<f32>> = batch.par_iter().map(|&i| prepare(set, i, resize)).collect::<Result<_>>()?;
+                Ok(each.concat())
+            };
+            ahead(&batches, prepared, |batch, pictures| {
+                let found = self.compute(&pictures)?;
                 check_finite(&found, WIDTH, |row| images.describe(batch[row]))?;
                 features.extend_from_slice(&found);
                 progress.advance(batch.len() as u64);
-            }
+                Ok(())
+            })?;
             let bytes: Vec<u8> = features[first * WIDTH..].iter().flat_map(|v| v.to_le_bytes()).collect();
             cache.put(&name, &bytes);
         }

@@ -2,12 +2,11 @@
 
 use super::config::FidConfig;
 use super::extractor::Extractor;
-use super::inception::BATCH;
 use crate::device::Plan;
 use crate::eval::encoder::feature_memory;
 use crate::eval::evaluator::take;
 use crate::eval::features;
-use crate::models::inception::ACTIVATIONS;
+use crate::models::inception::SIDE;
 
 /// Everything that is held beside network and pictures: of `real` pictures and of `most` in a generated set.
 pub(super) fn plan(config: &FidConfig, width: usize, (real, most): (usize, usize), extractor: &Extractor) -> Plan {
@@ -25,7 +24,10 @@ pub(super) fn plan(config: &FidConfig, width: usize, (real, most): (usize, usize
         take(&mut plan, "neighbours", "distances", &[rayon::current_num_threads(), 2 * 256, real.max(most), 2]);
     }
     match extractor {
-        Extractor::Inception { .. } => take(&mut plan, "Inception", "activations", &[BATCH, ACTIVATIONS]),
+        Extractor::Inception { network, .. } => {
+            take(&mut plan, "Inception", "pictures that wait", &[2, network.batch(), 3 * SIDE * SIDE]);
+            take(&mut plan, "Inception", "activations", &[network.activations()]);
+        }
         Extractor::Encoder { encoder, .. } => {
             let images = features::BATCH.min(real.max(most));
             take(&mut plan, "encoder", "pixels", &[images, encoder.vit().config().image_len()]);

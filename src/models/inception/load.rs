@@ -56,12 +56,12 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// Convolutions one behind the other.
-    fn branch(&self, layers: &[Layer<'_>]) -> Result<Branch> {
+    fn branch(&self, layers: &[Layer<'_>]) -> Result<Branch<Packed>> {
         self.forked(layers, &[])
     }
 
     /// The same, and behind them some side by side.
-    fn forked(&self, layers: &[Layer<'_>], ends: &[Layer<'_>]) -> Result<Branch> {
+    fn forked(&self, layers: &[Layer<'_>], ends: &[Layer<'_>]) -> Result<Branch<Packed>> {
         let prefix = format!("{}.", self.name);
         let middle = layers.last().map_or(self.inputs, |layer| layer.1);
         let mut last = Vec::new();
@@ -72,12 +72,12 @@ impl Part<'_> {
     }
 
     /// A pool and the convolution of one pixel behind it.
-    fn pooled(&self, pool: Pool, outputs: usize) -> Result<Branch> {
+    fn pooled(&self, pool: Pool, outputs: usize) -> Result<Branch<Packed>> {
         Ok(Branch { pool: Some((pool, THREE)), ..self.branch(&[("branch_pool", outputs, ONE)])? })
     }
 }
 
-fn block_a(part: &Part<'_>, pooled: usize) -> Result<Block> {
+fn block_a(part: &Part<'_>, pooled: usize) -> Result<Block<Packed>> {
     Ok(Block(vec![
         part.branch(&[("branch1x1", 64, ONE)])?,
         part.branch(&[("branch5x5_1", 48, ONE), ("branch5x5_2", 64, FIVE)])?,
@@ -86,7 +86,7 @@ fn block_a(part: &Part<'_>, pooled: usize) -> Result<Block> {
     ]))
 }
 
-fn block_b(part: &Part<'_>) -> Result<Block> {
+fn block_b(part: &Part<'_>) -> Result<Block<Packed>> {
     Ok(Block(vec![
         part.branch(&[("branch3x3", 384, HALVE)])?,
         part.branch(&[("branch3x3dbl_1", 64, ONE), ("branch3x3dbl_2", 96, THREE), ("branch3x3dbl_3", 96, HALVE)])?,
@@ -94,7 +94,7 @@ fn block_b(part: &Part<'_>) -> Result<Block> {
     ]))
 }
 
-fn block_c(part: &Part<'_>, inner: usize) -> Result<Block> {
+fn block_c(part: &Part<'_>, inner: usize) -> Result<Block<Packed>> {
     let (along, across) = (ALONG(7), ACROSS(7));
     Ok(Block(vec![
         part.branch(&[("branch1x1", 192, ONE)])?,
@@ -110,7 +110,7 @@ fn block_c(part: &Part<'_>, inner: usize) -> Result<Block> {
     ]))
 }
 
-fn block_d(part: &Part<'_>) -> Result<Block> {
+fn block_d(part: &Part<'_>) -> Result<Block<Packed>> {
     Ok(Block(vec![
         part.branch(&[("branch3x3_1", 192, ONE), ("branch3x3_2", 320, HALVE)])?,
         part.branch(&[
@@ -123,7 +123,7 @@ fn block_d(part: &Part<'_>) -> Result<Block> {
     ]))
 }
 
-fn block_e(part: &Part<'_>, pool: Pool) -> Result<Block> {
+fn block_e(part: &Part<'_>, pool: Pool) -> Result<Block<Packed>> {
     let (along, across) = (ALONG(3), ACROSS(3));
     Ok(Block(vec![
         part.branch(&[("branch1x1", 320, ONE)])?,
@@ -137,11 +137,11 @@ fn block_e(part: &Part<'_>, pool: Pool) -> Result<Block> {
 }
 
 /// The input itself, smaller.
-fn shrunk() -> Branch {
+fn shrunk() -> Branch<Packed> {
     Branch { pool: Some(SHRINK), chain: Vec::new(), ends: Vec::new() }
 }
 
-fn chain(file: &SafeTensors, prefix: &str, mut inputs: usize, layers: &[Layer<'_>]) -> Result<Vec<Conv>> {
+fn chain(file: &SafeTensors, prefix: &str, mut inputs: usize, layers: &[Layer<'_>]) -> Result<Vec<Conv<Packed>>> {
     let mut convs = Vec::with_capacity(layers.len());
     for &(name, outputs, window) in layers {
         convs.push(conv(file, &format!("{prefix}{name}"), (inputs, outputs), window)?);
@@ -151,7 +151,7 @@ fn chain(file: &SafeTensors, prefix: &str, mut inputs: usize, layers: &[Layer<'_
 }
 
 /// The convolution `name.conv` with the batch norm `name.bn` folded into it, in f64.
-fn conv(file: &SafeTensors, name: &str, (inputs, outputs): (usize, usize), window: Window) -> Result<Conv> {
+fn conv(file: &SafeTensors, name: &str, (inputs, outputs): (usize, usize), window: Window) -> Result<Conv<Packed>> {
     let (taps, (height, width)) = (window.taps(), window.kernel);
     let mut w = file.f32(&format!("{name}.conv.weight"), &[outputs, inputs, height, width])?;
     let norm = |what: &str| file.f32(&format!("{name}.bn.{what}"), &[outputs]);
@@ -171,5 +171,5 @@ fn conv(file: &SafeTensors, name: &str, (inputs, outputs): (usize, usize), windo
         w.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
         bias[o] = (f64::from(shift[o]) - f64::from(mean[o]) * scale) as f32;
     }
-    Ok(Conv { weights: Packed::from_conv(&w, Some(bias), outputs, inputs, taps), window })
+    Ok(Conv { weights: Packed::from_conv(&w, Some(bias), outputs, inputs, taps), window, outputs })
 }

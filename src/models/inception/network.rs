@@ -1,131 +1,248 @@
-//! The network: what it is made of, and its forward pass.
+//! The network: what it is made of, and its forward pass, once for all devices.
 
-use crate::ops::conv2d::{self, Shape, Window};
-use crate::ops::packed::{self, Packed, Start};
-use crate::ops::pool::{self, Pool};
-use crate::ops::{gemm::Threads, relu};
+use crate::error::Result;
+use crate::layers::Size;
+use crate::ops::conv2d::{Shape, Window};
+use crate::ops::packed::Packed;
+use crate::ops::pool::Pool;
 
 /// Side of the pictures it takes, pixels.
 pub const SIDE: usize = 299;
 
+/// Channels of a picture; no maps within have so few.
+pub(super) const CHANNELS: usize = 3;
+
 /// Width of a feature.
 pub const WIDTH: usize = 2048;
 
-/// Values of one picture that are held at once at most: it, and the map of 147² pixels with the one that it is made of.
-pub const ACTIVATIONS: usize = 3 * SIDE * SIDE + 147 * 147 * (32 + 64);
-
-/// The network with its weights.
+/// The network with its weights, as a device holds those of a convolution.
 #[derive(Debug)]
-pub struct Inception {
+pub struct Inception<W = Packed> {
     /// The convolutions before each of the first two pools.
-    pub(super) stem: [Vec<Conv>; 2],
-    pub(super) blocks: Vec<Block>,
+    pub(super) stem: [Vec<Conv<W>>; 2],
+    pub(super) blocks: Vec<Block<W>>,
 }
 
 /// A convolution with its batch norm, and the rectifier behind it.
 #[derive(Debug)]
-pub(super) struct Conv {
-    pub(super) weights: Packed,
+pub struct Conv<W> {
+    pub(super) weights: W,
     pub(super) window: Window,
+    pub(super) outputs: usize,
 }
 
 /// Branches of the same input, whose outputs stand side by side.
 #[derive(Debug)]
-pub(super) struct Block(pub(super) Vec<Branch>);
+pub(super) struct Block<W>(pub(super) Vec<Branch<W>>);
 
 /// A pool, if there is one, convolutions one behind the other, and those that each take what came of it.
 #[derive(Debug)]
-pub(super) struct Branch {
+pub(super) struct Branch<W> {
     pub(super) pool: Option<(Pool, Window)>,
-    pub(super) chain: Vec<Conv>,
-    pub(super) ends: Vec<Conv>,
+    pub(super) chain: Vec<Conv<W>>,
+    pub(super) ends: Vec<Conv<W>>,
+}
+
+/// A place in memory, which holds one tensor after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Pictures,
+    /// What a stage gives and the next one, in turn: 0 and 1.
+    Map(usize),
+    /// What lies within a branch, in turn.
+    Inner(usize),
+}
+
+impl Slot {
+    /// Number of those that a walk writes to.
+    pub const WRITTEN: usize = 4;
+
+    /// Among those that are written to.
+    ///
+    /// # Panics
+    /// For [`Slot::Pictures`].
+    pub fn number(self) -> usize {
+        match self {
+            Self::Pictures => panic!("inception: pictures are not written to"),
+            Self::Map(i) => i,
+            Self::Inner(i) => 2 + i,
+        }
+    }
+
+    fn next_map(self) -> Self {
+        Self::Map(usize::from(self == Self::Map(0)))
+    }
+
+    fn next_inner(self) -> Self {
+        Self::Inner(usize::from(self == Self::Inner(0)))
+    }
 }
 
 /// Maps `[N, height, width, channels]`.
-struct Maps {
-    n: usize,
-    size: (usize, usize),
-    channels: usize,
-    values: Vec<f32>,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Maps {
+    pub slot: Slot,
+    pub n: usize,
+    pub size: Size,
+    pub channels: usize,
+}
+
+impl Maps {
+    pub fn pixels(self) -> usize {
+        self.n * self.size.0 * self.size.1
+    }
+
+    /// With a window that slides over them.
+    pub fn under(self, window: Window) -> Shape {
+        Shape { n: self.n, height: self.size.0, width: self.size.1, channels: self.channels, window }
+    }
+
+    fn all(self) -> Part {
+        Part { maps: self, first: 0, channels: self.channels }
+    }
+}
+
+/// `channels` of maps, from `first`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub maps: Maps,
+    pub first: usize,
+    pub channels: usize,
+}
+
+/// What a device does for the network.
+pub(super) trait Layers<W> {
+    /// `y = max(0, bias + convolution(x))`.
+    fn conv(&mut self, y: Part, x: Maps, conv: &Conv<W>) -> Result<()>;
+    fn pool(&mut self, y: Part, x: Maps, pool: (Pool, Window)) -> Result<()>;
 }
 
 /// The pool between stages.
 pub(super) const SHRINK: (Pool, Window) = (Pool::Max, Window::inside(3, 2));
 
-impl Inception {
-    /// Features `[N, 2048]` of `images[N, 299, 299, 3]`, pixels in −1 to 1.
+impl<W> Inception<W> {
+    /// From `n` pictures of `side²` pixels to the last maps, of [`WIDTH`] channels, whose mean is a feature.
     ///
-    /// # Panics
-    /// When there are other pictures.
-    pub fn features(&self, images: &[f32]) -> Vec<f32> {
-        let each = 3 * SIDE * SIDE;
-        assert!(images.len().is_multiple_of(each), "inception: {} values are no pictures of {each}", images.len());
-        let input = Maps { n: images.len() / each, size: (SIDE, SIDE), channels: 3, values: images.to_vec() };
-        let x = self.stem.iter().fold(input, |x, convs| pooled(&chain(x, convs), SHRINK));
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(&x));
-        let pixels = x.size.0 * x.size.1;
-        let mut features = vec![0.0f32; x.n * WIDTH];
-        for (mean, map) in features.chunks_exact_mut(WIDTH).zip(x.values.chunks_exact(pixels * WIDTH)) {
-            for row in map.chunks_exact(WIDTH) {
-                mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += v);
-            }
-            mean.iter_mut().for_each(|v| *v /= pixels as f32);
-        }
-        features
-    }
-}
-
-impl Block {
-    fn forward(&self, x: &Maps) -> Maps {
-        let mut parts = Vec::new();
-        for Branch { pool, chain: convs, ends } in &self.0 {
-            let mut y = pool.map(|pool| pooled(x, pool));
+    /// # Errors
+    /// If the device fails.
+    pub(super) fn walk(&self, on: &mut dyn Layers<W>, n: usize, side: usize) -> Result<Maps> {
+        let mut x = Maps { slot: Slot::Pictures, n, size: (side, side), channels: CHANNELS };
+        for convs in &self.stem {
             for conv in convs {
-                y = Some(conv.forward(y.as_ref().unwrap_or(x)));
+                let y = Maps { slot: x.slot.next_map(), size: conv.size(x.size), channels: conv.outputs, ..x };
+                on.conv(y.all(), x, conv)?;
+                x = y;
             }
-            match ends.len() {
-                0 => parts.extend(y),
-                _ => parts.extend(ends.iter().map(|conv| conv.forward(y.as_ref().unwrap_or(x)))),
+            let y = Maps { slot: x.slot.next_map(), size: x.under(SHRINK.1).output(), ..x };
+            on.pool(y.all(), x, SHRINK)?;
+            x = y;
+        }
+        for block in &self.blocks {
+            x = block.walk(on, x)?;
+        }
+        Ok(x)
+    }
+
+    /// The same network with weights that `held` makes of a convolution's and the channels that it takes.
+    ///
+    /// # Errors
+    /// Those of `held`.
+    pub(super) fn with<V>(&self, held: &mut dyn FnMut(&Conv<W>, usize) -> Result<V>) -> Result<Inception<V>> {
+        let mut channels = CHANNELS;
+        let mut stem = [Vec::new(), Vec::new()];
+        for (stem, convs) in stem.iter_mut().zip(&self.stem) {
+            *stem = with_all(convs, &mut channels, held)?;
+        }
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for Block(branches) in &self.blocks {
+            let (mut all, mut outputs) = (Vec::with_capacity(branches.len()), 0);
+            for branch in branches {
+                let mut channels_within = channels;
+                let chain = with_all(&branch.chain, &mut channels_within, held)?;
+                let mut ends = Vec::with_capacity(branch.ends.len());
+                for end in &branch.ends {
+                    ends.append(&mut with_all(std::slice::from_ref(end), &mut channels_within.clone(), held)?);
+                }
+                outputs += branch.outputs(channels);
+                all.push(Branch { pool: branch.pool, chain, ends });
             }
+            blocks.push(Block(all));
+            channels = outputs;
         }
-        side_by_side(&parts)
+        Ok(Inception { stem, blocks })
     }
 }
 
-impl Conv {
-    fn forward(&self, x: &Maps) -> Maps {
-        let w = &self.weights;
-        let shape = Shape { n: x.n, height: x.size.0, width: x.size.1, channels: x.channels, window: self.window };
-        let mut values = vec![0.0; shape.rows() * w.n];
-        match self.window.kernel {
-            (1, 1) => packed::linear(&mut values, &x.values, w, Start::Bias, Threads::All),
-            _ => conv2d::forward(&mut values, &x.values, w, shape),
-        }
-        relu::forward_in_place(&mut values);
-        Maps { n: x.n, size: shape.output(), channels: w.n, values }
+/// Convolutions one behind the other, of `channels` before the first, which then are those behind the last.
+fn with_all<W, V>(
+    convs: &[Conv<W>],
+    channels: &mut usize,
+    held: &mut dyn FnMut(&Conv<W>, usize) -> Result<V>,
+) -> Result<Vec<Conv<V>>> {
+    let each = convs.iter().map(|conv| {
+        let weights = held(conv, *channels)?;
+        *channels = conv.outputs;
+        Ok(Conv { weights, window: conv.window, outputs: conv.outputs })
+    });
+    each.collect()
+}
+
+impl<W> Conv<W> {
+    fn size(&self, (height, width): Size) -> Size {
+        Shape { n: 1, height, width, channels: 1, window: self.window }.output()
     }
 }
 
-fn chain(x: Maps, convs: &[Conv]) -> Maps {
-    convs.iter().fold(x, |x, conv| conv.forward(&x))
-}
-
-fn pooled(x: &Maps, (pool, window): (Pool, Window)) -> Maps {
-    let shape = Shape { n: x.n, height: x.size.0, width: x.size.1, channels: x.channels, window };
-    let mut values = vec![0.0; shape.rows() * x.channels];
-    pool::forward(&mut values, &x.values, pool, shape);
-    Maps { n: x.n, size: shape.output(), channels: x.channels, values }
-}
-
-/// The channels of all maps, which are of one size.
-fn side_by_side(parts: &[Maps]) -> Maps {
-    let channels = parts.iter().map(|part| part.channels).sum();
-    let pixels = parts[0].values.len() / parts[0].channels;
-    let mut values = Vec::with_capacity(pixels * channels);
-    for pixel in 0..pixels {
-        for part in parts {
-            values.extend_from_slice(&part.values[pixel * part.channels..(pixel + 1) * part.channels]);
-        }
+impl<W> Branch<W> {
+    /// Channels that it gives.
+    fn outputs(&self, inputs: usize) -> usize {
+        let chain = self.chain.last().map_or(inputs, |conv| conv.outputs);
+        if self.ends.is_empty() { chain } else { self.ends.iter().map(|end| end.outputs).sum() }
     }
-    Maps { n: parts[0].n, size: parts[0].size, channels, values }
+
+    /// Height and width of what it gives.
+    fn size(&self, (height, width): Size) -> Size {
+        let pooled = self.pool.map(|(_, window)| Shape { n: 1, height, width, channels: 1, window }.output());
+        self.chain.iter().fold(pooled.unwrap_or((height, width)), |size, conv| conv.size(size))
+    }
+
+    /// Into `y`, from the channel `first` on.
+    fn walk(&self, on: &mut dyn Layers<W>, y: Maps, x: Maps, mut first: usize) -> Result<()> {
+        let steps = usize::from(self.pool.is_some()) + self.chain.len();
+        let mut from = x;
+        // The last step writes to where the block's output is, unless others take what it gives.
+        let part = |step: usize, from: Maps, size, channels| match step + 1 == steps && self.ends.is_empty() {
+            true => Part { maps: y, first, channels },
+            false => Maps { slot: from.slot.next_inner(), size, channels, ..from }.all(),
+        };
+        if let Some(pool) = self.pool {
+            let to = part(0, from, from.under(pool.1).output(), from.channels);
+            on.pool(to, from, pool)?;
+            from = to.maps;
+        }
+        for (step, conv) in (steps - self.chain.len()..).zip(&self.chain) {
+            let to = part(step, from, conv.size(from.size), conv.outputs);
+            on.conv(to, from, conv)?;
+            from = to.maps;
+        }
+        for end in &self.ends {
+            on.conv(Part { maps: y, first, channels: end.outputs }, from, end)?;
+            first += end.outputs;
+        }
+        Ok(())
+    }
+}
+
+impl<W> Block<W> {
+    fn walk(&self, on: &mut dyn Layers<W>, x: Maps) -> Result<Maps> {
+        let channels = self.0.iter().map(|branch| branch.outputs(x.channels)).sum();
+        let size = self.0.first().map_or(x.size, |branch| branch.size(x.size));
+        let y = Maps { slot: x.slot.next_map(), size, channels, ..x };
+        let mut first = 0;
+        for branch in &self.0 {
+            branch.walk(on, y, x, first)?;
+            first += branch.outputs(x.channels);
+        }
+        Ok(y)
+    }
 }

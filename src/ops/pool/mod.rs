@@ -1,6 +1,14 @@
-//! Largest values and means under a window, of NHWC images, on the CPU. Neither counts what lies outside of the image.
+//! Largest values and means under a window, of NHWC images in f32. Neither counts what lies outside of the image. On
+//! CUDA maps are kept as two bf16 halves.
 //!
 //! FLOPs: one per place under the window. Bytes: x and y once.
+
+#[cfg(cuda_kernels)]
+pub mod bench;
+#[cfg(cuda_kernels)]
+pub mod check;
+#[cfg(cuda_kernels)]
+pub mod cuda;
 
 use rayon::prelude::*;
 
@@ -57,8 +65,8 @@ pub fn forward(y: &mut [f32], x: &[f32], pool: Pool, shape: Shape) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv2d::Window;
     use super::*;
+    use crate::ops::conv2d::Window;
 
     /// A map of 3×4 pixels of two channels: their number, and its negative.
     fn pooled(pool: Pool, window: Window) -> Vec<f32> {

@@ -1,7 +1,15 @@
-//! Convolution by a kernel of any height, width, stride and padding, of NHWC images, on the CPU: implicit GEMM as in
-//! [`conv`](super::conv), which has the 3×3 kernels of diffusion on every device.
+//! Convolution by a kernel of any height, width, stride and padding, of NHWC images in f32: implicit GEMM as in
+//! [`conv`](super::conv), which has the 3×3 kernels of diffusion in 16 bits too. On CUDA maps are kept as two bf16
+//! halves.
 //!
 //! FLOPs: 2·N·H'·W'·kh·kw·C·Cout. Bytes: x, y and the weights once.
+
+#[cfg(cuda_kernels)]
+pub mod bench;
+#[cfg(cuda_kernels)]
+pub mod check;
+#[cfg(cuda_kernels)]
+pub mod cuda;
 
 use std::cell::Cell;
 

@@ -1,0 +1,65 @@
+//! Batches that are prepared while those before them are computed.
+
+use std::sync::mpsc;
+use std::thread;
+
+use super::stop::check_stop;
+use crate::error::{Error, Result};
+
+/// Gives `take` every batch of `batches` with what `prepare` made of it, in order; a batch is prepared while the one
+/// before it is taken, and another waits at most.
+///
+/// # Errors
+/// The first of either, in order; `Interrupted` on a signal.
+pub(super) fn ahead<B: Copy + Send + Sync, P: Send>(
+    batches: &[B],
+    prepare: impl Fn(B) -> Result<P> + Sync,
+    mut take: impl FnMut(B, P) -> Result<()>,
+) -> Result<()> {
+    let mut checked = |batch, prepared| {
+        check_stop()?;
+        take(batch, prepared)
+    };
+    if let [batch] = batches {
+        return checked(*batch, prepare(*batch)?);
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let prepare = &prepare;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for &batch in batches {
+                // Whoever takes no more has failed, and says so.
+                if sender.send(prepare(batch)).is_err() {
+                    return;
+                }
+            }
+        });
+        for &batch in batches {
+            let prepared =
+                receiver.recv().map_err(|_| Error::Failed("the thread that reads pictures is gone".into()))?;
+            checked(batch, prepared?)?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_come_in_order_until_one_fails() {
+        let mut taken = Vec::new();
+        ahead(&[1, 2, 3], |n| Ok(10 * n), |n, made| Ok(taken.push((n, made)))).unwrap();
+        assert_eq!(taken, [(1, 10), (2, 20), (3, 30)]);
+        ahead(&[], |n: usize| Ok(n), |_, _| unreachable!()).unwrap();
+        let fail_at = |at: usize| move |n: usize| if n == at { Err(Error::Failed(format!("{n}"))) } else { Ok(n) };
+        for batches in [&[4][..], &[1, 4, 5]] {
+            let mut count = 0;
+            let error = ahead(batches, fail_at(4), |_, _| Ok(count += 1)).unwrap_err();
+            assert_eq!((error.to_string().as_str(), count), ("4", batches.len() / 2));
+            let error = ahead(batches, Ok, |n, _| fail_at(4)(n).map(drop)).unwrap_err();
+            assert_eq!(error.to_string(), "4");
+        }
+    }
+}
