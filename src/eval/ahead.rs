@@ -50,13 +50,21 @@ mod tests {
     #[test]
     fn batches_come_in_order_until_one_fails() {
         let mut taken = Vec::new();
-        ahead(&[1, 2, 3], |n| Ok(10 * n), |n, made| Ok(taken.push((n, made)))).unwrap();
+        let mut take = |n, made| {
+            taken.push((n, made));
+            Ok(())
+        };
+        ahead(&[1, 2, 3], |n| Ok(10 * n), &mut take).unwrap();
+        ahead(&[], Ok, &mut take).unwrap();
         assert_eq!(taken, [(1, 10), (2, 20), (3, 30)]);
-        ahead(&[], |n: usize| Ok(n), |_, _| unreachable!()).unwrap();
         let fail_at = |at: usize| move |n: usize| if n == at { Err(Error::Failed(format!("{n}"))) } else { Ok(n) };
         for batches in [&[4][..], &[1, 4, 5]] {
             let mut count = 0;
-            let error = ahead(batches, fail_at(4), |_, _| Ok(count += 1)).unwrap_err();
+            let counted = |_, _| {
+                count += 1;
+                Ok(())
+            };
+            let error = ahead(batches, fail_at(4), counted).unwrap_err();
             assert_eq!((error.to_string().as_str(), count), ("4", batches.len() / 2));
             let error = ahead(batches, Ok, |n, _| fail_at(4)(n).map(drop)).unwrap_err();
             assert_eq!(error.to_string(), "4");

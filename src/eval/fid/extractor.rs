@@ -16,7 +16,7 @@ use crate::weights::Cache;
 
 /// What computes features.
 pub(super) enum Extractor {
-    Inception { network: Network, resize: Resize, path: PathBuf, cache: Cache },
+    Inception { network: Box<Network>, resize: Resize, path: PathBuf, cache: Cache },
     Encoder { encoder: Box<Encoder>, transform: Transform },
 }
 
@@ -24,7 +24,7 @@ impl Extractor {
     pub(super) fn open(source: &Source) -> Result<Self> {
         Ok(match source {
             Source::Inception { path, resize, device } => Self::Inception {
-                network: Network::open(path, *device)?,
+                network: Box::new(Network::open(path, *device)?),
                 resize: *resize,
                 path: path.clone(),
                 cache: Cache::open(),
