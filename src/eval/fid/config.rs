@@ -1,12 +1,13 @@
 //! What is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::inception::Resize;
 use crate::bail;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
 use crate::eval::encoder::{ModelSource, Placement};
+use crate::eval::place::Place;
 use crate::eval::transform::Fit;
 
 /// Whose features are compared.
@@ -34,6 +35,16 @@ pub struct FidConfig {
 }
 
 impl FidConfig {
+    /// Where it reports: distances by an encoder, called FD, are another evaluation than those by Inception.
+    pub(super) fn place(&self) -> Result<Place> {
+        let (evaluation, features) = match &self.source {
+            Source::Inception { .. } => ("fid", None),
+            Source::Encoder { placement, .. } => ("fd", placement.features.as_deref()),
+        };
+        let read: Vec<&Path> = std::iter::once(&self.real).chain(&self.generated).map(PathBuf::as_path).collect();
+        Place::of(evaluation, self.output.as_deref(), features, &read)
+    }
+
     /// Refuses numbers that nothing can be measured with, before anything is read.
     ///
     /// # Errors

@@ -159,11 +159,13 @@ pub fn aro(
     left_out: &[String],
     open: OpenTokenizer<'_>,
 ) -> Result<LanguageReport<AroScores>> {
+    let mut place = job.place("aro", &[])?;
     let Cases { kind, captions, groups, regions, paths } = Cases::read(list, images)?;
     if let Some(name) = left_out.iter().find(|name| !groups.contains(name)) {
         bail!(Usage, "--leave-out: {}: there is no relation called {name:?} in it", list.display());
     }
     let model = job.model(open)?;
+    place.take()?;
     // The label of a picture is its case, by which it is known when the damaged ones are gone.
     let labels = (0..paths.len() as u32).collect();
     let names = (0..paths.len()).map(|case| case.to_string()).collect();
@@ -198,7 +200,7 @@ pub fn aro(
         });
     }
     let scores = scores(kind, &right, &cases.iter().map(|&case| groups[case].as_str()).collect::<Vec<_>>(), left_out);
-    job.report("aro", &model, &pictures, scores)
+    job.report(&place, &model, &pictures, scores)
 }
 
 fn scores(kind: Kind, right: &[bool], groups: &[&str], left_out: &[String]) -> AroScores {

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::Scenes;
 use crate::eval::language::class_names;
+use crate::eval::place::Place;
 use crate::eval::rows::table;
 use crate::image::sheet::contact_sheet;
 use crate::image::{Rgb8, encode_png};
@@ -77,6 +78,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
     if config.windows == 0 || config.windows > 1024 {
         bail!(Usage, "--windows {}: expected 1 to 1024", config.windows);
     }
+    let mut place = Place::of("segment", Some(&config.output), None, &[&config.data])?;
     let scenes = Scenes::open(&config.data, Split::Test)?;
     let mut network = Network::open(&config.checkpoint, config.device, config.windows)?;
     let side = network.vit().image_size;
@@ -87,7 +89,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
     let named = |path: &Path| class_names("--class-names", path, network.classes());
     let names = config.class_names.as_deref().map(named).transpose()?.unwrap_or_default();
     let names: Vec<String> = names.iter().map(|of_class| of_class.join(", ")).collect();
-    let _occupied = store::occupy_folder(&config.output, 0, 1)?;
+    place.take()?;
     let identity = network.identity(&scenes, stride)?;
     let mut state = State::open(&config.output, &identity, network.classes())?;
     state.count_defects(scenes.bad(), config.max_bad)?;
@@ -144,7 +146,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
             &encode_png(&contact_sheet("Pixels by their classes", &drawn)?)?,
         )?;
     }
-    store::write_record(&config.output, "report.json", &report)?;
+    place.write(&report)?;
     State::remove(&config.output)?;
     Ok(report)
 }
