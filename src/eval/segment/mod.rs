@@ -7,7 +7,7 @@ mod state;
 mod view;
 pub mod window;
 
-pub use score::{ClassScore, Confusion, Scores};
+pub use score::{Beyond, ClassScore, Confusion, Scores};
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub struct SegmentConfig {
     pub stride: Option<usize>,
     /// Windows that go through the network at once.
     pub windows: usize,
-    /// Damaged pictures that are left out; one more is an error.
+    /// Pictures that are left out as damaged or without annotation; one more is an error.
     pub max_bad: usize,
     pub output: PathBuf,
 }
@@ -59,11 +59,15 @@ pub struct SegmentReport {
     pub head: HeadKind,
     pub data: String,
     pub images: usize,
-    /// Damaged pictures that were left out.
+    /// Pictures that were left out.
     pub bad: usize,
     /// Side of a window, which is what the short side of a picture becomes too, and pixels between windows.
     pub window: usize,
     pub stride: usize,
+    /// Pixels whose numbers are beyond all classes, which are ignored.
+    pub pixels_beyond: u64,
+    /// What a reader of the figures must know.
+    pub remarks: Vec<String>,
     #[serde(flatten)]
     pub scores: Scores,
 }
@@ -111,6 +115,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         if let Some((image, map, taken)) = found {
             let labels: Vec<u8> = map.data.iter().map(|&number| network.numbered.label(number)).collect();
             state.confusion.add(&labels, &taken);
+            state.beyond.add(&map.data, network.numbered, &scenes.shown(index));
             if drawn.len() < DRAWN {
                 drawn.push(view::shown(scenes.key(index), &image, &labels, &taken));
             }
@@ -138,6 +143,8 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         bad: state.bad,
         window: side,
         stride,
+        pixels_beyond: state.beyond.pixels,
+        remarks: state.beyond.told(network.numbered).into_iter().collect(),
         scores,
     };
     if !drawn.is_empty() {
@@ -182,9 +189,11 @@ impl SegmentReport {
             rows.push(vec![class.name.clone(), percent(class.iou), percent(class.accuracy), class.pixels.to_string()]);
         }
         rows.push(vec!["mean".into(), percent(Some(miou)), percent(Some(mean_accuracy)), pixels.to_string()]);
+        let bad = if self.bad == 0 { String::new() } else { format!(", {} bad left out", self.bad) };
+        let remarks: String = self.remarks.iter().map(|remark| format!("\n{remark}")).collect();
         format!(
-            "network  {}\ndata     {} ({} pictures)\nwindows  {}², every {} pixels\npixels told right: {pixel_accuracy:.2} \
-             %\n{}",
+            "network  {}\ndata     {} ({} pictures{bad})\nwindows  {}², every {} pixels\npixels told right: \
+             {pixel_accuracy:.2} %\n{}{remarks}",
             self.source,
             self.data,
             self.images,
