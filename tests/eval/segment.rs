@@ -213,7 +213,7 @@ fn what_cannot_be_scored_is_refused() {
     fs::write(folder.path().join("names"), "one\n").unwrap();
     run(
         &|config| config.class_names = Some(folder.path().join("names")),
-        "1 lines, expected one name for each of the 5 classes",
+        "1 line(s), expected one name for each of the 5 classes",
         3,
     );
     fs::copy(data.join("images/validation/ADE_00000000.png"), data.join("images/validation/ADE_00000000.jpg")).unwrap();

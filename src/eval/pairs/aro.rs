@@ -112,7 +112,11 @@ impl Cases {
             let (captions, group) = match kind {
                 Kind::Order => {
                     let captions = case.captions.filter(|captions| captions.len() > 1);
-                    (captions.ok_or_else(|| wrong("`captions`: expected the true one and others"))?, String::new())
+                    let captions = captions.ok_or_else(|| wrong("`captions`: expected the true one and others"))?;
+                    if captions[1..].iter().all(|other| *other == captions[0]) {
+                        return Err(wrong("`captions`: all are the true one, which nothing can be told from"));
+                    }
+                    (captions, String::new())
                 }
                 Kind::Relation | Kind::Attribution => {
                     let (Some(right), Some(other)) = (case.true_caption, case.false_caption) else {
@@ -161,6 +165,9 @@ pub fn aro(
 ) -> Result<LanguageReport<AroScores>> {
     let mut place = job.place("aro", &[])?;
     let Cases { kind, captions, groups, regions, paths } = Cases::read(list, images)?;
+    if !left_out.is_empty() && kind != Kind::Relation {
+        bail!(Usage, "--leave-out: {} has no relations; leave --leave-out out", list.display());
+    }
     if let Some(name) = left_out.iter().find(|name| !groups.contains(name)) {
         bail!(Usage, "--leave-out: {}: there is no relation called {name:?} in it", list.display());
     }
@@ -192,8 +199,8 @@ pub fn aro(
             picture.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
         };
         let scores: Vec<f64> = captions[case].iter().map(alike).collect();
-        // Of equally similar captions the authors take the first in their order: the false one where there are two, the
-        // true one of several.
+        // Of equally similar captions, the same ones among them, the authors take the first in their order: the false one
+        // where there are two, the true one of several.
         right.push(match kind {
             Kind::Order => scores[1..].iter().all(|other| *other <= scores[0]),
             Kind::Relation | Kind::Attribution => scores[0] > scores[1],

@@ -76,6 +76,6 @@ impl Shown for ZeroShotScores {
     }
 
     fn footnotes(&self) -> Vec<String> {
-        vec![format!("{} sentences a name, such as {:?}.", self.templates.len(), self.templates[0])]
+        vec![format!("{} sentence(s) a name, such as {:?}.", self.templates.len(), self.templates[0])]
     }
 }
