@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::eval::dataset::webdataset;
 use crate::store::{self, Occupied};
 
 /// The file of every evaluation's report.
@@ -117,11 +118,14 @@ fn refuse_other(evaluation: &str, folder: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a folder that is, or lies in, one of those that are read.
+/// Refuses a folder that is, or lies in, one of those that pictures are looked for in. Of a folder of shards only those
+/// are read, whatever lies beside them.
 fn refuse_within(flag: &str, folder: &Path, read: &[&Path]) -> Result<()> {
     let Some(written) = resolved(folder) else { return Ok(()) };
     for path in read.iter().filter(|path| path.is_dir()) {
-        if path.canonicalize().is_ok_and(|path| written.starts_with(path)) {
+        if webdataset::find_in_folder(path)?.is_none()
+            && path.canonicalize().is_ok_and(|path| written.starts_with(path))
+        {
             bail!(
                 Usage,
                 "{flag} {}: lies in {}, which pictures are read from, and would change what is read the next time; \
@@ -200,5 +204,7 @@ mod tests {
             said(Place::of("knn", Some(&at(output)), None, &read), "--output");
             said(Place::of("knn", None, Some(&at(output)), &read), "--features");
         }
+        fs::write(at("data/00000.tar"), "").unwrap();
+        assert!(Place::of("knn", Some(&at("data/new")), None, &read).is_ok(), "beside shards");
     }
 }

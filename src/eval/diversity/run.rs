@@ -46,18 +46,17 @@ pub fn run(config: &DiversityConfig) -> Result<DiversityReport> {
     if !(-1.0..=1.0).contains(&config.near) {
         bail!(Usage, "--near {}: expected a cosine, such as 0.95", config.near);
     }
-    let read: Vec<&Path> = config.sets.iter().map(PathBuf::as_path).collect();
+    let mut paths = Vec::new();
+    for path in &config.sets {
+        paths.extend(sets(path)?);
+    }
+    let read: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let features = config.placement.features.as_deref();
     let mut place = Place::of("diversity", config.output.as_deref(), features, &read)?;
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let side = encoder.vit().config().image_size;
     let transform = Transform::new(side, config.fit, config.resize, encoder.preprocessing())?;
-    let mut opened = Vec::new();
-    for path in &config.sets {
-        for path in sets(path)? {
-            opened.push(Dataset::open_captions(&path)?);
-        }
-    }
+    let opened = paths.iter().map(|path| Dataset::open_captions(path)).collect::<Result<Vec<_>>>()?;
     opened.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let opened = screen(opened, config.max_bad)?;
     let most = opened.iter().map(|set| set.images.len()).max().unwrap_or(0);

@@ -35,13 +35,14 @@ pub struct FidConfig {
 }
 
 impl FidConfig {
-    /// Where it reports: distances by an encoder, called FD, are another evaluation than those by Inception.
-    pub(super) fn place(&self) -> Result<Place> {
+    /// Where it reports, of sets at `paths`: distances by an encoder, called FD, are another evaluation than those by
+    /// Inception.
+    pub(super) fn place(&self, paths: &[PathBuf]) -> Result<Place> {
         let (evaluation, features) = match &self.source {
             Source::Inception { .. } => ("fid", None),
             Source::Encoder { placement, .. } => ("fd", placement.features.as_deref()),
         };
-        let read: Vec<&Path> = std::iter::once(&self.real).chain(&self.generated).map(PathBuf::as_path).collect();
+        let read: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         Place::of(evaluation, self.output.as_deref(), features, &read)
     }
 

@@ -25,12 +25,12 @@ use crate::store;
 /// `Diverged` when features are not finite; `Interrupted` on a signal.
 pub fn run(config: &FidConfig) -> Result<FidReport> {
     config.check()?;
-    let mut place = config.place()?;
-    let extractor = Extractor::open(&config.source)?;
     let mut paths = vec![config.real.clone()];
     for path in &config.generated {
         paths.extend(sets(path)?);
     }
+    let mut place = config.place(&paths)?;
+    let extractor = Extractor::open(&config.source)?;
     let opened = paths.iter().map(|path| Dataset::open_pictures(path)).collect::<Result<Vec<_>>>()?;
     opened.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let opened = screen(opened, config.max_bad)?;
