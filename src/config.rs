@@ -4,6 +4,7 @@
 mod hex;
 pub mod json;
 mod recorded;
+mod shell;
 pub mod spelling;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 
 pub use hex::hex;
 pub use recorded::{FlagNames, differences, flag_of};
+pub use shell::shell_word;
 
 /// A configuration that travels in the binary (`configs/NAME.toml`).
 #[derive(Clone, Copy, Debug)]

@@ -1,39 +1,68 @@
 //! What holds for every flag that takes a path.
 
+mod written;
+
 use std::any::TypeId;
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
+use self::Form::{Either, File, Folder};
+use self::written::{IMAGE, JSON, PAGE, PNG, file_can_be_written, folder_can_be_made};
 use crate::bail;
 use crate::config::spelling::edit_distance;
 use crate::error::Result;
 
+/// What an input may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    File,
+    Folder,
+    Either,
+}
+
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
-/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] is asked then.)
-const INPUTS: [(&str, &str); 16] = [
-    ("attention", PICTURE),
-    ("captions", "a caption file: .txt, .csv or .tsv"),
-    ("checkpoint", ENCODER),
-    ("encoder", ENCODER),
-    ("fp8", "the file of ranges that `stablerep calibrate` writes for a model"),
-    ("generated", PICTURES),
-    ("inception", "Inception's weights as safetensors (dev/inception.py converts pytorch-fid's)"),
-    ("initial_noise", "a .safetensors file with a tensor `noise`"),
-    ("nearest", PICTURE),
-    ("path", "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
-    ("real", PICTURES),
-    ("sets", "shards of pictures with captions: a folder of *.tar, a tar, a pattern, or a sweep of `generate`"),
-    ("test", PHOTOGRAPHS),
-    ("test_labels", "an IDX file of labels"),
-    ("train", PHOTOGRAPHS),
-    ("train_labels", "an IDX file of labels"),
+/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] and [`file`] are asked
+/// then.)
+const INPUTS: [(&str, Form, &str); 26] = [
+    ("attention", File, PICTURE),
+    ("captions", File, "a caption file: .txt, .csv or .tsv"),
+    ("checkpoint", Either, ENCODER),
+    ("class_names", File, "a file with the names of the classes"),
+    ("data", Either, SHARDS),
+    ("encoder", Either, ENCODER),
+    ("fp8", File, "the file of ranges that `stablerep calibrate` writes for a model"),
+    ("generated", Either, PICTURES),
+    ("images", Folder, "the folder that the list's files are named from"),
+    ("inception", File, "Inception's weights as safetensors (dev/inception.py converts pytorch-fid's)"),
+    ("initial_noise", File, "a .safetensors file with a tensor `noise`"),
+    ("knn_test", Either, PHOTOGRAPHS),
+    ("knn_train", Either, PHOTOGRAPHS),
+    ("labels", File, LABELS),
+    ("leave_out", File, "a file with the names of relations, a line each"),
+    ("list", File, "the list of pictures, as its authors publish it"),
+    ("nearest", File, PICTURE),
+    ("path", Either, "shards (a folder of *.tar, a tar, or a pattern) or weights (.safetensors, or a folder of them)"),
+    ("paths", Either, "shards, runs and evaluations, or folders of them"),
+    ("real", Either, PICTURES),
+    ("runs", Folder, "the folder of a training run"),
+    ("sets", Either, "shards of pictures with captions: a folder of *.tar, a tar, a pattern, or a sweep of `generate`"),
+    ("test", Either, PHOTOGRAPHS),
+    ("test_labels", File, LABELS),
+    ("train", Either, PHOTOGRAPHS),
+    ("train_labels", File, LABELS),
+];
+
+/// What `--data` expects of commands that take something else than shards for it.
+const DATA: [(&str, &str); 2] = [
+    ("zero-shot", PHOTOGRAPHS),
+    ("segment", "a folder with images/validation and annotations/validation, or shards of key.jpg and key.seg.png"),
 ];
 
 /// What `--checkpoint` and `--init-from` expect.
@@ -41,12 +70,12 @@ pub const ENCODER: &str =
     "a training run or its checkpoint, a folder or file of timm or open_clip, or an official checkpoint as safetensors";
 const SHARDS: &str = "a folder of *.tar shards, a tar, or a pattern such as dir/{00000..00012}.tar";
 const PHOTOGRAPHS: &str = "labelled images: a folder of class folders, IDX files, or webdataset tars";
-
+const LABELS: &str = "an IDX file of labels";
 const PICTURE: &str = "a .jpg or .png file";
 const PICTURES: &str = "pictures: a folder of .jpg or .png files, webdataset tars, or an IDX file";
 
 /// Arguments that name what is written.
-const OUTPUTS: [&str; 3] = ["json", "output", "sheet"];
+const OUTPUTS: [&str; 4] = ["features", "json", "output", "sheet"];
 
 /// Has every path of `command` and its subcommands refused that begins with `~`: a shell puts the home folder in its
 /// place before a program sees it, but not behind `=`, in quotes or in a job file, and a folder named `~` is not what
@@ -80,8 +109,8 @@ pub(super) fn refuse_tilde(path: PathBuf) -> Result<PathBuf, String> {
 /// Looks at every path that was given to `command`, the one that is run, before it does anything.
 ///
 /// # Errors
-/// Usage error naming the flag for an input that is not there, a file where a folder is written, and a folder where a
-/// file is.
+/// Usage error naming the flag for an input that is not there, a file where a folder is read or written, and a folder
+/// where a file is.
 pub fn check(command: &Command, given: &ArgMatches) -> Result<()> {
     for arg in command.get_arguments().filter(|arg| is_path(arg)) {
         let id = arg.get_id().as_str();
@@ -90,7 +119,7 @@ pub fn check(command: &Command, given: &ArgMatches) -> Result<()> {
         }
         let flag = arg.get_long().map_or_else(String::new, |long| format!("--{long} "));
         for path in given.get_many::<PathBuf>(id).into_iter().flatten() {
-            if let Err(what) = fits(arg, path) {
+            if let Err(what) = fits(command.get_name(), arg, path) {
                 bail!(Usage, "{flag}{}: {what}", path.display());
             }
         }
@@ -102,14 +131,18 @@ fn is_path(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
 }
 
-/// Whether `path` can be what `arg` takes.
-fn fits(arg: &Arg, path: &Path) -> Result<(), String> {
+/// Whether `path` can be what `arg` of `command` takes.
+fn fits(command: &str, arg: &Arg, path: &Path) -> Result<(), String> {
     let id = arg.get_id().as_str();
-    if id == "data" {
-        return there(&split_weight(path.to_owned()).0, SHARDS);
-    }
-    if let Some((_, expected)) = INPUTS.iter().find(|(name, _)| *name == id) {
-        return there(path, expected);
+    if let Some((_, form, expected)) = INPUTS.iter().find(|(name, ..)| *name == id) {
+        let other = DATA.iter().find(|(name, _)| *name == command && id == "data");
+        let expected = other.map_or(*expected, |(_, expected)| *expected);
+        return match (form, id) {
+            (_, "data") => there(&split_weight(path.to_owned()).0, expected),
+            (File, _) => file(path, expected),
+            (Folder, _) if path.is_file() => Err(format!("is a file; expected {expected}")),
+            (Folder | Either, _) => there(path, expected),
+        };
     }
     let takes = |kind: &str| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == kind));
     match OUTPUTS.contains(&id) {
@@ -131,84 +164,28 @@ pub fn split_weight(path: PathBuf) -> (PathBuf, Option<f64>) {
     }
 }
 
-/// Whether a folder is at `path`, or can be.
-fn folder_can_be_made(path: &Path) -> Result<(), String> {
-    match path.ancestors().find(|above| above.symlink_metadata().is_ok()) {
-        Some(above) if above.is_dir() => Ok(()),
-        Some(above) if above == path && above.is_file() => {
-            Err("is a file; expected a folder, or a name for one".into())
-        }
-        Some(above) if above.exists() => Err(format!("{} is no folder; choose another name", above.display())),
-        Some(above) => Err(format!("{} is a link to nothing; remove it, or choose another name", above.display())),
-        None => Ok(()),
-    }
-}
-
-/// A kind of file that is written.
-struct Kind {
-    /// What its name may end in; the first is the usual one.
-    extensions: &'static [&'static str],
-    /// Whether there is one in these bytes, which another one may replace.
-    holds: fn(&[u8]) -> bool,
-}
-
-const PNG: Kind = Kind { extensions: &["png"], holds: |bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n") };
-/// As shards store them.
-const IMAGE: Kind = Kind {
-    extensions: &["png", "jpg", "jpeg"],
-    holds: |bytes| (PNG.holds)(bytes) || bytes.starts_with(b"\xff\xd8\xff"),
-};
-/// What `report` writes.
-const PAGE: Kind = Kind {
-    extensions: &["html"],
-    holds: |bytes| bytes.starts_with(b"<!doctype html>") && bytes.windows(9).any(|name| name == b"stablerep"),
-};
-/// Reports of `bench` and `inspect --nearest`, and ranges of `calibrate`; not what keeps a folder together, which is
-/// JSON too.
-const JSON: Kind = Kind {
-    extensions: &["json"],
-    holds: |bytes| {
-        let value: Result<serde_json::Value, _> = serde_json::from_slice(bytes);
-        value.is_ok_and(|value| ["simulated", "ranges", "nearest"].iter().any(|key| value.get(key).is_some()))
-    },
-};
-
-/// Whether a file of this kind can be written at `path` without a loss: it is free, or holds an earlier one.
-fn file_can_be_written(path: &Path, kind: &Kind) -> Result<(), String> {
-    let known = |found: &OsStr| kind.extensions.iter().any(|extension| found.eq_ignore_ascii_case(extension));
-    if path.extension().is_some_and(|found| !known(found)) {
-        return Err(format!("is written as {0}; give a name that ends in .{0}", kind.extensions[0]));
-    }
-    match path.symlink_metadata() {
-        Ok(info) if info.is_dir() => Err("is a folder; expected a name for a file".into()),
-        // It would be replaced, not written into.
-        Ok(info) if !info.is_file() => Err("is a link, a pipe or a device; expected a name for a file".into()),
-        Ok(info) if info.len() > 0 && !fs::read(path).is_ok_and(|bytes| (kind.holds)(&bytes)) => {
-            Err("is another file, which would be lost; choose a name that is free".into())
-        }
-        Ok(_) => Ok(()),
-        Err(_) => match path.parent() {
-            Some(folder) if folder != Path::new("") && !folder.is_dir() => {
-                Err(format!("there is no folder {}; make it first", folder.display()))
-            }
-            _ => Ok(()),
-        },
-    }
-}
-
 /// Whether there is something at `path`, and if not, what was expected there and where to look. Standard input,
 /// patterns and addresses are for their readers to judge.
 pub fn there(path: &Path, expected: &str) -> Result<(), String> {
     let text = path.to_string_lossy();
     let judged_later = text == "-" || text.contains('{') || text.contains("://") || text.starts_with("pipe:");
-    // A path that cannot be asked about fails again when it is opened, with the reason.
-    if judged_later || path.try_exists().unwrap_or(true) {
+    // A path that cannot be asked about fails again when it is opened, with the reason; not so what is below a file.
+    let there = path.try_exists().unwrap_or_else(|error| error.kind() != ErrorKind::NotADirectory);
+    if judged_later || there {
         return Ok(());
     }
     if let Ok(target) = fs::read_link(path) {
         return Err(format!("is a link to {}, which does not exist; expected {expected}", target.display()));
     }
     Err(format!("does not exist; expected {expected}; {}", whereabouts(path)))
+}
+
+/// The same of what has to be a file.
+pub fn file(path: &Path, expected: &str) -> Result<(), String> {
+    match path.is_dir() {
+        true => Err(format!("is a folder; expected {expected}")),
+        false => there(path, expected),
+    }
 }
 
 /// What there is near a path that is not there.
@@ -241,62 +218,32 @@ fn similar(path: &Path, folder: &Path) -> Option<String> {
     near.filter(|(apart, _)| *apart <= most).min().map(|(_, other)| other)
 }
 
-/// A path as it can be pasted behind a shell's prompt.
-pub fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 fn here() -> PathBuf {
     env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
+    /// Those without a rule say for themselves what they refuse, or may name nothing at all.
     #[test]
-    fn what_is_written_replaces_its_own_kind_alone() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::write(at("old.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
-        fs::write(at("report.json"), r#"{"simulated": false}"#).unwrap();
-        fs::write(at("generate.json"), r#"{"seed": 0}"#).unwrap();
-        fs::write(at("shard"), "something else").unwrap();
-        fs::write(at("empty"), "").unwrap();
-        std::os::unix::fs::symlink(at("old.png"), at("link.png")).unwrap();
-        for (name, kind, wrong) in [
-            ("new.png", &PNG, ""),
-            ("old.png", &PNG, ""),
-            ("empty", &PNG, ""),
-            ("new", &PNG, ""),
-            ("shard", &PNG, "would be lost"),
-            ("sheet.jpg", &PNG, "ends in .png"),
-            ("00000.tar", &PNG, "ends in .png"),
-            ("link.png", &PNG, "is a link"),
-            ("no/new.png", &PNG, "there is no folder"),
-            ("report.json", &JSON, ""),
-            ("generate.json", &JSON, "would be lost"),
-        ] {
-            let said = file_can_be_written(&at(name), kind).err().unwrap_or_default();
-            assert!(if wrong.is_empty() { said.is_empty() } else { said.contains(wrong) }, "{name}: {said}");
+    fn every_path_has_a_rule() {
+        fn of(command: &Command, found: &mut Vec<String>) {
+            found.extend(command.get_arguments().filter(|arg| is_path(arg)).map(|arg| arg.get_id().to_string()));
+            command.get_subcommands().for_each(|command| of(command, found));
         }
-        assert!(file_can_be_written(Path::new("/dev/null"), &PNG).unwrap_err().contains("a device"));
-        assert!(file_can_be_written(folder.path(), &PNG).is_err());
-        for (name, wrong) in [("run", ""), ("a/b/c", ""), ("shard", "is a file"), ("shard/x", "shard is no folder")] {
-            let said = folder_can_be_made(&at(name)).err().unwrap_or_default();
-            assert!(if wrong.is_empty() { said.is_empty() } else { said.contains(wrong) }, "{name}: {said}");
+        let mut found = Vec::new();
+        of(&Cli::command(), &mut found);
+        let ruled = |id: &str| INPUTS.iter().any(|(name, ..)| *name == id) || OUTPUTS.contains(&id);
+        let without: Vec<&String> = found.iter().filter(|id| !ruled(id)).collect();
+        assert!(without.iter().all(|id| ["init_from", "model"].contains(&id.as_str())), "{without:?}");
+        for (name, ..) in INPUTS {
+            assert!(found.iter().any(|id| id == name), "no command has {name}");
         }
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        let word = |text: &str| shell_word(Path::new(text));
-        assert_eq!(word("runs/é-1"), "runs/é-1");
-        assert_eq!(word("run 1"), "'run 1'");
-        assert_eq!(word("it's"), r"'it'\''s'");
-        assert_eq!(word("$HOME"), "'$HOME'");
     }
 
     #[test]

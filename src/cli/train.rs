@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::answer;
 use crate::bail;
 use crate::cli::paths;
+use crate::config::shell_word;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
@@ -112,7 +113,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(loss) = loss {
         answer!("{steps} steps done, the loss of the last is {loss:.4}: {}", checkpoint.display());
     }
-    let run = paths::shell_word(&config.output);
+    let run = shell_word(&config.output);
     if config.recipe.segment.is_some() {
         answer!("next: `stablerep eval segment --checkpoint {run} --data FOLDER --output SCORES` scores it,");
         answer!("`stablerep export --checkpoint {run} --output DIR` makes a timm folder of its encoder");

@@ -13,13 +13,12 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The words, and what stands for each between here and [`number`]: an object, so that it is neither a text nor a
-/// number to a typed reader.
-const WORDS: [(&str, &str, f64); 3] = [
-    ("NaN", r#"{"$number":"NaN"}"#, f64::NAN),
-    ("Infinity", r#"{"$number":"Infinity"}"#, f64::INFINITY),
-    ("-Infinity", r#"{"$number":"-Infinity"}"#, f64::NEG_INFINITY),
-];
+/// The words. Between here and [`number`] an object stands for each, with the line it is on, so that it is neither a
+/// text nor a number to a typed reader: `{"$number":"NaN 3"}`.
+const WORDS: [(&str, f64); 3] = [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
+
+/// How these objects begin and end.
+const STAND_IN: [&str; 2] = [r#"{"$number":""#, r#""}"#];
 
 /// Why something cannot be read, with line and column as the file has them.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +64,45 @@ fn read<T: DeserializeOwned>(bytes: &[u8], once: bool) -> Result<T, NotRead> {
 pub fn number(value: &Value) -> Option<f64> {
     let word = || {
         let map = value.as_object().filter(|map| map.len() == 1)?;
-        let word = map.get("$number")?.as_str()?;
-        WORDS.iter().find(|(name, ..)| *name == word).map(|(.., value)| *value)
+        let (word, _) = map.get("$number")?.as_str()?.split_once(' ')?;
+        WORDS.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
     };
     value.as_f64().or_else(word)
 }
 
 /// `value` as its file spells it, on one line.
 pub fn shown(value: &Value) -> impl fmt::Display {
-    WORDS.iter().fold(value.to_string(), |text, (word, stand_in, _)| text.replace(stand_in, word))
+    spelled(value).0
+}
+
+/// The same for messages, with the line of the first of the words in it.
+pub fn placed(value: &Value) -> impl fmt::Display {
+    match spelled(value) {
+        (text, Some(line)) => format!("{text} (line {line})"),
+        (text, None) => text,
+    }
+}
+
+/// `value` with the words in their places, and the line of the first.
+fn spelled(value: &Value) -> (String, Option<String>) {
+    let text = value.to_string();
+    let [begin, end] = STAND_IN;
+    // Within a text of the file the quotes would have a backslash before them.
+    let mut parts = text.split(begin);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    let mut first = None;
+    for part in parts {
+        let found = part.split_once(end).and_then(|(inner, rest)| Some((inner.split_once(' ')?, rest)));
+        match found {
+            Some(((word, line), rest)) => {
+                out += word;
+                out += rest;
+                first.get_or_insert_with(|| line.to_owned());
+            }
+            None => out = out + begin + part,
+        }
+    }
+    (out, first)
 }
 
 /// `value` with the digits that tell it from other f32, not those of its f64: 2.1, not 2.0999999046325684.
@@ -109,13 +138,14 @@ fn as_json(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<Moved>) {
             b'"' => at = string_end(bytes, at, &mut copied, &mut text),
             b'N' | b'I' | b'-' if at == 0 || !is_word(bytes[at - 1]) => {
                 let rest = &bytes[at..];
-                let found = WORDS.iter().find(|(word, ..)| {
+                let found = WORDS.iter().find(|(word, _)| {
                     rest.starts_with(word.as_bytes()) && !rest.get(word.len()).is_some_and(|&next| is_word(next))
                 });
-                let Some((word, stand_in, _)) = found else {
+                let Some((word, _)) = found else {
                     at += 1;
                     continue;
                 };
+                let stand_in = format!("{}{word} {line}{}", STAND_IN[0], STAND_IN[1]);
                 text.extend_from_slice(&bytes[copied..at]);
                 text.extend_from_slice(stand_in.as_bytes());
                 at += word.len();
@@ -183,6 +213,9 @@ mod tests {
         assert!(numbers[0].is_nan() && numbers[1..] == [f64::INFINITY, f64::NEG_INFINITY, 1.5]);
         assert_eq!((value["b"].as_str(), number(&value["b"])), (Some("NaN"), None));
         assert_eq!(shown(&value).to_string(), r#"{"a":[NaN,Infinity,-Infinity,1.5],"b":"NaN"}"#);
+        let value: Value = parse(b"{\n\"a\": [1,\n -Infinity, NaN], \"b\": \"{\\\"$number\\\":\\\"\"}").unwrap();
+        assert_eq!(placed(&value["a"]).to_string(), "[1,-Infinity,NaN] (line 3)");
+        assert_eq!(placed(&value["b"]).to_string(), r#""{\"$number\":\"""#);
     }
 
     #[test]

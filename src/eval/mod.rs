@@ -23,6 +23,7 @@ pub mod logistic;
 mod memory;
 pub mod nearest;
 pub mod pairs;
+pub mod place;
 pub mod report;
 pub mod rows;
 pub mod screen;
@@ -34,7 +35,6 @@ pub mod transfer;
 pub mod transform;
 pub mod zero_shot;
 
-use std::fs;
 use std::path::Path;
 
 use self::dataset::{Dataset, Split};
@@ -48,7 +48,6 @@ pub use self::settings::{DataSource, ProbeConfig, ProbeSettings, TestSource};
 use crate::bail;
 use crate::error::Result;
 use crate::say;
-use crate::store;
 
 /// Opens encoder and data, looks at every photograph once ([`screen::screen`]), measures, and writes `report.json` when
 /// there is an output folder.
@@ -63,27 +62,19 @@ pub fn probe(config: &ProbeConfig) -> Result<ProbeReport> {
     {
         bail!(Usage, "--holdout {share}: expected a share of the training images between 0 and 1, such as 0.2");
     }
+    let mut place = config.place()?;
     let encoder = Encoder::open(&config.model)?.on(config.placement.device)?;
     // What cannot be done is said before every photograph is looked at.
     config.settings.transform(&encoder)?;
     let (train, test) = photographs(&config.train, &config.test, config.max_bad, config.settings.seed)?;
-    // Made before the work, not after it, to know whether it can be.
-    let new = config.output.as_deref().filter(|folder| !folder.exists());
-    let occupied = config.output.as_deref().map(|folder| store::occupy_folder(folder, 0, 1)).transpose()?;
+    place.take()?;
     let encoder = encoder.keeping(config.placement.features.clone())?;
     let bad = (train.bad, test.bad);
-    let measured = probe_encoder(&config.settings, &encoder, &train.images, test.images, config.output.as_deref());
-    if let (Err(_), Some(folder)) = (&measured, new) {
-        drop(occupied);
-        // Nothing came of it; what cannot be removed is empty.
-        let _ = fs::remove_dir(folder);
-    }
-    let mut report = measured?;
+    let output = config.output.as_deref();
+    let mut report = probe_encoder(&config.settings, &encoder, &train.images, test.images, output)?;
     (report.train.bad, report.test.bad) = bad;
-    if let Some(folder) = &config.output {
-        report.write(&folder.join("report.json"))?;
-        StateFile::remove(folder)?;
-    }
+    place.write(&report)?;
+    output.map_or(Ok(()), StateFile::remove)?;
     Ok(report)
 }
 

@@ -96,14 +96,6 @@ impl ProbeReport {
         T::deserialize(&score.found).map(Some).map_err(|e| Error::Failed(format!("report: {key}: {e}")))
     }
 
-    /// Writes the report as JSON, atomically.
-    ///
-    /// # Errors
-    /// `Io` when the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        write_json(self, path)
-    }
-
     /// A table in aligned columns under what was probed, on what, and how the figures were chosen.
     pub fn text(&self) -> String {
         self.columns().text()

@@ -8,6 +8,7 @@ use super::encoder::{Encoder, ModelSource, Placement};
 use super::evaluator::Evaluator;
 use super::knn::KnnConfig;
 use super::linear_probe::LinearConfig;
+use super::place::Place;
 use super::transform::{Fit, Transform};
 use crate::bail;
 use crate::error::Result;
@@ -56,6 +57,18 @@ pub struct ProbeConfig {
     pub settings: ProbeSettings,
     /// Where `report.json` goes.
     pub output: Option<PathBuf>,
+}
+
+impl ProbeConfig {
+    /// Where it reports. Neighbours alone are an evaluation of their own.
+    pub(super) fn place(&self) -> Result<Place> {
+        let evaluation = if self.settings.linear.is_some() { "linear" } else { "knn" };
+        let mut read = vec![self.train.path.as_path()];
+        if let TestSource::Images(source) = &self.test {
+            read.push(&source.path);
+        }
+        Place::of(evaluation, self.output.as_deref(), self.placement.features.as_deref(), &read)
+    }
 }
 
 impl ProbeSettings {

@@ -180,11 +180,7 @@ fn claim_one(
 
 /// Takes the mark from `folder` that says that it is complete.
 pub(super) fn unfinish(folder: &Path) -> Result<()> {
-    let path = folder.join(STATS_FILE);
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
-        _ => Ok(()),
-    }
+    store::remove_file(&folder.join(STATS_FILE))
 }
 
 /// What was found in a folder that may become a set's.

@@ -23,6 +23,12 @@ impl Classes {
         let class = number.checked_sub(self.first);
         class.filter(|&class| usize::from(class) < self.count).unwrap_or(IGNORED)
     }
+
+    /// Whether a number is beyond the last class, where no data set that has these classes puts a pixel. [`IGNORED`] is
+    /// what is none by agreement.
+    pub fn is_beyond(self, number: u8) -> bool {
+        number != IGNORED && usize::from(number) >= usize::from(self.first) + self.count
+    }
 }
 
 /// A number for every pixel, `[height, width]`, rows from the top.

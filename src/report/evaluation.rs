@@ -3,16 +3,18 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::chart::{Curve, figure};
 use super::find::{Kind, Subject, name};
-use super::page::{Section, command, folded, table, text};
+use super::page::{Section, command, folded, note, table, text};
 use super::run::{Run, pairs};
 use super::sheets::sheets;
 use super::{heat, published};
+use crate::bail;
 use crate::config::json;
 use crate::error::{Error, Result};
+use crate::eval::place::REPORT;
 
 /// Rows of a list that are shown.
 const ROWS: usize = 200;
@@ -20,10 +22,22 @@ const ROWS: usize = 200;
 /// Digits of a model's hash that are shown.
 const HASH: usize = 12;
 
+/// The report in `folder`.
+///
+/// # Errors
+/// `Data` for what is no JSON, or no report of an evaluation; `Io` when it cannot be read.
 fn read(folder: &Path) -> Result<Value> {
-    let path = folder.join("report.json");
+    let path = folder.join(REPORT);
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-    json::parse(&bytes).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
+    let report: Value = json::parse(&bytes).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
+    if !report["evaluation"].is_string() && !report["nearest"].is_array() {
+        bail!(
+            Data,
+            "{}: neither the report of an evaluation, which says its `evaluation`, nor what inspect --nearest found",
+            path.display()
+        );
+    }
+    Ok(report)
 }
 
 /// The section of the evaluation in `folder`.
@@ -35,22 +49,39 @@ pub fn section(folder: &Path) -> Result<Section> {
     }
     html += &linear(&report);
     html += &nearest(&report);
-    let mut about = Vec::new();
+    let (mut about, mut values, mut rest) = (Vec::new(), Vec::new(), String::new());
     for (key, value) in report.as_object().into_iter().flatten() {
         match (key.as_str(), value) {
-            ("linear" | "confusion" | "nearest", _) => {}
+            ("linear" | "confusion" | "nearest" | "remarks", _) | (_, Value::Null) => {}
             // The data sets that were scored, each with its score.
-            ("data", Value::Array(_)) => html += &shown(key, value, 3),
-            ("model" | "settings" | "transform" | "train" | "test" | "data", value) => {
-                about.extend(pairs(value).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            ("data", Value::Array(_)) => rest += &shown(key, value, 3),
+            ("model" | "settings" | "transform" | "train" | "test" | "data" | "templates", value) => {
+                about.extend(pairs(&json!({ key: value })));
             }
-            (key, value) => html += &shown(key, value, 3),
+            (key, value) if is_plain(value) => values.push(vec![key.replace('_', " "), cell(value)]),
+            (key, value) => rest += &shown(key, value, 3),
         }
     }
+    if !values.is_empty() {
+        html += &table(&[], &values);
+    }
+    for remark in report["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        html += &note(remark);
+    }
+    html += &rest;
     html += &confusion(&report);
     html += &sheets(folder)?;
     html += &folded("of what", &about);
     Ok(Section::new(name(folder), Kind::Evaluation.name(), html))
+}
+
+/// Whether a value is shown in one cell: it holds no objects, and is no table of lists.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::Object(_) => false,
+        Value::Array(items) => !items.iter().any(|item| item.is_object() || item.is_array()),
+        _ => true,
+    }
 }
 
 /// The linear probe's kinds of heads: the chosen ones, and accuracies on the way.
@@ -112,33 +143,30 @@ fn nearest(report: &Value) -> String {
     table(&header, &rows) + &again
 }
 
-/// A value under its name, whatever it is: objects by their fields, lists of objects as tables.
+/// A value under its name, whatever it is: objects by their fields, lists of objects as tables, confusions as such.
 fn shown(key: &str, value: &Value, level: usize) -> String {
     let heading = || format!("<h{level}>{}</h{level}>\n", text(&key.replace('_', " ")));
     match value {
         Value::Null => String::new(),
         Value::Object(fields) => {
-            let plain = |value: &Value| !value.is_object() && !value.is_array();
-            let rows: Vec<Vec<String>> = fields
-                .iter()
-                .filter(|(_, value)| plain(value))
-                .map(|(key, value)| vec![key.replace('_', " "), cell(value)])
-                .collect();
+            let (plain, others): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_plain(value));
+            let rows: Vec<Vec<String>> =
+                plain.into_iter().map(|(key, value)| vec![key.replace('_', " "), cell(value)]).collect();
             let mut out = heading();
             if !rows.is_empty() {
                 out += &table(&[], &rows);
             }
-            for (key, value) in fields.iter().filter(|(_, value)| !plain(value)) {
+            for (key, value) in others.into_iter().filter(|(key, _)| *key != "confusion") {
                 out += &shown(key, value, (level + 1).min(6));
             }
-            out
+            out + &confusion(value)
         }
         Value::Array(items) if items.iter().all(Value::is_object) && !items.is_empty() => {
             let header: Vec<String> = items[0].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
             let row = |item: &Value| header.iter().map(|key| cell(&item[key.as_str()])).collect();
             let rows: Vec<Vec<String>> = items.iter().take(ROWS).map(row).collect();
             let more = items.len().saturating_sub(ROWS);
-            let more = if more == 0 { String::new() } else { format!("<p class=\"note\">and {more} more</p>\n") };
+            let more = if more == 0 { String::new() } else { note(&format!("and {more} more")) };
             let header: Vec<String> = header.iter().map(|key| key.replace('_', " ")).collect();
             heading() + &table(&header, &rows) + &more
         }
@@ -166,7 +194,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// The confusion of classes, where it is kept.
+/// The confusion of the classes that `report`, or a part of it, scores, where it is kept.
 fn confusion(report: &Value) -> String {
     let counts = |value: &Value| -> Option<Vec<Vec<u64>>> {
         let rows = value.as_array()?.iter();
@@ -184,7 +212,7 @@ fn confusion(report: &Value) -> String {
 
 /// One table of all that was scored, where there is anything: evaluations of frozen encoders, and runs that were
 /// fine-tuned with scores.
-pub fn summary(subjects: &[Subject]) -> Result<Option<Section>> {
+pub fn summary(subjects: &[&Subject]) -> Result<Option<Section>> {
     let mut rows = Vec::new();
     for Subject { path, kind } in subjects {
         rows.extend(match kind {

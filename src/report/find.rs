@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bail;
 use crate::error::{Error, Result};
+use crate::eval::place::REPORT;
 
 /// How deep folders are looked through.
 const DEPTH: usize = 4;
@@ -74,7 +75,7 @@ fn look(path: &Path, depth: usize, out: &mut Vec<Subject>) -> Result<()> {
     if path.is_file() {
         match path.file_name().and_then(|name| name.to_str()) {
             _ if is_tar(path) => add(path, Kind::Shards),
-            Some("report.json") => add(path.parent().unwrap_or(Path::new(".")), Kind::Evaluation),
+            Some(REPORT) => add(path.parent().unwrap_or(Path::new(".")), Kind::Evaluation),
             Some("metrics.jsonl") => add(path.parent().unwrap_or(Path::new(".")), Kind::Run),
             _ => {}
         }
@@ -90,7 +91,7 @@ fn look(path: &Path, depth: usize, out: &mut Vec<Subject>) -> Result<()> {
     if path.join("metrics.jsonl").is_file() {
         add(path, Kind::Run);
     }
-    if path.join("report.json").is_file() {
+    if path.join(REPORT).is_file() {
         add(path, Kind::Evaluation);
     }
     if depth > 0 {

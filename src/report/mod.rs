@@ -16,39 +16,63 @@ use std::path::{Path, PathBuf};
 
 pub use find::{Kind, Subject, find};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::columns::Columns;
 use crate::say;
 use crate::store::write_atomic;
-use page::Page;
+use page::{Page, Section, note};
 pub use shards::Limits;
 
+/// What a page tells of.
+#[derive(Debug)]
+pub struct Told {
+    /// Shards, runs and evaluations.
+    pub subjects: usize,
+    /// What could not be read of them, a message each; the page has them too.
+    pub bad: Vec<String>,
+}
+
 /// Writes the page of all that lies in `paths` to `output`: shards, runs and evaluations, in the order they are named.
-/// The same contents give the same bytes.
+/// The same contents give the same bytes. What cannot be read has a section that says so.
 ///
 /// # Errors
-/// `Data` naming the path that is none of these, or the file that cannot be read; `Io` when the page cannot be written.
-pub fn write(paths: &[PathBuf], output: &Path, limits: Limits) -> Result<usize> {
+/// `Data` naming the path that is none of these; `Io` when the page cannot be written; `Interrupted` on a signal.
+pub fn write(paths: &[PathBuf], output: &Path, limits: Limits) -> Result<Told> {
     let subjects = find(paths)?;
-    let mut sections = Vec::with_capacity(subjects.len());
-    for Subject { path, kind } in &subjects {
+    let (mut sections, mut bad) = (Vec::with_capacity(subjects.len()), Vec::new());
+    let mut whole: Vec<&Subject> = Vec::with_capacity(subjects.len());
+    for subject in &subjects {
+        let Subject { path, kind } = subject;
         say!("{}: {}", path.display(), kind.name());
-        sections.push(match kind {
-            Kind::Shards => shards::section(path, limits)?,
-            Kind::Run => run::section(path)?,
-            Kind::Evaluation => evaluation::section(path)?,
+        let section = match kind {
+            Kind::Shards => shards::section(path, limits),
+            Kind::Run => run::section(path),
+            Kind::Evaluation => evaluation::section(path),
+        };
+        sections.push(match section {
+            Ok(section) => {
+                whole.push(subject);
+                section
+            }
+            Err(error @ (Error::Data(_) | Error::Io { .. })) => {
+                say!("warning: {error}; the page says so in its place");
+                let html = note(&format!("This could not be read: {error}"));
+                bad.push(error.to_string());
+                Section::new(find::name(path), kind.name(), html)
+            }
+            Err(other) => return Err(other),
         });
     }
     let runs: Vec<&Path> =
-        subjects.iter().filter(|subject| subject.kind == Kind::Run).map(|subject| subject.path.as_path()).collect();
+        whole.iter().filter(|subject| subject.kind == Kind::Run).map(|subject| subject.path.as_path()).collect();
     if runs.len() > 1 {
         sections.insert(0, run::together(&runs)?);
     }
-    let scores = evaluation::summary(&subjects)?;
+    let scores = evaluation::summary(&whole)?;
     sections.splice(0..0, scores);
     let page = Page { title: "stablerep", sections };
     write_atomic(output, page.html().as_bytes())?;
-    Ok(subjects.len())
+    Ok(Told { subjects: subjects.len(), bad })
 }
 
 /// What tells the training runs in `folders` apart, as a table in aligned columns or in Markdown.

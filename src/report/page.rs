@@ -98,6 +98,11 @@ pub fn folded(summary: &str, pairs: &[(String, String)]) -> String {
     out + "</dl></details>\n"
 }
 
+/// A line of what is to be known beside the figures.
+pub fn note(words: &str) -> String {
+    format!("<p class=\"note\">{}</p>\n", text(words))
+}
+
 /// A command to copy.
 pub fn command(words: &str) -> String {
     format!("<pre class=\"command\">{}</pre>\n", text(words))

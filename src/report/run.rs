@@ -12,8 +12,8 @@ use super::find::{Kind, name};
 use super::page::{Section, command, folded, table};
 use super::sheets::sheets;
 use super::smooth::thinned;
-
-use crate::config::{hex, json};
+use crate::bail;
+use crate::config::{hex, json, shell_word};
 use crate::error::{Error, Result};
 
 const METRICS: &str = "metrics.jsonl";
@@ -56,6 +56,9 @@ impl Run {
     /// `Data` naming the file and line that cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(METRICS);
+        if !path.is_file() {
+            bail!(Data, "{}: no {METRICS} in it; expected the folder of a training run", folder.display());
+        }
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
         let lines = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
         let parse = |(number, line): (usize, &[u8])| {
@@ -111,7 +114,7 @@ pub fn section(folder: &Path) -> Result<Section> {
         let hash = hex(&bytes.map_err(Error::io("read", &checkpoint))?);
         html += &folded("files", &[(CHECKPOINT.to_owned(), format!("SHA-256 {hash}"))]);
     }
-    html += &command(&format!("stablerep train --config {} --output AGAIN", folder.join(SETTINGS).display()));
+    html += &command(&format!("stablerep train --config {} --output AGAIN", shell_word(&folder.join(SETTINGS))));
     Ok(Section::new(run.name, Kind::Run.name(), html))
 }
 

@@ -8,7 +8,7 @@ mod lock;
 mod occupy;
 mod read;
 
-pub use atomic::{AtomicFile, check_folder, create_dir, remove_leftovers, write_atomic};
+pub use atomic::{AtomicFile, check_folder, create_dir, remove_file, remove_leftovers, write_atomic};
 pub use folder::{check_record, claim_folder, read_record, write_record};
 pub use interrupt::{check_interrupt, install_signal_handlers, interrupted};
 pub use lock::Lock;

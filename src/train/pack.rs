@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::job::Config;
+use crate::bail;
 use crate::error::Result;
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::{Scenes, is_layout};
@@ -37,6 +38,9 @@ pub fn pack(config: &mut Config) -> Result<()> {
 /// Each shard appears whole; those that are there are kept, so that what was interrupted goes on.
 fn pack_folder(from: &Path, to: &Path) -> Result<()> {
     let scenes = Scenes::open(from, Split::Train)?;
+    if let Some(bad) = scenes.bad().first() {
+        bail!(Data, "{bad}");
+    }
     store::create_dir(to)?;
     let mut said = false;
     for (shard, start) in (0..scenes.len()).step_by(SAMPLES).enumerate() {

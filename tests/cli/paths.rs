@@ -40,6 +40,49 @@ fn inputs_that_are_not_there() {
     }
 }
 
+/// Of every kind: what is below a file is not there, a folder is no file, and a file no folder.
+#[test]
+fn inputs_of_the_other_kind() {
+    let case = Case::new();
+    let file = text(&case.path("captions.txt"));
+    fs::write(case.path("captions.txt"), "a\n").unwrap();
+    let folder = text(case.path("x").parent().unwrap());
+    let below = format!("{file}/x");
+    let out = text(&case.path("out"));
+    let encoder = text(&fixture("train_run/init.safetensors"));
+    let generate = ["generate", "--model", "bundled", "--output", &out];
+    let lists = ["eval", "aro", "--checkpoint", &encoder];
+    let is_folder = |flag: &str| format!("{flag} {folder}: is a folder; expected ");
+    for (flag, words) in [
+        ("--captions", &generate[..]),
+        ("--fp8", &[&generate[..], &["--captions", &file]].concat()),
+        ("--config", &["train"]),
+        ("--list", &[&lists[..], &["--images", &folder]].concat()),
+        ("--leave-out", &[&lists[..], &["--images", &folder, "--list", &file]].concat()),
+        ("--inception", &["eval", "fid", "--real", &folder, "--generated", &folder]),
+        ("--class-names", &["eval", "zero-shot", "--checkpoint", &encoder, "--data", &folder]),
+        ("--class-names", &["eval", "segment", "--checkpoint", &encoder, "--data", &folder, "--output", &out]),
+        ("--attention", &["inspect", &encoder, "--sheet", "none.png"]),
+        ("--nearest", &["inspect", &encoder, "--data", &folder]),
+    ] {
+        fails(&[words, &[flag, &folder]].concat(), 2, &[&is_folder(flag)]);
+        fails(&[words, &[flag, &below]].concat(), 2, &[&format!("{flag} {below}: does not exist; expected ")]);
+    }
+    let images = format!("--images {file}: is a file; expected the folder");
+    fails(&[&lists[..], &["--list", &file, "--images", &file]].concat(), 2, &[&images]);
+    fails(&["compare", &file, &file], 2, &["is a file; expected the folder of a training run"]);
+    for (flag, words) in [
+        ("--checkpoint", vec!["export", "--output", &out]),
+        ("--train", vec!["probe", "--random-init", "vit_tiny", "--test", &folder]),
+        ("--features", vec!["eval", "diversity", "--random-init", "vit_tiny", "--sets", &folder]),
+    ] {
+        fails(&[&words[..], &[flag, &below]].concat(), 2, &[flag, &below]);
+    }
+    fails(&["inspect", &below], 2, &[&below, "does not exist"]);
+    fails(&["report", &below], 2, &[&below, "does not exist"]);
+    assert!(!case.path("out").exists());
+}
+
 /// Initial weights are asked for when a run begins; one that goes on has read them.
 #[test]
 fn initial_weights_are_there_when_a_run_begins() {

@@ -46,6 +46,7 @@ fn evaluation(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let evaluation = |epoch: u32, test: f64| json!({"epoch": epoch, "test": test});
     let report = json!({
+        "evaluation": "linear",
         "model": {"source": "run/checkpoint.safetensors", "mean": [0.5, 0.5, 0.5]},
         "test": {"name": "photos", "images": 2000},
         "linear": [{
@@ -163,7 +164,7 @@ fn scores_and_maps_of_a_fine_tuned_run_are_shown() {
     assert!(table.lines().any(|line| line.starts_with("top-5 % ") && line.contains("84.75")), "{table}");
 
     fs::write(at("all/tuned/attention.png"), "no picture").unwrap();
-    fails(&["report", &all, "--output", &page], 3, &["attention.png", "no PNG"]);
+    fails(&["report", &all, "--output", &page], 3, &["attention.png", "no PNG", "was written without 1 of 2"]);
     fs::remove_file(at("all/tuned/attention.png")).unwrap();
     assert!(!write().contains("<img"));
 }
@@ -173,15 +174,116 @@ fn what_is_none_of_these_is_refused() {
     let root = TempDir::new().unwrap();
     let (page, empty) = (text(&root.path().join("page.html")), text(root.path()));
     fails(&["report", &empty, "--output", &page], 3, &["neither shards", "metrics.jsonl", "report.json"]);
-    fails(&["report", "nowhere", "--output", &page], 1, &["nowhere"]);
-    let broken = root.path().join("run");
-    run(&broken, 0.1);
-    fs::write(broken.join("metrics.jsonl"), "{\"step\":0,\"loss\":1}\n{\"step\":").unwrap();
-    fails(&["report", &text(&broken), "--output", &page], 3, &["metrics.jsonl", "line 2"]);
-    fs::write(broken.join("metrics.jsonl"), "").unwrap();
-    fs::write(broken.join("report.json"), "[").unwrap();
-    fails(&["report", &text(&broken), "--output", &page], 3, &["report.json", "line 1"]);
+    fails(&["report", "nowhere", "--output", &page], 2, &["nowhere: does not exist"]);
     assert!(!Path::new(&page).exists());
+}
+
+/// What is broken has its place on the page and on stderr; the rest is told, and the exit code is that of bad data.
+#[test]
+fn what_is_broken_does_not_end_the_page() {
+    let root = TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let (all, page) = (text(&at("all")), text(&at("page.html")));
+    run(&at("all/run"), 0.1);
+    run(&at("all/torn"), 0.1);
+    fs::write(at("all/torn/metrics.jsonl"), "{\"step\":0,\"loss\":1}\n{\"step\":").unwrap();
+    evaluation(&at("all/scores"));
+    for (name, report) in [
+        ("a-text", &b"no JSON"[..]),
+        ("b-cut", b"{\"evaluation\": \"knn\", \"knn\""),
+        ("c-list", b"[]"),
+        ("d-other", b"{\"simulated\": true}"),
+        ("e-bytes", b"\xff\xfe{"),
+    ] {
+        fs::create_dir_all(at("all").join(name)).unwrap();
+        fs::write(at("all").join(name).join("report.json"), report).unwrap();
+    }
+    fs::create_dir_all(at("all/f-shards")).unwrap();
+    fs::write(at("all/f-shards/00000.tar"), vec![7; 2000]).unwrap();
+    fails(
+        &["report", &all, "--output", &page],
+        3,
+        &[
+            "warning: ",
+            "a-text/report.json: expected ident at line 1",
+            "b-cut/report.json: EOF",
+            "c-list/report.json: neither the report of an evaluation",
+            "d-other/report.json: neither",
+            "e-bytes/report.json: ",
+            "torn/metrics.jsonl: line 2",
+            "page.html: was written without 6 of 9, which could not be read; the first: ",
+        ],
+    );
+    let html = fs::read_to_string(&page).unwrap();
+    assert_eq!(html.matches("This could not be read: ").count(), 6);
+    for part in [
+        "linear probe",
+        "61.25",
+        "All scores",
+        "<h2>run <small>training run",
+        "<h2>a-text <small>evaluation",
+        "f-shards/00000.tar at byte 0",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+}
+
+/// Numbers of a report are rows of one table, commands can be pasted, confusions are matrices, whatever they are of.
+#[test]
+fn figures_commands_and_confusions_of_a_page() {
+    let root = TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let (all, page) = (text(&at("all of it")), text(&at("page.html")));
+    shards(&at("all of it/drawn pictures"));
+    run(&at("all of it/it's a run"), 0.1);
+    let classes = json!([{"name": "man", "images": 3, "top1": 66.7}, {"name": "woman", "images": 2, "top1": 50.0}]);
+    let of = json!({"images": 5, "top1": 60.0, "classes": classes, "confusion": [[2, 1], [1, 1]]});
+    let report = json!({
+        "evaluation": "fairface", "race": of, "gender": of, "miou": 12.345, "pixels": 7, "ranks": [1, 5],
+        "remarks": ["a <remark>"], "templates": ["a photo of a {}."],
+    });
+    fs::create_dir_all(at("all of it/faces")).unwrap();
+    fs::write(at("all of it/faces/report.json"), report.to_string()).unwrap();
+    succeeds(&["report", &all, "--output", &page]);
+    let html = fs::read_to_string(&page).unwrap();
+    let quoted = |path: &Path| text(path).replace('\'', "&#39;\\&#39;&#39;");
+    for part in [
+        &format!("stablerep inspect &#39;{}&#39; --regenerate", quoted(&at("all of it/drawn pictures"))),
+        &format!("--config &#39;{}&#39; --output AGAIN", quoted(&at("all of it/it's a run/config.toml"))),
+        "<tr><td>evaluation</td><td>fairface</td></tr><tr><td>miou</td><td>12.35</td></tr>\
+         <tr><td>pixels</td><td>7</td></tr><tr><td>ranks</td><td>1, 5</td></tr></tbody>",
+        "<p class=\"note\">a &lt;remark&gt;</p>",
+        "<h3>gender</h3>",
+        "<td>1 man</td><td style=",
+    ] {
+        assert!(html.contains(part), "{part}\n{html}");
+    }
+    assert_eq!((html.matches("class=\"heat\"").count(), html.matches("confusion").count()), (2, 0));
+}
+
+/// Shards without captions are of something else: classes of pixels, classes, or nothing.
+#[test]
+fn shards_without_captions_are_told_by_what_they_have() {
+    let root = TempDir::new().unwrap();
+    let png = encode_png(&Rgb8::filled(32, 32, [90, 40, 200])).unwrap();
+    for (name, beside, said) in [
+        ("pixels", &[("seg.png", &png[..])][..], "4 pictures with the classes of their pixels, without captions."),
+        ("classes", &[("cls", b"3")], "4 pictures of 1 classes, without captions."),
+        ("nothing", &[], "4 pictures without captions or classes."),
+    ] {
+        let folder = root.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let mut shard = ShardWriter::create(folder.join("00000.tar")).unwrap();
+        for i in 0..4 {
+            shard.add(&format!("{i:06}"), &[&[("png", &png[..])][..], beside].concat()).unwrap();
+        }
+        shard.finish().unwrap();
+        let page = text(&root.path().join("page.html"));
+        succeeds(&["report", &text(&folder), "--output", &page, "--captions", "3"]);
+        let html = fs::read_to_string(&page).unwrap();
+        assert!(html.contains(said), "{html}");
+        assert_eq!(html.matches("<img").count(), if beside.is_empty() { 0 } else { 3 });
+    }
 }
 
 #[test]
@@ -200,5 +302,7 @@ fn runs_are_told_apart() {
     assert!(!table.contains("method") && !table.contains("output"), "{table}");
     assert!(succeeds(&["compare", &first, &second, "--markdown"]).contains("| lr | 0.001 | 0.01 |"));
     fails(&["compare", &first], 2, &["two runs"]);
-    fails(&["compare", &first, "nowhere"], 1, &["nowhere/metrics.jsonl"]);
+    fails(&["compare", &first, "nowhere"], 2, &["nowhere: does not exist; expected the folder of a training run"]);
+    let none = text(root.path());
+    fails(&["compare", &first, &none], 3, &[&none, "no metrics.jsonl in it"]);
 }

@@ -197,6 +197,28 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     assert_eq!(open(folder, None).unwrap().preprocessing(), Some(told));
     // Names of other networks tell no heads, although the width is vit_tiny's.
     refused(json!({"architecture": "vit_mine_patch16_32"}), &["vit_mine_patch16_32", "--heads N"]);
+    for other in ["resnet50", "eva02_tiny_patch14_224", "deit3_small_patch16_224", "convnext_tiny.fb_in22k"] {
+        refused(json!({"architecture": other}), &[other, "none of timm's plain ViTs, vit_… and deit_…"]);
+    }
+    // The words of Python's that are no JSON, where they are asked for.
+    for (text, needles) in [
+        (
+            "{\"architecture\": \"vit_tiny_patch16_32\",\n\"pretrained_cfg\":\n{\"crop_pct\": NaN}}",
+            "crop_pct is NaN (line 3)",
+        ),
+        (
+            "{\"architecture\":\n\"vit_tiny_patch16_32\", \"mean\": [0.5, -Infinity, 1]}",
+            "mean is [0.5,-Infinity,1] (line 2)",
+        ),
+        (
+            "{\"architecture\": \"vit_tiny_patch16_32\", \"model_args\": {\n\n\"depth\": Infinity}}",
+            "depth is Infinity (line 3)",
+        ),
+    ] {
+        fs::write(folder.join("config.json"), text).unwrap();
+        let error = open(folder, None).unwrap_err();
+        assert!(error.exit_code() == 3 && error.to_string().contains(needles), "{error}");
+    }
     refused(json!({"architecture": "vit_huge_patch16_32"}), &["vit_huge_patch16_32", "width 1280", "192"]);
     refused(json!({"architecture": "vit_tiny_patch16_224"}), &["image size 224", "32"]);
     refused(args(json!({"img_size": 32, "depth": 6})), &["depth 6", "12"]);

@@ -127,8 +127,17 @@ fn classes_are_found_by_their_names() {
     assert_eq!((&found["top1"], &found["top5"]), (&json!(want.top1), &json!(want.top5)));
     assert_eq!(found["classes"][4]["images"], 1);
     let table = String::from_utf8(eval("zero-shot", &more).stdout).unwrap();
-    for part in ["top-1", "mean of 6 classes", "worst class", "(64 pictures)", "3 sentences a name"] {
+    for part in ["top-1", "mean of 6 classes", "worst class", "(64 pictures)", "3 sentence(s) a name"] {
         assert!(table.contains(part), "{part}: {table}");
+    }
+    // What is in the file is called what it is.
+    for (file, all, said) in
+        [("few.json", r#"["a", "b"]"#, "2 name(s), expected"), ("few.txt", "a\n", "1 line(s), expected")]
+    {
+        fs::write(root.join(file), all).unwrap();
+        let refused = eval("zero-shot", &["--data", &photos, "--class-names", &text(&root.join(file))]);
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(3) && message.contains(said), "{message}");
     }
 }
 
@@ -247,6 +256,28 @@ fn true_captions_are_told_from_others() {
     let right: Vec<bool> = golden["order"]["right"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
     near(&found["accuracy"], &json!(100.0 * right.iter().filter(|right| **right).count() as f64 / 64.0));
     assert!(found.get("mean").is_none() && found["kind"] == "order", "{found}");
+
+    // Captions of one text are as alike: of two the false one is taken, and several that are all the same are no case.
+    let same = |mut case: Value| {
+        case["false_caption"] = case["true_caption"].clone();
+        case
+    };
+    let list = root.join("same.json");
+    fs::write(&list, json!(relations.iter().take(3).cloned().map(same).collect::<Vec<_>>()).to_string()).unwrap();
+    assert_eq!(report("aro", root, &["--images", &images, "--list", &text(&list)])["accuracy"], 0.0);
+    let refused = |cases: Value, more: &[&str], code: i32, needles: &[&str]| {
+        fs::write(&list, cases.to_string()).unwrap();
+        let done = eval("aro", &[&["--images", &images, "--list", &text(&list)][..], more].concat());
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.code() == Some(code) && needles.iter().all(|part| said.contains(part)), "{said}");
+    };
+    let order = |captions: [&str; 3]| json!({"image": "0.png", "captions": captions});
+    let orders = json!([order(["a dog", "dog a", "a dog"]), order(["a dog", "a dog", "a dog"])]);
+    refused(orders, &[], 3, &["same.json: case 2: `captions`: all are the true one"]);
+    // Relations are left out of relations alone, and by their names.
+    refused(json!(attributes), &["--leave-out", &left], 2, &["--leave-out", "has no relations"]);
+    fs::write(root.join("symmetric.txt"), "\n").unwrap();
+    refused(json!(relations), &["--leave-out", &left], 3, &["symmetric.txt: no name in it"]);
 }
 
 fn without(value: &Value, key: &str) -> Value {

@@ -205,7 +205,11 @@ fn configs_of_other_networks_are_refused() {
     for (key, value, part) in [
         ("pool_type", json!("avg"), "vision_cfg.pool_type is \"avg\""),
         ("attentional_pool", json!(true), "vision_cfg.attentional_pool"),
-        ("no_ln_pre", json!(true), "vision_cfg.no_ln_pre"),
+        (
+            "no_ln_pre",
+            json!(true),
+            "vision_cfg.no_ln_pre is true, which leaves out the norm before the blocks (ln_pre)",
+        ),
         ("timm_model_name", json!("vit_x"), "vision_cfg.timm_model_name"),
         ("norm_kwargs", json!({"eps": 1e-6}), "vision_cfg.norm_kwargs"),
         ("something_new", json!(1), "vision_cfg.something_new"),
@@ -278,6 +282,39 @@ fn pictures_and_texts_of_open_clip() {
     });
     let error = language(folder.path(), [None, None]).unwrap_err();
     assert!(error.to_string().contains("text_cfg.no_causal_mask is true"), "{error}");
+}
+
+/// Of open_clip's models with a text tower of other names the image tower is read, and texts are refused by what the
+/// config says; without the norm before the blocks nothing is.
+#[test]
+fn open_clips_other_models_are_known_by_their_config() {
+    let changed = |key: (&str, &str), rename: fn(&str) -> Option<String>| {
+        let folder = with_config("open_clip", "open_clip_config.json", |config| {
+            config.pointer_mut(key.0).unwrap()[key.1] = json!(true);
+        });
+        let weights = "open_clip_model.safetensors";
+        rewrite(&format!("open_clip/{weights}"), &folder.path().join(weights), rename);
+        folder
+    };
+    let folder = changed(("/model_cfg", "custom_text"), |name| {
+        Some(if name.starts_with("visual.") || name == "logit_scale" {
+            name.to_owned()
+        } else {
+            format!("text.{name}")
+        })
+    });
+    open(folder.path(), None, None, None).unwrap();
+    let error = language(folder.path(), [None, None]).unwrap_err();
+    for part in ["model_cfg.custom_text is true", "image tower alone is supported"] {
+        assert!(error.exit_code() == 3 && error.to_string().contains(part), "{error}");
+    }
+    let folder =
+        changed(("/model_cfg/vision_cfg", "no_ln_pre"), |name| (!name.contains("ln_pre")).then(|| name.to_owned()));
+    let error = open(folder.path(), None, None, None).unwrap_err();
+    assert!(
+        error.to_string().contains("`visual.ln_pre.weight`: a tower without the norm before its blocks"),
+        "{error}"
+    );
 }
 
 /// By the names of StableRep's authors and by those of this program.

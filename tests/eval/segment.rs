@@ -144,6 +144,55 @@ fn bad_pictures_are_named_and_counted() {
     assert_eq!((report.images, report.bad), (1, 4));
 }
 
+/// In a folder too, where an annotation is missing, and another one is cut.
+#[test]
+fn pictures_without_annotation_are_named_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("ade");
+    ade(&data, "validation", 4);
+    let annotation = |i: usize| data.join(format!("annotations/validation/ADE_{i:08}.png"));
+    fs::remove_file(annotation(1)).unwrap();
+    let bytes = fs::read(annotation(2)).unwrap();
+    fs::write(annotation(2), &bytes[..bytes.len() / 2]).unwrap();
+    let mut config = config(checkpoint("linear", 1, folder.path()), &data, &folder.path().join("scores"));
+    let refused = |config: &SegmentConfig, needle: &str| {
+        let error = segment(config).unwrap_err();
+        assert!(error.to_string().contains(needle) && error.exit_code() == 3, "{error}");
+    };
+    refused(&config, "ADE_00000001.png: has no annotation");
+    config.max_bad = 1;
+    refused(&config, "ADE_00000002.png, class numbers");
+    config.max_bad = 2;
+    let report = segment(&config).unwrap();
+    assert_eq!((report.images, report.bad), (2, 2));
+    assert!(report.text(false).contains("(2 pictures, 2 bad left out)"), "{}", report.text(false));
+}
+
+/// Numbers beyond the classes are ignored as those without a class are, but said, with how many there are.
+#[test]
+fn numbers_beyond_the_classes_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("ade");
+    ade(&data, "validation", 2);
+    let write = |numbers: &[u8]| {
+        let (width, height) = (44, 40);
+        let numbers: Vec<u8> = (0..width * height).map(|at| numbers[at % numbers.len()]).collect();
+        fs::write(data.join("annotations/validation/ADE_00000000.png"), png_of(width, height, &numbers)).unwrap();
+    };
+    let score = || segment(&config(checkpoint("linear", 1, folder.path()), &data, &folder.path().join("scores")));
+    write(&[1, 5, 0, 255]);
+    let report = score().unwrap();
+    assert_eq!((report.pixels_beyond, report.remarks.len()), (0, 0));
+    let plain = report.scores;
+    write(&[1, 5, 9, 6]);
+    let report = score().unwrap();
+    assert_eq!((report.pixels_beyond, &report.scores), (880, &plain));
+    let said = &report.remarks[0];
+    assert!(said.contains("880 pixel(s) of 1 picture(s) have numbers beyond the 5 classes, 1 to 5"), "{said}");
+    assert!(said.contains("9 in ") && said.contains("ADE_00000000.png)"), "{said}");
+    assert!(report.text(false).ends_with(said), "{}", report.text(false));
+}
+
 #[test]
 fn what_cannot_be_scored_is_refused() {
     let folder = TempDir::new().unwrap();
@@ -164,9 +213,16 @@ fn what_cannot_be_scored_is_refused() {
     fs::write(folder.path().join("names"), "one\n").unwrap();
     run(
         &|config| config.class_names = Some(folder.path().join("names")),
-        "1 lines, expected one name for each of the 5 classes",
+        "1 line(s), expected one name for each of the 5 classes",
         3,
     );
+    fs::copy(data.join("images/validation/ADE_00000000.png"), data.join("images/validation/ADE_00000000.jpg")).unwrap();
+    run(&|_| {}, "ADE_00000000.png: two pictures of one annotation", 3);
+    fs::remove_file(data.join("images/validation/ADE_00000000.jpg")).unwrap();
     fs::remove_file(data.join("annotations/validation/ADE_00000000.png")).unwrap();
     run(&|_| {}, "has no annotation", 3);
+    fs::remove_dir(data.join("annotations/validation")).unwrap();
+    run(&|_| {}, "annotations/validation: no such folder", 3);
+    fs::remove_dir_all(data.join("images/validation")).unwrap();
+    run(&|_| {}, "images/validation: no such folder", 3);
 }

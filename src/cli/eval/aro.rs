@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::language::Language;
+use crate::bail;
 use crate::error::{Error, Result};
 use crate::eval::pairs::aro::aro;
 
@@ -14,6 +15,9 @@ Lists (--list) are JSON, as their authors publish them: visual_genome_relation.j
 cases have image_path, bbox_x, bbox_y, bbox_w, bbox_h, true_caption, false_caption and relation_name or attributes. For the
 orders of COCO and Flickr30k, write one with cases of image and captions, the true caption first, then those that are
 shuffled.
+
+Of equally similar captions the authors' choice is taken: of two the false one, also where both are
+one text, of several the true one. A case of several that are all the same is refused.
 
 Example: stablerep eval aro --checkpoint run --images vg/images --list visual_genome_relation.json --leave-out symmetric.txt")]
 pub struct Args {
@@ -39,6 +43,9 @@ pub fn run(args: Args) -> Result<()> {
     };
     let left_out: Vec<String> =
         left_out.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if let (Some(path), true) = (&args.leave_out, left_out.is_empty()) {
+        bail!(Data, "--leave-out {}: no name in it; expected those of relations, a line each", path.display());
+    }
     let open = |named: Option<&str>, length| args.language.open(named, length);
     let report = aro(&args.language.job()?, &args.images, &args.list, &left_out, &open)?;
     crate::console::to_stdout(format_args!("{}", report.text(args.language.markdown)));

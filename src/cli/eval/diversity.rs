@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bad: usize,
     /// Seed of --random-init
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "checkpoint")]
     seed: u64,
     /// Folder for report.json
     #[arg(long, value_name = "DIR")]

@@ -78,6 +78,11 @@ impl Encoder {
         placement(&self.device, self.features.as_deref(), output)
     }
 
+    /// Whether it comes from a file, not from a seed.
+    pub fn is_read(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
     /// What is to be opened; `seed` draws an untrained one.
     pub fn source(self, sizes: &Sizes, seed: u64) -> Result<ModelSource> {
         match (self.checkpoint, self.random_init) {

@@ -85,7 +85,7 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 3, requires = "precision_recall")]
     neighbours: usize,
     /// Seed of the subsets
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "kid")]
     seed: u64,
     /// Damaged pictures of all sets together to leave out (each is named) before the evaluation refuses to begin
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -61,9 +61,9 @@ pub struct Args {
     /// Temperature of the neighbours' votes
     #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn")]
     knn_temperature: f32,
-    /// Seed of heads, order and augmentation, and of --random-init
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of heads, order and augmentation, of --holdout and of --random-init [default: 0]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Folder for report.json
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -101,6 +101,10 @@ pub fn run(args: Args) -> Result<()> {
 impl Args {
     fn config(self) -> Result<ProbeConfig> {
         let Linear { no_linear, config: linear } = self.linear;
+        if self.seed.is_some() && no_linear && self.holdout.is_none() && self.encoder.is_read() {
+            bail!(Usage, "--seed: draws nothing: neighbours of a --checkpoint's features have no chance in them");
+        }
+        let seed = self.seed.unwrap_or(0);
         let test = match (self.test, self.holdout) {
             (Some(path), _) => TestSource::Images(DataSource { path, labels: self.test_labels }),
             (None, Some(share)) => TestSource::HeldOut(share),
@@ -108,7 +112,7 @@ impl Args {
         };
         Ok(ProbeConfig {
             placement: self.encoder.placement(self.output.as_deref())?,
-            model: self.encoder.source(&self.sizes, self.seed)?,
+            model: self.encoder.source(&self.sizes, seed)?,
             train: DataSource { path: self.train, labels: self.train_labels },
             test,
             max_bad: self.max_bad,
@@ -117,7 +121,7 @@ impl Args {
                 resize: self.preparation.resize,
                 linear: (!no_linear).then_some(linear),
                 knn: self.knn.map(|k| KnnConfig { k, temperature: self.knn_temperature }),
-                seed: self.seed,
+                seed,
             },
             output: self.output,
         })

@@ -35,7 +35,7 @@ pub struct Args {
     /// Windows that go through the network at once
     #[arg(long, value_name = "N", default_value_t = 4)]
     windows: usize,
-    /// Damaged pictures to leave out (each is named) before the score is refused
+    /// Pictures to leave out that are damaged or without annotation (each is named) before the score is refused
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bad: usize,
     /// Where it computes: cpu, cuda or cuda:N; a GPU computes with bf16 weights and activations

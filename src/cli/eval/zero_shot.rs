@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use super::language::Language;
 use crate::error::Result;
-use crate::eval::dataset::{Dataset, Split};
+use crate::eval::DataSource;
 use crate::eval::language::templates;
 use crate::eval::zero_shot::{ZeroShotConfig, zero_shot};
-use crate::say;
 
 /// Score an encoder with its text tower on photographs, by the names of their classes alone.
 ///
@@ -44,10 +43,10 @@ pub struct Args {
 /// Scores and prints the table.
 pub fn run(args: Args) -> Result<()> {
     let templates = args.templates.as_deref().map_or(Ok(args.template), templates)?;
-    let images = Dataset::open(&args.data, args.labels.as_deref(), Split::Test)?;
-    images.notes().iter().for_each(|note| say!("note: {note}"));
+    let source = DataSource { path: args.data, labels: args.labels };
     let config = ZeroShotConfig { class_names: args.class_names, templates };
-    let report = zero_shot(&args.language.job()?, images, &config, &|named, length| args.language.open(named, length))?;
+    let open = |named: Option<&str>, length| args.language.open(named, length);
+    let report = zero_shot(&args.language.job()?, &source, &config, &open)?;
     crate::console::to_stdout(format_args!("{}", report.text(args.language.markdown)));
     Ok(())
 }

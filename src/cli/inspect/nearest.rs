@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::answer;
-use crate::cli::paths::shell_word;
 use crate::cli::table::Table;
+use crate::config::shell_word;
 use crate::error::{Error, Result};
 use crate::eval::nearest::{DrawnSample, Found, NearestConfig, NearestReport, Neighbour, find};
 use crate::image::sheet::{SheetRow, contact_sheet};

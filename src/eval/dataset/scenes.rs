@@ -2,6 +2,7 @@
 //! (`images/{training,validation}/*.jpg` and `annotations/{training,validation}/*.png`), or webdataset shards of
 //! `key.jpg` and `key.seg.png`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Split;
@@ -48,7 +49,7 @@ impl Scenes {
     /// Opens one part of `path`: of a folder of ADE20k's layout, `training` or `validation`; of shards all.
     ///
     /// # Errors
-    /// `Data` naming a picture without annotation or a folder that is missing; `Io` when the system refuses.
+    /// `Data` naming a folder that is missing, or two pictures of one annotation; `Io` when the system refuses.
     pub fn open(path: &Path, split: Split) -> Result<Self> {
         if is_layout(path) {
             return Self::of_folder(path, split);
@@ -75,23 +76,36 @@ impl Scenes {
             Split::Test => "validation",
         };
         let [images, annotations] = ["images", "annotations"].map(|folder| path.join(folder).join(part));
-        let mut files = Vec::new();
+        if let Some(folder) = [&images, &annotations].into_iter().find(|folder| !folder.is_dir()) {
+            bail!(Data, "{}: no such folder; expected one, as ADE20k's archive unpacks to", folder.display());
+        }
+        let (mut files, mut bad) = (Vec::<[PathBuf; 2]>::new(), Vec::new());
+        let mut first_of: HashMap<PathBuf, PathBuf> = HashMap::new();
         for image in sorted_entries(&images)?.into_iter().filter(|path| !is_hidden(path) && has_image_name(path)) {
             let annotation = annotations.join(image.file_name().unwrap_or_default()).with_extension("png");
-            if !annotation.is_file() {
+            if let Some(first) = first_of.insert(annotation.clone(), image.clone()) {
                 bail!(
                     Data,
-                    "{}: has no annotation; expected the class numbers of its pixels in {}",
+                    "{} and {}: two pictures of one annotation, {}; remove the one that it is not of",
+                    first.display(),
                     image.display(),
                     annotation.display()
                 );
             }
-            files.push([image, annotation]);
+            if annotation.is_file() {
+                files.push([image, annotation]);
+            } else {
+                bad.push(format!(
+                    "{}: has no annotation; expected the class numbers of its pixels in {}",
+                    image.display(),
+                    annotation.display()
+                ));
+            }
         }
-        if files.is_empty() {
+        if first_of.is_empty() {
             bail!(Data, "{}: no pictures in it; expected .jpg or .png files", images.display());
         }
-        Ok(Self { name: images.display().to_string(), from: From::Files(files), bad: Vec::new() })
+        Ok(Self { name: images.display().to_string(), from: From::Files(files), bad })
     }
 
     pub fn name(&self) -> &str {
@@ -109,7 +123,7 @@ impl Scenes {
         self.len() == 0
     }
 
-    /// What of it cannot be used.
+    /// What of it cannot be used: pictures without annotation, and of shards what is damaged.
     pub fn bad(&self) -> &[String] {
         &self.bad
     }

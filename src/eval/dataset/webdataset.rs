@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::shards::Shards;
 
 /// The first `.tar` file directly in `folder`, by name.
-pub(super) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
+pub(in crate::eval) fn find_in_folder(folder: &Path) -> Result<Option<PathBuf>> {
     let mut shards = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;

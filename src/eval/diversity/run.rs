@@ -12,11 +12,11 @@ use crate::eval::drawn::{Drawn, compared, sets};
 use crate::eval::encoder::{Encoder, ModelSource, Placement, feature_memory};
 use crate::eval::evaluator::take;
 use crate::eval::features::{BATCH, extract_all};
-use crate::eval::report::{ModelReport, write_json};
+use crate::eval::place::Place;
+use crate::eval::report::ModelReport;
 use crate::eval::screen::{Screened, screen};
 use crate::eval::transform::{Fit, Transform};
 use crate::say;
-use crate::store;
 
 /// A run of `stablerep eval diversity`.
 #[derive(Clone, Debug)]
@@ -46,22 +46,24 @@ pub fn run(config: &DiversityConfig) -> Result<DiversityReport> {
     if !(-1.0..=1.0).contains(&config.near) {
         bail!(Usage, "--near {}: expected a cosine, such as 0.95", config.near);
     }
+    let mut paths = Vec::new();
+    for path in &config.sets {
+        paths.extend(sets(path)?);
+    }
+    let read: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let features = config.placement.features.as_deref();
+    let mut place = Place::of("diversity", config.output.as_deref(), features, &read)?;
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let side = encoder.vit().config().image_size;
     let transform = Transform::new(side, config.fit, config.resize, encoder.preprocessing())?;
-    let mut opened = Vec::new();
-    for path in &config.sets {
-        for path in sets(path)? {
-            opened.push(Dataset::open_captions(&path)?);
-        }
-    }
+    let opened = paths.iter().map(|path| Dataset::open_captions(path)).collect::<Result<Vec<_>>>()?;
     opened.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let opened = screen(opened, config.max_bad)?;
     let most = opened.iter().map(|set| set.images.len()).max().unwrap_or(0);
     let memory = plan(&encoder, most, opened.iter().map(|set| set.images.classes()).max().unwrap_or(0));
     memory.check("take fewer pictures of each set, or a smaller encoder")?;
     say!("{memory}");
-    config.output.as_deref().map_or(Ok(()), store::create_dir)?;
+    place.take()?;
     let mut found = Vec::with_capacity(opened.len());
     let mut drawn = Vec::with_capacity(opened.len());
     for set in &opened {
@@ -81,9 +83,7 @@ pub fn run(config: &DiversityConfig) -> Result<DiversityReport> {
     remarks.extend(compared(&names));
     let report =
         DiversityReport { model: ModelReport::of(&encoder), transform, near_above: config.near, sets: found, remarks };
-    if let Some(folder) = &config.output {
-        write_json(&report, &folder.join("report.json"))?;
-    }
+    place.write(&report)?;
     Ok(report)
 }
 

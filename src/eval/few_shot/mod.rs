@@ -2,7 +2,7 @@
 
 pub mod episode;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::eval::dataset::published::{Layout, Metric, Part, Published};
 use crate::eval::encoder::{Encoder, ModelSource, Placement};
 use crate::eval::evaluator::take;
 use crate::eval::features::extract_all;
+use crate::eval::place::Place;
 use crate::eval::report::ModelReport;
 use crate::eval::rows::table;
 use crate::eval::screen::screen;
@@ -102,11 +103,14 @@ pub fn few_shot(config: &FewShotConfig) -> Result<FewShotReport> {
     if let Some((layout, _)) = config.data.iter().find(|(layout, _)| layout.metric == Metric::MeanAp) {
         bail!(Usage, "--data {}=…: its images show several things, of which an episode cannot be made", layout.name);
     }
+    let read: Vec<&Path> = config.data.iter().map(|(_, root)| root.as_path()).collect();
+    let features = config.placement.features.as_deref();
+    let mut place = Place::of("few-shot", Some(&config.output), features, &read)?;
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let transform = transform(&encoder, config.fit, config.resize)?;
     let open = |(layout, root): &(&'static Layout, PathBuf)| Ok((layout.name, layout.open(root, config.seed)?));
     let opened = config.data.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let _occupied = store::occupy_folder(&config.output, 0, 1)?;
+    place.take()?;
     let mut data = Vec::with_capacity(opened.len());
     for (name, published) in opened {
         data.push(of_data(config, &encoder, transform, name, &published)?);
@@ -122,7 +126,7 @@ pub fn few_shot(config: &FewShotConfig) -> Result<FewShotReport> {
         mean: (data.len() > 1).then_some(mean),
         data,
     };
-    store::write_record(&config.output, "report.json", &report)?;
+    place.write(&report)?;
     Ok(report)
 }
 

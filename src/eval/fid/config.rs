@@ -1,6 +1,6 @@
 //! What is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::inception::Resize;
 use crate::bail;
@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::eval::distance::kernel::Subsets;
 use crate::eval::encoder::{ModelSource, Placement};
+use crate::eval::place::Place;
 use crate::eval::transform::Fit;
 
 /// Whose features are compared.
@@ -35,6 +36,17 @@ pub struct FidConfig {
 }
 
 impl FidConfig {
+    /// Where it reports, of sets at `paths`: distances by an encoder, called FD, are another evaluation than those by
+    /// Inception.
+    pub(super) fn place(&self, paths: &[PathBuf]) -> Result<Place> {
+        let (evaluation, features) = match &self.source {
+            Source::Inception { .. } => ("fid", None),
+            Source::Encoder { placement, .. } => ("fd", placement.features.as_deref()),
+        };
+        let read: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        Place::of(evaluation, self.output.as_deref(), features, &read)
+    }
+
     /// Refuses numbers that nothing can be measured with, before anything is read.
     ///
     /// # Errors

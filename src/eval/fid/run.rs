@@ -12,7 +12,6 @@ use crate::eval::distance::kernel::{Subsets, kernel_distance};
 use crate::eval::distance::moments::Moments;
 use crate::eval::distance::neighbours::neighbours;
 use crate::eval::drawn::{Drawn, compared, sets};
-use crate::eval::report::write_json;
 use crate::eval::screen::{Screened, screen};
 use crate::image::encode_png;
 use crate::say;
@@ -26,11 +25,12 @@ use crate::store;
 /// `Diverged` when features are not finite; `Interrupted` on a signal.
 pub fn run(config: &FidConfig) -> Result<FidReport> {
     config.check()?;
-    let extractor = Extractor::open(&config.source)?;
     let mut paths = vec![config.real.clone()];
     for path in &config.generated {
         paths.extend(sets(path)?);
     }
+    let mut place = config.place(&paths)?;
+    let extractor = Extractor::open(&config.source)?;
     let opened = paths.iter().map(|path| Dataset::open_pictures(path)).collect::<Result<Vec<_>>>()?;
     opened.iter().flat_map(Dataset::notes).for_each(|note| say!("note: {note}"));
     let opened = screen(opened, config.max_bad)?;
@@ -43,7 +43,7 @@ pub fn run(config: &FidConfig) -> Result<FidReport> {
     let memory = plan(config, width, (real.images.len(), most), &extractor);
     memory.check("take fewer pictures of each set, or leave --kid and --precision-recall out")?;
     say!("{memory}");
-    config.output.as_deref().map_or(Ok(()), store::create_dir)?;
+    place.take()?;
 
     let real_features = extractor.features(real)?;
     let real_normal = Normal::of(&Moments::of(&real_features, width)?)?;
@@ -70,12 +70,10 @@ pub fn run(config: &FidConfig) -> Result<FidReport> {
         generated: found,
         seed: config.seed,
     };
-    if let Some(folder) = &config.output {
-        if let Some(curve) = report.curve() {
-            store::write_atomic(folder.join("fid.png"), &encode_png(&curve)?)?;
-        }
-        write_json(&report, &folder.join("report.json"))?;
+    if let (Some(folder), Some(curve)) = (&config.output, report.curve()) {
+        store::write_atomic(folder.join("fid.png"), &encode_png(&curve)?)?;
     }
+    place.write(&report)?;
     Ok(report)
 }
 

@@ -1,6 +1,6 @@
 //! What evaluations with texts are given alike, and how they report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,10 +10,10 @@ use crate::eval::columns::Columns;
 use crate::eval::dataset::Dataset;
 use crate::eval::encoder::Placement;
 use crate::eval::features::extract_all;
-use crate::eval::report::{DataReport, ModelReport, write_json};
+use crate::eval::place::Place;
+use crate::eval::report::{DataReport, ModelReport};
 use crate::eval::screen::screen;
 use crate::eval::transform::{Fit, Transform};
-use crate::store;
 
 /// The model, how pictures reach it, and where the report goes.
 #[derive(Clone, Debug)]
@@ -33,8 +33,6 @@ pub struct LanguageJob {
 /// What was found, and of what. Without times, so that the same run writes the same bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct LanguageReport<T> {
-    /// What was measured.
-    pub evaluation: &'static str,
     pub model: ModelReport,
     pub data: DataReport,
     pub transform: Transform,
@@ -60,6 +58,15 @@ pub struct Pictures {
 }
 
 impl LanguageJob {
+    /// Where `evaluation` of pictures at `read` reports; to be had before anything is opened. (Of a list of pictures
+    /// the folder is not read, but what the list names.)
+    ///
+    /// # Errors
+    /// As [`Place::of`].
+    pub fn place(&self, evaluation: &'static str, read: &[&Path]) -> Result<Place> {
+        Place::of(evaluation, self.output.as_deref(), self.placement.features.as_deref(), read)
+    }
+
     /// Opens the model.
     ///
     /// # Errors
@@ -95,18 +102,15 @@ impl LanguageJob {
     /// `Io` when the file cannot be written.
     pub fn report<T: Shown>(
         &self,
-        evaluation: &'static str,
+        place: &Place,
         model: &LanguageModel,
         pictures: &Pictures,
         scores: T,
     ) -> Result<LanguageReport<T>> {
         let data = DataReport { bad: pictures.bad, ..DataReport::of(&pictures.images) };
         let (model, transform) = (ModelReport::of(&model.encoder), pictures.transform);
-        let report = LanguageReport { evaluation, model, data, transform, scores };
-        if let Some(folder) = &self.output {
-            store::create_dir(folder)?;
-            write_json(&report, &folder.join("report.json"))?;
-        }
+        let report = LanguageReport { model, data, transform, scores };
+        place.write(&report)?;
         Ok(report)
     }
 }

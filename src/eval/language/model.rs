@@ -129,7 +129,11 @@ fn sizes(file: &VitFile, (told, asked): (Option<usize>, Option<usize>)) -> Resul
     let (shown, prefix, stated) = (file.shown(), file.beside(), file.stated().text.as_ref());
     let (file, told) = (file.tensors(), told.or(stated.and_then(|text| text.heads)));
     if let Some(refused) = stated.and_then(|text| text.refused.as_ref()) {
-        bail!(Data, "{shown}: {refused}, which makes another text tower than OpenAI's; not supported");
+        bail!(
+            Data,
+            "{shown}: {refused}, which makes another text tower than OpenAI's, the only one that is read; of this model the \
+             image tower alone is supported (`eval linear`, `transfer` and others without texts)"
+        );
     }
     let shape = |name: &str| match file.shape(&format!("{prefix}{name}")) {
         Some(&[rows, columns]) => Ok([rows, columns]),

@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 pub fn class_names(flag: &str, path: &Path, classes: usize) -> Result<Vec<Vec<String>>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let shown = path.display();
-    let names: Vec<Vec<String>> = if path.extension().is_some_and(|extension| extension == "json") {
+    let listed = path.extension().is_some_and(|extension| extension == "json");
+    let names: Vec<Vec<String>> = if listed {
         let listed: Vec<Names> = json::parse(&bytes).map_err(|e| {
             Error::Data(format!("{flag} {shown}: {e}; expected a list of names, or of lists of names of one class"))
         })?;
@@ -30,8 +31,9 @@ pub fn class_names(flag: &str, path: &Path, classes: usize) -> Result<Vec<Vec<St
     if names.len() != classes || blank.is_some() {
         bail!(
             Data,
-            "{flag} {shown}: {} lines{}, expected one name for each of the {classes} classes, in the order of their labels",
+            "{flag} {shown}: {} {}(s){}, expected one name for each of the {classes} classes, in the order of their labels",
             names.len(),
+            if listed { "name" } else { "line" },
             blank.map_or(String::new(), |line| format!(", the {}. blank", line + 1)),
         );
     }

@@ -1,8 +1,6 @@
 //! A linear probe on its way: what is kept so that it goes on where it was stopped.
 
 use std::cell::Cell;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use crate::eval::evaluator::Task;
 use crate::eval::heads::Classifiers;
 use crate::eval::kept;
 use crate::say;
+use crate::store;
 use crate::weights::{SafeTensors, write_safetensors};
 
 /// The file.
@@ -72,11 +71,7 @@ impl StateFile {
     /// # Errors
     /// `Io` when it cannot be.
     pub fn remove(folder: &Path) -> Result<()> {
-        let path = folder.join(STATE);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        store::remove_file(&folder.join(STATE))
     }
 
     /// Takes back what is kept of this probe, if anything is, and says how far it was.

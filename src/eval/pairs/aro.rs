@@ -112,7 +112,11 @@ impl Cases {
             let (captions, group) = match kind {
                 Kind::Order => {
                     let captions = case.captions.filter(|captions| captions.len() > 1);
-                    (captions.ok_or_else(|| wrong("`captions`: expected the true one and others"))?, String::new())
+                    let captions = captions.ok_or_else(|| wrong("`captions`: expected the true one and others"))?;
+                    if captions[1..].iter().all(|other| *other == captions[0]) {
+                        return Err(wrong("`captions`: all are the true one, which nothing can be told from"));
+                    }
+                    (captions, String::new())
                 }
                 Kind::Relation | Kind::Attribution => {
                     let (Some(right), Some(other)) = (case.true_caption, case.false_caption) else {
@@ -159,11 +163,16 @@ pub fn aro(
     left_out: &[String],
     open: OpenTokenizer<'_>,
 ) -> Result<LanguageReport<AroScores>> {
+    let mut place = job.place("aro", &[])?;
     let Cases { kind, captions, groups, regions, paths } = Cases::read(list, images)?;
+    if !left_out.is_empty() && kind != Kind::Relation {
+        bail!(Usage, "--leave-out: {} has no relations; leave --leave-out out", list.display());
+    }
     if let Some(name) = left_out.iter().find(|name| !groups.contains(name)) {
         bail!(Usage, "--leave-out: {}: there is no relation called {name:?} in it", list.display());
     }
     let model = job.model(open)?;
+    place.take()?;
     // The label of a picture is its case, by which it is known when the damaged ones are gone.
     let labels = (0..paths.len() as u32).collect();
     let names = (0..paths.len()).map(|case| case.to_string()).collect();
@@ -190,15 +199,15 @@ pub fn aro(
             picture.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
         };
         let scores: Vec<f64> = captions[case].iter().map(alike).collect();
-        // Of equally similar captions the authors take the first in their order: the false one where there are two, the
-        // true one of several.
+        // Of equally similar captions, the same ones among them, the authors take the first in their order: the false one
+        // where there are two, the true one of several.
         right.push(match kind {
             Kind::Order => scores[1..].iter().all(|other| *other <= scores[0]),
             Kind::Relation | Kind::Attribution => scores[0] > scores[1],
         });
     }
     let scores = scores(kind, &right, &cases.iter().map(|&case| groups[case].as_str()).collect::<Vec<_>>(), left_out);
-    job.report("aro", &model, &pictures, scores)
+    job.report(&place, &model, &pictures, scores)
 }
 
 fn scores(kind: Kind, right: &[bool], groups: &[&str], left_out: &[String]) -> AroScores {

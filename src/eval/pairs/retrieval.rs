@@ -58,6 +58,7 @@ pub fn retrieval(
     split: &str,
     open: OpenTokenizer<'_>,
 ) -> Result<LanguageReport<RetrievalScores>> {
+    let mut place = job.place("retrieval", &[])?;
     let shown = list.display();
     let bytes = fs::read(list).map_err(Error::io("read", list))?;
     let Karpathy { images: all } = json::parse(&bytes)
@@ -73,6 +74,7 @@ pub fn retrieval(
         bail!(Data, "{shown}: {} has no sentence", image.filename.display());
     }
     let model = job.model(open)?;
+    place.take()?;
     let paths = chosen.iter().map(|image| images.join(&image.filepath).join(&image.filename)).collect();
     let labels = (0..chosen.len() as u32).collect();
     let names = (0..chosen.len()).map(|image| image.to_string()).collect();
@@ -87,7 +89,7 @@ pub fn retrieval(
     }
     let space = model.space();
     let scores = recalls(&space.pictures(&features), &space.texts(&texts)?, &of, space.dim());
-    job.report("retrieval", &model, &pictures, scores)
+    job.report(&place, &model, &pictures, scores)
 }
 
 /// Recalls of unit rows of `pictures [N, dim]` and `texts [M, dim]`, where text i belongs to picture `of[i]`. One that

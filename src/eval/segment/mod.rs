@@ -7,7 +7,7 @@ mod state;
 mod view;
 pub mod window;
 
-pub use score::{ClassScore, Confusion, Scores};
+pub use score::{Beyond, ClassScore, Confusion, Scores};
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::Scenes;
 use crate::eval::language::class_names;
+use crate::eval::place::Place;
 use crate::eval::rows::table;
 use crate::image::sheet::contact_sheet;
 use crate::image::{Rgb8, encode_png};
@@ -46,7 +47,7 @@ pub struct SegmentConfig {
     pub stride: Option<usize>,
     /// Windows that go through the network at once.
     pub windows: usize,
-    /// Damaged pictures that are left out; one more is an error.
+    /// Pictures that are left out as damaged or without annotation; one more is an error.
     pub max_bad: usize,
     pub output: PathBuf,
 }
@@ -58,11 +59,15 @@ pub struct SegmentReport {
     pub head: HeadKind,
     pub data: String,
     pub images: usize,
-    /// Damaged pictures that were left out.
+    /// Pictures that were left out.
     pub bad: usize,
     /// Side of a window, which is what the short side of a picture becomes too, and pixels between windows.
     pub window: usize,
     pub stride: usize,
+    /// Pixels whose numbers are beyond all classes, which are ignored.
+    pub pixels_beyond: u64,
+    /// What a reader of the figures must know.
+    pub remarks: Vec<String>,
     #[serde(flatten)]
     pub scores: Scores,
 }
@@ -77,6 +82,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
     if config.windows == 0 || config.windows > 1024 {
         bail!(Usage, "--windows {}: expected 1 to 1024", config.windows);
     }
+    let mut place = Place::of("segment", Some(&config.output), None, &[&config.data])?;
     let scenes = Scenes::open(&config.data, Split::Test)?;
     let mut network = Network::open(&config.checkpoint, config.device, config.windows)?;
     let side = network.vit().image_size;
@@ -87,7 +93,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
     let named = |path: &Path| class_names("--class-names", path, network.classes());
     let names = config.class_names.as_deref().map(named).transpose()?.unwrap_or_default();
     let names: Vec<String> = names.iter().map(|of_class| of_class.join(", ")).collect();
-    let _occupied = store::occupy_folder(&config.output, 0, 1)?;
+    place.take()?;
     let identity = network.identity(&scenes, stride)?;
     let mut state = State::open(&config.output, &identity, network.classes())?;
     state.count_defects(scenes.bad(), config.max_bad)?;
@@ -109,6 +115,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         if let Some((image, map, taken)) = found {
             let labels: Vec<u8> = map.data.iter().map(|&number| network.numbered.label(number)).collect();
             state.confusion.add(&labels, &taken);
+            state.beyond.add(&map.data, network.numbered, &scenes.shown(index));
             if drawn.len() < DRAWN {
                 drawn.push(view::shown(scenes.key(index), &image, &labels, &taken));
             }
@@ -136,6 +143,8 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
         bad: state.bad,
         window: side,
         stride,
+        pixels_beyond: state.beyond.pixels,
+        remarks: state.beyond.told(network.numbered).into_iter().collect(),
         scores,
     };
     if !drawn.is_empty() {
@@ -144,7 +153,7 @@ pub fn segment(config: &SegmentConfig) -> Result<SegmentReport> {
             &encode_png(&contact_sheet("Pixels by their classes", &drawn)?)?,
         )?;
     }
-    store::write_record(&config.output, "report.json", &report)?;
+    place.write(&report)?;
     State::remove(&config.output)?;
     Ok(report)
 }
@@ -180,9 +189,11 @@ impl SegmentReport {
             rows.push(vec![class.name.clone(), percent(class.iou), percent(class.accuracy), class.pixels.to_string()]);
         }
         rows.push(vec!["mean".into(), percent(Some(miou)), percent(Some(mean_accuracy)), pixels.to_string()]);
+        let bad = if self.bad == 0 { String::new() } else { format!(", {} bad left out", self.bad) };
+        let remarks: String = self.remarks.iter().map(|remark| format!("\n{remark}")).collect();
         format!(
-            "network  {}\ndata     {} ({} pictures)\nwindows  {}², every {} pixels\npixels told right: {pixel_accuracy:.2} \
-             %\n{}",
+            "network  {}\ndata     {} ({} pictures{bad})\nwindows  {}², every {} pixels\npixels told right: \
+             {pixel_accuracy:.2} %\n{}{remarks}",
             self.source,
             self.data,
             self.images,

@@ -1,6 +1,8 @@
 //! How often pixels of each class were told right.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::image::Classes;
 
 /// Pixels by their class and by what they were taken for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +10,15 @@ pub struct Confusion {
     classes: usize,
     /// `[classes, classes]`: of the class, taken for.
     counts: Vec<u64>,
+}
+
+/// Pixels whose numbers are beyond all classes; they are ignored, as those without a class are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beyond {
+    pub pixels: u64,
+    pub pictures: usize,
+    /// The first picture with one, and its highest number.
+    pub first: Option<(String, u8)>,
 }
 
 /// What comes of it, in percent.
@@ -33,6 +44,31 @@ pub struct ClassScore {
     pub iou: Option<f64>,
     /// Percent; nothing where no pixel is of it.
     pub accuracy: Option<f64>,
+}
+
+impl Beyond {
+    /// Counts those among the `numbers` of the picture that is called `shown`.
+    pub fn add(&mut self, numbers: &[u8], classes: Classes, shown: &str) {
+        let beyond = || numbers.iter().copied().filter(|&number| classes.is_beyond(number));
+        if let Some(highest) = beyond().max() {
+            self.pixels += beyond().count() as u64;
+            self.pictures += 1;
+            self.first.get_or_insert_with(|| (shown.to_owned(), highest));
+        }
+    }
+
+    /// What is to be said of them, if there are any.
+    pub fn told(&self, classes: Classes) -> Option<String> {
+        let (shown, number) = self.first.as_ref()?;
+        let Classes { count, first } = classes;
+        Some(format!(
+            "{} pixel(s) of {} picture(s) have numbers beyond the {count} classes, {first} to {}, and are ignored (the first: \
+             {number} in {shown})",
+            self.pixels,
+            self.pictures,
+            usize::from(first) + count - 1
+        ))
+    }
 }
 
 impl Confusion {

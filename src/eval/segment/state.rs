@@ -1,13 +1,12 @@
 //! A score on its way: what is counted so far, so that what was interrupted goes on.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::score::Confusion;
+use super::score::{Beyond, Confusion};
 use crate::bail;
 use crate::error::{Error, Result};
 use crate::say;
@@ -25,6 +24,7 @@ struct Kept {
     done: usize,
     bad: usize,
     bad_pictures: usize,
+    beyond: Beyond,
     counts: Vec<u64>,
 }
 
@@ -37,6 +37,7 @@ pub struct State {
     /// Samples that were left out, and how many of them are among the pictures looked at.
     pub bad: usize,
     bad_pictures: usize,
+    pub beyond: Beyond,
     pub confusion: Confusion,
     saved: Instant,
 }
@@ -58,6 +59,7 @@ impl State {
             done: 0,
             bad: 0,
             bad_pictures: 0,
+            beyond: Beyond::default(),
             confusion: Confusion::new(classes),
             saved: Instant::now(),
         };
@@ -66,9 +68,10 @@ impl State {
             say!("note: {}: is of another network, or other pictures; this one begins anew", path.display());
             return Ok(begin);
         }
-        let Some(confusion) = Confusion::of_counts(classes, kept.counts) else { return Ok(begin) };
+        let Some(confusion) = Confusion::of_counts(classes, kept.counts.clone()) else { return Ok(begin) };
         say!("goes on after {} pictures, by {}", kept.done, path.display());
-        Ok(Self { done: kept.done, bad: kept.bad, bad_pictures: kept.bad_pictures, confusion, ..begin })
+        let Kept { done, bad, bad_pictures, beyond, .. } = kept;
+        Ok(Self { done, bad, bad_pictures, beyond, confusion, ..begin })
     }
 
     /// Counts what of shards cannot be used, where nothing was looked at yet.
@@ -121,6 +124,7 @@ impl State {
                 done: self.done,
                 bad: self.bad,
                 bad_pictures: self.bad_pictures,
+                beyond: self.beyond.clone(),
                 counts: self.confusion.counts().to_vec(),
             };
             store::write_record(folder, FILE, &kept)?;
@@ -134,17 +138,14 @@ impl State {
     /// # Errors
     /// `Io` when it cannot be.
     pub fn remove(folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        store::remove_file(&folder.join(FILE))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Classes;
 
     #[test]
     fn what_was_counted_is_gone_on_with() {
@@ -154,13 +155,15 @@ mod tests {
         state.count_defects(&["a shard is cut".into()], 2).unwrap();
         state.confusion.add(&[0, 1, 1], &[0, 0, 1]);
         state.done = 3;
+        state.beyond.add(&[1, 4, 255], Classes { count: 2, first: 1 }, "one.png");
         state.count_bad("a picture is cut", 2).unwrap();
         state.save(folder.path(), false).unwrap();
         assert_eq!(open("a").done, 0);
         state.save(folder.path(), true).unwrap();
         let again = open("a");
         assert_eq!((again.done, again.bad, again.scored()), (3, 2, 2));
-        assert_eq!(again.confusion, state.confusion);
+        assert_eq!((&again.confusion, &again.beyond), (&state.confusion, &state.beyond));
+        assert_eq!(again.beyond.pixels, 1);
         // What is bad beside the pictures was counted then; one more is too many.
         let mut again = again;
         again.count_defects(&["a shard is cut".into()], 2).unwrap();

@@ -6,7 +6,7 @@ pub mod metric;
 pub mod protocol;
 pub mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use self::protocol::{STRENGTHS, Task, Truth};
 use self::report::{DataScore, TransferReport, means};
@@ -20,6 +20,7 @@ use crate::eval::evaluator::take;
 use crate::eval::features::extract_all;
 use crate::eval::logistic::lbfgs::Limits;
 use crate::eval::logistic::{COLUMNS, LIMITS, first_look};
+use crate::eval::place::Place;
 use crate::eval::report::ModelReport;
 use crate::eval::screen::{screen, warn_of_shared};
 use crate::eval::transform::{Fit, Transform};
@@ -27,7 +28,6 @@ use crate::image::Filter;
 use crate::metrics::Progress;
 use crate::rng::{Domain, Stream};
 use crate::say;
-use crate::store;
 
 /// A run of `stablerep eval transfer`.
 #[derive(Debug)]
@@ -51,12 +51,15 @@ pub struct TransferConfig {
 /// `Usage` for settings and folders that cannot be used, `Data` or `Io` naming the file, `Diverged` for features that
 /// are not finite, `Interrupted` on a signal.
 pub fn transfer(config: &TransferConfig) -> Result<TransferReport> {
+    let read: Vec<&Path> = config.data.iter().map(|(_, root)| root.as_path()).collect();
+    let features = config.placement.features.as_deref();
+    let mut place = Place::of("transfer", Some(&config.output), features, &read)?;
     let encoder = Encoder::placed(&config.model, &config.placement)?;
     let transform = transform(&encoder, config.fit, config.resize)?;
     // All are opened before the first is worked on: a wrong folder is found at once.
     let open = |(layout, root): &(&'static Layout, PathBuf)| Ok((*layout, layout.open(root, config.seed)?));
     let opened = config.data.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let _occupied = store::occupy_folder(&config.output, 0, 1)?;
+    place.take()?;
     let mut data = Vec::with_capacity(opened.len());
     for (layout, published) in opened {
         data.push(of_data(config, &encoder, transform, layout, &published)?);
@@ -71,7 +74,7 @@ pub fn transfer(config: &TransferConfig) -> Result<TransferReport> {
         mean_of_11,
         mean_of_9,
     };
-    store::write_record(&config.output, "report.json", &report)?;
+    place.write(&report)?;
     Ok(report)
 }
 

@@ -98,8 +98,10 @@ pub fn fairface(
     list: &Path,
     open: OpenTokenizer<'_>,
 ) -> Result<LanguageReport<FairFaceScores>> {
+    let mut place = job.place("fairface", &[])?;
     let faces = faces(list)?;
     let model = job.model(open)?;
+    place.take()?;
     let paths = faces.iter().map(|(file, _, _)| images.join(file)).collect();
     // A label for both, from which either is had when the damaged ones are gone.
     let labels = faces.iter().map(|&(_, race, gender)| (race * GENDERS.len() + gender) as u32).collect();
@@ -122,7 +124,7 @@ pub fn fairface(
         gender: score(said(&GENDERS), "", |both| both % GENDERS.len() as u32)?,
         race_and_gender: score(both.collect(), "", |both| both)?,
     };
-    job.report("fairface", &model, &pictures, scores)
+    job.report(&place, &model, &pictures, scores)
 }
 
 fn article(noun: &str) -> &'static str {

@@ -9,8 +9,9 @@ use serde::Serialize;
 pub use classes::{ClassScores, Scored};
 
 use crate::error::Result;
-use crate::eval::dataset::Dataset;
+use crate::eval::dataset::{Dataset, Split};
 use crate::eval::language::{LanguageJob, LanguageReport, OpenTokenizer, Prompts, Shown, class_names, spoken};
+use crate::eval::settings::DataSource;
 use crate::{bail, say};
 
 /// Which names and sentences.
@@ -31,17 +32,21 @@ pub struct ZeroShotScores {
     pub scores: ClassScores,
 }
 
-/// Classifies `images` by the names of their classes.
+/// Classifies the photographs of `source` by the names of their classes.
 ///
 /// # Errors
 /// `Usage` when classes are numbers and no names are given; errors of model, names and pictures.
 pub fn zero_shot(
     job: &LanguageJob,
-    images: Dataset,
+    source: &DataSource,
     config: &ZeroShotConfig,
     open: OpenTokenizer<'_>,
 ) -> Result<LanguageReport<ZeroShotScores>> {
+    let mut place = job.place("zero-shot", &[&source.path])?;
+    let images = Dataset::open(&source.path, source.labels.as_deref(), Split::Test)?;
+    images.notes().iter().for_each(|note| say!("note: {note}"));
     let model = job.model(open)?;
+    place.take()?;
     let names = match &config.class_names {
         Some(path) => class_names("--class-names", path, images.classes())?,
         None => match spoken(images.class_names()) {
@@ -62,7 +67,7 @@ pub fn zero_shot(
     let names: Vec<String> = names.into_iter().map(|names| names.join(", ")).collect();
     let scores = ClassScores::of(&alike, pictures.images.labels(), names);
     let templates = prompts.templates().to_vec();
-    job.report("zero-shot", &model, &pictures, ZeroShotScores { templates, scores })
+    job.report(&place, &model, &pictures, ZeroShotScores { templates, scores })
 }
 
 impl Shown for ZeroShotScores {
@@ -71,6 +76,6 @@ impl Shown for ZeroShotScores {
     }
 
     fn footnotes(&self) -> Vec<String> {
-        vec![format!("{} sentences a name, such as {:?}.", self.templates.len(), self.templates[0])]
+        vec![format!("{} sentence(s) a name, such as {:?}.", self.templates.len(), self.templates[0])]
     }
 }

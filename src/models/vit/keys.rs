@@ -46,7 +46,7 @@ impl<'a> Keys<'a> {
         };
         match number.and_then(|number| usize::try_from(number).ok()) {
             Some(number) => Ok(Some(number)),
-            None => bail!(Data, "{}: {}{key} is {value}, expected a number", self.file, self.within),
+            None => bail!(Data, "{}: {}{key} is {}, expected a number", self.file, self.within, json::placed(value)),
         }
     }
 
@@ -58,7 +58,9 @@ impl<'a> Keys<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => bail!(Data, "{}: {}{key} is {other}, expected true or false", self.file, self.within),
+            Some(other) => {
+                bail!(Data, "{}: {}{key} is {}, expected true or false", self.file, self.within, json::placed(other))
+            }
         }
     }
 
@@ -70,7 +72,7 @@ impl<'a> Keys<'a> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match serde_json::from_value::<[f32; 3]>(value.clone()) {
             Ok(three) if three.iter().all(|v| v.is_finite()) => Ok(Some(three)),
-            _ => bail!(Data, "{}: {}{key} is {value}, expected three numbers", self.file, self.within),
+            _ => bail!(Data, "{}: {}{key} is {}, expected three numbers", self.file, self.within, json::placed(value)),
         }
     }
 

@@ -175,6 +175,7 @@ impl BackboneNames {
                 *part = true;
             }
         }
+        has.norm_pre |= naming == &OPEN_CLIP;
         // CLIP's image towers alone have none.
         has.patch_bias |= !has.norm_pre;
         let this = Self { prefix: prefix.to_owned(), naming, depth, has };
@@ -183,6 +184,11 @@ impl BackboneNames {
                 let (block, mark) = (this.in_file("blocks.0.…"), this.in_file("cls_token"));
                 bail!(Data, "{file}: no blocks (`{block}`) beside `{mark}`")
             }
+            Some(absent) if naming == &OPEN_CLIP && absent == this.in_file("norm_pre.weight") => bail!(
+                Data,
+                "{file}: no tensor `{absent}`: a tower without the norm before its blocks (no_ln_pre of \
+                 open_clip_config.json), of which only those with it are read"
+            ),
             Some(absent) => {
                 bail!(Data, "{file}: no tensor `{absent}`, though it has blocks up to {depth}; is it whole, and a ViT?")
             }

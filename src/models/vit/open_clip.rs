@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json as value};
 
 use super::keys::{self, Keys};
 use super::preprocessing::Preprocessing;
 use super::stated::{Stated, StatedText};
 use crate::bail;
+use crate::config::json;
 use crate::error::Result;
 
 /// Name of the file.
@@ -90,15 +91,15 @@ fn fixed() -> Vec<(&'static str, Value)> {
         "scale_fc",
     ];
     let chosen = [
-        ("block_type", json!("default")),
-        ("pool_type", json!("tok")),
-        ("pool_type", json!("argmax")),
-        ("text_arch", json!("clip")),
-        ("proj_type", json!("linear")),
-        ("mlp_ratio", json!(4.0)),
-        ("mlp_ratio", json!(4)),
+        ("block_type", value!("default")),
+        ("pool_type", value!("tok")),
+        ("pool_type", value!("argmax")),
+        ("text_arch", value!("clip")),
+        ("proj_type", value!("linear")),
+        ("mlp_ratio", value!(4.0)),
+        ("mlp_ratio", value!(4)),
     ];
-    off.map(|key| (key, json!(false))).into_iter().chain(chosen).collect()
+    off.map(|key| (key, value!(false))).into_iter().chain(chosen).collect()
 }
 
 /// Reads an `open_clip_config.json`.
@@ -112,7 +113,9 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
     let object = |of: Option<&'_ Value>, key: &str| match of.and_then(|of| of.get(key)) {
         Some(Value::Object(map)) => Ok(map.clone()),
         None | Some(Value::Null) if key == "preprocess_cfg" || key == "text_cfg" => Ok(nothing.clone()),
-        other => bail!(Data, "{file}: {key} is {}, expected an object", other.unwrap_or(&Value::Null)),
+        other => {
+            bail!(Data, "{file}: {key} is {}, expected an object", json::placed(other.unwrap_or(&Value::Null)))
+        }
     };
     let model = object(Some(&config), "model_cfg")?;
     let of_model = config.get("model_cfg");
@@ -125,10 +128,11 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         bail!(Data, "{file}: vision_cfg.layers is a list, as a ResNet's; only ViTs are read");
     }
     if let Some((key, value)) = vision.unknown(&VISION, &fixed()) {
-        bail!(
-            Data,
-            "{file}: vision_cfg.{key} is {value}, which makes another network than open_clip's plain ViT; not supported"
-        );
+        let what = match key {
+            "no_ln_pre" => "leaves out the norm before the blocks (ln_pre); only ViTs with it are read",
+            _ => "makes another network than open_clip's plain ViT; not supported",
+        };
+        bail!(Data, "{file}: vision_cfg.{key} is {}, which {what}", json::placed(value));
     }
     let (width, image_size) = (vision.number("width")?.unwrap_or(WIDTH), vision.number("image_size")?);
     let head_width = vision.number("head_width")?.unwrap_or(HEAD_WIDTH).max(1);
@@ -153,7 +157,12 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
         text: Some(StatedText {
             heads: Some(text.number("heads")?.unwrap_or(TEXT_HEADS)),
             exact_gelu: !quick_gelu,
-            refused: text.unknown(&TEXT, &fixed()).map(|(key, value)| format!("text_cfg.{key} is {value}")),
+            refused: match model.flag("custom_text")? {
+                Some(true) => Some("model_cfg.custom_text is true".into()),
+                _ => text
+                    .unknown(&TEXT, &fixed())
+                    .map(|(key, value)| format!("text_cfg.{key} is {}", json::placed(value))),
+            },
         }),
         ..Stated::default()
     })
@@ -185,10 +194,10 @@ fn preprocessing(keys: Keys) -> Result<Preprocessing> {
             Data,
             "{}: preprocess_cfg.resize_mode is {}, expected shortest or squash: set one of these in the file",
             keys.file,
-            keys.map["resize_mode"]
+            json::placed(&keys.map["resize_mode"])
         ),
     };
-    let interpolation = keys.get("interpolation").cloned().unwrap_or_else(|| json!("bicubic"));
-    let timms = json!({"crop_pct": 1.0, "crop_mode": mode, "interpolation": interpolation});
+    let interpolation = keys.get("interpolation").cloned().unwrap_or_else(|| value!("bicubic"));
+    let timms = value!({"crop_pct": 1.0, "crop_mode": mode, "interpolation": interpolation});
     Preprocessing::read(&timms, keys.file)
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::bail;
+use crate::config::json;
 use crate::error::Result;
 use crate::image::{Filter, MAX_SIDE};
 
@@ -37,7 +38,9 @@ impl Preprocessing {
             None => 0.875,
             Some(value) => match value.as_f64() {
                 Some(share) if 0.0 < share && share <= 1.0 => share,
-                _ => bail!(Data, "{file}: crop_pct is {value}, expected a number above 0 and at most 1"),
+                _ => {
+                    bail!(Data, "{file}: crop_pct is {}, expected a number above 0 and at most 1", json::placed(value))
+                }
             },
         };
         let mode = match value("crop_mode").map(Value::as_str) {
@@ -45,7 +48,11 @@ impl Preprocessing {
             Some(Some("squash")) => CropMode::Squash,
             Some(Some("border")) => CropMode::Border,
             Some(_) => {
-                bail!(Data, "{file}: crop_mode is {}, expected center, squash or border", pretrained["crop_mode"])
+                bail!(
+                    Data,
+                    "{file}: crop_mode is {}, expected center, squash or border",
+                    json::placed(&pretrained["crop_mode"])
+                )
             }
         };
         let filter = match value("interpolation").map(Value::as_str) {
@@ -56,7 +63,7 @@ impl Preprocessing {
             Some(_) => bail!(
                 Data,
                 "{file}: interpolation is {}, expected bilinear, bicubic, box or lanczos: set one of these in the file",
-                pretrained["interpolation"]
+                json::placed(&pretrained["interpolation"])
             ),
         };
         Ok(Self { crop_pct, mode, filter })

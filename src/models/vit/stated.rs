@@ -37,6 +37,6 @@ pub struct StatedText {
     pub heads: Option<usize>,
     /// Whether its GELU is the exact one.
     pub exact_gelu: bool,
-    /// What makes it another than OpenAI's: `text_cfg.key is value`.
+    /// What makes it another than OpenAI's: `text_cfg.key is value`, or `model_cfg.custom_text is true`.
     pub refused: Option<String>,
 }

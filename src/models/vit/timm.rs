@@ -9,6 +9,7 @@ use super::VitConfig;
 use super::keys::{self, Keys};
 use super::preprocessing::Preprocessing;
 use super::stated::Stated;
+use crate::config::json;
 use crate::error::Result;
 use crate::{bail, say};
 
@@ -89,16 +90,27 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
     let args = match config.get("model_args") {
         None | Some(Value::Null) => &empty,
         Some(Value::Object(args)) => args,
-        Some(other) => bail!(Data, "{shown}: model_args is {other}, expected an object"),
+        Some(other) => bail!(Data, "{shown}: model_args is {}, expected an object", json::placed(other)),
     };
     let args = Keys { map: args, file: &shown, within: "model_args." };
     for pool in [config.get("global_pool"), args.get("global_pool")].into_iter().flatten() {
         if !(pool.is_null() || pool == "token" || pool == "") {
-            bail!(Data, "{shown}: global_pool is {pool}; only the class token (\"token\") is read as the feature here");
+            bail!(
+                Data,
+                "{shown}: global_pool is {}; only the class token (\"token\") is read as the feature here",
+                json::placed(pool)
+            );
         }
     }
     if architecture.contains("giant") && architecture.contains("dinov2") {
         bail!(Data, "{shown}: architecture {architecture} has SwiGLU in the place of an MLP, which is not supported");
+    }
+    if !["vit_", "deit_"].iter().any(|family| architecture.starts_with(family)) {
+        bail!(
+            Data,
+            "{shown}: architecture {architecture} is none of timm's plain ViTs, vit_… and deit_…, which alone are read; do \
+             the weights beside it belong to it?"
+        );
     }
     let (named, is_clip) = (Named::parse(architecture).unwrap_or_default(), architecture.contains("_clip_"));
     check_args(args, is_clip, &shown)?;
@@ -168,13 +180,15 @@ fn check_args(args: Keys, is_clip: bool, shown: &str) -> Result<()> {
     if let Some((key, value)) = args.unknown(&[&READ[..], &HARMLESS].concat(), &fixed.concat()) {
         bail!(
             Data,
-            "{shown}: model_args.{key} is {value}, which makes another network than the plain ViT; not supported"
+            "{shown}: model_args.{key} is {}, which makes another network than the plain ViT; not supported",
+            json::placed(value)
         );
     }
     if let Some(act) = args.get("act_layer").filter(|act| *act != "gelu" && *act != "quick_gelu") {
         bail!(
             Data,
-            "{shown}: model_args.act_layer is {act}; \"gelu\", the exact one, and \"quick_gelu\" are supported"
+            "{shown}: model_args.act_layer is {}; \"gelu\", the exact one, and \"quick_gelu\" are supported",
+            json::placed(act)
         );
     }
     Ok(())
