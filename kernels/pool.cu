@@ -49,7 +49,7 @@ DEVICE void pool(uint4 *y, const uint4 *x, int rows, int height, int width, int 
 }  // namespace
 
 #define POOL(NAME, MAX)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
+    extern "C" __global__ void __launch_bounds__(256, 4)                                                               \
         pool_##NAME(uint4 *y, const uint4 *x, int rows, int height, int width, int pieces, int out_height,             \
                     int out_width, int kernel_height, int kernel_width, int stride, int top, int left, int first,      \
                     int line) {                                                                                        \
