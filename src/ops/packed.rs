@@ -1,24 +1,24 @@
-//! Linear layers of inference: weights stored `[K, N]` when they are loaded, bias and residual folded into the start of
-//! the sums.
+//! Linear layers of inference: weights packed for the processor's kernels when they are loaded, bias and residual folded
+//! into the start of the sums.
 //!
 //! `y = start + x·w`. The reduction of an output does not depend on how many rows are multiplied at once
 //! ([`gemm`](super::gemm)), so an image has the same bits in every batch. FLOPs: 2·rows·K·N.
 
 use rayon::prelude::*;
 
-use super::gemm::{Threads, nn};
+use super::gemm::{self, Panels, Threads};
 use super::reduce::add;
 use super::simd::vectorize;
 
 /// Rows per task when all threads share a product; fewer rows are shared inside the matrix product.
 const ROWS: usize = 64;
 
-/// Weights `[K, N]` row-major, and the bias `[N]` if there is one.
+/// Weights `[K, N]`, and the bias `[N]` if there is one.
 #[derive(Clone, Debug)]
 pub struct Packed {
     pub k: usize,
     pub n: usize,
-    pub w: Vec<f32>,
+    pub w: Panels,
     pub bias: Option<Vec<f32>>,
 }
 
@@ -43,7 +43,7 @@ impl Packed {
             "packed: {} values for {n} × {k}",
             w.len()
         );
-        Self { k, n, w: transposed(w, n, k), bias }
+        Self { k, n, w: Panels::new(&transposed(w, n, k), k, n), bias }
     }
 
     /// From a 3×3 convolution `[N, C, 3, 3]`: K = (ky, kx, c).
@@ -65,29 +65,30 @@ impl Packed {
             let from = (channel * taps + tap) * n;
             out.copy_from_slice(&by_channel[from..from + n]);
         });
-        Self { k: taps * c, n, w: out, bias }
+        Self { k: taps * c, n, w: Panels::new(&out, taps * c, n), bias }
     }
 
     /// Several layers of the same input as one, their outputs side by side.
     pub fn side_by_side(parts: &[&Self]) -> Self {
         let (k, n) = (parts[0].k, parts.iter().map(|p| p.n).sum());
         assert!(parts.iter().all(|p| p.k == k), "packed: layers of different inputs");
+        let unpacked: Vec<(Vec<f32>, usize)> = parts.iter().map(|part| (part.w.unpacked(), part.n)).collect();
         let mut w = Vec::with_capacity(k * n);
         for row in 0..k {
-            for part in parts {
-                w.extend_from_slice(&part.w[row * part.n..(row + 1) * part.n]);
+            for (values, n) in &unpacked {
+                w.extend_from_slice(&values[row * n..(row + 1) * n]);
             }
         }
         let bias = parts.iter().any(|p| p.bias.is_some()).then(|| {
             let zeros = |p: &&Self| p.bias.clone().unwrap_or_else(|| vec![0.0; p.n]);
             parts.iter().flat_map(zeros).collect()
         });
-        Self { k, n, w, bias }
+        Self { k, n, w: Panels::new(&w, k, n), bias }
     }
 
     /// Number of values held.
     pub fn values(&self) -> usize {
-        self.w.len() + self.bias.as_ref().map_or(0, Vec::len)
+        self.k * self.n + self.bias.as_ref().map_or(0, Vec::len)
     }
 
     /// FLOPs for this many rows.
@@ -139,11 +140,11 @@ pub fn linear(y: &mut [f32], x: &[f32], w: &Packed, start: Start<'_>, threads: T
     assert!(x.len() == rows * k && y.len() == rows * n, "linear: x {} y {} do not fit {k} → {n}", x.len(), y.len());
     if threads == Threads::One || rows < 2 * ROWS {
         let accumulate = w.start(y, start, 0);
-        return nn(y, x, &w.w, (rows, n, k), accumulate, threads);
+        return gemm::packed(y, x, w.w.all(), accumulate, threads);
     }
     y.par_chunks_mut(ROWS * n).zip(x.par_chunks(ROWS * k)).enumerate().for_each(|(i, (y, x))| {
         let accumulate = w.start(y, start, i * ROWS);
-        nn(y, x, &w.w, (x.len() / k, n, k), accumulate, Threads::One);
+        gemm::packed(y, x, w.w.all(), accumulate, Threads::One);
     });
 }
 

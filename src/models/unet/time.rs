@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::layers::cpu::Reader;
 use crate::ops::activation::silu;
 use crate::ops::embed;
-use crate::ops::gemm::{Threads, nn};
+use crate::ops::gemm::{self, Threads};
 use crate::ops::packed::Packed;
 
 /// The layers between a timestep and the residual blocks.
@@ -73,7 +73,7 @@ impl Time {
 /// `x·w + bias`, the bias added last: the bits of every picture depend on it.
 fn layer(w: &Packed, x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; w.n];
-    nn(&mut y, x, &w.w, (1, w.n, w.k), false, Threads::All);
+    gemm::packed(&mut y, x, w.w.all(), false, Threads::All);
     y.iter_mut().zip(w.bias.iter().flatten()).for_each(|(y, bias)| *y += bias);
     y
 }

@@ -205,7 +205,7 @@ unsafe fn attend(
     }
     let scale = (d as f32).powf(-0.5);
     // SAFETY: the scores hold rows × keys; the rest is the caller's promise.
-    unsafe { raw(scores.as_mut_ptr(), keys, q, k, (rows, keys, d), 0.0, scale, Threads::One) }
+    unsafe { raw(scores.as_mut_ptr(), keys, q, k, (rows, keys, d), false, scale, Threads::One) }
     let block = &mut scores[..rows * keys];
     vectorize(
         #[inline(always)]
@@ -216,6 +216,6 @@ unsafe fn attend(
         },
     );
     // SAFETY: as above.
-    unsafe { raw(y, stride, Mat::rows(block, keys), v, (rows, d, keys), 0.0, 1.0, Threads::One) }
+    unsafe { raw(y, stride, Mat::rows(block, keys), v, (rows, d, keys), false, 1.0, Threads::One) }
     BLOCK.set(scores);
 }

@@ -18,14 +18,14 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::gemm::{Threads, nn};
+use super::gemm::{self, Threads};
 use super::packed::{Packed, Start};
 
 /// Rows (output pixels) of a tile.
 const ROWS: usize = 256;
 /// Columns (input values) of a tile: the block length of the reduction in [`super::gemm`], so sums are cut at the same
 /// places.
-const DEPTH: usize = 512;
+const DEPTH: usize = gemm::BLOCK;
 
 /// Sizes of the input, and what is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ fn tile(y: &mut [f32], x: &[f32], w: &Packed, start: Start<'_>, geometry: &Geome
         }
         let columns = &mut buffer[..rows * depth];
         geometry.gather(columns, x, row0, k0, depth);
-        nn(y, columns, &w.w[k0 * n..(k0 + depth) * n], (rows, n, depth), accumulate, threads);
+        gemm::packed(y, columns, w.w.block(k0), accumulate, threads);
         accumulate = true;
     }
     TILE.set(buffer);

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::conv::copy;
-use super::gemm::{Threads, nn};
+use super::gemm::{self, Threads};
 use super::packed::{Packed, Start};
 
 /// Rows (output pixels) of a tile.
@@ -24,7 +24,7 @@ const ROWS: usize = 256;
 
 /// Columns (input values) of a tile: the block length of the reduction in [`super::gemm`], so sums are cut at the same
 /// places.
-const DEPTH: usize = 512;
+const DEPTH: usize = gemm::BLOCK;
 
 /// What slides over a map: its height and width, steps and the border of zeros (above and below, left and right).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub fn forward(y: &mut [f32], x: &[f32], w: &Packed, shape: Shape) {
             }
             let columns = &mut tile[..rows * depth];
             gather(columns, x, shape, i * ROWS, (k0, k0 + depth));
-            nn(y, columns, &w.w[k0 * n..(k0 + depth) * n], (rows, n, depth), accumulate, Threads::One);
+            gemm::packed(y, columns, w.w.block(k0), accumulate, Threads::One);
             accumulate = true;
         }
         TILE.set(tile);

@@ -3,35 +3,31 @@
 //!
 //! FLOPs: 2·M·N·K. Bytes: 8·(M·K + K·N + M·N).
 
-use gemm::Parallelism;
-
-use super::{PARALLEL_FLOPS, Threads};
-
-/// Block length of the reduction; the crate never splits a K this short.
-const KC: usize = 256;
+use super::cpu::{Right, Target, product as multiply};
+use super::{Mat, Threads};
 
 /// `y[M,N] (+)= a[M,K] · b[K,N]`, all row-major. Adds to `y` when `accumulate`.
 pub fn nn(y: &mut [f64], a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {
-    product(y, (a, k, 1), (b, n, 1), (m, n, k), accumulate, threads);
+    product(y, (a, Mat::rows(a, k)), (b, Mat::rows(b, n)), (m, n, k), accumulate, threads);
 }
 
 /// `y[M,N] (+)= a[M,K] · b[N,K]ᵀ`, all row-major. Adds to `y` when `accumulate`.
 pub fn nt(y: &mut [f64], a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {
-    product(y, (a, k, 1), (b, 1, k), (m, n, k), accumulate, threads);
+    product(y, (a, Mat::rows(a, k)), (b, Mat::rows(b, k).t()), (m, n, k), accumulate, threads);
 }
 
 /// `y[M,N] (+)= a[K,M]ᵀ · b[K,N]`, all row-major. Adds to `y` when `accumulate`.
 pub fn tn(y: &mut [f64], a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {
-    product(y, (a, 1, m), (b, n, 1), (m, n, k), accumulate, threads);
+    product(y, (a, Mat::rows(a, m).t()), (b, Mat::rows(b, n)), (m, n, k), accumulate, threads);
 }
 
-/// Values of a matrix with the distance of its rows and of its columns.
-type Strided<'a> = (&'a [f64], usize, usize);
+/// A matrix, and the values it must lie in.
+type Strided<'a> = (&'a [f64], Mat<f64>);
 
 fn product(
     y: &mut [f64],
-    (a, a_row, a_col): Strided<'_>,
-    (b, b_row, b_col): Strided<'_>,
+    (a, rows): Strided<'_>,
+    (b, columns): Strided<'_>,
     (m, n, k): (usize, usize, usize),
     accumulate: bool,
     threads: Threads,
@@ -43,40 +39,10 @@ fn product(
         a.len(),
         b.len()
     );
-    let parallelism = match threads {
-        Threads::All if 2 * m * n * k >= PARALLEL_FLOPS => Parallelism::Rayon(0),
-        _ => Parallelism::None,
-    };
-    if !accumulate {
-        y.fill(0.0);
-    }
-    for start in (0..k).step_by(KC) {
-        // SAFETY: the assertion proved that each slice holds its whole matrix, of which the block from `start` on is a
-        // part; `y` is borrowed mutably, so nothing aliases it.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                KC.min(k - start),
-                y.as_mut_ptr(),
-                1,
-                n as isize,
-                true,
-                a.as_ptr().add(start * a_col),
-                a_col as isize,
-                a_row as isize,
-                b.as_ptr().add(start * b_row),
-                b_col as isize,
-                b_row as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-        }
-    }
+    let target = Target { y: y.as_mut_ptr(), stride: n, keep: accumulate, alpha: 1.0 };
+    // SAFETY: the assertion proved that each slice holds its whole matrix; `y` is borrowed mutably, so nothing aliases
+    // it.
+    unsafe { multiply(target, rows, Right::Strided(columns), (m, n, k), threads) }
 }
 
 #[cfg(test)]

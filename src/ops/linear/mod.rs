@@ -198,6 +198,6 @@ fn block(
     // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively
     // borrowed.
     unsafe {
-        raw(y, outputs, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), 1.0, 1.0, threads)
+        raw(y, outputs, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), true, 1.0, threads)
     }
 }

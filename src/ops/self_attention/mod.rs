@@ -127,7 +127,7 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
             // SAFETY: columns `to..to + head_dim` of rows `width` apart of this image belong to this task alone.
             unsafe {
                 let y = out.at(to);
-                raw(y, width, Mat::rows(p, tokens), v, (queries, head_dim, tokens), 0.0, 1.0, Threads::One)
+                raw(y, width, Mat::rows(p, tokens), v, (queries, head_dim, tokens), false, 1.0, Threads::One)
             }
         },
     );
@@ -176,8 +176,8 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
             // head, which no other task touches; `ds` is this task's own.
             unsafe {
                 let dv = target.at(from + 2 * width);
-                raw(dv, 3 * width, probabilities.t(), dy, (tokens, head_dim, queries), 0.0, 1.0, Threads::One);
-                raw(ds.as_mut_ptr(), tokens, dy, v.t(), (queries, tokens, head_dim), 0.0, 1.0, Threads::One);
+                raw(dv, 3 * width, probabilities.t(), dy, (tokens, head_dim, queries), false, 1.0, Threads::One);
+                raw(ds.as_mut_ptr(), tokens, dy, v.t(), (queries, tokens, head_dim), false, 1.0, Threads::One);
             }
             vectorize(
                 #[inline(always)]
@@ -196,8 +196,8 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
             // SAFETY: as above.
             unsafe {
                 let (dq, dk) = (target.at(from), target.at(from + width));
-                raw(dq, 3 * width, ds, k, (queries, head_dim, tokens), 0.0, 1.0, Threads::One);
-                raw(dk, 3 * width, ds.t(), q, (tokens, head_dim, queries), 0.0, 1.0, Threads::One);
+                raw(dq, 3 * width, ds, k, (queries, head_dim, tokens), false, 1.0, Threads::One);
+                raw(dk, 3 * width, ds.t(), q, (tokens, head_dim, queries), false, 1.0, Threads::One);
                 for token in queries..tokens {
                     std::slice::from_raw_parts_mut(target.at(from + token * 3 * width), head_dim).fill(0.0);
                 }
@@ -230,7 +230,7 @@ fn scores(s: &mut [f32], qkv: &[f32], shape: Shape) {
     let scale = (shape.head_dim as f32).powf(-0.5);
     let sizes = (shape.queries, shape.tokens, shape.head_dim);
     // SAFETY: `s` holds queries × tokens; `Shape::check` proved that q and k of this image and head lie inside `qkv`.
-    unsafe { raw(s.as_mut_ptr(), shape.tokens, q, k.t(), sizes, 0.0, scale, Threads::One) }
+    unsafe { raw(s.as_mut_ptr(), shape.tokens, q, k.t(), sizes, false, scale, Threads::One) }
 }
 
 /// Softmax of the first `seen` values, zeros after them; returns the log of the sum of exponentials.

@@ -1,0 +1,226 @@
+//! Matrix products on the CPU: our own kernels, chosen by what the processor has.
+//!
+//! A task is a block of rows by a few panels of columns. For every block of the reduction it packs these panels of `b`,
+//! unless they are packed for good ([`Panels`]) or few rows read them; they stay in the second cache. Tile by tile it
+//! runs down them, with its rows of `a` in the first cache, where they are read as they lie. Every value of the result is
+//! summed by one task in one order, whatever the sizes, threads and instruction set.
+
+mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pack;
+mod panels;
+mod portable;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use rayon::prelude::*;
+
+use super::{Mat, Threads};
+use kernel::{Kernels, Tile};
+use pack::Sizes;
+pub use panels::{Panels, Rows};
+pub use scalar::Scalar;
+
+/// Rows of a task where threads share a product; a thread alone packs no panel twice.
+const ROWS: usize = 448;
+
+/// Panels of a task: with a block of the reduction, 384 KB of `b`, which stay in the second cache.
+const PANELS: usize = 4;
+
+/// Tiles whose rows of `a` are packed together, where they must be: 288 KB of a block of the reduction.
+const TILES: usize = 16;
+
+/// Tiles of rows up to which `b` is read where it lies.
+const IN_PLACE: usize = 2;
+
+/// Below this many FLOPs a second thread costs more than it saves (about 20 µs to wake one).
+const PARALLEL_FLOPS: usize = 1 << 22;
+
+/// The result: rows `stride` apart, columns adjacent; whether it is added to, and the factor of what is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<T> {
+    pub y: *mut T,
+    pub stride: usize,
+    pub keep: bool,
+    pub alpha: T,
+}
+
+/// The right operand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right<'a, T: 'static> {
+    Strided(Mat<T>),
+    Packed(Rows<'a, T>),
+}
+
+/// What a product's tasks share.
+#[derive(Clone, Copy)]
+struct Product<'a, T: 'static> {
+    kernels: &'static Kernels<T>,
+    target: Target<T>,
+    a: Mat<T>,
+    b: Right<'a, T>,
+    sizes: (usize, usize, usize),
+}
+
+// SAFETY: tasks read the operands, and write to parts of the result of their own.
+unsafe impl<T: Send + Sync> Sync for Product<'_, T> {}
+
+/// `y [M, N] (+)= alpha·a [M, K]·b [K, N]`.
+///
+/// # Safety
+/// Every element of the three must be inside a live allocation, and no other thread may touch `y` meanwhile.
+pub(super) unsafe fn product<T: Scalar>(
+    target: Target<T>,
+    a: Mat<T>,
+    b: Right<'_, T>,
+    sizes: (usize, usize, usize),
+    threads: Threads,
+) {
+    let kernels = match b {
+        Right::Strided(_) => T::kernels(),
+        Right::Packed(rows) => rows.kernels,
+    };
+    let whole = Product { kernels, target, a, b, sizes };
+    // SAFETY: the caller's promise.
+    unsafe { whole.run(threads) }
+}
+
+/// First column, columns and whole vectors' columns of every panel of `n` columns.
+fn widths<T>(kernels: &Kernels<T>, n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let (most, lanes) = (kernels.columns(), kernels.lanes);
+    (0..n).step_by(most).map(move |column| {
+        let columns = most.min(n - column);
+        (column, columns, columns.next_multiple_of(lanes))
+    })
+}
+
+impl<T: Scalar> Product<'_, T> {
+    /// # Safety
+    /// As [`product`]; and the processor must have the kernels.
+    unsafe fn run(self, threads: Threads) {
+        let ((m, n, k), group) = (self.sizes, PANELS * self.kernels.columns());
+        let parallel = threads == Threads::All && 2 * m * n * k >= PARALLEL_FLOPS;
+        let (rows, across) = (if parallel { ROWS } else { m.max(1) }, n.div_ceil(group));
+        let tasks = m.div_ceil(rows) * across;
+        let shared = &self;
+        let run = |task: usize| {
+            let (row, column) = (task / across * rows, task % across * group);
+            // SAFETY: the caller's promise, for a part of the result that is this task's alone.
+            unsafe { shared.part((row, rows.min(m - row)), (column, group.min(n - column))) }
+        };
+        match parallel {
+            true => (0..tasks).into_par_iter().for_each(run),
+            false => (0..tasks).for_each(run),
+        }
+    }
+
+    /// Some rows and columns of the result.
+    ///
+    /// # Safety
+    /// As [`Product::run`].
+    unsafe fn part(&self, (first, m): (usize, usize), (from, n): (usize, usize)) {
+        let Self { kernels, target, a, sizes: (.., k), .. } = *self;
+        let tiles = m.div_ceil(kernels.rows());
+        let end = |tile: usize| m * tile / tiles;
+        // Adjacent rows are far apart from column to column.
+        let packs = a.row_stride == 1 && n > kernels.columns();
+        T::with_buffers(|[panels, rows]| {
+            let mut start = 0;
+            // Once without a reduction too, whose sums are 0.
+            loop {
+                let length = T::BLOCK.min(k - start);
+                // SAFETY: the caller's promise, for these rows of the reduction.
+                let places = unsafe { self.places(panels, (start, length), (from, n), tiles) };
+                for tile in 0..tiles {
+                    let row = end(tile);
+                    // SAFETY: the caller's promise; the last tile ends with the rows, the last panel with the columns.
+                    unsafe {
+                        let mut a = Mat { data: a.data.add((first + row) * a.row_stride + start * a.col_stride), ..a };
+                        if packs {
+                            let begin = end(tile / TILES * TILES);
+                            if row == begin {
+                                let ends = (tile..tiles.min(tile + TILES)).map(|tile| end(tile + 1) - begin);
+                                pack::rows(rows, a, ends, length);
+                            }
+                            let data = rows[(row - begin) * length..].as_ptr();
+                            a = Mat { data, row_stride: 1, col_stride: end(tile + 1) - row };
+                        }
+                        for ((b, b_row), (column, columns, width)) in places.into_iter().zip(widths(kernels, n)) {
+                            kernels.run[width / kernels.lanes - 1][end(tile + 1) - row - 1](Tile {
+                                y: target.y.add((first + row) * target.stride + from + column),
+                                y_stride: target.stride,
+                                columns,
+                                a: a.data,
+                                a_row: a.row_stride,
+                                a_column: a.col_stride,
+                                b,
+                                b_row,
+                                k: length,
+                                keep: target.keep || start > 0,
+                                alpha: target.alpha,
+                            });
+                        }
+                    }
+                }
+                start += length;
+                if start >= k {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Where the panels of `n` columns from `from` on are, and how far their rows are apart, in a block of the
+    /// reduction; packed into `buffer` where that is needed.
+    ///
+    /// # Safety
+    /// As [`Product::run`].
+    unsafe fn places(
+        &self,
+        buffer: &mut Vec<T>,
+        (start, length): (usize, usize),
+        (from, n): (usize, usize),
+        tiles: usize,
+    ) -> [(*const T, usize); PANELS] {
+        let (kernels, mut places) = (self.kernels, [(std::ptr::null(), 0); PANELS]);
+        match self.b {
+            Right::Packed(Rows { n: all, values, .. }) => {
+                let block = &values[start * all.next_multiple_of(kernels.lanes)..];
+                for (place, (column, _, width)) in places.iter_mut().zip(widths(kernels, n)) {
+                    // Whole panels come before.
+                    *place = (block[length * (from + column)..].as_ptr(), width);
+                }
+            }
+            Right::Strided(b) => {
+                let in_place = b.col_stride == 1 && tiles <= IN_PLACE;
+                let mut offsets = [0; PANELS];
+                let mut behind = 0;
+                for ((place, offset), (column, columns, width)) in
+                    places.iter_mut().zip(&mut offsets).zip(widths(kernels, n))
+                {
+                    // SAFETY: the caller's promise.
+                    let data = unsafe { b.data.add(start * b.row_stride + (from + column) * b.col_stride) };
+                    if in_place && columns == width {
+                        *place = (data, b.row_stride);
+                        continue;
+                    }
+                    // SAFETY: as above.
+                    unsafe { pack::panel(buffer, behind, Mat { data, ..b }, Sizes { length, columns, width }) };
+                    *offset = behind;
+                    *place = (std::ptr::null(), width);
+                    behind += length * width;
+                }
+                // Once no panel moves the buffer any more.
+                for (place, offset) in places.iter_mut().zip(offsets).filter(|(place, _)| place.0.is_null()) {
+                    place.0 = buffer[offset.min(buffer.len())..].as_ptr();
+                }
+            }
+        }
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests;

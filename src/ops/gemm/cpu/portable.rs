@@ -1,0 +1,22 @@
+//! Kernels for every processor: one value at a time, by the fused multiply-add of the standard library, which is slow
+//! where there is no instruction for it but gives the same bits.
+
+use super::kernel::{Kernels, ROWS_AT_MOST, Tile, each, kernels, micro, opaque};
+
+fn load<T: Copy>(at: *const T) -> T {
+    // SAFETY: the kernel's caller promises the address.
+    unsafe { *at }
+}
+
+fn store<T>(at: *mut T, value: T) {
+    // SAFETY: as above.
+    unsafe { *at = value }
+}
+
+micro!(scalar_f32: f32, f32, 1, 0.0, load, store, |v: f32| v, f32::mul_add, |_| ());
+micro!(scalar_f64: f64, f64, 1, 0.0, load, store, |v: f64| v, f64::mul_add, |_| ());
+
+pub(super) const F32: Kernels<f32> =
+    Kernels { name: "portable", lanes: 1, run: kernels!(scalar_f32: [1, 2, 3, 4] by [1, 2, 3]) };
+pub(super) const F64: Kernels<f64> =
+    Kernels { name: "portable", lanes: 1, run: kernels!(scalar_f64: [1, 2, 3, 4] by [1, 2, 3]) };
