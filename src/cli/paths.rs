@@ -138,10 +138,10 @@ fn fits(command: &str, arg: &Arg, path: &Path) -> Result<(), String> {
         let other = DATA.iter().find(|(name, _)| *name == command && id == "data");
         let expected = other.map_or(*expected, |(_, expected)| *expected);
         return match (form, id) {
-            (_, "data") => there(&split_weight(path.to_owned()).0, expected),
+            (_, "data") => no_pipe(&split_weight(path.to_owned()).0, expected),
             (File, _) => file(path, expected),
             (Folder, _) if path.is_file() => Err(format!("is a file; expected {expected}")),
-            (Folder | Either, _) => there(path, expected),
+            (Folder | Either, _) => no_pipe(path, expected),
         };
     }
     let takes = |kind: &str| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == kind));
@@ -178,6 +178,14 @@ pub fn there(path: &Path, expected: &str) -> Result<(), String> {
         return Err(format!("is a link to {}, which does not exist; expected {expected}", target.display()));
     }
     Err(format!("does not exist; expected {expected}; {}", whereabouts(path)))
+}
+
+/// The same of what is read in any order, so that it can be neither a pipe nor a device.
+fn no_pipe(path: &Path, expected: &str) -> Result<(), String> {
+    match path.metadata() {
+        Ok(info) if !info.is_file() && !info.is_dir() => Err(format!("is a pipe or a device; expected {expected}")),
+        _ => there(path, expected),
+    }
 }
 
 /// The same of what has to be a file.

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<()> {
         None => Ok(()),
         Some(first) => bail!(
             Data,
-            "{}: was written without {} of {subjects}, which could not be read; the first: {first}",
+            "{}: was written without {} of {subjects}, which could not be read, or not wholly; the first: {first}",
             output.display(),
             bad.len()
         ),

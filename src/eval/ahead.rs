@@ -26,6 +26,8 @@ pub(super) fn ahead<B: Copy + Send + Sync, P: Send>(
     let (sender, receiver) = mpsc::sync_channel(1);
     let prepare = &prepare;
     thread::scope(|scope| {
+        // Gone with this closure, so that whoever waits to send to it does not wait for ever.
+        let receiver = receiver;
         scope.spawn(move || {
             for &batch in batches {
                 // Whoever takes no more has failed, and says so.
@@ -58,14 +60,16 @@ mod tests {
         ahead(&[], Ok, &mut take).unwrap();
         assert_eq!(taken, [(1, 10), (2, 20), (3, 30)]);
         let fail_at = |at: usize| move |n: usize| if n == at { Err(Error::Failed(format!("{n}"))) } else { Ok(n) };
-        for batches in [&[4][..], &[1, 4, 5]] {
+        // So many behind the failure that the channel holds only some.
+        let many: Vec<usize> = (0..40).collect();
+        for (batches, before) in [(&[4][..], 0), (&[1, 4, 5], 1), (&many, 4)] {
             let mut count = 0;
             let counted = |_, _| {
                 count += 1;
                 Ok(())
             };
             let error = ahead(batches, fail_at(4), counted).unwrap_err();
-            assert_eq!((error.to_string().as_str(), count), ("4", batches.len() / 2));
+            assert_eq!((error.to_string().as_str(), count), ("4", before));
             let error = ahead(batches, Ok, |n, _| fail_at(4)(n).map(drop)).unwrap_err();
             assert_eq!(error.to_string(), "4");
         }

@@ -67,6 +67,8 @@ impl Place {
     pub fn take(&mut self) -> Result<()> {
         if let Some(folder) = &self.folder {
             self.occupied = Some(store::occupy_folder(folder, 0, 1)?);
+            // Whoever had it until now may have reported meanwhile.
+            refuse_other(self.evaluation, folder)?;
         }
         Ok(())
     }
@@ -96,6 +98,9 @@ impl Drop for Place {
 /// Refuses a folder whose report is another evaluation's, or nothing that an evaluation wrote.
 fn refuse_other(evaluation: &str, folder: &Path) -> Result<()> {
     let path = folder.join(REPORT);
+    if path.is_dir() {
+        bail!(Usage, "{}: is a folder, where the report goes; choose another --output", path.display());
+    }
     let bytes = match store::read(&path, store::RECORD) {
         Ok(bytes) => bytes,
         // That `folder` is a file is said when it is taken.
@@ -163,6 +168,9 @@ mod tests {
         let text = fs::read_to_string(folder.join(REPORT)).unwrap();
         assert_eq!(text, "{\n  \"evaluation\": \"fid\",\n  \"frechet\": 1.5\n}\n");
         assert!(place("fid").is_ok());
+        // One that looked before the first had reported.
+        let mut late = Place { evaluation: "knn", folder: Some(folder.clone()), new: false, occupied: None };
+        assert_eq!(late.take().unwrap_err().exit_code(), 2);
         let refused = |evaluation, needles: [&str; 2]| {
             let error = place(evaluation).unwrap_err();
             assert!(error.exit_code() == 2 && needles.iter().all(|part| error.to_string().contains(part)), "{error}");
@@ -172,6 +180,9 @@ mod tests {
             fs::write(folder.join(REPORT), other).unwrap();
             refused("fid", ["scores/report.json: does not say of which", "another --output"]);
         }
+        fs::remove_file(folder.join(REPORT)).unwrap();
+        fs::create_dir(folder.join(REPORT)).unwrap();
+        refused("fid", ["scores/report.json: is a folder", "another --output"]);
         drop(Place::of("fid", None, None, &[root.path()]).unwrap());
     }
 

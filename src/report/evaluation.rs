@@ -78,8 +78,8 @@ pub fn section(folder: &Path) -> Result<Section> {
 /// Whether a value is shown in one cell: it holds no objects, and is no table of lists.
 fn is_plain(value: &Value) -> bool {
     match value {
-        Value::Object(_) => false,
-        Value::Array(items) => !items.iter().any(|item| item.is_object() || item.is_array()),
+        Value::Object(_) => json::number(value).is_some(),
+        Value::Array(items) => items.iter().all(|item| is_plain(item) && !item.is_array()),
         _ => true,
     }
 }
@@ -148,7 +148,7 @@ fn shown(key: &str, value: &Value, level: usize) -> String {
     let heading = || format!("<h{level}>{}</h{level}>\n", text(&key.replace('_', " ")));
     match value {
         Value::Null => String::new(),
-        Value::Object(fields) => {
+        Value::Object(fields) if !is_plain(value) => {
             let (plain, others): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_plain(value));
             let rows: Vec<Vec<String>> =
                 plain.into_iter().map(|(key, value)| vec![key.replace('_', " "), cell(value)]).collect();
@@ -176,6 +176,7 @@ fn shown(key: &str, value: &Value, level: usize) -> String {
 
 fn cell(value: &Value) -> String {
     match value {
+        Value::Object(_) if is_plain(value) => json::shown(value).to_string(),
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Number(number) => match (number.as_u64(), number.as_f64()) {

@@ -43,22 +43,21 @@ pub fn name(path: &Path) -> String {
 }
 
 /// Everything at `paths` or in the folders below: shards (`*.tar`), runs (`metrics.jsonl`), evaluations
-/// (`report.json`).
+/// (`report.json`). And what is to be said of paths where nothing of that lies, if it lies at others.
 ///
 /// # Errors
-/// `Data` for a path at which nothing of that lies; `Io` when the system refuses.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<Subject>> {
-    let mut found: Vec<Subject> = Vec::new();
+/// `Data` when nothing of that lies at any path; `Io` when the system refuses.
+pub fn find(paths: &[PathBuf]) -> Result<(Vec<Subject>, Vec<String>)> {
+    let (mut found, mut empty): (Vec<Subject>, Vec<String>) = (Vec::new(), Vec::new());
     for path in paths {
         let mut here = Vec::new();
         look(path, DEPTH, &mut here)?;
         if here.is_empty() {
-            bail!(
-                Data,
+            empty.push(format!(
                 "{}: neither shards (*.tar) nor a training run (metrics.jsonl) nor an evaluation (report.json), here or in \
                  a folder below",
                 path.display()
-            );
+            ));
         }
         for subject in here {
             if !found.contains(&subject) {
@@ -66,7 +65,10 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Subject>> {
             }
         }
     }
-    Ok(found)
+    match empty.first() {
+        Some(first) if found.is_empty() => bail!(Data, "{first}"),
+        _ => Ok((found, empty)),
+    }
 }
 
 fn look(path: &Path, depth: usize, out: &mut Vec<Subject>) -> Result<()> {

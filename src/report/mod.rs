@@ -26,9 +26,9 @@ pub use shards::Limits;
 /// What a page tells of.
 #[derive(Debug)]
 pub struct Told {
-    /// Shards, runs and evaluations.
+    /// Shards, runs and evaluations, and paths where there are none.
     pub subjects: usize,
-    /// What could not be read of them, a message each; the page has them too.
+    /// What could not be read of them, or not wholly, a message each; the page has them too.
     pub bad: Vec<String>,
 }
 
@@ -36,16 +36,27 @@ pub struct Told {
 /// The same contents give the same bytes. What cannot be read has a section that says so.
 ///
 /// # Errors
-/// `Data` naming the path that is none of these; `Io` when the page cannot be written; `Interrupted` on a signal.
+/// `Data` when nothing is any of these; `Io` when the page cannot be written; `Interrupted` on a signal.
 pub fn write(paths: &[PathBuf], output: &Path, limits: Limits) -> Result<Told> {
-    let subjects = find(paths)?;
-    let (mut sections, mut bad) = (Vec::with_capacity(subjects.len()), Vec::new());
+    let (subjects, mut bad) = find(paths)?;
+    let count = subjects.len() + bad.len();
+    let mut sections = Vec::with_capacity(count);
+    for empty in &bad {
+        say!("warning: {empty}; the page says so in its place");
+        sections.push(Section::new("nothing to tell of".into(), "path", note(empty)));
+    }
     let mut whole: Vec<&Subject> = Vec::with_capacity(subjects.len());
     for subject in &subjects {
         let Subject { path, kind } = subject;
         say!("{}: {}", path.display(), kind.name());
         let section = match kind {
-            Kind::Shards => shards::section(path, limits),
+            Kind::Shards => shards::section(path, limits).map(|(section, damage)| {
+                if let Some(damage) = damage {
+                    say!("warning: {damage}; the page says so in its place");
+                    bad.push(damage);
+                }
+                section
+            }),
             Kind::Run => run::section(path),
             Kind::Evaluation => evaluation::section(path),
         };
@@ -72,7 +83,7 @@ pub fn write(paths: &[PathBuf], output: &Path, limits: Limits) -> Result<Told> {
     sections.splice(0..0, scores);
     let page = Page { title: "stablerep", sections };
     write_atomic(output, page.html().as_bytes())?;
-    Ok(Told { subjects: subjects.len(), bad })
+    Ok(Told { subjects: count, bad })
 }
 
 /// What tells the training runs in `folders` apart, as a table in aligned columns or in Markdown.

@@ -39,7 +39,8 @@ pub struct Limits {
 }
 
 /// The section of the shards at `path`: captions spread over all of them, or pictures where there are none.
-pub fn section(path: &Path, limits: Limits) -> Result<Section> {
+/// What is damaged of them is returned too, the first.
+pub fn section(path: &Path, limits: Limits) -> Result<(Section, Option<String>)> {
     let shards = Shards::open(&[path.to_owned()])?;
     let captions = CaptionGroups::new(&shards)?;
     let captioned = !captions.is_empty();
@@ -91,7 +92,8 @@ pub fn section(path: &Path, limits: Limits) -> Result<Section> {
     if !alone.is_empty() {
         let _ = writeln!(html, "<div class=\"pictures\">{alone}</div>");
     }
-    Ok(Section::new(name(path), Kind::Shards.name(), html))
+    let damage = shards.damage().first().map(ToString::to_string);
+    Ok((Section::new(name(path), Kind::Shards.name(), html), damage))
 }
 
 /// The pictures of shards without captions, and what lies beside them: the classes of their pixels, their own, or

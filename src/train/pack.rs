@@ -1,10 +1,13 @@
 //! A folder of ADE20k's layout becomes shards: what a run draws from, wherever the folder goes.
 
+use std::fs;
 use std::path::Path;
+
+use serde_json::json;
 
 use super::job::Config;
 use crate::bail;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::dataset::Split;
 use crate::eval::dataset::scenes::{Scenes, is_layout};
 use crate::say;
@@ -13,11 +16,13 @@ use crate::store;
 
 /// Samples of a shard.
 const SAMPLES: usize = 1000;
+/// What they were packed from, beside them.
+const RECORD: &str = "packed.json";
 /// Folder of the run in which they lie.
 const FOLDER: &str = "shards";
 
 /// Puts shards in the place of every folder of ADE20k's layout among the data of a segmentation run: its `training`
-/// part, packed once into the folder of the run. What is packed already is taken as it is.
+/// part, packed once into the folder of the run. What is packed already of the same files is taken as it is.
 ///
 /// # Errors
 /// `Data` for a picture without annotation; `Io` when the system refuses; `Interrupted` after a signal.
@@ -35,13 +40,19 @@ pub fn pack(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Each shard appears whole; those that are there are kept, so that what was interrupted goes on.
+/// Each shard appears whole; those that are there of the same files are kept, so that what was interrupted goes on.
 fn pack_folder(from: &Path, to: &Path) -> Result<()> {
     let scenes = Scenes::open(from, Split::Train)?;
     if let Some(bad) = scenes.bad().first() {
         bail!(Data, "{bad}");
     }
     store::create_dir(to)?;
+    let record = json!({ "files": scenes.stamp()? });
+    if store::read_record(to, RECORD)?.is_some_and(|packed| packed != record) {
+        say!("{}: is not what was packed into {}, which begins anew", from.display(), to.display());
+        remove_shards(to)?;
+    }
+    store::write_record(to, RECORD, &record)?;
     let mut said = false;
     for (shard, start) in (0..scenes.len()).step_by(SAMPLES).enumerate() {
         let path = to.join(shard_name(shard));
@@ -58,6 +69,17 @@ fn pack_folder(from: &Path, to: &Path) -> Result<()> {
             writer.add(&files.key, &[(files.extension, &files.picture), (MAP, &files.map)])?;
         }
         writer.finish()?;
+    }
+    Ok(())
+}
+
+/// Removes the shards in `folder`.
+fn remove_shards(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("read folder", folder))? {
+        let path = entry.map_err(Error::io("read folder", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "tar") {
+            store::remove_file(&path)?;
+        }
     }
     Ok(())
 }

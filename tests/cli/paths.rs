@@ -114,3 +114,19 @@ fn outputs_of_the_other_kind() {
         succeeds(&["export", "--checkpoint", &weights, "--output", &new, "--heads", "3"]);
     }
 }
+
+/// Who reads in any order would wait for who writes into it.
+#[test]
+fn pipes_are_no_data() {
+    let case = Case::new();
+    let pipe = text(&case.path("pipe"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let out = text(&case.path("out"));
+    for words in [
+        vec!["eval", "diversity", "--checkpoint", &pipe, "--sets", &pipe],
+        vec!["probe", "--random-init", "vit_tiny", "--test", &pipe, "--train", &pipe],
+        vec!["train", "--output", &out, "--data", &pipe],
+    ] {
+        fails(&words, 2, &["pipe: is a pipe or a device; expected "]);
+    }
+}

@@ -194,24 +194,29 @@ fn what_is_broken_does_not_end_the_page() {
         ("c-list", b"[]"),
         ("d-other", b"{\"simulated\": true}"),
         ("e-bytes", b"\xff\xfe{"),
+        ("g-word", b"{\"evaluation\": \"knn\", \"top1\": NaN, \"more\": {\"top5\": Infinity}}"),
     ] {
         fs::create_dir_all(at("all").join(name)).unwrap();
         fs::write(at("all").join(name).join("report.json"), report).unwrap();
     }
     fs::create_dir_all(at("all/f-shards")).unwrap();
     fs::write(at("all/f-shards/00000.tar"), vec![7; 2000]).unwrap();
+    let nothing = text(&at("nothing"));
+    fs::create_dir(&nothing).unwrap();
     fails(
-        &["report", &all, "--output", &page],
+        &["report", &all, &nothing, "--output", &page],
         3,
         &[
             "warning: ",
+            "nothing: neither shards",
+            "f-shards/00000.tar at byte 0",
             "a-text/report.json: expected ident at line 1",
             "b-cut/report.json: EOF",
             "c-list/report.json: neither the report of an evaluation",
             "d-other/report.json: neither",
             "e-bytes/report.json: ",
             "torn/metrics.jsonl: line 2",
-            "page.html: was written without 6 of 9, which could not be read; the first: ",
+            "page.html: was written without 8 of 11, which could not be read, or not wholly; the first: ",
         ],
     );
     let html = fs::read_to_string(&page).unwrap();
@@ -223,9 +228,12 @@ fn what_is_broken_does_not_end_the_page() {
         "<h2>run <small>training run",
         "<h2>a-text <small>evaluation",
         "f-shards/00000.tar at byte 0",
+        "nothing to tell of",
+        "<td>NaN</td>",
     ] {
         assert!(html.contains(part), "{part}");
     }
+    assert!(!html.contains("$number"));
 }
 
 /// Numbers of a report are rows of one table, commands can be pasted, confusions are matrices, whatever they are of.

@@ -197,7 +197,13 @@ fn heads_are_read_or_asked_for_and_contradictions_refused() {
     assert_eq!(open(folder, None).unwrap().preprocessing(), Some(told));
     // Names of other networks tell no heads, although the width is vit_tiny's.
     refused(json!({"architecture": "vit_mine_patch16_32"}), &["vit_mine_patch16_32", "--heads N"]);
-    for other in ["resnet50", "eva02_tiny_patch14_224", "deit3_small_patch16_224", "convnext_tiny.fb_in22k"] {
+    for other in [
+        "resnet50",
+        "vit_relpos_small_patch16_224",
+        "eva02_tiny_patch14_224",
+        "deit3_small_patch16_224",
+        "convnext_tiny.fb_in22k",
+    ] {
         refused(json!({"architecture": other}), &[other, "none of timm's plain ViTs, vit_… and deit_…"]);
     }
     // The words of Python's that are no JSON, where they are asked for.

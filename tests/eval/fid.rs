@@ -244,6 +244,14 @@ fn inceptions_features_are_kept() {
     }
     assert_eq!(fid(&weights).0, Some(0));
     assert_eq!(distance(), 0.0);
+    // Flags of encoders, and a device that is not there.
+    for (flags, code) in [(&["--heads", "3"][..], 2), (&["--fit", "pad"], 2), (&["--device", "cuda:99"], 4)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stablerep"));
+        command.args(["eval", "fid", "--inception"]).arg(&weights).arg("--real").arg(&real);
+        command.arg("--generated").arg(&generated).args(flags);
+        let found = command.output().unwrap().status.code();
+        assert!(found == Some(code) || (code == 4 && found == Some(2)), "{flags:?}: {found:?}");
+    }
     let pickle = root.path().join("pt_inception.pth");
     fs::write(&pickle, b"\x80\x02").unwrap();
     let (code, said) = fid(&pickle);

@@ -143,13 +143,27 @@ fn a_folder_of_ade20k_s_layout_is_packed_once() {
     let packed = config.recipe.data[0].clone();
     assert_eq!(packed, folder.path().join("run/shards-0"));
     run(&config).unwrap();
-    // What is packed is not packed again, and what is finished stays so.
+    // What is packed is not packed again …
+    let again = |number: &str| {
+        let mut again = job(a_run(&data, HeadKind::Linear, 3), &folder.path().join(number));
+        stablerep::train::pack::pack(&mut again).map(|()| again.recipe.data[0].join("00000.tar"))
+    };
+    let when = || fs::metadata(packed.join("00000.tar")).unwrap().modified().unwrap();
+    let first = when();
+    again("run").unwrap();
+    assert_eq!(when(), first);
+    // … unless its files are others.
+    let before = fs::read(packed.join("00000.tar")).unwrap();
+    let annotations: Vec<_> =
+        fs::read_dir(data.join("annotations/training")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    fs::copy(&annotations[0], &annotations[1]).unwrap();
+    fs::File::options().append(true).open(&annotations[1]).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let after = fs::read(again("run").unwrap()).unwrap();
+    assert_ne!(after, before);
+    assert_eq!(after, fs::read(again("fresh").unwrap()).unwrap());
     fs::remove_dir_all(data.join("annotations/training")).unwrap();
     fs::create_dir_all(data.join("annotations/training")).unwrap();
-    let error = {
-        let mut again = job(a_run(&data, HeadKind::Linear, 3), &folder.path().join("other"));
-        stablerep::train::pack::pack(&mut again).unwrap_err()
-    };
+    let error = again("other").unwrap_err();
     assert!(error.to_string().contains("has no annotation"), "{error}");
     assert_eq!(error.exit_code(), 3);
 }

@@ -54,20 +54,20 @@ pub struct Args {
     encoder: Option<PathBuf>,
     /// Whose weights, of a run with a momentum copy [default: teacher for dino and
     /// SynCLR, else student]
-    #[arg(long, value_enum, value_name = "WHOSE", requires = "encoder")]
+    #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "inception")]
     weights: Option<Whose>,
     /// Attention heads, for an --encoder that does not tell
-    #[arg(long, requires = "encoder")]
+    #[arg(long, conflicts_with = "inception")]
     heads: Option<usize>,
     /// Where it computes: cpu, cuda or cuda:N; a GPU computes Inception's features within 1e-4 of the CPU's, an
     /// --encoder's with bf16 weights and activations
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
     /// Where features by the --encoder are kept and found [default: features in --output, if that is given]
-    #[arg(long, value_name = "DIR", requires = "encoder")]
+    #[arg(long, value_name = "DIR", conflicts_with = "inception")]
     features: Option<PathBuf>,
     /// How a picture becomes the --encoder's square [default: as a timm config.json says, else crop]
-    #[arg(long, value_enum, requires = "encoder")]
+    #[arg(long, value_enum, conflicts_with = "inception")]
     fit: Option<Fit>,
     /// The kernel distance too (KID, Bińkowski et al. 2018), by subsets
     #[arg(long)]

@@ -125,7 +125,8 @@ fn parse(bytes: &[u8], dimensions: usize, name: &str) -> Result<Idx> {
             1 => "00000801 (IDX labels: unsigned bytes, one dimension)",
             _ => "00000803 (IDX gray images: unsigned bytes; count, rows, columns)",
         };
-        bail!(Data, "{name}: starts with {found}, expected {expected}{hint}");
+        let found = if found.is_empty() { "is empty".to_owned() } else { format!("starts with {found}") };
+        bail!(Data, "{name}: {found}, expected {expected}{hint}");
     }
     if header.len() < wanted {
         bail!(Data, "{name}: truncated: {} bytes of a header of {wanted}", header.len());

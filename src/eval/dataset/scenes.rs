@@ -4,10 +4,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use sha2::{Digest, Sha256};
 
 use super::Split;
 use super::image_folder::{has_image_name, is_hidden, sorted_entries};
 use crate::bail;
+use crate::config::hex;
 use crate::error::{Error, Result};
 use crate::image::{LabelMap, Rgb8, decode_scene};
 use crate::shards::{CaptionGroups, MAP, Shards};
@@ -126,6 +130,26 @@ impl Scenes {
     /// What of it cannot be used: pictures without annotation, and of shards what is damaged.
     pub fn bad(&self) -> &[String] {
         &self.bad
+    }
+
+    /// What the files of a folder are known by without being read: names, sizes and times of change, in hexadecimal
+    /// digits of a hash. Shards have none.
+    ///
+    /// # Errors
+    /// `Io` when the system refuses.
+    pub fn stamp(&self) -> Result<String> {
+        let From::Files(files) = &self.from else { return Ok(String::new()) };
+        let mut hash = Sha256::new();
+        for path in files.iter().flatten() {
+            let info = path.metadata().map_err(Error::io("read", path))?;
+            let changed = info.modified().map_err(Error::io("read", path))?;
+            let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hash.update([0]);
+            hash.update(info.len().to_le_bytes());
+            hash.update(since.to_le_bytes());
+        }
+        Ok(hex(&hash.finalize()))
     }
 
     /// The files of picture `index`.

@@ -105,7 +105,9 @@ pub(super) fn read_config(path: &Path) -> Result<Stated> {
     if architecture.contains("giant") && architecture.contains("dinov2") {
         bail!(Data, "{shown}: architecture {architecture} has SwiGLU in the place of an MLP, which is not supported");
     }
-    if !["vit_", "deit_"].iter().any(|family| architecture.starts_with(family)) {
+    let others = ["_relpos_", "_srelpos_", "_rope_", "_parallel_"];
+    let plain = ["vit_", "deit_"].iter().any(|family| architecture.starts_with(family));
+    if !plain || others.iter().any(|other| architecture.contains(other)) {
         bail!(
             Data,
             "{shown}: architecture {architecture} is none of timm's plain ViTs, vit_… and deit_…, which alone are read; do \
