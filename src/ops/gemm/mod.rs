@@ -12,39 +12,14 @@ mod cpu;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 pub mod double;
+mod mat;
 
 pub use cpu::{Panels, Rows};
 use cpu::{Right, Scalar, Target, product};
+pub use mat::{Mat, Threads};
 
 /// Length of a block of the reduction.
 pub(super) const BLOCK: usize = f32::BLOCK;
-
-/// Whether one product may use the whole thread pool or must stay on the calling thread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Threads {
-    All,
-    One,
-}
-
-/// A strided read-only matrix: element (r, c) is `data[r·row_stride + c·col_stride]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Mat<T = f32> {
-    pub data: *const T,
-    pub row_stride: usize,
-    pub col_stride: usize,
-}
-
-impl<T> Mat<T> {
-    /// Row-major `[_, cols]`.
-    pub fn rows(data: &[T], cols: usize) -> Self {
-        Self { data: data.as_ptr(), row_stride: cols, col_stride: 1 }
-    }
-
-    /// The transpose.
-    pub fn t(self) -> Self {
-        Self { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-}
 
 /// `y[M,N] (+)= a[M,K] · b[K,N]`, all row-major. Adds to `y` when `accumulate`.
 pub fn nn(y: &mut [f32], a: &[f32], b: &[f32], (m, n, k): (usize, usize, usize), accumulate: bool, threads: Threads) {

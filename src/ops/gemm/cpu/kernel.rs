@@ -51,6 +51,15 @@ impl<T> Kernels<T> {
     pub fn columns(&self) -> usize {
         self.run.len() * self.lanes
     }
+
+    /// First column, columns and whole vectors' columns of every panel of `n` columns.
+    pub fn panels(&self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<T> {
+        let (most, lanes) = (self.columns(), self.lanes);
+        (0..n).step_by(most).map(move |column| {
+            let columns = most.min(n - column);
+            (column, columns, columns.next_multiple_of(lanes))
+        })
+    }
 }
 
 /// Rows of a tile.

@@ -17,7 +17,7 @@ mod x86;
 
 use rayon::prelude::*;
 
-use super::{Mat, Threads};
+use super::mat::{Mat, Threads};
 use kernel::{Kernels, Tile};
 use pack::Sizes;
 pub use panels::{Panels, Rows};
@@ -87,15 +87,6 @@ pub(super) unsafe fn product<T: Scalar>(
     unsafe { whole.run(threads) }
 }
 
-/// First column, columns and whole vectors' columns of every panel of `n` columns.
-fn widths<T>(kernels: &Kernels<T>, n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    let (most, lanes) = (kernels.columns(), kernels.lanes);
-    (0..n).step_by(most).map(move |column| {
-        let columns = most.min(n - column);
-        (column, columns, columns.next_multiple_of(lanes))
-    })
-}
-
 impl<T: Scalar> Product<'_, T> {
     /// # Safety
     /// As [`product`]; and the processor must have the kernels.
@@ -147,7 +138,7 @@ impl<T: Scalar> Product<'_, T> {
                             let data = rows[(row - begin) * length..].as_ptr();
                             a = Mat { data, row_stride: 1, col_stride: end(tile + 1) - row };
                         }
-                        for ((b, b_row), (column, columns, width)) in places.into_iter().zip(widths(kernels, n)) {
+                        for ((b, b_row), (column, columns, width)) in places.into_iter().zip(kernels.panels(n)) {
                             kernels.run[width / kernels.lanes - 1][end(tile + 1) - row - 1](Tile {
                                 y: target.y.add((first + row) * target.stride + from + column),
                                 y_stride: target.stride,
@@ -188,7 +179,7 @@ impl<T: Scalar> Product<'_, T> {
         match self.b {
             Right::Packed(Rows { n: all, values, .. }) => {
                 let block = &values[start * all.next_multiple_of(kernels.lanes)..];
-                for (place, (column, _, width)) in places.iter_mut().zip(widths(kernels, n)) {
+                for (place, (column, _, width)) in places.iter_mut().zip(kernels.panels(n)) {
                     // Whole panels come before.
                     *place = (block[length * (from + column)..].as_ptr(), width);
                 }
@@ -198,7 +189,7 @@ impl<T: Scalar> Product<'_, T> {
                 let mut offsets = [0; PANELS];
                 let mut behind = 0;
                 for ((place, offset), (column, columns, width)) in
-                    places.iter_mut().zip(&mut offsets).zip(widths(kernels, n))
+                    places.iter_mut().zip(&mut offsets).zip(kernels.panels(n))
                 {
                     // SAFETY: the caller's promise.
                     let data = unsafe { b.data.add(start * b.row_stride + (from + column) * b.col_stride) };

@@ -1,7 +1,7 @@
 //! Operands as kernels stream them, where they do not lie so.
 
 use super::kernel::ROWS_AT_MOST;
-use crate::ops::gemm::Mat;
+use crate::ops::gemm::mat::Mat;
 
 /// Rows that are copied at once where columns are not adjacent, so that what they share of a cache line is used.
 const ROWS: usize = 16;

@@ -3,8 +3,8 @@
 
 use super::kernel::Kernels;
 use super::pack::{self, Sizes};
-use super::{Scalar, widths};
-use crate::ops::gemm::Mat;
+use super::scalar::Scalar;
+use crate::ops::gemm::mat::Mat;
 
 /// A matrix `[K, N]` as panels of some columns, block after block of the reduction; zeros behind the last column.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl<T: Scalar> Panels<T> {
         let mut values = Vec::with_capacity(k * n.next_multiple_of(kernels.lanes));
         for start in (0..k).step_by(T::BLOCK) {
             let length = T::BLOCK.min(k - start);
-            for (column, columns, width) in widths(kernels, n) {
+            for (column, columns, width) in kernels.panels(n) {
                 let block = Mat::rows(&b[start * n + column..], n);
                 let at = values.len();
                 // SAFETY: `length` rows from `start` and `columns` from `column` lie inside of the matrix.
@@ -84,7 +84,7 @@ impl<T: Scalar> Panels<T> {
         let mut values = &self.values[..];
         for start in (0..self.k).step_by(T::BLOCK) {
             let length = T::BLOCK.min(self.k - start);
-            for (column, columns, width) in widths(self.kernels, self.n) {
+            for (column, columns, width) in self.kernels.panels(self.n) {
                 let (panel, behind) = values.split_at(length * width);
                 for (l, row) in panel.chunks_exact(width).enumerate() {
                     let at = (start + l) * self.n + column;
