@@ -1,13 +1,11 @@
 //! The allocator of the program: memory that the system refuses ends it with a sentence and an exit code of ours.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -76,7 +74,7 @@ fn refused(size: usize) -> ! {
     if SAID.swap(true, Ordering::Relaxed) {
         // Another thread has said so, and ends the program.
         thread::sleep(Duration::from_secs(10));
-        process::exit(code);
+        end(code);
     }
     let mut text = [0; LONGEST];
     let mut rest = &mut text[..];
@@ -89,7 +87,17 @@ fn refused(size: usize) -> ! {
     // SAFETY: descriptor 2 is not closed here, as the file is never dropped. A closed one gives an error, which is.
     let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
     let _ = stderr.write_all(&text[..length]);
-    process::exit(code)
+    end(code)
+}
+
+/// Ends the process at once. The standard library's exit would first take its lock of standard output, which never comes
+/// free when it is in making that buffer that memory was refused.
+fn end(code: i32) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: c_int) -> !;
+    }
+    // SAFETY: the system's own function, which takes a number and does not return.
+    unsafe { _exit(code) }
 }
 
 #[cfg(test)]
