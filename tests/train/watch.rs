@@ -155,7 +155,7 @@ fn what_cannot_be_scored_is_refused() {
         (alike, 3, "0 (\"bag\") and 1 (\"bag\") read alike for zero-shot accuracy; give them other names, or shorter"),
         (said_nowhere, 2, "--template: --method stablerep reads no texts"),
         (single, 2, "no class has two images, so none can be held out; give test images"),
-        (with(Name::Clip, named), 3, "3 lines, the 2. blank, expected one name for each of the 10 classes"),
+        (with(Name::Clip, named), 3, "3 line(s), the 2. blank, expected one name for each of the 10 classes"),
         (no_texts, 2, "--class-names: --method stablerep reads no texts"),
     ] {
         let error = run(&job).unwrap_err();
