@@ -28,7 +28,7 @@ enum Form {
 
 /// Arguments, by their ids, that name what has to be there when the command begins, and what each expects. (`--model`
 /// is not among them: it may name what is in the binary, and what a folder is that is no model takes more words.
-/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] and [`file`] are asked
+/// `--init-from` is read by runs that begin, `--config` before all flags are known: [`there`] and [`file()`] are asked
 /// then.)
 const INPUTS: [(&str, Form, &str); 26] = [
     ("attention", File, PICTURE),

@@ -2,7 +2,7 @@
 //! into the start of the sums.
 //!
 //! `y = start + x·w`. The reduction of an output does not depend on how many rows are multiplied at once
-//! ([`gemm`](super::gemm)), so an image has the same bits in every batch. FLOPs: 2·rows·K·N.
+//! ([`gemm`]), so an image has the same bits in every batch. FLOPs: 2·rows·K·N.
 
 use rayon::prelude::*;
 
