@@ -29,8 +29,10 @@ HEAD = dict(hidden=32, out=16)
 OPTIMIZER = dict(beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.1)
 EPOCHS, STEPS_PER_EPOCH, WARMUP_EPOCHS = 10, 2, 2.5
 TEMPERATURE = 0.1
+# At twice the rate gradient norms of two runs in f32 whose initial weights are one rounding apart differ by 2e-4, as those of f32 and
+# f64 then may too: nothing could be compared to 1e-4.
 METHODS = {
-    "stablerep": dict(captions=16, images_per_caption=4, captions_per_step=8, views=4, peak_lr=2e-3),
+    "stablerep": dict(captions=16, images_per_caption=4, captions_per_step=8, views=4, peak_lr=1e-3),
     "simclr": dict(captions=32, images_per_caption=1, captions_per_step=16, views=2, peak_lr=5e-4),
 }
 
@@ -153,10 +155,13 @@ def main() -> None:
         for name, dtype in (("f32", torch.float32), ("f64", torch.float64)):
             model.load_state_dict(initial)
             runs[name] = train(model, method, own, images, dtype)
-        drifts = [abs(a / b - 1) for a, b in zip(runs["f32"]["loss"], runs["f64"]["loss"])]
         print(method, [round(loss, 4) for loss in runs["f32"]["loss"]])
-        print("largest relative difference of a loss, f32 against f64:", f"{max(drifts):.1e}")
-        result[method] = METHODS[method] | runs["f32"] | {"loss_f64": runs["f64"]["loss"]}
+        for key in ("loss", "grad_norm"):
+            drift = max(abs(a / b - 1) for a, b in zip(runs["f32"][key], runs["f64"][key]))
+            print(f"largest relative difference of a {key}, f32 against f64: {drift:.1e}")
+            # A fifth of what the tests allow: the recipe must not decide.
+            assert drift < 2e-5, (method, key, drift)
+        result[method] = METHODS[method] | runs["f32"] | {f"{key}_f64": runs["f64"][key] for key in ("loss", "grad_norm")}
     save_json("train_run/run.json", result)
 
 
