@@ -1,5 +1,5 @@
-//! Linear layers of inference: weights packed for the processor's kernels when they are loaded, bias and residual folded
-//! into the start of the sums.
+//! Linear layers of inference: weights packed for the processor's kernels when they are loaded, bias and residual
+//! folded into the start of the sums.
 //!
 //! `y = start + x·w`. The reduction of an output does not depend on how many rows are multiplied at once
 //! ([`gemm`]), so an image has the same bits in every batch. FLOPs: 2·rows·K·N.
