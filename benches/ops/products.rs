@@ -2,7 +2,7 @@
 
 use stablerep::ops::attention::{self, Context, Tokens};
 use stablerep::ops::gemm::{self, Threads};
-use stablerep::ops::packed::{self, Packed, Start};
+use stablerep::ops::packed::{self, Operands, Packed, Start};
 use stablerep::ops::{conv, linear, patch_embed, self_attention};
 
 use crate::harness::{Bench, Work, values};
@@ -58,7 +58,7 @@ fn linears(bench: &mut Bench) {
         });
     }
     for (name, rows, k, n) in [("sd1.5", 2 * 4096, 320, 2560), ("tiny-sd", 32 * 16, 80, 640)] {
-        let layer = Packed::from_out_in(&values(n * k), Some(values(n)), n, k);
+        let layer = Packed::from_out_in(&values(n * k), Some(values(n)), n, k, Operands::F32);
         let (x, mut y) = (values(rows * k), vec![0.0; rows * n]);
         bench.measure(
             &format!("packed linear/{name} {rows}x{k}->{n}"),
@@ -80,7 +80,13 @@ fn convolutions(bench: &mut Bench) {
         ("enlarged 2x", conv::Shape { enlarge: Some((64, 64)), ..same(2, 32, 32, 320) }, 320),
     ] {
         let c = shape.channels;
-        let layer = conv::Weights::new(&values(outputs * c * 9), Some(values(outputs)), outputs, c, shape.stride);
+        let layer = conv::Weights::new(
+            &values(outputs * c * 9),
+            Some(values(outputs)),
+            (c, outputs),
+            shape.stride,
+            Operands::F32,
+        );
         let x = values(shape.n * shape.height * shape.width * c);
         let mut y = vec![0.0; shape.rows() * outputs];
         let work = Work::new(shape.flops(outputs), shape.bytes(outputs));

@@ -103,7 +103,7 @@ pub struct Args {
     /// Where to compute: cpu, cuda (the first GPU, or that of LOCAL_RANK or SLURM_LOCALID) or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
-    /// How a GPU stores weights and feature maps [default: f16]
+    /// What weights and feature maps are rounded to [default: f32 on the CPU, f16 on a GPU]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
     /// Compute convolutions and linear layers of the UNet in fp8 on Ada, Hopper or newer, with the ranges that

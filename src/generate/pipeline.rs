@@ -17,6 +17,8 @@ use crate::bail;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::models::tokenizer::Tokenizer;
+use crate::ops::gemm;
+use crate::ops::packed::Operands;
 use crate::ops::sampler_step::NoiseKey;
 
 /// Images drawn at once on the CPU unless told otherwise.
@@ -181,11 +183,16 @@ fn painter(parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Prec
         bail!(Usage, "fp8: the CPU computes in f32; give --device cuda");
     }
     match (settings.device, settings.precision) {
-        (Device::Cpu, None | Some(Precision::F32)) => {
-            Ok((Box::new(Cpu::new(parts, settings.batch.unwrap_or(CPU_BATCH), plan)?), Precision::F32))
-        }
-        (Device::Cpu, Some(_)) => {
-            bail!(Usage, "--precision: the CPU computes in f32; f16 and bf16 are for --device cuda")
+        (Device::Cpu, wanted) => {
+            let (operands, precision) = match wanted {
+                None | Some(Precision::F32) => (Operands::F32, Precision::F32),
+                Some(Precision::Auto) if !gemm::is_fast_in_bf16() => (Operands::F32, Precision::F32),
+                Some(Precision::Auto | Precision::Bf16) => (Operands::Bf16, Precision::Bf16),
+                Some(Precision::F16) => {
+                    bail!(Usage, "--precision f16: the CPU computes in f32 or bf16; f16 is for --device cuda")
+                }
+            };
+            Ok((Box::new(Cpu::new(parts, operands, settings.batch.unwrap_or(CPU_BATCH), plan)?), precision))
         }
         #[cfg(cuda_kernels)]
         (Device::Cuda(_), Some(Precision::F32)) => {
@@ -196,7 +203,7 @@ fn painter(parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Prec
             Ok((Box::new(Cuda::<half::bf16>::open(ordinal, parts)?), Precision::Bf16))
         }
         #[cfg(cuda_kernels)]
-        (Device::Cuda(ordinal), None | Some(Precision::F16)) => {
+        (Device::Cuda(ordinal), None | Some(Precision::Auto | Precision::F16)) => {
             Ok((Box::new(Cuda::<half::f16>::open(ordinal, parts)?), Precision::F16))
         }
     }

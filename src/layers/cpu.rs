@@ -120,7 +120,7 @@ impl Layers<Cpu> for Call<'_> {
         }
         let runs: Vec<(usize, &Context)> =
             self.captions.iter().map(|&(rows, caption)| (rows, &caption.0[index])).collect();
-        let keys = runs.first().map_or(0, |run| run.1.tokens(c));
+        let keys = runs.first().map_or(0, |run| run.1.tokens());
         let shape =
             attention::Shape { n: y.rows, queries: y.pixels(), keys, heads, head_dim: c / heads, causal: false };
         self.write(y, |y, this| attention::cross(y, this.read(all), &runs, shape, this.threads));

@@ -6,20 +6,60 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Panels, Threads};
+use super::gemm::{self, Begin, Pair, Panels, Scalar, Threads, first_of};
 use super::reduce::add;
 use super::simd::vectorize;
 
 /// Rows per task when all threads share a product; fewer rows are shared inside the matrix product.
 const ROWS: usize = 64;
 
+/// Rows that are multiplied at once where they are first rounded.
+const ROUNDED_ROWS: usize = 256;
+
+/// What products multiply; they sum in f32 in either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operands {
+    #[default]
+    F32,
+    /// Weights and what they are multiplied with, each rounded to the nearest.
+    Bf16,
+}
+
+impl Operands {
+    /// Bytes of a weight.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// Weights `[K, N]`, and the bias `[N]` if there is one.
 #[derive(Clone, Debug)]
 pub struct Packed {
     pub k: usize,
     pub n: usize,
-    pub w: Panels,
+    pub(super) w: Form,
     pub bias: Option<Vec<f32>>,
+}
+
+/// A matrix by its operands.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    F32(Panels),
+    /// Pairs of rows.
+    Bf16(Panels<Pair>),
+}
+
+impl Form {
+    /// From rows `[K, N]`.
+    fn new(w: &[f32], k: usize, n: usize, operands: Operands) -> Self {
+        match operands {
+            Operands::F32 => Self::F32(Panels::new(w, k, n)),
+            Operands::Bf16 => Self::Bf16(Panels::new(&Pair::of_rows(w, n), k.div_ceil(2), n)),
+        }
+    }
 }
 
 /// What the sums of a product start from.
@@ -37,17 +77,23 @@ pub enum Start<'a> {
 
 impl Packed {
     /// From PyTorch's order `[N, K]` (out, in). 1×1 convolutions have the same order.
-    pub fn from_out_in(w: &[f32], bias: Option<Vec<f32>>, n: usize, k: usize) -> Self {
+    pub fn from_out_in(w: &[f32], bias: Option<Vec<f32>>, n: usize, k: usize, operands: Operands) -> Self {
         assert!(
             w.len() == n * k && bias.as_ref().is_none_or(|b| b.len() == n),
             "packed: {} values for {n} × {k}",
             w.len()
         );
-        Self { k, n, w: Panels::new(&transposed(w, n, k), k, n), bias }
+        Self { k, n, w: Form::new(&transposed(w, n, k), k, n, operands), bias }
     }
 
     /// From a convolution `[N, C, height, width]` of `taps` = height·width: K = (ky, kx, c).
-    pub fn from_conv(w: &[f32], bias: Option<Vec<f32>>, n: usize, c: usize, taps: usize) -> Self {
+    pub fn from_conv(
+        w: &[f32],
+        bias: Option<Vec<f32>>,
+        (c, n): (usize, usize),
+        taps: usize,
+        operands: Operands,
+    ) -> Self {
         assert!(
             w.len() == n * c * taps && bias.as_ref().is_none_or(|b| b.len() == n),
             "packed: {} values for {n} × {c} × {taps}",
@@ -60,25 +106,44 @@ impl Packed {
             let from = (channel * taps + tap) * n;
             out.copy_from_slice(&by_channel[from..from + n]);
         });
-        Self { k: taps * c, n, w: Panels::new(&out, taps * c, n), bias }
+        Self { k: taps * c, n, w: Form::new(&out, taps * c, n, operands), bias }
     }
 
     /// Several layers of the same input as one, their outputs side by side.
+    ///
+    /// # Panics
+    /// If their inputs or operands differ.
     pub fn side_by_side(parts: &[&Self]) -> Self {
         let (k, n) = (parts[0].k, parts.iter().map(|p| p.n).sum());
         assert!(parts.iter().all(|p| p.k == k), "packed: layers of different inputs");
-        let unpacked: Vec<(Vec<f32>, usize)> = parts.iter().map(|part| (part.w.unpacked(), part.n)).collect();
-        let mut w = Vec::with_capacity(k * n);
-        for row in 0..k {
-            for (values, n) in &unpacked {
-                w.extend_from_slice(&values[row * n..(row + 1) * n]);
-            }
-        }
+        let panels = |part: &&Self| match &part.w {
+            Form::F32(panels) => panels.clone(),
+            Form::Bf16(_) => panic!("packed: layers in f32 and in bf16"),
+        };
+        let pairs = |part: &&Self| match &part.w {
+            Form::F32(_) => panic!("packed: layers in f32 and in bf16"),
+            Form::Bf16(pairs) => pairs.clone(),
+        };
+        let w = match parts[0].w {
+            Form::F32(_) => Form::F32(joined(parts.iter().map(panels).collect())),
+            Form::Bf16(_) => Form::Bf16(joined(parts.iter().map(pairs).collect())),
+        };
         let bias = parts.iter().any(|p| p.bias.is_some()).then(|| {
             let zeros = |p: &&Self| p.bias.clone().unwrap_or_else(|| vec![0.0; p.n]);
             parts.iter().flat_map(zeros).collect()
         });
-        Self { k, n, w: Panels::new(&w, k, n), bias }
+        Self { k, n, w, bias }
+    }
+
+    /// The matrix of a layer in f32.
+    ///
+    /// # Panics
+    /// If it is one in bf16.
+    pub fn f32(&self) -> &Panels {
+        match &self.w {
+            Form::F32(panels) => panels,
+            Form::Bf16(_) => panic!("packed: a layer in bf16 where there are only those in f32"),
+        }
     }
 
     /// Number of values held.
@@ -97,21 +162,34 @@ impl Packed {
     }
 }
 
-impl Start<'_> {
-    /// Writes what the sums start from into the rows `row0..` of the result, of `n` values; whether the product must
-    /// add to it.
-    pub(super) fn write(self, y: &mut [f32], bias: Option<&[f32]>, n: usize, row0: usize) -> bool {
-        let bias = match self {
-            Start::Row(row) => Some(row),
-            _ => bias,
-        };
+/// What the sums of a layer of this many outputs start from.
+#[derive(Clone, Copy)]
+pub(super) struct First<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub start: Start<'a>,
+    pub outputs: usize,
+}
+
+impl<'a> First<'a> {
+    /// What the rows `row0..` of the result begin from.
+    pub(super) fn begin(self, y: &mut [f32], row0: usize) -> Begin<'a> {
+        self.start.begin(y, self.bias, self.outputs, row0)
+    }
+}
+
+impl<'a> Start<'a> {
+    /// What the rows `row0..` of the result, of `n` values, begin from: where that is one thing it is read where it
+    /// lies, else it is written there first.
+    pub(super) fn begin(self, y: &mut [f32], bias: Option<&'a [f32]>, n: usize, row0: usize) -> Begin<'a> {
         match (self, bias) {
+            (Start::Row(row), _) | (Start::Bias, Some(row)) => return Begin::Row(row),
+            (Start::Bias, None) => return Begin::Zero,
+            (Start::Residual(residual), None) => return Begin::Rows(&residual[row0 * n..row0 * n + y.len()]),
             (Start::Keep, None) => {}
             (Start::Keep, Some(bias)) => vectorize(
                 #[inline(always)]
                 || y.chunks_exact_mut(n).for_each(|row| add(row, bias)),
             ),
-            (Start::Residual(residual), None) => y.copy_from_slice(&residual[row0 * n..row0 * n + y.len()]),
             (Start::Residual(residual), Some(bias)) => vectorize(
                 #[inline(always)]
                 || {
@@ -123,10 +201,8 @@ impl Start<'_> {
                     }
                 },
             ),
-            (_, Some(bias)) => y.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias)),
-            (_, None) => return false,
         }
-        true
+        Begin::Result
     }
 }
 
@@ -136,13 +212,44 @@ pub fn linear(y: &mut [f32], x: &[f32], w: &Packed, start: Start<'_>, threads: T
     let rows = x.len() / k;
     assert!(x.len() == rows * k && y.len() == rows * n, "linear: x {} y {} do not fit {k} → {n}", x.len(), y.len());
     if threads == Threads::One || rows < 2 * ROWS {
-        let accumulate = start.write(y, w.bias.as_deref(), n, 0);
-        return gemm::packed(y, x, w.w.all(), accumulate, threads);
+        return some(y, x, w, (start, 0), threads);
     }
     y.par_chunks_mut(ROWS * n).zip(x.par_chunks(ROWS * k)).enumerate().for_each(|(i, (y, x))| {
-        let accumulate = start.write(y, w.bias.as_deref(), n, i * ROWS);
-        gemm::packed(y, x, w.w.all(), accumulate, Threads::One);
+        some(y, x, w, (start, i * ROWS), Threads::One);
     });
+}
+
+/// The rows from `row0` on.
+fn some(y: &mut [f32], x: &[f32], w: &Packed, (start, row0): (Start<'_>, usize), threads: Threads) {
+    let (k, n) = (w.k, w.n);
+    let bias = w.bias.as_deref();
+    match &w.w {
+        Form::F32(panels) => {
+            let begin = start.begin(y, bias, n, row0);
+            gemm::packed(y, x, panels.all(), begin, threads);
+        }
+        Form::Bf16(panels) => Pair::with_left(|pairs| {
+            for (i, (y, x)) in y.chunks_mut(ROUNDED_ROWS * n).zip(x.chunks(ROUNDED_ROWS * k)).enumerate() {
+                let begin = start.begin(y, bias, n, row0 + i * ROUNDED_ROWS);
+                let pairs = first_of(pairs, x.len() / k * panels.k());
+                Pair::round_rows(pairs, x, k);
+                gemm::packed(y, pairs, panels.all(), begin, threads);
+            }
+        }),
+    }
+}
+
+/// Matrices of as many rows, side by side.
+fn joined<T: Scalar>(parts: Vec<Panels<T>>) -> Panels<T> {
+    let (k, n) = (parts[0].k(), parts.iter().map(Panels::n).sum());
+    let unpacked: Vec<Vec<T>> = parts.iter().map(Panels::unpacked).collect();
+    let mut w = Vec::with_capacity(k * n);
+    for row in 0..k {
+        for (values, part) in unpacked.iter().zip(&parts) {
+            w.extend_from_slice(&values[row * part.n()..(row + 1) * part.n()]);
+        }
+    }
+    Panels::new(&w, k, n)
 }
 
 /// `[n, k]` → `[k, n]`, in blocks that stay in the first cache.

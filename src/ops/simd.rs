@@ -10,7 +10,7 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Lanes of the explicit reductions below: one 512-bit register of f32.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Sum of `f(i)` over `0..n` in 16 lanes, combined in a fixed order. Call inside [`vectorize`].
 #[inline(always)]
@@ -27,6 +27,12 @@ pub fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     for (l, i) in (body..n).enumerate() {
         lanes[l] += f(i);
     }
+    total(lanes)
+}
+
+/// Sum of the lanes, upper halves added to lower ones.
+#[inline(always)]
+pub(super) fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for l in 0..width {

@@ -37,9 +37,19 @@ const LINES: [&str; 5] = [
 
 #[test]
 fn same_bits_for_any_batch_threads_and_ranks() {
+    same_bits("f32");
+}
+
+#[test]
+fn same_bits_for_any_batch_threads_and_ranks_in_bf16() {
+    same_bits("bf16");
+}
+
+fn same_bits(precision: &str) {
     let folder = TempDir::new().unwrap();
     let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES));
     let common = ["-m", "3", "--steps", "4", "--seed", "7", "--images-per-shard", "6", "--save-latents"];
+    let common = [&common[..], &["--precision", precision]].concat();
     let out = |name: &str| text(&folder.path().join(name));
     let reference = out("reference");
     succeeds(&args(&model, &captions, &reference, &common));
@@ -74,6 +84,32 @@ fn same_bits_for_any_batch_threads_and_ranks() {
         command(&args(&model, &captions, &output, &common)).env("RANK", "0").env("WORLD_SIZE", "2").status().unwrap();
     assert!(first.success() && second.wait().unwrap().success());
     assert_same_files(Path::new(&reference), Path::new(&output), "two ranks");
+}
+
+/// Pictures in bf16 are near those in f32 and are told apart from them; `auto` is one of the two, whichever this
+/// machine multiplies faster.
+#[test]
+fn bf16_is_near_f32_and_another_configuration() {
+    let folder = TempDir::new().unwrap();
+    let (model, captions) = (tiny_sd(), write_captions(folder.path(), &LINES[..2]));
+    let draw = |name: &str, precision: &str| {
+        let output = folder.path().join(name);
+        let flags = ["-m", "2", "--steps", "10", "--format", "png", "--precision", precision];
+        succeeds(&args(&model, &captions, &text(&output), &flags));
+        let shards = Shards::open(&[output.join("00000.tar")]).unwrap();
+        let decode = |bytes: Option<Vec<u8>>| image::decode(&bytes.unwrap(), name).unwrap().data;
+        let pixels: Vec<u8> = shards.iter().flat_map(|sample| decode(sample.read("png").unwrap())).collect();
+        let record: Value = serde_json::from_slice(&fs::read(output.join("generate.json")).unwrap()).unwrap();
+        (pixels, record["precision"].as_str().unwrap().to_owned())
+    };
+    let ((full, f32), (short, bf16), (auto, either)) = (draw("f32", "f32"), draw("bf16", "bf16"), draw("auto", "auto"));
+    assert_eq!((&f32[..], &bf16[..]), ("f32", "bf16"));
+    let off = full.iter().zip(&short).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum::<f64>() / full.len() as f64;
+    assert!(off > 0.0 && off < 3.0, "{off} of 255 apart");
+    assert!(auto == if either == "f32" { full } else { short }, "auto is {either}");
+    let (output, other) = (text(&folder.path().join("f32")), ["-m", "2", "--steps", "10", "--precision", "bf16"]);
+    fails(&args(&model, &captions, &output, &other), 2, &["precision: was f32, now bf16"]);
+    fails(&args(&model, &captions, &output, &["--precision", "f16"]), 2, &["--precision f16", "--device cuda"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use stablerep::ops::conv::{Shape, Weights, forward};
 use stablerep::ops::gemm::Threads;
-use stablerep::ops::packed::{Packed, Start, linear};
+use stablerep::ops::packed::{Operands, Packed, Start, linear};
 
 use crate::support::{assert_close, random};
 
@@ -63,7 +63,7 @@ fn matches_the_definition_in_f64() {
     for (shape, outputs, off) in layers() {
         let x = random(shape.n * shape.height * shape.width * shape.channels, 1);
         let (w, bias) = (random(outputs * shape.channels * 9, 2), random(outputs, 3));
-        let layer = Weights::new(&w, Some(bias.clone()), outputs, shape.channels, shape.stride);
+        let layer = Weights::new(&w, Some(bias.clone()), (shape.channels, outputs), shape.stride, Operands::F32);
         let products = reference(&x, &w, shape, outputs);
         let residual = random(products.len(), 4);
         let row = random(outputs, 5);
@@ -78,7 +78,7 @@ fn matches_the_definition_in_f64() {
             run(&layer, Start::Row(&row), &|i| row[i % outputs]);
             run(&layer, Start::Residual(&residual), &|i| residual[i] + bias[i % outputs]);
             run(&layer, Start::Keep, &|i| residual[i] + bias[i % outputs]);
-            let no_bias = Weights::new(&w, None, outputs, shape.channels, shape.stride);
+            let no_bias = Weights::new(&w, None, (shape.channels, outputs), shape.stride, Operands::F32);
             run(&no_bias, Start::Bias, &|_| 0.0);
             run(&no_bias, Start::Keep, &|i| residual[i]);
         }
@@ -92,7 +92,7 @@ fn an_image_has_the_same_bits_in_every_batch() {
         let (oh, ow) = shape.output();
         let x = random(8 * image, 1);
         let w = random(outputs * shape.channels * 9, 2);
-        let layer = Weights::new(&w, None, outputs, shape.channels, shape.stride);
+        let layer = Weights::new(&w, None, (shape.channels, outputs), shape.stride, Operands::F32);
         let run = |n: usize, threads| {
             let mut y = vec![0.0; n * oh * ow * outputs];
             forward(&mut y, &x[..n * image], &layer, Start::Bias, Shape { n, ..shape }, threads);
@@ -111,7 +111,7 @@ fn an_image_has_the_same_bits_in_every_batch() {
 fn linear_layers_match_f64_and_join() {
     for (rows, k, n) in [(1, 3, 5), (7, 64, 80), (300, 33, 1), (257, 530, 40)] {
         let (x, w, bias) = (random(rows * k, 1), random(n * k, 2), random(n, 3));
-        let layer = Packed::from_out_in(&w, Some(bias.clone()), n, k);
+        let layer = Packed::from_out_in(&w, Some(bias.clone()), n, k, Operands::F32);
         let want: Vec<f64> = (0..rows * n)
             .map(|i| {
                 let dot = |p: usize| f64::from(x[i / n * k + p]) * f64::from(w[i % n * k + p]);
@@ -122,7 +122,7 @@ fn linear_layers_match_f64_and_join() {
             let mut y = vec![9.0; rows * n];
             linear(&mut y, &x, &layer, Start::Bias, threads);
             assert_close("linear", &y, &want, 2e-6);
-            let no_bias = Packed::from_out_in(&w, None, n, k);
+            let no_bias = Packed::from_out_in(&w, None, n, k, Operands::F32);
             let both = Packed::side_by_side(&[&no_bias, &layer]);
             let mut pair = vec![9.0; rows * 2 * n];
             linear(&mut pair, &x, &both, Start::Bias, threads);
@@ -131,6 +131,58 @@ fn linear_layers_match_f64_and_join() {
                     assert!((pair[n + i] - y[i]).abs() < 1e-4 && (pair[i] + bias[i] - y[i]).abs() < 1e-4);
                 }
             }
+        }
+    }
+}
+
+fn rounded(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&value| half::bf16::from_f32(value).to_f32()).collect()
+}
+
+/// Products of operands in bf16 are exact in f32, so that only sums round: in whatever way the instruction set adds.
+#[test]
+fn in_bf16_only_operands_are_rounded() {
+    for (shape, outputs, _) in layers() {
+        let x = random(shape.n * shape.height * shape.width * shape.channels, 1);
+        let (w, bias) = (random(outputs * shape.channels * 9, 2), random(outputs, 3));
+        let sizes = (shape.channels, outputs);
+        let layer = Weights::new(&w, Some(bias.clone()), sizes, shape.stride, Operands::Bf16);
+        // An odd number of channels has no pairs.
+        let (x_used, w_used) = match shape.channels % 2 {
+            0 => (rounded(&x), rounded(&w)),
+            _ => (x.clone(), w),
+        };
+        let want: Vec<f64> = reference(&x_used, &w_used, shape, outputs)
+            .iter()
+            .enumerate()
+            .map(|(i, product)| product + f64::from(bias[i % outputs]))
+            .collect();
+        let image = want.len() / shape.n;
+        for threads in [Threads::One, Threads::All] {
+            let mut y = vec![f32::NAN; want.len()];
+            forward(&mut y, &x, &layer, Start::Bias, shape, threads);
+            assert_close(&format!("{shape:?} in bf16"), &y, &want, 2e-6);
+            let mut one = vec![f32::NAN; image];
+            let first = &x[..x.len() / shape.n];
+            forward(&mut one, first, &layer, Start::Bias, Shape { n: 1, ..shape }, threads);
+            assert!(one == y[..image], "{shape:?} in bf16, {threads:?}: the batch changes the bits");
+        }
+    }
+    for (rows, k, n) in [(1, 3, 5), (7, 64, 80), (300, 33, 1), (257, 530, 40), (600, 2100, 17)] {
+        let (x, w, bias) = (random(rows * k, 1), random(n * k, 2), random(n, 3));
+        let layer = Packed::from_out_in(&w, Some(bias.clone()), n, k, Operands::Bf16);
+        let (rounded_x, rounded_w) = (rounded(&x), rounded(&w));
+        let dot = |i: usize, p: usize| f64::from(rounded_x[i / n * k + p]) * f64::from(rounded_w[i % n * k + p]);
+        let sum = |i: usize| (0..k).map(|p| dot(i, p)).sum::<f64>() + f64::from(bias[i % n]);
+        let want: Vec<f64> = (0..rows * n).map(sum).collect();
+        let no_bias = Packed::from_out_in(&w, None, n, k, Operands::Bf16);
+        let both = Packed::side_by_side(&[&layer, &no_bias]);
+        for threads in [Threads::One, Threads::All] {
+            let (mut y, mut pair) = (vec![9.0; rows * n], vec![9.0; rows * 2 * n]);
+            linear(&mut y, &x, &layer, Start::Bias, threads);
+            assert_close("linear in bf16", &y, &want, 2e-6);
+            linear(&mut pair, &x, &both, Start::Bias, threads);
+            assert!(pair.chunks_exact(2 * n).zip(y.chunks_exact(n)).all(|(pair, y)| pair[..n] == *y), "side by side");
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Args {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: String,
-    /// How a GPU stores weights and feature maps [default: f16]
+    /// What weights and feature maps are rounded to [default: f32 on the CPU, f16 on a GPU]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
     /// Compute convolutions and linear layers of the UNet in fp8, with the ranges that `calibrate` wrote here

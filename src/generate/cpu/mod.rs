@@ -16,6 +16,7 @@ use super::trace::Meter;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
+use crate::ops::packed::Operands;
 use studio::Studio;
 
 /// The thread that draws, and how it is spoken to.
@@ -42,9 +43,9 @@ impl Cpu {
     ///
     /// # Errors
     /// Device error if they do not fit into what memory is available; data error for weights that cannot be read.
-    pub(super) fn new(parts: &Parts<'_>, batch: usize, plan: &mut Plan) -> Result<Self> {
+    pub(super) fn new(parts: &Parts<'_>, operands: Operands, batch: usize, plan: &mut Plan) -> Result<Self> {
         let closed = Arc::<AtomicBool>::default();
-        let studio = Studio::new(parts, batch, plan, Arc::clone(&closed))?;
+        let studio = Studio::new(parts, operands, batch, plan, Arc::clone(&closed))?;
         let (requests, inbox) = mpsc::channel();
         let (outbox, news) = mpsc::channel();
         let thread = thread::Builder::new()

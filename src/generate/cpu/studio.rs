@@ -24,6 +24,7 @@ use crate::models::clip_text::{self, ClipText};
 use crate::models::unet::{Time, UNet};
 use crate::models::vae::{self, Decoder};
 use crate::ops::gemm::Threads;
+use crate::ops::packed::Operands;
 use crate::ops::sampler_step::NoiseKey;
 use crate::store;
 
@@ -53,14 +54,20 @@ impl Studio {
     ///
     /// # Errors
     /// Device error if they do not fit into what memory is available; data error for weights that cannot be read.
-    pub(super) fn new(parts: &Parts<'_>, batch: usize, plan: &mut Plan, closed: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn new(
+        parts: &Parts<'_>,
+        operands: Operands,
+        batch: usize,
+        plan: &mut Plan,
+        closed: Arc<AtomicBool>,
+    ) -> Result<Self> {
         let mut weights = Plan::dry();
         for (name, file) in [("text encoder", &parts.text.1), ("unet", &parts.unet.1)] {
-            weights.record("weights", name, 4 * layers::held(file));
+            weights.record("weights", name, layers::held(file, operands));
         }
         weights.check("the model is too large for this machine")?;
         let [mut text_file, mut unet_file, mut decoder_file] =
-            [&parts.text.1, &parts.unet.1, &parts.decoder.1].map(Reader::new);
+            [&parts.text.1, &parts.unet.1, &parts.decoder.1].map(|file| Reader::new(file, operands));
         let prefixed = clip_text::is_prefixed(&parts.text.1);
         let text = ClipText::load(parts.text.0.clone(), prefixed, &mut text_file)?;
         store::check_interrupt(NOTHING_YET)?;
@@ -75,7 +82,7 @@ impl Studio {
         }
         let sampler = parts.sampler.clone();
         for (name, file) in [("text encoder", &text_file), ("unet", &unet_file), ("decoder", &decoder_file)] {
-            plan.record("weights", name, 4 * file.values() as u64);
+            plan.record("weights", name, file.bytes() as u64);
         }
         let branches = if parts.unconditional.is_some() { 2 } else { 1 };
         let tokens = text.config().tokens;

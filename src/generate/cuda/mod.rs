@@ -27,6 +27,7 @@ use crate::layers::cuda::{self as layers, Call, Times, Told};
 use crate::models::unet::Time;
 use crate::models::vae::Decoder;
 use crate::ops::convert::cuda as convert;
+use crate::ops::packed::Operands;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};
@@ -83,7 +84,7 @@ impl<T: Half> Cuda<T> {
             );
         }
         let (room, _) = gpu.room()?;
-        let time = Time::load(&parts.unet.0, &mut Reader::new(&parts.unet.1))?;
+        let time = Time::load(&parts.unet.0, &mut Reader::new(&parts.unet.1, Operands::F32))?;
         let measure = |batch: usize| -> Result<Arena> {
             let mut dry = Arena::dry();
             let nets = Nets::<T>::new(&mut dry, None, parts)?;

@@ -5,10 +5,10 @@ use crate::layers::{Backend, Load, Resolution};
 use crate::ops::activation::Activation;
 use crate::ops::conv;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::packed::Packed;
+use crate::ops::packed::{Operands, Packed};
 use crate::weights::SafeTensors;
 
-/// Weights in f32, packed as products read them.
+/// Weights packed as products read them.
 #[derive(Debug)]
 pub struct Cpu;
 
@@ -44,11 +44,12 @@ impl Backend for Cpu {
     type Closing = Closing;
 }
 
-/// Values that the layers of a file hold in memory at most.
-pub fn held(file: &SafeTensors) -> u64 {
+/// Bytes that the layers of a file hold in memory at most.
+pub fn held(file: &SafeTensors, operands: Operands) -> u64 {
     let each = |shape: &[usize]| match *shape {
-        [outputs, channels, 3, 3] => conv::Weights::values(channels, outputs, 1),
-        _ => shape.iter().product(),
+        [outputs, channels, 3, 3] => conv::Weights::bytes((channels, outputs), 1, operands),
+        [..] if shape.len() > 1 => operands.bytes() * shape.iter().product::<usize>(),
+        _ => 4 * shape.iter().product::<usize>(),
     };
     file.shapes().map(each).sum::<usize>() as u64
 }
@@ -57,22 +58,24 @@ pub fn held(file: &SafeTensors) -> u64 {
 #[derive(Debug)]
 pub struct Reader<'a> {
     weights: &'a SafeTensors,
-    values: usize,
+    operands: Operands,
+    bytes: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(weights: &'a SafeTensors) -> Self {
-        Self { weights, values: 0 }
+    /// Layers of these operands.
+    pub fn new(weights: &'a SafeTensors, operands: Operands) -> Self {
+        Self { weights, operands, bytes: 0 }
     }
 
-    /// Values read so far, and held.
-    pub fn values(&self) -> usize {
-        self.values
+    /// Bytes of what was read so far, as it is held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let tensor = self.weights.f32(name, shape)?;
-        self.values += tensor.len();
+        self.bytes += 4 * tensor.len();
         Ok(tensor)
     }
 
@@ -82,11 +85,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A linear layer `k → n`, stored `[n, k]` or as a 1×1 convolution `[n, k, 1, 1]`.
-    pub fn packed(&mut self, name: &str, (k, n): (usize, usize), bias: bool) -> Result<Packed> {
+    pub fn packed(&mut self, name: &str, (k, n): (usize, usize), bias: bool, operands: Operands) -> Result<Packed> {
         let w = self.weights.matrix(name, k, n)?;
-        self.values += w.len();
+        self.bytes += operands.bytes() * w.len();
         let bias = if bias { Some(self.vector(&format!("{name}.bias"), n)?) } else { None };
-        Ok(Packed::from_out_in(&w, bias, n, k))
+        Ok(Packed::from_out_in(&w, bias, n, k, operands))
     }
 
     fn affine(&mut self, name: &str, len: usize) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -119,7 +122,7 @@ impl Load<Cpu> for Reader<'_> {
         let each = outputs / names.len();
         let mut parts = Vec::new();
         for name in names {
-            parts.push(self.packed(name, (inputs, each), bias)?);
+            parts.push(self.packed(name, (inputs, each), bias, self.operands)?);
         }
         let w = match parts.len() {
             1 => parts.remove(0),
@@ -129,20 +132,24 @@ impl Load<Cpu> for Reader<'_> {
     }
 
     fn keys_values(&mut self, [key, value]: [&str; 2], sizes: (usize, usize)) -> Result<[Packed; 2]> {
-        Ok([self.packed(key, sizes, false)?, self.packed(value, sizes, false)?])
+        Ok([self.packed(key, sizes, false, self.operands)?, self.packed(value, sizes, false, self.operands)?])
     }
 
     fn conv(&mut self, name: &str, (c, n): (usize, usize), resolution: Resolution) -> Result<conv::Weights> {
         let stride = if resolution == Resolution::Halved { 2 } else { 1 };
         let w = self.weights.f32(&format!("{name}.weight"), &[n, c, 3, 3])?;
-        self.values += conv::Weights::values(c, n, stride);
-        Ok(conv::Weights::new(&w, Some(self.vector(&format!("{name}.bias"), n)?), n, c, stride))
+        self.bytes += conv::Weights::bytes((c, n), stride, self.operands);
+        Ok(conv::Weights::new(&w, Some(self.vector(&format!("{name}.bias"), n)?), (c, n), stride, self.operands))
     }
 
     fn closing(&mut self, name: &str, shortcut: &str, parts: &[usize], outputs: usize) -> Result<Closing> {
         let conv = self.conv(name, (outputs, outputs), Resolution::Same)?;
         let inputs = parts.iter().sum();
-        let shortcut = if parts == [outputs] { None } else { Some(self.packed(shortcut, (inputs, outputs), true)?) };
+        let shortcut = if parts == [outputs] {
+            None
+        } else {
+            Some(self.packed(shortcut, (inputs, outputs), true, self.operands)?)
+        };
         Ok(Closing { conv, shortcut })
     }
 }

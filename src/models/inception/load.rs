@@ -5,7 +5,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::layers::convnet::Conv;
 use crate::ops::conv2d::Window;
-use crate::ops::packed::Packed;
+use crate::ops::packed::{Operands, Packed};
 use crate::ops::pool::Pool;
 use crate::weights::SafeTensors;
 
@@ -172,5 +172,5 @@ fn conv(file: &SafeTensors, name: &str, (inputs, outputs): (usize, usize), windo
         w.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
         bias[o] = (f64::from(shift[o]) - f64::from(mean[o]) * scale) as f32;
     }
-    Ok(Conv { weights: Packed::from_conv(&w, Some(bias), outputs, inputs, taps), window, outputs })
+    Ok(Conv { weights: Packed::from_conv(&w, Some(bias), (inputs, outputs), taps, Operands::F32), window, outputs })
 }

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::layers::cpu::Reader;
 use crate::ops::activation::silu;
 use crate::ops::embed;
-use crate::ops::gemm::{self, Threads};
-use crate::ops::packed::Packed;
+use crate::ops::gemm::{self, Begin, Threads};
+use crate::ops::packed::{Operands, Packed};
 
 /// The layers between a timestep and the residual blocks.
 #[derive(Debug)]
@@ -27,15 +27,16 @@ impl Time {
         let (first, time) = (config.channels[0], 4 * config.channels[0]);
         let architecture = Architecture::new(config);
         let block = |block: &BlockAt| {
-            let projection = from.packed(&format!("{}.time_emb_proj", block.name), (time, block.outputs), true)?;
+            let name = format!("{}.time_emb_proj", block.name);
+            let projection = from.packed(&name, (time, block.outputs), true, Operands::F32)?;
             let bias = from.vector(&format!("{}.conv1.bias", block.name), block.outputs)?;
             Ok((projection, bias, block.offset))
         };
         let blocks = architecture.blocks().map(block).collect::<Result<_>>()?;
         Ok(Self {
             layers: [
-                from.packed("time_embedding.linear_1", (first, time), true)?,
-                from.packed("time_embedding.linear_2", (time, time), true)?,
+                from.packed("time_embedding.linear_1", (first, time), true, Operands::F32)?,
+                from.packed("time_embedding.linear_2", (time, time), true, Operands::F32)?,
             ],
             blocks,
             width: architecture.time_width,
@@ -73,7 +74,7 @@ impl Time {
 /// `x·w + bias`, the bias added last: the bits of every picture depend on it.
 fn layer(w: &Packed, x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; w.n];
-    gemm::packed(&mut y, x, w.w.all(), false, Threads::All);
+    gemm::packed(&mut y, x, w.f32().all(), Begin::Zero, Threads::All);
     y.iter_mut().zip(w.bias.iter().flatten()).for_each(|(y, bias)| *y += bias);
     y
 }

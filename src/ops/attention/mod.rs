@@ -1,8 +1,8 @@
 //! Attention of inference: `O = softmax(Q·Kᵀ/√d)·V` per image and head, in blocks of queries whose scores stay in cache
 //! (the idea of Dao et al. 2022 with whole rows: the T×T matrix never exists).
 //!
-//! [`forward`] reads Q, K, V through strides; [`cross`] uses a context packed once per caption ([`Context`]) for all
-//! its images and steps. FLOPs: 4·N·G·Tq·Tk·d. Bytes: Q, K, V, O once.
+//! Keys and values are packed for the products once, by [`forward`] for all blocks of an image and head, by
+//! [`Context::new`] for all images and steps of a caption ([`cross`]). FLOPs: 4·N·G·Tq·Tk·d. Bytes: Q, K, V, O once.
 
 #[cfg(cuda_kernels)]
 pub mod bench;
@@ -15,8 +15,8 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads, raw};
-use super::self_attention::{Shared, softmax_row};
+use super::gemm::{Mat, Panels, Threads, first_of, raw_packed};
+use super::self_attention::{Shared, exponentials};
 use super::simd::vectorize;
 
 /// Scores of a block of queries: half a megabyte.
@@ -91,54 +91,73 @@ pub fn forward(y: &mut [f32], q: Tokens<'_>, k: Tokens<'_>, v: Tokens<'_>, shape
     k.check(n * keys, width);
     v.check(n * keys, width);
     let (block, target) = (shape.block(), Shared::new(y));
-    let blocks = queries.div_ceil(block);
-    spread(n * heads * blocks, threads, |task| {
-        let (pair, from) = (task / blocks, task % blocks * block);
-        let (image, column) = (pair / heads, pair % heads * d);
+    let pack = |pair: usize| {
+        let (row, column) = (pair / heads * keys, pair % heads * d);
+        // SAFETY: `check` proved the extents.
+        unsafe { Head::new(k.head(row, column), v.head(row, column), keys, d) }
+    };
+    let some = |pair: usize, head: &Head, from: usize| {
+        let (first, column) = (pair / heads * queries + from, pair % heads * d);
         let rows = block.min(queries - from);
-        let first = image * queries + from;
-        // SAFETY: `check` proved the inputs' extents; rows first..first + rows and these d columns of y are this task's
-        // alone.
+        // SAFETY: `check` proved the extents; rows first..first + rows and these d columns of y are this task's alone.
         unsafe {
             let y = target.at(first * width + column);
-            let (q, k, v) = (q.head(first, column), k.head(image * keys, column), v.head(image * keys, column));
-            attend(y, width, q, k.t(), v, (rows, keys, d), causal.then_some(from));
+            attend(y, width, q.head(first, column), rows, head, causal.then_some(from));
         }
-    });
+    };
+    let blocks = queries.div_ceil(block);
+    match threads {
+        Threads::One => {
+            for pair in 0..n * heads {
+                let head = pack(pair);
+                (0..blocks).for_each(|i| some(pair, &head, i * block));
+            }
+        }
+        Threads::All => {
+            let packed: Vec<Head> = (0..n * heads).into_par_iter().map(pack).collect();
+            let tasks = (0..packed.len() * blocks).into_par_iter();
+            tasks.for_each(|task| some(task / blocks, &packed[task / blocks], task % blocks * block));
+        }
+    }
+}
+
+/// Keys `[d, Tk]` and values `[Tk, d]` of a head, packed.
+#[derive(Clone, Debug)]
+struct Head {
+    keys: Panels,
+    values: Panels,
+}
+
+impl Head {
+    /// From rows `[Tk, d]`.
+    ///
+    /// # Safety
+    /// Every element of both must be inside a live allocation.
+    unsafe fn new(keys: Mat, values: Mat, tokens: usize, head_dim: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self { keys: Panels::of(keys.t(), head_dim, tokens), values: Panels::of(values, tokens, head_dim) } }
+    }
 }
 
 /// Keys and values of one caption for one layer, packed for [`cross`].
 #[derive(Clone, Debug)]
-pub struct Context {
-    /// `[G, d, Tk]`.
-    keys: Vec<f32>,
-    /// `[G, Tk, d]`.
-    values: Vec<f32>,
-}
+pub struct Context(Vec<Head>);
 
 impl Context {
     /// From rows `[Tk, G, d]` of keys and of values.
     pub fn new(keys: &[f32], values: &[f32], heads: usize, head_dim: usize) -> Self {
         let width = heads * head_dim;
         assert!(keys.len() == values.len() && keys.len().is_multiple_of(width), "attention: context of {}", keys.len());
-        let tokens = keys.len() / width;
-        let mut this = Self { keys: vec![0.0; keys.len()], values: vec![0.0; values.len()] };
-        for (t, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
-            for head in 0..heads {
-                let (from, to) = (head * head_dim, (head + 1) * head_dim);
-                let at = (head * tokens + t) * head_dim;
-                this.values[at..at + head_dim].copy_from_slice(&values[from..to]);
-                for (c, &key) in keys[from..to].iter().enumerate() {
-                    this.keys[(from + c) * tokens + t] = key;
-                }
-            }
-        }
-        this
+        let [keys, values] = [keys, values].map(|data| Tokens { data, stride: width });
+        let tokens = keys.data.len() / width;
+        // SAFETY: the assertion proved that both hold all tokens of every head.
+        let head = |head| unsafe { Head::new(keys.head(0, head), values.head(0, head), tokens, head_dim) };
+        Self((0..width).step_by(head_dim).map(head).collect())
     }
 
-    /// Number of keys, for a width of G·d.
-    pub fn tokens(&self, width: usize) -> usize {
-        self.keys.len() / width
+    /// Number of keys.
+    pub fn tokens(&self) -> usize {
+        self.0[0].values.k()
     }
 }
 
@@ -152,7 +171,7 @@ pub fn cross(y: &mut [f32], q: &[f32], runs: &[(usize, &Context)], shape: Shape,
             && q.len() == y.len()
             && !causal
             && runs.iter().map(|run| run.0).sum::<usize>() == n
-            && runs.iter().all(|run| run.1.keys.len() == keys * width),
+            && runs.iter().all(|(_, context)| context.tokens() == keys && context.0.len() == heads),
         "cross-attention: y {} q {} and {} contexts do not fit {shape:?}",
         y.len(),
         q.len(),
@@ -168,54 +187,45 @@ pub fn cross(y: &mut [f32], q: &[f32], runs: &[(usize, &Context)], shape: Shape,
         }
         first = end;
     }
-    spread(tasks.len(), threads, |task| {
-        let (from, rows, head, context) = tasks[task];
+    let run = |&(from, rows, head, context): &(usize, usize, usize, &Context)| {
         let at = from * width + head * d;
-        let keys_of_head = Mat::rows(&context.keys[head * d * keys..(head + 1) * d * keys], keys);
-        let values_of_head = Mat::rows(&context.values[head * d * keys..(head + 1) * d * keys], d);
         let q = Mat { data: q[at..].as_ptr(), row_stride: width, col_stride: 1 };
         // SAFETY: the assertion above proved all extents; these rows and d columns of y are this task's alone.
-        unsafe { attend(target.at(at), width, q, keys_of_head, values_of_head, (rows, keys, d), None) }
-    });
-}
-
-fn spread(tasks: usize, threads: Threads, run: impl Fn(usize) + Send + Sync) {
+        unsafe { attend(target.at(at), width, q, rows, &context.0[head], None) }
+    };
     match threads {
-        Threads::One => (0..tasks).for_each(run),
-        Threads::All => (0..tasks).into_par_iter().for_each(run),
+        Threads::One => tasks.iter().for_each(run),
+        Threads::All => tasks.par_iter().for_each(run),
     }
 }
 
 /// One block of queries of one head against all keys. With `causal = Some(i)`, the first query is query i of its image.
 ///
 /// # Safety
-/// As [`raw`], for `y [rows, d]`, `q [rows, d]`, `k [d, keys]` and `v [keys, d]`.
-unsafe fn attend(
-    y: *mut f32,
-    stride: usize,
-    q: Mat,
-    k: Mat,
-    v: Mat,
-    (rows, keys, d): (usize, usize, usize),
-    causal: Option<usize>,
-) {
+/// As [`raw_packed`], for `y [rows, d]` and `q [rows, d]`.
+unsafe fn attend(y: *mut f32, stride: usize, q: Mat, rows: usize, head: &Head, causal: Option<usize>) {
+    let (keys, d) = (head.values.k(), head.values.n());
     let mut scores = BLOCK.take();
-    if scores.len() < rows * keys {
-        scores.resize(rows * keys, 0.0);
-    }
+    let (block, totals) = first_of(&mut scores, rows * (keys + 1)).split_at_mut(rows * keys);
     let scale = (d as f32).powf(-0.5);
     // SAFETY: the scores hold rows × keys; the rest is the caller's promise.
-    unsafe { raw(scores.as_mut_ptr(), keys, q, k, (rows, keys, d), false, scale, Threads::One) }
-    let block = &mut scores[..rows * keys];
+    unsafe { raw_packed(block.as_mut_ptr(), keys, q, head.keys.all(), rows, scale) }
     vectorize(
         #[inline(always)]
         || {
-            for (i, row) in block.chunks_exact_mut(keys).enumerate() {
-                softmax_row(row, causal.map_or(keys, |from| from + i + 1));
+            for ((i, row), total) in block.chunks_exact_mut(keys).enumerate().zip(totals.iter_mut()) {
+                *total = exponentials(row, causal.map_or(keys, |from| from + i + 1)).1;
             }
         },
     );
     // SAFETY: as above.
-    unsafe { raw(y, stride, Mat::rows(block, keys), v, (rows, d, keys), false, 1.0, Threads::One) }
+    unsafe { raw_packed(y, stride, Mat::rows(block, keys), head.values.all(), rows, 1.0) }
+    // The results are fewer than the probabilities.
+    for (i, total) in totals.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let y = unsafe { std::slice::from_raw_parts_mut(y.add(i * stride), d) };
+        let inverse = 1.0 / total;
+        y.iter_mut().for_each(|value| *value *= inverse);
+    }
     BLOCK.set(scores);
 }

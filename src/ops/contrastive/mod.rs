@@ -17,7 +17,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads, raw};
+use super::gemm::{Mat, Target, Threads, raw};
 use super::math::{exp, exp_nonpositive};
 use super::queue::EMPTY;
 use super::simd::{max, sum, vectorize};
@@ -99,7 +99,8 @@ impl<'a> Sides<'a> {
         assert!(s.len() >= rows * cols && block.candidates.len() == cols * d, "contrastive: block");
         let scale = 1.0 / self.temperature;
         // SAFETY: the slices above hold rows·d and cols·d values, `s` rows·cols.
-        unsafe { raw(s.as_mut_ptr(), cols, a, b.t(), (rows, cols, d), false, scale, Threads::One) }
+        let target = Target { alpha: scale, ..Target::of(s, cols, false) };
+        unsafe { raw(target, a, b.t(), (rows, cols, d), Threads::One) }
     }
 
     /// The candidates, and behind them the slots of the queue.
@@ -267,7 +268,8 @@ pub(super) fn gradient(dz: &mut [f32], known: [(&[f32], &[f32]); 2], sides: Side
                 );
                 let z = Mat::rows(block.candidates, d);
                 // SAFETY: `dz` holds rows·d values and belongs to this task, `s` rows·cols, the slice of z cols·d.
-                unsafe { raw(dz.as_mut_ptr(), d, Mat::rows(s, cols), z, (rows, d, cols), true, scale, Threads::One) }
+                let target = Target { alpha: scale, ..Target::of(dz, d, true) };
+                unsafe { raw(target, Mat::rows(s, cols), z, (rows, d, cols), Threads::One) }
             }
         },
     );

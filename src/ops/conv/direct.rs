@@ -1,63 +1,108 @@
-//! Implicit GEMM: the matrix of shifted pixels `[N·H·W, 9·C]` never exists. A tile of it (at most `ROWS` rows by `DEPTH`
-//! columns, half a megabyte, one per thread) is gathered while the matrix product consumes it.
-
-use std::cell::Cell;
+//! Implicit GEMM: the matrix of shifted pixels `[N·H·W, 9·C]` never exists. A tile of it (at most `ROWS` rows by
+//! `DEPTH` columns, half a megabyte, one per thread) is gathered while the matrix product consumes it.
 
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, PADDING};
-use super::{First, Shape};
-use crate::ops::gemm::{self, Threads};
-use crate::ops::packed::Packed;
+use super::shape::Shape;
+use crate::ops::gemm::{self, Begin, Pair, Panels, Scalar, Threads, first_of};
+use crate::ops::packed::{First, Form, Operands, Packed};
 
 /// Rows (output pixels) of a tile.
 const ROWS: usize = 256;
-/// Columns (input values) of a tile: the block length of the reduction in [`gemm`], so sums are cut at the same places.
-const DEPTH: usize = gemm::BLOCK;
 
-thread_local! {
-    /// The tile of this thread. Taken while in use, so that a task stolen in between gets its own.
-    static TILE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+/// Pairs per task where the input is rounded.
+const PAIRS: usize = 1 << 14;
+
+/// What is multiplied: pairs are of adjacent channels, so that an odd number stays in f32.
+pub(super) fn operands(channels: usize, wanted: Operands) -> Operands {
+    if channels.is_multiple_of(2) { wanted } else { Operands::F32 }
 }
 
 /// As [`super::forward`].
 pub(super) fn forward(y: &mut [f32], x: &[f32], w: &Packed, first: First<'_>, geometry: &Geometry, threads: Threads) {
-    let (rows, n) = (geometry.shape.rows(), w.n);
-    if threads == Threads::One {
-        for (i, y) in y.chunks_mut(ROWS * n).enumerate() {
-            tile(y, x, w, first, geometry, i * ROWS, Threads::One);
+    match &w.w {
+        Form::F32(w) => multiply(y, x, w, first, geometry, threads),
+        Form::Bf16(w) => {
+            let mut pairs = vec![Pair::default(); x.len() / 2];
+            match threads {
+                Threads::One => Pair::round(&mut pairs, x),
+                Threads::All => {
+                    let some = pairs.par_chunks_mut(PAIRS).zip(x.par_chunks(2 * PAIRS));
+                    some.for_each(|(pairs, x)| Pair::round(pairs, x));
+                }
+            }
+            multiply(y, &pairs, w, first, geometry, threads);
         }
-        return;
     }
-    let share = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(16).min(ROWS);
-    if share < 32 {
-        return tile(y, x, w, first, geometry, 0, Threads::All);
-    }
-    y.par_chunks_mut(share * n).enumerate().for_each(|(i, y)| tile(y, x, w, first, geometry, i * share, Threads::One));
 }
 
-/// Some rows of the output.
-fn tile(y: &mut [f32], x: &[f32], w: &Packed, first: First<'_>, geometry: &Geometry, row0: usize, threads: Threads) {
-    let (k, n) = (w.k, w.n);
-    let rows = y.len() / n;
-    let mut accumulate = first.write(y, row0);
-    let mut buffer = TILE.take();
-    for k0 in (0..k).step_by(DEPTH) {
-        let depth = (k - k0).min(DEPTH);
-        if buffer.len() < rows * depth {
-            buffer.resize(rows * depth, 0.0);
-        }
-        let columns = &mut buffer[..rows * depth];
-        gather(geometry, columns, x, row0, k0, depth);
-        gemm::packed(y, columns, w.w.block(k0), accumulate, threads);
-        accumulate = true;
+fn multiply<T: Scalar<Sum = f32>>(
+    y: &mut [f32],
+    x: &[T],
+    w: &Panels<T>,
+    first: First<'_>,
+    geometry: &Geometry,
+    threads: Threads,
+) {
+    let (rows, n) = (geometry.shape.rows(), w.n());
+    let share = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(16).min(ROWS);
+    if threads == Threads::All && share >= 32 {
+        let parts = y.par_chunks_mut(share * n).enumerate();
+        return parts.for_each(|(i, y)| tile(y, x, w, first, geometry, i * share));
     }
-    TILE.set(buffer);
+    for (i, y) in y.chunks_mut(ROWS * n).enumerate() {
+        match threads {
+            Threads::One => tile(y, x, w, first, geometry, i * ROWS),
+            Threads::All => shared(y, x, w, first, geometry, i * ROWS),
+        }
+    }
+}
+
+/// Some rows of the output, a block of the reduction at a time: sums are cut where [`gemm`] cuts them.
+fn tile<T: Scalar<Sum = f32>>(
+    y: &mut [f32],
+    x: &[T],
+    w: &Panels<T>,
+    first: First<'_>,
+    geometry: &Geometry,
+    row0: usize,
+) {
+    let (k, rows) = (w.k(), y.len() / w.n());
+    let mut begin = first.begin(y, row0);
+    T::with_left(|columns| {
+        for k0 in (0..k).step_by(T::BLOCK) {
+            let depth = (k - k0).min(T::BLOCK);
+            let columns = first_of(columns, rows * depth);
+            gather(geometry, columns, x, row0, k0, depth);
+            gemm::packed(y, columns, w.block(k0), begin, Threads::One);
+            begin = Begin::Result;
+        }
+    });
+}
+
+/// Some rows of the output, so few that threads share their columns.
+fn shared<T: Scalar<Sum = f32>>(
+    y: &mut [f32],
+    x: &[T],
+    w: &Panels<T>,
+    first: First<'_>,
+    geometry: &Geometry,
+    row0: usize,
+) {
+    let (k, rows) = (w.k(), y.len() / w.n());
+    let begin = first.begin(y, row0);
+    T::with_left(|columns| {
+        let columns = first_of(columns, rows * k);
+        columns.par_chunks_mut(k).enumerate().for_each(|(i, row)| gather(geometry, row, x, row0 + i, 0, k));
+        gemm::packed(y, columns, w.all(), begin, Threads::All);
+    });
 }
 
 /// Columns `k0..k0 + depth` of the rows from `row0` of the matrix of shifted pixels.
-fn gather(geometry: &Geometry, out: &mut [f32], x: &[f32], row0: usize, k0: usize, depth: usize) {
-    let Shape { height, width, channels: c, stride, enlarge, .. } = geometry.shape;
+fn gather<T: Scalar>(geometry: &Geometry, out: &mut [T], x: &[T], row0: usize, k0: usize, depth: usize) {
+    let Shape { height, width, channels, stride, enlarge, .. } = geometry.shape;
+    let c = channels / T::VALUES;
     let (out_height, out_width) = geometry.output;
     let k1 = k0 + depth;
     let (mut oy, mut ox) = (row0 / out_width % out_height, row0 % out_width);
@@ -94,13 +139,19 @@ fn gather(geometry: &Geometry, out: &mut [f32], x: &[f32], row0: usize, k0: usiz
 
 /// The part inside columns `k0..k1` of a run of `length` values that starts at column `at`; `None` writes zeros.
 #[inline(always)]
-pub fn copy(out: &mut [f32], (k0, k1): (usize, usize), at: usize, source: Option<&[f32]>, length: usize) {
+pub fn copy<T: Copy + Default>(
+    out: &mut [T],
+    (k0, k1): (usize, usize),
+    at: usize,
+    source: Option<&[T]>,
+    length: usize,
+) {
     let (lo, hi) = (at.max(k0), (at + length).min(k1));
     if lo < hi {
         let out = &mut out[lo - k0..hi - k0];
         match source {
             Some(source) => out.copy_from_slice(&source[lo - at..hi - at]),
-            None => out.fill(0.0),
+            None => out.fill(T::default()),
         }
     }
 }

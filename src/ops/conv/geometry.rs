@@ -1,6 +1,6 @@
 //! Where the pixels of what is convolved lie.
 
-use super::Shape;
+use super::shape::Shape;
 
 /// Where the pixels of the canvas, which is the input or its enlargement, lie in the input.
 #[derive(Debug)]

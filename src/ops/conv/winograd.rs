@@ -2,8 +2,8 @@
 //! pixels by 36 products instead of 144.
 //!
 //! `Y = Aᵀ·[(G·g·Gᵀ) ⊙ (Bᵀ·d·B)]·A`, summed over the channels between the brackets: 36 matrix products `[tiles, C]·[C,
-//! N]`. The points of interpolation are 0, ±√½, ±√2 and ∞: over 512 channels the results are off by 2e-6 of the largest,
-//! as those of one chain of additions are, where the usual 0, ±1, ±2 and ∞ give 1e-5.
+//! N]`. The points of interpolation are 0, ±√½, ±√2 and ∞: over 512 channels the results are off by 2e-6 of the
+//! largest, as those of one chain of additions are, where the usual 0, ±1, ±2 and ∞ give 1e-5.
 
 mod transform;
 
@@ -14,8 +14,9 @@ use rayon::prelude::*;
 
 use self::transform::{LANES, SIDE, TILE, filters, from_places, to_places};
 use super::geometry::{Geometry, PADDING};
-use super::{First, Shape};
-use crate::ops::gemm::{self, Panels, Threads};
+use super::shape::Shape;
+use crate::ops::gemm::{self, Begin, Panels, Threads, first_of};
+use crate::ops::packed::{First, Operands};
 
 /// Places of a tile's transform.
 pub(super) const PLACES: usize = SIDE * SIDE;
@@ -37,9 +38,10 @@ const FEW_WEIGHTS: usize = 1 << 18;
 /// Below this many FLOPs a second thread costs more than it saves.
 const PARALLEL_FLOPS: usize = 1 << 22;
 
-/// Whether a layer may be computed so.
-pub(super) fn is_for(channels: usize, outputs: usize, stride: usize) -> bool {
-    stride == 1 && channels.min(outputs) >= FEWEST && channels * outputs <= MOST
+/// Whether a layer may be computed so; not in bf16, whose rounding the transforms would make many times as large.
+pub(super) fn is_for((channels, outputs): (usize, usize), stride: usize, operands: Operands) -> bool {
+    let fits = channels.min(outputs) >= FEWEST && channels * outputs <= MOST;
+    operands == Operands::F32 && stride == 1 && fits
 }
 
 /// Whether the results fill their tiles well enough.
@@ -64,7 +66,8 @@ impl Winograd {
 }
 
 thread_local! {
-    /// Pixels and sums of this thread by places, and zeros. Taken while in use, so that a task stolen in between gets its own.
+    /// Pixels and sums of this thread by places, and zeros. Taken while in use, so that a task stolen in between gets
+    /// its own.
     static BUFFERS: Cell<[Vec<f32>; 3]> = const { Cell::new([const { Vec::new() }; 3]) };
 }
 
@@ -115,13 +118,9 @@ fn part(
     let tiles = results.len() * across;
     let (before, after) = (apart(tiles * c), apart(tiles * n));
     let mut buffers = BUFFERS.take();
-    for (buffer, values) in buffers.iter_mut().zip([PLACES * before, PLACES * after, c]) {
-        if buffer.len() < values {
-            buffer.resize(values, 0.0);
-        }
-    }
     let [pixels, sums, zeros] = &mut buffers;
-    let (pixels, sums, zeros) = (&mut pixels[..PLACES * before], &mut sums[..PLACES * after], &zeros[..c]);
+    let pixels = first_of(pixels, PLACES * before);
+    let (sums, zeros) = (first_of(sums, PLACES * after), &*first_of(zeros, c));
     let place_of = |strip: usize| (strip / down, strip % down * TILE);
 
     let mut rows: Vec<_> = pixels.chunks_mut(before).map(|place| place.chunks_mut(across * c)).collect();
@@ -137,17 +136,17 @@ fn part(
 
     let products = sums.chunks_mut(after).zip(pixels.chunks(before)).zip(&w.places).collect();
     each(products, threads, |((sums, pixels), w): ((&mut [f32], &[f32]), &Panels)| {
-        gemm::packed(&mut sums[..tiles * n], &pixels[..tiles * c], w.all(), false, Threads::One);
+        gemm::packed(&mut sums[..tiles * n], &pixels[..tiles * c], w.all(), Begin::Zero, Threads::One);
     });
 
     let sums = &*sums;
     let strips: Vec<_> = results.iter_mut().enumerate().collect();
     each(strips, threads, |(i, y)| {
         let (image, top) = place_of(first_strip + i);
-        let keep = first.write(y, (image * height + top) * width);
+        let begin = first.begin(y, (image * height + top) * width);
         for tile in 0..across {
             let from = array::from_fn(|place| &sums[place * after + (i * across + tile) * n..][..n]);
-            from_places(y, (width, tile * TILE), &from, keep);
+            from_places(y, (width, tile * TILE), &from, begin);
         }
     });
     BUFFERS.set(buffers);

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::conv2d::{Shape, Window, cuda, forward};
 use crate::ops::halves::{Columns, joined, split, words};
-use crate::ops::packed::Packed;
+use crate::ops::packed::{Operands, Packed};
 use crate::ops::relu;
 
 pub const CHECKS: Checks = Checks::quick(&[
@@ -23,7 +23,7 @@ fn layer(case: &Case, name: &str, shape: Shape, outputs: usize) -> Packed {
     let fan_in = taps * channels;
     let w = case.normal(&format!("w {name}"), outputs * fan_in, (fan_in as f32).powf(-0.5));
     let bias = case.normal(&format!("bias {name}"), outputs, 0.5);
-    Packed::from_conv(&w, Some(bias), outputs, channels, taps)
+    Packed::from_conv(&w, Some(bias), (channels, outputs), taps, Operands::F32)
 }
 
 /// On the CPU, with the rectifier.

@@ -20,7 +20,7 @@ pub struct Weights {
 
 /// Weights `[K, N]`, K = (ky, kx, c) of `channels`, as kernels read them: `[N, taps]` rows of halves.
 pub fn operand(w: &Packed, channels: usize) -> Vec<u32> {
-    let rows = w.w.unpacked();
+    let rows = w.f32().unpacked();
     let by_output: Vec<f32> = (0..w.n).flat_map(|o| rows[o..].iter().step_by(w.n).copied()).collect();
     halves::split(&by_output, channels)
 }

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::conv::copy;
-use super::gemm::{self, Threads};
+use super::gemm::{self, Begin, Threads};
 use super::packed::{Packed, Start};
 
 /// Rows (output pixels) of a tile.
@@ -102,7 +102,7 @@ pub fn forward(y: &mut [f32], x: &[f32], w: &Packed, shape: Shape) {
     );
     y.par_chunks_mut(ROWS * n).enumerate().for_each(|(i, y)| {
         let rows = y.len() / n;
-        let mut accumulate = Start::Bias.write(y, w.bias.as_deref(), n, 0);
+        let mut begin = Start::Bias.begin(y, w.bias.as_deref(), n, 0);
         let mut tile = TILE.take();
         for k0 in (0..w.k).step_by(DEPTH) {
             let depth = (w.k - k0).min(DEPTH);
@@ -111,8 +111,8 @@ pub fn forward(y: &mut [f32], x: &[f32], w: &Packed, shape: Shape) {
             }
             let columns = &mut tile[..rows * depth];
             gather(columns, x, shape, i * ROWS, (k0, k0 + depth));
-            gemm::packed(y, columns, w.w.block(k0), accumulate, Threads::One);
-            accumulate = true;
+            gemm::packed(y, columns, w.f32().block(k0), begin, Threads::One);
+            begin = Begin::Result;
         }
         TILE.set(tile);
     });
@@ -152,6 +152,7 @@ fn gather(out: &mut [f32], x: &[f32], shape: Shape, row0: usize, (k0, k1): (usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::packed::Operands;
 
     /// Small whole numbers: every order of sums gives the same bits.
     fn values(len: usize, seed: usize) -> Vec<f32> {
@@ -166,7 +167,12 @@ mod tests {
             let (x, taps) = (values(shape.inputs(), 1), window.taps());
             let (w, bias) = (values(outputs * channels * taps, 2), values(outputs, 3));
             let mut y = vec![0.0; shape.rows() * outputs];
-            forward(&mut y, &x, &Packed::from_conv(&w, Some(bias.clone()), outputs, channels, taps), shape);
+            forward(
+                &mut y,
+                &x,
+                &Packed::from_conv(&w, Some(bias.clone()), (channels, outputs), taps, Operands::F32),
+                shape,
+            );
             let (height, width) = shape.output();
             for (at, &got) in y.iter().enumerate() {
                 let (o, pixel) = (at % outputs, at / outputs);

@@ -13,7 +13,7 @@ use crate::ops::conv::cuda::{
     Activation, Epilogue, Quantized, SegmentWeights, Shape, Source, Stored, Taps, Variant, forward_e4m3_by, pack_e4m3,
 };
 use crate::ops::gemm::Threads;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::ops::packed::{Operands, Packed, Start, linear};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "e4m3 products into f16", run: layers::<f16> },
@@ -144,10 +144,10 @@ impl<T: Half> Inputs<T> {
             .collect();
         let mut want = vec![0.0; n * pixels * outputs];
         if segments[0].taps == Taps::One {
-            let packed = Packed::from_out_in(&decoded, None, outputs, channels);
+            let packed = Packed::from_out_in(&decoded, None, outputs, channels, Operands::F32);
             linear(&mut want, &repeated, &packed, Start::Keep, Threads::All);
         } else {
-            let packed = conv::Weights::new(&decoded, None, outputs, channels, 1);
+            let packed = conv::Weights::new(&decoded, None, (channels, outputs), 1, Operands::F32);
             let shape = conv::Shape::same(n, height, width, channels);
             conv::forward(&mut want, &repeated, &packed, Start::Keep, shape, Threads::All);
         }

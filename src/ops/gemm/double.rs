@@ -39,7 +39,8 @@ fn product(
         a.len(),
         b.len()
     );
-    let target = Target { y: y.as_mut_ptr(), stride: n, keep: accumulate, alpha: 1.0 };
+    let y = y.as_mut_ptr();
+    let target = Target { y, stride: n, from: accumulate.then_some((y.cast_const(), n)), alpha: 1.0 };
     // SAFETY: the assertion proved that each slice holds its whole matrix; `y` is borrowed mutably, so nothing aliases
     // it.
     unsafe { multiply(target, rows, Right::Strided(columns), (m, n, k), threads) }

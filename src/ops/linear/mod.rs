@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::gelu;
-use super::gemm::{Mat, Threads, nn, raw, tn};
+use super::gemm::{Mat, Target, Threads, nn, raw, tn};
 use super::reduce::add_column_sums;
 use super::simd::vectorize;
 
@@ -179,25 +179,28 @@ fn block(
 ) {
     let Shape { inputs, outputs, .. } = shape;
     assert!(b.is_none_or(|b| b.len() == outputs), "linear: bias");
-    vectorize(
-        #[inline(always)]
-        || match (residual, b) {
-            (Some((residual, stride)), b) => {
+    if let (Some((residual, stride)), Some(b)) = (residual, b) {
+        vectorize(
+            #[inline(always)]
+            || {
                 for (y, residual) in y.chunks_exact_mut(outputs).zip(residual.chunks(stride)) {
-                    match b {
-                        Some(b) => y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b),
-                        None => y.copy_from_slice(&residual[..outputs]),
-                    }
+                    y.iter_mut().zip(residual).zip(b).for_each(|((y, &r), &b)| *y = r + b);
                 }
-            }
-            (None, Some(b)) => y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b)),
-            (None, None) => y.fill(0.0),
-        },
-    );
-    let (rows, y) = (y.len() / outputs, y.as_mut_ptr());
-    // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices and `y` is exclusively
-    // borrowed.
+            },
+        );
+    }
+    let rows = y.len() / outputs;
+    let target = Target::of(y, outputs, true);
+    let from = match (residual, b) {
+        (Some(_), Some(_)) => target.from,
+        (Some((residual, stride)), None) => Some((residual.as_ptr(), stride)),
+        (None, Some(b)) => Some((b.as_ptr(), 0)),
+        (None, None) => None,
+    };
+    // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices, the assertions that the
+    // bias and the residual do; `y` is exclusively borrowed.
     unsafe {
-        raw(y, outputs, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), true, 1.0, threads)
+        let target = Target { from, ..target };
+        raw(target, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), threads)
     }
 }

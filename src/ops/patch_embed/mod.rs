@@ -16,7 +16,7 @@ pub mod cuda;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads, raw, tn};
+use super::gemm::{Mat, Target, Threads, raw, tn};
 use super::reduce::add;
 use super::simd::vectorize;
 
@@ -145,7 +145,7 @@ pub fn forward(tokens: &mut [f32], patches: &[f32], weights: Weights, shape: Sha
             assert!(embedded.len() >= rows * dim);
             // SAFETY: `embedded` holds rows·dim values and belongs to this task; `check` proved the sizes of patches
             // and w.
-            unsafe { raw(embedded.as_mut_ptr(), dim, a, b, (rows, dim, inputs), false, 1.0, Threads::One) }
+            unsafe { raw(Target::of(embedded, dim, false), a, b, (rows, dim, inputs), Threads::One) }
             let embedded = embedded.chunks_exact(shape.patches() * dim);
             for (tokens, embedded) in tokens.chunks_exact_mut(shape.tokens() * dim).zip(embedded) {
                 tokens[..leading].copy_from_slice(&start);

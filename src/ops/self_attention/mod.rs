@@ -16,10 +16,10 @@ pub mod cuda;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads, raw};
+use super::gemm::{Mat, Target, Threads, raw};
 use super::math::exp_nonpositive;
 use super::qk_norm;
-use super::simd::{max, sum, vectorize};
+use super::simd::{LANES, max, sum, total, vectorize};
 
 /// Sizes: `n` images, `tokens` T, the first `queries` of them asking, `heads` G, head dimension d.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], shape: Shape) {
             // SAFETY: columns `to..to + head_dim` of rows `width` apart of this image belong to this task alone.
             unsafe {
                 let y = out.at(to);
-                raw(y, width, Mat::rows(p, tokens), v, (queries, head_dim, tokens), false, 1.0, Threads::One)
+                raw(Target::strided(y, width), Mat::rows(p, tokens), v, (queries, head_dim, tokens), Threads::One)
             }
         },
     );
@@ -176,8 +176,8 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
             // head, which no other task touches; `ds` is this task's own.
             unsafe {
                 let dv = target.at(from + 2 * width);
-                raw(dv, 3 * width, probabilities.t(), dy, (tokens, head_dim, queries), false, 1.0, Threads::One);
-                raw(ds.as_mut_ptr(), tokens, dy, v.t(), (queries, tokens, head_dim), false, 1.0, Threads::One);
+                raw(Target::strided(dv, 3 * width), probabilities.t(), dy, (tokens, head_dim, queries), Threads::One);
+                raw(Target::of(ds, tokens, false), dy, v.t(), (queries, tokens, head_dim), Threads::One);
             }
             vectorize(
                 #[inline(always)]
@@ -196,8 +196,8 @@ pub fn backward(dqkv: &mut [f32], dout: &[f32], qkv: &[f32], out: &[f32], lse: &
             // SAFETY: as above.
             unsafe {
                 let (dq, dk) = (target.at(from), target.at(from + width));
-                raw(dq, 3 * width, ds, k, (queries, head_dim, tokens), false, 1.0, Threads::One);
-                raw(dk, 3 * width, ds.t(), q, (tokens, head_dim, queries), false, 1.0, Threads::One);
+                raw(Target::strided(dq, 3 * width), ds, k, (queries, head_dim, tokens), Threads::One);
+                raw(Target::strided(dk, 3 * width), ds.t(), q, (tokens, head_dim, queries), Threads::One);
                 for token in queries..tokens {
                     std::slice::from_raw_parts_mut(target.at(from + token * 3 * width), head_dim).fill(0.0);
                 }
@@ -229,19 +229,38 @@ fn scores(s: &mut [f32], qkv: &[f32], shape: Shape) {
     let (q, k) = (strided(qkv, 3 * width), strided(&qkv[width..], 3 * width));
     let scale = (shape.head_dim as f32).powf(-0.5);
     let sizes = (shape.queries, shape.tokens, shape.head_dim);
+    let target = Target { alpha: scale, ..Target::of(s, shape.tokens, false) };
     // SAFETY: `s` holds queries × tokens; `Shape::check` proved that q and k of this image and head lie inside `qkv`.
-    unsafe { raw(s.as_mut_ptr(), shape.tokens, q, k.t(), sizes, false, scale, Threads::One) }
+    unsafe { raw(target, q, k.t(), sizes, Threads::One) }
 }
 
 /// Softmax of the first `seen` values, zeros after them; returns the log of the sum of exponentials.
 #[inline(always)]
 pub(super) fn softmax_row(row: &mut [f32], seen: usize) -> f32 {
+    let (top, total) = exponentials(row, seen);
+    let inverse = 1.0 / total;
+    row[..seen].iter_mut().for_each(|s| *s *= inverse);
+    top + total.ln()
+}
+
+/// e^(value − the largest) of the first `seen` values, zeros after them; returns the largest, and the sum in [`sum`]'s
+/// order.
+#[inline(always)]
+pub(super) fn exponentials(row: &mut [f32], seen: usize) -> (f32, f32) {
     let (row, unseen) = row.split_at_mut(seen);
     unseen.fill(0.0);
     let top = max(row);
-    row.iter_mut().for_each(|s| *s = exp_nonpositive(*s - top));
-    let total = sum(seen, |i| row[i]);
-    let inverse = 1.0 / total;
-    row.iter_mut().for_each(|s| *s *= inverse);
-    top + total.ln()
+    let mut sums = [0.0; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (value, sum) in chunk.iter_mut().zip(&mut sums) {
+            *value = exp_nonpositive(*value - top);
+            *sum += *value;
+        }
+    }
+    for (value, sum) in chunks.into_remainder().iter_mut().zip(&mut sums) {
+        *value = exp_nonpositive(*value - top);
+        *sum += *value;
+    }
+    (top, total(sums))
 }

@@ -7,7 +7,7 @@ use crate::ops::check::Case;
 use crate::ops::conv;
 use crate::ops::conv::cuda::{Epilogue, SegmentWeights, Shape, Source, Taps, Variant, forward_by, pack, pack_doubling};
 use crate::ops::gemm::Threads;
-use crate::ops::packed::{Packed, Start, linear};
+use crate::ops::packed::{Operands, Packed, Start, linear};
 
 /// Inputs on the device and what the CPU makes of them.
 pub struct Inputs<T: Half> {
@@ -39,11 +39,11 @@ impl<T: Half> Inputs<T> {
             let w: Vec<f32> = w.into_iter().map(|v| T::round(v).widen()).collect();
             match segment.taps {
                 Taps::One => {
-                    let packed = Packed::from_out_in(&w, None, outputs, channels);
+                    let packed = Packed::from_out_in(&w, None, outputs, channels, Operands::F32);
                     linear(&mut want, &repeated, &packed, Start::Keep, Threads::All);
                 }
                 Taps::Three { stride, enlarge } => {
-                    let packed = conv::Weights::new(&w, None, outputs, channels, stride);
+                    let packed = conv::Weights::new(&w, None, (channels, outputs), stride, Operands::F32);
                     let shape = conv::Shape { n, height, width, channels, stride, enlarge };
                     conv::forward(&mut want, &repeated, &packed, Start::Keep, shape, Threads::All);
                 }

@@ -5,6 +5,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 use rayon::prelude::*;
 
+use crate::ops::gemm::Begin;
 use crate::ops::packed::transposed;
 use crate::ops::simd::vectorize;
 
@@ -75,8 +76,13 @@ pub(super) fn to_places(to: &mut [&mut [f32]; SIDE * SIDE], at: usize, pixels: &
 }
 
 /// `Aᵀ·m·A` of a tile's sums `[N]` of every place: to rows of `y [4 at most, W, N]`, from column `left` on, as far as
-/// there are any. Added to what is there where that is to be kept.
-pub(super) fn from_places(y: &mut [f32], (width, left): (usize, usize), sums: &[&[f32]; SIDE * SIDE], keep: bool) {
+/// there are any, each added to what it begins from.
+pub(super) fn from_places(
+    y: &mut [f32],
+    (width, left): (usize, usize),
+    sums: &[&[f32]; SIDE * SIDE],
+    begin: Begin<'_>,
+) {
     let n = sums[0].len();
     vectorize(
         #[inline(always)]
@@ -93,10 +99,18 @@ pub(super) fn from_places(y: &mut [f32], (width, left): (usize, usize), sums: &[
                 }
                 for (row, y) in y.chunks_exact_mut(width * n).enumerate() {
                     let values = sums_1d(&across(&columns, row));
-                    for (y, value) in y[left * n..].chunks_exact_mut(n).zip(&values) {
+                    for (column, (y, value)) in y[left * n..].chunks_exact_mut(n).zip(&values).enumerate() {
                         let y = &mut y[from..from + lanes];
-                        let value = if keep { combine([(1.0, &load(y)), (1.0, value)]) } else { *value };
-                        store(y, &value);
+                        let before = match begin {
+                            Begin::Zero => [0.0; LANES],
+                            Begin::Result => load(y),
+                            Begin::Row(bias) => load(&bias[from..from + lanes]),
+                            Begin::Rows(rows) => {
+                                let pixel = row * width + left + column;
+                                load(&rows[pixel * n + from..pixel * n + from + lanes])
+                            }
+                        };
+                        store(y, &combine([(1.0, &before), (1.0, value)]));
                     }
                 }
             }

@@ -1,11 +1,11 @@
 //! What the products of all instruction sets are made of: a tile of the result that stays in registers while it runs
 //! down one block of the reduction.
 
-/// A tile: rows of `a`, read in place, times a panel of `b`.
+/// A tile: rows of `a`, read in place, times a panel of `b`; operands of T, sums of S.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<T> {
+pub struct Tile<T, S> {
     /// Its first value; rows are `y_stride` apart, columns adjacent.
-    pub y: *mut T,
+    pub y: *mut S,
     pub y_stride: usize,
     /// Its columns; the kernel's vectors may cover more.
     pub columns: usize,
@@ -17,31 +17,42 @@ pub struct Tile<T> {
     pub b: *const T,
     pub b_row: usize,
     pub k: usize,
-    /// Whether the sums are added to what `y` holds.
-    pub keep: bool,
+    /// What the sums are added to, and how far its rows are apart: `y` itself or anything beside it.
+    pub from: Option<(*const S, usize)>,
     /// Times this.
-    pub alpha: T,
+    pub alpha: S,
 }
 
-/// `y (+)= alpha·Σ_l a·b`, each sum one chain of fused multiply-adds from 0 in the order of l, so that all kernels give
-/// the same bits.
+/// `y = from + alpha·Σ_l a·b`, each sum of f32 and f64 one chain of fused multiply-adds from 0 in the order of l, so
+/// that all kernels give the same bits.
 ///
 /// # Safety
 /// All that the tile names must be inside of live allocations, `y` not shared with other threads, and the processor
 /// must have the instructions.
-pub type Run<T> = unsafe fn(Tile<T>);
+pub type Run<T, S> = unsafe fn(Tile<T, S>);
 
 /// The kernels of one instruction set.
 #[derive(Debug)]
-pub struct Kernels<T: 'static> {
+pub struct Kernels<T: 'static, S: 'static = T> {
     pub name: &'static str,
     /// Values of a vector.
     pub lanes: usize,
     /// By vectors of a row and by rows, both from 1.
-    pub run: &'static [&'static [Run<T>]],
+    pub run: &'static [&'static [Run<T, S>]],
+    /// Where there is something faster than copying value by value.
+    pub transpose: Option<Transpose<T>>,
 }
 
-impl<T> Kernels<T> {
+/// The transpose of a square: to rows so far apart, from rows so far apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Transpose<T> {
+    pub side: usize,
+    /// # Safety
+    /// As [`Run`].
+    pub run: unsafe fn((*mut T, usize), (*const T, usize)),
+}
+
+impl<T, S> Kernels<T, S> {
     /// Rows of the largest tile.
     pub fn rows(&self) -> usize {
         self.run[0].len()
@@ -53,7 +64,7 @@ impl<T> Kernels<T> {
     }
 
     /// First column, columns and whole vectors' columns of every panel of `n` columns.
-    pub fn panels(&self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<T> {
+    pub fn panels(&self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<T, S> {
         let (most, lanes) = (self.columns(), self.lanes);
         (0..n).step_by(most).map(move |column| {
             let columns = most.min(n - column);
@@ -73,19 +84,20 @@ pub(super) fn opaque(mut number: usize) -> usize {
     number
 }
 
-/// Defines `$name<ROWS, VECTORS>`, a [`Run`], from a type of vectors and what is done with them.
+/// Defines `$name<ROWS, VECTORS>`, a [`Run`], from the vectors of sums and of operands and what is done with them.
 macro_rules! micro {
     (
         $(#[$attribute:meta])*
-        $name:ident: $value:ty, $vector:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $spread:expr, $fma:expr,
-        $prefetch:expr
+        $name:ident: $value:ty, $lanes:literal, $prefetch:expr,
+        sums: $sum:ty, $vector:ty, $zero:expr, $load:expr, $store:expr, $spread:expr, $fma:expr,
+        operands: $none:expr, $read:expr, $spread_one:expr, $multiply:expr
     ) => {
         $(#[$attribute])*
-        unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile<$value>) {
+        unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile<$value, $sum>) {
             /// Rows of a panel that are asked for before they are read.
             const AHEAD: usize = 16;
             const THIRDS: usize = ROWS_AT_MOST / 3;
-            let Tile { y, y_stride, columns, a, a_row, a_column, mut b, b_row, k, keep, alpha } = tile;
+            let Tile { y, y_stride, columns, a, a_row, a_column, mut b, b_row, k, from, alpha } = tile;
             // SAFETY: the caller's promise for every address; the panel's rows are whole vectors. Prefetching touches
             // nothing.
             unsafe {
@@ -97,15 +109,15 @@ macro_rules! micro {
                 });
                 let mut sums: [[$vector; VECTORS]; ROWS] = [[$zero; VECTORS]; ROWS];
                 for _ in 0..k {
-                    let mut values: [$vector; VECTORS] = [$zero; VECTORS];
+                    let mut values = [$none; VECTORS];
                     each!(j in VECTORS => {
                         $prefetch(b.wrapping_add(AHEAD * b_row + j * $lanes));
-                        values[j] = $load(b.add(j * $lanes));
+                        values[j] = $read(b.add(j * $lanes));
                     });
                     each!(i in ROWS => {
-                        let one = $spread(*bases[i / 3].add(i % 3 * a_row));
+                        let one = $spread_one(*bases[i / 3].add(i % 3 * a_row));
                         each!(j in VECTORS => {
-                            sums[i][j] = $fma(one, values[j], sums[i][j]);
+                            sums[i][j] = $multiply(one, values[j], sums[i][j]);
                         });
                     });
                     each!(third in THIRDS => {
@@ -117,21 +129,24 @@ macro_rules! micro {
                 if columns == VECTORS * $lanes {
                     each!(i in ROWS => {
                         each!(j in VECTORS => {
-                            let at = y.add(i * y_stride + j * $lanes);
-                            $store(at, $fma(factor, sums[i][j], if keep { $load(at) } else { $zero }));
+                            let before = match from {
+                                Some((from, apart)) => $load(from.add(i * apart + j * $lanes)),
+                                None => $zero,
+                            };
+                            $store(y.add(i * y_stride + j * $lanes), $fma(factor, sums[i][j], before));
                         });
                     });
                     return;
                 }
                 // What the vectors cover beyond the tile does not leave this function.
-                let mut row: [[$value; $lanes]; VECTORS] = [[0.0; $lanes]; VECTORS];
+                let mut row: [[$sum; $lanes]; VECTORS] = [[0.0; $lanes]; VECTORS];
                 each!(i in ROWS => {
                     each!(j in VECTORS => {
                         $store(row[j].as_mut_ptr(), sums[i][j]);
                     });
-                    let y = std::slice::from_raw_parts_mut(y.add(i * y_stride), columns);
-                    for (y, &sum) in y.iter_mut().zip(row.as_flattened()) {
-                        *y = alpha.mul_add(sum, if keep { *y } else { 0.0 });
+                    for (column, &sum) in row.as_flattened()[..columns].iter().enumerate() {
+                        let before = from.map_or(0.0, |(from, apart)| *from.add(i * apart + column));
+                        *y.add(i * y_stride + column) = alpha.mul_add(sum, before);
                     }
                 });
             }
@@ -142,10 +157,10 @@ macro_rules! micro {
 /// The block for every `i` below `$count`, a constant of at most 9, written out: a loop over arrays is one over memory
 /// unless the compiler takes great pains.
 macro_rules! each {
-    ($i:ident in $count:ident => $body:block) => {
+    ($i:ident in $count:tt => $body:block) => {
         each!(@ $i $count $body 0 1 2 3 4 5 6 7 8)
     };
-    (@ $i:ident $count:ident $body:block $($number:literal)*) => {$(
+    (@ $i:ident $count:tt $body:block $($number:literal)*) => {$(
         if $number < $count {
             let $i: usize = $number;
             $body
@@ -159,7 +174,7 @@ macro_rules! kernels {
         &[$(kernels!(@rows $name $vectors $rows)),*]
     };
     (@rows $name:ident $vectors:literal [$($rows:literal),*]) => {
-        &[$($name::<$rows, $vectors> as $crate::ops::gemm::cpu::kernel::Run<_>),*]
+        &[$($name::<$rows, $vectors> as $crate::ops::gemm::cpu::kernel::Run<_, _>),*]
     };
 }
 

@@ -9,6 +9,7 @@ mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
+mod pair;
 mod panels;
 mod portable;
 mod scalar;
@@ -19,14 +20,19 @@ use rayon::prelude::*;
 
 use super::mat::{Mat, Threads};
 use kernel::{Kernels, Tile};
+pub use pack::first_of;
+pub use pair::Pair;
 pub use panels::{Panels, Rows};
-pub use scalar::Scalar;
+pub use scalar::{Scalar, is_fast_in_bf16};
 
 /// Rows of a task where threads share a product; a thread alone packs no panel twice.
 const ROWS: usize = 448;
 
 /// Panels of a task: with a block of the reduction, 384 KB of `b`, which stay in the second cache.
 const PANELS: usize = 4;
+
+/// Tasks for every thread at least, if there are panels enough: who has finished takes from who has not.
+const TASKS: usize = 4;
 
 /// Tiles whose rows of `a` are packed together, where they must be: 288 KB of a block of the reduction.
 const TILES: usize = 16;
@@ -37,41 +43,42 @@ const IN_PLACE: usize = 2;
 /// Below this many FLOPs a second thread costs more than it saves (about 20 µs to wake one).
 const PARALLEL_FLOPS: usize = 1 << 22;
 
-/// The result: rows `stride` apart, columns adjacent; whether it is added to, and the factor of what is.
+/// The result: rows `stride` apart, columns adjacent; what is added to (rows as far apart as is said, columns adjacent;
+/// it may be the result itself), and the factor of what is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target<T> {
+pub struct Target<T> {
     pub y: *mut T,
     pub stride: usize,
-    pub keep: bool,
+    pub from: Option<(*const T, usize)>,
     pub alpha: T,
 }
 
 /// The right operand.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Right<'a, T: 'static> {
+pub(super) enum Right<'a, T: Scalar> {
     Strided(Mat<T>),
     Packed(Rows<'a, T>),
 }
 
 /// What a product's tasks share.
 #[derive(Clone, Copy)]
-struct Product<'a, T: 'static> {
-    kernels: &'static Kernels<T>,
-    target: Target<T>,
+struct Product<'a, T: Scalar> {
+    kernels: &'static Kernels<T, T::Sum>,
+    target: Target<T::Sum>,
     a: Mat<T>,
     b: Right<'a, T>,
     sizes: (usize, usize, usize),
 }
 
 // SAFETY: tasks read the operands, and write to parts of the result of their own.
-unsafe impl<T: Send + Sync> Sync for Product<'_, T> {}
+unsafe impl<T: Scalar> Sync for Product<'_, T> {}
 
-/// `y [M, N] (+)= alpha·a [M, K]·b [K, N]`.
+/// `y [M, N] = from + alpha·a [M, K]·b [K, N]`.
 ///
 /// # Safety
-/// Every element of the three must be inside a live allocation, and no other thread may touch `y` meanwhile.
+/// Every element of the four must be inside a live allocation, and no other thread may touch `y` meanwhile.
 pub(super) unsafe fn product<T: Scalar>(
-    target: Target<T>,
+    target: Target<T::Sum>,
     a: Mat<T>,
     b: Right<'_, T>,
     sizes: (usize, usize, usize),
@@ -90,9 +97,15 @@ impl<T: Scalar> Product<'_, T> {
     /// # Safety
     /// As [`product`]; and the processor must have the kernels.
     unsafe fn run(self, threads: Threads) {
-        let ((m, n, k), group) = (self.sizes, PANELS * self.kernels.columns());
+        let (m, n, k) = self.sizes;
         let parallel = threads == Threads::All && 2 * m * n * k >= PARALLEL_FLOPS;
-        let (rows, across) = (if parallel { ROWS } else { m.max(1) }, n.div_ceil(group));
+        let rows = if parallel { ROWS } else { m.max(1) };
+        let panels = n.div_ceil(self.kernels.columns());
+        let group = match parallel {
+            true => (m.div_ceil(rows) * panels / (TASKS * rayon::current_num_threads())).clamp(1, PANELS),
+            false => PANELS,
+        } * self.kernels.columns();
+        let across = n.div_ceil(group);
         let tasks = m.div_ceil(rows) * across;
         let shared = &self;
         let run = |task: usize| {
@@ -138,8 +151,11 @@ impl<T: Scalar> Product<'_, T> {
                             a = Mat { data, row_stride: 1, col_stride: end(tile + 1) - row };
                         }
                         for ((b, b_row), (column, columns, width)) in places.into_iter().zip(kernels.panels(n)) {
+                            let at = |apart: usize| (first + row) * apart + from + column;
+                            let y = target.y.add(at(target.stride));
+                            let before = target.from.map(|(data, apart)| (data.add(at(apart)), apart));
                             kernels.run[width / kernels.lanes - 1][end(tile + 1) - row - 1](Tile {
-                                y: target.y.add((first + row) * target.stride + from + column),
+                                y,
                                 y_stride: target.stride,
                                 columns,
                                 a: a.data,
@@ -148,7 +164,7 @@ impl<T: Scalar> Product<'_, T> {
                                 b,
                                 b_row,
                                 k: length,
-                                keep: target.keep || start > 0,
+                                from: if start > 0 { Some((y.cast_const(), target.stride)) } else { before },
                                 alpha: target.alpha,
                             });
                         }
@@ -185,8 +201,7 @@ impl<T: Scalar> Product<'_, T> {
             }
             Right::Strided(b) => {
                 let in_place = b.col_stride == 1 && tiles <= IN_PLACE;
-                pack::room(buffer, length * n.next_multiple_of(kernels.lanes));
-                let mut rest = &mut buffer[..];
+                let mut rest = pack::first_of(buffer, length * n.next_multiple_of(kernels.lanes));
                 for (place, (column, columns, width)) in places.iter_mut().zip(kernels.panels(n)) {
                     // SAFETY: the caller's promise.
                     let data = unsafe { b.data.add(start * b.row_stride + (from + column) * b.col_stride) };
@@ -196,7 +211,7 @@ impl<T: Scalar> Product<'_, T> {
                     }
                     let (panel, behind) = rest.split_at_mut(length * width);
                     // SAFETY: as above.
-                    unsafe { pack::panel(panel, Mat { data, ..b }, columns, width) };
+                    unsafe { pack::panel(panel, Mat { data, ..b }, (columns, width), kernels.transpose) };
                     *place = (panel.as_ptr(), width);
                     rest = behind;
                 }

@@ -1,6 +1,6 @@
 //! Operands as kernels stream them, where they do not lie so.
 
-use super::kernel::ROWS_AT_MOST;
+use super::kernel::{ROWS_AT_MOST, Transpose};
 use crate::ops::gemm::mat::Mat;
 
 /// Rows that are copied at once where columns are not adjacent, so that what they share of a cache line is used.
@@ -9,18 +9,25 @@ const ROWS: usize = 16;
 /// Values that are copied without a call.
 const RUN: usize = 4;
 
-/// Makes `buffer` hold `len` values at least.
-pub(super) fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+/// The first `len` values of a buffer, which grows where it has fewer.
+pub fn first_of<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::default());
     }
+    &mut buffer[..len]
 }
 
 /// Writes `b [length, columns]` as a `panel` `[length, width]`, with zeros behind the last column.
 ///
 /// # Safety
-/// These values of `b` must be inside a live allocation.
-pub(super) unsafe fn panel<T: Copy + Default>(panel: &mut [T], b: Mat<T>, columns: usize, width: usize) {
+/// These values of `b` must be inside a live allocation, and the processor must have the transpose's instructions.
+pub(super) unsafe fn panel<T: Copy + Default>(
+    panel: &mut [T],
+    b: Mat<T>,
+    (columns, width): (usize, usize),
+    transpose: Option<Transpose<T>>,
+) {
+    assert!(columns <= width && panel.len().is_multiple_of(width), "pack: a panel of whole rows");
     if b.col_stride == 1 {
         for (l, row) in panel.chunks_exact_mut(width).enumerate() {
             // SAFETY: the caller's promise: adjacent columns.
@@ -33,9 +40,26 @@ pub(super) unsafe fn panel<T: Copy + Default>(panel: &mut [T], b: Mat<T>, column
         }
         return;
     }
+    // Whole squares of adjacent steps first.
+    let (steps, squares) = match transpose.filter(|_| b.row_stride == 1) {
+        Some(Transpose { side, run }) => {
+            let (steps, squares) = (panel.len() / width / side * side, columns / side * side);
+            for step in (0..steps).step_by(side) {
+                for column in (0..squares).step_by(side) {
+                    let to = &mut panel[step * width + column..];
+                    // SAFETY: the caller's promise; rows and columns of the square are among the panel's, which are
+                    // whole.
+                    unsafe { run((to.as_mut_ptr(), width), (b.data.add(step + column * b.col_stride), b.col_stride)) }
+                }
+            }
+            (steps, squares)
+        }
+        None => (0, 0),
+    };
     for (block, rows) in panel.chunks_mut(ROWS * width).enumerate() {
         for j in 0..columns {
-            for (l, row) in rows.chunks_exact_mut(width).enumerate() {
+            let done = if j < squares { steps.saturating_sub(block * ROWS) } else { 0 };
+            for (l, row) in rows.chunks_exact_mut(width).enumerate().skip(done) {
                 // SAFETY: the caller's promise.
                 row[j] = unsafe { *b.data.add((block * ROWS + l) * b.row_stride + j * b.col_stride) };
             }
@@ -58,7 +82,7 @@ pub(super) unsafe fn rows<T: Copy + Default>(
     ends: impl Iterator<Item = usize> + Clone,
     length: usize,
 ) {
-    room(buffer, ends.clone().last().unwrap_or(0) * length);
+    let buffer = first_of(buffer, ends.clone().last().unwrap_or(0) * length);
     for start in (0..length).step_by(STEPS) {
         let steps = STEPS.min(length - start);
         let mut row = 0;

@@ -8,20 +8,20 @@ use crate::ops::gemm::mat::Mat;
 
 /// A matrix `[K, N]` as panels of some columns, block after block of the reduction; zeros behind the last column.
 #[derive(Clone, Debug)]
-pub struct Panels<T: 'static = f32> {
+pub struct Panels<T: Scalar = f32> {
     k: usize,
     n: usize,
     values: Vec<T>,
-    kernels: &'static Kernels<T>,
+    kernels: &'static Kernels<T, T::Sum>,
 }
 
 /// All rows of [`Panels`], or those of one block of the reduction.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a, T: 'static = f32> {
+pub struct Rows<'a, T: Scalar = f32> {
     pub(super) k: usize,
     pub(super) n: usize,
     pub(super) values: &'a [T],
-    pub(super) kernels: &'static Kernels<T>,
+    pub(super) kernels: &'static Kernels<T, T::Sum>,
 }
 
 impl<T: Scalar> Rows<'_, T> {
@@ -41,6 +41,15 @@ impl<T: Scalar> Panels<T> {
     /// If there are not K·N values.
     pub fn new(b: &[T], k: usize, n: usize) -> Self {
         assert_eq!(b.len(), k * n, "panels: {} values for {k} × {n}", b.len());
+        // SAFETY: the assertion proved that the slice holds the whole matrix.
+        unsafe { Self::of(Mat::rows(b, n), k, n) }
+    }
+
+    /// From a matrix `[K, N]` that lies in any order.
+    ///
+    /// # Safety
+    /// Every element of it must be inside a live allocation.
+    pub(in crate::ops) unsafe fn of(b: Mat<T>, k: usize, n: usize) -> Self {
         let kernels = T::kernels();
         let mut values = vec![T::default(); k * n.next_multiple_of(kernels.lanes)];
         let mut rest = &mut values[..];
@@ -49,7 +58,10 @@ impl<T: Scalar> Panels<T> {
             for (column, columns, width) in kernels.panels(n) {
                 let (panel, behind) = rest.split_at_mut(length * width);
                 // SAFETY: `length` rows from `start` and `columns` from `column` lie inside of the matrix.
-                unsafe { pack::panel(panel, Mat::rows(&b[start * n + column..], n), columns, width) };
+                unsafe {
+                    let data = b.data.add(start * b.row_stride + column * b.col_stride);
+                    pack::panel(panel, Mat { data, ..b }, (columns, width), kernels.transpose);
+                }
                 rest = behind;
             }
         }

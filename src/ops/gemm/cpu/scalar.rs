@@ -6,35 +6,59 @@ use std::sync::OnceLock;
 use super::kernel::Kernels;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
+use super::pair::Pair;
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
-/// Values that are multiplied: f32 and f64.
+/// Operands: f32 and f64, which are values, and [`Pair`]s of values in bf16.
 pub trait Scalar: Copy + Default + Send + Sync + 'static {
+    /// What products sum in.
+    type Sum: std::fmt::Debug + Copy + Send + Sync + 'static;
+
     /// Length of a block of the reduction: the sums of one are added to those before.
     const BLOCK: usize;
 
+    /// Values of the reduction in one.
+    const VALUES: usize;
+
     /// The kernels of every instruction set that this processor has, the fastest first.
-    fn all() -> Vec<&'static Kernels<Self>>;
+    fn all() -> Vec<&'static Kernels<Self, Self::Sum>>;
 
     /// The fastest kernels of this processor.
-    fn kernels() -> &'static Kernels<Self>;
+    fn kernels() -> &'static Kernels<Self, Self::Sum>;
+
+    /// A left operand of this thread, taken while in use.
+    fn with_left<R>(use_it: impl FnOnce(&mut Vec<Self>) -> R) -> R;
 
     /// Two buffers of this thread, taken while in use, so that a task stolen in between gets its own.
     fn with_buffers<R>(use_them: impl FnOnce(&mut [Vec<Self>; 2]) -> R) -> R;
 }
 
+/// Whether this processor multiplies bf16 faster than f32.
+pub fn is_fast_in_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let fast = x86::is_fast_in_bf16();
+    #[cfg(not(target_arch = "x86_64"))]
+    let fast = false;
+    fast
+}
+
 macro_rules! scalar {
-    ($value:ty, $block:literal, [$avx512:ident, $avx2:ident, $plain:ident]) => {
+    ($value:ty: $values:literal, $sum:ty, $block:literal, [$($has:expr => $x86:ident),*], $plain:ident) => {
         impl Scalar for $value {
+            type Sum = $sum;
+
             const BLOCK: usize = $block;
 
-            fn all() -> Vec<&'static Kernels<Self>> {
-                let mut all: Vec<&'static Kernels<Self>> = Vec::new();
+            const VALUES: usize = $values;
+
+            fn all() -> Vec<&'static Kernels<Self, $sum>> {
+                let mut all: Vec<&'static Kernels<Self, $sum>> = Vec::new();
                 #[cfg(target_arch = "x86_64")]
-                for (has, kernels) in x86::has().into_iter().zip([&x86::$avx512, &x86::$avx2]) {
-                    all.extend(has.then_some(kernels));
+                {
+                    use x86::*;
+                    $(all.extend($has.then_some(&x86::$x86));)*
                 }
                 #[cfg(target_arch = "aarch64")]
                 all.push(&neon::$plain);
@@ -42,9 +66,19 @@ macro_rules! scalar {
                 all
             }
 
-            fn kernels() -> &'static Kernels<Self> {
-                static FASTEST: OnceLock<&'static Kernels<$value>> = OnceLock::new();
+            fn kernels() -> &'static Kernels<Self, $sum> {
+                static FASTEST: OnceLock<&'static Kernels<$value, $sum>> = OnceLock::new();
                 FASTEST.get_or_init(|| Self::all()[0])
+            }
+
+            fn with_left<R>(use_it: impl FnOnce(&mut Vec<Self>) -> R) -> R {
+                thread_local! {
+                    static LEFT: Cell<Vec<$value>> = const { Cell::new(Vec::new()) };
+                }
+                let mut left = LEFT.take();
+                let result = use_it(&mut left);
+                LEFT.set(left);
+                result
             }
 
             fn with_buffers<R>(use_them: impl FnOnce(&mut [Vec<Self>; 2]) -> R) -> R {
@@ -59,5 +93,15 @@ macro_rules! scalar {
         }
     };
 }
-scalar!(f32, 512, [AVX512_F32, AVX2_F32, F32]);
-scalar!(f64, 256, [AVX512_F64, AVX2_F64, F64]);
+scalar!(f32: 1, f32, 512, [has_avx512() => AVX512_F32, has_avx2() => AVX2_F32], F32);
+scalar!(f64: 1, f64, 256, [has_avx512() => AVX512_F64, has_avx2() => AVX2_F64], F64);
+scalar!(
+    Pair: 2, f32, 512,
+    [
+        is_fast_in_bf16() => AVX512_BF16,
+        has_avx512() => AVX512_PAIRS,
+        has_avx2() => AVX2_PAIRS,
+        has_bf16() && !is_fast_in_bf16() => AVX512_BF16
+    ],
+    PAIRS
+);

@@ -79,7 +79,9 @@ macro_rules! every_kernel {
                                 // Two columns more than are asked for, which stay.
                                 let mut y = vec![if keep { 0.7 } else { <$value>::NAN }; m * (n + 2)];
                                 y.chunks_exact_mut(n + 2).for_each(|row| row[n..].fill(-3.0));
-                                let target = Target { y: y.as_mut_ptr(), stride: n + 2, keep, alpha };
+                                let held = y.as_mut_ptr();
+                                let from = keep.then_some((held.cast_const(), n + 2));
+                                let target = Target { y: held, stride: n + 2, from, alpha };
                                 let whole = Product { kernels, target, a, b, sizes };
                                 let threads = if i == j { Threads::All } else { Threads::One };
                                 // SAFETY: all sizes are those of the matrices; the processor has the kernels.
@@ -104,8 +106,9 @@ fn blocks_of_panels_are_their_rows() {
     let (m, n, k) = (5, 70, 1100);
     let (a, b): (Vec<f32>, Vec<f32>) = (values(m * k, 3), values(k * n, 4));
     let panels = Panels::new(&b, k, n);
-    let run = |a: Mat, b, k, y: &mut Vec<f32>, keep| {
-        let target = Target { y: y.as_mut_ptr(), stride: n, keep, alpha: 1.0 };
+    let run = |a: Mat, b, k, y: &mut Vec<f32>, keep: bool| {
+        let y = y.as_mut_ptr();
+        let target = Target { y, stride: n, from: keep.then_some((y.cast_const(), n)), alpha: 1.0 };
         // SAFETY: sizes of the matrices.
         unsafe { product(target, a, Right::Packed(b), (m, n, k), Threads::One) }
     };
@@ -117,4 +120,44 @@ fn blocks_of_panels_are_their_rows() {
         run(a, block, block.k, &mut by_blocks, start > 0);
     }
     assert_eq!(whole, by_blocks);
+}
+
+#[test]
+fn products_in_bf16_are_those_of_the_rounded_values() {
+    for kernels in Pair::all() {
+        for (m, n, k) in SIZES {
+            let (a, b): (Vec<f32>, Vec<f32>) = (values(2 * m * k, 1), values(2 * k * n, 2));
+            let rounded = |values: &[f32]| -> Vec<f64> {
+                values.iter().map(|&value| f64::from(half::bf16::from_f32(value).to_f32())).collect()
+            };
+            let mut pairs = vec![Pair::default(); m * k];
+            Pair::round(&mut pairs, &a);
+            let right = Pair::of_rows(&b, n);
+            let (a, b) = (rounded(&a), rounded(&b));
+            let panels = Panels::new(&right, k, n);
+            let a_t = transposed(&pairs, m, k);
+            let lefts = [Mat::rows(&pairs, k), Mat::rows(&a_t, m).t()];
+            for (i, left) in lefts.into_iter().enumerate() {
+                for b_of in [Right::Strided(Mat::rows(&right, n)), Right::Packed(panels.all())] {
+                    if matches!(b_of, Right::Packed(rows) if rows.kernels.name != kernels.name) {
+                        continue;
+                    }
+                    let mut y = vec![f32::NAN; m * n];
+                    let row = vec![0.7; n];
+                    // One row for all.
+                    let target = Target { y: y.as_mut_ptr(), stride: n, from: Some((row.as_ptr(), 0)), alpha: 0.5 };
+                    let whole = Product { kernels, target, a: left, b: b_of, sizes: (m, n, k) };
+                    // SAFETY: all sizes are those of the matrices; the processor has the kernels.
+                    unsafe { whole.run(if i == 0 { Threads::All } else { Threads::One }) };
+                    for (at, &got) in y.iter().enumerate() {
+                        let term = |l: usize| a[at / n * 2 * k + l] * b[l * n + at % n];
+                        let want = (0..2 * k).map(term).sum::<f64>() * 0.5 + 0.7;
+                        let size = (0..2 * k).map(|l| term(l).abs()).sum::<f64>() + 1.0;
+                        let off = (f64::from(got) - want).abs();
+                        assert!(off <= 2e-6 * size, "{} {:?} at {at}: {got}, {want}", kernels.name, (m, n, k));
+                    }
+                }
+            }
+        }
+    }
 }
