@@ -108,7 +108,7 @@ fn bf16_is_near_f32_and_another_configuration() {
     assert!(off > 0.0 && off < 3.0, "{off} of 255 apart");
     assert!(auto == if either == "f32" { full } else { short }, "auto is {either}");
     let (output, other) = (text(&folder.path().join("f32")), ["-m", "2", "--steps", "10", "--precision", "bf16"]);
-    fails(&args(&model, &captions, &output, &other), 2, &["precision: was f32, now bf16"]);
+    fails(&args(&model, &captions, &output, &other), 2, &["--precision: was \"f32\", now \"bf16\""]);
     fails(&args(&model, &captions, &output, &["--precision", "f16"]), 2, &["--precision f16", "--device cuda"]);
 }
 

@@ -144,7 +144,7 @@ fn too_little_address_space_for_anything_is_said() {
     let draw = format!("generate --model bundled --captions {captions} --output {drawn} --steps 1 --threads 2");
     let train = train(&trained, &["--batch", "2", "--width", "16", "--depth", "1", "--threads", "2"]);
     let mut refused = 0;
-    for kib in (60_000..=200_000).step_by(20_000) {
+    for kib in (66_000..=206_000).step_by(20_000) {
         for words in [words(&train), draw.split(' ').collect(), vec!["doctor", "--threads", "2"]] {
             let output = limited_to(kib, &words);
             let said = String::from_utf8_lossy(&output.stderr);
