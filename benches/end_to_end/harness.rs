@@ -27,14 +27,8 @@ impl Options {
     /// # Errors
     /// `Usage` naming a flag that has no value, a wrong one, or that is not known.
     pub fn read() -> Result<Self> {
-        let mut this = Self {
-            names: Vec::new(),
-            seconds: 10.0,
-            threads: 2,
-            model: None,
-            inputs: None,
-            precision: Precision::F32,
-        };
+        let mut this =
+            Self { names: Vec::new(), seconds: 10.0, threads: 2, model: None, inputs: None, precision: Precision::F32 };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {

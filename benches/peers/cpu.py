@@ -2,7 +2,7 @@
 
     python dev/golden/full_sd15.py FOLDER --no-reference         # once: Stable Diffusion 1.5's sizes, random weights, 2.1 GB
     python benches/peers/cpu.py --model FOLDER/model [--only unet-256,text] [--engines ours,pytorch,compile,openvino]
-        [--precisions f32,bf16] [--rounds 5] [--seconds 0.5] [--threads 2] [--save FILE.json] [--binary FILE]
+        [--precisions f32,bf16] [--rounds 5] [--seconds 0.5] [--threads 2] [--save FILE.json] [--binary FILE] [--others 0.1] [--lock FILE]
 
 Rows (cpu_rows.py): a UNet call with guidance and a decode of full-size Stable Diffusion at 256² and 512² (decode-512 only if --only names it), its text
 encoder, the bundled model's UNet and decode of 16 pictures, an update of StableRep with ViT-Ti, ViT-S, ViT-B and the demo's ViT, features of ViT-S.
@@ -12,10 +12,12 @@ Ours is `calls` of benches/end_to_end, built here unless --binary names it; diff
 bf16 by `.to(bfloat16)`, of training by autocast; OpenVINO converts them in memory and computes bf16 by INFERENCE_PRECISION_HINT. Training has no OpenVINO.
 What computes in no bf16 is left out there, and said.
 
-First every engine's outputs are compared with PyTorch's in f32: the largest difference by the largest value (of training, whose outputs are loss and
-gradient norm of two updates, each by itself); beyond 1e-3 in f32 or 5e-2 in bf16 the run fails. Then rounds: in each every engine in turn is called for
---seconds or once, and the median of its calls counts; another engine begins each round. Printed are the median over the rounds, the least and the most,
-and how many times as long as ours it took (more than 1: ours is faster), and how many cores other programs used meanwhile, which hurts whoever waits in a loop for its other thread most. --save keeps every call.
+First every engine's outputs are compared with PyTorch's in f32: the largest difference by the largest value (of training loss and gradient norm
+of the first update and loss of the second, each by itself); beyond 1e-3 in f32 or 5e-2 in bf16 the run fails. Then rounds: in each every engine in turn
+is called for --seconds or once, and the median of its calls counts; another engine begins each round. Printed are the median over the rounds, the least
+and the most, how many times as long as ours it took (more than 1: ours is faster), and how many cores other programs used meanwhile, which hurts most
+whoever waits in a loop for its other thread. With --others a round waits for them, and is repeated if they used more (kept, but not counted). --save keeps
+every call of every round.
 """
 import argparse
 import json
@@ -34,7 +36,8 @@ import timm
 import torch
 import transformers
 
-from cpu_engines import ENGINES, PRECISIONS, ROOT, busy, engines, forget
+from cpu_engines import ENGINES, PRECISIONS, ROOT, Ours, engines, forget
+from cpu_machine import Others, locked
 from cpu_rows import FULL, LARGE, ROWS, Row
 
 # How far outputs may be from PyTorch's in f32, and between which calls threads that wait in a loop come to rest.
@@ -52,7 +55,9 @@ def built() -> Path:
 
 
 def outputs(engine, row: Row) -> np.ndarray:
-    return np.concatenate([engine.look() for _ in range(2 if row.trains else 1)])
+    """Of training the loss and the gradient's norm, and the next loss, which the update made; what comes later hangs on rounding."""
+    first = engine.look()
+    return np.concatenate([first, engine.look()[:1]]) if row.trains else first
 
 
 def apart(got: np.ndarray, wanted: np.ndarray, row: Row) -> float:
@@ -71,50 +76,57 @@ def calls(engine, seconds: float) -> list[float]:
 
 
 def measured(row: Row, given: argparse.Namespace, scratch: Path) -> dict:
-    """By engine and precision: how far apart from PyTorch in f32, and the seconds of every call of every round; and how many cores other programs
-    used in each round."""
+    """How far each engine is apart from PyTorch in f32, and of every round the seconds of every call and how many cores other programs used."""
     running = {f"{name} {kind}": engine for name, kind, engine in engines(row, given.engines, given.precisions, given.binary, given.threads, scratch)}
     try:
-        if (reference := running.get("pytorch f32")) is None:
-            [(_, _, reference)] = engines(row, ["pytorch"], ["f32"], None, given.threads, scratch)
-        wanted = outputs(reference, row)
-        found = {}
-        for name, engine in running.items():
-            same = engine is reference
-            found[name] = {"apart": 0.0 if same else apart(outputs(engine, row), wanted, row), "rounds": []}
-        wrong = [f"{name} {of['apart']:.1e}" for name, of in found.items() if not of["apart"] <= LIMITS[name.split()[1]]]
-        print("apart from PyTorch f32: " + ", ".join(f"{name} {of['apart']:.1e}" for name, of in found.items()), flush=True)
-        if wrong:
-            sys.exit(f"too far from PyTorch f32: {', '.join(wrong)}; not the same network")
-        order, others = list(running), []
-        for number in range(given.rounds):
-            first, begin, before = number % len(order), time.perf_counter(), busy(running.values())
-            for name in order[first:] + order[:first]:
-                found[name]["rounds"].append(calls(running[name], given.seconds))
-            everyone, own = (after - before for after, before in zip(busy(running.values()), before))
-            others.append((everyone - own) / (time.perf_counter() - begin))
-        return {"others": others, "engines": found}
+        distances = compared(row, running, given.threads, scratch)
+        order, rounds, counted = list(running), [], 0
+        others = Others([engine.process.pid for engine in running.values() if isinstance(engine, Ours)])
+        while counted < given.rounds:
+            first = counted % len(order)
+            others.rest(given.others)
+            with locked(given.lock):
+                others.begin()
+                seconds = {name: calls(running[name], given.seconds) for name in order[first:] + order[:first]}
+                rounds.append({"others": others.cores(), "seconds": {name: seconds[name] for name in order}})
+            rounds[-1]["counted"] = rounds[-1]["others"] <= given.others
+            counted += rounds[-1]["counted"]
+        return {"apart": distances, "rounds": rounds}
     finally:
         for engine in running.values():
             engine.close()
 
 
-def show(name: str, others: list[float], found: dict[str, dict]) -> None:
-    medians = {engine: [1e3 * statistics.median(calls) for calls in of["rounds"]] for engine, of in found.items()}
-    middle = {engine: statistics.median(rounds) for engine, rounds in medians.items()}
+def compared(row: Row, running: dict, threads: int, scratch: Path) -> dict[str, float]:
+    if (reference := running.get("pytorch f32")) is None:
+        [(_, _, reference)] = engines(row, ["pytorch"], ["f32"], None, threads, scratch)
+    wanted = outputs(reference, row)
+    found = {name: 0.0 if engine is reference else apart(outputs(engine, row), wanted, row) for name, engine in running.items()}
+    print("apart from PyTorch f32: " + ", ".join(f"{name} {distance:.1e}" for name, distance in found.items()), flush=True)
+    # So that what is no number fails.
+    if wrong := [name for name, distance in found.items() if not distance <= LIMITS[name.split()[1]]]:
+        sys.exit(f"too far from PyTorch f32: {', '.join(wrong)}; not the same network")
+    return found
+
+
+def show(name: str, found: dict) -> None:
+    rounds = [made for made in found["rounds"] if made["counted"]]
+    medians = {engine: [1e3 * statistics.median(made["seconds"][engine]) for made in rounds] for engine in found["apart"]}
+    middle = {engine: statistics.median(times) for engine, times in medians.items()}
     ours = {kind: middle.get(f"ours {kind}") for kind in PRECISIONS}
-    for engine, rounds in medians.items():
-        ratios = [f"{middle[engine] / ours[kind]:>9.2f}x" if ours[kind] else f"{'–':>10}" for kind in PRECISIONS]
-        spread = f"{min(rounds):.1f}..{max(rounds):.1f}"
-        print(f"{name:<15} {engine:<14} {middle[engine]:>10.1f} {spread:>20} {' '.join(ratios)} {found[engine]['apart']:>9.1e}", flush=True)
-    print(f"cores that other programs used, by round: {' '.join(f'{cores:.2f}' for cores in others)}", flush=True)
+    for engine, times in medians.items():
+        ratios = [f"{middle[engine] / ours[kind]:.2f}x" if ours[kind] else "–" for kind in PRECISIONS]
+        spread = f"{min(times):.1f}..{max(times):.1f}"
+        print(f"{name:<15} {engine:<14} {middle[engine]:>10.1f} {spread:>18} {ratios[0]:>11} {ratios[1]:>12} {found['apart'][engine]:>9.1e}")
+    cores = [f"{made['others']:.2f}{'' if made['counted'] else ' (not counted)'}" for made in found["rounds"]]
+    print(f"cores that other programs used, by round: {', '.join(cores)}", flush=True)
 
 
 def keep(path: Path, record: dict) -> None:
     """Whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(json.dumps(record, indent=1) + "\n")
-    os.replace(file.name, path)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def chosen(parser: argparse.ArgumentParser, flag: str, words: str, known) -> list[str]:
@@ -135,6 +147,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", type=Path, help="every call, as JSON")
     parser.add_argument("--binary", type=Path, help="the benchmark end_to_end, in place of what cargo builds here")
+    parser.add_argument("--others", type=float, default=float("inf"), help="cores that other programs may use: a round waits for it, and is repeated if they used more")
+    parser.add_argument("--lock", type=Path, help="a file that every round holds locked, as flock does, where measurements share a machine")
     given = parser.parse_args()
     given.engines = chosen(parser, "--engines", given.engines, ENGINES)
     given.precisions = chosen(parser, "--precisions", given.precisions, PRECISIONS)
@@ -153,7 +167,7 @@ def main() -> None:
     record = {"versions": versions, "threads": given.threads, "seconds": given.seconds, "load": os.getloadavg()[0], "rows": {}}
     print(f"{os.cpu_count()} cores, load average {record['load']:.1f} before the start (another program's work falsifies the ratios), {given.threads} threads")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"{'row':<15} {'engine':<14} {'ms a call':>10} {'least..most':>20} {'÷ ours f32':>10} {'÷ ours bf16':>10} {'apart':>9}", flush=True)
+    print(f"{'row':<15} {'engine':<14} {'ms a call':>10} {'least..most':>18} {'by ours f32':>11} {'by ours bf16':>12} {'apart':>9}", flush=True)
     for name in rows:
         what, make = ROWS[name]
         print(f"{name}: {what}", flush=True)
@@ -161,7 +175,7 @@ def main() -> None:
             torch.manual_seed(0)
             found = measured(make(given.model, Path(folder)), given, Path(folder))
         forget()
-        show(name, found["others"], found["engines"])
+        show(name, found)
         record["rows"][name] = found
         if given.save:
             keep(given.save, record)

@@ -2,13 +2,12 @@
 import copy
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +22,8 @@ from train import adamw, update
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINES, PRECISIONS = ("ours", "pytorch", "compile", "openvino"), ("f32", "bf16")
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+# Of diffusers' code, whose caches are of versions.
+warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
 # The exit code of what cannot be asked for.
 USAGE = 2
 
@@ -151,6 +152,8 @@ def converted(row: Row) -> openvino.Model:
     with torch.no_grad(), warnings.catch_warnings():
         # Branches are taken by shape, and shapes are fixed.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # OpenVINO traces.
+        warnings.simplefilter("ignore", FutureWarning)
         model = openvino.convert_model(row.module, example_input=row.inputs)
     model.reshape({place.any_name: list(x.shape) for place, x in zip(model.inputs, row.inputs, strict=True)})
     return model
@@ -183,16 +186,6 @@ def in_type(row: Row, precision: str) -> torch.nn.Module:
     if row.rounded is None:
         row.rounded = copy.deepcopy(row.module).to(TYPES[precision])
     return row.rounded
-
-
-def busy(running: Iterable) -> tuple[float, float]:
-    """Seconds of all cores that any program used so far, and those of this one and of ours."""
-    ticks, own = os.sysconf("SC_CLK_TCK"), sum(os.times()[:2])
-    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
-    for engine in running:
-        if isinstance(engine, Ours):
-            own += sum(map(int, Path(f"/proc/{engine.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / ticks
-    return (user + nice + system + sum(interrupts)) / ticks, own
 
 
 def forget() -> None:

@@ -10,8 +10,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel
+from transformers.utils import logging
 
 from train import MODELS, StableRep
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
 TINY = Path(__file__).resolve().parent.parent.parent / "assets" / "tiny-sd"
 # Tokens of a text, and where the noise has most of its way before it.
