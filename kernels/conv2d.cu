@@ -1,9 +1,9 @@
-// Convolutions by a kernel of any height, width, stride and border of zeros, with a bias and the rectifier behind it, of
-// maps of f32 that are kept as two bf16 halves; and the first of a network, over pictures in f32.
+// Convolutions by a kernel of any height, width, stride and border of zeros, with a bias and the rectifier behind it,
+// of maps of f32 that are kept as two bf16 halves; and the first of a network, over pictures in f32.
 //
 //   forward   y [N, H', W', O] = max(0, bias + Σ w·x): columns of 32·`first` on of maps whose pixels have `line` pieces
-//   pixels    of pictures x [N, H, W, C] in f32 what lies under the kernel, (ky, kx, c) of at most 32 values: a row of one
-//             piece for every output, whose product with the weights is the convolution
+//   pixels    of pictures x [N, H, W, C] in f32 what lies under the kernel, (ky, kx, c) of at most 32 values: a row of
+//             one piece for every output, whose product with the weights is the convolution
 //
 // Maps are [pixels][⌈C/32⌉][hi 32 | lo 32], weights [O][taps][⌈C/32⌉][hi 32 | lo 32], (ky, kx) in reading order; zeros
 // behind the last channel, in what is written too.

@@ -80,7 +80,7 @@ fn convolutions(bench: &mut Bench) {
         ("enlarged 2x", conv::Shape { enlarge: Some((64, 64)), ..same(2, 32, 32, 320) }, 320),
     ] {
         let c = shape.channels;
-        let layer = Packed::from_conv3x3(&values(outputs * c * 9), Some(values(outputs)), outputs, c);
+        let layer = conv::Weights::new(&values(outputs * c * 9), Some(values(outputs)), outputs, c, shape.stride);
         let x = values(shape.n * shape.height * shape.width * c);
         let mut y = vec![0.0; shape.rows() * outputs];
         let work = Work::new(shape.flops(outputs), shape.bytes(outputs));

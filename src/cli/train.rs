@@ -46,7 +46,8 @@ use watch::WatchArgs;
 ///
 /// Settings come from, in this order: built-in defaults (configs/train-defaults.toml: the paper's recipe without its
 /// size; then configs/mae-defaults.toml for --method mae, configs/finetune-defaults.toml for finetune,
-/// configs/segment-defaults.toml for segment), --preset, --config, flags. The run writes config.toml, with which `--config` gives the same run again.
+/// configs/segment-defaults.toml for segment), --preset, --config, flags. The run writes config.toml, with which
+/// `--config` gives the same run again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

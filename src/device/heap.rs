@@ -90,8 +90,8 @@ fn refused(size: usize) -> ! {
     end(code)
 }
 
-/// Ends the process at once. The standard library's exit would first take its lock of standard output, which never comes
-/// free when it is in making that buffer that memory was refused.
+/// Ends the process at once. The standard library's exit would first take its lock of standard output, which never
+/// comes free when it is in making that buffer that memory was refused.
 fn end(code: i32) -> ! {
     unsafe extern "C" {
         fn _exit(code: c_int) -> !;

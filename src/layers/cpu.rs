@@ -5,7 +5,7 @@ mod gated_mlp;
 mod weights;
 
 pub use call::{Call, Caption, Memory};
-pub use weights::{Closing, Cpu, LayerNorm, Linear, Reader};
+pub use weights::{Closing, Cpu, LayerNorm, Linear, Reader, held};
 
 use rayon::prelude::*;
 
@@ -136,7 +136,7 @@ impl Layers<Cpu> for Call<'_> {
         Ok(vec![y])
     }
 
-    fn conv(&mut self, y: Tensor, layer: &Packed, x: Tensor, resolution: Resolution) -> Result<()> {
+    fn conv(&mut self, y: Tensor, layer: &conv::Weights, x: Tensor, resolution: Resolution) -> Result<()> {
         let shape = match resolution {
             Resolution::Same => same(x),
             Resolution::Halved => Shape { stride: 2, ..same(x) },
@@ -149,13 +149,13 @@ impl Layers<Cpu> for Call<'_> {
     fn normed_conv(
         &mut self,
         y: Tensor,
-        layer: &Packed,
+        layer: &conv::Weights,
         parts: &[Tensor],
         norm: &GroupNorm,
         time: Option<usize>,
     ) -> Result<()> {
         let normed = self.group_normed(parts[0], norm, true);
-        let time = self.time.get(time.map_or(0..0, |offset| offset..offset + layer.n));
+        let time = self.time.get(time.map_or(0..0, |offset| offset..offset + layer.outputs));
         let start = time.filter(|row| !row.is_empty()).map_or(Start::Bias, Start::Row);
         self.convolve(y, layer, normed, start, same(normed));
         Ok(())

@@ -5,6 +5,7 @@
 //! FLOPs fall out of the same walk. Tensors are named by the slot of memory that they lie in, so that a walk can be
 //! taken without any memory.
 
+pub mod convnet;
 pub mod count;
 pub mod cpu;
 #[cfg(cuda_kernels)]

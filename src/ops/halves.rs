@@ -1,8 +1,8 @@
-//! Rows of f32 as two bf16 halves each, v = hi + lo, which `kernels/common/split_product.cuh` multiplies on matrix units:
-//! of v less than 2⁻¹⁷ is lost.
+//! Rows of f32 as two bf16 halves each, v = hi + lo, which `kernels/common/split_product.cuh` multiplies on matrix
+//! units: of v less than 2⁻¹⁷ is lost.
 //!
-//! A row of d values is ⌈d/32⌉ pieces of 32 words: 32 upper halves, then the lower ones, two to a word, zeros behind the
-//! last value. It takes as many bytes as the f32 would, rounded up to a piece.
+//! A row of d values is ⌈d/32⌉ pieces of 32 words: 32 upper halves, then the lower ones, two to a word, zeros behind
+//! the last value. It takes as many bytes as the f32 would, rounded up to a piece.
 
 use half::bf16;
 

@@ -1,5 +1,5 @@
-//! Linear layers of inference: weights packed for the processor's kernels when they are loaded, bias and residual folded
-//! into the start of the sums.
+//! Linear layers of inference: weights packed for the processor's kernels when they are loaded, bias and residual
+//! folded into the start of the sums.
 //!
 //! `y = start + x·w`. The reduction of an output does not depend on how many rows are multiplied at once
 //! ([`gemm`]), so an image has the same bits in every batch. FLOPs: 2·rows·K·N.
@@ -44,11 +44,6 @@ impl Packed {
             w.len()
         );
         Self { k, n, w: Panels::new(&transposed(w, n, k), k, n), bias }
-    }
-
-    /// From a 3×3 convolution `[N, C, 3, 3]`: K = (ky, kx, c).
-    pub fn from_conv3x3(w: &[f32], bias: Option<Vec<f32>>, n: usize, c: usize) -> Self {
-        Self::from_conv(w, bias, n, c, 9)
     }
 
     /// From a convolution `[N, C, height, width]` of `taps` = height·width: K = (ky, kx, c).
@@ -100,15 +95,17 @@ impl Packed {
     pub fn bytes(&self, rows: usize) -> f64 {
         4.0 * (rows * (self.k + self.n) + self.values()) as f64
     }
+}
 
-    /// Writes what the sums start from into the rows `row0..` of the result; whether the product must add to it.
-    pub(super) fn start(&self, y: &mut [f32], start: Start<'_>, row0: usize) -> bool {
-        let n = self.n;
-        let bias = match start {
+impl Start<'_> {
+    /// Writes what the sums start from into the rows `row0..` of the result, of `n` values; whether the product must
+    /// add to it.
+    pub(super) fn write(self, y: &mut [f32], bias: Option<&[f32]>, n: usize, row0: usize) -> bool {
+        let bias = match self {
             Start::Row(row) => Some(row),
-            _ => self.bias.as_deref(),
+            _ => bias,
         };
-        match (start, bias) {
+        match (self, bias) {
             (Start::Keep, None) => {}
             (Start::Keep, Some(bias)) => vectorize(
                 #[inline(always)]
@@ -139,17 +136,17 @@ pub fn linear(y: &mut [f32], x: &[f32], w: &Packed, start: Start<'_>, threads: T
     let rows = x.len() / k;
     assert!(x.len() == rows * k && y.len() == rows * n, "linear: x {} y {} do not fit {k} → {n}", x.len(), y.len());
     if threads == Threads::One || rows < 2 * ROWS {
-        let accumulate = w.start(y, start, 0);
+        let accumulate = start.write(y, w.bias.as_deref(), n, 0);
         return gemm::packed(y, x, w.w.all(), accumulate, threads);
     }
     y.par_chunks_mut(ROWS * n).zip(x.par_chunks(ROWS * k)).enumerate().for_each(|(i, (y, x))| {
-        let accumulate = w.start(y, start, i * ROWS);
+        let accumulate = start.write(y, w.bias.as_deref(), n, i * ROWS);
         gemm::packed(y, x, w.w.all(), accumulate, Threads::One);
     });
 }
 
 /// `[n, k]` → `[k, n]`, in blocks that stay in the first cache.
-fn transposed(w: &[f32], n: usize, k: usize) -> Vec<f32> {
+pub(super) fn transposed(w: &[f32], n: usize, k: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let mut out = vec![0.0; w.len()];
     out.par_chunks_mut(BLOCK * n).enumerate().for_each(|(i, out)| {

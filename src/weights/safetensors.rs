@@ -87,6 +87,11 @@ impl SafeTensors {
         self.tensors.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// Shapes of all tensors.
+    pub fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        self.tensors.values().map(|entry| &entry.shape[..])
+    }
+
     /// Dtype of tensor `name` as the file spells it (`F32`, `BF16`, …), if there is one.
     pub fn dtype(&self, name: &str) -> Option<String> {
         self.tensors.get(name).map(|entry| format!("{:?}", entry.dtype))

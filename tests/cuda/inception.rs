@@ -60,7 +60,7 @@ fn compared() {
         let mut stream = Stream::new(3, Domain::Init, [0; 3]);
         let pictures: Vec<f32> = (0..3 * 3 * SIDE * SIDE).map(|_| stream.uniform_in(-1.0, 1.0)).collect();
         let want = network.features_of(&pictures, SIDE).unwrap();
-        let card = stablerep::models::inception::Card::new(0, &network, 2, SIDE).unwrap();
+        let card = stablerep::eval::fid::card::Card::new(0, &network, 2, SIDE).unwrap();
         let got = card.features(&pictures).unwrap();
         assert_eq!(got.len(), 3 * WIDTH);
         let largest = want.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));

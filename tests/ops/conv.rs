@@ -1,4 +1,4 @@
-use stablerep::ops::conv::{Shape, forward};
+use stablerep::ops::conv::{Shape, Weights, forward};
 use stablerep::ops::gemm::Threads;
 use stablerep::ops::packed::{Packed, Start, linear};
 
@@ -25,9 +25,10 @@ fn reference(x: &[f32], w: &[f32], s: Shape, outputs: usize) -> Vec<f64> {
     y
 }
 
-fn shapes() -> Vec<(Shape, usize)> {
+/// Layers, and how far their results may be off, relative to the largest.
+fn layers() -> Vec<(Shape, usize, f64)> {
     let same = Shape::same;
-    vec![
+    let direct = [
         (same(1, 1, 1, 1), 1),
         (same(3, 4, 4, 4), 80),
         (same(2, 5, 7, 3), 4),
@@ -35,45 +36,66 @@ fn shapes() -> Vec<(Shape, usize)> {
         (same(2, 19, 33, 16), 3),
         (Shape { stride: 2, ..same(2, 8, 8, 5) }, 6),
         (Shape { stride: 2, ..same(1, 5, 7, 60) }, 9),
+        (Shape { stride: 2, ..same(1, 8, 8, 64) }, 64),
         (Shape { enlarge: Some((8, 8)), ..same(3, 4, 4, 20) }, 7),
         (Shape { enlarge: Some((5, 9)), ..same(2, 3, 5, 6) }, 5),
-    ]
+        // Too few results for their tiles.
+        (same(3, 2, 2, 64), 40),
+        (same(1, 1, 4, 64), 40),
+    ];
+    let by_tiles = [
+        (same(3, 4, 4, 32), 32),
+        (same(2, 19, 33, 40), 37),
+        (same(1, 3, 70, 65), 48),
+        (same(1, 8, 8, 640), 33),
+        // A part for every thread, and places for every thread.
+        (same(5, 24, 25, 64), 64),
+        (same(1, 8, 10, 200), 150),
+        (Shape { enlarge: Some((8, 8)), ..same(3, 4, 4, 40) }, 35),
+        (Shape { enlarge: Some((11, 9)), ..same(2, 6, 5, 33) }, 34),
+    ];
+    let with = |off: f64| move |(shape, outputs)| (shape, outputs, off);
+    direct.into_iter().map(with(2e-6)).chain(by_tiles.into_iter().map(with(1e-5))).collect()
 }
 
 #[test]
 fn matches_the_definition_in_f64() {
-    for (shape, outputs) in shapes() {
+    for (shape, outputs, off) in layers() {
         let x = random(shape.n * shape.height * shape.width * shape.channels, 1);
         let (w, bias) = (random(outputs * shape.channels * 9, 2), random(outputs, 3));
-        let packed = Packed::from_conv3x3(&w, Some(bias.clone()), outputs, shape.channels);
+        let layer = Weights::new(&w, Some(bias.clone()), outputs, shape.channels, shape.stride);
         let products = reference(&x, &w, shape, outputs);
         let residual = random(products.len(), 4);
         let row = random(outputs, 5);
         for threads in [Threads::One, Threads::All] {
-            let run = |start: Start<'_>, base: &dyn Fn(usize) -> f32| {
+            let run = |layer: &Weights, start: Start<'_>, base: &dyn Fn(usize) -> f32| {
                 let mut y = residual.clone();
-                forward(&mut y, &x, &packed, start, shape, threads);
+                forward(&mut y, &x, layer, start, shape, threads);
                 let want: Vec<f64> = products.iter().enumerate().map(|(i, p)| p + f64::from(base(i))).collect();
-                assert_close(&format!("{shape:?} {start:?}"), &y, &want, 2e-6);
+                assert_close(&format!("{shape:?} {start:?}"), &y, &want, off);
             };
-            run(Start::Bias, &|i| bias[i % outputs]);
-            run(Start::Row(&row), &|i| row[i % outputs]);
-            run(Start::Residual(&residual), &|i| residual[i] + bias[i % outputs]);
-            run(Start::Keep, &|i| residual[i] + bias[i % outputs]);
+            run(&layer, Start::Bias, &|i| bias[i % outputs]);
+            run(&layer, Start::Row(&row), &|i| row[i % outputs]);
+            run(&layer, Start::Residual(&residual), &|i| residual[i] + bias[i % outputs]);
+            run(&layer, Start::Keep, &|i| residual[i] + bias[i % outputs]);
+            let no_bias = Weights::new(&w, None, outputs, shape.channels, shape.stride);
+            run(&no_bias, Start::Bias, &|_| 0.0);
+            run(&no_bias, Start::Keep, &|i| residual[i]);
         }
     }
 }
 
 #[test]
 fn an_image_has_the_same_bits_in_every_batch() {
-    for (shape, outputs) in shapes() {
+    for (shape, outputs, _) in layers() {
         let image = shape.height * shape.width * shape.channels;
         let (oh, ow) = shape.output();
         let x = random(8 * image, 1);
-        let packed = Packed::from_conv3x3(&random(outputs * shape.channels * 9, 2), None, outputs, shape.channels);
+        let w = random(outputs * shape.channels * 9, 2);
+        let layer = Weights::new(&w, None, outputs, shape.channels, shape.stride);
         let run = |n: usize, threads| {
             let mut y = vec![0.0; n * oh * ow * outputs];
-            forward(&mut y, &x[..n * image], &packed, Start::Bias, Shape { n, ..shape }, threads);
+            forward(&mut y, &x[..n * image], &layer, Start::Bias, Shape { n, ..shape }, threads);
             y
         };
         let whole = run(8, Threads::All);

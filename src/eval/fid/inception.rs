@@ -7,6 +7,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+#[cfg(cuda_kernels)]
+use super::card::Card;
 use crate::bail;
 use crate::device::{Device, MappedFile};
 use crate::error::{Error, Result};
@@ -15,8 +17,6 @@ use crate::eval::features::check_finite;
 use crate::eval::screen::Screened;
 use crate::image::{Filter, Rgb8, interpolate, resize_real};
 use crate::metrics::Progress;
-#[cfg(cuda_kernels)]
-use crate::models::inception::Card;
 use crate::models::inception::{Inception, SIDE, WIDTH};
 use crate::weights::{Cache, SafeTensors};
 
@@ -114,10 +114,13 @@ impl Network {
     }
 
     /// Values of a batch in this machine's memory, beside weights and pictures.
-    pub(super) fn activations(&self) -> usize {
+    ///
+    /// # Errors
+    /// None.
+    pub(super) fn activations(&self) -> Result<usize> {
         #[cfg(cuda_kernels)]
         if self.card.is_some() {
-            return 0;
+            return Ok(0);
         }
         self.inception.activations(BATCH)
     }

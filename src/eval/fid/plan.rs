@@ -3,13 +3,22 @@
 use super::config::FidConfig;
 use super::extractor::Extractor;
 use crate::device::Plan;
+use crate::error::Result;
 use crate::eval::encoder::feature_memory;
 use crate::eval::evaluator::take;
 use crate::eval::features;
 use crate::models::inception::SIDE;
 
 /// Everything that is held beside network and pictures: of `real` pictures and of `most` in a generated set.
-pub(super) fn plan(config: &FidConfig, width: usize, (real, most): (usize, usize), extractor: &Extractor) -> Plan {
+///
+/// # Errors
+/// None.
+pub(super) fn plan(
+    config: &FidConfig,
+    width: usize,
+    (real, most): (usize, usize),
+    extractor: &Extractor,
+) -> Result<Plan> {
     let mut plan = Plan::dry();
     take(&mut plan, "features", "real", &[real, width]);
     take(&mut plan, "features", "generated", &[most, width]);
@@ -26,7 +35,7 @@ pub(super) fn plan(config: &FidConfig, width: usize, (real, most): (usize, usize
     match extractor {
         Extractor::Inception { network, .. } => {
             take(&mut plan, "Inception", "pictures that wait", &[2, network.batch(), 3 * SIDE * SIDE]);
-            take(&mut plan, "Inception", "activations", &[network.activations()]);
+            take(&mut plan, "Inception", "activations", &[network.activations()?]);
         }
         Extractor::Encoder { encoder, .. } => {
             let images = features::BATCH.min(real.max(most));
@@ -34,5 +43,5 @@ pub(super) fn plan(config: &FidConfig, width: usize, (real, most): (usize, usize
             feature_memory(&mut plan, encoder.vit(), images);
         }
     }
-    plan
+    Ok(plan)
 }

@@ -40,7 +40,7 @@ pub fn run(config: &FidConfig) -> Result<FidReport> {
     }
     let width = extractor.width();
     let most = generated.iter().map(|set| set.images.len()).max().unwrap_or(0);
-    let memory = plan(config, width, (real.images.len(), most), &extractor);
+    let memory = plan(config, width, (real.images.len(), most), &extractor)?;
     memory.check("take fewer pictures of each set, or leave --kid and --precision-recall out")?;
     say!("{memory}");
     place.take()?;

@@ -199,8 +199,8 @@ pub fn aro(
             picture.iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
         };
         let scores: Vec<f64> = captions[case].iter().map(alike).collect();
-        // Of equally similar captions, the same ones among them, the authors take the first in their order: the false one
-        // where there are two, the true one of several.
+        // Of equally similar captions, the same ones among them, the authors take the first in their order: the false
+        // one where there are two, the true one of several.
         right.push(match kind {
             Kind::Order => scores[1..].iter().all(|other| *other <= scores[0]),
             Kind::Relation | Kind::Attribution => scores[0] > scores[1],

@@ -56,7 +56,7 @@ impl Studio {
     pub(super) fn new(parts: &Parts<'_>, batch: usize, plan: &mut Plan, closed: Arc<AtomicBool>) -> Result<Self> {
         let mut weights = Plan::dry();
         for (name, file) in [("text encoder", &parts.text.1), ("unet", &parts.unet.1)] {
-            weights.record("weights", name, 4 * file.values());
+            weights.record("weights", name, 4 * layers::held(file));
         }
         weights.check("the model is too large for this machine")?;
         let [mut text_file, mut unet_file, mut decoder_file] =

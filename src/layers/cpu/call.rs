@@ -9,7 +9,7 @@ use crate::ops::attention::Context;
 use crate::ops::conv::{self, Shape};
 use crate::ops::gemm::Threads;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::packed::{Packed, Start};
+use crate::ops::packed::Start;
 
 /// The slots of a network, each as large as the largest tensor that any call stores there.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
         self.normed(x, |y, values, threads| norm.forward(y, values, x.pixels(), silu, threads))
     }
 
-    pub fn convolve(&mut self, y: Tensor, w: &Packed, x: Tensor, start: Start<'_>, shape: Shape) {
+    pub fn convolve(&mut self, y: Tensor, w: &conv::Weights, x: Tensor, start: Start<'_>, shape: Shape) {
         self.write(y, |y, this| conv::forward(y, this.read(x), w, start, shape, this.threads));
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::layers::{Backend, Load, Resolution};
 use crate::ops::activation::Activation;
+use crate::ops::conv;
 use crate::ops::groupnorm::GroupNorm;
 use crate::ops::packed::Packed;
 use crate::weights::SafeTensors;
@@ -29,7 +30,7 @@ pub struct Linear {
 /// The second convolution of a residual block, and the 1×1 convolution of its input if that is needed.
 #[derive(Debug)]
 pub struct Closing {
-    pub conv: Packed,
+    pub conv: conv::Weights,
     pub shortcut: Option<Packed>,
 }
 
@@ -39,8 +40,17 @@ impl Backend for Cpu {
     type GroupNorm = GroupNorm;
     type Linear = Linear;
     type KeysValues = [Packed; 2];
-    type Conv = Packed;
+    type Conv = conv::Weights;
     type Closing = Closing;
+}
+
+/// Values that the layers of a file hold in memory at most.
+pub fn held(file: &SafeTensors) -> u64 {
+    let each = |shape: &[usize]| match *shape {
+        [outputs, channels, 3, 3] => conv::Weights::values(channels, outputs, 1),
+        _ => shape.iter().product(),
+    };
+    file.shapes().map(each).sum::<usize>() as u64
 }
 
 /// Reads layers from a file of weights.
@@ -122,9 +132,11 @@ impl Load<Cpu> for Reader<'_> {
         Ok([self.packed(key, sizes, false)?, self.packed(value, sizes, false)?])
     }
 
-    fn conv(&mut self, name: &str, (c, n): (usize, usize), _: Resolution) -> Result<Packed> {
-        let w = self.tensor(&format!("{name}.weight"), &[n, c, 3, 3])?;
-        Ok(Packed::from_conv3x3(&w, Some(self.vector(&format!("{name}.bias"), n)?), n, c))
+    fn conv(&mut self, name: &str, (c, n): (usize, usize), resolution: Resolution) -> Result<conv::Weights> {
+        let stride = if resolution == Resolution::Halved { 2 } else { 1 };
+        let w = self.weights.f32(&format!("{name}.weight"), &[n, c, 3, 3])?;
+        self.values += conv::Weights::values(c, n, stride);
+        Ok(conv::Weights::new(&w, Some(self.vector(&format!("{name}.bias"), n)?), n, c, stride))
     }
 
     fn closing(&mut self, name: &str, shortcut: &str, parts: &[usize], outputs: usize) -> Result<Closing> {

@@ -1,8 +1,9 @@
 //! The blocks of Inception v3, and their weights from a file.
 
-use super::network::{Block, Branch, Conv, Inception, SHRINK};
+use super::network::{Block, Branch, Inception, SHRINK};
 use crate::bail;
 use crate::error::Result;
+use crate::layers::convnet::Conv;
 use crate::ops::conv2d::Window;
 use crate::ops::packed::Packed;
 use crate::ops::pool::Pool;

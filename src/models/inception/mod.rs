@@ -2,15 +2,11 @@
 //! its last pooling, in the form that pytorch-fid has it. Beside torchvision's network its average pools do not count
 //! the border, and the last block takes the largest value where the one before it takes the mean.
 //!
-//! 11.4 GFLOP a picture, thrice that on a GPU, which multiplies f32 as halves. Batch norms (ε 0.001) are folded into the convolutions before them.
+//! 11.4 GFLOP a picture, thrice that on a GPU, which multiplies f32 as halves. Batch norms (ε 0.001) are folded into
+//! the convolutions before them.
 
-mod cpu;
-#[cfg(cuda_kernels)]
-mod cuda;
+mod features;
 mod load;
-mod needs;
 mod network;
 
-#[cfg(cuda_kernels)]
-pub use cuda::Card;
 pub use network::{Inception, SIDE, WIDTH};

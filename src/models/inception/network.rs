@@ -2,15 +2,13 @@
 
 use crate::error::Result;
 use crate::layers::Size;
+use crate::layers::convnet::{CHANNELS, Conv, Layers, Maps, Part, Slot};
 use crate::ops::conv2d::{Shape, Window};
 use crate::ops::packed::Packed;
 use crate::ops::pool::Pool;
 
 /// Side of the pictures it takes, pixels.
 pub const SIDE: usize = 299;
-
-/// Channels of a picture; no maps within have so few.
-pub(super) const CHANNELS: usize = 3;
 
 /// Width of a feature.
 pub const WIDTH: usize = 2048;
@@ -21,14 +19,6 @@ pub struct Inception<W = Packed> {
     /// The convolutions before each of the first two pools.
     pub(super) stem: [Vec<Conv<W>>; 2],
     pub(super) blocks: Vec<Block<W>>,
-}
-
-/// A convolution with its batch norm, and the rectifier behind it.
-#[derive(Debug)]
-pub struct Conv<W> {
-    pub(super) weights: W,
-    pub(super) window: Window,
-    pub(super) outputs: usize,
 }
 
 /// Branches of the same input, whose outputs stand side by side.
@@ -43,80 +33,6 @@ pub(super) struct Branch<W> {
     pub(super) ends: Vec<Conv<W>>,
 }
 
-/// A place in memory, which holds one tensor after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    Pictures,
-    /// What a stage gives and the next one, in turn: 0 and 1.
-    Map(usize),
-    /// What lies within a branch, in turn.
-    Inner(usize),
-}
-
-impl Slot {
-    /// Number of those that a walk writes to.
-    pub const WRITTEN: usize = 4;
-
-    /// Among those that are written to.
-    ///
-    /// # Panics
-    /// For [`Slot::Pictures`].
-    pub fn number(self) -> usize {
-        match self {
-            Self::Pictures => panic!("inception: pictures are not written to"),
-            Self::Map(i) => i,
-            Self::Inner(i) => 2 + i,
-        }
-    }
-
-    fn next_map(self) -> Self {
-        Self::Map(usize::from(self == Self::Map(0)))
-    }
-
-    fn next_inner(self) -> Self {
-        Self::Inner(usize::from(self == Self::Inner(0)))
-    }
-}
-
-/// Maps `[N, height, width, channels]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Maps {
-    pub slot: Slot,
-    pub n: usize,
-    pub size: Size,
-    pub channels: usize,
-}
-
-impl Maps {
-    pub fn pixels(self) -> usize {
-        self.n * self.size.0 * self.size.1
-    }
-
-    /// With a window that slides over them.
-    pub fn under(self, window: Window) -> Shape {
-        Shape { n: self.n, height: self.size.0, width: self.size.1, channels: self.channels, window }
-    }
-
-    fn all(self) -> Part {
-        Part { maps: self, first: 0, channels: self.channels }
-    }
-}
-
-/// `channels` of maps, from `first`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
-    pub maps: Maps,
-    pub first: usize,
-    pub channels: usize,
-}
-
-/// What a device does for the network.
-pub(super) trait Layers<W> {
-    /// `y = max(0, bias + convolution(x))`.
-    fn conv(&mut self, y: Part, x: Maps, conv: &Conv<W>) -> Result<()>;
-    fn pool(&mut self, y: Part, x: Maps, pool: (Pool, Window)) -> Result<()>;
-}
-
 /// The pool between stages.
 pub(super) const SHRINK: (Pool, Window) = (Pool::Max, Window::inside(3, 2));
 
@@ -125,7 +41,7 @@ impl<W> Inception<W> {
     ///
     /// # Errors
     /// If the device fails.
-    pub(super) fn walk(&self, on: &mut dyn Layers<W>, n: usize, side: usize) -> Result<Maps> {
+    pub fn walk(&self, on: &mut dyn Layers<W>, n: usize, side: usize) -> Result<Maps> {
         let mut x = Maps { slot: Slot::Pictures, n, size: (side, side), channels: CHANNELS };
         for convs in &self.stem {
             for conv in convs {
@@ -143,11 +59,16 @@ impl<W> Inception<W> {
         Ok(x)
     }
 
+    /// The convolution that sees the pictures.
+    pub fn first(&self) -> Option<&Conv<W>> {
+        self.stem[0].first()
+    }
+
     /// The same network with weights that `held` makes of a convolution's and the channels that it takes.
     ///
     /// # Errors
     /// Those of `held`.
-    pub(super) fn with<V>(&self, held: &mut dyn FnMut(&Conv<W>, usize) -> Result<V>) -> Result<Inception<V>> {
+    pub fn with<V>(&self, held: &mut dyn FnMut(&Conv<W>, usize) -> Result<V>) -> Result<Inception<V>> {
         let mut channels = CHANNELS;
         let mut stem = [Vec::new(), Vec::new()];
         for (stem, convs) in stem.iter_mut().zip(&self.stem) {
@@ -185,12 +106,6 @@ fn with_all<W, V>(
         Ok(Conv { weights, window: conv.window, outputs: conv.outputs })
     });
     each.collect()
-}
-
-impl<W> Conv<W> {
-    fn size(&self, (height, width): Size) -> Size {
-        Shape { n: 1, height, width, channels: 1, window: self.window }.output()
-    }
 }
 
 impl<W> Branch<W> {

@@ -102,7 +102,7 @@ pub fn forward(y: &mut [f32], x: &[f32], w: &Packed, shape: Shape) {
     );
     y.par_chunks_mut(ROWS * n).enumerate().for_each(|(i, y)| {
         let rows = y.len() / n;
-        let mut accumulate = w.start(y, Start::Bias, 0);
+        let mut accumulate = Start::Bias.write(y, w.bias.as_deref(), n, 0);
         let mut tile = TILE.take();
         for k0 in (0..w.k).step_by(DEPTH) {
             let depth = (w.k - k0).min(DEPTH);

@@ -147,7 +147,7 @@ impl<T: Half> Inputs<T> {
             let packed = Packed::from_out_in(&decoded, None, outputs, channels);
             linear(&mut want, &repeated, &packed, Start::Keep, Threads::All);
         } else {
-            let packed = Packed::from_conv3x3(&decoded, None, outputs, channels);
+            let packed = conv::Weights::new(&decoded, None, outputs, channels, 1);
             let shape = conv::Shape::same(n, height, width, channels);
             conv::forward(&mut want, &repeated, &packed, Start::Keep, shape, Threads::All);
         }

@@ -1,8 +1,8 @@
 //! Matrix products with a reduction order that depends on nothing but K.
 //!
-//! In f32 the reduction is cut into blocks of 512, in f64 ([`double`]) of 256. Every output is `((block 0) + block 1) + …`,
-//! each block one chain of fused multiply-adds in index order from 0, whatever the other sizes, the threads, how operands
-//! lie and the instruction set (`cpu`).
+//! In f32 the reduction is cut into blocks of 512, in f64 ([`double`]) of 256. Every output is
+//! `((block 0) + block 1) + …`, each block one chain of fused multiply-adds in index order from 0, whatever the other
+//! sizes, the threads, how operands lie and the instruction set (`cpu`).
 //!
 //! FLOPs: 2·M·N·K. Bytes: 4·(M·K + K·N + M·N).
 

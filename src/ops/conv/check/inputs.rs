@@ -43,7 +43,7 @@ impl<T: Half> Inputs<T> {
                     linear(&mut want, &repeated, &packed, Start::Keep, Threads::All);
                 }
                 Taps::Three { stride, enlarge } => {
-                    let packed = Packed::from_conv3x3(&w, None, outputs, channels);
+                    let packed = conv::Weights::new(&w, None, outputs, channels, stride);
                     let shape = conv::Shape { n, height, width, channels, stride, enlarge };
                     conv::forward(&mut want, &repeated, &packed, Start::Keep, shape, Threads::All);
                 }

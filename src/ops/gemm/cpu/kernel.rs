@@ -27,8 +27,8 @@ pub struct Tile<T> {
 /// the same bits.
 ///
 /// # Safety
-/// All that the tile names must be inside of live allocations, `y` not shared with other threads, and the processor must
-/// have the instructions.
+/// All that the tile names must be inside of live allocations, `y` not shared with other threads, and the processor
+/// must have the instructions.
 pub type Run<T> = unsafe fn(Tile<T>);
 
 /// The kernels of one instruction set.

@@ -2,8 +2,8 @@
 //!
 //! A task is a block of rows by a few panels of columns. For every block of the reduction it packs these panels of `b`,
 //! unless they are packed for good ([`Panels`]) or few rows read them; they stay in the second cache. Tile by tile it
-//! runs down them, with its rows of `a` in the first cache, where they are read as they lie. Every value of the result is
-//! summed by one task in one order, whatever the sizes, threads and instruction set.
+//! runs down them, with its rows of `a` in the first cache, where they are read as they lie. Every value of the result
+//! is summed by one task in one order, whatever the sizes, threads and instruction set.
 
 mod kernel;
 #[cfg(target_arch = "aarch64")]
@@ -19,7 +19,6 @@ use rayon::prelude::*;
 
 use super::mat::{Mat, Threads};
 use kernel::{Kernels, Tile};
-use pack::Sizes;
 pub use panels::{Panels, Rows};
 pub use scalar::Scalar;
 
@@ -186,26 +185,20 @@ impl<T: Scalar> Product<'_, T> {
             }
             Right::Strided(b) => {
                 let in_place = b.col_stride == 1 && tiles <= IN_PLACE;
-                let mut offsets = [0; PANELS];
-                let mut behind = 0;
-                for ((place, offset), (column, columns, width)) in
-                    places.iter_mut().zip(&mut offsets).zip(kernels.panels(n))
-                {
+                pack::room(buffer, length * n.next_multiple_of(kernels.lanes));
+                let mut rest = &mut buffer[..];
+                for (place, (column, columns, width)) in places.iter_mut().zip(kernels.panels(n)) {
                     // SAFETY: the caller's promise.
                     let data = unsafe { b.data.add(start * b.row_stride + (from + column) * b.col_stride) };
                     if in_place && columns == width {
                         *place = (data, b.row_stride);
                         continue;
                     }
+                    let (panel, behind) = rest.split_at_mut(length * width);
                     // SAFETY: as above.
-                    unsafe { pack::panel(buffer, behind, Mat { data, ..b }, Sizes { length, columns, width }) };
-                    *offset = behind;
-                    *place = (std::ptr::null(), width);
-                    behind += length * width;
-                }
-                // Once no panel moves the buffer any more.
-                for (place, offset) in places.iter_mut().zip(offsets).filter(|(place, _)| place.0.is_null()) {
-                    place.0 = buffer[offset.min(buffer.len())..].as_ptr();
+                    unsafe { pack::panel(panel, Mat { data, ..b }, columns, width) };
+                    *place = (panel.as_ptr(), width);
+                    rest = behind;
                 }
             }
         }

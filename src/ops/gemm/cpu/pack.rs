@@ -9,28 +9,18 @@ const ROWS: usize = 16;
 /// Values that are copied without a call.
 const RUN: usize = 4;
 
-fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+/// Makes `buffer` hold `len` values at least.
+pub(super) fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, T::default());
     }
 }
 
-/// A panel `[length, width]` of `columns` and, behind the last, zeros.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub length: usize,
-    pub columns: usize,
-    pub width: usize,
-}
-
-/// Writes `b [length, columns]` as a panel to `buffer`, from `at` on.
+/// Writes `b [length, columns]` as a `panel` `[length, width]`, with zeros behind the last column.
 ///
 /// # Safety
 /// These values of `b` must be inside a live allocation.
-pub(super) unsafe fn panel<T: Copy + Default>(buffer: &mut Vec<T>, at: usize, b: Mat<T>, sizes: Sizes) {
-    let Sizes { length, columns, width } = sizes;
-    room(buffer, at + length * width);
-    let panel = &mut buffer[at..at + length * width];
+pub(super) unsafe fn panel<T: Copy + Default>(panel: &mut [T], b: Mat<T>, columns: usize, width: usize) {
     if b.col_stride == 1 {
         for (l, row) in panel.chunks_exact_mut(width).enumerate() {
             // SAFETY: the caller's promise: adjacent columns.
@@ -57,8 +47,8 @@ pub(super) unsafe fn panel<T: Copy + Default>(buffer: &mut Vec<T>, at: usize, b:
 /// Steps of the reduction that are copied for one tile after the other: as many pages as are looked up fast.
 const STEPS: usize = 64;
 
-/// Writes `a [rows, length]`, whose rows are adjacent, to `buffer`, tile after tile of the rows that `ends` ends, each as
-/// `[length, rows of it]`: columns far apart would meet in few sets of a cache, and few of their pages are known.
+/// Writes `a [rows, length]`, whose rows are adjacent, to `buffer`, tile after tile of the rows that `ends` ends, each
+/// as `[length, rows of it]`: columns far apart would meet in few sets of a cache, and few of their pages are known.
 ///
 /// # Safety
 /// These values of `a` must be inside a live allocation.

@@ -2,7 +2,7 @@
 //! it.
 
 use super::kernel::Kernels;
-use super::pack::{self, Sizes};
+use super::pack;
 use super::scalar::Scalar;
 use crate::ops::gemm::mat::Mat;
 
@@ -42,14 +42,15 @@ impl<T: Scalar> Panels<T> {
     pub fn new(b: &[T], k: usize, n: usize) -> Self {
         assert_eq!(b.len(), k * n, "panels: {} values for {k} × {n}", b.len());
         let kernels = T::kernels();
-        let mut values = Vec::with_capacity(k * n.next_multiple_of(kernels.lanes));
+        let mut values = vec![T::default(); k * n.next_multiple_of(kernels.lanes)];
+        let mut rest = &mut values[..];
         for start in (0..k).step_by(T::BLOCK) {
             let length = T::BLOCK.min(k - start);
             for (column, columns, width) in kernels.panels(n) {
-                let block = Mat::rows(&b[start * n + column..], n);
-                let at = values.len();
+                let (panel, behind) = rest.split_at_mut(length * width);
                 // SAFETY: `length` rows from `start` and `columns` from `column` lie inside of the matrix.
-                unsafe { pack::panel(&mut values, at, block, Sizes { length, columns, width }) };
+                unsafe { pack::panel(panel, Mat::rows(&b[start * n + column..], n), columns, width) };
+                rest = behind;
             }
         }
         Self { k, n, values, kernels }

@@ -33,7 +33,7 @@ fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
 }
 
 /// Sizes that fill tiles, panels, blocks and tasks, and that do not.
-const SIZES: [(usize, usize, usize); 12] = [
+const SIZES: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (1, 50, 3),
     (2, 48, 7),
@@ -46,6 +46,9 @@ const SIZES: [(usize, usize, usize); 12] = [
     (40, 33, 1025),
     (449, 5, 12),
     (451, 210, 4),
+    // Groups of packed tiles over blocks of the reduction, and tasks of several threads.
+    (150, 100, 520),
+    (1000, 130, 20),
 ];
 
 macro_rules! every_kernel {
