@@ -6,7 +6,8 @@
 
 Rows (cpu_rows.py): a UNet call with guidance and a decode of full-size Stable Diffusion at 256² and 512² (decode-512 only if --only names it), its text
 encoder, the bundled model's UNet and decode of 16 pictures, an update of StableRep with ViT-Ti, ViT-S, ViT-B and the demo's ViT, features of ViT-S.
---model is needed by the full-size rows alone; unet-512 with all engines in both precisions takes about 20 GB of memory.
+--model is needed by the full-size rows alone. unet-256 takes 16 GB of memory with all engines in both precisions, of which --engines and --precisions
+choose, and minutes before its first round, in which torch.compile compiles.
 
 Ours is `calls` of benches/end_to_end, built here unless --binary names it; diffusers', transformers' and timm's networks are PyTorch's, channels last,
 bf16 by `.to(bfloat16)`, of training by autocast; OpenVINO converts them in memory and computes bf16 by INFERENCE_PRECISION_HINT. Training has no OpenVINO.
