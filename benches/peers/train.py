@@ -8,6 +8,7 @@ On the CPU f32; on a GPU bf16 by autocast over f32 weights, the loss in f32 as o
 for torch.compile too. No data loading and no augmentation: the images are in memory, normalised.
 """
 import argparse
+from collections import OrderedDict
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -16,6 +17,7 @@ from measure import arguments, try_measure
 
 # image, patch, width, depth, heads; head's hidden and output width; default captions per step
 MODELS = {
+    "vit_ti": ((224, 16, 192, 12, 3), (4096, 256), 4),
     "vit_s": ((224, 16, 384, 12, 6), (4096, 256), 4),
     "vit_b": ((224, 16, 768, 12, 12), (4096, 256), 128),
     "vit_l": ((224, 16, 1024, 24, 16), (4096, 256), 64),
@@ -24,11 +26,11 @@ MODELS = {
 TEMPERATURE = 0.1
 
 
-def projector(width: int, hidden: int, out: int) -> torch.nn.Module:
-    layers = []
-    for inputs in (width, hidden):
-        layers += [torch.nn.Linear(inputs, hidden), torch.nn.BatchNorm1d(hidden), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(hidden, out))
+def projector(width: int, hidden: int, out: int) -> torch.nn.Sequential:
+    layers = OrderedDict()
+    for number, inputs in enumerate((width, hidden), 1):
+        layers |= {f"layer{number}": torch.nn.Linear(inputs, hidden), f"bn{number}": torch.nn.BatchNorm1d(hidden), f"relu{number}": torch.nn.ReLU()}
+    return torch.nn.Sequential(layers | {"layer3": torch.nn.Linear(hidden, out)})
 
 
 def multi_positive_loss(raw: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -38,6 +40,42 @@ def multi_positive_loss(raw: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     positive = ((labels[:, None] == labels[None, :]) & ~itself).float()
     p = positive / positive.sum(1, keepdim=True).clamp(min=1)
     return -(p * torch.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+class StableRep(torch.nn.Module):
+    """The loss of normalised images [views · captions, 3, S, S], view-major, whose features are computed in bf16 by autocast or not.
+    Parameters have the names that `stablerep train --init-from` reads."""
+
+    def __init__(self, sizes: tuple[int, ...], head: tuple[int, int], captions: int, views: int, bf16: bool):
+        super().__init__()
+        image, patch, width, depth, heads = sizes
+        self.visual = VisionTransformer(img_size=image, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, num_classes=0)
+        self.image_mlp = projector(width, *head)
+        self.register_buffer("labels", torch.arange(captions).repeat(views), persistent=False)
+        self.views, self.bf16 = views, bf16
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            features = self.visual(images)
+            projected = torch.cat([self.image_mlp(slot) for slot in features.chunk(self.views)])
+        return multi_positive_loss(projected.float(), self.labels)
+
+
+def adamw(network: torch.nn.Module) -> torch.optim.AdamW:
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), fused=True)
+
+
+def update(loss_of, optimizer: torch.optim.Optimizer, images: torch.Tensor) -> torch.Tensor:
+    optimizer.zero_grad(set_to_none=True)
+    loss = loss_of(images)
+    loss.backward()
+    optimizer.step()
+    return loss
 
 
 def main() -> None:
@@ -57,39 +95,19 @@ def main() -> None:
 
     device = given.device
     torch.manual_seed(0)
-    backbone = VisionTransformer(
-        img_size=image, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, num_classes=0
-    ).to(device)
-    mlp = projector(width, hidden, out).to(device)
-    parameters = [*backbone.parameters(), *mlp.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), fused=True)
+    network = StableRep((image, patch, width, depth, heads), (hidden, out), captions, given.views, device != "cpu").to(device)
+    optimizer = adamw(network)
     images = torch.randn(given.views * captions, 3, image, image, device=device)
-    labels = torch.arange(captions, device=device).repeat(given.views)
-
-    def loss_of(images: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device != "cpu"):
-            features = backbone(images)
-            projected = torch.cat([mlp(slot) for slot in features.chunk(given.views)])
-        return multi_positive_loss(projected.float(), labels)
-
-    def step(loss) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss(images).backward()
-        optimizer.step()
 
     if device != "cpu":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     shape = dict(image=image, patch=patch, width=width, depth=depth, heads=heads, hidden=hidden, out=out)
     shape |= dict(captions=captions, views=given.views)
     bench = f"train_{given.model}"
-    try_measure(bench, len(images), lambda: step(loss_of), given.seconds, device, variant="eager", **shape)
+    try_measure(bench, len(images), lambda: update(network, optimizer, images), given.seconds, device, variant="eager", **shape)
     if given.compile:
-        compiled = torch.compile(loss_of, mode="max-autotune" if device != "cpu" else "default")
-        try_measure(bench, len(images), lambda: step(compiled), given.seconds, device, variant="compile", **shape)
+        compiled = torch.compile(network, mode="max-autotune" if device != "cpu" else "default")
+        try_measure(bench, len(images), lambda: update(compiled, optimizer, images), given.seconds, device, variant="compile", **shape)
 
 
 if __name__ == "__main__":
