@@ -36,12 +36,16 @@ class Others:
         return (everyone() - sum(map(used_by, self.own)) - self.before) / (time.perf_counter() - self.since)
 
     def rest(self, most: float) -> None:
-        """Waits until they use no more than so many."""
+        """Waits until they use no more than so many, and says that it waits."""
+        said = False
         while most < os.cpu_count():
             self.begin()
             time.sleep(LOOK)
-            if self.cores() <= most:
+            if (cores := self.cores()) <= most:
                 return
+            if not said:
+                print(f"waiting for other programs, which use {cores:.2f} cores", flush=True)
+            said = True
 
 
 @contextmanager
