@@ -1,8 +1,8 @@
 //! 3×3 convolution with padding 1, stride 1 or 2, of NHWC images, optionally of their nearest-neighbour enlargement,
 //! whose image never exists: an index map leads to the pixels of the input.
 //!
-//! In f32 with stride 1, enough channels and pixels it is Winograd's ([`winograd`]), which multiplies a quarter as
-//! often; maps of 2×2 pixels are multiplied as a whole ([`whole`]); all else is an implicit GEMM ([`direct`]). Which
+//! In f32 with stride 1, enough channels and pixels it is Winograd's (`winograd`), which multiplies a quarter as
+//! often; maps of 2×2 pixels are multiplied as a whole (`whole`); all else is an implicit GEMM (`direct`). Which
 //! one, the sizes of one image decide, so that it has the same bits in every batch.
 //!
 //! FLOPs: 2·N·H·W·9·C·Cout. Bytes: x, y and the weights once.
