@@ -43,7 +43,8 @@ pub fn run(config: &NearestConfig, model: Option<&Path>, to: Outputs<'_>) -> Res
 fn command(sample: &DrawnSample, model: Option<&Path>) -> String {
     let DrawnSample { shard, key, precision } = sample;
     let model = model.map_or_else(|| "MODEL".into(), shell_word);
-    let device = if precision == "f32" { "" } else { " --device cuda" };
+    // Only a GPU draws in f16; in bf16 either does, which differ by rounding, and every machine has a CPU.
+    let device = if precision == "f16" { " --device cuda" } else { "" };
     format!(
         "stablerep inspect {} --regenerate {} --model {model}{device}",
         shell_word(shard),
