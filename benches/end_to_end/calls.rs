@@ -1,8 +1,8 @@
 //! One network, loaded once and called as often as standard input asks, so that another program can measure it in turn
 //! with other engines.
 //!
-//! `--inputs` is a file of safetensors; `networks.rs` says which tensors each network reads. When the network is ready a
-//! line `{"ready": …}` is printed. Each line of standard input is then `call`, which makes one call and prints
+//! `--inputs` is a file of safetensors; `networks.rs` says which tensors each network reads. When the network is ready
+//! a line `{"ready": …}` is printed. Each line of standard input is then `call`, which makes one call and prints
 //! `{"seconds": …}`, or `call FILE`, which writes its outputs to that file too, before it prints: f32, little-endian,
 //! one value behind the other.
 

@@ -52,9 +52,8 @@ impl Given<'_> {
 
 /// Loads the network called `name`.
 ///
-/// # Errors
-/// `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or inputs that
-/// do not fit.
+/// # Errors `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or
+/// inputs that do not fit.
 pub fn open(name: &str, given: &Given<'_>) -> Result<Box<dyn Network>> {
     let drawn = ["unet", "decoder", "text_encoder"].contains(&name);
     if given.operands()? != Operands::F32 && !drawn {

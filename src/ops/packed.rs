@@ -116,17 +116,9 @@ impl Packed {
     pub fn side_by_side(parts: &[&Self]) -> Self {
         let (k, n) = (parts[0].k, parts.iter().map(|p| p.n).sum());
         assert!(parts.iter().all(|p| p.k == k), "packed: layers of different inputs");
-        let panels = |part: &&Self| match &part.w {
-            Form::F32(panels) => panels.clone(),
-            Form::Bf16(_) => panic!("packed: layers in f32 and in bf16"),
-        };
-        let pairs = |part: &&Self| match &part.w {
-            Form::F32(_) => panic!("packed: layers in f32 and in bf16"),
-            Form::Bf16(pairs) => pairs.clone(),
-        };
         let w = match parts[0].w {
-            Form::F32(_) => Form::F32(joined(parts.iter().map(panels).collect())),
-            Form::Bf16(_) => Form::Bf16(joined(parts.iter().map(pairs).collect())),
+            Form::F32(_) => Form::F32(joined(parts.iter().map(|part| part.f32()).collect())),
+            Form::Bf16(_) => Form::Bf16(joined(parts.iter().map(|part| part.bf16()).collect())),
         };
         let bias = parts.iter().any(|p| p.bias.is_some()).then(|| {
             let zeros = |p: &&Self| p.bias.clone().unwrap_or_else(|| vec![0.0; p.n]);
@@ -143,6 +135,14 @@ impl Packed {
         match &self.w {
             Form::F32(panels) => panels,
             Form::Bf16(_) => panic!("packed: a layer in bf16 where there are only those in f32"),
+        }
+    }
+
+    /// The matrix of a layer in bf16, which it must be.
+    fn bf16(&self) -> &Panels<Pair> {
+        match &self.w {
+            Form::F32(_) => panic!("packed: a layer in f32 where there are only those in bf16"),
+            Form::Bf16(pairs) => pairs,
         }
     }
 
@@ -240,9 +240,9 @@ fn some(y: &mut [f32], x: &[f32], w: &Packed, (start, row0): (Start<'_>, usize),
 }
 
 /// Matrices of as many rows, side by side.
-fn joined<T: Scalar>(parts: Vec<Panels<T>>) -> Panels<T> {
-    let (k, n) = (parts[0].k(), parts.iter().map(Panels::n).sum());
-    let unpacked: Vec<Vec<T>> = parts.iter().map(Panels::unpacked).collect();
+fn joined<T: Scalar>(parts: Vec<&Panels<T>>) -> Panels<T> {
+    let (k, n) = (parts[0].k(), parts.iter().map(|part| part.n()).sum());
+    let unpacked: Vec<Vec<T>> = parts.iter().map(|part| part.unpacked()).collect();
     let mut w = Vec::with_capacity(k * n);
     for row in 0..k {
         for (values, part) in unpacked.iter().zip(&parts) {

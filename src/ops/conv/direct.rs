@@ -22,7 +22,7 @@ pub(super) fn operands(channels: usize, wanted: Operands) -> Operands {
 /// As [`super::forward`].
 pub(super) fn forward(y: &mut [f32], x: &[f32], w: &Packed, first: First<'_>, geometry: &Geometry, threads: Threads) {
     match &w.w {
-        Form::F32(w) => multiply(y, x, w, first, geometry, threads),
+        Form::F32(w) => Product { x, w, first, geometry }.run(y, threads),
         Form::Bf16(w) => {
             let mut pairs = vec![Pair::default(); x.len() / 2];
             match threads {
@@ -32,71 +32,61 @@ pub(super) fn forward(y: &mut [f32], x: &[f32], w: &Packed, first: First<'_>, ge
                     some.for_each(|(pairs, x)| Pair::round(pairs, x));
                 }
             }
-            multiply(y, &pairs, w, first, geometry, threads);
+            Product { x: &pairs, w, first, geometry }.run(y, threads);
         }
     }
 }
 
-fn multiply<T: Scalar<Sum = f32>>(
-    y: &mut [f32],
-    x: &[T],
-    w: &Panels<T>,
-    first: First<'_>,
-    geometry: &Geometry,
-    threads: Threads,
-) {
-    let (rows, n) = (geometry.shape.rows(), w.n());
-    let share = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(16).min(ROWS);
-    if threads == Threads::All && share >= 32 {
-        let parts = y.par_chunks_mut(share * n).enumerate();
-        return parts.for_each(|(i, y)| tile(y, x, w, first, geometry, i * share));
-    }
-    for (i, y) in y.chunks_mut(ROWS * n).enumerate() {
-        match threads {
-            Threads::One => tile(y, x, w, first, geometry, i * ROWS),
-            Threads::All => shared(y, x, w, first, geometry, i * ROWS),
-        }
-    }
+/// What the parts of a convolution share.
+struct Product<'a, T: Scalar> {
+    x: &'a [T],
+    w: &'a Panels<T>,
+    first: First<'a>,
+    geometry: &'a Geometry,
 }
 
-/// Some rows of the output, a block of the reduction at a time: sums are cut where [`gemm`] cuts them.
-fn tile<T: Scalar<Sum = f32>>(
-    y: &mut [f32],
-    x: &[T],
-    w: &Panels<T>,
-    first: First<'_>,
-    geometry: &Geometry,
-    row0: usize,
-) {
-    let (k, rows) = (w.k(), y.len() / w.n());
-    let mut begin = first.begin(y, row0);
-    T::with_left(|columns| {
-        for k0 in (0..k).step_by(T::BLOCK) {
-            let depth = (k - k0).min(T::BLOCK);
-            let columns = first_of(columns, rows * depth);
-            gather(geometry, columns, x, row0, k0, depth);
-            gemm::packed(y, columns, w.block(k0), begin, Threads::One);
-            begin = Begin::Result;
+impl<T: Scalar<Sum = f32>> Product<'_, T> {
+    fn run(&self, y: &mut [f32], threads: Threads) {
+        let (rows, n) = (self.geometry.shape.rows(), self.w.n());
+        let share = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(16).min(ROWS);
+        if threads == Threads::All && share >= 32 {
+            let parts = y.par_chunks_mut(share * n).enumerate();
+            return parts.for_each(|(i, y)| self.tile(y, i * share));
         }
-    });
-}
+        for (i, y) in y.chunks_mut(ROWS * n).enumerate() {
+            match threads {
+                Threads::One => self.tile(y, i * ROWS),
+                Threads::All => self.shared(y, i * ROWS),
+            }
+        }
+    }
 
-/// Some rows of the output, so few that threads share their columns.
-fn shared<T: Scalar<Sum = f32>>(
-    y: &mut [f32],
-    x: &[T],
-    w: &Panels<T>,
-    first: First<'_>,
-    geometry: &Geometry,
-    row0: usize,
-) {
-    let (k, rows) = (w.k(), y.len() / w.n());
-    let begin = first.begin(y, row0);
-    T::with_left(|columns| {
-        let columns = first_of(columns, rows * k);
-        columns.par_chunks_mut(k).enumerate().for_each(|(i, row)| gather(geometry, row, x, row0 + i, 0, k));
-        gemm::packed(y, columns, w.all(), begin, Threads::All);
-    });
+    /// Some rows of the output, a block of the reduction at a time: sums are cut where [`gemm`] cuts them.
+    fn tile(&self, y: &mut [f32], row0: usize) {
+        let (k, rows) = (self.w.k(), y.len() / self.w.n());
+        let mut begin = self.first.begin(y, row0);
+        T::with_left(|columns| {
+            for k0 in (0..k).step_by(T::BLOCK) {
+                let depth = (k - k0).min(T::BLOCK);
+                let columns = first_of(columns, rows * depth);
+                gather(self.geometry, columns, self.x, row0, k0, depth);
+                gemm::packed(y, columns, self.w.block(k0), begin, Threads::One);
+                begin = Begin::Result;
+            }
+        });
+    }
+
+    /// Some rows of the output, so few that threads share their columns.
+    fn shared(&self, y: &mut [f32], row0: usize) {
+        let (k, rows) = (self.w.k(), y.len() / self.w.n());
+        let begin = self.first.begin(y, row0);
+        T::with_left(|columns| {
+            let columns = first_of(columns, rows * k);
+            let each = columns.par_chunks_mut(k).enumerate();
+            each.for_each(|(i, row)| gather(self.geometry, row, self.x, row0 + i, 0, k));
+            gemm::packed(y, columns, self.w.all(), begin, Threads::All);
+        });
+    }
 }
 
 /// Columns `k0..k0 + depth` of the rows from `row0` of the matrix of shifted pixels.

@@ -26,7 +26,8 @@ use geometry::Geometry;
 pub use shape::Shape;
 use winograd::Winograd;
 
-/// Weights of a convolution to N channels, as the ways that may compute it read them, and the bias `[N]`, if there is one.
+/// Weights of a convolution to N channels, as the ways that may compute it read them, and the bias `[N]`, if there is
+/// one.
 #[derive(Clone, Debug)]
 pub struct Weights {
     pub channels: usize,
