@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use stablerep::bail;
-use stablerep::device::Plan;
+use stablerep::device::{self, Plan};
 use stablerep::error::Result;
 use stablerep::eval::encoder::{Encoder, ModelSource};
 use stablerep::generate::Precision;
@@ -14,8 +14,8 @@ use stablerep::layers::cpu::{Call, Caption, Cpu, Memory, Reader};
 use stablerep::models::clip_text::{self, ClipText};
 use stablerep::models::unet::{self, Time};
 use stablerep::models::vae;
+use stablerep::ops::gemm::Operands;
 use stablerep::ops::gemm::Threads;
-use stablerep::ops::packed::Operands;
 use stablerep::weights::SafeTensors;
 
 use crate::training::{self, Training};
@@ -39,24 +39,13 @@ pub struct Given<'a> {
     pub precision: Precision,
 }
 
-impl Given<'_> {
-    /// What products multiply.
-    fn operands(&self) -> Result<Operands> {
-        match self.precision {
-            Precision::F32 => Ok(Operands::F32),
-            Precision::Bf16 => Ok(Operands::Bf16),
-            Precision::Auto | Precision::F16 => bail!(Usage, "--precision: expected f32 or bf16"),
-        }
-    }
-}
-
 /// Loads the network called `name`.
 ///
 /// # Errors `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or
 /// inputs that do not fit.
 pub fn open(name: &str, given: &Given<'_>) -> Result<Box<dyn Network>> {
     let drawn = ["unet", "decoder", "text_encoder"].contains(&name);
-    if given.operands()? != Operands::F32 && !drawn {
+    if given.precision.on_cpu()? != Operands::F32 && !drawn {
         bail!(Usage, "--precision: the CPU computes {name} in f32 alone; give --precision f32");
     }
     Ok(match name {
@@ -97,7 +86,7 @@ fn lane_images(images: usize) -> usize {
 /// Each lane on a thread of its own; one alone on all threads.
 fn on_lanes<L: Send>(lanes: &mut [L], work: impl Fn(&mut L, Threads) -> Result<()> + Sync) -> Result<()> {
     match lanes {
-        [lane] => work(lane, Threads::All),
+        [lane] => device::in_pool(|| work(lane, Threads::All)),
         lanes => lanes.par_iter_mut().try_for_each(|lane| work(lane, Threads::One)),
     }
 }
@@ -137,7 +126,7 @@ impl UNet {
         let folder = given.model.join("unet");
         let config = unet::Config::open(&folder.join("config.json"))?;
         let weights = SafeTensors::open_folder(folder, "diffusion_pytorch_model")?;
-        let mut from = Reader::new(&weights, given.operands()?);
+        let mut from = Reader::new(&weights, given.precision.on_cpu()?);
         let time = Time::load(&config, &mut from)?.table(&timestep).remove(0);
         let most = lane_images(images);
         let rooms = config.rooms(Processor::Cpu, most, 2 * most, size)?;
@@ -199,7 +188,7 @@ impl Decoder {
         let config = vae::Config::open(&folder.join("config.json"))?;
         let weights = SafeTensors::open_folder(folder, "diffusion_pytorch_model")?;
         let old = vae::has_old_names(&weights);
-        let net = vae::Decoder::load(config, old, &mut Reader::new(&weights, given.operands()?))?;
+        let net = vae::Decoder::load(config, old, &mut Reader::new(&weights, given.precision.on_cpu()?))?;
         let (config, size, most) = (net.config(), (height, width), lane_images(images));
         let (rooms, values) = (config.rooms(Processor::Cpu, most, size)?, height * width * channels);
         let picture = height * width * config.factor().pow(2) * config.out_channels;
@@ -244,7 +233,7 @@ impl TextEncoder {
         let memory = memory("text encoder", &config.rooms(Processor::Cpu, texts)?);
         let weights = SafeTensors::open_folder(folder, "model")?;
         let prefixed = clip_text::is_prefixed(&weights);
-        let net = ClipText::load(config, prefixed, &mut Reader::new(&weights, given.operands()?))?;
+        let net = ClipText::load(config, prefixed, &mut Reader::new(&weights, given.precision.on_cpu()?))?;
         Ok(Self { net, memory, ids, texts, states: Vec::new() })
     }
 }

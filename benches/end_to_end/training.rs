@@ -90,6 +90,7 @@ impl Training {
             method: Name::StableRep,
             model: shape.model,
             head_dims: shape.head_dims,
+            precision: Default::default(),
             batch_norm: BatchNorm::PerSlot,
             batch: shape.captions,
             images_per_caption: VIEWS,

@@ -1,8 +1,8 @@
 //! Matrix products and what is made of them: linear layers, convolutions, attention, patch embedding.
 
 use stablerep::ops::attention::{self, Context, Tokens};
-use stablerep::ops::gemm::{self, Threads};
-use stablerep::ops::packed::{self, Operands, Packed, Start};
+use stablerep::ops::gemm::{self, Operands, Threads};
+use stablerep::ops::packed::{self, Packed, Start};
 use stablerep::ops::{conv, linear, patch_embed, self_attention};
 
 use crate::harness::{Bench, Work, values};
@@ -50,7 +50,7 @@ fn linears(bench: &mut Bench) {
         bench
             .measure(&format!("linear backward_input/{size}"), work, || linear::backward_input(&mut dx, &y, &w, shape));
         bench.measure(&format!("linear backward_weight/{size}"), work, || {
-            linear::backward_weight(&mut dw, Some(&mut db), &y, &x, shape)
+            linear::backward_weight(&mut dw, Some(&mut db), &y, &x, Operands::F32, shape)
         });
         let back = linear::Shape { rows, inputs: outputs, outputs: inputs };
         bench.measure(&format!("linear backward_input_gelu/{name} {rows}x{outputs}->{inputs}"), with_hidden, || {

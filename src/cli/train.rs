@@ -129,12 +129,13 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Lays defaults, preset and flags (those of a --config file among them) over each other.
 fn config(args: Args) -> Result<Config> {
+    let device = Device::parse(&args.device)?;
     let settings = args.settings.over(args.preset.as_deref())?;
     let activations = settings.activations();
     let reads_texts = set(settings.method, "method")?.method().reads_texts();
     let tokenizer = reads_texts.then(|| settings.open_tokenizer()).transpose()?;
     let language = reads_texts.then(|| settings.language(tokenizer.as_deref())).transpose()?;
-    let recipe = recipe(data::weighted(args.data)?, settings, language)?;
+    let recipe = recipe(data::weighted(args.data)?, settings, language, device)?;
     recipe.validate()?;
     let beside = args.watch.paths().chain(args.test.iter().map(|path| ("--test", path)));
     let beside: Vec<(&str, &PathBuf)> =
@@ -160,7 +161,6 @@ fn config(args: Args) -> Result<Config> {
     {
         bail!(Usage, "--init-from {}: {what}", path.display());
     }
-    let device = Device::parse(&args.device)?;
     let Args { output, save_every, allow_partial, watch, test, test_labels: labels, test_every: every, .. } = args;
     let watch = watch.config();
     let test = test.map(|path| TestSet { images: DataSource { path, labels }, every });

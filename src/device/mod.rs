@@ -92,6 +92,12 @@ pub fn kernels() -> String {
     return "built without CUDA kernels: no NVRTC".into();
 }
 
+/// Does `work` on a thread of rayon's pool. For what shares many short loops with all threads: begun elsewhere, each of
+/// them would put its own thread to sleep and wake another twice. `work` must not wait for other users of the pool.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// Starts rayon's global pool; `None` uses every core. Call once, before any work.
 ///
 /// # Errors

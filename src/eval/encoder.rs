@@ -13,7 +13,7 @@ use super::heads::CudaHeads;
 use super::heads::{Classifiers, Heads, Kind};
 use super::kept::{self, Kept};
 use crate::bail;
-use crate::device::{Device, Plan};
+use crate::device::{Device, Plan, in_pool};
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::training::Layout;
@@ -308,7 +308,7 @@ pub fn features(vit: &Vit, params: &[f32], images: &[f32]) -> Result<Vec<f32>> {
         // The last ones may be fewer, at the beginning of the same buffers.
         let acts = VitActs::in_passing(&mut Layout::default(), vit.config(), images.len() / each);
         let mut call = Call { images, ..Call::new(&mut memory, params) };
-        vit.forward(&mut call, &acts, 0)?;
+        in_pool(|| vit.forward(&mut call, &acts, 0))?;
         features.extend_from_slice(call.memory.read(acts.features()));
     }
     Ok(features)

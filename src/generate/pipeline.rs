@@ -17,8 +17,7 @@ use crate::bail;
 use crate::device::{Device, Plan, Queued};
 use crate::error::Result;
 use crate::models::tokenizer::Tokenizer;
-use crate::ops::gemm;
-use crate::ops::packed::Operands;
+use crate::ops::gemm::Operands;
 use crate::ops::sampler_step::NoiseKey;
 
 /// Images drawn at once on the CPU unless told otherwise.
@@ -184,13 +183,10 @@ fn painter(parts: &Parts<'_>, plan: &mut Plan) -> Result<(Box<dyn Painter>, Prec
     }
     match (settings.device, settings.precision) {
         (Device::Cpu, wanted) => {
-            let (operands, precision) = match wanted {
-                None | Some(Precision::F32) => (Operands::F32, Precision::F32),
-                Some(Precision::Auto) if !gemm::is_fast_in_bf16() => (Operands::F32, Precision::F32),
-                Some(Precision::Auto | Precision::Bf16) => (Operands::Bf16, Precision::Bf16),
-                Some(Precision::F16) => {
-                    bail!(Usage, "--precision f16: the CPU computes in f32 or bf16; f16 is for --device cuda")
-                }
+            let operands = wanted.unwrap_or_default().on_cpu()?;
+            let precision = match operands {
+                Operands::F32 => Precision::F32,
+                Operands::Bf16 => Precision::Bf16,
             };
             Ok((Box::new(Cpu::new(parts, operands, settings.batch.unwrap_or(CPU_BATCH), plan)?), precision))
         }

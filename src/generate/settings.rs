@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::drawing::Drawing;
+use crate::bail;
 use crate::device::Device;
+use crate::error::Result;
+use crate::ops::gemm::{self, Operands};
 
 /// In which type a device keeps feature maps and weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -23,6 +26,21 @@ pub enum Precision {
     F16,
     /// 8 bits, the range of f32; on the CPU of what products multiply, all else is f32
     Bf16,
+}
+
+impl Precision {
+    /// What products on the CPU multiply.
+    ///
+    /// # Errors
+    /// Usage error for f16, which it does not multiply.
+    pub fn on_cpu(self) -> Result<Operands> {
+        match self {
+            Self::F32 => Ok(Operands::F32),
+            Self::Auto if !gemm::is_fast_in_bf16() => Ok(Operands::F32),
+            Self::Auto | Self::Bf16 => Ok(Operands::Bf16),
+            Self::F16 => bail!(Usage, "--precision f16: the CPU computes in f32 or bf16; f16 is for --device cuda"),
+        }
+    }
 }
 
 /// Whether convolutions and linear layers of the UNet are computed in e4m3, 8 bits, on GPUs.

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{self, Begin, Pair, Panels, Scalar, Threads, first_of};
+use super::gemm::{self, Begin, Operands, Pair, Panels, Scalar, Threads, first_of};
 use super::reduce::add;
 use super::simd::vectorize;
 
@@ -15,25 +15,6 @@ const ROWS: usize = 64;
 
 /// Rows that are multiplied at once where they are first rounded.
 const ROUNDED_ROWS: usize = 256;
-
-/// What products multiply; they sum in f32 in either.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Operands {
-    #[default]
-    F32,
-    /// Weights and what they are multiplied with, each rounded to the nearest.
-    Bf16,
-}
-
-impl Operands {
-    /// Bytes of a weight.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
 
 /// Weights `[K, N]`, and the bias `[N]` if there is one.
 #[derive(Clone, Debug)]
@@ -228,7 +209,7 @@ fn some(y: &mut [f32], x: &[f32], w: &Packed, (start, row0): (Start<'_>, usize),
             let begin = start.begin(y, bias, n, row0);
             gemm::packed(y, x, panels.all(), begin, threads);
         }
-        Form::Bf16(panels) => Pair::with_left(|pairs| {
+        Form::Bf16(panels) => Pair::with_operands(|[pairs, _]| {
             for (i, (y, x)) in y.chunks_mut(ROUNDED_ROWS * n).zip(x.chunks(ROUNDED_ROWS * k)).enumerate() {
                 let begin = start.begin(y, bias, n, row0 + i * ROUNDED_ROWS);
                 let pairs = first_of(pairs, x.len() / k * panels.k());

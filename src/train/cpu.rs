@@ -14,7 +14,7 @@ use super::method::Network;
 use super::recipe::Recipe;
 use super::schedule::Position;
 use super::state::{Outcome, State};
-use crate::device::Plan;
+use crate::device::{Plan, in_pool};
 use crate::error::Result;
 use crate::eval::encoder;
 use crate::image::Rgb8;
@@ -67,7 +67,7 @@ impl Trainer {
     /// [`crate::error::Error::Diverged`] naming the first tensor that is not finite, when more such updates were left
     /// out than the recipe allows; the parameters are then those before the step.
     pub fn step(&mut self, state: &mut State, images: &[f32], numbers: &[u32], at: Position) -> Result<Outcome> {
-        self.step_in_stages(state, (images, numbers), at, None)
+        in_pool(|| self.step_in_stages(state, (images, numbers), at, None))
     }
 
     /// Logits of normalised images `[N, H, W, 3]` by these weights of `state`, if the network classifies.
@@ -78,8 +78,9 @@ impl Trainer {
         let (statistics, copied) = state.kept.split_at_mut(self.network.statistics_len());
         let behind = self.network.momentum().map_or(0, |copy| copy.statistics);
         let momentum = (&*copied, behind);
-        let mut call = Call { statistics, momentum, images, ..Call::new(&mut self.memory, &state.params) };
-        let logits = self.network.predict(&mut call, weights)?;
+        let operands = self.recipe.precision;
+        let mut call = Call { operands, statistics, momentum, images, ..Call::new(&mut self.memory, &state.params) };
+        let logits = in_pool(|| self.network.predict(&mut call, weights))?;
         Ok(logits.map(|logits| self.memory.read(logits).to_vec()))
     }
 
@@ -101,6 +102,7 @@ impl Trainer {
         let momentum = (&*copied, behind);
         let scalars = network.scalars(at);
         let mut call = Call {
+            operands: recipe.precision,
             grads,
             statistics,
             momentum,
@@ -191,7 +193,8 @@ impl Cpu {
         };
         batch.render(&mut self.images)?;
         ended("augmentation")?;
-        self.trainer.step_in_stages(&mut self.state, (&self.images, numbers), at, Some(&mut ended))?;
+        let Self { trainer, state, images, .. } = self;
+        in_pool(|| trainer.step_in_stages(state, (images, numbers), at, Some(&mut ended)))?;
         ended("optimizer")?;
         Ok(stages)
     }

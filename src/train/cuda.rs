@@ -141,7 +141,7 @@ impl Cuda {
     }
 
     /// Queues one whole update.
-    fn queue(&self, queued: &mut dyn FnMut(&'static str) -> Result<()>) -> Result<()> {
+    fn queue(&self, queued: &mut (dyn FnMut(&'static str) -> Result<()> + Send)) -> Result<()> {
         self.update.queue(&self.gpu, &*self.network, &self.feed, queued)
     }
 

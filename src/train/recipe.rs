@@ -22,6 +22,7 @@ use crate::models::mae::MaeConfig;
 use crate::models::segmenter::HeadKind;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::vit::{VitConfig, Whose};
+use crate::ops::gemm::Operands;
 use crate::ops::lars::Lars;
 use crate::ops::optimizer::AdamW;
 
@@ -37,6 +38,9 @@ const TRUST: f64 = 1e-3;
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     pub data: Vec<PathBuf>,
+    /// What linear layers multiply on the CPU; GPUs multiply bf16 always.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Operands,
     /// How much of a batch each of `data` is given, in proportion; absent where all is one set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<f64>,
@@ -129,6 +133,10 @@ pub struct Recipe {
     /// What `segment` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,
+}
+
+fn is_f32(operands: &Operands) -> bool {
+    *operands == Operands::F32
 }
 
 fn is_text(positives: &Positives) -> bool {

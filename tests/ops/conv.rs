@@ -1,6 +1,7 @@
 use stablerep::ops::conv::{Shape, Weights, forward};
+use stablerep::ops::gemm::Operands;
 use stablerep::ops::gemm::Threads;
-use stablerep::ops::packed::{Operands, Packed, Start, linear};
+use stablerep::ops::packed::{Packed, Start, linear};
 
 use crate::support::{assert_close, random};
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use stablerep::device::Plan;
 use stablerep::error::Error;
+use stablerep::ops::gemm::Operands;
 use stablerep::train::method::{Name, Network};
 use stablerep::train::schedule::Position;
 use stablerep::train::{
@@ -72,13 +73,50 @@ fn larger() -> Recipe {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let results = [1, 2, 5].map(|threads| {
-        let folder = TempDir::new().unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run(&job(larger(), folder.path()))).unwrap();
-        fs::read(folder.path().join(CHECKPOINT)).unwrap()
+    let [exact, rounded] = [Operands::F32, Operands::Bf16].map(|precision| {
+        let [one, two, five] = [1, 2, 5].map(|threads| {
+            let folder = TempDir::new().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| run(&job(Recipe { precision, ..larger() }, folder.path()))).unwrap();
+            fs::read(folder.path().join(CHECKPOINT)).unwrap()
+        });
+        assert!(one == two && one == five, "{precision:?}");
+        one
     });
-    assert!(results[0] == results[1] && results[0] == results[2]);
+    assert!(exact != rounded);
+}
+
+/// Linear layers that multiply bf16, forward and back, as PyTorch with its operands rounded; and a folder keeps to what
+/// it began with.
+#[test]
+fn steps_in_bf16_follow_pytorch() {
+    let read = |name: &str| -> Value { serde_json::from_str(&fs::read_to_string(fixture_path(name)).unwrap()).unwrap() };
+    let (all, rounded) = (read("train_run/run.json"), read("train_run/bf16.json"));
+    let exact = &all["simclr"];
+    let recipe = Recipe {
+        data: vec![fixture_path("train_run/simclr")],
+        method: Name::SimClr,
+        batch: exact["captions_per_step"].as_u64().unwrap() as usize,
+        rate: Rate::Peak(exact["peak_lr"].as_f64().unwrap()),
+        ..recipe()
+    };
+    let folder = TempDir::new().unwrap();
+    run(&job(Recipe { precision: Operands::Bf16, ..recipe.clone() }, folder.path())).unwrap();
+    let lines = metrics(folder.path());
+    for key in ["loss", "grad_norm"] {
+        let of = |values: &Value| values[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+        let (want, exact) = (of(&rounded), of(exact));
+        assert_eq!(want.len(), 3);
+        for (step, want) in want.into_iter().enumerate() {
+            let got = lines[step][key].as_f64().unwrap();
+            assert!((got - want).abs() <= 1e-4 * want, "step {step}: {key} {got}, PyTorch {want}");
+            assert!((got - exact[step]).abs() > 1e-3 * want, "step {step}: {key} {got} as in f32");
+        }
+    }
+    let text = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert!(text.contains("precision = \"bf16\"\n"), "{text}");
+    let error = run(&job(recipe, folder.path())).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--precision"), "{error}");
 }
 
 /// The folder remembers what was held at once; a run that goes on is not asked again.

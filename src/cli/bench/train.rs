@@ -51,12 +51,13 @@ pub fn run(args: Args) -> Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         bail!(Usage, "--seconds {}: expected more than 0 and at most 3600", args.seconds);
     }
-    let (recipe, activations, steps) = args.settings.rehearsed(args.preset.as_deref())?;
+    let device = Device::parse(&args.device)?;
+    let (recipe, activations, steps) = args.settings.rehearsed(args.preset.as_deref(), device)?;
     if args.plan {
         let report = plan(&recipe, activations, &args.memory)?;
         return output::write_json(args.json.as_deref(), &report);
     }
-    let (device, counts) = (Device::parse(&args.device)?, output::counts());
+    let counts = output::counts();
     let options = TrainOptions {
         recipe,
         activations,

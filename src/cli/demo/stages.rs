@@ -43,7 +43,7 @@ pub fn all(folder: &Path, seed: u64) -> Vec<Stage> {
         &at("captions.txt"),
         "--output",
         &at("shards"),
-        "--images-per-caption 5 --guidance-scale 2 --steps 20 --batch 128 --images-per-shard 400 --seed",
+        "--images-per-caption 5 --guidance-scale 2 --steps 12 --batch 128 --images-per-shard 400 --seed",
         &seed.to_string(),
     ]);
     let train = |preset: &str| {

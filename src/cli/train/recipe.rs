@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::settings::Settings;
 use crate::bail;
 use crate::config::{FINETUNE_DEFAULTS, Layers, MAE_DEFAULTS, Preset, SEGMENT_DEFAULTS, TRAIN_DEFAULTS, TRAIN_PRESETS};
+use crate::device::Device;
 use crate::error::Result;
 use crate::models::mae::MaeConfig;
 use crate::models::segmenter::HeadKind;
@@ -196,7 +197,11 @@ impl Settings {
     }
 
     /// A recipe for updates over synthetic pictures, what of it is held at once, and how many updates were asked for.
-    pub(in crate::cli) fn rehearsed(&self, preset: Option<&str>) -> Result<(Recipe, Activations, Option<u64>)> {
+    pub(in crate::cli) fn rehearsed(
+        &self,
+        preset: Option<&str>,
+        device: Device,
+    ) -> Result<(Recipe, Activations, Option<u64>)> {
         let settings = self.over(preset)?;
         let (wanted, activations) = (settings.steps, settings.activations());
         let classes = settings.classes.or((settings.method == Some(Name::FineTune)).then_some(IMAGENET));
@@ -212,7 +217,7 @@ impl Settings {
         };
         let reads_texts = set(settings.method, "method")?.method().reads_texts();
         let language = reads_texts.then(|| settings.language(None)).transpose()?;
-        let recipe = recipe((vec!["(synthetic)".into()], Vec::new()), settings, language)?;
+        let recipe = recipe((vec!["(synthetic)".into()], Vec::new()), settings, language, device)?;
         recipe.validate()?;
         Ok((recipe, activations, wanted))
     }
@@ -222,8 +227,9 @@ pub(super) fn recipe(
     (data, weights): (Vec<PathBuf>, Vec<f64>),
     settings: Settings,
     language: Option<Language>,
+    device: Device,
 ) -> Result<Recipe> {
-    let model = model(&settings)?;
+    let (model, precision) = (model(&settings)?, settings.operands(device)?);
     let Settings { epochs, steps, warmup_epochs, warmup_steps, blr, lr, .. } = settings;
     let Some(length) = epochs.map(Length::Epochs).or(steps.map(Length::Steps)) else {
         bail!(Usage, "how long to train? give --epochs or --steps, or a --preset");
@@ -269,6 +275,7 @@ pub(super) fn recipe(
     };
     Ok(Recipe {
         data,
+        precision,
         weights,
         positives: settings.positives.unwrap_or_default(),
         method,

@@ -4,10 +4,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(cuda_kernels)]
+use crate::bail;
 use crate::config::TRAIN_PRESETS;
+use crate::device::Device;
+use crate::error::Result;
+use crate::generate::Precision;
 use crate::models::classifier::Pool;
 use crate::models::segmenter::HeadKind;
 use crate::models::vit::Whose;
+use crate::ops::gemm::Operands;
 use crate::ops::rand_augment::RandAugment;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
@@ -40,6 +46,10 @@ pub(in crate::cli) struct Settings {
     /// Which images are positives of each other, of stablerep and stablerep+ [default: text]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) positives: Option<Positives>,
+    /// What linear layers multiply on the CPU, each operand rounded; sums, weights that are updated, norms, attention and
+    /// losses stay f32 [default: f32; a GPU multiplies bf16 always]
+    #[arg(long, value_enum, help_heading = "Method")]
+    pub(super) precision: Option<Precision>,
     /// Temperature of the contrastive loss [default: 0.1]
     #[arg(long, value_name = "T", help_heading = "Method")]
     pub(super) temperature: Option<f64>,
@@ -267,6 +277,27 @@ pub(in crate::cli) struct Settings {
     /// [default: where all do not fit]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", help_heading = "Memory")]
     pub(super) recompute: Option<bool>,
+}
+
+impl Settings {
+    /// What `--precision` asks of `device`.
+    ///
+    /// # Errors
+    /// Usage error for what it does not multiply.
+    pub(in crate::cli) fn operands(&self, device: Device) -> Result<Operands> {
+        match (device, self.precision) {
+            (Device::Cpu, wanted) => wanted.unwrap_or_default().on_cpu(),
+            #[cfg(cuda_kernels)]
+            (Device::Cuda(_), Some(Precision::F32 | Precision::F16)) => {
+                bail!(Usage, "--precision: training on a GPU multiplies bf16; leave it out, or give --device cpu")
+            }
+            // Recorded where it is said, so that a run goes on elsewhere by the same flags.
+            #[cfg(cuda_kernels)]
+            (Device::Cuda(_), Some(Precision::Bf16)) => Ok(Operands::Bf16),
+            #[cfg(cuda_kernels)]
+            (Device::Cuda(_), None | Some(Precision::Auto)) => Ok(Operands::default()),
+        }
+    }
 }
 
 /// What `--preset` says of itself, with every name there is.

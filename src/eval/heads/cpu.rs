@@ -4,6 +4,7 @@
 //! each for all heads. The loss is the sum of the heads' mean cross-entropies: no head sees another's gradient.
 
 use super::kind::{BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, Classifiers, EVAL_ROWS, Kind, MOMENTUM, Tensor};
+use crate::device::in_pool;
 use crate::error::Result;
 use crate::eval::stop::check_stop;
 use crate::ops::cross_entropy::{self, Shape};
@@ -123,7 +124,7 @@ impl Heads {
 
 impl Classifiers for Heads {
     fn step(&mut self, x: &[f32], labels: &[u32], schedule: f32) -> Result<Vec<f32>> {
-        let losses = self.loss_and_gradient(x, labels);
+        let losses = in_pool(|| self.loss_and_gradient(x, labels));
         let rates: Vec<f32> = self.lrs.iter().flat_map(|lr| std::iter::repeat_n(lr * schedule, self.classes)).collect();
         let columns = rates.len();
         let rows = self.weight.chunks_exact_mut(columns).zip(self.weight_velocity.chunks_exact_mut(columns));

@@ -1,7 +1,7 @@
 //! Features of pictures and of texts to unit rows that can be compared. Texts are embedded on the CPU.
 
 use super::projections::{Projections, Side};
-use crate::device::Plan;
+use crate::device::{Plan, in_pool};
 use crate::error::Result;
 use crate::layers::training::cpu::{Call, Memory};
 use crate::layers::training::{Layout, UNIT_EPS};
@@ -84,7 +84,7 @@ fn features(tower: &TextTower, params: &[f32], texts: &[Text]) -> Result<Vec<f32
         let mut numbers = Vec::new();
         TextActs::numbers(config, texts, &mut numbers);
         let mut call = Call { numbers: &numbers, ..Call::new(&mut memory, params) };
-        tower.forward(&mut call, &acts)?;
+        in_pool(|| tower.forward(&mut call, &acts))?;
         features.extend_from_slice(call.memory.read(acts.features()));
     }
     Ok(features)

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bail;
 use crate::config::hex;
-use crate::device::{Device, Plan};
+use crate::device::{Device, Plan, in_pool};
 use crate::error::{Error, Result};
 #[cfg(cuda_kernels)]
 use crate::eval::card::Card;
@@ -172,7 +172,7 @@ impl Network {
             On::Cpu(memory) => {
                 let images = pixels(&all, normalize);
                 let call = Call { statistics, images: &images, ..Call::new(memory, params) };
-                walk(segmenter, &mut { call }, acts)?;
+                in_pool(|| walk(segmenter, &mut { call }, acts))?;
                 memory.read(acts.logits()).to_vec()
             }
             #[cfg(cuda_kernels)]

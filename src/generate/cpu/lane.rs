@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bail;
-use crate::device::Plan;
+use crate::device::{Plan, in_pool};
 use crate::error::Result;
 use crate::generate::painter::Decoded;
 use crate::generate::sampler::Sampler;
@@ -118,7 +118,7 @@ impl Lane {
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
             let captions = &runs[..];
             let mut on = Call { input, output: eps, time, captions, ..Call::new(&mut self.unet, job.threads) };
-            job.unet.forward(&mut on, (n, rows), job.latent)?;
+            in_pool(|| job.unet.forward(&mut on, (n, rows), job.latent))?;
             let (conditional, other) = eps.split_at(x.len());
             let unconditional = job.guidance.map(|w| (other, w));
             let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };
@@ -145,7 +145,7 @@ impl Lane {
             scaled.iter_mut().zip(latents).for_each(|(scaled, x)| *scaled = x / scale);
             let picture = &mut self.picture[..n * height * width * config.out_channels];
             let mut on = Call { input: scaled, output: picture, ..Call::new(&mut self.decoder, job.threads) };
-            job.decoder.decode(&mut on, n, size)?;
+            in_pool(|| job.decoder.decode(&mut on, n, size))?;
             for picture in picture.chunks_exact(height * width * config.out_channels) {
                 let mut data = vec![0; picture.len()];
                 pixels::to_u8(&mut data, picture);

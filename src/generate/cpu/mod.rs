@@ -16,7 +16,7 @@ use super::trace::Meter;
 use crate::bail;
 use crate::device::Plan;
 use crate::error::{Error, Result};
-use crate::ops::packed::Operands;
+use crate::ops::gemm::Operands;
 use studio::Studio;
 
 /// The thread that draws, and how it is spoken to.

@@ -23,8 +23,8 @@ use crate::layers::cpu::{self as layers, Call, Caption, Memory, Reader};
 use crate::models::clip_text::{self, ClipText};
 use crate::models::unet::{Time, UNet};
 use crate::models::vae::{self, Decoder};
+use crate::ops::gemm::Operands;
 use crate::ops::gemm::Threads;
-use crate::ops::packed::Operands;
 use crate::ops::sampler_step::NoiseKey;
 use crate::store;
 
@@ -113,18 +113,19 @@ impl Studio {
         Ok(this)
     }
 
-    /// Keys and values of captions, to their places. Spread over the threads.
+    /// Keys and values of captions, to their places. Threads take captions, or share them where these are fewer.
     fn encode(&mut self, captions: Vec<Placed>) -> Result<()> {
         // What was there makes room first.
         captions.iter().for_each(|&(place, _)| self.contexts[place] = Caption::default());
         let (text, unet, encoding) = (&self.text, &self.unet, &self.encoding);
+        let threads = if captions.len() < rayon::current_num_threads() { Threads::All } else { Threads::One };
         let context = |(place, ids): Placed| {
             text.config().check(&[&ids])?;
             let mut memory = Memory::take(&mut Plan::new(), "text encoder", encoding);
-            let mut call = Call { ids: &ids, ..Call::new(&mut memory, Threads::One) };
+            let mut call = Call { ids: &ids, ..Call::new(&mut memory, threads) };
             let states = text.encode(&mut call, 1)?;
             let states = call.read(states).to_vec();
-            let mut call = Call { input: &states, ..Call::new(&mut memory, Threads::One) };
+            let mut call = Call { input: &states, ..Call::new(&mut memory, threads) };
             unet.tell(&mut call)?;
             Ok((place, call.made))
         };

@@ -27,7 +27,7 @@ use crate::layers::cuda::{self as layers, Call, Times, Told};
 use crate::models::unet::Time;
 use crate::models::vae::Decoder;
 use crate::ops::convert::cuda as convert;
-use crate::ops::packed::Operands;
+use crate::ops::gemm::Operands;
 use crate::ops::pixels::cuda as pixels;
 use crate::ops::sampler_step::Step;
 use crate::ops::sampler_step::cuda::{self as sampler_step, Buffers, Schedule};

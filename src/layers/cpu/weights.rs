@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::layers::{Backend, Load, Resolution};
 use crate::ops::activation::Activation;
 use crate::ops::conv;
+use crate::ops::gemm::Operands;
 use crate::ops::groupnorm::GroupNorm;
-use crate::ops::packed::{Operands, Packed};
+use crate::ops::packed::Packed;
 use crate::weights::SafeTensors;
 
 /// Weights packed as products read them.

@@ -1,4 +1,4 @@
-//! Training on the CPU, in f32.
+//! Training on the CPU, in f32; linear layers multiply bf16 where a call asks for it.
 
 mod call;
 mod embeddings;
@@ -10,7 +10,7 @@ pub use call::{Call, Memory};
 use super::{BatchNorm, Branch, Buffer, Dropped, LayerNorm, Layers, Linear, Place, QkNorm, UNIT_EPS, Weights};
 use crate::error::Result;
 use crate::ops::batchnorm::{self, Running};
-use crate::ops::linear::{self, Shape};
+use crate::ops::linear::{self, Shape, Weight};
 use crate::ops::{
     activation, add, drop_path, l2norm, layernorm, logit_scale, qk_norm, reduce, relu, self_attention, token_mean,
 };
@@ -120,12 +120,12 @@ impl Layers for Call<'_, '_> {
             }
             None => (at.w.of_mut(self.grads), None),
         };
-        linear::backward_weight(dw, db, self.memory.read(dy), self.memory.read(x), shape);
+        linear::backward_weight(dw, db, self.memory.read(dy), self.memory.read(x), self.operands, shape);
         Ok(())
     }
 
     fn input_gradient(&mut self, dx: Buffer, dy: Buffer, w: Param, shape: Shape) -> Result<()> {
-        let w = w.of(self.read());
+        let w = self.weight(w);
         self.memory.write([dx], |[dx], memory| linear::backward_input(dx, memory.read(dy), w, shape));
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Layers for Call<'_, '_> {
         w: Param,
         shape: Shape,
     ) -> Result<()> {
-        let w = w.of(self.read());
+        let w = self.weight(w);
         self.memory.write([dhidden], |[dhidden], memory| {
             linear::backward_input_gelu(dhidden, memory.read(dy), w, memory.read(hidden), shape);
         });
@@ -293,15 +293,21 @@ impl Layers for Call<'_, '_> {
     }
 
     fn product(&mut self, y: Buffer, x: Buffer, w: Buffer, shape: Shape) -> Result<()> {
-        self.memory.write([y], |[y], memory| linear::forward(y, memory.read(x), memory.read(w), None, shape));
+        let operands = self.operands;
+        self.memory.write([y], |[y], memory| {
+            let w = Weight { values: memory.read(w), operands };
+            linear::forward(y, memory.read(x), w, None, shape);
+        });
         Ok(())
     }
 
     fn product_backward(&mut self, [dx, dw]: [Buffer; 2], dy: Buffer, [x, w]: [Buffer; 2], shape: Shape) -> Result<()> {
+        let operands = self.operands;
         self.memory.write([dx, dw], |[dx, dw], memory| {
-            linear::backward_input(dx, memory.read(dy), memory.read(w), shape);
+            let w = Weight { values: memory.read(w), operands };
+            linear::backward_input(dx, memory.read(dy), w, shape);
             dw.fill(0.0);
-            linear::backward_weight(dw, None, memory.read(dy), memory.read(x), shape);
+            linear::backward_weight(dw, None, memory.read(dy), memory.read(x), operands, shape);
         });
         Ok(())
     }

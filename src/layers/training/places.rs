@@ -298,4 +298,4 @@ pub enum Place {
 }
 
 /// What hears of the parts of a call as they end (on a device that runs behind the host: as they are queued).
-pub type Stages<'a, 's> = Option<&'a mut (dyn FnMut(&'static str) -> Result<()> + 's)>;
+pub type Stages<'a, 's> = Option<&'a mut (dyn FnMut(&'static str) -> Result<()> + Send + 's)>;

@@ -5,7 +5,8 @@ use crate::bail;
 use crate::error::Result;
 use crate::layers::convnet::Conv;
 use crate::ops::conv2d::Window;
-use crate::ops::packed::{Operands, Packed};
+use crate::ops::gemm::Operands;
+use crate::ops::packed::Packed;
 use crate::ops::pool::Pool;
 use crate::weights::SafeTensors;
 

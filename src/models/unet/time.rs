@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::layers::cpu::Reader;
 use crate::ops::activation::silu;
 use crate::ops::embed;
-use crate::ops::gemm::{self, Begin, Threads};
-use crate::ops::packed::{Operands, Packed};
+use crate::ops::gemm::{self, Begin, Operands, Threads};
+use crate::ops::packed::Packed;
 
 /// The layers between a timestep and the residual blocks.
 #[derive(Debug)]

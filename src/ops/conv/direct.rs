@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::geometry::{Geometry, PADDING};
 use super::shape::Shape;
-use crate::ops::gemm::{self, Begin, Pair, Panels, Scalar, Threads, first_of};
-use crate::ops::packed::{First, Form, Operands, Packed};
+use crate::ops::gemm::{self, Begin, Operands, Pair, Panels, Scalar, Threads, first_of};
+use crate::ops::packed::{First, Form, Packed};
 
 /// Rows (output pixels) of a tile.
 const ROWS: usize = 256;
@@ -65,7 +65,7 @@ impl<T: Scalar<Sum = f32>> Product<'_, T> {
     fn tile(&self, y: &mut [f32], row0: usize) {
         let (k, rows) = (self.w.k(), y.len() / self.w.n());
         let mut begin = self.first.begin(y, row0);
-        T::with_left(|columns| {
+        T::with_operands(|[columns, _]| {
             for k0 in (0..k).step_by(T::BLOCK) {
                 let depth = (k - k0).min(T::BLOCK);
                 let columns = first_of(columns, rows * depth);
@@ -80,7 +80,7 @@ impl<T: Scalar<Sum = f32>> Product<'_, T> {
     fn shared(&self, y: &mut [f32], row0: usize) {
         let (k, rows) = (self.w.k(), y.len() / self.w.n());
         let begin = self.first.begin(y, row0);
-        T::with_left(|columns| {
+        T::with_operands(|[columns, _]| {
             let columns = first_of(columns, rows * k);
             let each = columns.par_chunks_mut(k).enumerate();
             each.for_each(|(i, row)| gather(self.geometry, row, self.x, row0 + i, 0, k));

@@ -19,8 +19,9 @@ mod shape;
 mod whole;
 mod winograd;
 
+use super::gemm::Operands;
 use super::gemm::Threads;
-use super::packed::{First, Operands, Packed, Start};
+use super::packed::{First, Packed, Start};
 pub(super) use direct::copy;
 use geometry::Geometry;
 pub use shape::Shape;

@@ -3,8 +3,8 @@
 //! times, 20 of them with padding, and reads the map where it lies.
 
 use super::shape::Shape;
-use crate::ops::gemm::{Begin, Threads};
-use crate::ops::packed::{First, Operands, Packed, Start, linear};
+use crate::ops::gemm::{Begin, Operands, Threads};
+use crate::ops::packed::{First, Packed, Start, linear};
 
 /// Height and width.
 const SIDE: usize = 2;

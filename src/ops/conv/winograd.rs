@@ -15,8 +15,8 @@ use rayon::prelude::*;
 use self::transform::{LANES, SIDE, TILE, filters, from_places, to_places};
 use super::geometry::{Geometry, PADDING};
 use super::shape::Shape;
-use crate::ops::gemm::{self, Begin, Panels, Threads, first_of};
-use crate::ops::packed::{First, Operands};
+use crate::ops::gemm::{self, Begin, Operands, Panels, Threads, first_of};
+use crate::ops::packed::First;
 
 /// Places of a tile's transform.
 pub(super) const PLACES: usize = SIDE * SIDE;

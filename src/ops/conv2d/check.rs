@@ -3,8 +3,9 @@
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
 use crate::ops::conv2d::{Shape, Window, cuda, forward};
+use crate::ops::gemm::Operands;
 use crate::ops::halves::{Columns, joined, split, words};
-use crate::ops::packed::{Operands, Packed};
+use crate::ops::packed::Packed;
 use crate::ops::relu;
 
 pub const CHECKS: Checks = Checks::quick(&[

@@ -152,7 +152,7 @@ fn gather(out: &mut [f32], x: &[f32], shape: Shape, row0: usize, (k0, k1): (usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::packed::Operands;
+    use crate::ops::gemm::Operands;
 
     /// Small whole numbers: every order of sums gives the same bits.
     fn values(len: usize, seed: usize) -> Vec<f32> {

@@ -12,8 +12,9 @@ use crate::ops::conv::check::{Layer, sums};
 use crate::ops::conv::cuda::{
     Activation, Epilogue, Quantized, SegmentWeights, Shape, Source, Stored, Taps, Variant, forward_e4m3_by, pack_e4m3,
 };
+use crate::ops::gemm::Operands;
 use crate::ops::gemm::Threads;
-use crate::ops::packed::{Operands, Packed, Start, linear};
+use crate::ops::packed::{Packed, Start, linear};
 
 pub const CHECKS: Checks = Checks::quick(&[
     Check { name: "e4m3 products into f16", run: layers::<f16> },

@@ -15,10 +15,22 @@ pub struct Mat<T = f32> {
     pub col_stride: usize,
 }
 
+// SAFETY: what is behind the pointer is only read.
+unsafe impl<T: Sync> Sync for Mat<T> {}
+
 impl<T> Mat<T> {
     /// Row-major `[_, cols]`.
     pub fn rows(data: &[T], cols: usize) -> Self {
         Self { data: data.as_ptr(), row_stride: cols, col_stride: 1 }
+    }
+
+    /// From an element of it on.
+    ///
+    /// # Safety
+    /// It must be inside of the allocation.
+    pub unsafe fn from(self, row: usize, column: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self { data: self.data.add(row * self.row_stride + column * self.col_stride), ..self } }
     }
 
     /// The transpose.

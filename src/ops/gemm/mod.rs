@@ -14,11 +14,34 @@ mod cpu;
 pub mod cuda;
 pub mod double;
 mod mat;
+pub(super) mod rounded;
+
+use serde::{Deserialize, Serialize};
 
 pub use cpu::{Pair, Panels, Rows, Scalar, is_fast_in_bf16};
 use cpu::{Right, product};
 pub(super) use cpu::{Target, first_of};
 pub use mat::{Mat, Threads};
+
+/// What products multiply; they sum in f32 in either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operands {
+    #[default]
+    F32,
+    /// Weights and what they are multiplied with, each rounded to the nearest.
+    Bf16,
+}
+
+impl Operands {
+    /// Bytes of a weight.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
 
 /// Length of a block of the reduction.
 pub(super) const BLOCK: usize = f32::BLOCK;
@@ -101,6 +124,18 @@ impl Target<f32> {
     pub(super) fn of(y: &mut [f32], n: usize, added: bool) -> Self {
         let y = y.as_mut_ptr();
         Self { y, stride: n, from: added.then_some((y.cast_const(), n)), alpha: 1.0 }
+    }
+
+    /// The same from another row on.
+    ///
+    /// # Safety
+    /// That row must be inside of both.
+    pub(super) unsafe fn below(self, rows: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = self.from.map(|(from, apart)| (from.add(rows * apart), apart));
+            Self { y: self.y.add(rows * self.stride), from, ..self }
+        }
     }
 
     /// Rows `stride` apart, which are overwritten.

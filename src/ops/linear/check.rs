@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::ops::check::{Case, Check, Checks, Tolerance};
+use crate::ops::gemm::Operands;
 use crate::ops::linear::{self, Shape, cuda};
 
 pub const CHECKS: Checks = Checks::quick(&[
@@ -149,7 +150,7 @@ fn backward_weight(case: &Case) -> Result<()> {
         let (w, b) = (case.f32(&dw)?, case.f32(&db)?);
         let scratch = case.gpu().alloc(cuda::backward_weight_scratch_len(shape))?;
         cuda::backward_weight(case.gpu(), w.view(), b.view(), dy.view(), x.0.view(), scratch.view(), shape)?;
-        linear::backward_weight(&mut dw, Some(&mut db), &dy_values, &x.1, shape);
+        linear::backward_weight(&mut dw, Some(&mut db), &dy_values, &x.1, Operands::F32, shape);
         case.close(&format!("dw {shape:?}"), &case.gpu().read(w.view())?, &dw, Tolerance::f32())?;
         case.close(&format!("db {shape:?}"), &case.gpu().read(b.view())?, &db, Tolerance::f32())?;
     }

@@ -1,4 +1,5 @@
 //! Fully connected layer for training: `y = x·Wᵀ + b` with `W [out, in]` as PyTorch stores it, and its three gradients.
+//! Weights say in what their products multiply ([`Weight`]); sums and all else are f32.
 //!
 //! Rows are cut into blocks; each block is multiplied on one thread and finished (bias, GELU, its derivative) while it
 //! is in that core's cache. A product with too few rows for that is shared by all threads. How rows are cut changes no
@@ -9,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::gelu;
-use super::gemm::{Mat, Target, Threads, nn, raw, tn};
+use super::gemm::{self, Mat, Operands, Target, Threads, raw, rounded};
 use super::reduce::add_column_sums;
 use super::simd::vectorize;
 
@@ -26,8 +27,26 @@ const FEWEST_ROWS: usize = 256;
 /// Values per task of an elementwise pass.
 const VALUES: usize = 1 << 14;
 
-/// Rows per block, an equal share of blocks for every thread; `None` when there are too few.
-fn block_rows(rows: usize) -> Option<usize> {
+/// A weight `[out, in]`, and what it and what it is multiplied with are rounded to.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    pub values: &'a [f32],
+    pub operands: Operands,
+}
+
+impl<'a, V: AsRef<[f32]> + ?Sized> From<&'a V> for Weight<'a> {
+    /// In f32.
+    fn from(values: &'a V) -> Self {
+        Self { values: values.as_ref(), operands: Operands::F32 }
+    }
+}
+
+/// Rows per block, an equal share of blocks for every thread; `None` when there are too few, and in bf16, where all
+/// threads round the weights first.
+fn block_rows(rows: usize, operands: Operands) -> Option<usize> {
+    if operands == Operands::Bf16 {
+        return None;
+    }
     let threads = rayon::current_num_threads();
     let each = rows.div_ceil(threads * rows.div_ceil(threads * MOST_ROWS));
     (each >= FEWEST_ROWS).then_some(each)
@@ -52,43 +71,52 @@ impl Shape {
         (stored * (self.rows * self.inputs + self.inputs * self.outputs + self.rows * self.outputs)) as f64
     }
 
-    fn check(self, x: &[f32], y: &[f32], w: &[f32]) {
+    fn check<'a>(self, x: &[f32], y: &[f32], w: impl Into<Weight<'a>>) -> Weight<'a> {
+        let w = w.into();
         assert!(
             x.len() == self.rows * self.inputs
                 && y.len() == self.rows * self.outputs
-                && w.len() == self.inputs * self.outputs,
+                && w.values.len() == self.inputs * self.outputs,
             "linear: x {} y {} w {} do not fit {self:?}",
             x.len(),
             y.len(),
-            w.len()
+            w.values.len()
         );
+        w
     }
 }
 
 /// `y = x·Wᵀ + b`; no bias where `b` is `None`.
-pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, shape: Shape) {
-    product(y, x, w, b, None, shape);
+pub fn forward<'a>(y: &mut [f32], x: &[f32], w: impl Into<Weight<'a>>, b: Option<&[f32]>, shape: Shape) {
+    product(y, x, w.into(), b, None, shape);
 }
 
 /// `y = residual + x·Wᵀ + b`; row i of the residual begins at i·stride of `(residual, stride)`.
-pub fn forward_residual(
+pub fn forward_residual<'a>(
     y: &mut [f32],
     residual: (&[f32], usize),
     x: &[f32],
-    w: &[f32],
+    w: impl Into<Weight<'a>>,
     b: Option<&[f32]>,
     shape: Shape,
 ) {
     let enough = shape.rows.saturating_sub(1) * residual.1 + shape.outputs;
     assert!(residual.1 >= shape.outputs && residual.0.len() >= enough, "linear: residual");
-    product(y, x, w, b, Some(residual), shape);
+    product(y, x, w.into(), b, Some(residual), shape);
 }
 
 /// `h = x·Wᵀ + b` and `a = gelu(h)`; `h` is kept for [`backward_input_gelu`].
-pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, shape: Shape) {
-    shape.check(x, h, w);
+pub fn forward_gelu<'a>(
+    a: &mut [f32],
+    h: &mut [f32],
+    x: &[f32],
+    w: impl Into<Weight<'a>>,
+    b: Option<&[f32]>,
+    shape: Shape,
+) {
+    let w = shape.check(x, h, w);
     assert_eq!(a.len(), h.len(), "linear: a and h");
-    let Some(rows) = block_rows(shape.rows) else {
+    let Some(rows) = block_rows(shape.rows, w.operands) else {
         block(h, x, w, b, None, shape, Threads::All);
         a.par_chunks_mut(VALUES).zip(h.par_chunks(VALUES)).for_each(|(a, h)| {
             vectorize(
@@ -109,24 +137,21 @@ pub fn forward_gelu(a: &mut [f32], h: &mut [f32], x: &[f32], w: &[f32], b: Optio
 }
 
 /// `dx = dy·W`.
-pub fn backward_input(dx: &mut [f32], dy: &[f32], w: &[f32], shape: Shape) {
-    shape.check(dx, dy, w);
-    let (inputs, outputs) = (shape.inputs, shape.outputs);
-    let Some(rows) = block_rows(shape.rows) else {
-        return nn(dx, dy, w, (shape.rows, inputs, outputs), false, Threads::All);
+pub fn backward_input<'a>(dx: &mut [f32], dy: &[f32], w: impl Into<Weight<'a>>, shape: Shape) {
+    let w = shape.check(dx, dy, w);
+    let Some(rows) = block_rows(shape.rows, w.operands) else {
+        return input_block(dx, dy, w, shape, Threads::All);
     };
-    dx.par_chunks_mut(rows * inputs).zip(dy.par_chunks(rows * outputs)).for_each(|(dx, dy)| {
-        nn(dx, dy, w, (dy.len() / outputs, inputs, outputs), false, Threads::One);
-    });
+    let blocks = dx.par_chunks_mut(rows * shape.inputs).zip(dy.par_chunks(rows * shape.outputs));
+    blocks.for_each(|(dx, dy)| input_block(dx, dy, w, shape, Threads::One));
 }
 
 /// `dh = (dy·W)·gelu′(h)`: the gradient before the GELU whose output was this layer's input.
-pub fn backward_input_gelu(dh: &mut [f32], dy: &[f32], w: &[f32], h: &[f32], shape: Shape) {
-    shape.check(dh, dy, w);
+pub fn backward_input_gelu<'a>(dh: &mut [f32], dy: &[f32], w: impl Into<Weight<'a>>, h: &[f32], shape: Shape) {
+    let w = shape.check(dh, dy, w);
     assert_eq!(dh.len(), h.len(), "linear: dh and h");
-    let (inputs, outputs) = (shape.inputs, shape.outputs);
-    let Some(rows) = block_rows(shape.rows) else {
-        nn(dh, dy, w, (shape.rows, inputs, outputs), false, Threads::All);
+    let Some(rows) = block_rows(shape.rows, w.operands) else {
+        input_block(dh, dy, w, shape, Threads::All);
         let pieces = dh.par_chunks_mut(VALUES).zip(h.par_chunks(VALUES));
         return pieces.for_each(|(dh, h)| {
             vectorize(
@@ -135,9 +160,10 @@ pub fn backward_input_gelu(dh: &mut [f32], dy: &[f32], w: &[f32], h: &[f32], sha
             )
         });
     };
-    let blocks = dh.par_chunks_mut(rows * inputs).zip(dy.par_chunks(rows * outputs)).zip(h.par_chunks(rows * inputs));
+    let (inputs, outputs) = (rows * shape.inputs, rows * shape.outputs);
+    let blocks = dh.par_chunks_mut(inputs).zip(dy.par_chunks(outputs)).zip(h.par_chunks(inputs));
     blocks.for_each(|((dh, dy), h)| {
-        nn(dh, dy, w, (dy.len() / outputs, inputs, outputs), false, Threads::One);
+        input_block(dh, dy, w, shape, Threads::One);
         vectorize(
             #[inline(always)]
             || gelu::backward_in_place(dh, h),
@@ -145,19 +171,37 @@ pub fn backward_input_gelu(dh: &mut [f32], dy: &[f32], w: &[f32], h: &[f32], sha
     });
 }
 
-/// `dw += dyᵀ·x` and, where there is a bias, `db += Σ_rows dy`.
-pub fn backward_weight(dw: &mut [f32], db: Option<&mut [f32]>, dy: &[f32], x: &[f32], shape: Shape) {
-    shape.check(x, dy, dw);
+/// `dw += dyᵀ·x` and, where there is a bias, `db += Σ_rows dy`; the product of `operands`.
+pub fn backward_weight(
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+    dy: &[f32],
+    x: &[f32],
+    operands: Operands,
+    shape: Shape,
+) {
+    shape.check(x, dy, &*dw);
     assert!(db.as_ref().is_none_or(|db| db.len() == shape.outputs), "linear: db");
-    tn(dw, dy, x, (shape.outputs, shape.inputs, shape.rows), true, Threads::All);
+    let sizes = (shape.outputs, shape.inputs, shape.rows);
+    match operands {
+        Operands::F32 => gemm::tn(dw, dy, x, sizes, true, Threads::All),
+        Operands::Bf16 => rounded::tn(dw, dy, x, sizes),
+    }
     if let Some(db) = db {
         add_column_sums(db, dy);
     }
 }
 
-fn product(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, residual: Option<(&[f32], usize)>, shape: Shape) {
+fn product(
+    y: &mut [f32],
+    x: &[f32],
+    w: Weight<'_>,
+    b: Option<&[f32]>,
+    residual: Option<(&[f32], usize)>,
+    shape: Shape,
+) {
     shape.check(x, y, w);
-    let Some(rows) = block_rows(shape.rows) else {
+    let Some(rows) = block_rows(shape.rows, w.operands) else {
         return block(y, x, w, b, residual, shape, Threads::All);
     };
     let blocks = y.par_chunks_mut(rows * shape.outputs).zip(x.par_chunks(rows * shape.inputs)).enumerate();
@@ -171,7 +215,7 @@ fn product(y: &mut [f32], x: &[f32], w: &[f32], b: Option<&[f32]>, residual: Opt
 fn block(
     y: &mut [f32],
     x: &[f32],
-    w: &[f32],
+    w: Weight<'_>,
     b: Option<&[f32]>,
     residual: Option<(&[f32], usize)>,
     shape: Shape,
@@ -189,7 +233,7 @@ fn block(
             },
         );
     }
-    let rows = y.len() / outputs;
+    let sizes = (y.len() / outputs, outputs, inputs);
     let target = Target::of(y, outputs, true);
     let from = match (residual, b) {
         (Some(_), Some(_)) => target.from,
@@ -197,10 +241,24 @@ fn block(
         (None, Some(b)) => Some((b.as_ptr(), 0)),
         (None, None) => None,
     };
+    let target = Target { from, ..target };
     // SAFETY: `Shape::check` of the callers proved that `x` and `w` hold the whole matrices, the assertions that the
     // bias and the residual do; `y` is exclusively borrowed.
     unsafe {
-        let target = Target { from, ..target };
-        raw(target, Mat::rows(x, inputs), Mat::rows(w, inputs).t(), (rows, outputs, inputs), threads)
+        match w.operands {
+            Operands::F32 => raw(target, Mat::rows(x, inputs), Mat::rows(w.values, inputs).t(), sizes, threads),
+            Operands::Bf16 => rounded::nt(target, x, w.values, sizes),
+        }
+    }
+}
+
+/// Some rows of `dx = dy·W`.
+fn input_block(dx: &mut [f32], dy: &[f32], w: Weight<'_>, shape: Shape, threads: Threads) {
+    let Shape { inputs, outputs, .. } = shape;
+    let sizes = (dx.len() / inputs, inputs, outputs);
+    match w.operands {
+        Operands::F32 => gemm::nn(dx, dy, w.values, sizes, false, threads),
+        // SAFETY: `dx` is exclusively borrowed, and as large as the sizes say.
+        Operands::Bf16 => unsafe { rounded::nn(Target::of(dx, inputs, false), dy, w.values, sizes) },
     }
 }

@@ -196,7 +196,7 @@ impl Update {
         gpu: &Gpu,
         network: &dyn Network,
         feed: &Feed,
-        queued: &mut dyn FnMut(&'static str) -> Result<()>,
+        queued: &mut (dyn FnMut(&'static str) -> Result<()> + Send),
     ) -> Result<()> {
         if let Some(before) = self.before {
             gpu.copy(before, self.kept)?;

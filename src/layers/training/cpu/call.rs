@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use crate::device::Plan;
 use crate::layers::training::{Affine, BatchNorm, Buffer, Contrast, Layout, Linear, Pairs, Stages, Weights};
+use crate::ops::gemm::Operands;
+use crate::ops::linear::Weight;
 use crate::ops::{contrastive, pairs, queue};
 use crate::weights::Param;
 
@@ -45,6 +47,8 @@ pub struct Call<'a, 's> {
     pub statistics: &'a mut [f32],
     /// These, and how far the copy's running statistics lie behind the online ones.
     pub momentum: (&'a [f32], usize),
+    /// What the products of linear layers multiply.
+    pub operands: Operands,
     /// Whose are read.
     pub weights: Weights,
     /// Normalised images `[N, H, W, 3]`.
@@ -68,6 +72,7 @@ impl<'a> Call<'a, '_> {
             grads: &mut [],
             statistics: &mut [],
             momentum: (&[], 0),
+            operands: Operands::F32,
             weights: Weights::Online,
             images: &[],
             numbers: &[],
@@ -90,8 +95,12 @@ impl<'a> Call<'a, '_> {
         at.map(|param| param.of(self.read()))
     }
 
-    pub(super) fn linear_weights(&self, at: Linear) -> (&'a [f32], Option<&'a [f32]>) {
-        (at.w.of(self.read()), at.b.map(|b| b.of(self.read())))
+    pub(super) fn weight(&self, w: Param) -> Weight<'a> {
+        Weight { values: w.of(self.read()), operands: self.operands }
+    }
+
+    pub(super) fn linear_weights(&self, at: Linear) -> (Weight<'a>, Option<&'a [f32]>) {
+        (self.weight(at.w), at.b.map(|b| b.of(self.read())))
     }
 
     /// Gain and shift of a batch norm; those that change nothing where it has none.

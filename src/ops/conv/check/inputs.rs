@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::ops::check::Case;
 use crate::ops::conv;
 use crate::ops::conv::cuda::{Epilogue, SegmentWeights, Shape, Source, Taps, Variant, forward_by, pack, pack_doubling};
+use crate::ops::gemm::Operands;
 use crate::ops::gemm::Threads;
-use crate::ops::packed::{Operands, Packed, Start, linear};
+use crate::ops::packed::{Packed, Start, linear};
 
 /// Inputs on the device and what the CPU makes of them.
 pub struct Inputs<T: Half> {

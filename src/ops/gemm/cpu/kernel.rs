@@ -39,6 +39,8 @@ pub struct Kernels<T: 'static, S: 'static = T> {
     pub lanes: usize,
     /// By vectors of a row and by rows, both from 1.
     pub run: &'static [&'static [Run<T, S>]],
+    /// Whether pairs of `a` must lie side by side in its rows.
+    pub adjacent: bool,
     /// Where there is something faster than copying value by value.
     pub transpose: Option<Transpose<T>>,
 }
@@ -97,7 +99,7 @@ macro_rules! micro {
             /// Rows of a panel that are asked for before they are read.
             const AHEAD: usize = 16;
             const THIRDS: usize = ROWS_AT_MOST / 3;
-            let Tile { y, y_stride, columns, a, a_row, a_column, mut b, b_row, k, from, alpha } = tile;
+            let Tile { y, y_stride, columns, mut a, a_row, a_column, mut b, b_row, k, from, alpha } = tile;
             // SAFETY: the caller's promise for every address; the panel's rows are whole vectors. Prefetching touches
             // nothing.
             unsafe {
@@ -110,6 +112,7 @@ macro_rules! micro {
                 let mut sums: [[$vector; VECTORS]; ROWS] = [[$zero; VECTORS]; ROWS];
                 for _ in 0..k {
                     let mut values = [$none; VECTORS];
+                    $prefetch(a.wrapping_add(AHEAD * a_column));
                     each!(j in VECTORS => {
                         $prefetch(b.wrapping_add(AHEAD * b_row + j * $lanes));
                         values[j] = $read(b.add(j * $lanes));
@@ -124,6 +127,7 @@ macro_rules! micro {
                         bases[third] = bases[third].wrapping_add(a_column);
                     });
                     b = b.wrapping_add(b_row);
+                    a = a.wrapping_add(a_column);
                 }
                 let factor = $spread(alpha);
                 if columns == VECTORS * $lanes {

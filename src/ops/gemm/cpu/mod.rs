@@ -5,6 +5,8 @@
 //! runs down them, with its rows of `a` in the first cache, where they are read as they lie. Every value of the result
 //! is summed by one task in one order, whatever the sizes, threads and instruction set.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -13,10 +15,9 @@ mod pair;
 mod panels;
 mod portable;
 mod scalar;
+mod share;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-
-use rayon::prelude::*;
 
 use super::mat::{Mat, Threads};
 use kernel::{Kernels, Tile};
@@ -25,23 +26,17 @@ pub use pair::Pair;
 pub use panels::{Panels, Rows};
 pub use scalar::{Scalar, is_fast_in_bf16};
 
-/// Rows of a task where threads share a product; a thread alone packs no panel twice.
-const ROWS: usize = 448;
-
 /// Panels of a task: with a block of the reduction, 384 KB of `b`, which stay in the second cache.
 const PANELS: usize = 4;
 
-/// Tasks for every thread at least, if there are panels enough: who has finished takes from who has not.
-const TASKS: usize = 4;
+/// Columns of `a` that are multiples of so many bytes apart meet in few sets of a cache, and are packed.
+const MEETING: usize = 4096;
 
 /// Tiles whose rows of `a` are packed together, where they must be: 288 KB of a block of the reduction.
 const TILES: usize = 16;
 
 /// Tiles of rows up to which `b` is read where it lies.
 const IN_PLACE: usize = 2;
-
-/// Below this many FLOPs a second thread costs more than it saves (about 20 µs to wake one).
-const PARALLEL_FLOPS: usize = 1 << 22;
 
 /// The result: rows `stride` apart, columns adjacent; what is added to (rows as far apart as is said, columns adjacent;
 /// it may be the result itself), and the factor of what is.
@@ -61,7 +56,7 @@ pub(super) enum Right<'a, T: Scalar> {
 }
 
 /// What a product's tasks share.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Product<'a, T: Scalar> {
     kernels: &'static Kernels<T, T::Sum>,
     target: Target<T::Sum>,
@@ -94,28 +89,16 @@ pub(super) unsafe fn product<T: Scalar>(
 }
 
 impl<T: Scalar> Product<'_, T> {
+    /// Some rows of the result.
+    ///
     /// # Safety
-    /// As [`product`]; and the processor must have the kernels.
-    unsafe fn run(self, threads: Threads) {
-        let (m, n, k) = self.sizes;
-        let parallel = threads == Threads::All && 2 * m * n * k >= PARALLEL_FLOPS;
-        let rows = if parallel { ROWS } else { m.max(1) };
-        let panels = n.div_ceil(self.kernels.columns());
-        let group = match parallel {
-            true => (m.div_ceil(rows) * panels / (TASKS * rayon::current_num_threads())).clamp(1, PANELS),
-            false => PANELS,
-        } * self.kernels.columns();
-        let across = n.div_ceil(group);
-        let tasks = m.div_ceil(rows) * across;
-        let shared = &self;
-        let run = |task: usize| {
-            let (row, column) = (task / across * rows, task % across * group);
-            // SAFETY: the caller's promise, for a part of the result that is this task's alone.
-            unsafe { shared.part((row, rows.min(m - row)), (column, group.min(n - column))) }
-        };
-        match parallel {
-            true => (0..tasks).into_par_iter().for_each(run),
-            false => (0..tasks).for_each(run),
+    /// As [`Product::run`].
+    unsafe fn rows(&self, rows: (usize, usize)) {
+        let (_, n, _) = self.sizes;
+        let columns = PANELS * self.kernels.columns();
+        for column in (0..n).step_by(columns) {
+            // SAFETY: the caller's promise.
+            unsafe { self.part(rows, (column, columns.min(n - column))) }
         }
     }
 
@@ -127,8 +110,8 @@ impl<T: Scalar> Product<'_, T> {
         let Self { kernels, target, a, sizes: (.., k), .. } = *self;
         let tiles = m.div_ceil(kernels.rows());
         let end = |tile: usize| m * tile / tiles;
-        // Adjacent rows are far apart from column to column.
-        let packs = a.row_stride == 1 && n > kernels.columns();
+        let adjacent = kernels.adjacent && a.col_stride != 1;
+        let packs = !adjacent && a.row_stride == 1 && (a.col_stride * size_of::<T>()).is_multiple_of(MEETING);
         T::with_buffers(|[panels, rows]| {
             let mut start = 0;
             // Once without a reduction too, whose sums are 0.
@@ -141,6 +124,11 @@ impl<T: Scalar> Product<'_, T> {
                     // SAFETY: the caller's promise; the last tile ends with the rows, the last panel with the columns.
                     unsafe {
                         let mut a = Mat { data: a.data.add((first + row) * a.row_stride + start * a.col_stride), ..a };
+                        if adjacent {
+                            let rows = pack::first_of(rows, (end(tile + 1) - row) * length);
+                            pack::panel(rows, a, (length, length), kernels.transpose);
+                            a = Mat::rows(rows, length);
+                        }
                         if packs {
                             let begin = end(tile / TILES * TILES);
                             if row == begin {

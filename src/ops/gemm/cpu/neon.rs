@@ -30,10 +30,25 @@ micro!(
 );
 
 // Of 32 registers 24 hold sums.
-pub(super) const F32: Kernels<f32> =
-    Kernels { name: "NEON", lanes: 4, run: kernels!(neon_f32: [1, 2, 3, 4] by [1, 2, 3, 4, 5, 6]), transpose: None };
-pub(super) const F64: Kernels<f64> =
-    Kernels { name: "NEON", lanes: 2, run: kernels!(neon_f64: [1, 2, 3, 4] by [1, 2, 3, 4, 5, 6]), transpose: None };
+pub(super) const F32: Kernels<f32> = Kernels {
+    name: "NEON",
+    lanes: 4,
+    run: kernels!(neon_f32: [1, 2, 3, 4] by [1, 2, 3, 4, 5, 6]),
+    adjacent: false,
+    transpose: None,
+};
+pub(super) const F64: Kernels<f64> = Kernels {
+    name: "NEON",
+    lanes: 2,
+    run: kernels!(neon_f64: [1, 2, 3, 4] by [1, 2, 3, 4, 5, 6]),
+    adjacent: false,
+    transpose: None,
+};
 // Operands take two registers each.
-pub(super) const PAIRS: Kernels<Pair, f32> =
-    Kernels { name: "NEON", lanes: 4, run: kernels!(neon_pairs: [1, 2, 3, 4] by [1, 2, 3, 4, 5]), transpose: None };
+pub(super) const PAIRS: Kernels<Pair, f32> = Kernels {
+    name: "NEON",
+    lanes: 4,
+    run: kernels!(neon_pairs: [1, 2, 3, 4] by [1, 2, 3, 4, 5]),
+    adjacent: false,
+    transpose: None,
+};

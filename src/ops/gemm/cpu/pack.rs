@@ -69,7 +69,7 @@ pub(super) unsafe fn panel<T: Copy + Default>(
 }
 
 /// Steps of the reduction that are copied for one tile after the other: as many pages as are looked up fast.
-const STEPS: usize = 64;
+const STEPS: usize = 16;
 
 /// Writes `a [rows, length]`, whose rows are adjacent, to `buffer`, tile after tile of the rows that `ends` ends, each
 /// as `[length, rows of it]`: columns far apart would meet in few sets of a cache, and few of their pages are known.

@@ -60,13 +60,30 @@ impl Pair {
     }
 
     /// Of rows `2l` and `2l + 1` of `[K, n]`, as `[⌈K/2⌉, n]`; 0 beyond the last row.
+    pub fn across_rows(to: &mut [Self], values: &[f32], n: usize) {
+        assert_eq!(to.len(), values.len().div_ceil(2 * n) * n, "pairs of rows of {n}");
+        vectorize(
+            #[inline(always)]
+            || {
+                for (to, rows) in to.chunks_exact_mut(n).zip(values.chunks(2 * n)) {
+                    let (first, second) = rows.split_at(n);
+                    if second.is_empty() {
+                        to.iter_mut().zip(first).for_each(|(to, &first)| *to = Self::new(first, 0.0));
+                    } else {
+                        for ((to, &first), &second) in to.iter_mut().zip(first).zip(second) {
+                            *to = Self::new(first, second);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// [`Pair::across_rows`], in a place of its own.
     pub fn of_rows(values: &[f32], n: usize) -> Vec<Self> {
-        let pairs = |rows: &[f32]| {
-            let (first, second) = rows.split_at(n);
-            let second = |column: usize| second.get(column).copied().unwrap_or(0.0);
-            first.iter().enumerate().map(|(column, &first)| Self::new(first, second(column))).collect::<Vec<_>>()
-        };
-        values.chunks(2 * n).flat_map(pairs).collect()
+        let mut pairs = vec![Self::default(); values.len().div_ceil(2 * n) * n];
+        Self::across_rows(&mut pairs, values, n);
+        pairs
     }
 }
 

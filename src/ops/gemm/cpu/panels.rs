@@ -1,6 +1,8 @@
 //! The right operand of many products, such as a layer's weights: packed once, as the kernels of this processor stream
 //! it.
 
+use rayon::prelude::*;
+
 use super::kernel::Kernels;
 use super::pack;
 use super::scalar::Scalar;
@@ -51,20 +53,23 @@ impl<T: Scalar> Panels<T> {
     /// Every element of it must be inside a live allocation.
     pub(in crate::ops) unsafe fn of(b: Mat<T>, k: usize, n: usize) -> Self {
         let kernels = T::kernels();
-        let mut values = vec![T::default(); k * n.next_multiple_of(kernels.lanes)];
-        let mut rest = &mut values[..];
-        for start in (0..k).step_by(T::BLOCK) {
-            let length = T::BLOCK.min(k - start);
+        let wide = n.next_multiple_of(kernels.lanes);
+        let mut values = vec![T::default(); k * wide];
+        let mut panels = Vec::new();
+        for (block, mut rest) in values.chunks_mut(T::BLOCK * wide).enumerate() {
+            let length = rest.len() / wide;
             for (column, columns, width) in kernels.panels(n) {
                 let (panel, behind) = rest.split_at_mut(length * width);
-                // SAFETY: `length` rows from `start` and `columns` from `column` lie inside of the matrix.
-                unsafe {
-                    let data = b.data.add(start * b.row_stride + column * b.col_stride);
-                    pack::panel(panel, Mat { data, ..b }, (columns, width), kernels.transpose);
-                }
+                panels.push((panel, block * T::BLOCK, column, (columns, width)));
                 rest = behind;
             }
         }
+        // By all threads: whoever writes a page first has it in the memory of its own socket, so that many sockets
+        // share what all of them will read.
+        panels.into_par_iter().for_each(|(panel, start, column, sizes)| {
+            // SAFETY: as many rows from `start`, and columns from `column`, lie inside of the matrix.
+            unsafe { pack::panel(panel, b.from(start, column), sizes, kernels.transpose) }
+        });
         Self { k, n, values, kernels }
     }
 

@@ -32,9 +32,24 @@ micro!(
     |a: [f32; 2], b: [f32; 2], sum| a[0].mul_add(b[0], a[1].mul_add(b[1], sum))
 );
 
-pub(super) const F32: Kernels<f32> =
-    Kernels { name: "portable", lanes: 1, run: kernels!(scalar_f32: [1, 2, 3, 4] by [1, 2, 3]), transpose: None };
-pub(super) const F64: Kernels<f64> =
-    Kernels { name: "portable", lanes: 1, run: kernels!(scalar_f64: [1, 2, 3, 4] by [1, 2, 3]), transpose: None };
-pub(super) const PAIRS: Kernels<Pair, f32> =
-    Kernels { name: "portable", lanes: 1, run: kernels!(scalar_pairs: [1, 2, 3, 4] by [1, 2, 3]), transpose: None };
+pub(super) const F32: Kernels<f32> = Kernels {
+    name: "portable",
+    lanes: 1,
+    run: kernels!(scalar_f32: [1, 2, 3, 4] by [1, 2, 3]),
+    adjacent: false,
+    transpose: None,
+};
+pub(super) const F64: Kernels<f64> = Kernels {
+    name: "portable",
+    lanes: 1,
+    run: kernels!(scalar_f64: [1, 2, 3, 4] by [1, 2, 3]),
+    adjacent: false,
+    transpose: None,
+};
+pub(super) const PAIRS: Kernels<Pair, f32> = Kernels {
+    name: "portable",
+    lanes: 1,
+    run: kernels!(scalar_pairs: [1, 2, 3, 4] by [1, 2, 3]),
+    adjacent: false,
+    transpose: None,
+};

@@ -33,7 +33,7 @@ fn transposed<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
 }
 
 /// Sizes that fill tiles, panels, blocks and tasks, and that do not.
-const SIZES: [(usize, usize, usize); 14] = [
+const SIZES: [(usize, usize, usize); 17] = [
     (1, 1, 1),
     (1, 50, 3),
     (2, 48, 7),
@@ -46,9 +46,13 @@ const SIZES: [(usize, usize, usize); 14] = [
     (40, 33, 1025),
     (449, 5, 12),
     (451, 210, 4),
-    // Groups of packed tiles over blocks of the reduction, and tasks of several threads.
+    // Columns of the left operand that are packed, in groups of tiles, over blocks of the reduction.
+    (1024, 3, 12),
+    (1024, 20, 520),
+    // Tasks of several threads: by rows and columns, and by blocks of the reduction.
     (150, 100, 520),
     (1000, 130, 20),
+    (230, 70, 1600),
 ];
 
 macro_rules! every_kernel {

@@ -112,41 +112,68 @@ unsafe fn transpose_8((to, to_row): (*mut f32, usize), (from, from_row): (*const
     }
 }
 
+/// The same of pairs, which are as wide; nothing looks at what the bits mean.
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_8_pairs((to, to_row): (*mut Pair, usize), (from, from_row): (*const Pair, usize)) {
+    // SAFETY: the caller's promise.
+    unsafe { transpose_8((to.cast(), to_row), (from.cast(), from_row)) }
+}
+
 const EIGHT: Transpose<f32> = Transpose { side: 8, run: transpose_8 };
+pub(super) const EIGHT_PAIRS: Transpose<Pair> = Transpose { side: 8, run: transpose_8_pairs };
 
 // Of 32 registers 27 hold sums; of AVX2's 16, 12.
 pub(super) const AVX512_F32: Kernels<f32> = Kernels {
     name: "AVX-512",
     lanes: 16,
     run: kernels!(avx512_f32: [1, 2, 3] by [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    adjacent: false,
     transpose: Some(EIGHT),
 };
 pub(super) const AVX512_F64: Kernels<f64> = Kernels {
     name: "AVX-512",
     lanes: 8,
     run: kernels!(avx512_f64: [1, 2, 3] by [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    adjacent: false,
     transpose: None,
 };
-pub(super) const AVX2_F32: Kernels<f32> =
-    Kernels { name: "AVX2", lanes: 8, run: kernels!(avx2_f32: [1, 2] by [1, 2, 3, 4, 5, 6]), transpose: Some(EIGHT) };
-pub(super) const AVX2_F64: Kernels<f64> =
-    Kernels { name: "AVX2", lanes: 4, run: kernels!(avx2_f64: [1, 2] by [1, 2, 3, 4, 5, 6]), transpose: None };
+pub(super) const AVX2_F32: Kernels<f32> = Kernels {
+    name: "AVX2",
+    lanes: 8,
+    run: kernels!(avx2_f32: [1, 2] by [1, 2, 3, 4, 5, 6]),
+    adjacent: false,
+    transpose: Some(EIGHT),
+};
+pub(super) const AVX2_F64: Kernels<f64> = Kernels {
+    name: "AVX2",
+    lanes: 4,
+    run: kernels!(avx2_f64: [1, 2] by [1, 2, 3, 4, 5, 6]),
+    adjacent: false,
+    transpose: None,
+};
 
 pub(super) const AVX512_BF16: Kernels<Pair, f32> = Kernels {
     name: "AVX-512 BF16",
     lanes: 16,
     run: kernels!(avx512_bf16: [1, 2, 3] by [1, 2, 3, 4, 5, 6, 7, 8, 9]),
-    transpose: None,
+    adjacent: false,
+    transpose: Some(EIGHT_PAIRS),
 };
 // Operands take two registers each.
 pub(super) const AVX512_PAIRS: Kernels<Pair, f32> = Kernels {
     name: "AVX-512",
     lanes: 16,
     run: kernels!(avx512_widened: [1, 2, 3] by [1, 2, 3, 4, 5, 6, 7]),
-    transpose: None,
+    adjacent: false,
+    transpose: Some(EIGHT_PAIRS),
 };
-pub(super) const AVX2_PAIRS: Kernels<Pair, f32> =
-    Kernels { name: "AVX2", lanes: 8, run: kernels!(avx2_widened: [1, 2] by [1, 2, 3, 4]), transpose: None };
+pub(super) const AVX2_PAIRS: Kernels<Pair, f32> = Kernels {
+    name: "AVX2",
+    lanes: 8,
+    run: kernels!(avx2_widened: [1, 2] by [1, 2, 3, 4]),
+    adjacent: false,
+    transpose: Some(EIGHT_PAIRS),
+};
 
 /// Whether this processor has AVX-512's.
 pub(super) fn has_avx512() -> bool {
@@ -163,9 +190,9 @@ pub(super) fn has_bf16() -> bool {
     has_avx512() && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether it does so faster than it multiplies f32: AMD's do twice as much; Intel's, whose bf16 is in the tiles of
-/// AMX, half.
-pub(super) fn is_fast_in_bf16() -> bool {
+/// Whether vectors of these do so faster than those of f32: AMD's do twice as much; Intel's, whose bf16 is in the tiles
+/// of AMX, half.
+pub(super) fn has_fast_bf16() -> bool {
     let vendor = __cpuid(0);
     has_bf16() && [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
