@@ -24,6 +24,7 @@ use stablerep::device::{self, Plan};
 use stablerep::error::Result;
 use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Wanted};
 use stablerep::ops::contrastive::{self, Batch, Queue};
+use stablerep::ops::gemm::Operands;
 use stablerep::ops::l2norm;
 use stablerep::ops::sampler_step::NoiseKey;
 use stablerep::rng::{Domain, Stream};
@@ -109,7 +110,7 @@ fn train(options: &Options, bench: &str, shape: training::Shape) -> Result<()> {
     let (images, details) = (shape.images(), shape.details());
     let mut pixels = vec![0.0; images * shape.model.image_len()];
     Stream::new(0, Domain::InitialNoise, [0; 3]).fill_normal(&mut pixels);
-    let mut training = Training::new(shape, None, pixels)?;
+    let mut training = Training::new(shape, None, pixels, Operands::F32)?;
     measure(options, bench, images, details, || {
         training.step().unwrap();
     });

@@ -44,8 +44,7 @@ pub struct Given<'a> {
 /// # Errors `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or
 /// inputs that do not fit.
 pub fn open(name: &str, given: &Given<'_>) -> Result<Box<dyn Network>> {
-    let drawn = ["unet", "decoder", "text_encoder"].contains(&name);
-    if given.precision.on_cpu()? != Operands::F32 && !drawn {
+    if given.precision.on_cpu()? != Operands::F32 && name == "features" {
         bail!(Usage, "--precision: the CPU computes {name} in f32 alone; give --precision f32");
     }
     Ok(match name {
@@ -293,7 +292,8 @@ impl Step {
     fn open(shape: training::Shape, given: &Given<'_>) -> Result<Self> {
         let side = shape.model.image_size;
         let pixels = given.inputs.f32("pixels", &[shape.images(), side, side, shape.model.channels])?;
-        Ok(Self { training: Training::new(shape, Some(given.model), pixels)?, outputs: [0.0; 2] })
+        let training = Training::new(shape, Some(given.model), pixels, given.precision.on_cpu()?)?;
+        Ok(Self { training, outputs: [0.0; 2] })
     }
 }
 

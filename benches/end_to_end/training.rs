@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use stablerep::device::Plan;
 use stablerep::error::Result;
 use stablerep::models::vit::VitConfig;
+use stablerep::ops::gemm::Operands;
 use stablerep::train::method::Name;
 use stablerep::train::schedule::Position;
 use stablerep::train::{Augmentation, BatchNorm, Length, Outcome, Rate, Recipe, State, Trainer};
@@ -76,12 +77,12 @@ pub struct Training {
 }
 
 impl Training {
-    /// On `images`, `[N, S, S, 3]` and view-major, from the weights of `init` (`visual.…`, `image_mlp.…`) or random
+    /// On `images`, `[N, S, S, 3]` and view-major, in `precision`, from the weights of `init` (`visual.…`, `image_mlp.…`) or random
     /// ones.
     ///
     /// # Errors
     /// `Data` for weights of another network.
-    pub fn new(shape: Shape, init: Option<&Path>, images: Vec<f32>) -> Result<Self> {
+    pub fn new(shape: Shape, init: Option<&Path>, images: Vec<f32>, precision: Operands) -> Result<Self> {
         let labels = (0..shape.images()).map(|row| (row % shape.captions) as u32).collect();
         let recipe = Recipe {
             data: Vec::new(),
@@ -90,7 +91,7 @@ impl Training {
             method: Name::StableRep,
             model: shape.model,
             head_dims: shape.head_dims,
-            precision: Default::default(),
+            precision,
             batch_norm: BatchNorm::PerSlot,
             batch: shape.captions,
             images_per_caption: VIEWS,

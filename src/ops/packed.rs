@@ -10,7 +10,7 @@ use super::gemm::{self, Begin, Operands, Pair, Panels, Scalar, Threads, first_of
 use super::reduce::add;
 use super::simd::vectorize;
 
-/// Rows per task when all threads share a product; fewer rows are shared inside the matrix product.
+/// Rows per task where each thread has some; fewer rows are shared inside the matrix product.
 const ROWS: usize = 64;
 
 /// Rows that are multiplied at once where they are first rounded.
@@ -192,7 +192,7 @@ pub fn linear(y: &mut [f32], x: &[f32], w: &Packed, start: Start<'_>, threads: T
     let (k, n) = (w.k, w.n);
     let rows = x.len() / k;
     assert!(x.len() == rows * k && y.len() == rows * n, "linear: x {} y {} do not fit {k} → {n}", x.len(), y.len());
-    if threads == Threads::One || rows < 2 * ROWS {
+    if threads == Threads::One || rows < ROWS * rayon::current_num_threads() {
         return some(y, x, w, (start, 0), threads);
     }
     y.par_chunks_mut(ROWS * n).zip(x.par_chunks(ROWS * k)).enumerate().for_each(|(i, (y, x))| {

@@ -248,7 +248,7 @@ fn another_configuration_in_the_same_folder() {
     case.succeeds(&[]);
     case.refuses(&["--beta1", "0.8", "--seed", "3"], 2, &["beta1: was 0.9, now 0.8", "seed: was 0, now 3"]);
     case.succeeds(&["--precision", "f32"]);
-    case.refuses(&["--precision", "bf16"], 2, &["precision: was not given, now bf16"]);
+    case.refuses(&["--precision", "bf16"], 2, &["--precision: was not set, now \"bf16\""]);
     assert_eq!(before, fs::read(case.path("run/checkpoint.safetensors")).unwrap());
     fs::write(case.path("run/config.json"), "{").unwrap();
     case.refuses(&[], 3, &["config.json"]);

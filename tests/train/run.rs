@@ -90,7 +90,8 @@ fn the_number_of_threads_changes_no_bit() {
 /// it began with.
 #[test]
 fn steps_in_bf16_follow_pytorch() {
-    let read = |name: &str| -> Value { serde_json::from_str(&fs::read_to_string(fixture_path(name)).unwrap()).unwrap() };
+    let read =
+        |name: &str| -> Value { serde_json::from_str(&fs::read_to_string(fixture_path(name)).unwrap()).unwrap() };
     let (all, rounded) = (read("train_run/run.json"), read("train_run/bf16.json"));
     let exact = &all["simclr"];
     let recipe = Recipe {
@@ -104,7 +105,8 @@ fn steps_in_bf16_follow_pytorch() {
     run(&job(Recipe { precision: Operands::Bf16, ..recipe.clone() }, folder.path())).unwrap();
     let lines = metrics(folder.path());
     for key in ["loss", "grad_norm"] {
-        let of = |values: &Value| values[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+        let of =
+            |values: &Value| values[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         let (want, exact) = (of(&rounded), of(exact));
         assert_eq!(want.len(), 3);
         for (step, want) in want.into_iter().enumerate() {

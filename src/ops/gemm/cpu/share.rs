@@ -11,8 +11,9 @@ use crate::ops::simd::vectorize;
 /// Rows of a task at most; a thread alone packs no panel twice.
 const ROWS: usize = 448;
 
-/// Tiles of a task at least, where its rows are what is shared: fewer read too little of what is packed for them.
-const FEWEST_TILES: usize = 10;
+/// Tiles of a task at least, where its rows are what is shared: of what is packed for them, which fewer would read too
+/// seldom, and of what is packed for good.
+const FEWEST_TILES: [usize; 2] = [10, 2];
 
 /// Tasks for every thread at least, if there is enough for them: who has finished takes from who has not.
 const TASKS: usize = 4;
@@ -124,7 +125,8 @@ impl<T: Scalar> Product<'_, T> {
 
     /// Parts of the rows, up to `wanted`.
     fn parts(&self, wanted: usize) -> usize {
-        wanted.min(self.sizes.0.div_ceil(self.kernels.rows()) / FEWEST_TILES).max(1)
+        let fewest = FEWEST_TILES[usize::from(matches!(self.b, Right::Packed(_)))];
+        wanted.min(self.sizes.0.div_ceil(self.kernels.rows()) / fewest).max(1)
     }
 
     /// The first row of a part, and its rows: whole tiles but for the last.
