@@ -18,8 +18,8 @@ use stablerep::layers::cpu::{Call, Caption, Memory, Reader};
 use stablerep::models::clip_text::{self, ClipText};
 use stablerep::models::unet::{self, Time, UNet};
 use stablerep::models::vae::{self, Decoder};
+use stablerep::ops::gemm::Operands;
 use stablerep::ops::gemm::Threads;
-use stablerep::ops::packed::Operands;
 use stablerep::weights::SafeTensors;
 
 fn main() -> ExitCode {

@@ -91,7 +91,7 @@ impl Training {
             method: Name::StableRep,
             model: shape.model,
             head_dims: shape.head_dims,
-            precision,
+            cpu_precision: precision,
             batch_norm: BatchNorm::PerSlot,
             batch: shape.captions,
             images_per_caption: VIEWS,

@@ -9,6 +9,7 @@ use super::machine::Machine;
 use super::table::{cells, flop, large, three};
 use crate::device::{Device, human_bytes};
 use crate::error::Result;
+use crate::ops::gemm::Operands;
 use crate::train::method::LOSS;
 use crate::train::rehearsal::{Flops, Rehearsal, Stage};
 use crate::train::{Activations, Recipe};
@@ -118,13 +119,14 @@ fn head(
     let views = recipe.views();
     print(format!("{}{}", machine.name(), if simulated { ": counts of one update, no times" } else { "" }));
     print(format!(
-        "{name}, {} parameters with its head: {} captions × {} images × {} = {} images an update, {}",
+        "{name}, {} parameters with its head: {} captions × {} images × {} = {} images an update, {}{}",
         rehearsal.parameters(),
         recipe.batch,
         views.images,
         recipe.crops_said(),
         recipe.rows_per_step(),
-        held(recipe)
+        held(recipe),
+        if recipe.cpu_precision == Operands::Bf16 { ", multiplied in bf16" } else { "" },
     ));
     print(format!(
         "An image's forward: {}, head {}; an update: {} (three times the forwards, loss {}), {} computed, as only the \
@@ -148,6 +150,7 @@ fn head(
     json!({
         "device": machine.name(),
         "simulated": simulated,
+        "cpu_precision": recipe.cpu_precision,
         "model": name,
         "parameters": rehearsal.parameters(),
         "images_per_update": flops.images,

@@ -10,7 +10,7 @@ use super::drawing::Drawing;
 use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::gemm::{self, Operands};
+use crate::ops::gemm::Operands;
 
 /// In which type a device keeps feature maps and weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ impl Precision {
     pub fn on_cpu(self) -> Result<Operands> {
         match self {
             Self::F32 => Ok(Operands::F32),
-            Self::Auto if !gemm::is_fast_in_bf16() => Ok(Operands::F32),
-            Self::Auto | Self::Bf16 => Ok(Operands::Bf16),
+            Self::Auto => Ok(Operands::fastest()),
+            Self::Bf16 => Ok(Operands::Bf16),
             Self::F16 => bail!(Usage, "--precision f16: the CPU computes in f32 or bf16; f16 is for --device cuda"),
         }
     }

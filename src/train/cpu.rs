@@ -78,7 +78,7 @@ impl Trainer {
         let (statistics, copied) = state.kept.split_at_mut(self.network.statistics_len());
         let behind = self.network.momentum().map_or(0, |copy| copy.statistics);
         let momentum = (&*copied, behind);
-        let operands = self.recipe.precision;
+        let operands = self.recipe.cpu_precision;
         let mut call = Call { operands, statistics, momentum, images, ..Call::new(&mut self.memory, &state.params) };
         let logits = in_pool(|| self.network.predict(&mut call, weights))?;
         Ok(logits.map(|logits| self.memory.read(logits).to_vec()))
@@ -102,7 +102,7 @@ impl Trainer {
         let momentum = (&*copied, behind);
         let scalars = network.scalars(at);
         let mut call = Call {
-            operands: recipe.precision,
+            operands: recipe.cpu_precision,
             grads,
             statistics,
             momentum,

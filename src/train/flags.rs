@@ -10,6 +10,7 @@ use super::chunk::Chunk;
 use super::job::{CONFIG_TOML, Config, WatchConfig};
 use super::recipe::Recipe;
 use crate::config::{FlagNames, flag_of};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::vit::VitConfig;
 
@@ -17,6 +18,7 @@ use crate::models::vit::VitConfig;
 pub const FLAGS: &FlagNames = &[
     ("model.mlp_ratio", "mlp_ratio"),
     ("model.channels", "channels"),
+    ("cpu_precision", "--precision"),
     ("batch_norm", "--bn"),
     ("length.epochs", "--epochs"),
     ("length.steps", "--steps"),
@@ -84,6 +86,8 @@ pub fn toml(config: &Config) -> Result<String> {
         match (key.as_str(), &value) {
             ("data", _) => drop(flags.insert("data".into(), data(&config.recipe))),
             ("weights", _) => {}
+            // A GPU is asked for none.
+            ("cpu_precision", _) if config.device != Device::Cpu => {}
             ("model", _) => model(&config.recipe.model, &mut flags),
             ("shuffle", Value::Bool(shuffle)) => drop(flags.insert("no-shuffle".into(), Toml::Boolean(!shuffle))),
             ("language", Value::Object(language)) => {

@@ -39,8 +39,8 @@ const TRUST: f64 = 1e-3;
 pub struct Recipe {
     pub data: Vec<PathBuf>,
     /// What linear layers multiply on the CPU; GPUs multiply bf16 always.
-    #[serde(default, skip_serializing_if = "is_f32")]
-    pub precision: Operands,
+    #[serde(default)]
+    pub cpu_precision: Operands,
     /// How much of a batch each of `data` is given, in proportion; absent where all is one set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<f64>,
@@ -133,10 +133,6 @@ pub struct Recipe {
     /// What `segment` has beside its encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Segment>,
-}
-
-fn is_f32(operands: &Operands) -> bool {
-    *operands == Operands::F32
 }
 
 fn is_text(positives: &Positives) -> bool {

@@ -20,6 +20,7 @@ use super::{checkpoint, chunk, claim};
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
 use crate::image::encode_png;
+use crate::ops::gemm::Operands;
 use crate::say;
 use crate::store;
 
@@ -195,7 +196,7 @@ fn engine(config: &mut Config, pictures: Pictures, plan: Plan) -> Result<Box<dyn
 fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
     let views = recipe.views();
     say!(
-        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {}{}",
+        "training {} parameters on {} captions with {} images: {} steps of {} captions × {} images × {}{}{}",
         summary.parameters,
         loader.captions(),
         loader.images(),
@@ -203,6 +204,7 @@ fn describe(recipe: &Recipe, loader: &Loader, summary: &Summary, step: u64) {
         recipe.batch,
         views.images,
         recipe.crops_said(),
+        if recipe.cpu_precision == Operands::Bf16 { ", multiplied in bf16" } else { "" },
         if step > 0 { format!(", going on after step {step}") } else { String::new() }
     );
     if let Some(said) = chunk::said(recipe) {

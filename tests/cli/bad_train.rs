@@ -198,7 +198,7 @@ fn settings_that_cannot_be_run() {
         (&["--save-every", "5"], &["--save-every", "500steps"]),
         (&["--save-every", "0s"], &["--save-every"]),
         (&["--device", "tpu"], &["--device tpu", "cpu"]),
-        (&["--precision", "f16"], &["--precision f16", "f32 or bf16"]),
+        (&["--precision", "f16"], &["'f16' for '--precision", "auto, f32, bf16"]),
         (&["--precision", "f8"], &["f8", "bf16"]),
     ] {
         case.refuses(flags, 2, needles);
@@ -248,7 +248,7 @@ fn another_configuration_in_the_same_folder() {
     case.succeeds(&[]);
     case.refuses(&["--beta1", "0.8", "--seed", "3"], 2, &["beta1: was 0.9, now 0.8", "seed: was 0, now 3"]);
     case.succeeds(&["--precision", "f32"]);
-    case.refuses(&["--precision", "bf16"], 2, &["--precision: was not set, now \"bf16\""]);
+    case.refuses(&["--precision", "bf16"], 2, &["--precision: was \"f32\", now \"bf16\""]);
     assert_eq!(before, fs::read(case.path("run/checkpoint.safetensors")).unwrap());
     fs::write(case.path("run/config.json"), "{").unwrap();
     case.refuses(&[], 3, &["config.json"]);

@@ -22,7 +22,7 @@ pub fn smallest() -> Recipe {
             variant: Default::default(),
         },
         head_dims: [2, 2],
-        precision: Default::default(),
+        cpu_precision: Default::default(),
         batch_norm: BatchNorm::PerSlot,
         batch: 2,
         images_per_caption: 2,

@@ -425,7 +425,7 @@ fn a_checkpoint_that_training_saved_is_read() {
         method: Name::StableRep,
         model: small(),
         head_dims: [8, 4],
-        precision: Default::default(),
+        cpu_precision: Default::default(),
         batch_norm: BatchNorm::PerSlot,
         batch: 2,
         images_per_caption: 2,

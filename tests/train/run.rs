@@ -73,14 +73,14 @@ fn larger() -> Recipe {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let [exact, rounded] = [Operands::F32, Operands::Bf16].map(|precision| {
+    let [exact, rounded] = [Operands::F32, Operands::Bf16].map(|cpu_precision| {
         let [one, two, five] = [1, 2, 5].map(|threads| {
             let folder = TempDir::new().unwrap();
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| run(&job(Recipe { precision, ..larger() }, folder.path()))).unwrap();
+            pool.install(|| run(&job(Recipe { cpu_precision, ..larger() }, folder.path()))).unwrap();
             fs::read(folder.path().join(CHECKPOINT)).unwrap()
         });
-        assert!(one == two && one == five, "{precision:?}");
+        assert!(one == two && one == five, "{cpu_precision:?}");
         one
     });
     assert!(exact != rounded);
@@ -102,7 +102,7 @@ fn steps_in_bf16_follow_pytorch() {
         ..recipe()
     };
     let folder = TempDir::new().unwrap();
-    run(&job(Recipe { precision: Operands::Bf16, ..recipe.clone() }, folder.path())).unwrap();
+    run(&job(Recipe { cpu_precision: Operands::Bf16, ..recipe.clone() }, folder.path())).unwrap();
     let lines = metrics(folder.path());
     for key in ["loss", "grad_norm"] {
         let of =

@@ -10,6 +10,7 @@ use super::demo::assets::ASSETS;
 use crate::answer;
 use crate::device::{self, Available, human_bytes};
 use crate::error::{Error, Result};
+use crate::ops::gemm::Operands;
 use crate::store;
 use crate::weights::Cache;
 
@@ -72,7 +73,7 @@ fn processor() -> Finding {
 fn vectors() -> Finding {
     let (sets, wide) = machine::vector_sets();
     let text = if wide {
-        format!("{sets} (chosen at run time)")
+        format!("{sets} (chosen at run time); --precision auto takes {}", Operands::fastest().name())
     } else {
         format!("{sets}: without AVX2 and FMA expect a quarter of the speed or less")
     };

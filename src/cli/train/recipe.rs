@@ -275,7 +275,7 @@ pub(super) fn recipe(
     };
     Ok(Recipe {
         data,
-        precision,
+        cpu_precision: precision,
         weights,
         positives: settings.positives.unwrap_or_default(),
         method,

@@ -9,15 +9,27 @@ use crate::bail;
 use crate::config::TRAIN_PRESETS;
 use crate::device::Device;
 use crate::error::Result;
-use crate::generate::Precision;
 use crate::models::classifier::Pool;
 use crate::models::segmenter::HeadKind;
 use crate::models::vit::Whose;
 use crate::ops::gemm::Operands;
 use crate::ops::rand_augment::RandAugment;
+use crate::say;
 use crate::train::loader::Positives;
 use crate::train::method::Name;
 use crate::train::{Augmentation, BatchNorm, Chunk, CropFilter, Decay, Optimizer, Projection};
+
+/// What linear layers multiply in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::cli) enum Precision {
+    /// On the CPU bf16 where it multiplies that faster than f32, else f32
+    Auto,
+    /// Full precision: the CPU's
+    F32,
+    /// 8 bits, the range of f32
+    Bf16,
+}
 
 /// What preset, file and flags may set; keys of the files are the names of the flags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
@@ -280,22 +292,24 @@ pub(in crate::cli) struct Settings {
 }
 
 impl Settings {
-    /// What `--precision` asks of `device`.
+    /// What `--precision` asks of the CPU.
     ///
     /// # Errors
-    /// Usage error for what it does not multiply.
-    pub(in crate::cli) fn operands(&self, device: Device) -> Result<Operands> {
+    /// Usage error for f32 on a GPU.
+    pub(super) fn operands(&self, device: Device) -> Result<Operands> {
         match (device, self.precision) {
-            (Device::Cpu, wanted) => wanted.unwrap_or_default().on_cpu(),
+            (Device::Cpu, Some(Precision::Auto)) => {
+                let operands = Operands::fastest();
+                say!("--precision auto: {}, which this processor multiplies faster", operands.name());
+                Ok(operands)
+            }
             #[cfg(cuda_kernels)]
-            (Device::Cuda(_), Some(Precision::F32 | Precision::F16)) => {
-                bail!(Usage, "--precision: training on a GPU multiplies bf16; leave it out, or give --device cpu")
+            (Device::Cuda(_), Some(Precision::F32)) => {
+                bail!(Usage, "--precision f32: training on a GPU multiplies bf16; leave it out, or give --device cpu")
             }
             // Recorded where it is said, so that a run goes on elsewhere by the same flags.
-            #[cfg(cuda_kernels)]
-            (Device::Cuda(_), Some(Precision::Bf16)) => Ok(Operands::Bf16),
-            #[cfg(cuda_kernels)]
-            (Device::Cuda(_), None | Some(Precision::Auto)) => Ok(Operands::default()),
+            (_, Some(Precision::Bf16)) => Ok(Operands::Bf16),
+            _ => Ok(Operands::F32),
         }
     }
 }

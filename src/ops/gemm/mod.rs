@@ -34,6 +34,19 @@ pub enum Operands {
 }
 
 impl Operands {
+    /// What this processor multiplies faster.
+    pub fn fastest() -> Self {
+        if is_fast_in_bf16() { Self::Bf16 } else { Self::F32 }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// Bytes of a weight.
     pub fn bytes(self) -> usize {
         match self {

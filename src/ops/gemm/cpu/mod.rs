@@ -110,7 +110,7 @@ impl<T: Scalar> Product<'_, T> {
         let Self { kernels, target, a, sizes: (.., k), .. } = *self;
         let tiles = m.div_ceil(kernels.rows());
         let end = |tile: usize| m * tile / tiles;
-        let adjacent = kernels.adjacent && a.col_stride != 1;
+        let adjacent = kernels.adjacent && a.col_stride != 1 && k > 0;
         let packs = !adjacent && a.row_stride == 1 && (a.col_stride * size_of::<T>()).is_multiple_of(MEETING);
         T::with_buffers(|[panels, rows]| {
             let mut start = 0;
