@@ -96,7 +96,7 @@ macro_rules! micro {
     ) => {
         $(#[$attribute])*
         unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile<$value, $sum>) {
-            /// Rows of a panel that are asked for before they are read.
+            /// Steps of the reduction by which operands are asked for before they are read.
             const AHEAD: usize = 16;
             const THIRDS: usize = ROWS_AT_MOST / 3;
             let Tile { y, y_stride, columns, mut a, a_row, a_column, mut b, b_row, k, from, alpha } = tile;
