@@ -18,8 +18,8 @@ pub(super) mod rounded;
 
 use serde::{Deserialize, Serialize};
 
-pub use cpu::{Pair, Panels, Rows, Scalar, is_fast_in_bf16};
-use cpu::{Right, product};
+pub use cpu::{Pair, Panels, Rows, Scalar};
+use cpu::{Right, is_fast_in_bf16, product};
 pub(super) use cpu::{Target, first_of};
 pub use mat::{Mat, Threads};
 
