@@ -41,8 +41,9 @@ pub struct Given<'a> {
 
 /// Loads the network called `name`.
 ///
-/// # Errors `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or
-/// inputs that do not fit.
+/// # Errors
+/// `Usage` for one that is not known, or a precision that the CPU does not compute in; `Data` for weights or inputs
+/// that do not fit.
 pub fn open(name: &str, given: &Given<'_>) -> Result<Box<dyn Network>> {
     if given.precision.on_cpu()? != Operands::F32 && name == "features" {
         bail!(Usage, "--precision: the CPU computes {name} in f32 alone; give --precision f32");

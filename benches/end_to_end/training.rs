@@ -77,8 +77,8 @@ pub struct Training {
 }
 
 impl Training {
-    /// On `images`, `[N, S, S, 3]` and view-major, in `precision`, from the weights of `init` (`visual.…`, `image_mlp.…`) or random
-    /// ones.
+    /// On `images`, `[N, S, S, 3]` and view-major, in `precision`, from the weights of `init` (`visual.…`,
+    /// `image_mlp.…`) or random ones.
     ///
     /// # Errors
     /// `Data` for weights of another network.

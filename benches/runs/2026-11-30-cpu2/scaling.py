@@ -3,8 +3,8 @@
     python scaling.py
 
 Every layer is cut into tasks by the rules of src/ops (gemm/cpu/share.rs, packed.rs, conv/winograd.rs, conv/direct.rs), tasks of a layer
-are dealt to whoever is free, and the next layer begins when the last has ended and BARRIER has passed. RATES are what one thread was
-measured to do here, in GFLOP/s of what is really multiplied. Not in it: bandwidth of memory, clocks that fall when many cores work,
+are dealt to whoever is free, and the next layer begins when the last has ended and BARRIER has passed. RATES are about what one thread
+does here, in GFLOP/s of what is really multiplied; the linear one was measured, the others are rounded guesses. Not in it: bandwidth of memory, clocks that fall when many cores work,
 and norms (each a pass over rows, of which there are enough).
 """
 from math import ceil

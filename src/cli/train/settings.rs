@@ -58,8 +58,8 @@ pub(in crate::cli) struct Settings {
     /// Which images are positives of each other, of stablerep and stablerep+ [default: text]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) positives: Option<Positives>,
-    /// What linear layers multiply on the CPU, each operand rounded; sums, weights that are updated, norms, attention and
-    /// losses stay f32 [default: f32; a GPU multiplies bf16 always]
+    /// What linear layers multiply on the CPU, each operand rounded; sums, weights that are updated, norms, attention
+    /// and losses stay f32 [default: f32; a GPU multiplies bf16 always]
     #[arg(long, value_enum, help_heading = "Method")]
     pub(super) precision: Option<Precision>,
     /// Temperature of the contrastive loss [default: 0.1]

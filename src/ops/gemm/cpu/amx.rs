@@ -92,8 +92,8 @@ macro_rules! multiply {
 /// As of a kernel.
 unsafe fn add(config: &Config, sums: &mut Sums, steps: Steps, (lower, wide): (bool, bool)) {
     let (config, sums): (*const Config, *mut Sums) = (config, sums);
-    // SAFETY: the caller's promise for the operands; the sums are 32 rows of 128 bytes, of which four tiles take 16 of 64
-    // each. Nothing but these and the tiles is written, and no tile holds anything afterwards.
+    // SAFETY: the caller's promise for the operands; the sums are 32 rows of 128 bytes, of which four tiles take 16 of
+    // 64 each. Nothing but these and the tiles is written, and no tile holds anything afterwards.
     unsafe {
         match (lower, wide) {
             (false, false) => multiply!(

@@ -68,7 +68,7 @@ pub(super) unsafe fn panel<T: Copy + Default>(
     }
 }
 
-/// Steps of the reduction that are copied for one tile after the other: as many pages as are looked up fast.
+/// Steps of the reduction that are copied for one tile after the other: as many rows as are read ahead of by themselves.
 const STEPS: usize = 16;
 
 /// Writes `a [rows, length]`, whose rows are adjacent, to `buffer`, tile after tile of the rows that `ends` ends, each

@@ -126,9 +126,12 @@ fn blocks_of_panels_are_their_rows() {
     assert_eq!(whole, by_blocks);
 }
 
+/// What AMX asks for, by kernels that every processor has: rows of the left operand packed side by side.
+static ADJACENT: Kernels<Pair, f32> = Kernels { name: "portable, adjacent", adjacent: true, ..portable::PAIRS };
+
 #[test]
 fn products_in_bf16_are_those_of_the_rounded_values() {
-    for kernels in Pair::all() {
+    for kernels in Pair::all().into_iter().chain([&ADJACENT]) {
         for (m, n, k) in SIZES {
             let (a, b): (Vec<f32>, Vec<f32>) = (values(2 * m * k, 1), values(2 * k * n, 2));
             let rounded = |values: &[f32]| -> Vec<f64> {
