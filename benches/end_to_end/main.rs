@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stablerep::bail;
-use stablerep::device::{self, Plan};
+use stablerep::device::{self, Heap, Plan};
 use stablerep::error::Result;
 use stablerep::generate::{Drawing, Fp8, Pipeline, Request, Settings, Wanted};
 use stablerep::ops::contrastive::{self, Batch, Queue};
@@ -31,6 +31,10 @@ use stablerep::rng::{Domain, Stream};
 
 use harness::{Options, measure};
 use training::Training;
+
+/// As the program has it.
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 const BENCHES: [&str; 4] = ["generate", "train_vit_s", "train_demo", "loss"];
 

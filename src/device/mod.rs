@@ -4,6 +4,7 @@ mod bytes;
 #[cfg(cuda_kernels)]
 pub mod cuda;
 mod heap;
+mod huge;
 mod mapped;
 mod memory;
 #[cfg(cuda_kernels)]
