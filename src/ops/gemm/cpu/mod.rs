@@ -1,9 +1,9 @@
 //! Matrix products on the CPU: our own kernels, chosen by what the processor has.
 //!
-//! A task is a block of rows by a few panels of columns. For every block of the reduction it packs these panels of `b`,
-//! unless they are packed for good ([`Panels`]) or few rows read them; they stay in the second cache. Tile by tile it
-//! runs down them, with its rows of `a` in the first cache, where they are read as they lie. Every value of the result
-//! is summed by one task in one order, whatever the sizes, threads and instruction set.
+//! A task is a block of rows by a few panels of columns. For every block of the reduction these panels of `b` stay in
+//! the second cache: packed for good ([`Panels`]), packed by the task, or where they lie, if their rows are whole and do
+//! not meet there. Tile by tile it runs down them, with its rows of `a` in the first cache, where they are read as they
+//! lie. Every value of the result is summed by one task in one order, whatever the sizes, threads and instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -29,13 +29,14 @@ pub use scalar::{Scalar, is_fast_in_bf16};
 /// Panels of a task: with a block of the reduction, 384 KB of `b`, which stay in the second cache.
 const PANELS: usize = 4;
 
-/// Columns of `a` that are multiples of so many bytes apart meet in few sets of a cache, and are packed.
+/// Columns of `a`, or rows of `b`, that are multiples of so many bytes apart meet in few sets of a cache, and are
+/// packed.
 const MEETING: usize = 4096;
 
 /// Tiles whose rows of `a` are packed together, where they must be: 288 KB of a block of the reduction.
 const TILES: usize = 16;
 
-/// Tiles of rows up to which `b` is read where it lies.
+/// Tiles of rows up to which `b` is read where it lies, wherever that is.
 const IN_PLACE: usize = 2;
 
 /// The result: rows `stride` apart, columns adjacent; what is added to (rows as far apart as is said, columns adjacent;
@@ -88,6 +89,11 @@ pub(super) unsafe fn product<T: Scalar>(
     unsafe { whole.run(threads) }
 }
 
+/// Whether values so far apart meet in few sets of a cache.
+fn meet<T>(stride: usize) -> bool {
+    (stride * size_of::<T>()).is_multiple_of(MEETING)
+}
+
 impl<T: Scalar> Product<'_, T> {
     /// Some rows of the result.
     ///
@@ -111,7 +117,7 @@ impl<T: Scalar> Product<'_, T> {
         let tiles = m.div_ceil(kernels.rows());
         let end = |tile: usize| m * tile / tiles;
         let adjacent = kernels.adjacent && a.col_stride != 1 && k > 0;
-        let packs = !adjacent && a.row_stride == 1 && (a.col_stride * size_of::<T>()).is_multiple_of(MEETING);
+        let packs = !adjacent && a.row_stride == 1 && meet::<T>(a.col_stride);
         T::with_buffers(|[panels, rows]| {
             let mut start = 0;
             // Once without a reduction too, whose sums are 0.
@@ -188,7 +194,7 @@ impl<T: Scalar> Product<'_, T> {
                 }
             }
             Right::Strided(b) => {
-                let in_place = b.col_stride == 1 && tiles <= IN_PLACE;
+                let in_place = b.col_stride == 1 && (tiles <= IN_PLACE || !meet::<T>(b.row_stride));
                 let mut rest = pack::first_of(buffer, length * n.next_multiple_of(kernels.lanes));
                 for (place, (column, columns, width)) in places.iter_mut().zip(kernels.panels(n)) {
                     // SAFETY: the caller's promise.
