@@ -91,7 +91,7 @@ fn unet_call(model: &Path, reference: &SafeTensors, operands: Operands) -> Resul
     let config = unet::Config::open(&model.join("unet/config.json"))?;
     let mut memory = memory(&config.rooms(Processor::Cpu, 2, 2, (64, 64))?);
     let mut from = Reader::new(&weights, operands);
-    let time = Time::load(&config, &mut from)?.table(&[981.0]);
+    let time = Time::load(&config, &mut from)?.table(&[981.0], 1.0);
     let unet = UNet::load(config, &mut from)?;
     println!("UNet of {:.2} GB read in {:.1} s", from.bytes() as f64 / 1e9, start.elapsed().as_secs_f64());
     let text = reference.f32("unet.context", &[2, 77, 768])?;

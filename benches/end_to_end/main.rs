@@ -86,6 +86,7 @@ fn generate(options: &Options) -> Result<()> {
     let (steps, guidance_scale, images) = (25, 2.0, 16);
     let settings = Settings {
         model: &Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd"),
+        loras: &[],
         device: device::Device::Cpu,
         precision: None,
         fp8: Fp8::Off,

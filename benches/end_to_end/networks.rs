@@ -127,7 +127,7 @@ impl UNet {
         let config = unet::Config::open(&folder.join("config.json"))?;
         let weights = SafeTensors::open_folder(folder, "diffusion_pytorch_model")?;
         let mut from = Reader::new(&weights, given.precision.on_cpu()?);
-        let time = Time::load(&config, &mut from)?.table(&timestep).remove(0);
+        let time = Time::load(&config, &mut from)?.table(&timestep, 1.0).remove(0);
         let most = lane_images(images);
         let rooms = config.rooms(Processor::Cpu, most, 2 * most, size)?;
         let net = unet::UNet::load(config, &mut from)?;

@@ -2,7 +2,7 @@
 
     python dev/golden/samplers.py
 
-samplers.safetensors: `start` [4,3,3] unit noise, `noise` [31,4,3,3] what a stochastic sampler draws after each call, and for every case of
+samplers.safetensors: `start` [4,3,3] unit noise, `noise` [50,4,3,3] what a stochastic sampler draws after each call, and for every case of
 the metadata `NAME` [calls,4,3,3], the latent after each call of the network. The "network" is tanh(0.8 u) + 0.2 sin(0.01 t + i) with u the
 scaled latent, t the time step and i the value's index. Metadata `cases`: name, sampler, steps, the scheduler config's keys, `timesteps`
 in the order visited, `initial` (what the unit noise is multiplied with).
@@ -18,10 +18,13 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    TCDScheduler,
+    UniPCMultistepScheduler,
 )
-from diffusers.schedulers import scheduling_euler_ancestral_discrete
+from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm, scheduling_tcd
 from safetensors.torch import load_file
 
 from common import FIXTURES, TINY_SD, save_tensors, setup, to_u8_truncated
@@ -35,9 +38,13 @@ SCHEDULERS = {
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
     "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, dict(use_karras_sigmas=True)),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+    "tcd": (TCDScheduler, {}),
 }
 LEADING, LINSPACE, TRAILING = ({"timestep_spacing": name} for name in ("leading", "linspace", "trailing"))
 V, SAMPLE = ({"prediction_type": name} for name in ("v_prediction", "sample"))
+FREE = {"clip_sample": False}
 # Sampler, steps, config.
 CASES = [
     *(("pndm", steps, SD) for steps in (1, 2, 3, 4, 5, 30)),
@@ -61,6 +68,19 @@ CASES = [
     ("dpmpp_2m", 10, SD | SAMPLE),
     *(("dpmpp_2m_karras", steps, SD | LEADING) for steps in (1, 5, 20)),
     ("dpmpp_2m_karras", 10, SD | V),
+    *(("unipc", steps, SD) for steps in (1, 2, 3, 4, 20)),
+    ("unipc", 8, SD | LEADING),
+    ("unipc", 8, SD | TRAILING | V),
+    ("unipc", 5, SD | SAMPLE),
+    *(("lcm", steps, SD | FREE) for steps in (1, 2, 4, 7, 50)),
+    ("lcm", 4, SD | {"clip_sample": True}),
+    ("lcm", 4, SD | FREE | V),
+    ("lcm", 3, SD | FREE | SAMPLE | {"original_inference_steps": 40, "timestep_scaling": 7.0}),
+    *(("tcd", steps, SD | FREE) for steps in (1, 2, 4, 7)),
+    ("tcd", 4, SD | FREE | V),
+    ("tcd", 5, SD | FREE | SAMPLE | {"original_inference_steps": 100}),
+    ("euler", 1, SD | TRAILING),
+    ("euler", 4, SD | TRAILING),
 ]
 
 
@@ -87,7 +107,8 @@ def trajectory(kind: str, steps: int, config: dict, start, noise, exact: bool):
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
     draws = iter(noise)
-    scheduling_euler_ancestral_discrete.randn_tensor = lambda *args, **kwargs: next(draws)
+    for drawing in (scheduling_euler_ancestral_discrete, scheduling_lcm, scheduling_tcd):
+        drawing.randn_tensor = lambda *args, **kwargs: next(draws)
     x, trace = start.double() * scheduler.init_noise_sigma, []
     for t in scheduler.timesteps:
         x = scheduler.step(network(scheduler.scale_model_input(x, t), float(t)), t, x).prev_sample
@@ -97,7 +118,7 @@ def trajectory(kind: str, steps: int, config: dict, start, noise, exact: bool):
 
 def main() -> None:
     setup(9)
-    out = {"start": torch.randn(SHAPE), "noise": torch.randn(31, *SHAPE)}
+    out = {"start": torch.randn(SHAPE), "noise": torch.randn(50, *SHAPE)}
     cases = []
     for kind, steps, config in CASES:
         trace, timesteps, initial = trajectory(kind, steps, config, out["start"], out["noise"], exact=True)

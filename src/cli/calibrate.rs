@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::answer;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
-use crate::cli::model::Model;
+use crate::cli::model::{LoraArgs, Model};
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::{self, Calibrate, Calibrated, Drawing, Precision};
@@ -22,9 +22,11 @@ use crate::generate::{self, Calibrate, Calibrated, Drawing, Precision};
     stablerep calibrate --model stable-diffusion-v1-5 --captions captions.txt --output fp8.json --sheet fp8.png\n  \
     stablerep generate --model stable-diffusion-v1-5 --captions captions.txt --output shards --device cuda --fp8 fp8.json")]
 pub struct Args {
-    /// Diffusers folder of a Stable Diffusion 1.x model, or `bundled` for the tiny one in the binary
+    /// Diffusers folder of a Stable Diffusion model, or `bundled` for the tiny one in the binary
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    #[command(flatten)]
+    loras: LoraArgs,
     /// Captions like those to be drawn: .txt (one per line), .csv or .tsv; - is standard input
     #[arg(long, value_name = "FILE")]
     captions: PathBuf,
@@ -60,6 +62,7 @@ pub fn run(args: Args) -> Result<()> {
     let model = Model::open(args.model)?;
     let config = Calibrate {
         model: model.folder().to_path_buf(),
+        loras: args.loras.open()?,
         captions: args.captions,
         caption_options: Options { limit: Some(args.limit), ..args.caption_flags.options() },
         device: Device::parse(&args.device)?,

@@ -1,11 +1,14 @@
-//! `--model`: a folder, or the model in the binary.
+//! `--model`: a folder, or the model in the binary; and `--lora`, what is folded into it.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use super::demo::assets;
+use super::paths;
+use crate::bail;
 use crate::error::{Error, Result};
+use crate::generate::Lora;
 use crate::say;
 use crate::weights::Cache;
 
@@ -14,6 +17,31 @@ const BUNDLED: &str = "bundled";
 
 /// Its folder in the cache, where other versions of this program keep theirs beside it.
 const UNPACKED: &str = concat!("bundled-", env!("CARGO_PKG_VERSION"));
+
+/// What is folded into the weights of a model.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct LoraArgs {
+    /// A LoRA (.safetensors, kohya's or diffusers' names) that is folded into the model's weights, at a scale of 1
+    /// unless another is said; may be given several times
+    #[arg(long, value_name = "FILE[=SCALE]")]
+    lora: Vec<Lora>,
+}
+
+impl LoraArgs {
+    /// The files, which have to be there.
+    ///
+    /// # Errors
+    /// Usage error for one that is not.
+    pub fn open(self) -> Result<Vec<Lora>> {
+        for Lora { path, .. } in &self.lora {
+            let found = paths::refuse_tilde(path.clone()).and_then(|path| paths::file(&path, "a LoRA, .safetensors"));
+            if let Err(what) = found {
+                bail!(Usage, "--lora {}: {what}", path.display());
+            }
+        }
+        Ok(self.lora)
+    }
+}
 
 /// The folder of a model; one that was unpacked outside the cache goes when this does.
 #[derive(Debug)]

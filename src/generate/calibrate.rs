@@ -7,6 +7,7 @@ use super::calibration::{Calibration, SMALLEST};
 use super::drawing::Drawing;
 use super::limits::check_batch;
 use super::line::Line;
+use super::lora::Lora;
 use super::painter::Drawn;
 use super::pipeline::Pipeline;
 use super::run::read_captions;
@@ -27,6 +28,8 @@ use crate::store;
 pub struct Calibrate {
     /// Diffusers folder.
     pub model: PathBuf,
+    /// Files that are folded into it.
+    pub loras: Vec<Lora>,
     pub captions: PathBuf,
     pub caption_options: captions::Options,
     pub device: Device,
@@ -122,6 +125,7 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
 fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
     Settings {
         model: &config.model,
+        loras: &config.loras,
         device: config.device,
         precision: config.precision,
         fp8,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drawing::{Drawing, guides};
 use super::limits::{check_batch, check_scale, within};
+use super::lora::Lora;
 use super::settings::Precision;
 use crate::bail;
 use crate::captions;
@@ -56,6 +57,8 @@ impl ImageFormat {
 pub struct Config {
     /// Diffusers folder.
     pub model: PathBuf,
+    /// Files that are folded into it.
+    pub loras: Vec<Lora>,
     /// Caption file and how to read it.
     pub captions: PathBuf,
     pub caption_options: captions::Options,

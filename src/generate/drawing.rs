@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::interval::Interval;
 use super::limits::{check_scale, within};
-use super::sampler::SamplerKind;
+use super::sampler::{SamplerKind, TimestepSpacing};
 use crate::error::Result;
 
 /// What decides a picture beside its model, caption, image index and device. One list for the flags of every command
@@ -20,6 +21,15 @@ pub struct Drawing {
     /// for StableRep, 8 for SimCLR)
     #[arg(long, short = 'w', value_name = "W", default_value_t = Self::default().guidance_scale)]
     pub guidance_scale: f32,
+    /// Guide only from A to B of the calls, shares from 0 to 1 such as 0.2,0.8; the others follow the caption alone and
+    /// cost half [default: all]
+    #[arg(long, value_name = "A,B")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<Interval>,
+    /// Which training steps are visited; few-step models ask for trailing [default: the scheduler config's]
+    #[arg(long, value_enum, value_name = "SPACING")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestep_spacing: Option<TimestepSpacing>,
     /// Text of the unconditional branch, which scales of 1 and less have not
     #[arg(long, value_name = "TEXT", default_value_t = Self::default().negative_prompt)]
     pub negative_prompt: String,
@@ -41,6 +51,8 @@ impl Default for Drawing {
             sampler: SamplerKind::Ddim,
             steps: 50,
             guidance_scale: 2.0,
+            guidance_interval: None,
+            timestep_spacing: None,
             negative_prompt: String::new(),
             seed: 0,
             width: None,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::lora::Lora;
 use super::painter::NOTHING_YET;
 use crate::config::hex;
 use crate::device::MappedFile;
@@ -32,11 +33,23 @@ const CHUNK: usize = 64 << 20;
 
 /// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to
 /// hash, so the result is kept, by what the file system knows of the files' states.
-pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cache) -> Result<String> {
+/// LoRA files follow with their scales, in the order in which they are folded in.
+pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], loras: &[Lora], cache: &Cache) -> Result<String> {
     let mut files: Vec<PathBuf> = weights.iter().flat_map(|w| w.files().map(Path::to_path_buf)).collect();
     files.extend(OTHERS.iter().map(|name| model.join(name)).filter(|path| path.exists()));
     files.sort();
-    let state = states(&files)?;
+    let mut all = hash_of(model, &files, cache)?;
+    for Lora { path, scale } in loras {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let file = hash_of(folder, std::slice::from_ref(path), cache)?;
+        all = hex(&Sha256::digest(format!("{all} {file} {scale}")));
+    }
+    Ok(all)
+}
+
+/// Of these files, by their names below `folder`.
+fn hash_of(folder: &Path, files: &[PathBuf], cache: &Cache) -> Result<String> {
+    let state = states(files)?;
     let known = format!("{state}.sha256");
     if let Some(text) = cache.get(&known).and_then(|file| String::from_utf8(file.to_vec()).ok())
         && text.len() == 64
@@ -44,9 +57,9 @@ pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cach
         return Ok(text);
     }
     let mut hash = Sha256::new();
-    for path in &files {
+    for path in files {
         let bytes = MappedFile::open(path)?;
-        let name = path.strip_prefix(model).unwrap_or(path).to_string_lossy().into_owned();
+        let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
         hash.update(format!("{name} {}\n", bytes.len()));
         for chunk in bytes.chunks(CHUNK) {
             hash.update(chunk);
@@ -55,7 +68,7 @@ pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], cache: &Cach
     }
     let hash = hex(&hash.finalize());
     // Of files that changed meanwhile nobody knows which state the hash is of.
-    if states(&files)? == state {
+    if states(files)? == state {
         cache.put(&known, hash.as_bytes());
     }
     Ok(hash)

@@ -70,7 +70,7 @@ fn is_false(on: &bool) -> bool {
 
 /// Flags of what [`Identity`] records under other names.
 const FLAGS: &FlagNames = &[
-    ("model_sha256", "--model (hash of its files)"),
+    ("model_sha256", "--model and --lora (hash of their files)"),
     ("fp8_sha256", "--fp8 (hash of the file)"),
     ("caption_list_sha256", "--captions (hash of the captions)"),
     ("captions", "--captions (how many)"),

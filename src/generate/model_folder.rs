@@ -24,8 +24,13 @@ const PARTS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Pipelines that draw with these parts as this program does, whatever else they do with them.
-const PIPELINES: [&str; 3] =
-    ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionPipelineSafe"];
+const PIPELINES: [&str; 5] = [
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionPipelineSafe",
+    "LatentConsistencyModelPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
+];
 
 /// Parts that a pipeline may have without being another kind of model: they judge or prepare pictures, or are for
 /// pictures as prompts.
@@ -41,7 +46,7 @@ const SINGLE: [&str; 2] = ["safetensors", "ckpt"];
 /// `Usage` for another folder or a file; `Data` for a pipeline that is not computed here.
 pub fn check(model: &Path) -> Result<()> {
     let shown = model.display();
-    let wanted = "expected a diffusers folder of Stable Diffusion 1.x (model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/)";
+    let wanted = "expected a diffusers folder of Stable Diffusion 1.x or 2.x (model_index.json, tokenizer/, text_encoder/, unet/, vae/, scheduler/)";
     if model.is_file() {
         if has_ending(model, &SINGLE) {
             bail!(Usage, "--model {shown}: is a single file; {wanted}; {}", recipe(model));
@@ -101,7 +106,7 @@ fn check_index(index: &Settings) -> Result<()> {
             let class = pair.last().and_then(Value::as_str).unwrap_or_default();
             bail!(
                 Data,
-                "{}: `{key}` ({class}): {} has a part that Stable Diffusion 1.x has not; expected text encoder, UNet and autoencoder only",
+                "{}: `{key}` ({class}): {} has a part that Stable Diffusion 1.x and 2.x have not; expected text encoder, UNet and autoencoder only",
                 index.path().display(),
                 index.get("_class_name").and_then(Value::as_str).unwrap_or("this model")
             );

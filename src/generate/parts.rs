@@ -39,13 +39,19 @@ impl<'a> Parts<'a> {
     /// Reads configs and tokenizer, maps the weights, and checks that all of it and the settings fit.
     ///
     /// # Errors
-    /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
+    /// Usage error for settings that cannot be run, data error for a folder that is no Stable Diffusion model.
     pub(super) fn open(settings: &'a Settings<'a>) -> Result<Self> {
         let model = settings.model;
         model_folder::check(model)?;
         let scheduler = SchedulerConfig::read(&model.join("scheduler/scheduler_config.json"))?;
+        let scheduler = scheduler.spaced(settings.drawing.timestep_spacing, settings.drawing.sampler)?;
         let (scheduler, corrected, said) = scheduler.corrected(settings.drawing.sampler);
         let sampler = Sampler::new(settings.drawing.sampler, &scheduler, settings.drawing.steps)?;
+        let calls = sampler.rows().len();
+        let sampler = match settings.drawing.guidance_interval {
+            Some(interval) => sampler.guided_in(interval.of(calls)),
+            None => sampler,
+        };
         said.iter().chain(&sampler.remarks).for_each(|remark| say!("{remark}"));
         let text = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
         let unet = unet::Config::open(&model.join("unet/config.json"))?;
@@ -66,19 +72,21 @@ impl<'a> Parts<'a> {
                 text.vocab
             );
         }
-        let text_weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
-        let unet_weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
+        let mut text_weights = SafeTensors::open_folder(model.join("text_encoder"), "model")?;
+        let mut unet_weights = SafeTensors::open_folder(model.join("unet"), "diffusion_pytorch_model")?;
         let vae_weights = SafeTensors::open_folder(model.join("vae"), "diffusion_pytorch_model")?;
-        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], &Cache::open())?;
+        for lora in settings.loras {
+            lora.fold(&mut unet_weights, &mut text_weights)?;
+        }
+        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], settings.loras, &Cache::open())?;
         if let Fp8::On(calibration) = settings.fp8 {
             calibration.check(model, &sha256, &unet)?;
         }
-        let unconditional = match guides(settings.drawing.guidance_scale) {
-            false if !settings.drawing.negative_prompt.is_empty() => {
-                say!("--negative-prompt has no effect: guidance scales of 1 and less follow the caption alone");
+        let unconditional = match guides(settings.drawing.guidance_scale) && !unet.is_told_guidance() {
+            false => {
+                unguided(settings, &unet);
                 None
             }
-            false => None,
             true => Some(negative(&tokenizer, &settings.drawing.negative_prompt)?),
         };
         Ok(Self {
@@ -106,14 +114,31 @@ impl<'a> Parts<'a> {
     pub(super) fn flops(&self) -> Result<Flops> {
         let text = &self.text.0;
         let unet = self.unet.0.flops(self.latent, text.tokens)?;
-        let branches = if self.unconditional.is_some() { 2.0 } else { 1.0 };
         Ok(Flops {
             text: text.flops()? + unet.context,
-            call: branches * unet.call,
-            saved: (branches - 1.0) * unet.shared,
+            call: unet.call,
+            saved: unet.shared,
             decoder: self.decoder.0.flops(self.latent)?,
             calls: self.sampler.rows().len(),
+            guided: self.unconditional.as_ref().map_or(0, |_| self.sampler.guided_calls()),
         })
+    }
+}
+
+/// Says which settings of guidance have no effect where there is one branch.
+fn unguided(settings: &Settings<'_>, unet: &unet::Config) {
+    let why = match unet.is_told_guidance() {
+        true => "this model is told the guidance scale, and has no second branch",
+        false => "guidance scales of 1 and less follow the caption alone",
+    };
+    let drawing = &settings.drawing;
+    for (flag, given) in [
+        ("--negative-prompt", !drawing.negative_prompt.is_empty()),
+        ("--guidance-interval", drawing.guidance_interval.is_some()),
+    ] {
+        if given {
+            say!("{flag} has no effect: {why}");
+        }
     }
 }
 

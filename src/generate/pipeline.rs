@@ -31,6 +31,7 @@ pub struct Pipeline {
     painter: Box<dyn Painter>,
     flops: Flops,
     precision: Precision,
+    /// Whether requests may ask for guidance.
     guided: bool,
     /// Channels, height and width of a latent.
     latent: [usize; 3],
@@ -45,7 +46,7 @@ impl Pipeline {
     /// Reads the model, checks that its parts and the settings fit, and takes the memory from `plan`.
     ///
     /// # Errors
-    /// Usage error for settings that cannot be run, data error for a folder that is not a Stable Diffusion 1.x model.
+    /// Usage error for settings that cannot be run, data error for a folder that is no Stable Diffusion model.
     pub fn open(settings: &Settings<'_>, plan: &mut Plan) -> Result<Self> {
         let parts = Parts::open(settings)?;
         let (painter, precision) = painter(&parts, plan)?;
@@ -53,7 +54,7 @@ impl Pipeline {
             painter,
             precision,
             flops: parts.flops()?,
-            guided: parts.unconditional.is_some(),
+            guided: parts.unconditional.is_some() || parts.unet.0.is_told_guidance(),
             latent: [parts.decoder.0.latent_channels, parts.latent.0, parts.latent.1],
             drawn: parts.drawn,
             corrected: parts.corrected,

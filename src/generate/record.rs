@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::drawing::Drawing;
+use super::interval::Interval;
 use super::limits::within;
-use super::sampler::SamplerKind;
+use super::sampler::{SamplerKind, TimestepSpacing};
 use super::settings::Precision;
 use crate::error::{Error, Result};
 
@@ -41,6 +42,10 @@ pub(super) struct Record<'a> {
     pub fp8_sha256: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_noise_sha256: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<Interval>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestep_spacing: Option<TimestepSpacing>,
 }
 
 impl Record<'_> {
@@ -50,6 +55,8 @@ impl Record<'_> {
             sampler: self.sampler,
             steps: self.steps,
             guidance_scale: self.guidance_scale,
+            guidance_interval: self.guidance_interval,
+            timestep_spacing: self.timestep_spacing,
             negative_prompt: self.negative_prompt.clone().into_owned(),
             seed: self.seed,
             width: Some(self.generated_width),

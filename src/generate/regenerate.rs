@@ -10,6 +10,7 @@ use super::calibration::CalibrationFile;
 use super::config::{ImageFormat, QUALITY};
 use super::encode::Encoding;
 use super::identity::{CALIBRATION_FILE, CONFIG_FILE};
+use super::lora::Lora;
 use super::pipeline::Pipeline;
 use super::record::Record;
 use super::settings::{Fp8, Settings};
@@ -103,14 +104,15 @@ fn not_there(shards: &Shards, key: &str) -> Error {
     Error::Usage(format!("--regenerate {key}: no such sample among the {}{place}{like}", shards.len()))
 }
 
-/// Draws sample `key` of `shards` again with the model in `model`, on `device`, in the precision it was drawn in.
+/// Draws sample `key` of `shards` again with a model and what is folded into it, on `device`, in the precision it was drawn in.
 ///
 /// # Errors
 /// As [`Told::of`]; [`Error::Usage`] for a model that is another one.
-pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> Result<Regenerated> {
+pub fn regenerate((model, loras): (&Path, &[Lora]), device: Device, shards: &Shards, key: &str) -> Result<Regenerated> {
     let Told { name, record, folder, fp8, picture } = Told::of(shards, key)?;
     let settings = Settings {
         model,
+        loras,
         device,
         precision: Some(record.precision),
         fp8: fp8.as_ref().map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),
@@ -122,7 +124,7 @@ pub fn regenerate(model: &Path, device: Device, shards: &Shards, key: &str) -> R
     if record.model_sha256 != pipeline.model_sha256() {
         bail!(
             Usage,
-            "--model {}: is another model than {name} was drawn with: its sha256 is {}, the sample's {}",
+            "--model {}: is, with its --lora, another model than {name} was drawn with: its sha256 is {}, the sample's {}",
             model.display(),
             pipeline.model_sha256(),
             record.model_sha256

@@ -141,6 +141,7 @@ fn settings<'a>(config: &'a Config, fp8: Option<&'a CalibrationFile>) -> Setting
     let guided = scales.iter().map(|(w, _)| *w).find(|&w| guides(w));
     Settings {
         model: &config.model,
+        loras: &config.loras,
         device: config.device,
         precision: config.precision,
         fp8: fp8.map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),

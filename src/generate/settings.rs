@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::drawing::Drawing;
+use super::lora::Lora;
 use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
@@ -59,6 +60,8 @@ pub enum Fp8<'a> {
 pub struct Settings<'a> {
     /// Diffusers folder.
     pub model: &'a Path,
+    /// Files that are folded into its weights.
+    pub loras: &'a [Lora],
     pub device: Device,
     /// The device's usual one when absent: f32 on the CPU, f16 on a GPU.
     pub precision: Option<Precision>,

@@ -32,7 +32,7 @@ pub(super) fn check_fit(model: &Path, text: &clip_text::Config, unet: &unet::Con
         if found != expected {
             bail!(
                 Data,
-                "{}: {what} is {found}, expected {other} {expected}; is this a text-to-image model of Stable Diffusion 1.x?",
+                "{}: {what} is {found}, expected {other} {expected}; is this a text-to-image model of Stable Diffusion 1.x or 2.x?",
                 model.display()
             );
         }

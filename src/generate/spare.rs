@@ -15,13 +15,13 @@ const HARMLESS: [(&str, &[&str]); 3] = [
 
 /// Layers, by a part of their names, without which the model draws other pictures.
 const OTHER_MODELS: [(&str, &str); 11] = [
-    ("lora", "a LoRA that is not merged: in diffusers `pipe.fuse_lora()`, `pipe.unload_lora_weights()`, then save it"),
+    ("lora", "a LoRA that is not merged: give its own file as --lora, with the model without it"),
     ("ip_adapter", "an IP-Adapter, which draws after pictures"),
     (".to_k_ip", "an IP-Adapter, which draws after pictures"),
     ("class_embedding.", "a model that is conditioned on classes"),
     ("add_embedding.", "a model that is conditioned on more than the caption, as Stable Diffusion XL is"),
     ("encoder_hid_proj.", "a model that reads other states than CLIP's"),
-    ("time_embedding.cond_proj.", "a Latent Consistency model, whose guidance is an input"),
+    ("time_embedding.cond_proj.", "a latent consistency model, whose config.json should say `time_cond_proj_dim`"),
     ("position_net.", "a GLIGEN model, which is guided by boxes"),
     (".fuser.", "a GLIGEN model, which is guided by boxes"),
     ("motion_modules.", "a model of videos"),
@@ -37,7 +37,7 @@ pub(super) fn check(part: &str, weights: &SafeTensors) -> Result<()> {
     let file = weights.path().display();
     for name in &left {
         if let Some((_, what)) = OTHER_MODELS.iter().find(|(mark, _)| name.contains(mark)) {
-            bail!(Data, "{file}: tensor `{name}` is of {what}; expected a Stable Diffusion 1.x model");
+            bail!(Data, "{file}: tensor `{name}` is of {what}; expected a Stable Diffusion 1.x or 2.x model");
         }
     }
     if let Some(first) = left.first() {

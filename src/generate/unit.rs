@@ -155,6 +155,8 @@ fn write_sample(job: &Job, output: &mut Output, image: &Image) -> Result<()> {
         caption_key: caption.key.as_deref().map(Cow::Borrowed),
         fp8_sha256: identity.fp8_sha256.as_deref().map(Cow::Borrowed),
         initial_noise_sha256: identity.initial_noise_sha256.as_deref().map(Cow::Borrowed),
+        guidance_interval: drawing.guidance_interval,
+        timestep_spacing: drawing.timestep_spacing,
     };
     let json = serde_json::to_vec(&record).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();

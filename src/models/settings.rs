@@ -39,7 +39,7 @@ impl Settings {
         }
         let text = store::read(&path, store::RECORD).map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
-                Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion 1.x"))
+                Error::Data(format!("{shown}: not there; --model expects a diffusers folder of Stable Diffusion"))
             }
             _ => Error::io("read", &path)(e),
         })?;
@@ -217,7 +217,7 @@ impl Settings {
                 bail!(
                     Data,
                     "{}: `{key}` = {} is not known to this version, so the model might be computed wrongly; expected a Stable \
-                     Diffusion 1.x model",
+                     Diffusion 1.x or 2.x model",
                     self.path.display(),
                     json::shown(value)
                 );

@@ -16,6 +16,7 @@ use crate::bail;
 use crate::config::spelling::edit_distance;
 use crate::device::MappedFile;
 use crate::error::{Error, Result};
+use crate::weights::delta::Delta;
 
 pub use write::{NamedTensor, write_safetensors};
 
@@ -32,6 +33,8 @@ pub struct SafeTensors {
     files: Vec<OpenFile>,
     tensors: BTreeMap<String, Entry>,
     metadata: HashMap<String, String>,
+    /// What is added to tensors when they are read as f32.
+    deltas: BTreeMap<String, Vec<Delta>>,
 }
 
 #[derive(Debug)]
@@ -117,7 +120,7 @@ impl SafeTensors {
     /// values that are NaN or infinite, in the file or as f32.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (entry, bytes) = self.find(name, shape)?;
-        let (values, bad) = match entry.dtype {
+        let (mut values, bad) = match entry.dtype {
             Dtype::F32 => convert(bytes, f32::from_le_bytes, is_bad),
             Dtype::F16 => convert(bytes, |b| f16::from_le_bytes(b).to_f32(), is_bad),
             Dtype::BF16 => convert(bytes, |b| bf16::from_le_bytes(b).to_f32(), is_bad),
@@ -125,6 +128,7 @@ impl SafeTensors {
             _ => return Err(self.wrong_dtype(name, entry, "F32, F16, BF16 or F64")),
         };
         if bad == 0 {
+            self.deltas.get(name).into_iter().flatten().for_each(|delta| delta.add_to(&mut values));
             return Ok(values);
         }
         let first = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
@@ -136,6 +140,11 @@ impl SafeTensors {
             values.len(),
             values[first]
         )
+    }
+
+    /// From now on adds `delta`, which has to be of its size, to what [`SafeTensors::f32`] reads of tensor `name`.
+    pub fn add_delta(&mut self, name: &str, delta: Delta) {
+        self.deltas.entry(name.to_owned()).or_default().push(delta);
     }
 
     /// The weight `[n, k]` of the layer `name`, stored so or as that of a 1×1 convolution, `[n, k, 1, 1]`. Errors as

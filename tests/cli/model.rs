@@ -341,8 +341,8 @@ fn tensors_without_a_layer() {
     for (part, name, what) in [
         ("unet", "class_embedding.weight", "conditioned on classes"),
         ("unet", "add_embedding.linear_1.weight", "Stable Diffusion XL"),
-        ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", "fuse_lora"),
-        ("text_encoder", "text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", "fuse_lora"),
+        ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", "--lora"),
+        ("text_encoder", "text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", "--lora"),
     ] {
         let (folder, file) = with(part, name);
         refuses(folder.path(), &folder.path().join("model"), 3, &[&file, &format!("`{name}`"), what]);

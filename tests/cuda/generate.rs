@@ -8,6 +8,10 @@ use stablerep::image;
 use crate::run::Run;
 use crate::support::{Model, has_kernels, text};
 
+fn stablerep_fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// Rounding of 16-bit storage: a mean difference of 8-bit values up to 1, and at most one in a hundred off by more than
 /// 2.
 fn assert_close(got: &BTreeMap<String, image::Rgb8>, want: &BTreeMap<String, image::Rgb8>, what: &str) {
@@ -48,6 +52,32 @@ fn hopper_follows_the_cpu() {
 #[test]
 fn ampere_follows_the_cpu() {
     follows_the_cpu(Model::A100);
+}
+
+/// A solver of two orders, guidance in the first of two calls, and layers of a LoRA; a network that is told the
+/// guidance scale, of which one run has two.
+#[test]
+fn few_calls_follow_the_cpu() {
+    if !has_kernels() {
+        return;
+    }
+    let run = Run::new();
+    let lora = stablerep_fixture("lora_kohya.safetensors");
+    let options = format!("-w 7.5 --guidance-interval 0,0.5 --sampler unipc --lora {lora}=0.5");
+    let want = run.draw(Model::A100, "few-cpu", &options);
+    assert_close(&run.draw(Model::A100, "few", &format!("{options} --device cuda")), &want, "few");
+    let run = Run::told_guidance();
+    let options = "--sweep-guidance 1.5,8 --sampler lcm --steps 2 --limit 1";
+    for (name, device) in [("told-cpu", "cpu"), ("told", "cuda")] {
+        let output = run.try_draw(Model::A100, name, &format!("{options} --device {device}"));
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let told = ["w=1.5", "w=8.0"].map(|scale| {
+        let want = run.pictures(&format!("told-cpu/{scale}"));
+        assert_close(&run.pictures(&format!("told/{scale}")), &want, scale);
+        want
+    });
+    assert!(told[0] != told[1], "the scale makes no difference");
 }
 
 /// Batches of 4, of 3 and, for the one that is left, of 1 give the same bits, and so do those of a rank that draws the

@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::support::{Model, stablerep, text};
 
+#[path = "../common/told_guidance.rs"]
+mod told_guidance;
+
 /// Two captions × two images of the bundled model, in two steps unless told otherwise: small, because a simulator
 /// computes them.
 pub struct Run {
@@ -26,6 +29,14 @@ impl Run {
         let captions = "a photo of a dark plain slim dress\na photo of a light patterned wide bag\n";
         fs::write(folder.path().join("captions.txt"), captions).unwrap();
         Self { folder, model: Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd") }
+    }
+
+    /// The bundled model as one that is told the guidance scale.
+    pub fn told_guidance() -> Self {
+        let run = Self::new();
+        let model = run.path("model");
+        told_guidance::model(&model);
+        Self { model, ..run }
     }
 
     /// The bundled model with these tensors of its decoder multiplied.

@@ -142,7 +142,7 @@ fn unets_match_diffusers() {
             let x = nhwc(&fixture.f32(&format!("unet.{form}.x"), &shape).unwrap(), 2, 4);
             let mut net = Net::open(&folder, operands, 2, 2, size);
             let captions: Vec<_> = text.chunks_exact(77 * width).map(|states| net.caption(states)).collect();
-            let table = net.time.table(&timesteps.map(|t| t as f32));
+            let table = net.time.table(&timesteps.map(|t| t as f32), 1.0);
             for (time, t) in table.iter().zip(timesteps) {
                 let want = nhwc(&fixture.f32(&format!("unet.{form}.eps_t{t}"), &shape).unwrap(), 2, 4);
                 for threads in [Threads::One, Threads::All] {
@@ -165,7 +165,7 @@ fn a_unet_row_has_the_same_bits_in_every_batch() {
         stablerep::rng::Stream::new(1, stablerep::rng::Domain::InitialNoise, [0, 0, 0]).fill_normal(&mut x);
         let mut net = Net::open(&folder, operands, 3, 6, (8, 6));
         let captions: Vec<_> = text.chunks_exact(77 * width).map(|states| net.caption(states)).collect();
-        let table = net.time.table(&timesteps.map(|t| t as f32));
+        let table = net.time.table(&timesteps.map(|t| t as f32), 1.0);
         let mut run = |x: &[f32], runs: &[(usize, usize)], threads| {
             let captions: Vec<_> = runs.iter().map(|&(rows, caption)| (rows, &captions[caption])).collect();
             net.run(x, &captions, &table[0], threads)

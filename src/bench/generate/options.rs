@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::device::{Device, Plan};
 use crate::error::Result;
-use crate::generate::{CalibrationFile, Drawing, Encoding, Fp8, Pipeline, Precision, Settings};
+use crate::generate::{CalibrationFile, Drawing, Encoding, Fp8, Lora, Pipeline, Precision, Settings};
 
 /// Gain in images per second below which a doubled batch is the last one tried.
 const GAIN: f64 = 1.02;
@@ -23,6 +23,8 @@ pub enum Length {
 pub struct Options {
     /// Diffusers folder.
     pub model: PathBuf,
+    /// Files that are folded into it.
+    pub loras: Vec<Lora>,
     pub device: Device,
     pub precision: Option<Precision>,
     /// Layers in e4m3.
@@ -40,6 +42,7 @@ impl Options {
     fn settings(&self, batch: usize) -> Settings<'_> {
         Settings {
             model: &self.model,
+            loras: &self.loras,
             device: self.device,
             precision: self.precision,
             fp8: self.fp8.as_ref().map_or(Fp8::Off, |file| Fp8::On(&file.calibration)),

@@ -144,16 +144,17 @@ impl<'a> Report<'a> {
             ));
         }
         self.say(format!(
-            "{}: {precision}, {width}×{height}, {} in {} steps, {} UNet calls, w = {}",
+            "{}: {precision}, {width}×{height}, {} in {} steps, {} UNet calls, w = {}{}",
             options.model.display(),
             options.drawing.sampler,
             options.drawing.steps,
             flops.calls,
-            options.drawing.guidance_scale
+            options.drawing.guidance_scale,
+            options.drawing.guidance_interval.map_or(String::new(), |at| format!(" in {} of them, {at}", flops.guided))
         ));
         self.say(format!(
-            "An image: {} (text {}, each call {}, decoder {}); {} computed, as both guidance branches are one up to the first \
-             cross-attention.{}",
+            "An image: {} (text {}, each call {} a branch, decoder {}); {} computed, as both guidance branches are one up to the \
+             first cross-attention.{}",
             flop(flops.image()),
             flop(flops.text),
             flop(flops.call),
@@ -176,12 +177,13 @@ impl<'a> Report<'a> {
             "sampler": options.drawing.sampler,
             "steps": options.drawing.steps,
             "unet_calls": flops.calls,
+            "guided_calls": flops.guided,
             "guidance_scale": json::shortest(options.drawing.guidance_scale),
             "flops_per_image": {
                 "model": flops.image(),
                 "computed": flops.computed(),
                 "text": flops.text,
-                "unet_call": flops.call,
+                "unet_call_of_a_branch": flops.call,
                 "decoder": flops.decoder,
             },
         });
@@ -318,7 +320,7 @@ mod tests {
         let mut report = Report::new(&mut print);
         report.gpu = true;
         report.peak = Some(8e14);
-        report.flops = Flops { text: 0.0, call: 4e12, saved: 1e12, decoder: 2e12, calls: 2 };
+        report.flops = Flops { text: 0.0, call: 2e12, saved: 1e12, decoder: 2e12, calls: 2, guided: 2 };
         let trace =
             Trace { idle: Some(10.0), text: 4.0, sent: 2.0, calls: vec![100.0, 100.0], painted: 40.0, received: 4.0 };
         let host = Host { prepare: 0.008, encode: 0.08, write: 0.0 };

@@ -6,7 +6,7 @@ use super::output;
 use crate::answer;
 use crate::bail;
 use crate::bench::{self, Age, GenerateOptions, Length};
-use crate::cli::model::Model;
+use crate::cli::model::{LoraArgs, Model};
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::{CalibrationFile, Drawing, Encoding, ImageFormat, Precision};
@@ -22,6 +22,8 @@ pub struct Args {
     /// Diffusers folder, as for `stablerep generate`
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    #[command(flatten)]
+    loras: LoraArgs,
     /// Images at once, such as 1,8,16,32 [default: from 1 doubled while it fits and draws 2 % more per second]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     batches: Vec<usize>,
@@ -71,6 +73,7 @@ pub fn run(args: Args, age: Age) -> Result<()> {
     let model = Model::open(args.model)?;
     let options = GenerateOptions {
         model: model.folder().to_path_buf(),
+        loras: args.loras.open()?,
         device: Device::parse(&args.device)?,
         precision: args.precision,
         fp8: args.fp8.as_deref().map(CalibrationFile::open).transpose()?,

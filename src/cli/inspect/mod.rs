@@ -13,7 +13,7 @@ use clap::builder::ArgGroup;
 
 use self::encoder::Looked;
 use crate::bail;
-use crate::cli::model::Model;
+use crate::cli::model::{LoraArgs, Model};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::encoder::Placement;
@@ -57,6 +57,8 @@ pub struct Args {
     /// --nearest: what the commands that are printed name
     #[arg(long, value_name = "DIR", requires = "drawn")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    loras: LoraArgs,
     /// With --regenerate and --nearest: where to compute; a picture drawn in f16 or bf16 needs cuda
     #[arg(long, value_name = "DEVICE", default_value = "cpu", requires = "drawn")]
     device: String,
@@ -130,10 +132,14 @@ pub fn run(args: Args) -> Result<()> {
         return nearest::run(&config, args.model.as_deref(), to);
     }
     args.looked.refuse()?;
+    let loras = args.loras.open()?;
+    if args.regenerate.is_none() && !loras.is_empty() {
+        bail!(Usage, "--lora: goes with --regenerate");
+    }
     if let (Some(key), Some(model)) = (&args.regenerate, &args.model) {
         let device = Device::parse(&args.device)?;
         let model = Model::open(model.clone())?;
-        return regenerate::run(&args.path, key, model.folder(), device, args.output.as_deref());
+        return regenerate::run(&args.path, key, (model.folder(), &loras), device, args.output.as_deref());
     }
     match kind(&args.path)? {
         Kind::Shards => shards::inspect(&args.path, args.check, args.sheet.as_deref().map(|path| (path, args.rows))),

@@ -6,13 +6,13 @@ use crate::answer;
 use crate::bail;
 use crate::device::Device;
 use crate::error::Result;
-use crate::generate::{Comparison, regenerate};
+use crate::generate::{Comparison, Lora, regenerate};
 use crate::image::Difference;
 use crate::shards::Shards;
 use crate::store::write_atomic;
 
 /// Draws `key` again, writes it to `output`, and says whether it is the stored picture; another one is an error.
-pub fn run(path: &Path, key: &str, model: &Path, device: Device, output: Option<&Path>) -> Result<()> {
+pub fn run(path: &Path, key: &str, model: (&Path, &[Lora]), device: Device, output: Option<&Path>) -> Result<()> {
     let shards = Shards::open(&[path.to_path_buf()])?;
     let made = regenerate(model, device, &shards, key)?;
     if let Some(output) = output {

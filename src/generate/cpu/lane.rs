@@ -112,15 +112,17 @@ impl Lane {
         let history = &mut self.history[..job.sampler.slots() * x.len()];
         let equal = places.chunk_by(|a, b| a == b);
         let mut runs: Vec<_> = equal.map(|run| (run.len(), &job.contexts[run[0]])).collect();
+        let alone = runs.len();
         runs.extend(job.guidance.map(|_| (n, &job.contexts[0])));
-        let rows = runs.iter().map(|run| run.0).sum();
-        let eps = &mut self.eps[..x.len() / n * rows];
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
-            let captions = &runs[..];
+            let guidance = job.guidance.filter(|_| job.sampler.guides(call));
+            let captions = if guidance.is_some() { &runs[..] } else { &runs[..alone] };
+            let rows = captions.iter().map(|run| run.0).sum();
+            let eps = &mut self.eps[..x.len() / n * rows];
             let mut on = Call { input, output: eps, time, captions, ..Call::new(&mut self.unet, job.threads) };
             in_pool(|| job.unet.forward(&mut on, (n, rows), job.latent))?;
             let (conditional, other) = eps.split_at(x.len());
-            let unconditional = job.guidance.map(|w| (other, w));
+            let unconditional = guidance.map(|w| (other, w));
             let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };
             for (z, key) in noise.chunks_exact_mut(x.len() / n).zip(keys) {
                 key.draw(call as u32, z);

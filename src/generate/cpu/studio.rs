@@ -37,8 +37,10 @@ pub(super) struct Studio {
     unet: UNet<layers::Cpu>,
     decoder: Decoder<layers::Cpu>,
     sampler: Sampler,
-    /// One row per call of the UNet.
+    time: Time,
+    /// One row per call of the UNet, for the guidance scale of the batch before.
     time_table: Vec<Vec<f32>>,
+    scale: f32,
     /// Which captions' keys and values are where in `contexts`, and those.
     cache: ContextCache,
     contexts: Vec<Caption>,
@@ -95,7 +97,9 @@ impl Studio {
         })?;
         plan.append(buffers);
         let mut this = Self {
-            time_table: time.table(&sampler.timesteps()),
+            time_table: time.table(&sampler.timesteps(), parts.settings.drawing.guidance_scale),
+            scale: parts.settings.drawing.guidance_scale,
+            time,
             encoding: text.config().rooms(Processor::Cpu, 1)?,
             text,
             unet,
@@ -144,6 +148,9 @@ impl Studio {
         let ids: Vec<&[u32]> = texts.iter().map(|Text { ids, .. }| &ids[..]).collect();
         let (places, new) = self.cache.place(&ids)?;
         self.encode(new)?;
+        if self.time.is_told_guidance() && w != self.scale {
+            (self.time_table, self.scale) = (self.time.table(&self.sampler.timesteps(), w), w);
+        }
         let n = places.len();
         let count = self.lanes.len().min(n).max(1);
         let job = Job {
@@ -152,7 +159,7 @@ impl Studio {
             decoder: &self.decoder,
             table: &self.time_table,
             contexts: &self.contexts,
-            guidance: guides(w).then_some(w),
+            guidance: Some(w).filter(|&w| guides(w) && !self.time.is_told_guidance()),
             latent: self.latent,
             pictures: wanted.pictures,
             threads: if count == 1 { Threads::All } else { Threads::One },

@@ -15,6 +15,7 @@ use super::context_cache::{ContextCache, Placed};
 use super::drawing::guides;
 use super::painter::{AHEAD, Decoded, Drawn, Painter, Request};
 use super::parts::Parts;
+use super::sampler::Sampler;
 use super::settings::Fp8;
 use super::trace::Meter;
 use crate::bail;
@@ -56,7 +57,11 @@ pub(super) struct Cuda<T: Half> {
     nets: Nets<T>,
     memory: Memory<T>,
     arena: Arena,
+    sampler: Sampler,
     steps: Vec<Step>,
+    time: Time,
+    /// The guidance scale of which the table of timesteps tells, where it does.
+    scale: f32,
     /// Standard deviation of the first latent, and the factor to the first input.
     first: (f32, f32),
     latent: (usize, usize),
@@ -118,7 +123,10 @@ impl<T: Half> Cuda<T> {
             nets,
             memory,
             arena,
+            sampler: parts.sampler.clone(),
             steps: parts.sampler.steps(),
+            time,
+            scale: parts.settings.drawing.guidance_scale,
             first: (parts.sampler.initial(), parts.sampler.first_input()),
             latent: parts.latent,
             stored: parts.stored(),
@@ -126,15 +134,14 @@ impl<T: Half> Cuda<T> {
             captions: ContextCache::new(batch),
             gpu,
         };
-        this.prepare(parts, &time)?;
+        this.prepare(parts)?;
         Ok(this)
     }
 
     /// What does not change from batch to batch.
-    fn prepare(&mut self, parts: &Parts<'_>, time: &Time) -> Result<()> {
+    fn prepare(&mut self, parts: &Parts<'_>) -> Result<()> {
+        self.tell_time()?;
         let (gpu, memory) = (&self.gpu, &self.memory);
-        let time = time.table(&parts.sampler.timesteps());
-        gpu.write(memory.time, &time.concat())?;
         let (from, to) = (parts.drawn, parts.stored());
         for (table, from, to) in [(memory.tables.along, from.0, to.0), (memory.tables.across, from.1, to.1)] {
             if !table.is_empty() {
@@ -145,6 +152,12 @@ impl<T: Half> Cuda<T> {
             Some(ids) => self.encode(&[(0, ids.clone())]),
             None => Ok(()),
         }
+    }
+
+    /// The biases of every call of the UNet, to their place.
+    fn tell_time(&self) -> Result<()> {
+        let time = self.time.table(&self.sampler.timesteps(), self.scale);
+        self.gpu.write(self.memory.time, &time.concat())
     }
 
     /// Keys and values of captions, to their places.
@@ -240,7 +253,12 @@ impl<T: Half> Cuda<T> {
         let (places, new) = self.captions.place(&texts)?;
         self.encode(&new)?;
         self.slots[at].stage(&gpu)?;
-        let (rows, w) = if guides(request.guidance_scale) { (2 * n, request.guidance_scale) } else { (n, 1.0) };
+        let (w, told) = (request.guidance_scale, self.time.is_told_guidance());
+        if told && w != self.scale {
+            self.scale = w;
+            self.tell_time()?;
+        }
+        let rows = if guides(w) && !told { 2 * n } else { n };
         self.slots[at].send(&gpu, &self.memory, request, &places, rows)?;
         gpu.write(self.memory.table, &sampler_step::table(&self.steps, w))?;
 
@@ -248,8 +266,9 @@ impl<T: Half> Cuda<T> {
         sampler_step::start(&gpu, memory.x.slice(0..len), memory.input.slice(0..len), self.first.0, self.first.1)?;
         gpu.zero(memory.step)?;
         self.slots[at].stage(&gpu)?;
-        for _ in 0..self.steps.len() {
+        for call in 0..self.steps.len() {
             store::check_interrupt("run the same command again to go on")?;
+            let rows = if self.sampler.guides(call) { rows } else { n };
             match self.graphs.get(&(n, rows)) {
                 Some(graph) => graph.launch()?,
                 None => {

@@ -17,7 +17,7 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize) -> Result<Sampler> {
         let (now, then) = (alphas[t], t.checked_sub(stride).map_or(final_alpha, |previous| alphas[previous]));
         let (x0, eps) = config.prediction_type.parts(now.sqrt(), (1.0 - now).sqrt());
         let (signal, noise) = (then.sqrt(), (1.0 - then).sqrt());
-        if config.clip_sample {
+        if config.clips(SamplerKind::Ddim) {
             let row = Row::linear(t as f64, (noise * eps.0, noise * eps.1));
             Row { d: x0, limit: f64::from(config.clip_sample_range), now: signal, ..row }
         } else {

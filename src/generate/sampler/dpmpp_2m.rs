@@ -23,10 +23,8 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize, karras: bool) -> Res
             .map(|sigma| (nearest_step(&levels, sigma), sigma))
             .unzip()
     } else {
-        timesteps(config, steps)?.into_iter().map(|t| (t, levels[t])).unzip()
+        timesteps(config, SamplerKind::Dpmpp2m, steps)?.into_iter().map(|t| (t, levels[t])).unzip()
     };
-    // (signal, noise) of a level.
-    let split = |sigma: f64| (1.0 / (sigma * sigma + 1.0).sqrt(), sigma / (sigma * sigma + 1.0).sqrt());
     let rows = timesteps.iter().enumerate().map(|(i, &t)| {
         let sigma = sigmas[i];
         let (signal, noise) = split(sigma);
@@ -46,10 +44,15 @@ pub(super) fn table(config: &SchedulerConfig, steps: usize, karras: bool) -> Res
     Ok(Sampler::of(1.0, rows.collect()))
 }
 
+/// (signal, noise) of a level.
+pub(super) fn split(sigma: f64) -> (f64, f64) {
+    (1.0 / (sigma * sigma + 1.0).sqrt(), sigma / (sigma * sigma + 1.0).sqrt())
+}
+
 /// The training steps visited: one more is laid out than is taken, as the last goes to noise zero.
-fn timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<usize>> {
+pub(super) fn timesteps(config: &SchedulerConfig, kind: SamplerKind, steps: usize) -> Result<Vec<usize>> {
     let n = config.num_train_timesteps;
-    let timesteps: Vec<usize> = match config.timestep_spacing.unwrap_or(SamplerKind::Dpmpp2m.own_spacing()) {
+    let timesteps: Vec<usize> = match config.timestep_spacing.unwrap_or(kind.own_spacing()) {
         TimestepSpacing::Trailing => config.timesteps(steps, TimestepSpacing::Trailing)?,
         TimestepSpacing::Leading => (1..=steps).rev().map(|i| i * (n / (steps + 1)) + config.steps_offset).collect(),
         TimestepSpacing::Linspace => {
@@ -58,7 +61,7 @@ fn timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<usize>> {
         }
     };
     if timesteps.windows(2).any(|pair| pair[0] <= pair[1]) {
-        bail!(Usage, "--sampler dpmpp_2m --steps {steps}: expected fewer than {n}, the training steps of this model");
+        bail!(Usage, "--sampler {kind} --steps {steps}: expected fewer than {n}, the training steps of this model");
     }
     config.check_first(steps, &timesteps)?;
     Ok(timesteps)

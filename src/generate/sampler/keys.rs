@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::models::settings::Settings;
 
 /// Scheduler classes whose configs hold a Stable Diffusion noise schedule.
-const CLASSES: [&str; 19] = [
+const CLASSES: [&str; 21] = [
     "DDIMScheduler",
     "DDIMInverseScheduler",
     "DDIMParallelScheduler",
@@ -28,12 +28,12 @@ const CLASSES: [&str; 19] = [
     "UniPCMultistepScheduler",
     "DEISMultistepScheduler",
     "SASolverScheduler",
+    "LCMScheduler",
+    "TCDScheduler",
 ];
 
 /// Classes of other models, by a part of their name.
-const OTHER_MODELS: [(&str, &str); 6] = [
-    ("LCM", "its UNet is distilled to a few steps of a sampler of its own, and others draw noise with it"),
-    ("TCD", "its UNet is distilled to a few steps of a sampler of its own, and others draw noise with it"),
+const OTHER_MODELS: [(&str, &str); 4] = [
     ("FlowM", "its network predicts a flow, not noise"),
     ("EDM", "its network is conditioned on noise levels, not on steps"),
     ("Consistency", "it is a consistency model"),
@@ -110,7 +110,7 @@ pub(super) fn check_class(settings: &Settings) -> Result<&str> {
     if let Some((_, why)) = OTHER_MODELS.iter().find(|(part, _)| name.contains(part)) {
         bail!(
             Data,
-            "{file}: `_class_name` {name} is no scheduler of Stable Diffusion 1.x: {why}; expected one of {}",
+            "{file}: `_class_name` {name} is no scheduler of Stable Diffusion: {why}; expected one of {}",
             CLASSES.join(", ")
         );
     }

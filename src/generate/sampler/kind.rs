@@ -6,10 +6,15 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Which of the training steps a short run visits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum TimestepSpacing {
+    /// The first of each of as many stretches: never the noisiest
     Leading,
+    /// The last of each: begins at the noisiest, as models of few steps do
     Trailing,
+    /// Evenly from the noisiest to the cleanest
     Linspace,
 }
 
@@ -34,6 +39,12 @@ pub enum SamplerKind {
     #[serde(rename = "dpmpp_2m_karras")]
     #[value(name = "dpmpp_2m_karras")]
     Dpmpp2mKarras,
+    /// UniPC of order 2, predictor and corrector (Zhao et al. 2023); good from 8 to 20 steps
+    Unipc,
+    /// Latent consistency, for networks distilled to it (Luo et al. 2023); 2 to 8 steps, with noise after each
+    Lcm,
+    /// Trajectory consistency, for networks distilled to it (Zheng et al. 2024); 2 to 8 steps
+    Tcd,
 }
 
 impl fmt::Display for SamplerKind {
@@ -47,8 +58,15 @@ impl SamplerKind {
     pub(super) fn own_spacing(self) -> TimestepSpacing {
         match self {
             Self::Ddim | Self::Pndm => TimestepSpacing::Leading,
-            Self::Euler | Self::EulerA | Self::Dpmpp2m | Self::Dpmpp2mKarras => TimestepSpacing::Linspace,
+            Self::Euler | Self::EulerA | Self::Dpmpp2m | Self::Dpmpp2mKarras | Self::Unipc => TimestepSpacing::Linspace,
+            // Steps that no key of the schedule moves.
+            Self::Lcm | Self::Tcd => TimestepSpacing::Trailing,
         }
+    }
+
+    /// Whether it visits steps of its own, whatever spacing is asked for.
+    pub(super) fn has_own_steps(self) -> bool {
+        matches!(self, Self::Lcm | Self::Tcd)
     }
 
     /// Diffusers' class that draws the same, and its solver keys that would change what it draws.
@@ -84,6 +102,23 @@ impl SamplerKind {
                     "thresholding",
                 ],
             ),
+            Self::Unipc => (
+                "UniPCMultistepScheduler",
+                &[
+                    "solver_order",
+                    "solver_type",
+                    "predict_x0",
+                    "disable_corrector",
+                    "solver_p",
+                    "use_karras_sigmas",
+                    "use_exponential_sigmas",
+                    "use_beta_sigmas",
+                    "final_sigmas_type",
+                    "thresholding",
+                ],
+            ),
+            Self::Lcm => ("LCMScheduler", &["thresholding"]),
+            Self::Tcd => ("TCDScheduler", &["thresholding"]),
         }
     }
 }

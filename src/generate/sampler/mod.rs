@@ -1,5 +1,6 @@
 //! Samplers as coefficient tables over the schedule a diffusers folder describes.
 
+mod consistency;
 mod ddim;
 mod dpmpp_2m;
 mod euler;
@@ -9,6 +10,7 @@ mod pndm;
 mod schedule;
 mod solver;
 mod table;
+mod unipc;
 
 use crate::bail;
 use crate::error::Result;
@@ -33,6 +35,9 @@ impl Sampler {
             SamplerKind::EulerA => euler::table(config, steps, true),
             SamplerKind::Dpmpp2m => dpmpp_2m::table(config, steps, false),
             SamplerKind::Dpmpp2mKarras => dpmpp_2m::table(config, steps, true),
+            SamplerKind::Unipc => unipc::table(config, steps),
+            SamplerKind::Lcm => consistency::latent(config, steps),
+            SamplerKind::Tcd => consistency::trajectory(config, steps),
         }?;
         if let Some(row) = sampler.rows().iter().find(|row| !row.is_finite()) {
             bail!(

@@ -182,14 +182,37 @@ impl SchedulerConfig {
             };
             said.push(format!("{name} {says}, as diffusers' pipeline corrects it"));
         };
-        if self.clip_sample && kind == SamplerKind::Ddim {
+        if self.clips(kind) {
             say("clip_sample", self.settings.get("clip_sample"), "false, latents are not clipped");
         }
-        if self.steps_offset != 1 && self.timestep_spacing.unwrap_or(kind.own_spacing()) == TimestepSpacing::Leading {
+        let spacing = self.timestep_spacing.unwrap_or(kind.own_spacing());
+        if self.steps_offset != 1 && spacing == TimestepSpacing::Leading && !kind.has_own_steps() {
             say("steps_offset", self.settings.non_null("steps_offset"), "1");
         }
         (self.clip_sample, self.steps_offset) = (false, 1);
         (self, felt, said)
+    }
+
+    /// Whether a run of `kind` clips the predicted image: DDIM unless the file says no, latent consistency if it says so.
+    pub(super) fn clips(&self, kind: SamplerKind) -> bool {
+        let asked = match kind {
+            SamplerKind::Ddim => true,
+            SamplerKind::Lcm => self.settings.get("clip_sample").is_some(),
+            _ => false,
+        };
+        asked && self.clip_sample
+    }
+
+    /// With the spacing that was asked for in place of the file's.
+    ///
+    /// # Errors
+    /// Usage error for a sampler whose steps nothing moves.
+    pub fn spaced(mut self, spacing: Option<TimestepSpacing>, kind: SamplerKind) -> Result<Self> {
+        if spacing.is_some() && kind.has_own_steps() {
+            bail!(Usage, "--timestep-spacing: --sampler {kind} visits steps of its own; leave it away");
+        }
+        self.timestep_spacing = spacing.or(self.timestep_spacing);
+        Ok(self)
     }
 
     /// Noise variance added at each training step.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::keys::solver;
 use super::kind::SamplerKind;
 use super::schedule::SchedulerConfig;
+use crate::bail;
 use crate::config::json;
 use crate::error::Result;
 
@@ -17,6 +18,17 @@ use crate::error::Result;
 /// used.
 pub(super) fn check(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<String>> {
     let settings = &config.settings;
+    for distilled in [SamplerKind::Lcm, SamplerKind::Tcd] {
+        if config.class_name == distilled.own_class().0 && kind != distilled {
+            bail!(
+                Usage,
+                "--sampler {kind}: {} is of a {}, whose network is distilled to a few steps of that sampler, and others draw \
+                 noise with it; give --sampler {distilled} --steps 4",
+                settings.path().display(),
+                config.class_name
+            );
+        }
+    }
     let (own, heeded) = kind.own_class();
     let mut unused = Vec::new();
     for (key, harmless) in solver() {
@@ -25,6 +37,8 @@ pub(super) fn check(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<S
         let asks = match key {
             "lambda_min_clipped" => json::number(value).is_none_or(|least| least > config.least_lambda()),
             "use_karras_sigmas" if kind == SamplerKind::Dpmpp2mKarras => false,
+            // Of which diffusers' UniPC takes all others for bh2.
+            "solver_type" if kind == SamplerKind::Unipc && config.class_name == own => value == "bh1",
             _ => !harmless.contains(value),
         };
         if !asks {
@@ -40,11 +54,13 @@ pub(super) fn check(config: &SchedulerConfig, kind: SamplerKind) -> Result<Vec<S
                 }
                 "lambda_min_clipped" => "set it to -Infinity",
                 "variance_type" => "set it to null",
+                "solver_type" if kind == SamplerKind::Unipc => "set it to bh2",
                 "thresholding" => "latents are not clipped by quantiles; set it to false",
                 _ => "change it, or name another --sampler",
             };
             let expected = match harmless {
                 [] => "no limit".to_owned(),
+                _ if key == "solver_type" && kind == SamplerKind::Unipc => "\"bh2\"".to_owned(),
                 [first, ..] => json::shown(first).to_string(),
             };
             return Err(settings.wrong(key, &format!("{expected} for --sampler {kind} ({fix})")));

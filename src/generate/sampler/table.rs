@@ -1,5 +1,7 @@
 //! What every sampler is: a table with one row per call of the network.
 
+use std::ops::Range;
+
 use crate::ops::sampler_step::{SLOTS, Step};
 
 /// One call of the network and the step behind it, in f64; the letters are those of [`crate::ops::sampler_step`].
@@ -50,6 +52,8 @@ impl Row {
 pub struct Sampler {
     initial: f64,
     rows: Vec<Row>,
+    /// The calls that are guided, where there is guidance.
+    guided: Range<usize>,
     /// What whoever asked for it should know.
     pub remarks: Vec<String>,
 }
@@ -57,7 +61,22 @@ pub struct Sampler {
 impl Sampler {
     /// `initial`: standard deviation of the first latent.
     pub(super) fn of(initial: f64, rows: Vec<Row>) -> Self {
-        Self { initial, rows, remarks: Vec::new() }
+        Self { initial, guided: 0..rows.len(), rows, remarks: Vec::new() }
+    }
+
+    /// The same with guidance in these calls alone.
+    pub fn guided_in(self, guided: Range<usize>) -> Self {
+        Self { guided, ..self }
+    }
+
+    /// Whether this call is guided, where there is guidance.
+    pub fn guides(&self, call: usize) -> bool {
+        self.guided.contains(&call)
+    }
+
+    /// Calls of which that is so.
+    pub fn guided_calls(&self) -> usize {
+        self.guided.len()
     }
 
     pub fn rows(&self) -> &[Row] {

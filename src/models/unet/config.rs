@@ -1,4 +1,4 @@
-//! `unet/config.json` of the SD 1.x family: sizes that vary, and refusal by name of everything that is not implemented.
+//! `unet/config.json` of the SD 1.x and 2.x family: sizes that vary, and refusal by name of everything that is not implemented.
 
 use std::path::Path;
 
@@ -30,6 +30,8 @@ pub struct Config {
     pub eps: f64,
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
+    /// Width of the embedding of the guidance scale, in a network that was distilled to be told it.
+    pub guidance_embedding: Option<usize>,
 }
 
 /// What is between the way down and the way up.
@@ -52,6 +54,12 @@ const IRRELEVANT: [&str; 6] = [
 ];
 
 impl Config {
+    /// Whether the guidance scale is told to the network, as with latent consistency, and not computed with a second
+    /// branch.
+    pub fn is_told_guidance(&self) -> bool {
+        self.guidance_embedding.is_some()
+    }
+
     /// Reads and checks `unet/config.json`.
     pub fn open(path: &Path) -> Result<Self> {
         let s = Settings::open(path)?;
@@ -86,6 +94,10 @@ impl Config {
             eps: s.positive("norm_eps", 1e-5)?,
             flip_sin_to_cos: s.flag("flip_sin_to_cos", true)?,
             freq_shift: s.number("freq_shift", 0.0)?,
+            guidance_embedding: match s.non_null("time_cond_proj_dim") {
+                Some(_) => Some(s.count("time_cond_proj_dim", None)?),
+                None => None,
+            },
             channels,
         };
         for (&channels, &heads) in this.channels.iter().zip(&this.heads) {
@@ -109,7 +121,7 @@ impl Config {
         s.choice("resnet_time_scale_shift", &["default"])?;
         s.choice("time_embedding_type", &["positional"])?;
         s.choice("attention_type", &["default"])?;
-        let fixed: [(&str, Value); 24] = [
+        let fixed: [(&str, Value); 23] = [
             ("addition_embed_type", Value::Null),
             ("center_input_sample", json!(false)),
             ("class_embed_type", Value::Null),
@@ -129,7 +141,6 @@ impl Config {
             ("resnet_out_scale_factor", json!(1)),
             ("resnet_skip_time_act", json!(false)),
             ("reverse_transformer_layers_per_block", Value::Null),
-            ("time_cond_proj_dim", Value::Null),
             ("time_embedding_act_fn", Value::Null),
             ("time_embedding_dim", Value::Null),
             ("timestep_post_act", Value::Null),

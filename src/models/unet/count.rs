@@ -73,6 +73,7 @@ mod tests {
             eps: 1e-5,
             flip_sin_to_cos: true,
             freq_shift: 0.0,
+            guidance_embedding: None,
         };
         let giga_macs = |flops: f64| flops / 2e9;
         let flops = config.flops((64, 64), 77).unwrap();

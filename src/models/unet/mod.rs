@@ -1,4 +1,4 @@
-//! `UNet2DConditionModel` of the SD 1.x family (Rombach et al. 2022; Ronneberger et al. 2015), NHWC.
+//! `UNet2DConditionModel` of the SD 1.x and 2.x family (Rombach et al. 2022; Ronneberger et al. 2015), NHWC.
 //!
 //! What a caption or a timestep fixes is computed before the steps begin: keys and values of the cross-attentions per
 //! caption ([`UNet::tell`]), biases of the residual blocks per timestep ([`Time`]). Both guidance branches go through

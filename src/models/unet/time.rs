@@ -14,6 +14,8 @@ use crate::ops::packed::Packed;
 #[derive(Debug)]
 pub struct Time {
     layers: [Packed; 2],
+    /// Where the network is told the guidance scale: its embedding, to the width of the sines.
+    guidance: Option<Packed>,
     /// Of every block: projection, bias of the convolution it is added to, and place in a row.
     blocks: Vec<(Packed, Vec<f32>, usize)>,
     width: usize,
@@ -38,6 +40,10 @@ impl Time {
                 from.packed("time_embedding.linear_1", (first, time), true, Operands::F32)?,
                 from.packed("time_embedding.linear_2", (time, time), true, Operands::F32)?,
             ],
+            guidance: match config.guidance_embedding {
+                Some(width) => Some(from.packed("time_embedding.cond_proj", (width, first), false, Operands::F32)?),
+                None => None,
+            },
             blocks,
             width: architecture.time_width,
             flip_sin_to_cos: config.flip_sin_to_cos,
@@ -50,11 +56,23 @@ impl Time {
         self.width
     }
 
+    /// Whether the table depends on the guidance scale.
+    pub fn is_told_guidance(&self) -> bool {
+        self.guidance.is_some()
+    }
+
     /// For each timestep, the biases of all residual blocks: first convolution's bias plus the projected embedding.
-    pub fn table(&self, timesteps: &[f32]) -> Vec<Vec<f32>> {
+    /// `guidance_scale` is w of classifier-free guidance; what a network is told of it is w − 1 (Meng et al. 2023, arXiv
+    /// 2210.03142, section 3.1; Luo et al. 2023, arXiv 2310.04378, eq. 14, whose w that is).
+    pub fn table(&self, timesteps: &[f32], guidance_scale: f32) -> Vec<Vec<f32>> {
         let [time1, time2] = &self.layers;
+        let told = self
+            .guidance
+            .as_ref()
+            .map(|guidance| layer(guidance, &embed::timestep(1000.0 * (guidance_scale - 1.0), guidance.k, false, 1.0)));
         let row = |&t: &f32| {
-            let sines = embed::timestep(t, time1.k, self.flip_sin_to_cos, self.freq_shift);
+            let mut sines = embed::timestep(t, time1.k, self.flip_sin_to_cos, self.freq_shift);
+            sines.iter_mut().zip(told.iter().flatten()).for_each(|(sine, told)| *sine += told);
             let mut hidden = layer(time1, &sines);
             silu(&mut hidden);
             let mut embedding = layer(time2, &hidden);

@@ -29,8 +29,13 @@ impl SafeTensors {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         refuse_pickle(path)?;
-        let mut this =
-            Self { path: path.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), metadata: HashMap::new() };
+        let mut this = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: HashMap::new(),
+            deltas: BTreeMap::new(),
+        };
         this.add_file(path)?;
         Ok(this)
     }
@@ -91,8 +96,13 @@ impl SafeTensors {
         let Some(map) = value.get("weight_map").and_then(Value::as_object) else {
             bail!(Data, "{}: expected an object `weight_map` of tensor name → file name", index.display());
         };
-        let mut this =
-            Self { path: index.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), metadata: HashMap::new() };
+        let mut this = Self {
+            path: index.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: HashMap::new(),
+            deltas: BTreeMap::new(),
+        };
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for (tensor, file) in map {
             let plain = |file: &&str| !file.is_empty() && !file.contains(['/', '\\']) && *file != "..";

@@ -65,6 +65,7 @@ fn model(folder: &Path) {
 fn open_model(folder: &Path) -> Result<()> {
     let settings = Settings {
         model: folder,
+        loras: &[],
         device: Device::Cpu,
         precision: None,
         fp8: Fp8::Off,

@@ -1,5 +1,7 @@
 //! Whole runs of the bundled model against diffusers, and the same bits for every batch.
 
+mod few_steps;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ fn root() -> PathBuf {
 fn settings(model: &Path) -> Settings<'_> {
     Settings {
         model,
+        loras: &[],
         device: Device::Cpu,
         precision: None,
         fp8: Fp8::Off,
@@ -183,7 +186,7 @@ fn ancestral_noise_is_an_images_own() {
 /// Batches of 1, 3 and 8 images, whichever captions stand beside one another: the same bits.
 #[test]
 fn an_image_has_the_same_bits_in_every_batch() {
-    for sampler in [SamplerKind::Ddim, SamplerKind::Pndm, SamplerKind::EulerA] {
+    for sampler in [SamplerKind::Ddim, SamplerKind::Pndm, SamplerKind::EulerA, SamplerKind::Unipc, SamplerKind::Tcd] {
         same_bits_in_every_batch(sampler);
     }
 }
