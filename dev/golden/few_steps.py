@@ -9,6 +9,9 @@ unipc     8 steps, w = 3
 turbo     one step of Euler from the noisiest training step (`timestep_spacing` trailing), w = 0
 trailing  DDIM, 4 steps, the same spacing, w = 3
 interval  DDIM, 7 steps, w = 3 in calls 1 to 3 of 0 to 6, else the caption alone
+cached    DDIM, 7 steps, w = 3; calls 0, 3 and 6 of the UNet are whole, the others have the last of these calls' map before the last block (DeepCache,
+          by a hook)
+cached.interval   DDIM, 7 steps, w = 3 in calls 2 to 4; calls 0, 2, 4 and 6 are whole
 sd2       as Stable Diffusion 2.x: the UNet predicts v, texts are padded with "!"; DDIM, 7 steps, w = 3
 lcm.w1, lcm.w8   a UNet that is told w (`time_cond_proj_dim` 16, `lcm.cond_proj` [C,16] its weight), by diffusers' pipeline of latent
           consistency in one step, which draws no noise
@@ -63,14 +66,35 @@ class Out:
         self.tensors[f"{name}.u8_truncated"] = to_u8_truncated(vae.decode(latents / vae.config.scaling_factor).sample)
 
 
-def interval(reference: Reference, noise: torch.Tensor, guided: range) -> torch.Tensor:
+class Reuse:
+    """The map that the last block of the way up reads, of the last whole call, in the calls that are not whole."""
+
+    def __init__(self, unet):
+        self.whole, self.kept, block = True, {}, unet.up_blocks[-1].resnets[-1]
+        self.width, self.branch = unet.up_blocks[-1].resnets[-2].out_channels, "caption"
+        block.register_forward_pre_hook(self.look)
+
+    def look(self, _, given):
+        x = given[0]
+        if self.whole:
+            self.kept[self.branch] = x[:, : self.width].clone()
+            return given
+        return (torch.cat([self.kept[self.branch], x[:, self.width :]], 1), *given[1:])
+
+
+def interval(reference: Reference, noise: torch.Tensor, guided: range, whole: range | None = None) -> torch.Tensor:
+    reuse = Reuse(reference.unet) if whole else None
     scheduler = DDIMScheduler.from_config(reference.scheduler_config, clip_sample=False)
     scheduler.set_timesteps(7)
     conditional, unconditional = reference.encode(PROMPTS), reference.encode([""] * len(PROMPTS))
     x = noise.clone()
     for call, t in enumerate(scheduler.timesteps):
+        if reuse:
+            reuse.whole, reuse.branch = call in whole, "caption"
         eps = reference.unet(x, t, conditional).sample
         if call in guided:
+            if reuse:
+                reuse.branch = "none"
             other = reference.unet(x, t, unconditional).sample
             eps = other + 3.0 * (eps - other)
         x = scheduler.step(eps, t, x).prev_sample
@@ -128,6 +152,9 @@ def main() -> None:
     draw("turbo", EulerDiscreteScheduler.from_config(config, timestep_spacing="trailing"), 1, 0.0)
     draw("trailing", DDIMScheduler.from_config(config, timestep_spacing="trailing"), 4, 3.0)
     out.add("interval", interval(reference, noise, range(1, 4)), 7, pipe.vae)
+
+    out.add("cached", interval(Reference(), noise, range(7), range(0, 7, 3)), 7, pipe.vae)
+    out.add("cached.interval", interval(Reference(), noise, range(2, 5), range(0, 7, 2)), 7, pipe.vae)
 
     sd2 = pipeline()
     sd2.tokenizer.pad_token = "!"

@@ -23,7 +23,7 @@ use crate::say;
 ///
 /// Fewer calls of the network are more images per second: SD-Turbo draws with --sampler euler --timestep-spacing
 /// trailing --steps 1 -w 0; LCM-LoRA with --lora FILE --sampler lcm --steps 4 -w 1; any model with --sampler dpmpp_2m or
-/// unipc in 10 to 20 steps, or with --guidance-interval.
+/// unipc in 10 to 20 steps, with --guidance-interval or --cache-every. `bench generate` tells what each costs.
 ///
 /// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are.
 /// A caption's number is its line or data row in the file, from 0, blank ones counted: captions added at the end change

@@ -52,6 +52,7 @@ impl<'a> Parts<'a> {
             Some(interval) => sampler.guided_in(interval.of(calls)),
             None => sampler,
         };
+        let sampler = sampler.reusing(settings.drawing.cache_every.unwrap_or(1));
         said.iter().chain(&sampler.remarks).for_each(|remark| say!("{remark}"));
         let text = clip_text::Config::open(&model.join("text_encoder/config.json"))?;
         let unet = unet::Config::open(&model.join("unet/config.json"))?;
@@ -114,14 +115,22 @@ impl<'a> Parts<'a> {
     pub(super) fn flops(&self) -> Result<Flops> {
         let text = &self.text.0;
         let unet = self.unet.0.flops(self.latent, text.tokens)?;
-        Ok(Flops {
+        let mut flops = Flops {
             text: text.flops()? + unet.context,
             call: unet.call,
-            saved: unet.shared,
             decoder: self.decoder.0.flops(self.latent)?,
             calls: self.sampler.rows().len(),
-            guided: self.unconditional.as_ref().map_or(0, |_| self.sampler.guided_calls()),
-        })
+            ..Flops::default()
+        };
+        for call in 0..flops.calls {
+            let reuses = self.sampler.reuses(call);
+            let guided = self.unconditional.is_some() && self.sampler.guides(call);
+            let (each, shared) = if reuses { (unet.again, unet.again_shared) } else { (unet.call, unet.shared) };
+            flops.unet += each + if guided { each } else { 0.0 };
+            flops.saved += if guided { shared } else { 0.0 };
+            (flops.guided, flops.reusing) = (flops.guided + usize::from(guided), flops.reusing + usize::from(reuses));
+        }
+        Ok(flops)
     }
 }
 

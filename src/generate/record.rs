@@ -46,6 +46,8 @@ pub(super) struct Record<'a> {
     pub guidance_interval: Option<Interval>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestep_spacing: Option<TimestepSpacing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_every: Option<usize>,
 }
 
 impl Record<'_> {
@@ -57,6 +59,7 @@ impl Record<'_> {
             guidance_scale: self.guidance_scale,
             guidance_interval: self.guidance_interval,
             timestep_spacing: self.timestep_spacing,
+            cache_every: self.cache_every,
             negative_prompt: self.negative_prompt.clone().into_owned(),
             seed: self.seed,
             width: Some(self.generated_width),

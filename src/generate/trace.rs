@@ -28,26 +28,30 @@ pub struct Trace {
 pub struct Flops {
     /// The caption's encoding, with its keys and values.
     pub text: f64,
-    /// One call of the UNet, of one guidance branch.
+    /// One whole call of the UNet, of one guidance branch.
     pub call: f64,
-    /// What of a guided call need not be computed, because the branches are one up to the first cross-attention.
+    /// All calls of the UNet together, every branch.
+    pub unet: f64,
+    /// What of that need not be computed, because the branches are one up to the first cross-attention.
     pub saved: f64,
     pub decoder: f64,
     /// Calls of the UNet.
     pub calls: usize,
     /// Those of them that have a second branch.
     pub guided: usize,
+    /// Those that reuse what the call before computed deep in the network.
+    pub reusing: usize,
 }
 
 impl Flops {
     /// Of an image: what MFU is measured by.
     pub fn image(self) -> f64 {
-        self.text + (self.calls + self.guided) as f64 * self.call + self.decoder
+        self.text + self.unet + self.decoder
     }
 
     /// Of an image, without what is computed once for both branches.
     pub fn computed(self) -> f64 {
-        self.image() - self.guided as f64 * self.saved
+        self.image() - self.saved
     }
 }
 

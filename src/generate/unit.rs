@@ -157,6 +157,7 @@ fn write_sample(job: &Job, output: &mut Output, image: &Image) -> Result<()> {
         initial_noise_sha256: identity.initial_noise_sha256.as_deref().map(Cow::Borrowed),
         guidance_interval: drawing.guidance_interval,
         timestep_spacing: drawing.timestep_spacing,
+        cache_every: drawing.cache_every,
     };
     let json = serde_json::to_vec(&record).map_err(|e| Error::Failed(format!("{key}: {e}")))?;
     let extension = job.config.format.extension();

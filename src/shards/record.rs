@@ -153,7 +153,7 @@ impl Record {
 /// the json does not tell which image of which caption and seed it is.
 fn drawn(fields: &Map<String, Value>) -> Option<u64> {
     const MUST: [&str; 3] = ["caption_id", "seed", "image_index"];
-    const MAY: [&str; 10] = [
+    const MAY: [&str; 11] = [
         "model_sha256",
         "guidance_scale",
         "steps",
@@ -164,6 +164,7 @@ fn drawn(fields: &Map<String, Value>) -> Option<u64> {
         "initial_noise_sha256",
         "guidance_interval",
         "timestep_spacing",
+        "cache_every",
     ];
     if !MUST.iter().all(|key| fields.get(*key).is_some_and(Value::is_u64)) {
         return None;

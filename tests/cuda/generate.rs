@@ -63,7 +63,7 @@ fn few_calls_follow_the_cpu() {
     }
     let run = Run::new();
     let lora = stablerep_fixture("lora_kohya.safetensors");
-    let options = format!("-w 7.5 --guidance-interval 0,0.5 --sampler unipc --lora {lora}=0.5");
+    let options = format!("-w 7.5 --guidance-interval 0,0.5 --sampler unipc --cache-every 2 --lora {lora}=0.5");
     let want = run.draw(Model::A100, "few-cpu", &options);
     assert_close(&run.draw(Model::A100, "few", &format!("{options} --device cuda")), &want, "few");
     let run = Run::told_guidance();

@@ -41,10 +41,31 @@ fn guidance_in_some_of_the_calls_matches_diffusers() {
     let flops = some.0.flops();
     assert_eq!((flops.calls, flops.guided), (7, 3));
     assert_eq!(flops.image(), flops.text + 10.0 * flops.call + flops.decoder);
-    assert_eq!(flops.computed(), flops.image() - 3.0 * flops.saved);
     // All of them, and none.
     assert_eq!(drawn(within("0,1"), 3.0), drawn(settings(&model), 3.0));
     assert_eq!(drawn(within("0,0.1"), 3.0), drawn(settings(&model), 1.0));
+}
+
+#[test]
+fn calls_that_reuse_match_diffusers_with_a_hook() {
+    let (golden, expected, model) = (Golden::open(), expected(), root().join("assets/tiny-sd"));
+    let mut third = open(drawing(&model, |d| d.cache_every = Some(3)));
+    golden.check_in(&expected, "cached", 7, &mut third, 4);
+    let flops = third.0.flops();
+    assert_eq!((flops.calls, flops.guided, flops.reusing), (7, 7, 4));
+    assert!(flops.unet > 6.0 * flops.call && flops.unet < 10.0 * flops.call, "{flops:?}");
+    let interval = drawing(&model, |d| {
+        (d.cache_every, d.guidance_interval) = (Some(2), Some("0.3,0.72".parse().unwrap()));
+    });
+    golden.check_in(&expected, "cached.interval", 7, &mut open(interval), 4);
+    // The first guided call is whole, whatever its number.
+    let late = drawing(&model, |d| {
+        (d.cache_every, d.guidance_interval) = (Some(4), Some("0.15,1".parse().unwrap()));
+    });
+    let (pipeline, _) = open(late.clone());
+    assert_eq!((pipeline.flops().guided, pipeline.flops().reusing), (6, 4));
+    assert!(drawn(late, 3.0).iter().all(|value| value.is_finite()));
+    assert_eq!(drawn(drawing(&model, |d| d.cache_every = Some(1)), 3.0), drawn(settings(&model), 3.0));
 }
 
 /// As Stable Diffusion 2.x: the network predicts v, and texts are padded with another token than the end's.

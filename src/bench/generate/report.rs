@@ -87,6 +87,18 @@ impl Stages {
     }
 }
 
+/// What is said of calls that do less than the others.
+fn fewer(options: &Options, flops: Flops) -> String {
+    let mut said = String::new();
+    if options.drawing.guidance_interval.is_some() {
+        said += &format!(", guided in {} of them", flops.guided);
+    }
+    if flops.reusing > 0 {
+        said += &format!(", {} reusing what lies deep", flops.reusing);
+    }
+    said
+}
+
 /// Names of the table's columns, and how they are aligned.
 fn columns(simulated: bool, gpu: bool) -> (&'static str, &'static str) {
     if simulated {
@@ -150,7 +162,7 @@ impl<'a> Report<'a> {
             options.drawing.steps,
             flops.calls,
             options.drawing.guidance_scale,
-            options.drawing.guidance_interval.map_or(String::new(), |at| format!(" in {} of them, {at}", flops.guided))
+            fewer(options, flops)
         ));
         self.say(format!(
             "An image: {} (text {}, each call {} a branch, decoder {}); {} computed, as both guidance branches are one up to the \
@@ -178,6 +190,7 @@ impl<'a> Report<'a> {
             "steps": options.drawing.steps,
             "unet_calls": flops.calls,
             "guided_calls": flops.guided,
+            "reusing_calls": flops.reusing,
             "guidance_scale": json::shortest(options.drawing.guidance_scale),
             "flops_per_image": {
                 "model": flops.image(),
@@ -320,7 +333,8 @@ mod tests {
         let mut report = Report::new(&mut print);
         report.gpu = true;
         report.peak = Some(8e14);
-        report.flops = Flops { text: 0.0, call: 2e12, saved: 1e12, decoder: 2e12, calls: 2, guided: 2 };
+        report.flops =
+            Flops { call: 2e12, unet: 8e12, saved: 2e12, decoder: 2e12, calls: 2, guided: 2, ..Flops::default() };
         let trace =
             Trace { idle: Some(10.0), text: 4.0, sent: 2.0, calls: vec![100.0, 100.0], painted: 40.0, received: 4.0 };
         let host = Host { prepare: 0.008, encode: 0.08, write: 0.0 };

@@ -120,7 +120,10 @@ impl Lane {
             let rows = captions.iter().map(|run| run.0).sum();
             let eps = &mut self.eps[..x.len() / n * rows];
             let mut on = Call { input, output: eps, time, captions, ..Call::new(&mut self.unet, job.threads) };
-            in_pool(|| job.unet.forward(&mut on, (n, rows), job.latent))?;
+            in_pool(|| match job.sampler.reuses(call) {
+                true => job.unet.forward_again(&mut on, (n, rows), job.latent),
+                false => job.unet.forward(&mut on, (n, rows), job.latent),
+            })?;
             let (conditional, other) = eps.split_at(x.len());
             let unconditional = guidance.map(|w| (other, w));
             let noise: &mut [f32] = if step.noise == 0.0 { &mut [] } else { &mut self.noise[..x.len()] };

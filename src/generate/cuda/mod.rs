@@ -45,8 +45,8 @@ const BATCHES: [usize; 9] = [64, 48, 32, 24, 16, 8, 4, 2, 1];
 #[derive(Debug)]
 pub(super) struct Cuda<T: Half> {
     // Dropped in this order: what refers to device memory first.
-    /// By images and rows.
-    graphs: HashMap<(usize, usize), Graph>,
+    /// By images, rows, and whether it reuses.
+    graphs: HashMap<(usize, usize, bool), Graph>,
     slots: [Slot; AHEAD],
     started: usize,
     finished: usize,
@@ -184,8 +184,9 @@ impl<T: Half> Cuda<T> {
         self.latent.0 * self.latent.1 * self.nets.decoder.config().latent_channels
     }
 
-    /// One call of the UNet and the step behind it, for `n` images in as many rows or, with guidance, in twice as many.
-    fn step(&self, n: usize, rows: usize) -> Result<()> {
+    /// One call of the UNet, whole or not, and the step behind it, for `n` images in as many rows or, with guidance, in
+    /// twice as many.
+    fn step(&self, n: usize, rows: usize, reuses: bool) -> Result<()> {
         let memory = &self.memory;
         let len = n * self.values();
         let eps = memory.eps.slice(0..rows * self.values());
@@ -198,7 +199,10 @@ impl<T: Half> Cuda<T> {
             told: Some(Told { captions: &memory.contexts, which: memory.which.slice(0..rows), place: 0 }),
             ..Call::new(&self.gpu, &memory.unet)
         };
-        self.nets.unet.forward(&mut call, (n, rows), self.latent)?;
+        match reuses {
+            true => self.nets.unet.forward_again(&mut call, (n, rows), self.latent)?,
+            false => self.nets.unet.forward(&mut call, (n, rows), self.latent)?,
+        }
         let slots = memory.history.len() / memory.x.len();
         let buffers = Buffers {
             x: memory.x.slice(0..len),
@@ -269,13 +273,14 @@ impl<T: Half> Cuda<T> {
         for call in 0..self.steps.len() {
             store::check_interrupt("run the same command again to go on")?;
             let rows = if self.sampler.guides(call) { rows } else { n };
-            match self.graphs.get(&(n, rows)) {
+            let reuses = self.sampler.reuses(call);
+            match self.graphs.get(&(n, rows, reuses)) {
                 Some(graph) => graph.launch()?,
                 None => {
                     // Kernels load while they are queued for the first time, which cannot be recorded.
-                    self.step(n, rows)?;
-                    let graph = gpu.capture(|| self.step(n, rows))?;
-                    self.graphs.insert((n, rows), graph);
+                    self.step(n, rows, reuses)?;
+                    let graph = gpu.capture(|| self.step(n, rows, reuses))?;
+                    self.graphs.insert((n, rows, reuses), graph);
                 }
             }
             self.slots[at].mark(&gpu)?;

@@ -54,6 +54,8 @@ pub struct Sampler {
     rows: Vec<Row>,
     /// The calls that are guided, where there is guidance.
     guided: Range<usize>,
+    /// For every call, whether it reuses what the call before computed deep in the network.
+    reusing: Vec<bool>,
     /// What whoever asked for it should know.
     pub remarks: Vec<String>,
 }
@@ -61,7 +63,7 @@ pub struct Sampler {
 impl Sampler {
     /// `initial`: standard deviation of the first latent.
     pub(super) fn of(initial: f64, rows: Vec<Row>) -> Self {
-        Self { initial, guided: 0..rows.len(), rows, remarks: Vec::new() }
+        Self { initial, guided: 0..rows.len(), reusing: vec![false; rows.len()], rows, remarks: Vec::new() }
     }
 
     /// The same with guidance in these calls alone.
@@ -74,9 +76,17 @@ impl Sampler {
         self.guided.contains(&call)
     }
 
-    /// Calls of which that is so.
-    pub fn guided_calls(&self) -> usize {
-        self.guided.len()
+    /// The same with every call number `every` computed whole, and the first that is guided: before it there is nothing
+    /// of a second branch to reuse.
+    pub fn reusing(mut self, every: usize) -> Self {
+        let first = self.guided.start;
+        self.reusing = (0..self.rows.len()).map(|call| !call.is_multiple_of(every) && call != first).collect();
+        self
+    }
+
+    /// Whether this call reuses what the call before computed deep in the network.
+    pub fn reuses(&self, call: usize) -> bool {
+        self.reusing[call]
     }
 
     pub fn rows(&self) -> &[Row] {

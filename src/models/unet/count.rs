@@ -14,6 +14,9 @@ pub struct Flops {
     pub call: f64,
     /// What of `call` comes before a caption is first looked at: the same for both branches of an image.
     pub shared: f64,
+    /// Both of a call that reuses what lies deep.
+    pub again: f64,
+    pub again_shared: f64,
     /// Keys and values of a caption, which do not change from call to call.
     pub context: f64,
 }
@@ -32,7 +35,15 @@ impl Config {
         };
         let call = count(&|net, on| net.forward(on, (1, 1), size))?;
         let branches = count(&|net, on| net.forward(on, (1, 2), size))?;
-        Ok(Flops { call, shared: 2.0 * call - branches, context: count(&|net, on| net.tell(on))? })
+        let again = count(&|net, on| net.forward_again(on, (1, 1), size))?;
+        let again_branches = count(&|net, on| net.forward_again(on, (1, 2), size))?;
+        Ok(Flops {
+            call,
+            shared: 2.0 * call - branches,
+            again,
+            again_shared: 2.0 * again - again_branches,
+            context: count(&|net, on| net.tell(on))?,
+        })
     }
 
     /// The memory of calls of up to `images` images in `rows` rows (images times guidance branches) of latents of
@@ -82,6 +93,8 @@ mod tests {
         assert!((uncached - 401.6).abs() < 0.05, "{uncached}");
         assert!((giga_macs(flops.context) - 1.5).abs() < 0.05, "{}", giga_macs(flops.context));
         assert!((giga_macs(flops.shared) - 20.4).abs() < 0.5, "{}", giga_macs(flops.shared));
+        // The last block, its convolution of two maps, and the first and last convolutions.
+        assert!((giga_macs(flops.again) - 31.5).abs() < 0.2, "{}", giga_macs(flops.again));
         // Twice the pixels: twice the work of everything but the self-attention, four times its.
         let wide = config.flops((64, 128), 77).unwrap();
         assert!(wide.call > 2.0 * flops.call && wide.call < 4.0 * flops.call && wide.context == flops.context);

@@ -13,6 +13,38 @@ impl Config {
 }
 
 impl<B: Backend> UNet<B> {
+    /// The input's own feature map.
+    fn enter(&self, on: &mut impl Layers<B>, images: usize, size: Size) -> Result<Tensor> {
+        let Config { channels, in_channels, .. } = &self.config;
+        let x = Tensor { slot: Slot::Skip(0), rows: images, size, channels: channels[0] };
+        on.conv(x, &self.conv_in, Tensor { slot: Slot::Input, channels: *in_channels, ..x }, Resolution::Same)?;
+        Ok(x)
+    }
+
+    /// The last block, which reads what came from below and the input's own map, and the output.
+    fn leave(&self, on: &mut impl Layers<B>, below: Tensor, own: Tensor) -> Result<()> {
+        let turn = usize::from(below.slot == Slot::Map(0));
+        let y = Tensor { slot: Slot::Map(turn), channels: self.last.resnet.outputs(), ..below };
+        self.last.forward(on, y, &[below, own])?;
+        let output = Tensor { slot: Slot::Output, channels: self.config.out_channels, ..y };
+        on.normed_conv(output, &self.conv_out, &[y], &self.norm_out, None)
+    }
+
+    /// The output as [`UNet::forward`] gives it, but for what lies below the last block of the way up: that is what
+    /// the last whole call left in the call's memory, which nothing else may have used since. Of one timestep to the
+    /// next it changes least (DeepCache, Ma et al. 2023, arXiv 2312.00858, its first branch). `rows` may be fewer than
+    /// they were then.
+    ///
+    /// # Errors
+    /// As the device's layers.
+    pub fn forward_again(&self, on: &mut impl Layers<B>, (images, rows): (usize, usize), size: Size) -> Result<()> {
+        let own = self.enter(on, images, size)?;
+        // Maps are stored in turn from the middle on.
+        let up = self.up.iter().map(|level| level.blocks.len() + usize::from(level.change.is_some()));
+        let maps = self.mid.len() + up.sum::<usize>();
+        self.leave(on, Tensor { slot: Slot::Map(maps % 2), rows, ..own }, own)
+    }
+
     /// The output `[rows, H, W, out_channels]` from the input, latents `[images, H, W, in_channels]`, at the call's
     /// timestep; row n sees the call's caption n. `rows` is `images`, or twice that with the second guidance branch
     /// behind the first.
@@ -21,14 +53,13 @@ impl<B: Backend> UNet<B> {
     /// As the device's layers.
     pub fn forward(&self, on: &mut impl Layers<B>, (images, rows): (usize, usize), size: Size) -> Result<()> {
         assert!(rows == images || rows == 2 * images, "unet: {rows} rows for {images} images");
-        let Config { channels, in_channels, out_channels, .. } = &self.config;
         let sizes = self.config.sizes(size);
         // Until a caption is first looked at, both guidance branches of an image are the same: only the first is
         // computed.
         let mut valid = images;
         let skip = |i: usize, rows, size, channels| Tensor { slot: Slot::Skip(i), rows, size, channels };
-        let mut x = skip(0, valid, size, channels[0]);
-        on.conv(x, &self.conv_in, Tensor { slot: Slot::Input, channels: *in_channels, ..x }, Resolution::Same)?;
+        let own = self.enter(on, images, size)?;
+        let mut x = own;
         let mut skips = vec![x];
         for (i, level) in self.down.iter().enumerate() {
             for block in &level.blocks {
@@ -69,8 +100,7 @@ impl<B: Backend> UNet<B> {
                 x = y;
             }
         }
-        let y = Tensor { slot: Slot::Output, channels: *out_channels, ..x };
-        on.normed_conv(y, &self.conv_out, &[x], &self.norm_out, None)
+        self.leave(on, x, own)
     }
 }
 

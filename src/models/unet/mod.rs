@@ -15,6 +15,7 @@ pub use config::{Config, Mid};
 pub use count::Flops;
 pub use time::Time;
 
+use crate::bail;
 use crate::error::Result;
 use crate::layers::{Backend, Layers, Load, ResNet, Resolution};
 use architecture::{Architecture, BlockAt, LevelAt};
@@ -28,6 +29,8 @@ pub struct UNet<B: Backend> {
     down: Vec<Level<B>>,
     mid: Vec<Block<B>>,
     up: Vec<Level<B>>,
+    /// The last block of the way up, beside the others: it is computed where these are not.
+    last: Block<B>,
     norm_out: B::GroupNorm,
     conv_out: B::Conv,
 }
@@ -64,11 +67,15 @@ impl<B: Backend> UNet<B> {
         for at in &architecture.up {
             up.push(Level::load(from, at, Resolution::Enlarged, &config)?);
         }
+        let Some(last) = up.last_mut().and_then(|level: &mut Level<B>| level.blocks.pop()) else {
+            bail!(Data, "unet/config.json: `block_out_channels` and `layers_per_block` leave no block on the way up");
+        };
         Ok(Self {
             conv_in,
             down,
             mid,
             up,
+            last,
             norm_out: from.group_norm("conv_norm_out", first, config.groups, config.eps)?,
             conv_out: from.conv("conv_out", (first, config.out_channels), Resolution::Same)?,
             config,
@@ -84,6 +91,7 @@ impl<B: Backend> UNet<B> {
     fn transformers(&self) -> impl Iterator<Item = &Transformer<B>> {
         let down = self.down.iter().flat_map(|level| &level.blocks);
         let blocks = down.chain(&self.mid).chain(self.up.iter().flat_map(|level| &level.blocks));
+        let blocks = blocks.chain(std::iter::once(&self.last));
         blocks.filter_map(|block| block.transformer.as_ref())
     }
 
