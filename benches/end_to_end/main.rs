@@ -103,7 +103,7 @@ fn generate(options: &Options) -> Result<()> {
         let texts = pipeline.encode_texts(&CAPTIONS).unwrap();
         let texts = (0..images).map(|i| texts[i / (images / CAPTIONS.len())].clone()).collect();
         let (keys, noise, wanted) = (keys.clone(), noise.clone(), Wanted::default());
-        let request = Request { texts, keys, noise, guidance_scale, wanted };
+        let request = Request { texts, keys, noise, guidance_scale, wanted, whole: false };
         let pictures = pipeline.draw(request, &mut |_| ()).unwrap().pictures;
         assert!(pictures.len() == images && !pictures[0].not_finite);
     });

@@ -6,6 +6,7 @@ use crate::answer;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
 use crate::cli::model::{LoraArgs, Model};
+use crate::cli::pairs;
 use crate::device::Device;
 use crate::error::Result;
 use crate::generate::{self, Calibrate, Calibrated, Drawing, Precision};
@@ -84,16 +85,7 @@ fn report(config: &Calibrate, Calibrated { calibration, wide, differences }: &Ca
     if let (Some(low), Some(high)) = (ranges.iter().min_by(by_range), ranges.iter().max_by(by_range)) {
         answer!("ranges from {:.3} ({}) to {:.3} ({})", low.1, low.0, high.1, high.0);
     }
-    let count = differences.len().max(1) as f64;
-    let mean = differences.iter().map(|(_, d)| d.mean).sum::<f64>() / count;
-    let psnr = differences.iter().map(|(_, d)| d.psnr()).sum::<f64>() / count;
-    answer!(
-        "fp8 against 16 bits, {} images: 8-bit values differ by {mean:.2} on average, PSNR {psnr:.1} dB",
-        differences.len()
-    );
-    if let Some((caption, worst)) = differences.iter().max_by(|(_, a), (_, b)| a.squared.total_cmp(&b.squared)) {
-        answer!("furthest apart: {:.2}, at most {}, {:.1} dB: {caption}", worst.mean, worst.largest, worst.psnr());
-    }
+    pairs::tell("fp8 against 16 bits", differences);
     if let Some(sheet) = &config.sheet {
         answer!("look at {}", sheet.display());
     }

@@ -7,10 +7,11 @@ use crate::bail;
 use crate::captions::Options;
 use crate::cli::captions::CaptionArgs;
 use crate::cli::model::{LoraArgs, Model};
+use crate::cli::pairs;
 use crate::device::Device;
 use crate::dist::Ranks;
 use crate::error::Result;
-use crate::generate::{self, Config, Drawing, ImageFormat, NOT_FINITE, Precision, WHEN_NOT_FINITE};
+use crate::generate::{self, Compared, Config, Drawing, ImageFormat, NOT_FINITE, Precision, WHEN_NOT_FINITE};
 use crate::say;
 
 /// Draw images for captions with Stable Diffusion, as webdataset shards.
@@ -93,6 +94,10 @@ pub struct Args {
     /// kept
     #[arg(long)]
     done_by_stats: bool,
+    /// First draw 8 captions with every call whole and guided too, beside what --guidance-interval and --cache-every make
+    /// of the same noise: compare.png in --output, and the difference in numbers
+    #[arg(long)]
+    compare: bool,
     #[command(flatten)]
     caption_flags: CaptionArgs,
     /// csv, tsv: name samples by this column (name or number) instead of the caption's number
@@ -117,6 +122,12 @@ pub struct Args {
     /// `calibrate` wrote here
     #[arg(long, value_name = "FILE")]
     fp8: Option<PathBuf>,
+}
+
+/// How far the pictures of calls that do less are from the others'.
+fn report(Compared { sheet, differences, work }: &Compared) {
+    pairs::tell("compared with every call whole and guided", differences);
+    answer!("{:.0} % of the UNet's work; look at {}", 100.0 * work, sheet.display());
 }
 
 /// Captions named one by one; more are in a file.
@@ -145,12 +156,13 @@ pub fn run(args: Args) -> Result<()> {
         initial_noise: args.initial_noise,
         save_latents: args.save_latents,
         done_by_stats: args.done_by_stats,
+        compare: args.compare,
         output: args.output,
         ranks: Ranks::from_env_or(args.rank, args.world_size)?,
     };
     let sets = config.sets();
     let mut lost = Vec::new();
-    for ((_, folder), stats) in sets.iter().zip(generate::run(&config)?) {
+    for ((_, folder), stats) in sets.iter().zip(generate::run(&config, &mut |compared| report(&compared))?) {
         let which = if sets.len() > 1 { format!("{}: ", folder.display()) } else { String::new() };
         answer!("{which}{} images of {} captions", stats.images, stats.captions);
         for (count, what) in [

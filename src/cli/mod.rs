@@ -13,6 +13,7 @@ mod generate;
 mod inspect;
 mod model;
 mod numbers;
+mod pairs;
 mod paths;
 mod report;
 mod selftest;

@@ -6,21 +6,18 @@ use std::path::PathBuf;
 use super::calibration::{Calibration, SMALLEST};
 use super::drawing::Drawing;
 use super::limits::check_batch;
-use super::line::Line;
 use super::lora::Lora;
-use super::painter::Drawn;
+use super::pairs::{Pairs, Way, draw};
 use super::pipeline::Pipeline;
 use super::run::read_captions;
 use super::settings::{Fp8, Precision, Settings};
 use crate::bail;
-use crate::captions::{self, Caption};
+use crate::captions;
 use crate::device::{Device, Plan};
 use crate::error::{Error, Result};
-use crate::image::sheet::{SheetRow, contact_sheet};
-use crate::image::{Difference, Rgb8, encode_png};
+use crate::image::Difference;
 use crate::metrics::Progress;
 use crate::models::unet;
-use crate::ops::sampler_step::NoiseKey;
 use crate::store;
 
 /// What to draw for it.
@@ -79,7 +76,8 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
         let like = known.first().map_or("", String::as_str);
         bail!(Usage, "--keep-wide {part}: no layer's name has that; names look like {like}");
     }
-    let before = draw(&mut pipeline, config, chosen, &progress)?;
+    let way = Way { seed: config.drawing.seed, guidance_scale: config.drawing.guidance_scale, whole: false };
+    let before = draw(&mut pipeline, way, chosen, &progress)?;
     let mut ranges = pipeline.ranges()?;
     if let Some((name, range)) = ranges.iter().find(|(_, range)| !range.is_finite()) {
         bail!(Data, "{}: {name} reads {range}: the model overflows; try --precision bf16", config.model.display());
@@ -103,21 +101,13 @@ pub fn calibrate(config: &Calibrate) -> Result<Calibrated> {
     store::write_atomic(&config.output, (text + "\n").as_bytes())?;
 
     let mut pipeline = Pipeline::open(&settings(config, Fp8::On(&calibration)), &mut Plan::new())?;
-    let after = draw(&mut pipeline, config, chosen, &progress)?;
+    let after = draw(&mut pipeline, way, chosen, &progress)?;
     progress.finish();
-    let pairs = || chosen.iter().zip(before.iter().zip(&after));
+    let pairs = Pairs { captions: chosen, before, after };
     if let Some(path) = &config.sheet {
-        let row = |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| {
-            SheetRow::new(caption.text.clone(), vec![a.clone(), b.clone()])
-        };
-        store::write_atomic(
-            path,
-            &encode_png(&contact_sheet("as drawn, and in fp8", &pairs().map(row).collect::<Vec<_>>())?)?,
-        )?;
+        pairs.write(path, "as drawn, and in fp8")?;
     }
-    let difference =
-        |(caption, (a, b)): (&Caption, (&Rgb8, &Rgb8))| Some((caption.text.clone(), Difference::of(a, b)?));
-    let differences = pairs().filter_map(difference).collect();
+    let differences = pairs.differences();
     let wide = known.into_iter().filter(|name| !calibration.ranges.contains_key(name)).collect();
     Ok(Calibrated { calibration, wide, differences })
 }
@@ -133,32 +123,4 @@ fn settings<'a>(config: &'a Calibrate, fp8: Fp8<'a>) -> Settings<'a> {
         store_size: None,
         batch: config.batch,
     }
-}
-
-/// The first picture of every caption, as `generate` with the same settings draws it.
-fn draw(pipeline: &mut Pipeline, config: &Calibrate, captions: &[Caption], progress: &Progress) -> Result<Vec<Rgb8>> {
-    let mut pictures = Vec::with_capacity(captions.len());
-    let mut land = |drawn: Drawn| {
-        progress.note("");
-        progress.advance(drawn.pictures.len() as u64);
-        pictures.extend(drawn.pictures.into_iter().map(|picture| picture.image));
-    };
-    let (batch, calls) = (pipeline.batch(), pipeline.calls());
-    let mut line = Line::new(pipeline, |call| progress.note(format!("step {call} of {calls}")));
-    for captions in captions.chunks(batch) {
-        // Ids were checked against 2^32 when the captions were read.
-        let keys = captions
-            .iter()
-            .map(|caption| NoiseKey { seed: config.drawing.seed, caption: caption.id as u32, image: 0 })
-            .collect();
-        let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
-        let request = line.pipeline().request(&texts, keys, config.drawing.guidance_scale)?;
-        if let Some(((), drawn)) = line.push((), request)? {
-            land(drawn);
-        }
-    }
-    while let Some(((), drawn)) = line.pop()? {
-        land(drawn);
-    }
-    Ok(pictures)
 }

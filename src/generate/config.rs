@@ -84,6 +84,8 @@ pub struct Config {
     pub save_latents: bool,
     /// Take a shard that was moved away as done if its counts are there.
     pub done_by_stats: bool,
+    /// Before the shards, draw some captions with every call whole and guided too, and compare.
+    pub compare: bool,
     pub output: PathBuf,
     pub ranks: Ranks,
 }
@@ -94,6 +96,7 @@ impl Config {
         within("--images-per-caption", self.images_per_caption, 1, 1_000)?;
         within("--images-per-shard", self.images_per_shard, 1, 1_000_000)?;
         self.drawing.check()?;
+        self.check_compare()?;
         check_batch(self.batch)?;
         if let Some(size) = self.store_size {
             within("--store-size", size, 1, 4_096)?;

@@ -5,6 +5,7 @@
 
 mod calibrate;
 mod calibration;
+mod compare;
 mod config;
 mod context_cache;
 mod cpu;
@@ -22,6 +23,7 @@ mod line;
 mod lora;
 mod model_folder;
 mod painter;
+mod pairs;
 mod parts;
 mod pipeline;
 mod plan;
@@ -38,6 +40,7 @@ mod unit;
 
 pub use calibrate::{Calibrate, Calibrated, calibrate};
 pub use calibration::{Calibration, CalibrationFile};
+pub use compare::Compared;
 pub use config::{Config, ImageFormat};
 pub use drawing::Drawing;
 pub use encode::{Encoded, Encoding};

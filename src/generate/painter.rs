@@ -34,6 +34,8 @@ pub struct Request {
     /// w; one that does not guide, in a pipeline that was opened without guidance.
     pub guidance_scale: f32,
     pub wanted: Wanted,
+    /// Every call whole and guided, whatever the pipeline was opened for.
+    pub whole: bool,
 }
 
 /// What is wanted of a batch; the rest is not computed or stays on the device.

@@ -129,7 +129,7 @@ impl Pipeline {
     pub fn request(&self, captions: &[&str], keys: Vec<NoiseKey>, guidance_scale: f32) -> Result<Request> {
         let noise = keys.iter().flat_map(|&key| unit_noise(key, self.latent)).collect();
         let texts = self.encode_texts(captions)?;
-        Ok(Request { texts, keys, noise, guidance_scale, wanted: Wanted::default() })
+        Ok(Request { texts, keys, noise, guidance_scale, wanted: Wanted::default(), whole: false })
     }
 
     /// Draws one batch with nothing else under way. `on_step` hears how many calls of the UNet are done.

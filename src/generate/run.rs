@@ -7,6 +7,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 use super::calibration::CalibrationFile;
+use super::compare::{Compared, compare};
 use super::config::Config;
 use super::drawing::guides;
 use super::finish;
@@ -29,8 +30,9 @@ use crate::store;
 use crate::weights::SafeTensors;
 
 /// Runs `config` to its end, or to a signal: then finished shards stay and the same command goes on from them. Returns
-/// the counts of every set of [`Config::sets`].
-pub fn run(config: &Config) -> Result<Vec<Stats>> {
+/// the counts of every set of [`Config::sets`]; `told` hears of a comparison, if one is asked for, before anything is
+/// drawn.
+pub fn run(config: &Config, told: &mut dyn FnMut(Compared)) -> Result<Vec<Stats>> {
     config.check()?;
     let captions = read_captions(&config.captions, &config.caption_options)?;
     store::check_interrupt(NOTHING_YET)?;
@@ -57,6 +59,9 @@ pub fn run(config: &Config) -> Result<Vec<Stats>> {
         say!("{memory}");
     }
 
+    if config.compare {
+        told(compare(config, &captions.list, &mut pipeline)?);
+    }
     let demands = Demands {
         captions: &captions.list,
         images_per_caption: config.images_per_caption,

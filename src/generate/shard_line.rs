@@ -66,6 +66,7 @@ impl<'a> ShardLine<'a> {
                     noise: noise.clone(),
                     guidance_scale: set.identity.drawing.guidance_scale,
                     wanted: Wanted { latents: job.config.save_latents, ..Wanted::default() },
+                    whole: false,
                 };
                 let begun = Begun { items: items.to_vec(), truncated: truncated.clone(), set: number };
                 if let Some((begun, drawn)) = self.line.push(begun, request)? {

@@ -44,6 +44,12 @@ pub struct Flops {
 }
 
 impl Flops {
+    /// The UNet's, of what it would be with every call whole and guided, if any is.
+    pub fn share(self) -> f64 {
+        let branches = if self.guided > 0 { 2.0 } else { 1.0 };
+        self.unet / (self.calls as f64 * branches * self.call)
+    }
+
     /// Of an image: what MFU is measured by.
     pub fn image(self) -> f64 {
         self.text + self.unet + self.decoder

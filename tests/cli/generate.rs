@@ -443,3 +443,25 @@ fn copy_folder(from: &Path, to: &Path) {
         fs::write(path, bytes).unwrap();
     }
 }
+
+/// The same noise, with calls that do less and without; then the shards are drawn as without `--compare`.
+#[test]
+fn calls_that_do_less_are_compared() {
+    let folder = TempDir::new().unwrap();
+    let captions = write_captions(folder.path(), &["a photo of a bag", "a photo of a coat"]);
+    let less = ["--steps", "6", "--cache-every", "3", "--guidance-interval", "0,0.5"];
+    let draw = |name: &str, extra: &[&str]| {
+        let output = folder.path().join(name);
+        let said = succeeds(&args(&tiny_sd(), &captions, &text(&output), &[&less[..], extra].concat()));
+        (said, output)
+    };
+    let ((said, compared), (_, plain)) = (draw("compared", &["--compare"]), draw("plain", &[]));
+    for words in ["2 images: 8-bit values differ by", "of the UNet's work", "compare.png"] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(image::decode(&fs::read(compared.join("compare.png")).unwrap(), "compare.png").unwrap().width > 200);
+    let shard = |folder: &Path| fs::read(folder.join("00000.tar")).unwrap();
+    assert!(shard(&compared) == shard(&plain));
+    let refused = fails(&args(&tiny_sd(), &captions, &text(&folder.path().join("refused")), &["--compare"]), 2);
+    assert!(refused.contains("--compare") && refused.contains("--cache-every"), "{refused}");
+}

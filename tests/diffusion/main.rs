@@ -106,7 +106,8 @@ impl Golden {
         let mut latents = self.file.f32("ddim.noise", &[8, 4, 4, 4]).unwrap();
         latents.truncate(n * 64);
         let mut heard = 0;
-        let request = Request { texts, keys: keys(0..n), noise: turned(&latents, 4), guidance_scale, wanted: BOTH };
+        let request =
+            Request { texts, keys: keys(0..n), noise: turned(&latents, 4), guidance_scale, wanted: BOTH, whole: false };
         let drawn = pipeline.draw(request, &mut |step| heard = step).unwrap();
         let (latents, pictures) = (turned(&drawn.latents, 16), drawn.pictures);
         assert_eq!(heard, steps);
@@ -174,7 +175,7 @@ fn ancestral_noise_is_an_images_own() {
     let keys =
         [base, base, NoiseKey { seed: 6, ..base }, NoiseKey { caption: 8, ..base }, NoiseKey { image: 0, ..base }];
     let (keys, noise) = (keys.to_vec(), first.repeat(keys.len()));
-    let request = Request { texts, keys: keys.clone(), noise, guidance_scale, wanted: BOTH };
+    let request = Request { texts, keys: keys.clone(), noise, guidance_scale, wanted: BOTH, whole: false };
     let latents = pipeline.draw(request, &mut |_| ()).unwrap().latents;
     let images: Vec<&[f32]> = latents.chunks_exact(64).collect();
     assert_eq!(images[0], images[1]);
@@ -203,7 +204,7 @@ fn same_bits_in_every_batch(sampler: SamplerKind) {
             let captions: Vec<&str> = (start..end).map(|i| golden.captions[i / 2].as_str()).collect();
             let texts = pipeline.encode_texts(&captions).unwrap();
             let noise = noise[start * 64..end * 64].to_vec();
-            let request = Request { texts, keys: keys(start..end), noise, guidance_scale, wanted: BOTH };
+            let request = Request { texts, keys: keys(start..end), noise, guidance_scale, wanted: BOTH, whole: false };
             let drawn = pipeline.draw(request, &mut |_| ()).unwrap();
             pictures.extend(drawn.pictures.into_iter().map(|p| p.image));
             all.extend(drawn.latents);

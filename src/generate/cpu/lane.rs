@@ -54,6 +54,8 @@ pub(super) struct Job<'a> {
     pub latent: (usize, usize),
     /// Whether the latents are to be decoded.
     pub pictures: bool,
+    /// Whether every call is whole and guided, whatever the sampler says.
+    pub whole: bool,
     pub threads: Threads,
     /// Whether nobody waits for pictures any more.
     pub closed: &'a AtomicBool,
@@ -115,12 +117,12 @@ impl Lane {
         let alone = runs.len();
         runs.extend(job.guidance.map(|_| (n, &job.contexts[0])));
         for (call, (step, time)) in job.sampler.steps().iter().zip(job.table).enumerate() {
-            let guidance = job.guidance.filter(|_| job.sampler.guides(call));
+            let guidance = job.guidance.filter(|_| job.whole || job.sampler.guides(call));
             let captions = if guidance.is_some() { &runs[..] } else { &runs[..alone] };
             let rows = captions.iter().map(|run| run.0).sum();
             let eps = &mut self.eps[..x.len() / n * rows];
             let mut on = Call { input, output: eps, time, captions, ..Call::new(&mut self.unet, job.threads) };
-            in_pool(|| match job.sampler.reuses(call) {
+            in_pool(|| match job.sampler.reuses(call) && !job.whole {
                 true => job.unet.forward_again(&mut on, (n, rows), job.latent),
                 false => job.unet.forward(&mut on, (n, rows), job.latent),
             })?;

@@ -144,7 +144,7 @@ impl Studio {
     /// # Errors
     /// An interruption when a signal asks to stop.
     pub(super) fn draw(&mut self, request: Request, on_step: &mut dyn FnMut(usize)) -> Result<Drawn> {
-        let Request { texts, keys, noise: mut latents, guidance_scale: w, wanted } = request;
+        let Request { texts, keys, noise: mut latents, guidance_scale: w, wanted, whole } = request;
         let ids: Vec<&[u32]> = texts.iter().map(|Text { ids, .. }| &ids[..]).collect();
         let (places, new) = self.cache.place(&ids)?;
         self.encode(new)?;
@@ -162,6 +162,7 @@ impl Studio {
             guidance: Some(w).filter(|&w| guides(w) && !self.time.is_told_guidance()),
             latent: self.latent,
             pictures: wanted.pictures,
+            whole,
             threads: if count == 1 { Threads::All } else { Threads::One },
             closed: &self.closed,
         };

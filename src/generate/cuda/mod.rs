@@ -272,8 +272,8 @@ impl<T: Half> Cuda<T> {
         self.slots[at].stage(&gpu)?;
         for call in 0..self.steps.len() {
             store::check_interrupt("run the same command again to go on")?;
-            let rows = if self.sampler.guides(call) { rows } else { n };
-            let reuses = self.sampler.reuses(call);
+            let rows = if request.whole || self.sampler.guides(call) { rows } else { n };
+            let reuses = !request.whole && self.sampler.reuses(call);
             match self.graphs.get(&(n, rows, reuses)) {
                 Some(graph) => graph.launch()?,
                 None => {
