@@ -22,7 +22,7 @@ const UNPACKED: &str = concat!("bundled-", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LoraArgs {
     /// A LoRA (.safetensors, kohya's or diffusers' names) that is folded into the model's weights, at a scale of 1
-    /// unless another is said; may be given several times
+    /// unless another is said; may be given several times. What was drawn with it is drawn again with it alone
     #[arg(long, value_name = "FILE[=SCALE]")]
     lora: Vec<Lora>,
 }
@@ -34,8 +34,11 @@ impl LoraArgs {
     /// Usage error for one that is not.
     pub fn open(self) -> Result<Vec<Lora>> {
         for Lora { path, .. } in &self.lora {
-            let found = paths::refuse_tilde(path.clone()).and_then(|path| paths::file(&path, "a LoRA, .safetensors"));
-            if let Err(what) = found {
+            let expected = "a LoRA, .safetensors; behind the last `=` stands its scale, if that is a number";
+            if path.as_os_str() == "-" {
+                bail!(Usage, "--lora -: weights are read from files alone; expected {expected}");
+            }
+            if let Err(what) = paths::refuse_tilde(path.clone()).and_then(|path| paths::file(&path, expected)) {
                 bail!(Usage, "--lora {}: {what}", path.display());
             }
         }

@@ -21,8 +21,8 @@ pub struct Drawing {
     /// for StableRep, 8 for SimCLR)
     #[arg(long, short = 'w', value_name = "W", default_value_t = Self::default().guidance_scale)]
     pub guidance_scale: f32,
-    /// Guide only from A to B of the calls, shares from 0 to 1 such as 0.2,0.8; the others follow the caption alone and
-    /// cost half [default: all]
+    /// Guide only from A to B of the run, shares from 0 to 1 such as 0.2,0.8: of N calls those from A·N on, rounded down,
+    /// to before B·N; the others follow the caption alone and cost half [default: all]
     #[arg(long, value_name = "A,B")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance_interval: Option<Interval>,
@@ -30,8 +30,8 @@ pub struct Drawing {
     #[arg(long, value_enum, value_name = "SPACING")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestep_spacing: Option<TimestepSpacing>,
-    /// Compute the network whole in every Nth call only; the others reuse what lies below its last block, at a tenth of
-    /// the work (DeepCache; N of 2 to 5) [default: 1, every call]
+    /// Compute the network whole in every Nth call only, and in the first that is guided; the others reuse what lies below
+    /// its last block, at a tenth of the work (DeepCache; 2 to 5 are usual) [default: 1, every call]
     #[arg(long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_every: Option<usize>,
@@ -90,9 +90,15 @@ impl Drawing {
         Self { guidance_scale, ..self.clone() }
     }
 
-    /// The same with its size said.
+    /// The same with its size said, and nothing that says no more than its absence.
     pub fn sized(&self, (width, height): (usize, usize)) -> Self {
-        Self { width: Some(width), height: Some(height), ..self.clone() }
+        Self {
+            width: Some(width),
+            height: Some(height),
+            guidance_interval: self.guidance_interval.filter(|interval| !interval.is_all()),
+            cache_every: self.cache_every.filter(|&every| every > 1),
+            ..self.clone()
+        }
     }
 }
 

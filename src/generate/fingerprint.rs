@@ -28,21 +28,33 @@ const OTHERS: [&str; 10] = [
     "vae/config.json",
 ];
 
+/// What a model is.
+pub(super) struct Fingerprint {
+    pub sha256: String,
+    /// Of each file that is folded in, its scale and its hash.
+    pub loras: Vec<String>,
+}
+
 /// Bytes that are hashed between two looks for a signal.
 const CHUNK: usize = 64 << 20;
 
 /// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to
 /// hash, so the result is kept, by what the file system knows of the files' states.
-/// LoRA files follow with their scales, in the order in which they are folded in.
-pub(super) fn fingerprint(model: &Path, weights: [&SafeTensors; 3], loras: &[Lora], cache: &Cache) -> Result<String> {
+/// LoRA files, whatever they are called, follow with their scales, in the order in which they are folded in.
+pub(super) fn fingerprint(
+    model: &Path,
+    weights: [&SafeTensors; 3],
+    loras: &[Lora],
+    cache: &Cache,
+) -> Result<Fingerprint> {
     let mut files: Vec<PathBuf> = weights.iter().flat_map(|w| w.files().map(Path::to_path_buf)).collect();
     files.extend(OTHERS.iter().map(|name| model.join(name)).filter(|path| path.exists()));
     files.sort();
-    let mut all = hash_of(model, &files, cache)?;
+    let mut all = Fingerprint { sha256: hash_of(model, &files, cache)?, loras: Vec::new() };
     for Lora { path, scale } in loras {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let file = hash_of(folder, std::slice::from_ref(path), cache)?;
-        all = hex(&Sha256::digest(format!("{all} {file} {scale}")));
+        let file = hash_of(path, std::slice::from_ref(path), cache)?;
+        all.sha256 = hex(&Sha256::digest(format!("{} {file} {scale}", all.sha256)));
+        all.loras.push(format!("{scale} of {file}"));
     }
     Ok(all)
 }

@@ -42,6 +42,9 @@ pub struct Identity {
     pub precision: Precision,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp8_sha256: Option<String>,
+    /// Scale and hash of each file that was folded into the model, which its own hash covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<String>,
     /// Of the captions as they were read (`caption_list_sha256`), whatever the file looks like.
     pub caption_list_sha256: String,
     pub captions: usize,
@@ -72,6 +75,7 @@ fn is_false(on: &bool) -> bool {
 const FLAGS: &FlagNames = &[
     ("model_sha256", "--model and --lora (hash of their files)"),
     ("fp8_sha256", "--fp8 (hash of the file)"),
+    ("loras", "--lora (scale and hash of each file)"),
     ("caption_list_sha256", "--captions (hash of the captions)"),
     ("captions", "--captions (how many)"),
     ("captions_read.format", "--caption-format"),

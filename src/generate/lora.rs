@@ -48,15 +48,10 @@ const FACTORS: [[&str; 2]; 5] = [
 ];
 
 /// What stands before a layer's name, by the part of the model.
-const PARTS: [(&str, usize); 7] = [
-    ("lora_unet_", UNET),
-    ("lora_te_", TEXT),
-    ("lora_te1_", TEXT),
-    ("unet.", UNET),
-    ("text_encoder.", TEXT),
-    ("base_model.model.unet.", UNET),
-    ("base_model.model.", UNET),
-];
+const PARTS: [(&str, usize); 5] =
+    [("lora_unet_", UNET), ("lora_te_", TEXT), ("lora_te1_", TEXT), ("unet.", UNET), ("text_encoder.", TEXT)];
+/// What PEFT puts before that.
+const WRAPPED: &str = "base_model.model.";
 const UNET: usize = 0;
 const TEXT: usize = 1;
 
@@ -72,11 +67,11 @@ const OTHERS: [(&str, &str); 7] = [
 ];
 
 /// A layer of a file.
-#[derive(Default)]
 struct Layer<'a> {
-    /// Names of the two factors.
-    factors: [Option<&'a str>; 2],
-    alpha: Option<&'a str>,
+    /// As the file calls it.
+    name: &'a str,
+    /// Names of the two factors and of alpha.
+    tensors: [Option<&'a str>; 3],
 }
 
 impl Lora {
@@ -97,41 +92,45 @@ impl Lora {
                 let strange = layers.keys().filter(|(part, layer)| !known[*part].contains_key(layer)).count();
                 bail!(
                     Data,
-                    "{shown}: layer `{layer}` is not in this model, as {strange} of its {} are not; it was made for another family \
-                     of models",
-                    layers.len()
+                    "{shown}: layer `{}` is not in this model, nor are {} of the other {}; it was made for another family of models",
+                    parts.name,
+                    strange - 1,
+                    layers.len() - 1
                 );
             };
-            let delta = self.delta(&file, layer, parts, shape)?;
+            let delta = self.delta(&file, parts, shape)?;
             [&mut *unet, &mut *text][*part].add_delta(name, delta);
         }
         say!("{shown}: {} layers, at a scale of {}", layers.len(), self.scale);
         Ok(())
     }
 
-    fn delta(&self, file: &SafeTensors, layer: &str, parts: &Layer<'_>, shape: &[usize]) -> Result<Delta> {
+    fn delta(&self, file: &SafeTensors, &Layer { name: layer, tensors }: &Layer<'_>, shape: &[usize]) -> Result<Delta> {
         let shown = self.path.display();
-        let [Some(down), Some(up)] = parts.factors else {
+        let [Some(down), Some(up), alpha] = tensors else {
             bail!(Data, "{shown}: layer `{layer}` has one factor of two; the file is damaged, or no LoRA");
         };
         let of = |name: &str| file.shape(name).unwrap_or_default();
         let (down_shape, up_shape) = (of(down), of(up));
         let (outputs, inputs) = (shape[0], shape[1..].iter().product::<usize>());
         let rank = down_shape.first().copied().unwrap_or(0);
-        let fits = rank > 0
-            && down_shape[1..].iter().product::<usize>() == inputs
-            && up_shape.first() == Some(&outputs)
-            && up_shape[1..].iter().product::<usize>() == rank;
-        if !fits {
+        if rank == 0 || up_shape.is_empty() || up_shape[1..].iter().product::<usize>() != rank {
+            bail!(
+                Data,
+                "{shown}: layer `{layer}`: factors {down_shape:?} and {up_shape:?}, which have no rank in common; the file is damaged"
+            );
+        }
+        if down_shape[1..].iter().product::<usize>() != inputs || up_shape[0] != outputs {
             bail!(
                 Data,
                 "{shown}: layer `{layer}`: factors {down_shape:?} and {up_shape:?}, where the model's weight is {shape:?}: a LoRA of \
                  another width, made for another model"
             );
         }
-        let alpha = match parts.alpha {
-            Some(name) => file.f32(name, of(name))?.first().copied().unwrap_or(rank as f32),
+        let alpha = match alpha.map(|name| file.f32(name, of(name))).transpose()?.as_deref() {
             None => rank as f32,
+            Some([alpha]) => *alpha,
+            Some(values) => bail!(Data, "{shown}: layer `{layer}`: alpha has {} values, expected one", values.len()),
         };
         let factor = self.scale * alpha / rank as f32;
         Ok(Delta { up: file.f32(up, up_shape)?, down: file.f32(down, down_shape)?, rank, factor })
@@ -154,10 +153,12 @@ fn layers(file: &SafeTensors) -> Result<BTreeMap<(usize, String), Layer<'_>>> {
             (None, Some(layer)) => (layer, None),
             (None, None) => bail!(Data, "{shown}: tensor `{name}` is no part of a LoRA's layer; is this a LoRA?"),
         };
-        let entry = layers.entry(named(layer)).or_default();
-        match place {
-            Some(i) => entry.factors[i] = Some(name),
-            None => entry.alpha = Some(name),
+        let entry = layers.entry(named(layer)).or_insert(Layer { name: layer, tensors: [None; 3] });
+        if let Some(other) = entry.tensors[place.unwrap_or(2)].replace(name) {
+            bail!(
+                Data,
+                "{shown}: tensors `{other}` and `{name}` are of one layer; expected a file that names each once"
+            );
         }
     }
     Ok(layers)
@@ -165,6 +166,7 @@ fn layers(file: &SafeTensors) -> Result<BTreeMap<(usize, String), Layer<'_>>> {
 
 /// The part of a model that a layer is of, and its name there.
 fn named(layer: &str) -> (usize, String) {
+    let layer = layer.strip_prefix(WRAPPED).unwrap_or(layer);
     let found = PARTS.iter().find_map(|(start, part)| Some((layer.strip_prefix(start)?, *part)));
     let (rest, part) = found.unwrap_or((layer, UNET));
     // Diffusers' first LoRAs were wrapped around the attention, whose last projection is the first of two modules.
@@ -215,6 +217,7 @@ mod tests {
             "lora_te_text_model_encoder_layers_0_mlp_fc1",
             "text_encoder.text_model.encoder.layers.0.mlp.fc1",
             "text_encoder.encoder.layers.0.mlp.fc1",
+            "base_model.model.text_encoder.text_model.encoder.layers.0.mlp.fc1",
         ] {
             assert_eq!(named(name), (TEXT, "encoder_layers_0_mlp_fc1".to_owned()), "{name}");
         }

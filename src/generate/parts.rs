@@ -1,7 +1,7 @@
 //! What a diffusers folder holds, read and checked for what is to be drawn with it.
 
 use super::drawing::guides;
-use super::fingerprint::fingerprint;
+use super::fingerprint::{Fingerprint, fingerprint};
 use super::model_folder;
 use super::sampler::{Sampler, SchedulerConfig};
 use super::settings::{Fp8, Settings};
@@ -31,8 +31,10 @@ pub(super) struct Parts<'a> {
     /// Width and height of the pictures as drawn.
     pub drawn: (usize, usize),
     pub settings: &'a Settings<'a>,
-    /// Over everything of the model that decides an image: weights, configs, tokenizer.
+    /// Over everything of the model that decides an image: weights, configs, tokenizer, and what is folded in.
     pub sha256: String,
+    /// Scale and hash of each file that is folded in.
+    pub loras: Vec<String>,
 }
 
 impl<'a> Parts<'a> {
@@ -49,7 +51,13 @@ impl<'a> Parts<'a> {
         let sampler = Sampler::new(settings.drawing.sampler, &scheduler, settings.drawing.steps)?;
         let calls = sampler.rows().len();
         let sampler = match settings.drawing.guidance_interval {
-            Some(interval) => sampler.guided_in(interval.of(calls)),
+            Some(interval) => {
+                let guided = interval.of(calls);
+                if guided.is_empty() {
+                    say!("--guidance-interval {interval}: holds none of {calls} calls: all follow the caption alone");
+                }
+                sampler.guided_in(guided)
+            }
             None => sampler,
         };
         let sampler = sampler.reusing(settings.drawing.cache_every.unwrap_or(1));
@@ -79,7 +87,8 @@ impl<'a> Parts<'a> {
         for lora in settings.loras {
             lora.fold(&mut unet_weights, &mut text_weights)?;
         }
-        let sha256 = fingerprint(model, [&text_weights, &unet_weights, &vae_weights], settings.loras, &Cache::open())?;
+        let files = [&text_weights, &unet_weights, &vae_weights];
+        let Fingerprint { sha256, loras } = fingerprint(model, files, settings.loras, &Cache::open())?;
         if let Fp8::On(calibration) = settings.fp8 {
             calibration.check(model, &sha256, &unet)?;
         }
@@ -102,6 +111,7 @@ impl<'a> Parts<'a> {
             latent,
             settings,
             sha256,
+            loras,
         })
     }
 

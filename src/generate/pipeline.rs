@@ -27,6 +27,7 @@ const CPU_BATCH: usize = 16;
 #[derive(Debug)]
 pub struct Pipeline {
     sha256: String,
+    loras: Vec<String>,
     tokenizer: Tokenizer,
     painter: Box<dyn Painter>,
     flops: Flops,
@@ -59,6 +60,7 @@ impl Pipeline {
             drawn: parts.drawn,
             corrected: parts.corrected,
             sha256: parts.sha256,
+            loras: parts.loras,
             tokenizer: parts.tokenizer,
             under_way: 0,
         })
@@ -67,6 +69,11 @@ impl Pipeline {
     /// SHA-256 over everything of the model that decides an image: weights, configs, tokenizer.
     pub fn model_sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Scale and hash of each file that is folded into it.
+    pub fn loras(&self) -> &[String] {
+        &self.loras
     }
 
     /// Width and height of the pictures as drawn.

@@ -124,8 +124,10 @@ pub fn regenerate((model, loras): (&Path, &[Lora]), device: Device, shards: &Sha
     if record.model_sha256 != pipeline.model_sha256() {
         bail!(
             Usage,
-            "--model {}: is, with its --lora, another model than {name} was drawn with: its sha256 is {}, the sample's {}",
+            "--model {}{}: is another model than {name} was drawn with: its sha256 is {}, the sample's {}; give the model, and each \
+             --lora FILE=SCALE, that it was drawn with ({CONFIG_FILE} beside the shards tells)",
             model.display(),
+            loras.iter().map(|lora| format!(" --lora {lora}")).collect::<String>(),
             pipeline.model_sha256(),
             record.model_sha256
         );

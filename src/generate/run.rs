@@ -219,6 +219,7 @@ fn identity(
 ) -> Identity {
     Identity {
         model_sha256: pipeline.model_sha256().to_owned(),
+        loras: pipeline.loras().to_vec(),
         precision: pipeline.precision(),
         fp8_sha256: fp8.map(|file| file.sha256.clone()),
         caption_list_sha256: identity::caption_list_sha256(&captions.list),

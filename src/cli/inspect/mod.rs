@@ -59,7 +59,7 @@ pub struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     loras: LoraArgs,
-    /// With --regenerate and --nearest: where to compute; a picture drawn in f16 or bf16 needs cuda
+    /// With --regenerate and --nearest: where to compute; a picture drawn in f16, or on a GPU, needs cuda
     #[arg(long, value_name = "DEVICE", default_value = "cpu", requires = "drawn")]
     device: String,
     /// With --regenerate: write the new picture here
@@ -100,6 +100,10 @@ fn rows(text: &str) -> Result<usize, String> {
 
 /// Prints a table of what `path` holds, or what is asked of the encoder there. Damage is listed and gives exit code 3.
 pub fn run(args: Args) -> Result<()> {
+    let loras = args.loras.clone().open()?;
+    if args.regenerate.is_none() && !loras.is_empty() {
+        bail!(Usage, "--lora: goes with --regenerate");
+    }
     if let Some(sheet) = &args.sheet
         && let Ok(written) = sheet.canonicalize()
         && args
@@ -132,10 +136,6 @@ pub fn run(args: Args) -> Result<()> {
         return nearest::run(&config, args.model.as_deref(), to);
     }
     args.looked.refuse()?;
-    let loras = args.loras.open()?;
-    if args.regenerate.is_none() && !loras.is_empty() {
-        bail!(Usage, "--lora: goes with --regenerate");
-    }
     if let (Some(key), Some(model)) = (&args.regenerate, &args.model) {
         let device = Device::parse(&args.device)?;
         let model = Model::open(model.clone())?;

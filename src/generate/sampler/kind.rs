@@ -64,9 +64,14 @@ impl SamplerKind {
         }
     }
 
+    /// Whether it is for networks that were distilled to it.
+    pub(super) fn is_of_distilled(self) -> bool {
+        matches!(self, Self::Lcm | Self::Tcd)
+    }
+
     /// Whether it visits steps of its own, whatever spacing is asked for.
     pub(super) fn has_own_steps(self) -> bool {
-        matches!(self, Self::Lcm | Self::Tcd)
+        self.is_of_distilled() || self == Self::Dpmpp2mKarras
     }
 
     /// Diffusers' class that draws the same, and its solver keys that would change what it draws.

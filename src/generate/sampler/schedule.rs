@@ -186,7 +186,7 @@ impl SchedulerConfig {
             say("clip_sample", self.settings.get("clip_sample"), "false, latents are not clipped");
         }
         let spacing = self.timestep_spacing.unwrap_or(kind.own_spacing());
-        if self.steps_offset != 1 && spacing == TimestepSpacing::Leading && !kind.has_own_steps() {
+        if self.steps_offset != 1 && spacing == TimestepSpacing::Leading && !kind.is_of_distilled() {
             say("steps_offset", self.settings.non_null("steps_offset"), "1");
         }
         (self.clip_sample, self.steps_offset) = (false, 1);

@@ -66,6 +66,7 @@ fn identity() -> Identity {
     Identity {
         model_sha256: "ab".into(),
         precision: Precision::F32,
+        loras: Vec::new(),
         fp8_sha256: None,
         caption_list_sha256: list_sha256(&["a bag", "a coat"]),
         captions: 2,
