@@ -462,6 +462,13 @@ fn calls_that_do_less_are_compared() {
     assert!(image::decode(&fs::read(compared.join("compare.png")).unwrap(), "compare.png").unwrap().width > 200);
     let shard = |folder: &Path| fs::read(folder.join("00000.tar")).unwrap();
     assert!(shard(&compared) == shard(&plain));
+    // What says no more than its absence is neither recorded nor another setting.
+    let json = |name: &str, flags: &[&str]| {
+        let output = folder.path().join(name);
+        succeeds(&args(&tiny_sd(), &captions, &text(&output), &[&["--steps", "2"][..], flags].concat()));
+        fs::read_to_string(output.join("generate.json")).unwrap()
+    };
+    assert_eq!(json("default", &[]), json("plain-too", &["--cache-every", "1", "--guidance-interval", "0,1"]));
     let output = text(&folder.path().join("refused"));
     fails(&args(&tiny_sd(), &captions, &output, &["--compare"]), 2, &["--compare", "--cache-every"]);
 }

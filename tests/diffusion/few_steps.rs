@@ -3,7 +3,7 @@
 use std::fs;
 
 use stablerep::generate::sampler::{SamplerKind, TimestepSpacing};
-use stablerep::generate::{Lora, Pipeline, Settings};
+use stablerep::generate::{Drawing, Lora, Pipeline, Settings};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
@@ -109,6 +109,10 @@ fn latent_consistency_matches_diffusers() {
         2,
         &["--timestep-spacing", "lcm"],
     );
+    let karras = |d: &mut Drawing| {
+        (d.sampler, d.timestep_spacing) = (SamplerKind::Dpmpp2mKarras, Some(TimestepSpacing::Trailing));
+    };
+    refused(drawing(&root().join("assets/tiny-sd"), karras), 2, &["--timestep-spacing", "dpmpp_2m_karras"]);
     refused(
         drawing(folder.path(), |d| (d.sampler, d.steps) = (SamplerKind::Lcm, 51)),
         2,
@@ -141,6 +145,14 @@ fn folded_loras_match_diffusers() {
     for (i, hash) in hashes.iter().enumerate() {
         assert!(!hashes[..i].contains(hash), "{i}: {hashes:?}");
     }
+    // A file's name does not matter.
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("another.safetensors");
+    fs::copy(&lora("lora_kohya.safetensors", 1.0)[0].path, &path).unwrap();
+    let renamed = [Lora { path, scale: 1.0 }];
+    let (pipeline, _) = open(Settings { loras: &renamed, ..settings(&model) });
+    assert_eq!(pipeline.model_sha256(), hashes[0]);
+    assert!(pipeline.loras().len() == 1 && pipeline.loras()[0].starts_with("1 of "), "{:?}", pipeline.loras());
 }
 
 #[test]
@@ -152,8 +164,13 @@ fn loras_of_other_models_are_refused_by_name() {
     let values = vec![0.5f32; 4096];
     let width = SafeTensors::open(model.join("unet/diffusion_pytorch_model.safetensors")).unwrap();
     let width = width.shape("mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight").unwrap()[0];
-    let cases: [(&[(&str, Vec<usize>)], &[&str]); 6] = [
-        (&[(&down, vec![2, width + 8]), (&up, vec![width + 8, 2])], &["to_q", "another width"]),
+    let named = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight";
+    let alpha = format!("{to_q}.alpha");
+    let cases: [(&[(&str, Vec<usize>)], &[&str]); 9] = [
+        (&[(&down, vec![2, width + 8]), (&up, vec![width + 8, 2])], &[to_q, "another width"]),
+        (&[(&down, vec![3, width]), (&up, vec![width, 2])], &[to_q, "no rank in common"]),
+        (&[(&down, vec![2, width]), (&up, vec![width, 2]), (&alpha, vec![2])], &[to_q, "alpha has 2 values"]),
+        (&[(&down, vec![2, width]), (&up, vec![width, 2]), (named, vec![2, width])], &[named, "one layer"]),
         (&[(&down, vec![2, width])], &["to_q", "one factor of two"]),
         (&[("lora_unet_up_blocks_7_x.lora_down.weight", vec![2, 8])], &["up_blocks_7_x", "not in this model"]),
         (&[("lora_te2_text_model_x.lora_down.weight", vec![2, 8])], &["lora_te2", "Stable Diffusion XL"]),

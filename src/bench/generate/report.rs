@@ -196,6 +196,7 @@ impl<'a> Report<'a> {
                 "model": flops.image(),
                 "computed": flops.computed(),
                 "text": flops.text,
+                "unet_call": flops.unet / flops.calls as f64,
                 "unet_call_of_a_branch": flops.call,
                 "decoder": flops.decoder,
             },
