@@ -39,8 +39,7 @@ pub(super) struct Fingerprint {
 const CHUNK: usize = 64 << 20;
 
 /// Of weights, configs and tokenizer: names, lengths and bytes in the order of the names. Gigabytes take seconds to
-/// hash, so the result is kept, by what the file system knows of the files' states.
-/// LoRA files, whatever they are called, follow with their scales, in the order in which they are folded in.
+/// hash, so the result is kept, by what the file system knows of the files' states. LoRA files, whatever they are called, follow with their scales, in the order in which they are folded in.
 pub(super) fn fingerprint(
     model: &Path,
     weights: [&SafeTensors; 3],
@@ -61,7 +60,7 @@ pub(super) fn fingerprint(
 
 /// Of these files, by their names below `folder`.
 fn hash_of(folder: &Path, files: &[PathBuf], cache: &Cache) -> Result<String> {
-    let state = states(files)?;
+    let state = states(folder, files)?;
     let known = format!("{state}.sha256");
     if let Some(text) = cache.get(&known).and_then(|file| String::from_utf8(file.to_vec()).ok())
         && text.len() == 64
@@ -71,8 +70,7 @@ fn hash_of(folder: &Path, files: &[PathBuf], cache: &Cache) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {
         let bytes = MappedFile::open(path)?;
-        let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
-        hash.update(format!("{name} {}\n", bytes.len()));
+        hash.update(format!("{} {}\n", name_below(folder, path), bytes.len()));
         for chunk in bytes.chunks(CHUNK) {
             hash.update(chunk);
             store::check_interrupt(NOTHING_YET)?;
@@ -80,23 +78,29 @@ fn hash_of(folder: &Path, files: &[PathBuf], cache: &Cache) -> Result<String> {
     }
     let hash = hex(&hash.finalize());
     // Of files that changed meanwhile nobody knows which state the hash is of.
-    if states(files)? == state {
+    if states(folder, files)? == state {
         cache.put(&known, hash.as_bytes());
     }
     Ok(hash)
 }
 
-/// A name for these files in this state: their places, lengths, and which bytes the file system last wrote there and
+/// What a file is called in a hash.
+fn name_below(folder: &Path, path: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// A name for these files in this state: their names and places, lengths, and which bytes the file system last wrote there and
 /// when. The time of modification alone would not do: tools that copy and edit set it back, and nothing but the system
 /// sets the time of change.
-fn states(files: &[PathBuf]) -> Result<String> {
+fn states(folder: &Path, files: &[PathBuf]) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {
         let real = fs::canonicalize(path).map_err(Error::io("find", path))?;
         let info = fs::metadata(&real).map_err(Error::io("read", &real))?;
         let (modified, changed) = ((info.mtime(), info.mtime_nsec()), (info.ctime(), info.ctime_nsec()));
         let place = (info.dev(), info.ino());
-        hash.update(format!("{}\n{} {modified:?} {changed:?} {place:?}\n", real.display(), info.len()));
+        hash.update(format!("{}\n{}\n", name_below(folder, path), real.display()));
+        hash.update(format!("{} {modified:?} {changed:?} {place:?}\n", info.len()));
     }
     Ok(hex(&hash.finalize()))
 }

@@ -155,6 +155,9 @@ fn folded_loras_match_diffusers() {
     assert!(pipeline.loras().len() == 1 && pipeline.loras()[0].starts_with("1 of "), "{:?}", pipeline.loras());
 }
 
+/// Names and shapes.
+type Tensors<'a> = Vec<(&'a str, Vec<usize>)>;
+
 #[test]
 fn loras_of_other_models_are_refused_by_name() {
     let (model, folder) = (root().join("assets/tiny-sd"), TempDir::new().unwrap());
@@ -166,16 +169,16 @@ fn loras_of_other_models_are_refused_by_name() {
     let width = width.shape("mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight").unwrap()[0];
     let named = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight";
     let alpha = format!("{to_q}.alpha");
-    let cases: [(&[(&str, Vec<usize>)], &[&str]); 9] = [
-        (&[(&down, vec![2, width + 8]), (&up, vec![width + 8, 2])], &[to_q, "another width"]),
-        (&[(&down, vec![3, width]), (&up, vec![width, 2])], &[to_q, "no rank in common"]),
-        (&[(&down, vec![2, width]), (&up, vec![width, 2]), (&alpha, vec![2])], &[to_q, "alpha has 2 values"]),
-        (&[(&down, vec![2, width]), (&up, vec![width, 2]), (named, vec![2, width])], &[named, "one layer"]),
-        (&[(&down, vec![2, width])], &["to_q", "one factor of two"]),
-        (&[("lora_unet_up_blocks_7_x.lora_down.weight", vec![2, 8])], &["up_blocks_7_x", "not in this model"]),
-        (&[("lora_te2_text_model_x.lora_down.weight", vec![2, 8])], &["lora_te2", "Stable Diffusion XL"]),
-        (&[("lora_unet_x.hada_w1_a", vec![2, 8])], &["hada", "LoHa"]),
-        (&[("conv_in.weight", vec![2, 8])], &["conv_in.weight", "no part of a LoRA"]),
+    let cases: [(Tensors<'_>, [&str; 2]); 9] = [
+        (vec![(&down, vec![2, width + 8]), (&up, vec![width + 8, 2])], [to_q, "another width"]),
+        (vec![(&down, vec![3, width]), (&up, vec![width, 2])], [to_q, "no rank in common"]),
+        (vec![(&down, vec![2, width]), (&up, vec![width, 2]), (&alpha, vec![2])], [to_q, "alpha has 2 values"]),
+        (vec![(&down, vec![2, width]), (&up, vec![width, 2]), (named, vec![2, width])], [named, "one layer"]),
+        (vec![(&down, vec![2, width])], ["to_q", "one factor of two"]),
+        (vec![("lora_unet_up_blocks_7_x.lora_down.weight", vec![2, 8])], ["up_blocks_7_x", "not in this model"]),
+        (vec![("lora_te2_text_model_x.lora_down.weight", vec![2, 8])], ["lora_te2", "Stable Diffusion XL"]),
+        (vec![("lora_unet_x.hada_w1_a", vec![2, 8])], ["hada", "LoHa"]),
+        (vec![("conv_in.weight", vec![2, 8])], ["conv_in.weight", "no part of a LoRA"]),
     ];
     for (i, (tensors, words)) in cases.into_iter().enumerate() {
         let path = folder.path().join(format!("{i}.safetensors"));
@@ -185,7 +188,7 @@ fn loras_of_other_models_are_refused_by_name() {
             .collect();
         write_safetensors(&path, &tensors, &[]).unwrap();
         let loras = [Lora { path, scale: 1.0 }];
-        refused(Settings { loras: &loras, ..settings(&model) }, 3, words);
+        refused(Settings { loras: &loras, ..settings(&model) }, 3, &words);
     }
     let loras = [Lora { path: folder.path().join("none.safetensors"), scale: 1.0 }];
     let error = Pipeline::open(&Settings { loras: &loras, ..settings(&model) }, &mut stablerep::device::Plan::new());
