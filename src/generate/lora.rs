@@ -70,9 +70,11 @@ const OTHERS: [(&str, &str); 7] = [
 struct Layer<'a> {
     /// As the file calls it.
     name: &'a str,
-    /// Names of the two factors and of alpha.
+    /// Names of the two factors and, at [`ALPHA`], of what divided by the rank scales them.
     tensors: [Option<&'a str>; 3],
 }
+
+const ALPHA: usize = 2;
 
 impl Lora {
     /// Adds its layers to those of the UNet and the text encoder they are of.
@@ -149,12 +151,12 @@ fn layers(file: &SafeTensors) -> Result<BTreeMap<(usize, String), Layer<'_>>> {
             .iter()
             .find_map(|pair| pair.iter().enumerate().find_map(|(i, end)| Some((name.strip_suffix(end)?, i))));
         let (layer, place) = match (factor, name.strip_suffix(".alpha")) {
-            (Some((layer, i)), _) => (layer, Some(i)),
-            (None, Some(layer)) => (layer, None),
+            (Some((layer, i)), _) => (layer, i),
+            (None, Some(layer)) => (layer, ALPHA),
             (None, None) => bail!(Data, "{shown}: tensor `{name}` is no part of a LoRA's layer; is this a LoRA?"),
         };
         let entry = layers.entry(named(layer)).or_insert(Layer { name: layer, tensors: [None; 3] });
-        if let Some(other) = entry.tensors[place.unwrap_or(2)].replace(name) {
+        if let Some(other) = entry.tensors[place].replace(name) {
             bail!(
                 Data,
                 "{shown}: tensors `{other}` and `{name}` are of one layer; expected a file that names each once"

@@ -13,8 +13,8 @@ use crate::error::Result;
 /// Standard deviation of the data in the boundary condition, diffusers' constant.
 const SIGMA_DATA: f64 = 0.5;
 
-/// Share of a step of trajectory consistency that goes back into noise, diffusers' and its paper's (gamma). It is f32
-/// that the step it leads to is computed in.
+/// How far beyond the next step a step of trajectory consistency goes, as a share of it: the paper's gamma, diffusers'
+/// eta.
 const ETA: f64 = 0.3;
 
 /// Each step goes to the clean image, but for the boundary condition, and from there into noise again.
@@ -47,6 +47,7 @@ pub(super) fn trajectory(config: &SchedulerConfig, steps: usize) -> Result<Sampl
     let rows = timesteps.iter().enumerate().map(|(i, &t)| {
         let (x0, eps) = config.prediction_type.parts(alphas[t].sqrt(), (1.0 - alphas[t]).sqrt());
         let next = timesteps.get(i + 1).copied();
+        // In f32, as diffusers has it: it decides which training step a product just below a whole number is.
         let beyond = alphas[((1.0 - ETA) as f32 * next.unwrap_or(0) as f32) as usize];
         // Of what is left of the signal beyond, the next step has this share.
         let share = next.map_or(1.0, |next| alphas[next] / beyond);
