@@ -23,8 +23,8 @@ use crate::say;
 /// StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR).
 ///
 /// Fewer calls of the network are more images per second: SD-Turbo draws with --sampler euler --timestep-spacing
-/// trailing --steps 1 -w 0; LCM-LoRA with --lora FILE --sampler lcm --steps 4 -w 1; any model with --sampler dpmpp_2m or
-/// unipc in 10 to 20 steps, with --guidance-interval or --cache-every. `bench generate` tells what each costs.
+/// trailing --steps 1 -w 0; LCM-LoRA with --lora FILE --sampler lcm --steps 4 -w 1; any model with --sampler dpmpp_2m
+/// or unipc in 10 to 20 steps, with --guidance-interval or --cache-every. `bench generate` tells what each costs.
 ///
 /// The image of (seed, caption number, image index) has the same bits whatever --batch, --threads and --world-size are.
 /// A caption's number is its line or data row in the file, from 0, blank ones counted: captions added at the end change
@@ -94,8 +94,8 @@ pub struct Args {
     /// kept
     #[arg(long)]
     done_by_stats: bool,
-    /// First draw 8 captions with every call whole and guided too, beside what --guidance-interval and --cache-every make
-    /// of the same noise: compare.png in --output, and the difference in numbers
+    /// First draw 8 captions with every call whole and guided too, beside what --guidance-interval and --cache-every
+    /// make of the same noise: compare.png in --output, and the difference in numbers
     #[arg(long)]
     compare: bool,
     #[command(flatten)]

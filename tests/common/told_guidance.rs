@@ -1,4 +1,4 @@
-//! The bundled model as a latent consistency model: its UNet is told the guidance scale.
+//! Altered copies of the bundled model, and one that is a latent consistency model: its UNet is told the guidance scale.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,10 +6,9 @@ use std::path::Path;
 
 use stablerep::weights::{SafeTensors, write_safetensors};
 
-/// Writes it to `folder`, with the weight of `few_steps.safetensors`.
-pub fn model(folder: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let from = root.join("assets/tiny-sd");
+/// Links the files of the bundled model into `folder`.
+pub fn link(folder: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-sd");
     for part in ["scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
         fs::create_dir_all(folder.join(part)).unwrap();
         for entry in fs::read_dir(from.join(part)).unwrap() {
@@ -17,15 +16,24 @@ pub fn model(folder: &Path) {
             symlink(&entry, folder.join(part).join(entry.file_name().unwrap())).unwrap();
         }
     }
-    let replace = |file: &str, from: &str, to: &str| {
-        let path = folder.join(file);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} has no {from}");
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, text.replacen(from, to, 1)).unwrap();
-    };
-    replace("unet/config.json", "\"time_cond_proj_dim\": null", "\"time_cond_proj_dim\": 16");
-    replace("scheduler/scheduler_config.json", "PNDMScheduler", "LCMScheduler");
+}
+
+/// Puts a copy of a linked `file` in its place, with `from` replaced by `to`.
+pub fn replace(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from}");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// Writes it to `folder`, with the weight of `few_steps.safetensors`.
+pub fn model(folder: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let from = root.join("assets/tiny-sd");
+    link(folder);
+    replace(folder, "unet/config.json", "\"time_cond_proj_dim\": null", "\"time_cond_proj_dim\": 16");
+    replace(folder, "scheduler/scheduler_config.json", "PNDMScheduler", "LCMScheduler");
     let weights = SafeTensors::open(from.join("unet/diffusion_pytorch_model.safetensors")).unwrap();
     let given = SafeTensors::open(root.join("tests/fixtures/few_steps.safetensors")).unwrap();
     let read = |file: &SafeTensors, name: &str| {

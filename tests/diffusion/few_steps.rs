@@ -3,14 +3,11 @@
 use std::fs;
 
 use stablerep::generate::sampler::{SamplerKind, TimestepSpacing};
-use stablerep::generate::{Drawing, Lora, Pipeline, Settings};
+use stablerep::generate::{Drawing, Lora, Pipeline, Request, Settings};
 use stablerep::weights::{SafeTensors, write_safetensors};
 use tempfile::TempDir;
 
-use super::{Golden, altered, drawing, drawn, open, refused, root, settings};
-
-#[path = "../common/told_guidance.rs"]
-mod told_guidance;
+use super::{BOTH, Golden, altered, drawing, drawn, keys, open, refused, root, settings, told_guidance};
 
 fn expected() -> SafeTensors {
     SafeTensors::open(root().join("tests/fixtures/few_steps.safetensors")).unwrap()
@@ -57,7 +54,12 @@ fn calls_that_reuse_match_diffusers_with_a_hook() {
     let interval = drawing(&model, |d| {
         (d.cache_every, d.guidance_interval) = (Some(2), Some("0.3,0.72".parse().unwrap()));
     });
-    golden.check_in(&expected, "cached.interval", 7, &mut open(interval), 4);
+    golden.check_in(&expected, "cached.interval", 7, &mut open(interval.clone()), 4);
+    // A request may ask for every call whole and guided.
+    let (mut less, w) = open(interval.clone());
+    let request = less.request(&["a photo of a bag", "a photo of a coat"], keys(0..2), w).unwrap();
+    let latents = less.draw(Request { wanted: BOTH, whole: true, ..request }, &mut |_| ()).unwrap().latents;
+    assert!(latents == drawn(settings(&model), 3.0) && latents != drawn(interval.clone(), 3.0));
     // The first guided call is whole, whatever its number.
     let late = drawing(&model, |d| {
         (d.cache_every, d.guidance_interval) = (Some(4), Some("0.15,1".parse().unwrap()));
@@ -76,12 +78,8 @@ fn v_prediction_and_another_padding_match_diffusers() {
         "\"prediction_type\": \"epsilon\"",
         "\"prediction_type\": \"v_prediction\"",
     );
-    let path = folder.path().join("tokenizer/special_tokens_map.json");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::remove_file(&path).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    config["pad_token"] = "!".into();
-    fs::write(&path, config.to_string()).unwrap();
+    let (map, pad) = ("tokenizer/special_tokens_map.json", "\"pad_token\": ");
+    told_guidance::replace(folder.path(), map, &format!("{pad}\"<|endoftext|>\""), &format!("{pad}\"!\""));
     Golden::open().check_in(&expected(), "sd2", 7, &mut open(settings(folder.path())), 4);
 }
 

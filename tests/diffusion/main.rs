@@ -1,6 +1,8 @@
 //! Whole runs of the bundled model against diffusers, and the same bits for every batch.
 
 mod few_steps;
+#[path = "../common/told_guidance.rs"]
+mod told_guidance;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,19 +46,8 @@ fn open(settings: Settings<'_>) -> (Pipeline, f32) {
 /// A copy of the bundled model in which `file` holds `text` with `from` replaced by `to`.
 fn altered(file: &str, from: &str, to: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
-    for part in ["scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
-        std::fs::create_dir(folder.path().join(part)).unwrap();
-        for entry in std::fs::read_dir(root().join("assets/tiny-sd").join(part)).unwrap() {
-            let entry = entry.unwrap().path();
-            let target = folder.path().join(part).join(entry.file_name().unwrap());
-            std::os::unix::fs::symlink(entry, target).unwrap();
-        }
-    }
-    let path = folder.path().join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{file} has no {from}");
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    told_guidance::link(folder.path());
+    told_guidance::replace(folder.path(), file, from, to);
     folder
 }
 
